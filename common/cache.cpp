@@ -1,0 +1,89 @@
+#include "common/cache.hpp"
+
+#include <unistd.h>
+
+#include "common/clock.hpp"
+#include "common/shared_text.hpp"
+
+namespace visitd {
+
+Cache Cache::make(const CacheShape& shape, std::uint64_t ring_id) {
+  SharedSegment segment = SharedSegment::make(shape.bytes());
+  const SegmentNote note{random_id(), segment.id()};
+  Cache cache(std::move(segment), note, shape);
+  CacheHeader& header = cache.header();
+  const auto set = [](Word& word, std::uint64_t value) { word.store(value, std::memory_order_release); };
+  set(header.layout_version, cache_layout_version);
+  set(header.id, note.id);
+  set(header.ring_id, ring_id);
+  set(header.lanes, shape.lanes);
+  set(header.entries, shape.entries);
+  set(header.chains, shape.chains());
+  set(header.buckets, shape.buckets);
+  set(header.page_id_limit, shape.page_id_limit);
+  set(header.flusher, static_cast<std::uint64_t>(getpid()));
+  set(header.made_at, unix_seconds());
+  set(header.magic, cache_magic);  // partner: the load of magic in attach
+  return cache;
+}
+
+std::variant<Cache, AttachFault> Cache::attach(const SegmentNote& note, SharedSegment::Access access) {
+  auto segment = SharedSegment::attach(note.segment, access);
+  if (!segment) return AttachFault::gone;
+  if (segment->size() < sizeof(CacheHeader)) return AttachFault::foreign;
+  const auto& header = *reinterpret_cast<const CacheHeader*>(segment->data());
+  const auto get = [](const Word& word) { return word.load(std::memory_order_acquire); };
+  const std::uint64_t magic = get(header.magic);
+  if (magic == 0) return AttachFault::not_ready;
+  if (magic != cache_magic) return AttachFault::foreign;
+  if (get(header.layout_version) != cache_layout_version) return AttachFault::other_version;
+  if (get(header.id) != note.id) return AttachFault::foreign;
+  const std::uint64_t lanes = get(header.lanes);
+  const std::uint64_t entries = get(header.entries);
+  const std::uint64_t buckets = get(header.buckets);
+  const std::uint64_t limit = get(header.page_id_limit);
+  if (lanes == 0 || lanes > max_lanes || entries == 0 || entries > segment->size() / sizeof(NodeHead) || buckets == 0 ||
+      buckets > segment->size() / 8 || limit == 0 || limit > max_page_id_bytes) {
+    return AttachFault::corrupt;
+  }
+  const CacheShape shape{static_cast<std::uint32_t>(lanes), static_cast<std::uint32_t>(entries),
+                         static_cast<std::uint32_t>(buckets), static_cast<std::uint32_t>(limit)};
+  if (shape.chains() != get(header.chains) || shape.bytes() > segment->size() || get(header.shards) > max_shards) {
+    return AttachFault::corrupt;
+  }
+  return Cache(std::move(*segment), note, shape);
+}
+
+void set_shard_state(ShardSlot& slot, ShardState state, std::string_view why) noexcept {
+  const std::uint64_t version = slot.reason_version.load(std::memory_order_relaxed);
+  slot.reason_version.store(version | 1U, std::memory_order_release);
+  store_text(slot.reason, why);
+  slot.reason_version.store((version | 1U) + 1, std::memory_order_release);
+  if (slot.state.load(std::memory_order_relaxed) != static_cast<std::uint64_t>(state)) {
+    slot.since_ns.store(monotonic_ns(), std::memory_order_release);
+    slot.state.store(static_cast<std::uint64_t>(state), std::memory_order_release);
+  }
+}
+
+std::string shard_reason(const ShardSlot& slot) {
+  const std::uint64_t version = slot.reason_version.load(std::memory_order_acquire);
+  std::string reason = load_text(slot.reason);
+  const bool whole = (version & 1U) == 0 && slot.reason_version.load(std::memory_order_relaxed) == version;
+  return whole ? reason : std::string();
+}
+
+std::string_view name_of(ShardState state) noexcept {
+  switch (state) {
+    case ShardState::connecting:
+      return "connecting";
+    case ShardState::up:
+      return "up";
+    case ShardState::down:
+      return "down";
+    case ShardState::held:
+      return "held";
+  }
+  return "unknown";
+}
+
+}  // namespace visitd

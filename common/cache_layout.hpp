@@ -1,0 +1,145 @@
+// Every byte of the cache segment: written by the flusher, read by the frontends and visitctl.
+//
+//   0      CacheHeader
+//   then   shard of each bucket             (8 bytes a bucket)
+//   then   view 0, view 1                   (view_bytes each)
+// A view:
+//   applied of each lane                    (max_lanes words)
+//   the undo note                           (UndoNote)
+//   version of each chain, first node of each chain, answered seq of each bucket
+//   nodes 0, 1, ...                         (node_words each; node 0 is "none" and never used)
+// A node: next, hash, page length, base, expires, inflight, open, spare; then the page's bytes.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "common/ring_layout.hpp"
+#include "common/shared_word.hpp"
+#include "common/statistics.hpp"
+
+namespace visitd {
+
+inline constexpr std::uint64_t cache_magic = 0x4548434144545356;  // "VSTDACHE"
+inline constexpr std::uint64_t cache_layout_version = 1;
+inline constexpr std::uint32_t max_shards = 64;
+inline constexpr std::size_t shard_name_words = 8;
+inline constexpr std::size_t shard_reason_words = 32;
+
+/// `up`: answers. `down`: cannot be asked. `held`: waits for the operator. `connecting`: not known yet.
+enum class ShardState : std::uint64_t { connecting = 0, up = 1, down = 2, held = 3 };
+
+struct ShardSlot {
+  Word state;                       ///< ShardState
+  Word since_ns;                    ///< monotonic
+  Word buckets;                     ///< how many are placed on it
+  Word unanswered;                  ///< its unanswered batches
+  Word name[shard_name_words];      ///< UTF-8, zeros behind it
+  Word reason_version;              ///< odd: being written
+  Word reason[shard_reason_words];  ///< why it is down or held, for people
+  Word spare[3];
+};
+static_assert(sizeof(ShardSlot) == 8 * (4 + shard_name_words + 1 + shard_reason_words + 3));
+
+struct CacheHeader {
+  Word magic;  ///< stored last
+  Word layout_version;
+  Word id;       ///< random
+  Word ring_id;  ///< the ring whose visits it counts
+  Word lanes;
+  Word entries;  ///< nodes of a view, without node 0
+  Word chains;   ///< a power of two
+  Word buckets;
+  Word page_id_limit;
+  Word shards;
+  Word flusher;  ///< process id, for people
+  Word made_at;  ///< Unix seconds
+  Word ttl_ms;
+  Word spare[3];
+  LonelyWord active;              ///< grows only; & 1: the view that is shown; 0: none yet
+  LonelyWord retired;             ///< 1: another cache serves this ring; nothing here is kept right any more
+  LonelyWord sleeping;            ///< 1: the flusher waits for its doorbell
+  LonelyWord heartbeat_ns;        ///< monotonic; at least four times a second
+  LonelyWord head[max_lanes];     ///< durable in the spool up to here: the space is free again
+  Word requests_read[max_lanes];  ///< requests taken up to here
+  Word statistics[flusher_statistics_words];
+  ShardSlot shard[max_shards];
+};
+static_assert(offsetof(CacheHeader, active) == 128 && offsetof(CacheHeader, head) == 384 &&
+              offsetof(CacheHeader, requests_read) == 384 + 64 * max_lanes);
+
+struct UndoNote {
+  Word node;
+  Word base;
+  Word expires;
+  Word inflight;
+  Word open;
+  Word lane;  ///< no_lane: no position moves
+  Word applied;
+  Word spare;
+};
+static_assert(sizeof(UndoNote) == cache_line_bytes);
+inline constexpr std::uint64_t no_lane = max_lanes;
+
+/// How long before the end of its TTL a count that somebody reads is asked for again.
+[[nodiscard]] constexpr std::uint64_t refresh_ahead_ms(std::uint64_t ttl_ms) noexcept {
+  return ttl_ms / 5;
+}
+
+/// The fixed part of a node; the page's words follow.
+struct NodeHead {
+  Word next;  ///< node number; 0: last
+  Word hash;
+  Word page_length;
+  Word base;      ///< the count in Redis as last seen
+  Word expires;   ///< monotonic ms: when Redis is to be asked again
+  Word inflight;  ///< sealed, not acknowledged
+  Word open;      ///< applied since the last seal
+  Word spare;
+};
+static_assert(sizeof(NodeHead) == cache_line_bytes);
+
+/// Where things are in a cache of this shape.
+struct CacheShape {
+  std::uint32_t lanes = 0;
+  std::uint32_t entries = 0;
+  std::uint32_t buckets = 0;
+  std::uint32_t page_id_limit = 0;
+
+  [[nodiscard]] constexpr std::uint32_t chains() const noexcept { return std::bit_ceil(std::max(entries, 16U)); }
+  [[nodiscard]] constexpr std::size_t node_bytes() const noexcept {
+    return (sizeof(NodeHead) + 8 * words_for(page_id_limit) + cache_line_bytes - 1) / cache_line_bytes *
+           cache_line_bytes;
+  }
+  [[nodiscard]] constexpr std::size_t buckets_offset() const noexcept { return round_up(sizeof(CacheHeader)); }
+  [[nodiscard]] constexpr std::size_t view_offset(std::uint64_t view) const noexcept {
+    return round_up(buckets_offset() + std::size_t{8} * buckets) + view * view_bytes();
+  }
+  // within a view
+  [[nodiscard]] constexpr std::size_t undo_offset() const noexcept { return sizeof(Word) * max_lanes; }
+  [[nodiscard]] constexpr std::size_t versions_offset() const noexcept { return undo_offset() + sizeof(UndoNote); }
+  [[nodiscard]] constexpr std::size_t firsts_offset() const noexcept {
+    return versions_offset() + std::size_t{8} * chains();
+  }
+  [[nodiscard]] constexpr std::size_t answered_offset() const noexcept {
+    return firsts_offset() + std::size_t{8} * chains();
+  }
+  [[nodiscard]] constexpr std::size_t nodes_offset() const noexcept {
+    return round_up(answered_offset() + std::size_t{8} * buckets);
+  }
+  [[nodiscard]] constexpr std::size_t view_bytes() const noexcept {
+    return round_up(nodes_offset() + (std::size_t{entries} + 1) * node_bytes());
+  }
+  [[nodiscard]] constexpr std::size_t bytes() const noexcept { return view_offset(2); }
+
+  friend bool operator==(const CacheShape&, const CacheShape&) = default;
+
+ private:
+  static constexpr std::size_t round_up(std::size_t bytes) noexcept {
+    return (bytes + page_bytes - 1) / page_bytes * page_bytes;
+  }
+};
+
+}  // namespace visitd

@@ -1,0 +1,38 @@
+// The two clocks: monotonic for progress and deadlines, wall for what people read.
+#pragma once
+
+#include <time.h>
+
+#include <cstdint>
+
+namespace visitd {
+
+/// Nanoseconds of CLOCK_MONOTONIC: one clock for all processes of the host.
+[[nodiscard]] inline std::uint64_t monotonic_ns() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// Milliseconds of CLOCK_MONOTONIC.
+[[nodiscard]] inline std::uint64_t monotonic_ms() noexcept {
+  return monotonic_ns() / 1'000'000U;
+}
+
+/// Unix time in seconds, to label records with; never used to decide anything.
+[[nodiscard]] inline std::uint32_t unix_seconds() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return static_cast<std::uint32_t>(now.tv_sec);
+}
+
+/// Both clocks, read at once: times in shared memory are monotonic, people are told Unix time.
+struct Clocks {
+  std::uint64_t monotonic_ns = 0;
+  std::uint64_t unix_s = 0;
+};
+[[nodiscard]] inline Clocks read_clocks() noexcept {
+  return {monotonic_ns(), unix_seconds()};
+}
+
+}  // namespace visitd

@@ -1,0 +1,95 @@
+#include "common/file_lease.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "common/errors.hpp"
+
+namespace visitd {
+
+namespace {
+
+FileIdentity identity_of(const struct stat& state) noexcept {
+  return {state.st_dev, state.st_ino};
+}
+
+/// Opens for reading, makes it where missing and where we may.
+UniqueFd open_lock_file(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  for (int tries = 0; !fd && errno == ENOENT && tries < 100; ++tries) {
+    // Exclusively: of two users who make it at once only the owner may set its mode.
+    fd.reset(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640));
+    if (fd) {
+      if (fchmod(fd.get(), 0640) != 0) throw system_error("{}: cannot set its mode to 0640", path);
+    } else if (errno == EEXIST) {
+      fd.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    }
+  }
+  if (!fd)
+    throw system_error("{}: the lock file cannot be opened; does its directory exist, and may this user use it?", path);
+  return fd;
+}
+
+FileIdentity identity_of(const UniqueFd& fd, const std::string& path) {
+  struct stat state{};
+  if (fstat(fd.get(), &state) != 0) throw system_error("{}: cannot be looked at", path);
+  return identity_of(state);
+}
+
+}  // namespace
+
+std::optional<FileIdentity> file_identity(const std::string& path) {
+  struct stat state{};
+  if (stat(path.c_str(), &state) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+    throw system_error("{}: cannot be looked at", path);
+  }
+  return identity_of(state);
+}
+
+FileIdentity ensure_lock_file(const std::string& path) {
+  return identity_of(open_lock_file(path), path);
+}
+
+std::optional<FileLease> FileLease::lock(const std::string& path, bool wait) {
+  for (int tries = 0; tries < 100; ++tries) {
+    UniqueFd fd = open_lock_file(path);
+    while (flock(fd.get(), LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
+      if (errno == EINTR) continue;
+      if (errno == EWOULDBLOCK) return std::nullopt;
+      throw system_error("{}: cannot be locked", path);
+    }
+    FileLease lease(path, std::move(fd), {});
+    lease.identity_ = identity_of(lease.fd_, path);
+    if (lease.still_named()) return lease;  // else it was replaced between open and lock
+  }
+  throw error("{}: the lock file is replaced again and again; something removes it", path);
+}
+
+std::optional<FileLease> FileLease::try_take(const std::string& path) {
+  return lock(path, false);
+}
+FileLease FileLease::take(const std::string& path) {
+  auto lease = lock(path, true);
+  if (!lease) throw error("{}: cannot be locked", path);
+  return std::move(*lease);
+}
+
+bool FileLease::still_named() const {
+  const auto now = file_identity(path_);
+  return now && *now == identity_;
+}
+
+LockWatch::LockWatch(const std::string& path, FileIdentity expected) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd && identity_of(fd, path) == expected) fd_ = std::move(fd);
+}
+
+bool LockWatch::is_free() const {
+  if (!fd_ || flock(fd_.get(), LOCK_SH | LOCK_NB) != 0) return false;
+  flock(fd_.get(), LOCK_UN);
+  return true;
+}
+
+}  // namespace visitd

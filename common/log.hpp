@@ -1,0 +1,35 @@
+// The log of a process: one line a message on standard error. log.cpp is the sole user of spdlog.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace visitd::log {
+
+enum class Level { debug, info, warning, error };
+
+/// Sets up the log of this process: the name that every line bears, and whether debug lines are written.
+void start(std::string_view process, bool debug);
+
+/// Writes one line. Messages that repeat within a minute are written once, then as a count.
+void write(Level level, std::string_view message);
+
+template <typename... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::debug, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::info, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void warning(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::warning, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::error, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace visitd::log

@@ -1,0 +1,85 @@
+// The ring segment, typed: made by a frontend, attached by everybody.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/file_lease.hpp"
+#include "common/ring_layout.hpp"
+#include "common/runtime_directory.hpp"
+#include "common/shared_segment.hpp"
+
+namespace visitd {
+
+/// Why a segment is not the ring (or cache) that was looked for.
+enum class AttachFault {
+  gone,           ///< there is no such segment
+  not_ready,      ///< its maker has not finished, or died over it
+  foreign,        ///< its magic or id is another's: the kernel gave the id to somebody else
+  other_version,  ///< made by another version of visitd
+  corrupt,        ///< its header contradicts its size
+};
+[[nodiscard]] std::string_view describe(AttachFault fault) noexcept;
+
+class Ring {
+ public:
+  /// A new ring, of which `locks[n]` is the identity of lane n's lock file.
+  [[nodiscard]] static Ring make(const RingShape& shape, std::span<const FileIdentity> locks,
+                                 std::uint64_t instance = 0);
+  /// Checks magic, version, id and shape.
+  [[nodiscard]] static std::variant<Ring, AttachFault> attach(const SegmentNote& note, SharedSegment::Access access);
+
+  [[nodiscard]] const RingShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] std::uint64_t id() const noexcept { return note_.id; }
+  [[nodiscard]] const SegmentNote& note() const noexcept { return note_; }
+  [[nodiscard]] std::uint64_t hash_seed() const noexcept { return hash_seed_; }
+  [[nodiscard]] RingHeader& header() const noexcept { return *reinterpret_cast<RingHeader*>(segment_.data()); }
+  [[nodiscard]] LaneHeader& lane(std::uint32_t n) const noexcept {
+    return *reinterpret_cast<LaneHeader*>(segment_.data() + shape_.lane_header_offset(n));
+  }
+  [[nodiscard]] LaneState lane_state(std::uint32_t n) const noexcept {
+    return static_cast<LaneState>(lane(n).about.state.load(std::memory_order_acquire));
+  }
+  [[nodiscard]] FileIdentity lane_lock(std::uint32_t n) const noexcept;
+  [[nodiscard]] std::span<Word> records(std::uint32_t n) const noexcept {
+    return {reinterpret_cast<Word*>(segment_.data() + shape_.records_offset(n)), shape_.lane_bytes / 8};
+  }
+  [[nodiscard]] std::span<Word> requests(std::uint32_t n) const noexcept {
+    return {reinterpret_cast<Word*>(segment_.data() + shape_.requests_offset(n)), request_bytes / 8};
+  }
+  [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
+  [[nodiscard]] const SharedSegment& segment() const noexcept { return segment_; }
+
+  /// There is a newer ring from now on; before its first visit.
+  void supersede() noexcept { header().superseded.store(1, std::memory_order_seq_cst); }
+  [[nodiscard]] bool is_superseded() const noexcept { return header().superseded.load(std::memory_order_acquire) != 0; }
+
+  /// Gives back the memory of lane n that holds neither a record not yet durable nor one about to be written. The
+  /// owner's, now and then.
+  void release_free_memory(std::uint32_t n, std::uint64_t head, std::uint64_t tail) const noexcept;
+
+ private:
+  Ring(SharedSegment segment, SegmentNote note, const RingShape& shape, std::uint64_t hash_seed) noexcept
+      : segment_(std::move(segment)), note_(note), shape_(shape), hash_seed_(hash_seed) {}
+
+  SharedSegment segment_;
+  SegmentNote note_;
+  RingShape shape_;
+  std::uint64_t hash_seed_;
+};
+
+/// Names an instance on this host, so that its rings are found also when the runtime directory was removed: XXH3 of
+/// that path.
+[[nodiscard]] std::uint64_t instance_of(const RuntimeDirectory& directory) noexcept;
+
+/// The rings of an instance that exist on this host, oldest first, whether the runtime directory names them or not. Of
+/// those that this process may attach read-write.
+[[nodiscard]] std::vector<SegmentNote> rings_of(std::uint64_t instance);
+
+/// A random 64-bit number that is not 0.
+[[nodiscard]] std::uint64_t random_id();
+
+}  // namespace visitd

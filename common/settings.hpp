@@ -1,0 +1,123 @@
+// Every setting of all programs, validated: one struct, read from a TOML file and the environment. docs/configure.md
+// lists them; setting_keys.cpp holds key, default, unit and bounds of each in one table. settings.cpp is the sole user
+// of toml++.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace visitd {
+
+/// One Redis server that holds counts. `name` places its buckets: an address can change without moving data, a name
+/// cannot.
+struct ShardSettings {
+  std::string name;  ///< e.g. redis_7070
+  std::string host;  ///< name or address; empty with a Unix socket
+  std::uint16_t port = 0;
+  std::string unix_path;  ///< empty: TCP
+  std::string username;   ///< empty: none
+  std::string password;   ///< empty: none
+  std::uint32_t database = 0;
+};
+
+/// How the two hot routes are answered.
+enum class HotRoutes { direct, httplib };
+
+struct Settings {
+  // [paths]
+  std::string runtime_directory = "/run/visitd";    ///< locks, ids of the segments, doorbells, control socket
+  std::string state_directory = "/var/lib/visitd";  ///< the flusher's spool
+
+  // [pages]
+  std::uint32_t page_id_limit_bytes = 255;
+
+  // [ring]
+  std::uint32_t lanes = 8;
+  std::uint64_t lane_bytes = 32U << 20U;  ///< a power of two
+
+  // [cache]
+  std::uint32_t cache_entries = 65536;
+  std::uint32_t ttl_ms = 5000;
+  std::uint32_t stale_limit_s = 86400;  ///< how long a count is served past its TTL while nobody can ask for it
+
+  std::uint32_t flusher_away_ms = 1000;        ///< without a sign of the flusher for so long it is away
+  std::uint32_t backlog_index_pages = 262144;  ///< the most pages in a frontend's index over a long backlog
+
+  // [http]
+  std::vector<std::string> listen = {"[::]:8000"};  ///< HOST:PORT; [::] serves IPv4 too; unix:/PATH
+  std::vector<std::string> private_listen;          ///< health and metrics are served there alone; empty: everywhere
+  std::string api_prefix = "/api/v1/counter";       ///< the routes are also served below it; empty: only without
+  std::vector<std::string> cors_origins = {"*"};
+  HotRoutes hot_routes = HotRoutes::direct;
+  std::uint32_t head_limit_bytes = 8192;
+  std::uint32_t target_limit_bytes = 4096;
+  std::uint32_t header_limit = 64;
+  std::uint32_t body_limit_bytes = 1U << 20U;
+  std::uint64_t buffered_bodies_limit_bytes = 64U << 20U;  ///< of a frontend
+  std::uint32_t batch_read_limit = 1000;                   ///< pages
+  std::uint32_t head_timeout_ms = 10000;
+  std::uint32_t body_timeout_ms = 30000;
+  std::uint32_t send_timeout_ms = 10000;
+  std::uint32_t idle_timeout_ms = 60000;
+  std::uint32_t send_buffer_bytes = 64U << 10U;  ///< of the kernel's for a connection
+  std::uint32_t connection_limit = 10000;
+  std::uint32_t address_connection_limit = 1000;  ///< 0: none
+  std::vector<std::string> trusted_proxies = {"127.0.0.0/8", "::1"};
+  std::uint32_t lookup_timeout_ms = 2000;  ///< how long a read waits for Redis before it is answered stale or 503
+  std::uint32_t retry_after_s = 1;
+  std::uint32_t stop_timeout_ms = 5000;
+
+  // [flusher]
+  std::uint32_t flush_interval_ms = 30000;
+  std::uint32_t commit_interval_ms = 1000;
+  std::uint32_t pending_pages = 1'000'000;
+  std::uint32_t batch_pages = 1000;
+  std::uint32_t batches_in_flight = 256;  ///< per shard
+  std::uint32_t keep_batches_s = 600;
+  std::uint64_t keep_batches_bytes = 256U << 20U;
+  std::uint32_t stop_flush_timeout_ms = 5000;
+
+  // [redis]
+  std::vector<ShardSettings> shards;  ///< never empty after load
+  std::uint32_t virtual_nodes = 100;
+  std::uint32_t buckets = 8192;
+  std::uint32_t redis_timeout_ms = 3000;  ///< connecting, and the oldest unanswered command
+  std::uint32_t reconnect_interval_ms = 500;
+  std::uint32_t held_recheck_ms = 5000;  ///< how often a held shard is looked at again
+  bool accept_eviction = false;          ///< start although a shard may evict keys
+  bool accept_no_append_only = false;    ///< start although a shard has no append-only file
+
+  // [log]
+  bool debug = false;
+};
+
+/// Whether load_settings reads passwords: a program that does not speak to Redis leaves them alone, and holds none.
+enum class Secrets { read, leave };
+
+/// Reads `path` (empty: the defaults alone), then the environment. Throws Error with file, line, key and what is
+/// allowed.
+[[nodiscard]] Settings load_settings(const std::string& path, Secrets secrets = Secrets::read);
+
+/// The settings as `--check-config` prints them: a file that load_settings reads, every key with its value; passwords
+/// are not shown.
+[[nodiscard]] std::string to_toml(const Settings& settings);
+
+/// One key as the documentation and `--help-settings` name it.
+struct SettingDescription {
+  std::string section;
+  std::string key;
+  std::string default_value;  ///< as TOML writes it
+  std::string unit;           ///< empty: none
+  std::string allowed;        ///< bounds or form of the value
+  std::string environment;    ///< VISITD_SECTION_KEY, and the original service's name where it has one
+  std::string help;
+};
+
+/// All keys, section by section.
+[[nodiscard]] std::vector<SettingDescription> describe_settings();
+
+/// The keys as a text for `--help-settings`.
+[[nodiscard]] std::string settings_help();
+
+}  // namespace visitd

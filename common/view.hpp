@@ -1,0 +1,276 @@
+// A view of the counts: what readers see of the flusher's state. One writer changes it a store at a time; a reader
+// takes a snapshot that is right at one moment, or takes it again; a writer that dies between any two stores holds up
+// nobody.
+//
+// Memory orders: every shared store is a release, every load an acquire in the order in which a read is written below,
+// but the last look at version and active, which is ordered by the acquires before it. The names W1… and R1… pair them:
+//   R1 active     ↔ the store that shows a view
+//   R2 version    ↔ W2 (odd, after the note), W4 (even, after the change), W7 (moved by two, after an unlink)
+//   R3 the note   ↔ W1 (a note newer than the version that was read means that the version has moved too: R7 sees it)
+//   R4 links      ↔ W6 (an entry that is found is whole)
+//   R5 the entry  ↔ W3, W5 (a newer value, or a reused node, makes R7 see the odd version, or W7)
+//   R6 applied    ↔ W3 (the same)
+//   R7 version and active again
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "common/cache_layout.hpp"
+
+namespace visitd {
+
+/// Pointers into one view of a cache segment (or into a test's memory).
+struct ViewMemory {
+  CacheShape shape;
+  std::byte* start = nullptr;
+
+  [[nodiscard]] Word& applied(std::uint64_t lane) const noexcept { return word(0, lane); }
+  [[nodiscard]] UndoNote& undo() const noexcept { return *reinterpret_cast<UndoNote*>(start + shape.undo_offset()); }
+  [[nodiscard]] Word& version(std::uint64_t chain) const noexcept { return word(shape.versions_offset(), chain); }
+  [[nodiscard]] Word& first(std::uint64_t chain) const noexcept { return word(shape.firsts_offset(), chain); }
+  [[nodiscard]] Word& answered(std::uint64_t bucket) const noexcept { return word(shape.answered_offset(), bucket); }
+  [[nodiscard]] NodeHead& node(std::uint64_t n) const noexcept {
+    return *reinterpret_cast<NodeHead*>(start + shape.nodes_offset() + n * shape.node_bytes());
+  }
+  [[nodiscard]] Word* page_words(std::uint64_t n) const noexcept { return reinterpret_cast<Word*>(&node(n) + 1); }
+
+  /// Whether node n holds this page (R5, or the writer's own look).
+  [[nodiscard]] bool is_page(std::uint64_t n, std::uint64_t hash, std::string_view page) const noexcept {
+    const NodeHead& head = node(n);
+    if (head.hash.load(std::memory_order_acquire) != hash ||
+        head.page_length.load(std::memory_order_acquire) != page.size()) {
+      return false;
+    }
+    const Word* words = page_words(n);
+    for (std::size_t i = 0; i < words_for(page.size()); ++i) {
+      if (words[i].load(std::memory_order_acquire) != text_word(page, i)) return false;
+    }
+    return true;
+  }
+
+ private:
+  [[nodiscard]] Word& word(std::size_t offset, std::uint64_t i) const noexcept {
+    return reinterpret_cast<Word*>(start + offset)[i];
+  }
+};
+
+/// What stands between two stores in production: nothing. A test puts its kill here.
+struct NoStep {
+  void operator()() const noexcept {}
+};
+
+/// The writing end of one view: the flusher's, one thread. `Step` is called before every store.
+template <typename Step = NoStep>
+class ViewWriter {
+ public:
+  using Node = std::uint32_t;  ///< 0: none
+
+  explicit ViewWriter(ViewMemory memory, Step step = {}) : view_(memory), step_(std::move(step)) {}
+
+  /// Empties the view, which must not be the one shown. Lives of a view differ by `active` alone.
+  void clear(std::span<const std::uint64_t> applied) {
+    const CacheShape& shape = view_.shape;
+    for (std::uint64_t c = 0; c < shape.chains(); ++c) {
+      set(view_.version(c), 2);
+      set(view_.first(c), 0);
+    }
+    for (std::uint64_t b = 0; b < shape.buckets; ++b) set(view_.answered(b), 0);
+    for (std::uint64_t lane = 0; lane < max_lanes; ++lane)
+      set(view_.applied(lane), lane < applied.size() ? applied[lane] : 0);
+    set(view_.undo().node, 0);
+    free_.clear();
+    for (Node n = shape.entries; n >= 1; --n) free_.push_back(n);
+  }
+
+  [[nodiscard]] Node find(std::uint64_t hash, std::string_view page) const noexcept {
+    Node n = static_cast<Node>(own(view_.first(chain_of(hash))));
+    while (n != 0 && !view_.is_page(n, hash, page)) n = static_cast<Node>(own(view_.node(n).next));
+    return n;
+  }
+
+  [[nodiscard]] bool full() const noexcept { return free_.empty(); }
+  [[nodiscard]] std::size_t entries() const noexcept { return view_.shape.entries - free_.size(); }
+
+  /// Makes an entry of a page that has none, with what is pending. Not when full().
+  Node link(std::uint64_t hash, std::string_view page, std::uint64_t base, std::uint64_t expires,
+            std::uint64_t inflight, std::uint64_t open) {
+    const Node n = free_.back();
+    free_.pop_back();
+    NodeHead& node = view_.node(n);
+    set(node.hash, hash);  // W5: all fields, before the entry can be found
+    set(node.page_length, page.size());
+    Word* words = view_.page_words(n);
+    for (std::size_t i = 0; i < words_for(page.size()); ++i) set(words[i], text_word(page, i));
+    set(node.base, base);
+    set(node.expires, expires);
+    set(node.inflight, inflight);
+    set(node.open, open);
+    Word& first = view_.first(chain_of(hash));
+    set(node.next, own(first));
+    set(first, n);  // W6
+    return n;
+  }
+
+  /// Removes an entry, before anything else changes.
+  void unlink(Node n) {
+    const std::uint64_t chain = chain_of(own(view_.node(n).hash));
+    Word* previous = &view_.first(chain);
+    while (own(*previous) != n) previous = &view_.node(own(*previous)).next;
+    set(*previous, own(view_.node(n).next));
+    set(view_.version(chain), own(view_.version(chain)) + 2);  // W7: whoever stands on the node starts again
+    free_.push_back(n);
+  }
+
+  /// A lane's position moves past records of pages that have no entry.
+  void set_applied(std::uint64_t lane, std::uint64_t position) { set(view_.applied(lane), position); }
+  [[nodiscard]] std::uint64_t applied(std::uint64_t lane) const noexcept { return own(view_.applied(lane)); }
+
+  /// Visits of an entry's page are counted, and their lane's position moves, in one change.
+  void apply(Node n, std::uint64_t visits, std::uint64_t lane, std::uint64_t position) {
+    change(n, lane, [&](NodeHead& node) {
+      set(node.open, own(node.open) + visits);
+      set(view_.applied(lane), position);
+    });
+  }
+
+  /// Visits move from open to inflight.
+  void seal(Node n, std::uint64_t visits) {
+    change(n, no_lane, [&](NodeHead& node) {
+      set(node.inflight, own(node.inflight) + visits);
+      set(node.open, own(node.open) - visits);
+    });
+  }
+
+  /// Visits that were inflight are part of base from now on.
+  void acknowledge(Node n, std::uint64_t visits, std::uint64_t base, std::uint64_t expires) {
+    change(n, no_lane, [&](NodeHead& node) {
+      set(node.base, base);
+      set(node.expires, expires);
+      set(node.inflight, own(node.inflight) - visits);
+    });
+  }
+
+  /// What Redis says now.
+  void refresh(Node n, std::uint64_t base, std::uint64_t expires) {
+    change(n, no_lane, [&](NodeHead& node) {
+      set(node.base, base);
+      set(node.expires, expires);
+    });
+  }
+
+  /// Visits that no shard can take leave the count.
+  void set_aside(Node n, std::uint64_t inflight) {
+    change(n, no_lane, [&](NodeHead& node) { set(node.inflight, own(node.inflight) - inflight); });
+  }
+
+  [[nodiscard]] std::uint64_t base(Node n) const noexcept { return own(view_.node(n).base); }
+  [[nodiscard]] std::uint64_t expires(Node n) const noexcept { return own(view_.node(n).expires); }
+
+  /// The bucket's newest batch whose pages begin to move to base.
+  void note_answered(std::uint64_t bucket, std::uint64_t seq) { set(view_.answered(bucket), seq); }
+
+  [[nodiscard]] const ViewMemory& memory() const noexcept { return view_; }
+
+ private:
+  [[nodiscard]] std::uint64_t chain_of(std::uint64_t hash) const noexcept { return hash & (view_.shape.chains() - 1); }
+  [[nodiscard]] static std::uint64_t own(const Word& word) noexcept { return word.load(std::memory_order_relaxed); }
+  void set(Word& word, std::uint64_t value) {
+    step_();
+    word.store(value, std::memory_order_release);
+  }
+
+  template <typename Stores>
+  void change(Node n, std::uint64_t lane, Stores stores) {
+    NodeHead& node = view_.node(n);
+    UndoNote& undo = view_.undo();
+    set(undo.node, n);  // W1
+    set(undo.base, own(node.base));
+    set(undo.expires, own(node.expires));
+    set(undo.inflight, own(node.inflight));
+    set(undo.open, own(node.open));
+    set(undo.lane, lane);
+    if (lane != no_lane) set(undo.applied, own(view_.applied(lane)));
+    Word& version = view_.version(chain_of(own(node.hash)));
+    set(version, own(version) + 1);  // W2: odd
+    stores(node);                    // W3
+    set(version, own(version) + 1);  // W4: even
+  }
+
+  ViewMemory view_;
+  Step step_;
+  std::vector<Node> free_;
+};
+
+enum class Seen { entry, absent, again };
+
+/// An entry and every lane's position, of one moment.
+struct Snapshot {
+  std::uint64_t base = 0;
+  std::uint64_t expires = 0;
+  std::uint64_t inflight = 0;
+  std::uint64_t open = 0;
+  std::uint64_t applied[max_lanes] = {};
+};
+
+/// The longest chain a reader follows: far beyond any that a seeded hash makes.
+inline constexpr std::uint32_t chain_limit = 256;
+
+/// One try to read a page's entry from the view shown. `views[0]`, `views[1]`: the cache's two. `again`: the flusher
+/// was changing just this chain. With no view shown yet it is `absent`, and `applied` is all zero.
+[[nodiscard]] inline Seen take_snapshot(const Word& active_word, std::span<const ViewMemory, 2> views,
+                                        std::uint64_t hash, std::string_view page, Snapshot& snapshot) noexcept {
+  const std::uint64_t active = active_word.load(std::memory_order_acquire);  // R1
+  if (active == 0) {
+    std::fill(std::begin(snapshot.applied), std::end(snapshot.applied), 0);
+    return Seen::absent;
+  }
+  const ViewMemory& view = views[active & 1U];
+  const std::uint64_t nodes = view.shape.entries;
+  const std::uint64_t chain = hash & (view.shape.chains() - 1);
+  const std::uint64_t version = view.version(chain).load(std::memory_order_acquire);  // R2
+  bool found = false;
+  std::uint64_t lane = no_lane;
+  std::uint64_t lane_applied = 0;
+  if ((version & 1U) != 0) {  // being changed, perhaps by a flusher that is dead: as it was before
+    const UndoNote& undo = view.undo();
+    const std::uint64_t n = undo.node.load(std::memory_order_acquire);  // R3
+    lane = undo.lane.load(std::memory_order_acquire);
+    lane_applied = undo.applied.load(std::memory_order_acquire);
+    snapshot.base = undo.base.load(std::memory_order_acquire);
+    snapshot.expires = undo.expires.load(std::memory_order_acquire);
+    snapshot.inflight = undo.inflight.load(std::memory_order_acquire);
+    snapshot.open = undo.open.load(std::memory_order_acquire);
+    if (n == 0 || n > nodes) return Seen::again;
+    found = view.is_page(n, hash, page);  // only a linked entry is ever changed: its page is whole
+  }
+  if (!found) {
+    std::uint32_t steps = 0;
+    for (std::uint64_t n = view.first(chain).load(std::memory_order_acquire); n != 0;  // R4
+         n = view.node(n).next.load(std::memory_order_acquire)) {
+      if (n > nodes || ++steps > chain_limit) return Seen::again;  // over a reused node: another chain, or a circle
+      if (!view.is_page(n, hash, page)) continue;
+      const NodeHead& node = view.node(n);
+      snapshot.base = node.base.load(std::memory_order_acquire);  // R5
+      snapshot.expires = node.expires.load(std::memory_order_acquire);
+      snapshot.inflight = node.inflight.load(std::memory_order_acquire);
+      snapshot.open = node.open.load(std::memory_order_acquire);
+      found = true;
+      break;
+    }
+  }
+  for (std::uint32_t l = 0; l < view.shape.lanes; ++l) {  // R6: after the entry, before any tail
+    snapshot.applied[l] = view.applied(l).load(std::memory_order_acquire);
+  }
+  if (lane < view.shape.lanes) snapshot.applied[lane] = lane_applied;
+  if (view.version(chain).load(std::memory_order_relaxed) != version ||  // R7
+      active_word.load(std::memory_order_relaxed) != active) {
+    return Seen::again;
+  }
+  return found ? Seen::entry : Seen::absent;
+}
+
+}  // namespace visitd

@@ -1,0 +1,41 @@
+// The commands of visitctl. Each reports as JSON; the text of a report is made from that alone.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/settings.hpp"
+#include "ctl/report.hpp"
+
+namespace visitd {
+
+/// Each process, lane depths, spool, flushes, shards. Fails without a readable ring, or with an unreadable cache.
+[[nodiscard]] Json status_report(const Settings& settings);
+[[nodiscard]] std::string status_text(const Json& report);
+
+/// Every lane of every ring: positions, owner, statistics.
+[[nodiscard]] Json lanes_report(const Settings& settings);
+[[nodiscard]] std::string lanes_text(const Json& report);
+
+/// The records between applied and tail of each lane, at most `limit` a lane. `lane`: only this one.
+[[nodiscard]] Json peek_report(const Settings& settings, std::uint64_t limit, std::optional<std::uint32_t> lane);
+[[nodiscard]] std::string peek_text(const Json& report);
+
+/// All that is known of one page.
+[[nodiscard]] Json page_report(const Settings& settings, const std::string& page);
+[[nodiscard]] std::string page_text(const Json& report);
+
+/// The segments as ipcs(1) shows them, and who has them attached.
+[[nodiscard]] Json ipcs_report(const Settings& settings);
+[[nodiscard]] std::string ipcs_text(const Json& report);
+
+/// Has everything that is counted by now carried to Redis, and waits for it.
+[[nodiscard]] Json flush_report(const Settings& settings, std::uint32_t timeout_ms);
+[[nodiscard]] std::string flush_text(const Json& report);
+
+/// Has the flusher take what a held shard holds as the truth.
+[[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard);
+[[nodiscard]] std::string accept_text(const Json& report);
+
+}  // namespace visitd

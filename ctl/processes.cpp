@@ -1,0 +1,88 @@
+#include "ctl/processes.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "common/errors.hpp"
+
+namespace visitd {
+
+namespace {
+
+/// A process id from a name in /proc; nullopt: it is none.
+std::optional<int> process_id(const std::string& text) {
+  int id = 0;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), id);
+  return fault == std::errc() && end == text.data() + text.size() && id > 0 ? std::optional(id) : std::nullopt;
+}
+
+/// Segments of another IPC namespace bear the same numbers as ours.
+bool has_our_segments(const std::filesystem::path& process) {
+  std::error_code refused;
+  const auto theirs = std::filesystem::read_symlink(process / "ns/ipc", refused);
+  if (refused) return true;
+  const auto ours = std::filesystem::read_symlink("/proc/self/ns/ipc", refused);
+  return refused || theirs == ours;
+}
+
+}  // namespace
+
+std::string_view name_of(Presence presence) noexcept {
+  switch (presence) {
+    case Presence::running:
+      return "running";
+    case Presence::silent:
+      return "silent";
+    case Presence::away:
+      return "away";
+  }
+  return "unknown";
+}
+
+Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json& heartbeat_age_ms,
+                     std::uint64_t quiet_ms) {
+  const bool shows_itself = heartbeat_age_ms.is_number_unsigned() && heartbeat_age_ms.get<std::uint64_t>() <= quiet_ms;
+  if (holder) return shows_itself ? Presence::running : Presence::silent;
+  // Locks of other containers are not listed here; their processes are not either.
+  const bool there = noted > 0 && noted <= std::uint64_t{std::numeric_limits<int>::max()} &&
+                     !process_name(static_cast<int>(noted)).empty();
+  return shows_itself && there ? Presence::running : Presence::away;
+}
+
+std::map<int, std::vector<AttachedProcess>> attached_processes(const std::vector<int>& segments) {
+  std::map<int, std::vector<AttachedProcess>> attached;
+  std::error_code fault;
+  for (std::filesystem::directory_iterator entry("/proc", fault), end; !fault && entry != end; entry.increment(fault)) {
+    const auto process = process_id(entry->path().filename().string());
+    if (!process || *process == getpid() || !has_our_segments(entry->path())) continue;
+    std::ifstream maps(entry->path() / "maps");
+    for (std::string line; std::getline(maps, line);) {
+      if (line.find("/SYSV") == std::string::npos) continue;
+      std::istringstream fields(line);
+      std::string range;
+      std::string access;
+      std::string offset;
+      std::string device;
+      std::uint64_t segment = 0;  // the inode of a System V segment is its id
+      if (!(fields >> range >> access >> offset >> device >> segment)) continue;
+      const auto wanted = std::find_if(segments.begin(), segments.end(),
+                                       [&](int id) { return id >= 0 && static_cast<std::uint64_t>(id) == segment; });
+      if (wanted == segments.end()) continue;
+      auto& processes = attached[*wanted];
+      if (processes.empty() || processes.back().process != *process) {
+        processes.push_back({*process, process_name(*process), 0, false});
+      }
+      // A mapping of several pieces was attached once.
+      if (offset.find_first_not_of('0') == std::string::npos) ++processes.back().times;
+      processes.back().writes |= access.size() > 1 && access[1] == 'w';
+    }
+  }
+  return attached;
+}
+
+}  // namespace visitd

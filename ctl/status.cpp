@@ -1,0 +1,187 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/clock.hpp"
+#include "common/shared_text.hpp"
+#include "ctl/commands.hpp"
+#include "ctl/lanes.hpp"
+#include "ctl/processes.hpp"
+#include "ctl/segments.hpp"
+
+namespace visitd {
+
+namespace {
+
+std::uint64_t get(const Word& word) noexcept {
+  return word.load(std::memory_order_acquire);
+}
+
+std::uint64_t get(const CacheHeader& header, FlusherStatistic which) noexcept {
+  return get(header.statistics[static_cast<std::size_t>(which)]);
+}
+
+/// The lanes that ever had an owner, or hold something, as processes.
+Json frontends_report(const Json& rings) {
+  Json frontends = Json::array();
+  for (const Json& ring : rings) {
+    if (!ring.contains("lanes")) continue;
+    for (const Json& lane : ring["lanes"]) {
+      if (lane["process"] == "unused" && lane["tail"] == 0) continue;
+      Json frontend = {{"ring", ring["id"]}, {"ring_in_use", ring["in_use"]}};
+      for (const char* name : {"lane", "process", "pid", "heartbeat_age_ms", "lane_state", "unapplied_bytes",
+                               "undurable_bytes", "capacity_bytes", "fault", "statistics"}) {
+        frontend[name] = lane[name];
+      }
+      frontends.push_back(std::move(frontend));
+    }
+  }
+  return frontends;
+}
+
+Json flusher_report(const Segments& segments, const RuntimeDirectory& directory, std::uint64_t now_ns,
+                    std::uint64_t quiet_ms) {
+  const Cache* const cache = segments.any_cache();
+  const CacheHeader* const header = cache != nullptr ? &cache->header() : nullptr;
+  const auto lock = file_identity(directory.flusher_lock());
+  const std::uint64_t noted = header != nullptr ? get(header->flusher) : 0;
+  const auto holder = lock ? HeldLocks().holder(*lock, noted) : std::nullopt;
+  const Json heartbeat = header != nullptr ? age_ms(get(header->heartbeat_ns.word), now_ns) : Json(nullptr);
+  Json report;
+  report["process"] = noted == 0 && !holder ? "unused" : name_of(presence_of(holder, noted, heartbeat, quiet_ms));
+  report["pid"] = holder && *holder > 0 ? Json(*holder) : noted != 0 ? Json(noted) : Json(nullptr);
+  report["heartbeat_age_ms"] = heartbeat;
+  report["error"] = segments.cache_fault.empty() ? Json(nullptr) : Json(segments.cache_fault);
+  if (cache == nullptr) return report;
+  report["cache"] = {{"id", hex_id(cache->id())},
+                     {"segment", cache->note().segment},
+                     {"ring", hex_id(cache->ring_id())},
+                     {"made_at", get(header->made_at)},
+                     {"view_shown", get(header->active.word) != 0},
+                     {"entries", cache->shape().entries},
+                     {"ttl_ms", get(header->ttl_ms)}};
+  report["sleeping"] = get(header->sleeping.word) != 0;
+  report["statistics"] = Json::object();
+  for (std::size_t i = 0; i < std::size(flusher_statistics); ++i) {
+    report["statistics"][std::string(flusher_statistics[i].name)] = get(header->statistics[i]);
+  }
+  return report;
+}
+
+Json shards_report(const CacheHeader& header, std::uint64_t now_ns) {
+  Json shards = Json::array();
+  const std::uint64_t count = std::min<std::uint64_t>(get(header.shards), max_shards);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const ShardSlot& slot = header.shard[i];
+    const std::string reason = shard_reason(slot);
+    shards.push_back({{"name", load_text(slot.name)},
+                      {"state", name_of(static_cast<ShardState>(get(slot.state)))},
+                      {"since_ms", age_ms(get(slot.since_ns), now_ns)},
+                      {"reason", reason.empty() ? Json(nullptr) : Json(reason)},
+                      {"buckets", get(slot.buckets)},
+                      {"unanswered_batches", get(slot.unanswered)}});
+  }
+  return shards;
+}
+
+std::string heartbeat_text(const Json& process) {
+  return process["heartbeat_age_ms"].is_null() ? "no heartbeat"
+                                               : "heartbeat " + plain_span(process["heartbeat_age_ms"]) + " ago";
+}
+
+std::string ago(const Json& age) {
+  return age.is_null() ? "never" : plain_span(age) + " ago";
+}
+
+}  // namespace
+
+Json status_report(const Settings& settings) {
+  const RuntimeDirectory directory(settings.runtime_directory);
+  const Segments segments = attach_segments(directory);
+  const Json rings = rings_report(segments);
+  const std::uint64_t now_ns = monotonic_ns();
+  Json report;
+  report["runtime_directory"] = directory.path();
+  if (const std::string fault = segments.ring_error(directory); !fault.empty()) {
+    report["error"] = fault;
+  } else if (segments.cache_note && !segments.cache) {
+    report["error"] = fmt::format("cache segment {}: {}", segments.cache_note->segment, segments.cache_fault);
+  }
+  report["rings"] = Json::array();
+  for (Json ring : rings) {
+    ring.erase("lanes");
+    report["rings"].push_back(std::move(ring));
+  }
+  report["frontends"] = frontends_report(rings);
+  report["flusher"] = flusher_report(segments, directory, now_ns, settings.flusher_away_ms);
+  report["spool"] = nullptr;
+  report["last_commit_age_ms"] = nullptr;
+  report["last_flush_age_ms"] = nullptr;
+  report["shards"] = Json::array();
+  if (const Cache* const cache = segments.any_cache()) {
+    const CacheHeader& header = cache->header();
+    report["spool"] = {{"pending_visits", get(header, FlusherStatistic::pending_visits)},
+                       {"pending_pages", get(header, FlusherStatistic::pending_pages)},
+                       {"unanswered_batches", get(header, FlusherStatistic::unanswered_batches)},
+                       {"kept_batches", get(header, FlusherStatistic::kept_batches)},
+                       {"kept_bytes", get(header, FlusherStatistic::kept_bytes)}};
+    report["last_commit_age_ms"] = age_ms(get(header, FlusherStatistic::last_commit_ns), now_ns);
+    report["last_flush_age_ms"] = age_ms(get(header, FlusherStatistic::last_flush_ns), now_ns);
+    report["shards"] = shards_report(header, now_ns);
+  }
+  return report;
+}
+
+std::string status_text(const Json& report) {
+  std::string text;
+  Table frontends(
+      {">lane", "frontend", ">pid", ">heartbeat", "state", ">unapplied", ">undurable", ">of", ">visits", ">reads", ""});
+  for (const Json& frontend : report["frontends"]) {
+    const std::string note = !frontend["fault"].is_null()          ? plain(frontend["fault"])
+                             : frontend["ring_in_use"].get<bool>() ? ""
+                                                                   : "of a ring that is being left";
+    frontends.row({plain(frontend["lane"]), plain(frontend["process"]), plain(frontend["pid"]),
+                   plain_span(frontend["heartbeat_age_ms"]), plain(frontend["lane_state"]),
+                   plain_bytes(frontend["unapplied_bytes"], "?"), plain_bytes(frontend["undurable_bytes"], "?"),
+                   plain_bytes(frontend["capacity_bytes"]), plain(frontend["statistics"]["visits"]),
+                   plain(frontend["statistics"]["reads"]), note});
+  }
+  if (!report["frontends"].empty()) text += frontends.text();
+  const Json& flusher = report["flusher"];
+  const bool runs = flusher["process"] == "running";
+  if (flusher["process"] == "unused") {
+    text += fmt::format("\nflusher   {}\n", plain(flusher["error"]));
+  } else {
+    text += fmt::format("\nflusher   {}, {} {}, {}\n", plain(flusher["process"]), runs ? "pid" : "last pid",
+                        plain(flusher["pid"]), heartbeat_text(flusher));
+    if (!flusher["error"].is_null()) text += fmt::format("cache     {}\n", plain(flusher["error"]));
+  }
+  if (flusher.contains("statistics")) {
+    const Json& statistics = flusher["statistics"];
+    const Json& spool = report["spool"];
+    if (!flusher["cache"]["view_shown"].get<bool>()) text += "cache     no view is shown yet\n";
+    text += fmt::format("applied   {} visits since its start, {} damaged records\n",
+                        plain(statistics["visits_applied"]), plain(statistics["records_damaged"]));
+    text +=
+        fmt::format("pending   {} visits of {} pages\n", plain(spool["pending_visits"]), plain(spool["pending_pages"]));
+    text +=
+        fmt::format("spool     {} unanswered batches, {} kept ({}); {} commits, {} of them found no room\n",
+                    plain(spool["unanswered_batches"]), plain(spool["kept_batches"]), plain_bytes(spool["kept_bytes"]),
+                    plain(statistics["commits"]), plain(statistics["commit_failures"]));
+    text += fmt::format("last      commit {}, flush {}\n", ago(report["last_commit_age_ms"]),
+                        ago(report["last_flush_age_ms"]));
+    text +=
+        fmt::format("view      {} entries of {}\n", plain(statistics["entries"]), plain(flusher["cache"]["entries"]));
+  }
+  if (!report["shards"].empty()) {
+    Table shards({"shard", "state", ">since", ">buckets", ">unanswered", "reason"});
+    for (const Json& shard : report["shards"]) {
+      shards.row({plain(shard["name"]), plain(shard["state"]), plain_span(shard["since_ms"]), plain(shard["buckets"]),
+                  plain(shard["unanswered_batches"]), plain(shard["reason"], "")});
+    }
+    text += fmt::format("\n{}{}", shards.text(), runs ? "" : "(as the flusher last saw them)\n");
+  }
+  return text;
+}
+
+}  // namespace visitd

@@ -1,0 +1,75 @@
+// What moves from the flusher to a shard: batches of a bucket, and the mark by which a shard knows the last one it
+// applied.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace visitd {
+
+/// Visits of one page.
+struct PageVisits {
+  std::string page;
+  std::uint64_t visits = 0;
+  friend bool operator==(const PageVisits&, const PageVisits&) = default;
+};
+
+/// One life of a flusher. The number counts up with every start; the random part tells a clone's life from the
+/// original's.
+struct Incarnation {
+  std::uint64_t number = 0;
+  std::uint64_t random = 0;
+  friend bool operator==(const Incarnation&, const Incarnation&) = default;
+};
+
+/// What a writer's field of a bucket holds in Redis: "NUMBER-RANDOM SEQ DIGEST" (random and digest: 16 hex digits).
+struct Mark {
+  Incarnation incarnation;
+  std::uint64_t seq = 0;
+  std::uint64_t digest = 0;
+  friend bool operator==(const Mark&, const Mark&) = default;
+};
+
+[[nodiscard]] std::string to_text(const Mark& mark);
+
+/// Parses what to_text wrote. False: the text is something else, and `mark` is not changed.
+[[nodiscard]] bool parse_mark(std::string_view text, Mark& mark);
+
+/// The visits of one bucket, sealed: immutable, applied to a shard by compare-and-set from `expected` to `mark`.
+struct Batch {
+  std::uint32_t bucket = 0;
+  Mark mark;
+  std::string expected;  ///< what the writer's field holds before it, as text; empty: no field
+  std::vector<PageVisits> pages;
+};
+
+/// Pages and visits as one blob: for each a varint length, the page's bytes, a varint of visits.
+void append_pages(std::string& blob, std::string_view page, std::uint64_t visits);
+[[nodiscard]] std::string encode_pages(const std::vector<PageVisits>& pages);
+
+/// Parses such a blob. Throws Error where it is damaged.
+[[nodiscard]] std::vector<PageVisits> decode_pages(std::string_view blob);
+
+/// Reads such a blob a page at a time, without copying it: `while (reader.next()) use(reader.page(), reader.visits());`
+class PageReader {
+ public:
+  explicit PageReader(std::string_view blob) noexcept : rest_(blob) {}
+
+  /// False at the end. Throws Error where the blob is damaged.
+  [[nodiscard]] bool next();
+  /// A view into the blob.
+  [[nodiscard]] std::string_view page() const noexcept { return page_; }
+  [[nodiscard]] std::uint64_t visits() const noexcept { return visits_; }
+
+ private:
+  std::string_view rest_;
+  std::string_view page_;
+  std::uint64_t visits_ = 0;
+};
+
+/// XXH3 of a batch's encoded pages.
+[[nodiscard]] std::uint64_t digest_of(std::string_view blob) noexcept;
+
+}  // namespace visitd

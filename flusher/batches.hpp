@@ -1,0 +1,157 @@
+// Commit, seal, acknowledge: what becomes durable together, which visits a batch holds, and what its answer changes.
+// Decides; knows no clock, loop, socket or file. One transaction and, in each bucket, one unanswered batch at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/statistics.hpp"
+#include "flusher/drain.hpp"
+#include "flusher/flusher_view.hpp"
+#include "flusher/pending_pages.hpp"
+#include "flusher/spool.hpp"
+
+namespace visitd {
+
+struct BatchLimits {
+  std::uint32_t batch_pages = 0;
+  std::uint64_t keep_batches_s = 0;
+  std::uint64_t keep_batches_bytes = 0;
+  std::uint64_t ttl_ms = 0;
+};
+
+class Batches {
+ public:
+  /// `shard_of_bucket`: where each bucket is placed.
+  Batches(const BatchLimits& limits, Incarnation incarnation, std::vector<std::uint32_t> shard_of_bucket,
+          FlusherView& view, PendingPages& pages, FlusherStatistics statistics);
+
+  /// From the spool, before anything else: marks, kept and unanswered batches, open pages. The pages are in `pages`
+  /// already.
+  void recover_mark(const BucketMark& mark);
+  void recover_kept(const KeptBatch& kept);
+  /// After the last of them, which come by bucket, then seq.
+  void kept_recovered();
+  void recover_unanswered(Batch batch, std::vector<std::uint32_t> pages);
+  void page_opened(std::uint32_t page);
+
+  // -- flush
+
+  /// Every bucket with open visits is due from now on. Returns the flush's number.
+  std::uint64_t begin_flush();
+  /// Whether all that was open at that flush has been answered.
+  [[nodiscard]] bool flush_is_done(std::uint64_t flush) const;
+  /// Whether a due bucket could be sealed now.
+  [[nodiscard]] bool wants_seal() const noexcept { return sealable_ > 0; }
+
+  // -- transactions
+
+  /// What is to become durable now: visits since the last one, answers, and with `seal` the due buckets as batches.
+  /// Nothing else may be captured until committed().
+  [[nodiscard]] Transaction capture(bool seal, Drain& drain, const RingNote& ring, std::uint64_t unix_now);
+  /// Whether capture(false, …) would hold anything besides positions.
+  [[nodiscard]] bool has_news() const noexcept {
+    return !answered_.empty() || !accepted_.empty() || !expecting_anew_.empty() || !refused_.empty() ||
+           !identities_.empty();
+  }
+  /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
+  [[nodiscard]] std::vector<std::uint32_t> committed();
+  void note_identity(ShardIdentity identity) { identities_.push_back(std::move(identity)); }
+
+  // -- what a shard says
+
+  /// The unanswered, durable batch of a bucket; nullptr: none, or it is just being changed.
+  [[nodiscard]] const Batch* unanswered(std::uint32_t bucket) const noexcept;
+  [[nodiscard]] std::uint32_t shard_of(std::uint32_t bucket) const noexcept { return buckets_[bucket].shard; }
+  /// What the writer's field of the bucket holds in Redis, as far as we know.
+  [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field; }
+  /// Whether we ever wrote to the bucket, or may have.
+  [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept;
+  /// The unanswered batch was applied, now or before. `totals`: of its pages, in order.
+  void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, Drain& drain, std::uint64_t now_ms,
+                std::uint64_t unix_now);
+  /// The shard cannot take these pages of the unanswered batch: they are put aside, the rest is sent once that is
+  /// durable.
+  void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none of ours that
+  /// is kept.
+  [[nodiscard]] std::optional<std::vector<Batch>> lost_since(std::uint32_t bucket, const std::string& held) const;
+  /// The operator takes what the shard holds as the truth. False: nothing had to change.
+  bool accept(std::uint32_t bucket, const std::string& held);
+  [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq; }
+
+  [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
+  [[nodiscard]] std::size_t unanswered_count() const noexcept { return unanswered_count_; }
+
+ private:
+  struct Unanswered {
+    Batch batch;
+    std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages
+    std::string blob;                  ///< the same pages, encoded, as they are kept
+    std::uint64_t flush = 0;
+    bool durable = false;  ///< its content as it stands: before, it must not be sent
+  };
+  struct Kept {
+    Mark mark;
+    std::string expected;
+    std::string pages;
+  };
+  struct Bucket {
+    std::uint32_t shard = 0;
+    std::uint64_t seq = 0;  ///< of the newest answered batch
+    std::string field;
+    std::optional<Unanswered> unanswered;
+    std::vector<Kept> kept;           ///< a chain: each expects its predecessor's mark
+    std::vector<std::uint32_t> open;  ///< pages with open visits
+    std::uint64_t due = 0;            ///< the oldest flush that wants its open visits sealed; 0: none
+    bool touched = false;             ///< its open visits differ from its folded row
+  };
+  struct Refusal {
+    std::uint32_t bucket;
+    std::vector<std::uint32_t> bad_pages;
+    std::string why;
+  };
+
+  void seal(std::uint32_t number, Transaction& transaction);
+  void keep(std::uint32_t bucket, Kept kept, std::uint64_t answered_at);
+  void forget_old(Transaction& transaction, std::uint64_t unix_now);
+  void set_due(Bucket& bucket, std::uint64_t flush) noexcept;
+  void apply_refusal(const Refusal& refusal, Drain& drain, Transaction& transaction);
+  void update_statistics() noexcept;
+
+  BatchLimits limits_;
+  Incarnation incarnation_;
+  FlusherView& view_;
+  PendingPages& pages_;
+  FlusherStatistics statistics_;
+  std::vector<Bucket> buckets_;
+  std::uint64_t flush_ = 0;
+  std::size_t sealable_ = 0;  ///< due buckets without an unanswered batch
+  std::size_t unanswered_count_ = 0;
+
+  // for the next transaction
+  std::vector<BucketMark> answered_;
+  std::vector<BucketMark> accepted_;
+  std::vector<std::uint32_t> expecting_anew_;  ///< buckets whose unanswered batch expects another mark
+  std::vector<Refusal> refused_;
+  std::vector<ShardIdentity> identities_;
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;
+
+  // of the captured transaction: buckets
+  std::vector<std::uint32_t> sealing_;
+  std::vector<std::uint32_t> replacing_;
+
+  struct KeptOrder {
+    std::uint32_t bucket;
+    std::uint64_t seq;
+    std::uint64_t answered_at;
+    std::size_t bytes;
+  };
+  std::deque<KeptOrder> kept_order_;  ///< oldest first
+  std::uint64_t kept_bytes_ = 0;
+};
+
+}  // namespace visitd

@@ -1,0 +1,136 @@
+#include "flusher/drain.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/page_id.hpp"
+
+namespace visitd {
+
+namespace {
+
+// A burst short enough to stay in the cache, and a look ahead long enough to hide memory: measured in
+// tests/bench/lane_bench.
+constexpr std::uint64_t burst_bytes = 32U << 10U;
+constexpr std::uint64_t prefetch_bytes = 1U << 10U;
+
+}  // namespace
+
+Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& pages, const DrainLimits& limits,
+             FlusherStatistics statistics, PageOpened page_opened)
+    : lanes_(memory.lanes),
+      view_(view),
+      pages_(pages),
+      limits_(limits),
+      statistics_(statistics),
+      page_opened_(std::move(page_opened)) {
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    records_.emplace_back(lanes_[lane].records);
+    positions_.push_back(view_.applied(lane));
+  }
+}
+
+bool Drain::run() {
+  bool applied = false;
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) applied |= run_lane(lane);
+  if (applied) {
+    statistics_.add(FlusherStatistic::visits_applied, applied_visits_);
+    statistics_.add(FlusherStatistic::pending_visits, std::exchange(applied_visits_, 0));
+    statistics_.set(FlusherStatistic::pending_pages, pages_with_visits_);
+  }
+  return applied;
+}
+
+bool Drain::run_lane(std::uint32_t lane) {
+  const std::uint64_t start = positions_[lane];
+  std::uint64_t position = start;
+  const LaneRecords& records = records_[lane];
+  const std::uint64_t tail = lanes_[lane].tail->load(std::memory_order_acquire);  // partner: the producer's publish
+  if (tail == start) return false;
+  const bool tail_is_sane = tail > start && tail - start <= records.capacity() && tail % 8 == 0;
+  const std::uint64_t end = tail_is_sane ? std::min(tail, start + burst_bytes) : start;
+  // A tail that went back takes nothing back: what is counted stays counted.
+  std::uint64_t damaged = tail_is_sane ? 0 : std::max(tail, start);
+  char buffer[max_page_id_bytes];
+  while (position < end) {
+    records.prefetch(position + prefetch_bytes);
+    Record record;
+    if (records.read(position, tail, record) != RecordCheck::whole) {
+      damaged = tail;
+      break;
+    }
+    const std::uint64_t next = position + record.size;
+    if (record.kind != RecordKind::pad) {
+      const Applied outcome = record.kind == RecordKind::visit && record.visits != 0
+                                  ? apply(lane, next, record, records.page(position, record, buffer))
+                                  : Applied::bad_page;
+      if (outcome == Applied::bad_page) damaged = tail;
+      if (outcome != Applied::applied) break;
+    }
+    position = next;
+  }
+  if (damaged != 0) {
+    // No record behind a damaged one can be found. What the lane held is lost, and that is said.
+    statistics_.add(FlusherStatistic::records_damaged);
+    damage_.push_back({lane, position, damaged > position ? damaged - position : 0});
+    position = damaged;
+  }
+  if (position == start) return false;
+  positions_[lane] = position;
+  view_.set_applied(lane, position);
+  return true;
+}
+
+Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record& record, std::string_view page) {
+  std::uint32_t number = pages_.find(record.page_hash, page);
+  const bool has_visits = number != PendingPages::none && pages_[number].open + pages_[number].inflight > 0;
+  if (!has_visits) {
+    if (pages_with_visits_ >= limits_.pending_pages) return Applied::no_room;
+    // A control character in an id would let whoever writes the ring reach the flusher's own fields in Redis.
+    if (number == PendingPages::none && check_page_id(page, limits_.page_id_limit) != PageIdFault::none)
+      return Applied::bad_page;
+    if (number == PendingPages::none)
+      number = pages_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
+    ++pages_with_visits_;
+  }
+  PendingPage& pending = pages_[number];
+  pending.open += record.visits;
+  if (pending.unspooled == 0) unspooled_.push_back(number);
+  pending.unspooled += record.visits;
+  if (!pending.in_bucket) {
+    pending.in_bucket = true;
+    page_opened_(number);
+  }
+  applied_visits_ += record.visits;
+  if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);
+  return Applied::applied;
+}
+
+void Drain::run_to_tails() {
+  std::vector<std::uint64_t> tails;
+  tails.reserve(lanes_.size());
+  for (const LaneMemory& lane : lanes_) tails.push_back(lane.tail->load(std::memory_order_acquire));
+  const auto reached = [&] {
+    return std::ranges::equal(positions_, tails,
+                              [](std::uint64_t position, std::uint64_t tail) { return position >= tail; });
+  };
+  // Visits that come meanwhile do not make it longer: each run applies something of what was there, or stops.
+  while (!reached() && run()) {
+  }
+}
+
+bool Drain::is_empty() const noexcept {
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    // Sequentially consistent, with the producer's store of tail: see the doorbell.
+    if (lanes_[lane].tail->load(std::memory_order_seq_cst) != positions_[lane]) return false;
+  }
+  return true;
+}
+
+std::uint64_t Drain::deepest(const std::vector<std::uint64_t>& head) const noexcept {
+  std::uint64_t depth = 0;
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) depth = std::max(depth, positions_[lane] - head[lane]);
+  return depth;
+}
+
+}  // namespace visitd

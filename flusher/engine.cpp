@@ -1,0 +1,251 @@
+#include "flusher/engine.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/page_id.hpp"
+#include "flusher/placement.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::uint64_t spool_retry_ms = 1000;
+// Rests of large buckets are sealed together, so that a flush of many costs few transactions.
+constexpr std::uint64_t seal_gap_ms = 50;
+
+std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
+  std::vector<std::uint64_t> heads;
+  heads.reserve(memory.lanes.size());
+  for (std::size_t lane = 0; lane < memory.lanes.size(); ++lane) {
+    heads.push_back(memory.cache->head[lane].word.load(std::memory_order_relaxed));
+  }
+  return heads;
+}
+
+FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint64_t> positions) {
+  const std::uint64_t active = memory.cache->active.word.load(std::memory_order_relaxed);
+  FlusherView view(memory.views[(active + 1) & 1U]);
+  view.clear(positions);
+  return view;
+}
+
+}  // namespace
+
+std::string topology_layout(const EngineSettings& settings) {
+  std::vector<std::string> shards = settings.shards;
+  std::ranges::sort(shards);
+  return fmt::format("1 {} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
+}
+
+class Engine::Session : public SessionPort {
+ public:
+  Session(Engine& engine, std::uint32_t shard, std::string identity, std::string new_identity)
+      : engine_(engine),
+        shard_(shard),
+        session(SessionSettings{engine.settings_.shards[shard], topology_layout(engine.settings_),
+                                engine.settings_.batches_in_flight, engine.settings_.reconnect_ms,
+                                engine.settings_.held_recheck_ms, engine.settings_.accept_eviction,
+                                engine.settings_.accept_no_append_only},
+                std::move(identity), std::move(new_identity), buckets_on(engine.placement_, shard), engine.batches_,
+                engine.lookups_, engine.drain_, engine.statistics_, *this) {}
+
+  void connect() override { engine_.port_.connect(shard_); }
+  void close() override { engine_.port_.close(shard_); }
+  void send(const ShardCommand& command) override { engine_.port_.send(shard_, command); }
+  void state_changed(ShardState state, const std::string& why) override {
+    set_shard_state(engine_.memory_.cache->shard[shard_], state, why);
+    engine_.port_.shard_changed(shard_, state, why);
+    // Whoever waits for a shard that went away need not wait any longer.
+    engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
+  }
+  void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
+
+ private:
+  static std::vector<std::uint32_t> buckets_on(const std::vector<std::uint32_t>& placement, std::uint32_t shard) {
+    std::vector<std::uint32_t> buckets;
+    for (std::uint32_t b = 0; b < placement.size(); ++b) {
+      if (placement[b] == shard) buckets.push_back(b);
+    }
+    return buckets;
+  }
+
+  Engine& engine_;
+  std::uint32_t shard_;
+
+ public:
+  ShardSession session;
+};
+
+Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
+               std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port)
+    : settings_(settings),
+      memory_(memory),
+      port_(port),
+      statistics_(memory.cache->statistics),
+      placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
+      view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory)))),
+      batches_(settings.batches, spool.incarnation, placement_, view_, pages_, statistics_),
+      drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, settings.pending_pages}, statistics_,
+             [this](std::uint32_t page) { batches_.page_opened(page); }),
+      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
+               [this](std::uint32_t page) {
+                 const PendingPage& asked = pages_[page];
+                 return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, asked.page);
+               }) {
+  recover_pending(spool, memory.hash_seed, settings.buckets, pages_, batches_, drain_);
+  recovered_pages_ = drain_.pages_with_visits();
+  std::uint64_t pending_visits = 0;
+  pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
+  statistics_.set(FlusherStatistic::pending_visits, pending_visits);
+  recover_entries(carried, memory.hash_seed, view_, pages_, batches_, lookups_);
+
+  for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
+    const auto known = std::ranges::find(spool.identities, settings.shards[shard], &ShardIdentity::shard);
+    sessions_.push_back(std::make_unique<Session>(
+        *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
+  }
+  durable_ = drain_.positions();
+  // Shown with one store; only then may space be freed. Partner: the readers' R1.
+  memory_.cache->active.word.store(memory_.cache->active.word.load(std::memory_order_relaxed) + 1,
+                                   std::memory_order_release);
+}
+
+Engine::~Engine() = default;
+
+bool Engine::drain(Now now) {
+  const bool applied = drain_.run();
+  const bool asked = lookups_.run(now.ms);
+  wake();
+  return applied || asked;
+}
+
+void Engine::tick(Now now) {
+  for (const auto& session : sessions_) session->session.tick(now.ms);
+  if (next_flush_ms_ == 0) next_flush_ms_ = now.ms + settings_.flush_interval_ms;
+  // Early, where the pending pages come near their limit: answers make room.
+  const bool crowded = drain_.pages_with_visits() > settings_.pending_pages / 4 * 3 && !running_flush_;
+  if (now.ms >= next_flush_ms_ || crowded) {
+    begin_flush(now);
+    next_flush_ms_ = now.ms + settings_.flush_interval_ms;
+  }
+  if (running_flush_ && batches_.flush_is_done(*running_flush_)) {
+    running_flush_.reset();
+    statistics_.add(FlusherStatistic::flushes);
+    statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
+  }
+  if (to_retry_ && now.ms >= retry_at_ms_) port_.submit(*std::exchange(to_retry_, std::nullopt));
+  if (committing_) return;
+  if (batches_.wants_seal() && now.ms >= last_seal_ms_ + seal_gap_ms) {
+    last_seal_ms_ = now.ms;
+    submit(true, now);
+    return;
+  }
+  const bool news = drain_.has_unspooled() || batches_.has_news() || positions_moved();
+  const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
+  if (news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
+               drain_.deepest(durable_) > quarter)) {
+    submit(false, now);
+  }
+}
+
+void Engine::submit(bool seal, Now now) {
+  commit_soon_ = false;
+  last_commit_ms_ = now.ms;
+  const RingNote ring{memory_.ring_id, memory_.ring_segment, false, drain_.positions()};
+  committing_ = true;
+  committing_positions_ = ring.positions;
+  port_.submit(batches_.capture(seal, drain_, ring, now.unix));
+}
+
+void Engine::on_committed(Now now) {
+  durable_ = std::move(committing_positions_);
+  committing_ = false;
+  store_heads();
+  statistics_.add(FlusherStatistic::commits);
+  statistics_.set(FlusherStatistic::last_commit_ns, now.ms * 1'000'000);
+  for (const std::uint32_t bucket : batches_.committed()) sessions_[placement_[bucket]]->session.batch_ready(bucket);
+}
+
+void Engine::on_spool_full(Transaction transaction, Now now) {
+  to_retry_ = std::move(transaction);
+  statistics_.add(FlusherStatistic::commit_failures);
+  retry_at_ms_ = now.ms + spool_retry_ms;
+}
+
+void Engine::store_heads() {
+  for (std::size_t lane = 0; lane < durable_.size(); ++lane) {
+    memory_.cache->head[lane].word.store(durable_[lane],
+                                         std::memory_order_release);  // partner: LaneProducer::look_at_head
+  }
+}
+
+void Engine::on_connected(std::uint32_t shard) {
+  sessions_[shard]->session.on_connected();
+}
+
+void Engine::on_answer(std::uint32_t shard, ShardAnswer answer, Now now) {
+  sessions_[shard]->session.on_answer(std::move(answer), now.ms, now.unix);
+  wake();
+}
+
+void Engine::on_broken(std::uint32_t shard, const std::string& why, Now now) {
+  sessions_[shard]->session.on_broken(why, now.ms);
+  wake();
+}
+
+void Engine::wake() {
+  if (const std::uint64_t lanes = lookups_.take_lanes_to_wake(); lanes != 0) port_.wake_lanes(lanes);
+}
+
+std::uint64_t Engine::begin_flush(Now now) {
+  running_flush_ = batches_.begin_flush();
+  last_seal_ms_ = now.ms < seal_gap_ms ? 0 : now.ms - seal_gap_ms;
+  return *running_flush_;
+}
+
+bool Engine::accept(const std::string& shard, Now now) {
+  const auto known = std::ranges::find(settings_.shards, shard);
+  if (known == settings_.shards.end()) return false;
+  sessions_[static_cast<std::size_t>(known - settings_.shards.begin())]->session.accept(now.ms);
+  return true;
+}
+
+bool Engine::positions_moved() const noexcept {
+  return durable_ != drain_.positions();
+}
+
+bool Engine::lanes_are_durable() const noexcept {
+  return drain_.is_empty() && !positions_moved() && !committing_;
+}
+
+bool Engine::is_durable() const noexcept {
+  return lanes_are_durable() && !drain_.has_unspooled() && !batches_.has_news();
+}
+
+ShardState Engine::shard_state(std::uint32_t shard) const noexcept {
+  return sessions_[shard]->session.state();
+}
+
+void Engine::inspect(const std::string& page, ShardSession::Inspection done) {
+  const std::uint32_t bucket = page_bucket(page, settings_.buckets);
+  sessions_[placement_[bucket]]->session.inspect(bucket, page, std::move(done));
+}
+
+Engine::PageState Engine::page_state(const std::string& page) const {
+  PageState state;
+  state.bucket = page_bucket(page, settings_.buckets);
+  state.shard = placement_[state.bucket];
+  state.field = batches_.field(state.bucket);
+  const std::uint32_t number = pages_.find(page_hash(page, memory_.hash_seed), page);
+  if (number != PendingPages::none) {
+    state.open = pages_[number].open;
+    state.inflight = pages_[number].inflight;
+  }
+  return state;
+}
+
+}  // namespace visitd

@@ -1,0 +1,154 @@
+// The deciders of one flusher, put together: events in, actions out through EnginePort. One ring, one view, one life.
+// Knows no loop, socket, clock or file, so that the simulation runs this very code.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cache.hpp"
+#include "flusher/batches.hpp"
+#include "flusher/counting_memory.hpp"
+#include "flusher/drain.hpp"
+#include "flusher/flusher_view.hpp"
+#include "flusher/lookups.hpp"
+#include "flusher/recovery.hpp"
+#include "flusher/shard_session.hpp"
+
+namespace visitd {
+
+struct EngineSettings {
+  std::vector<std::string> shards;  ///< names
+  std::uint32_t virtual_nodes = 100;
+  std::uint32_t buckets = 8192;
+  std::uint32_t page_id_limit = 255;
+  std::uint64_t pending_pages = 1'000'000;
+  std::uint64_t flush_interval_ms = 30000;
+  std::uint64_t commit_interval_ms = 1000;
+  BatchLimits batches;
+  std::uint32_t batches_in_flight = 256;
+  std::uint64_t reconnect_ms = 500;
+  std::uint64_t held_recheck_ms = 5000;
+  bool accept_eviction = false;
+  bool accept_no_append_only = false;
+};
+
+/// What the engine makes happen outside.
+class EnginePort {
+ public:
+  virtual ~EnginePort() = default;
+  /// Makes it durable; on_committed() or on_spool_full() follows. One at a time.
+  virtual void submit(Transaction transaction) = 0;
+  virtual void connect(std::uint32_t shard) = 0;
+  virtual void close(std::uint32_t shard) = 0;
+  virtual void send(std::uint32_t shard, const ShardCommand& command) = 0;
+  virtual void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) = 0;
+  virtual void shard_unfit(std::uint32_t shard, const std::string& why) = 0;
+  /// Rings the doorbells of these lanes' owners, a bit each.
+  virtual void wake_lanes(std::uint64_t lanes) = 0;
+};
+
+/// The time of an event.
+struct Now {
+  std::uint64_t ms = 0;    ///< monotonic
+  std::uint64_t unix = 0;  ///< seconds, only to note down
+};
+
+class Engine {
+ public:
+  /// Builds the view that is not shown from the spool and shows it; free_space() follows before anything else.
+  /// `carried`: of the view shown until now. `new_identities`: one random text a shard, for shards that have none.
+  /// Throws Error where the spool does not fit the ring.
+  Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
+         std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine();
+
+  /// The view is the one that readers use: what the spool holds of the lanes is free from now on.
+  void free_space() { store_heads(); }
+
+  /// Applies a burst of each lane and takes the requests. True: there was something.
+  bool drain(Now now);
+  /// Applies everything that is in the lanes at this moment.
+  void drain_all() { drain_.run_to_tails(); }
+  /// Whether lanes and requests are empty at this moment.
+  [[nodiscard]] bool is_idle() const noexcept { return drain_.is_empty() && lookups_.is_empty(); }
+  /// Commits, seals, connects, when it is time.
+  void tick(Now now);
+
+  void on_committed(Now now);
+  /// There is no room for the transaction: it is submitted again in a while.
+  void on_spool_full(Transaction transaction, Now now);
+  void on_connected(std::uint32_t shard);
+  void on_answer(std::uint32_t shard, ShardAnswer answer, Now now);
+  void on_broken(std::uint32_t shard, const std::string& why, Now now);
+
+  /// Seals and sends everything that is applied by now; see flush_is_done.
+  std::uint64_t begin_flush(Now now);
+  [[nodiscard]] bool flush_is_done(std::uint64_t flush) const { return batches_.flush_is_done(flush); }
+  /// Takes what a shard holds as the truth. False: there is no shard of that name.
+  bool accept(const std::string& shard, Now now);
+
+  /// Everything up to the lanes' tails is durable, and the answers too.
+  [[nodiscard]] bool is_durable() const noexcept;
+  /// The same of the lanes alone.
+  [[nodiscard]] bool lanes_are_durable() const noexcept;
+  /// Makes what is there durable without waiting for the commit interval.
+  void commit_soon() noexcept { commit_soon_ = true; }
+
+  [[nodiscard]] const std::vector<std::uint32_t>& placement() const noexcept { return placement_; }
+  [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
+  [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
+  [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
+  /// What is pending of a page; for people.
+  struct PageState {
+    std::uint32_t bucket = 0;
+    std::uint32_t shard = 0;
+    std::uint64_t open = 0;
+    std::uint64_t inflight = 0;
+    std::string field;
+  };
+  [[nodiscard]] PageState page_state(const std::string& page) const;
+  /// What Redis says of a page; nullopt: its shard cannot be asked now, or went away.
+  void inspect(const std::string& page, ShardSession::Inspection done);
+
+ private:
+  class Session;  ///< a ShardSession with its port
+
+  void submit(bool seal, Now now);
+  void store_heads();
+  void wake();
+  [[nodiscard]] bool positions_moved() const noexcept;
+
+  EngineSettings settings_;
+  CountingMemory memory_;
+  EnginePort& port_;
+  FlusherStatistics statistics_;
+  std::vector<std::uint32_t> placement_;
+  FlusherView view_;
+  PendingPages pages_;
+  Batches batches_;
+  Drain drain_;
+  Lookups lookups_;
+  std::vector<std::unique_ptr<Session>> sessions_;
+
+  std::vector<std::uint64_t> durable_;  ///< positions in the spool
+  bool committing_ = false;             ///< a transaction is captured and not durable yet
+  std::vector<std::uint64_t> committing_positions_;
+  std::optional<Transaction> to_retry_;  ///< the captured one, while it waits for room
+  std::uint64_t retry_at_ms_ = 0;
+  std::uint64_t last_commit_ms_ = 0;
+  std::uint64_t last_seal_ms_ = 0;
+  std::uint64_t next_flush_ms_ = 0;
+  std::optional<std::uint64_t> running_flush_;
+  std::uint64_t recovered_pages_ = 0;
+  bool commit_soon_ = false;
+};
+
+/// What visits:topology holds behind the identity: version, buckets, virtual nodes, shard names.
+[[nodiscard]] std::string topology_layout(const EngineSettings& settings);
+
+}  // namespace visitd

@@ -1,0 +1,573 @@
+#include "flusher/flusher_process.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cache.hpp"
+#include "common/clock.hpp"
+#include "common/doorbell.hpp"
+#include "common/errors.hpp"
+#include "common/file_lease.hpp"
+#include "common/held_locks.hpp"
+#include "common/log.hpp"
+#include "common/runtime_directory.hpp"
+#include "common/service_manager.hpp"
+#include "common/shared_text.hpp"
+#include "common/uv_handles.hpp"
+#include "flusher/cache_source.hpp"
+#include "flusher/control.hpp"
+#include "flusher/engine.hpp"
+#include "flusher/ring_source.hpp"
+#include "flusher/shard_connection.hpp"
+#include "flusher/spool_thread.hpp"
+
+namespace visitd {
+
+namespace {
+
+// While visits come the lanes are looked at every millisecond; after a quiet while the doorbell wakes, and a look now
+// and then.
+constexpr std::uint64_t busy_interval_ms = 1;
+constexpr std::uint64_t quiet_ms = 50;
+constexpr std::uint64_t asleep_interval_ms = 250;
+// How long the loop may stay with the lanes before it looks at the sockets again.
+constexpr std::uint64_t drain_budget_ns = 2'000'000;
+constexpr std::uint64_t check_interval_ms = 1000;
+constexpr long ring_wait_ns = 50'000'000;
+// For the last commits of a stopping flusher; what is later is in the ring or comes again from the shards.
+constexpr std::uint64_t stop_commit_ms = 5000;
+
+Now now() {
+  return {monotonic_ms(), unix_seconds()};
+}
+
+EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_limit) {
+  EngineSettings engine;
+  engine.shards.reserve(settings.shards.size());
+  for (const ShardSettings& shard : settings.shards) engine.shards.push_back(shard.name);
+  engine.virtual_nodes = settings.virtual_nodes;
+  engine.buckets = settings.buckets;
+  engine.page_id_limit = page_id_limit;
+  engine.pending_pages = settings.pending_pages;
+  engine.flush_interval_ms = settings.flush_interval_ms;
+  engine.commit_interval_ms = settings.commit_interval_ms;
+  engine.batches = {settings.batch_pages, settings.keep_batches_s, settings.keep_batches_bytes, settings.ttl_ms};
+  engine.batches_in_flight = settings.batches_in_flight;
+  engine.reconnect_ms = settings.reconnect_interval_ms;
+  engine.held_recheck_ms = settings.held_recheck_ms;
+  engine.accept_eviction = settings.accept_eviction;
+  engine.accept_no_append_only = settings.accept_no_append_only;
+  return engine;
+}
+
+std::vector<std::string> random_identities(std::size_t count) {
+  std::vector<std::string> identities;
+  identities.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) identities.push_back(fmt::format("{:016x}", random_id()));
+  return identities;
+}
+
+FileLease take_flusher_lease(const RuntimeDirectory& directory) {
+  directory.ensure();
+  auto lease = FileLease::try_take(directory.flusher_lock());
+  if (!lease) {
+    throw error("another flusher runs: the lock {} is held by {}; stop that one first", directory.flusher_lock(),
+                lock_holder(directory.flusher_lock()));
+  }
+  return std::move(*lease);
+}
+
+/// Blocks the signals that end a flusher while there is no loop yet to take them.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, &former_);
+  }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &former_, nullptr); }
+
+  /// Whether one came within the time.
+  [[nodiscard]] bool wait(long nanoseconds) const noexcept {
+    const timespec timeout{0, nanoseconds};
+    return sigtimedwait(&signals_, nullptr, &timeout) > 0;
+  }
+
+ private:
+  sigset_t signals_{};
+  sigset_t former_{};
+};
+
+/// The ring to drain; nullopt: a signal came first. Takes rings off the spool's notes that no longer exist.
+std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spool, const SpoolState& state,
+                                  FileLease& lease) {
+  const BlockedSignals signals;
+  for (bool told = false;;) {
+    std::vector<RingNote> gone;
+    auto ring = find_ring(directory, state, gone);
+    if (ring) {
+      for (RingNote note : gone) {
+        log::warning("ring segment {} no longer exists; what had been taken from it is in the spool", note.segment);
+        note.finished = true;
+        Transaction finished;
+        finished.ring = std::move(note);
+        spool.apply(finished);
+      }
+      return ring;
+    }
+    if (!told) log::info("waiting for the first frontend to make a ring");
+    told = true;
+    if (signals.wait(ring_wait_ns)) return std::nullopt;
+    if (!lease.still_named()) {
+      directory.ensure();
+      lease = take_flusher_lease(directory);
+    }
+  }
+}
+
+class FlusherProcess : public EnginePort, public ControlHandler {
+ public:
+  FlusherProcess(const Settings& settings, const RuntimeDirectory& directory, FileLease& lease, Ring ring, Spool spool,
+                 SpoolState state)
+      : settings_(settings),
+        directory_(directory),
+        lease_(lease),
+        ring_(std::move(ring)),
+        leaving_(ring_, directory_),
+        source_(directory_, cache_shape(), ring_),
+        bell_(Doorbell::open(directory.flusher_bell())) {
+    const std::string writer = state.writer;
+    const std::uint64_t started_ns = monotonic_ns();
+    fill_header();
+    engine_.emplace(engine_settings(settings, ring_.shape().page_id_limit), counting_memory(), std::move(state),
+                    source_.take_carried(), random_identities(settings.shards.size()), *this);
+    place_buckets_in_header();
+    source_.use();
+    engine_->free_space();
+    log::info("shows {} pending pages of ring segment {} after {} ms", engine_->recovered_pages(), ring_.note().segment,
+              (monotonic_ns() - started_ns) / 1'000'000);
+    spool_.emplace(loop_.get(), std::move(spool),
+                   [this](SpoolThread::Outcome outcome) { on_spool(std::move(outcome)); });
+    for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
+      listeners_.push_back(std::make_unique<Listener>(*this, shard));
+      connections_.push_back(std::make_unique<ShardConnection>(loop_.get(), settings.shards[shard], writer,
+                                                               settings.redis_timeout_ms, *listeners_.back()));
+    }
+    was_up_.resize(settings.shards.size());
+    for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
+    control_.emplace(loop_.get(), directory.control_socket(), *this);
+    start_handles();
+  }
+
+  FlusherEnd run() {
+    notify_service_manager("READY=1");
+    uv_run(loop_.get(), UV_RUN_DEFAULT);
+    cache().header().sleeping.word.store(0, std::memory_order_seq_cst);
+    if (!fatal_.empty()) throw Error(fatal_);
+    return end_;
+  }
+
+ private:
+  class Listener : public ShardConnection::Listener {
+   public:
+    Listener(FlusherProcess& process, std::uint32_t shard) : process_(process), shard_(shard) {}
+    void on_connected() override { process_.engine_->on_connected(shard_); }
+    void on_answer(ShardAnswer answer) override { process_.engine_->on_answer(shard_, std::move(answer), now()); }
+    void on_broken(const std::string& why) override { process_.engine_->on_broken(shard_, why, now()); }
+
+   private:
+    FlusherProcess& process_;
+    std::uint32_t shard_;
+  };
+
+  struct WaitingFlush {
+    std::uint64_t flush = 0;
+    std::uint64_t deadline_ms = 0;
+    std::uint64_t visits = 0;
+    ControlReply reply;
+  };
+
+  // ---- start
+
+  [[nodiscard]] CacheShape cache_shape() const noexcept {
+    return {ring_.shape().lanes, settings_.cache_entries, settings_.buckets, ring_.shape().page_id_limit};
+  }
+  [[nodiscard]] Cache& cache() noexcept { return source_.cache(); }
+
+  CountingMemory counting_memory() {
+    CountingMemory memory;
+    memory.ring_id = ring_.id();
+    memory.ring_segment = ring_.note().segment;
+    memory.hash_seed = ring_.hash_seed();
+    for (std::uint32_t n = 0; n < ring_.shape().lanes; ++n) {
+      memory.lanes.push_back(
+          {&ring_.lane(n).tail.word, &ring_.lane(n).requests_tail.word, ring_.records(n), ring_.requests(n)});
+    }
+    memory.cache = &cache().header();
+    memory.views = cache().views();
+    return memory;
+  }
+
+  void fill_header() {
+    CacheHeader& header = cache().header();
+    for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
+      store_text(header.shard[shard].name, settings_.shards[shard].name);
+      set_shard_state(header.shard[shard], ShardState::connecting, "");
+    }
+    for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
+    header.shards.store(settings_.shards.size(), std::memory_order_release);
+    header.ttl_ms.store(settings_.ttl_ms, std::memory_order_release);
+    header.flusher.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
+    header.sleeping.word.store(0, std::memory_order_seq_cst);
+    header.heartbeat_ns.word.store(monotonic_ns(), std::memory_order_release);
+  }
+
+  void place_buckets_in_header() {
+    std::vector<std::uint64_t> counts(settings_.shards.size());
+    for (std::uint32_t bucket = 0; bucket < settings_.buckets; ++bucket) {
+      const std::uint32_t shard = engine_->placement()[bucket];
+      cache().shard_of_bucket(bucket).store(shard, std::memory_order_release);
+      ++counts[shard];
+    }
+    for (std::size_t shard = 0; shard < counts.size(); ++shard) {
+      cache().header().shard[shard].buckets.store(counts[shard], std::memory_order_release);
+    }
+  }
+
+  template <typename Handle>
+  static FlusherProcess& of(Handle* handle) noexcept {
+    return *static_cast<FlusherProcess*>(handle->data);
+  }
+
+  void start_handles() {
+    timer_ = make_timer(loop_.get(), this);
+    check_ = make_timer(loop_.get(), this);
+    bell_poll_ = make_poll(loop_.get(), bell_.fd(), this);
+    terminate_ = make_signal(loop_.get(), this);
+    interrupt_ = make_signal(loop_.get(), this);
+    check_uv(uv_timer_start(
+                 check_.get(), [](uv_timer_t* timer) { of(timer).guarded(&FlusherProcess::on_check); },
+                 check_interval_ms, check_interval_ms),
+             "cannot start a timer");
+    check_uv(uv_poll_start(bell_poll_.get(), UV_READABLE,
+                           [](uv_poll_t* poll, int, int) {
+                             of(poll).bell_.hush();
+                             of(poll).guarded(&FlusherProcess::on_turn);
+                           }),
+             "cannot poll the doorbell");
+    for (const auto& [signal, number] : {std::pair{terminate_.get(), SIGTERM}, {interrupt_.get(), SIGINT}}) {
+      check_uv(uv_signal_start(
+                   signal, [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::stop); }, number),
+               "cannot wait for signals");
+    }
+    last_visit_ms_ = monotonic_ms();
+    turn_in(0);
+  }
+
+  // ---- the loop's turns
+
+  void turn_in(std::uint64_t ms) {
+    uv_timer_start(timer_.get(), [](uv_timer_t* timer) { of(timer).guarded(&FlusherProcess::on_turn); }, ms, 0);
+  }
+
+  /// A failure that this flusher cannot go on from ends its life; the next one recovers.
+  void guarded(void (FlusherProcess::*turn)()) noexcept {
+    try {
+      (this->*turn)();
+    } catch (const std::exception& failure) {
+      end_with(failure.what());
+    }
+  }
+
+  void end_with(const std::string& fatal) {
+    fatal_ = fatal;
+    uv_stop(loop_.get());
+  }
+
+  void on_turn() {
+    Word& sleeping = cache().header().sleeping.word;
+    sleeping.store(0, std::memory_order_seq_cst);
+    const std::uint64_t start_ns = monotonic_ns();
+    cache().header().heartbeat_ns.word.store(start_ns, std::memory_order_release);
+    Now at = now();
+    bool more = true;
+    bool any = false;
+    while (more && monotonic_ns() - start_ns < drain_budget_ns) {
+      more = engine_->drain(at);
+      any |= more;
+    }
+    at = now();
+    for (const Drain::Damage& damage : engine_->take_damage()) {
+      log::error("lane {}: a damaged record at position {}; {} bytes up to the lane's tail were skipped", damage.lane,
+                 damage.position, damage.bytes);
+    }
+    engine_->tick(at);
+    tell_flushes(at);
+    if (any) last_visit_ms_ = at.ms;
+    if (stopping_ && finish_stop(at)) return;
+    if (more) {
+      turn_in(0);
+    } else if (at.ms < last_visit_ms_ + quiet_ms || stopping_ || !flushes_.empty()) {
+      turn_in(busy_interval_ms);
+    } else {
+      // Partner: a producer stores its tail, then looks whether we sleep.
+      sleeping.store(1, std::memory_order_seq_cst);
+      turn_in(engine_->is_idle() ? asleep_interval_ms : 0);
+    }
+  }
+
+  void on_check() {
+    if (stopping_) return;
+    // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
+    if (!lease_.still_named()) {
+      end_again("the runtime directory was replaced");
+    } else if (cache().segment().status().removed) {
+      end_again(fmt::format("cache segment {} was removed", cache().note().segment));
+    } else if (leaving_.must_leave()) {
+      leave_ring();
+    }
+  }
+
+  void end_again(const std::string& why) {
+    log::info("{}: starting over from the spool", why);
+    end_ = FlusherEnd::again;
+    uv_stop(loop_.get());
+  }
+
+  void leave_ring() {
+    engine_->commit_soon();
+    // In this order: nobody can add to the ring, then all that is in it is durable.
+    if (!leaving_.is_deserted() || finishing_ring_) return;
+    engine_->drain_all();
+    if (!engine_->is_durable() || spool_->busy()) return;
+    finishing_ring_ = true;
+    Transaction finished;
+    finished.ring = RingNote{ring_.id(), ring_.note().segment, true, {}};
+    for (std::uint32_t n = 0; n < ring_.shape().lanes; ++n) {
+      finished.ring->positions.push_back(ring_.lane(n).tail.word.load(std::memory_order_acquire));
+    }
+    spool_->submit(std::move(finished));
+  }
+
+  void on_spool(SpoolThread::Outcome outcome) {
+    switch (outcome.kind) {
+      case SpoolThread::Outcome::Kind::committed:
+        if (finishing_ring_) {
+          log::info("ring segment {} is drained", ring_.note().segment);
+          end_ = FlusherEnd::again;
+          uv_stop(loop_.get());
+          return;
+        }
+        if (spool_was_full_) log::info("the spool has room again");
+        spool_was_full_ = false;
+        log::debug("committed {} batches and {} answers in {:.1f} ms", outcome.transaction.sealed.size(),
+                   outcome.transaction.answered.size(), static_cast<double>(outcome.took_ns) / 1e6);
+        engine_->on_committed(now());
+        return;
+      case SpoolThread::Outcome::Kind::full:
+        if (!spool_was_full_)
+          log::error("{}; visits wait in the lanes, and are refused once those are full", outcome.message);
+        spool_was_full_ = true;
+        if (finishing_ring_) {
+          finishing_ring_ = false;
+        } else {
+          engine_->on_spool_full(std::move(outcome.transaction), now());
+        }
+        return;
+      case SpoolThread::Outcome::Kind::failed:
+        end_with(outcome.message);
+        return;
+    }
+  }
+
+  // ---- stop
+
+  void stop() {
+    if (stopping_) return;
+    log::info("stopping: one last flush within {} ms", settings_.stop_flush_timeout_ms);
+    notify_service_manager("STOPPING=1");
+    stopping_ = true;
+    stop_flush_deadline_ms_ = monotonic_ms() + settings_.stop_flush_timeout_ms;
+    turn_in(0);
+  }
+
+  /// True: the loop ends now.
+  bool finish_stop(Now at) {
+    if (!stop_flush_) {
+      if (!engine_->is_idle() && at.ms < stop_flush_deadline_ms_) return false;
+      stop_flush_ = engine_->begin_flush(at);
+      return false;
+    }
+    const bool done = engine_->flush_is_done(*stop_flush_);
+    if (!done && at.ms < stop_flush_deadline_ms_) return false;
+    engine_->commit_soon();
+    if (!engine_->is_durable() && at.ms < stop_flush_deadline_ms_ + stop_commit_ms) return false;
+    if (!done) log::warning("not all shards took their last batches: they wait in the spool");
+    end_ = FlusherEnd::stopped;
+    uv_stop(loop_.get());
+    return true;
+  }
+
+  // ---- EnginePort
+
+  void submit(Transaction transaction) override { spool_->submit(std::move(transaction)); }
+  void connect(std::uint32_t shard) override { connections_[shard]->connect(); }
+  void close(std::uint32_t shard) override { connections_[shard]->close(); }
+  void send(std::uint32_t shard, const ShardCommand& command) override { connections_[shard]->send(command); }
+
+  void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override {
+    const std::string& name = settings_.shards[shard].name;
+    if (state == ShardState::up) {
+      was_up_[shard] = true;
+      log::info("shard {} is up", name);
+    } else {
+      log::warning("shard {} is {}: {}", name, name_of(state), why);
+    }
+  }
+
+  void shard_unfit(std::uint32_t shard, const std::string& why) override {
+    // One that was fit when this flusher started is held instead, so that the others go on.
+    if (!was_up_[shard]) end_with(why);
+  }
+
+  void wake_lanes(std::uint64_t lanes) override {
+    for (std::uint32_t lane = 0; lane < lane_bells_.size(); ++lane) {
+      if ((lanes >> lane & 1U) == 0) continue;
+      if (!lane_bells_[lane]) lane_bells_[lane] = Doorbell::open_existing(directory_.lane_bell(lane));
+      lane_bells_[lane].ring();
+    }
+  }
+
+  // ---- ControlHandler
+
+  void handle(const ControlRequest& request, ControlReply reply) override {
+    if (request.command == "flush") {
+      log::debug("asked to flush");
+      engine_->drain_all();
+      const Now at = now();
+      const std::uint64_t visits = pending_visits();
+      flushes_.push_back({engine_->begin_flush(at), at.ms + request.timeout_ms, visits, std::move(reply)});
+      turn_in(0);
+    } else if (request.command == "accept") {
+      if (engine_->accept(request.argument, now())) {
+        reply({true, "", {{"shard", request.argument}}, {}});
+        turn_in(0);
+      } else {
+        reply({false, fmt::format("there is no shard {}", request.argument), {}, {}});
+      }
+    } else if (request.command == "page") {
+      inspect_page(request.argument, std::move(reply));
+    } else {
+      reply({false, fmt::format("this flusher knows no command {}", request.command), {}, {}});
+    }
+  }
+
+  void inspect_page(const std::string& page, ControlReply reply) {
+    const Engine::PageState state = engine_->page_state(page);
+    ControlAnswer answer{true, "", {}, {}};
+    answer.text = {{"shard", settings_.shards[state.shard].name}, {"known_field", state.field}};
+    answer.numbers = {{"bucket", state.bucket}, {"open", state.open}, {"inflight", state.inflight}};
+    engine_->inspect(page, [answer = std::move(answer), reply = std::move(reply)](std::optional<Count> count) mutable {
+      if (count && count->readable) {
+        answer.numbers.emplace_back("count", count->count);
+        answer.text.emplace_back("field", count->field);
+      } else {
+        answer.text.emplace_back("unreadable",
+                                 count ? "the page's field in Redis is no integer" : "the shard cannot be asked now");
+      }
+      reply(std::move(answer));
+    });
+  }
+
+  /// Visits that are applied and that Redis has not acknowledged.
+  [[nodiscard]] std::uint64_t pending_visits() noexcept {
+    return FlusherStatistics(cache().header().statistics).get(FlusherStatistic::pending_visits);
+  }
+
+  void tell_flushes(Now at) {
+    std::erase_if(flushes_, [&](WaitingFlush& waiting) {
+      if (engine_->flush_is_done(waiting.flush)) {
+        log::debug("flushed {} visits", waiting.visits);
+        waiting.reply({true, "", {}, {{"visits", waiting.visits}}});
+        return true;
+      }
+      if (at.ms < waiting.deadline_ms) return false;
+      std::string away;
+      for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
+        if (engine_->shard_state(shard) == ShardState::up) continue;
+        away += fmt::format(" shard {} is {};", settings_.shards[shard].name, name_of(engine_->shard_state(shard)));
+      }
+      waiting.reply({false,
+                     "the flush was not answered in full in time:" + (away.empty() ? " the shards are slow" : away),
+                     {},
+                     {}});
+      return true;
+    });
+  }
+
+  const Settings& settings_;
+  const RuntimeDirectory& directory_;
+  FileLease& lease_;
+  UvLoop loop_;
+  Ring ring_;
+  RingLeaving leaving_;
+  CacheSource source_;
+  Doorbell bell_;
+  std::vector<Doorbell> lane_bells_;
+  std::vector<bool> was_up_;
+  std::optional<Engine> engine_;
+  std::optional<SpoolThread> spool_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<ShardConnection>> connections_;
+  std::optional<ControlServer> control_;
+  UvHandle<uv_timer_t> timer_;
+  UvHandle<uv_timer_t> check_;
+  UvHandle<uv_poll_t> bell_poll_;
+  UvHandle<uv_signal_t> terminate_;
+  UvHandle<uv_signal_t> interrupt_;
+
+  std::vector<WaitingFlush> flushes_;
+  std::uint64_t last_visit_ms_ = 0;
+  bool spool_was_full_ = false;
+  bool finishing_ring_ = false;
+  bool stopping_ = false;
+  std::uint64_t stop_flush_deadline_ms_ = 0;
+  std::optional<std::uint64_t> stop_flush_;
+  std::string fatal_;
+  FlusherEnd end_ = FlusherEnd::stopped;
+};
+
+}  // namespace
+
+void set_spool_aside(const Settings& settings) {
+  const FileLease lease = take_flusher_lease(RuntimeDirectory(settings.runtime_directory));
+  const SpoolAside aside = Spool::set_aside_file(settings.state_directory);
+  const auto number = [](const auto& known) {
+    return known ? fmt::format("{}", *known) : std::string("an unknown number of");
+  };
+  log::warning("the spool was set aside as {}: {} open visits and {} unanswered batches in it are not counted again",
+               aside.path, number(aside.open_visits), number(aside.unanswered_batches));
+}
+
+FlusherEnd run_flusher(const Settings& settings) {
+  const RuntimeDirectory directory(settings.runtime_directory);
+  FileLease lease = take_flusher_lease(directory);
+  Spool spool(settings.state_directory);
+  SpoolState state = spool.load();
+  if (state.created)
+    log::info("made a new spool in {}; counting starts at what the lanes hold", settings.state_directory);
+  auto ring = wait_for_ring(directory, spool, state, lease);
+  if (!ring) return FlusherEnd::stopped;
+  return FlusherProcess(settings, directory, lease, std::move(*ring), std::move(spool), std::move(state)).run();
+}
+
+}  // namespace visitd

@@ -1,0 +1,158 @@
+#include "flusher/lookups.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/page_id.hpp"
+
+namespace visitd {
+
+namespace {
+
+// Far more pages than any shard is asked for at once; what is beyond is asked again by the frontends' timers.
+constexpr std::size_t waiting_limit = 65536;
+
+}  // namespace
+
+Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
+                 PendingPages& pages, FlusherStatistics statistics, Ask ask)
+    : lanes_(memory.lanes),
+      cache_(*memory.cache),
+      buckets_(buckets),
+      page_id_limit_(view.memory().shape.page_id_limit),
+      ttl_ms_(ttl_ms),
+      view_(view),
+      pages_(pages),
+      statistics_(statistics),
+      ask_(std::move(ask)),
+      page_of_node_(view.memory().shape.entries + 1, PendingPages::none),
+      used_(view.memory().shape.entries + 1) {
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    requests_.emplace_back(lanes_[lane].requests);
+    read_.push_back(cache_.requests_read[lane].load(std::memory_order_relaxed));
+  }
+}
+
+bool Lookups::run(std::uint64_t now_ms) {
+  bool any = false;
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    const std::uint64_t tail = lanes_[lane].requests_tail->load(std::memory_order_acquire);
+    if (tail == read_[lane]) continue;
+    any = true;
+    const LaneRecords& requests = requests_[lane];
+    std::uint64_t position = read_[lane];
+    char buffer[max_page_id_bytes];
+    const bool sane = tail > position && tail - position <= requests.capacity() && tail % 8 == 0;
+    while (sane && position < tail) {
+      Record record;
+      if (requests.read(position, tail, record) != RecordCheck::whole)
+        break;  // requests may be lost: they are posted again
+      if (record.kind == RecordKind::request)
+        request(lane, record.page_hash, requests.page(position, record, buffer), now_ms);
+      position += record.size;
+    }
+    read_[lane] = tail;
+    cache_.requests_read[lane].store(tail, std::memory_order_release);  // partner: the producer's look at head
+  }
+  return any;
+}
+
+bool Lookups::is_empty() const noexcept {
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    if (lanes_[lane].requests_tail->load(std::memory_order_seq_cst) != read_[lane]) return false;
+  }
+  return true;
+}
+
+void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view page, std::uint64_t now_ms) {
+  const std::uint64_t lane_bit = std::uint64_t{1} << lane;
+  std::uint32_t number = pages_.find(hash, page);
+  if (number != PendingPages::none) {
+    const PendingPage& known = pages_[number];
+    if (known.node != 0 && view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)) {
+      used_[known.node] = 1;
+      wake_ |= lane_bit;
+      return;
+    }
+    if (known.looked_up) {
+      waiting_[number] |= lane_bit;
+      return;
+    }
+  } else {
+    if (check_page_id(page, page_id_limit_) != PageIdFault::none) return;
+    number = pages_.insert(hash, page, page_bucket(page, buckets_));
+  }
+  if (waiting_.size() >= waiting_limit || !ask_(number)) {
+    wake_ |= lane_bit;
+    pages_.erase_if_idle(number);
+    return;
+  }
+  pages_[number].looked_up = true;
+  waiting_[number] = lane_bit;
+  statistics_.add(FlusherStatistic::lookups);
+}
+
+void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
+  PendingPage& page = pages_[number];
+  if (page.node != 0) {
+    // A shard that lost visits of other hosts for now does not make a count fall.
+    view_.refresh(page.node, std::max(count, view_.base(page.node)), now_ms + ttl_ms_);
+    used_[page.node] = 1;
+  } else if (page.page.size() <= page_id_limit_) {
+    make_entry(number, count, now_ms);
+  }
+  dropped(number);
+}
+
+void Lookups::dropped(std::uint32_t number) {
+  const auto waiting = waiting_.find(number);
+  if (waiting == waiting_.end()) return;
+  wake_ |= waiting->second;
+  waiting_.erase(waiting);
+  pages_[number].looked_up = false;
+  pages_.erase_if_idle(number);
+}
+
+void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
+  if (view_.full()) evict_one();
+  PendingPage& page = pages_[number];
+  page.node = view_.link(page.hash, page.page, count, now_ms + ttl_ms_, page.inflight, page.open);
+  remember(number);
+}
+
+void Lookups::recovered_entry(std::uint32_t number) {
+  remember(number);
+}
+
+void Lookups::remember(std::uint32_t number) {
+  const std::uint32_t node = pages_[number].node;
+  page_of_node_[node] = number;
+  used_[node] = 1;
+  statistics_.set(FlusherStatistic::entries, view_.entries());
+}
+
+void Lookups::evict_one() {
+  // Every node is linked: twice round finds one that nobody asked for since the hand came by.
+  do {
+    hand_ = hand_ % static_cast<std::uint32_t>(page_of_node_.size() - 1) + 1;
+  } while (std::exchange(used_[hand_], std::uint8_t{0}) != 0);
+  const std::uint32_t number = std::exchange(page_of_node_[hand_], PendingPages::none);
+  pages_[number].node = 0;
+  view_.unlink(hand_);
+  pages_.erase_if_idle(number);
+  statistics_.add(FlusherStatistic::entries_evicted);
+}
+
+void Lookups::forget_bucket(std::uint32_t bucket) {
+  for (std::uint32_t node = 1; node < page_of_node_.size(); ++node) {
+    const std::uint32_t number = page_of_node_[node];
+    if (number == PendingPages::none || pages_[number].bucket != bucket) continue;
+    page_of_node_[node] = PendingPages::none;
+    pages_[number].node = 0;
+    view_.unlink(node);
+    pages_.erase_if_idle(number);
+  }
+  statistics_.set(FlusherStatistic::entries, view_.entries());
+}
+
+}  // namespace visitd

@@ -1,0 +1,67 @@
+// Requests for counts → one read of Redis a page → entries in the view. Decides; knows no clock, loop or socket.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "common/statistics.hpp"
+#include "flusher/counting_memory.hpp"
+#include "flusher/flusher_view.hpp"
+#include "flusher/pending_pages.hpp"
+
+namespace visitd {
+
+class Lookups {
+ public:
+  /// Asks the page's shard. False: it cannot be asked now.
+  using Ask = std::function<bool(std::uint32_t page)>;
+
+  Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
+          PendingPages& pages, FlusherStatistics statistics, Ask ask);
+
+  /// Takes the requests that the frontends posted. True: there were some.
+  bool run(std::uint64_t now_ms);
+  /// Whether no request waits to be taken.
+  [[nodiscard]] bool is_empty() const noexcept;
+
+  /// What Redis said of a page that was asked for.
+  void counted(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
+  /// There will be no answer (a broken connection, an unreadable field): whoever waits looks for himself.
+  void dropped(std::uint32_t page);
+  /// The entry of a page that came with a view built anew.
+  void recovered_entry(std::uint32_t page);
+  /// Entries of a bucket whose truth has changed are made anew when somebody asks.
+  void forget_bucket(std::uint32_t bucket);
+
+  /// The lanes whose frontends have something to look at since the last call, one bit each.
+  [[nodiscard]] std::uint64_t take_lanes_to_wake() noexcept { return std::exchange(wake_, 0); }
+
+ private:
+  void request(std::uint32_t lane, std::uint64_t hash, std::string_view page, std::uint64_t now_ms);
+  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
+  void evict_one();
+  void remember(std::uint32_t page);
+
+  std::vector<LaneMemory> lanes_;
+  std::vector<LaneRecords> requests_;
+  CacheHeader& cache_;
+  std::uint32_t buckets_;
+  std::uint32_t page_id_limit_;
+  std::uint64_t ttl_ms_;
+  FlusherView& view_;
+  PendingPages& pages_;
+  FlusherStatistics statistics_;
+  Ask ask_;
+  std::vector<std::uint64_t> read_;                           ///< requests taken, bytes, one a lane
+  std::unordered_map<std::uint32_t, std::uint64_t> waiting_;  ///< page → lanes that wait for it
+  std::vector<std::uint32_t> page_of_node_;
+  std::vector<std::uint8_t> used_;  ///< nodes asked for since the hand of the clock came by
+  std::uint32_t hand_ = 0;
+  std::uint64_t wake_ = 0;
+};
+
+}  // namespace visitd

@@ -1,0 +1,715 @@
+#include "flusher/shard_connection.hpp"
+
+#include <fmt/format.h>
+#include <hiredis/async.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <cassert>
+#include <charconv>
+#include <deque>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "flusher/batch_script.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::string_view moved_field = "\x01moved";
+constexpr std::string_view moving_field = "\x01moving";
+constexpr std::string_view topology_key = "visits:topology";
+
+/// How long an overdue answer is still looked for: after this process itself was stopped, it lies in the socket
+/// already.
+constexpr std::uint64_t grace_ms = 50;
+
+/// Commands in Redis's own form, built in one buffer that is used again.
+class CommandText {
+ public:
+  void start(std::size_t arguments) {
+    text_.clear();
+    text_ += '*';
+    append_number(arguments);
+    text_ += "\r\n";
+  }
+  void add(std::string_view argument) {
+    text_ += '$';
+    append_number(argument.size());
+    text_ += "\r\n";
+    text_ += argument;
+    text_ += "\r\n";
+  }
+  void add_number(std::uint64_t number) {
+    char digits[20];
+    const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+    add({digits, static_cast<std::size_t>(end - digits)});
+  }
+  void add_bucket_key(std::uint32_t bucket) {
+    char key[32] = "visits:{";
+    char* end = std::to_chars(key + 8, key + sizeof key, bucket).ptr;
+    *end++ = '}';
+    add({key, static_cast<std::size_t>(end - key)});
+  }
+  [[nodiscard]] const std::string& text() const noexcept { return text_; }
+
+ private:
+  void append_number(std::size_t number) {
+    char digits[20];
+    const char* const end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+    text_.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
+  }
+
+  std::string text_;
+};
+
+/// What a server said. A view: hiredis owns the reply and frees it after the callback.
+class Reply {
+ public:
+  explicit Reply(const redisReply& reply) noexcept : reply_(&reply) {}
+
+  [[nodiscard]] bool is_error() const noexcept { return reply_->type == REDIS_REPLY_ERROR; }
+  [[nodiscard]] bool is_wrong_type() const noexcept { return is_error() && text().substr(0, 9) == "WRONGTYPE"; }
+  [[nodiscard]] bool is_nil() const noexcept { return reply_->type == REDIS_REPLY_NIL; }
+  [[nodiscard]] bool is_string() const noexcept { return reply_->type == REDIS_REPLY_STRING; }
+  [[nodiscard]] bool is_array() const noexcept { return reply_->type == REDIS_REPLY_ARRAY; }
+  [[nodiscard]] bool is_text_or_nil() const noexcept { return is_string() || is_nil(); }
+  [[nodiscard]] bool is_integer() const noexcept { return reply_->type == REDIS_REPLY_INTEGER; }
+  [[nodiscard]] std::size_t size() const noexcept { return reply_->elements; }
+  [[nodiscard]] Reply operator[](std::size_t index) const noexcept { return Reply(*reply_->element[index]); }
+
+  /// A string, a status or an error; empty for all else.
+  [[nodiscard]] std::string_view text() const noexcept {
+    if (is_string() || is_error() || reply_->type == REDIS_REPLY_STATUS) return {reply_->str, length()};
+    return {};
+  }
+
+ private:
+  [[nodiscard]] std::size_t length() const noexcept { return static_cast<std::size_t>(reply_->len); }
+
+  const redisReply* reply_;
+};
+
+/// A count as Redis holds it: digits alone, no more than 2^63-1.
+bool parse_count(std::string_view text, std::uint64_t& count) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), count);
+  return failed == std::errc{} && end == text.data() + text.size() && count <= 0x7fff'ffff'ffff'ffffU &&
+         (text.front() != '0' || text.size() == 1);
+}
+
+/// The numbers of "a b c". False: something else stands there, or a number is greater than `limit`.
+template <typename Number>
+bool parse_numbers(std::string_view text, Number limit, std::vector<Number>& numbers) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end) {
+    Number number = 0;
+    const auto [next, failed] = std::from_chars(at, end, number);
+    if (failed != std::errc{} || number > limit || (next != end && *next != ' ')) return false;
+    numbers.push_back(number);
+    at = next == end ? end : next + 1;
+  }
+  return true;
+}
+
+/// An answer of batch.lua. False: it is none.
+bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAnswer& answer) {
+  const std::size_t space = std::min(text.find(' '), text.size());
+  const std::string_view word = text.substr(0, space);
+  const std::string_view rest = text.substr(std::min(space + 1, text.size()));
+  if (word == "OK" || word == "DUP") {
+    answer.kind = word == "OK" ? BatchAnswer::Kind::applied : BatchAnswer::Kind::duplicate;
+    answer.totals.reserve(pages);
+    return parse_numbers(rest, std::uint64_t{0x7fff'ffff'ffff'ffffU}, answer.totals) && answer.totals.size() == pages;
+  }
+  if (word == "HAVE") {
+    answer.kind = BatchAnswer::Kind::have;
+    answer.have = rest;
+    return true;
+  }
+  if (word == "BAD") {
+    answer.kind = BatchAnswer::Kind::refused;
+    answer.why = "the page's field holds no count, or would pass 2^63-1";
+    return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
+           !answer.bad_pages.empty();
+  }
+  if (word == "WRONGTYPE") {
+    answer.kind = BatchAnswer::Kind::refused;
+    answer.why = "the bucket's key is not a hash: something else wrote it; remove it or rename it";
+    return true;
+  }
+  if (word == "MOVED" || word == "MOVING") {
+    answer.kind = BatchAnswer::Kind::moved;
+    answer.why = fmt::format("{} to {}", word == "MOVED" ? "moved" : "moving", rest);
+    return true;
+  }
+  return false;
+}
+
+/// One command sent and not yet answered.
+struct Awaited {
+  enum class Kind {
+    authenticated,
+    database_selected,
+    named,
+    script_loaded,
+    policy,
+    append_only,
+    topology_of_facts,
+    topology_made,
+    topology,
+    mark,
+    batch,
+    count
+  };
+  Kind kind;
+  std::size_t pages = 0;  ///< batch
+};
+
+}  // namespace
+
+/// What is behind a ShardConnection. It outlives it by its timer handle, and by the callback that it is called from.
+class ShardConnection::Link : public std::enable_shared_from_this<Link> {
+ public:
+  Link(uv_loop_t* loop, ShardSettings shard, const std::string& writer, std::uint32_t timeout_ms, Listener& listener)
+      : loop_(loop),
+        shard_(std::move(shard)),
+        writer_field_("\x01w:" + writer),
+        timeout_ms_(timeout_ms),
+        listener_(listener),
+        where_(shard_.unix_path.empty() ? fmt::format("{}:{}", shard_.host, shard_.port) : shard_.unix_path) {
+    uv_timer_init(loop_, &timer_);
+    timer_.data = this;
+  }
+
+  /// Keeps itself until its timer handle is closed.
+  void start_life() { self_ = shared_from_this(); }
+  void end_life() {
+    close();
+    uv_close(reinterpret_cast<uv_handle_t*>(&timer_),
+             [](uv_handle_t* handle) { const auto last = std::move(static_cast<Link*>(handle->data)->self_); });
+  }
+
+  void connect();
+  void send(const ShardCommand& command);
+  void close();
+
+ private:
+  enum class State { closed, resolving, connecting, ready, breaking };
+
+  /// One socket: hiredis's context and the poll handle that drives it. It goes when the handle is closed.
+  struct Wire {
+    Link* link = nullptr;                  ///< nullptr: dropped, nothing is reported any more
+    redisAsyncContext* context = nullptr;  ///< nullptr: hiredis has freed it, or is about to
+    uv_poll_t poll{};
+    int events = 0;
+    bool freeing = false;
+    std::string why;  ///< it ended for
+
+    void free_context() {
+      if (context != nullptr && !std::exchange(freeing, true)) redisAsyncFree(context);
+    }
+    void watch(int wanted);
+  };
+
+  /// A name being looked up; it outlives a Link that no longer wants it.
+  struct Lookup {
+    uv_getaddrinfo_t request{};
+    std::weak_ptr<Link> link;
+  };
+
+  static void on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* found);
+  static void on_poll(uv_poll_t* handle, int status, int events);
+  static void on_reply(redisAsyncContext* context, void* reply, void* unused);
+  static void on_timer(uv_timer_t* timer);
+
+  void try_next_address();
+  bool open_wire(redisAsyncContext* context);
+  void prepare();
+  void queue(Awaited awaited);
+  void wire_ended(const std::string& why);
+  void refuse(std::string error);
+  void replied(Reply reply);
+  void break_now(const std::string& why);
+  void break_later(std::string why);
+  void drop_wire();
+  void answer(ShardAnswer answer) { listener_.on_answer(std::move(answer)); }
+
+  uv_loop_t* loop_;
+  ShardSettings shard_;
+  std::string writer_field_;
+  std::uint64_t timeout_ms_;
+  Listener& listener_;
+  std::string where_;
+  uv_timer_t timer_{};
+  std::shared_ptr<Link> self_;
+
+  State state_ = State::closed;
+  Lookup* lookup_ = nullptr;
+  std::vector<std::string> addresses_;  ///< still to be tried, the last one first
+  std::string address_;                 ///< being tried
+  Wire* wire_ = nullptr;
+  std::deque<Awaited> awaited_;
+  std::uint64_t waiting_since_ = 0;  ///< of the loop's clock: when the last answer came, or the first command was sent
+  bool overdue_ = false;
+  std::string why_;  ///< breaking: told on the next turn of the loop
+  std::string script_digest_;
+  Facts facts_;
+  CommandText command_;
+};
+
+void ShardConnection::Link::Wire::watch(int wanted) {
+  if (wanted == events) return;
+  events = wanted;
+  if (events == 0) {
+    uv_poll_stop(&poll);
+  } else {
+    uv_poll_start(&poll, events, on_poll);
+  }
+}
+
+void ShardConnection::Link::connect() {
+  assert(state_ == State::closed);
+  uv_update_time(loop_);
+  uv_timer_start(&timer_, on_timer, timeout_ms_, 0);
+  addresses_.clear();
+  if (!shard_.unix_path.empty()) {
+    state_ = State::connecting;
+    addresses_.push_back(shard_.unix_path);
+    try_next_address();
+    return;
+  }
+  state_ = State::resolving;
+  auto lookup = std::make_unique<Lookup>();
+  lookup->link = weak_from_this();
+  lookup->request.data = lookup.get();
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  if (const int failed = uv_getaddrinfo(loop_, &lookup->request, on_resolved, shard_.host.c_str(), nullptr, &hints);
+      failed != 0) {
+    break_later(fmt::format("the name cannot be looked up: {}", uv_strerror(failed)));
+    return;
+  }
+  lookup_ = lookup.release();
+}
+
+void ShardConnection::Link::on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* found) {
+  const std::unique_ptr<Lookup> lookup(static_cast<Lookup*>(request->data));
+  const std::unique_ptr<addrinfo, decltype(&uv_freeaddrinfo)> owned(found, uv_freeaddrinfo);
+  const auto link = lookup->link.lock();
+  if (link == nullptr || link->lookup_ != lookup.get()) return;
+  link->lookup_ = nullptr;
+  if (status != 0) {
+    link->break_now(fmt::format("the name cannot be resolved: {}", uv_strerror(status)));
+    return;
+  }
+  for (const addrinfo* next = found; next != nullptr; next = next->ai_next) {
+    char numeric[NI_MAXHOST];
+    if (getnameinfo(next->ai_addr, next->ai_addrlen, numeric, sizeof numeric, nullptr, 0, NI_NUMERICHOST) == 0) {
+      link->addresses_.emplace_back(numeric);
+    }
+  }
+  std::reverse(link->addresses_.begin(), link->addresses_.end());
+  link->state_ = State::connecting;
+  link->why_ = "the name has no address";
+  link->try_next_address();
+}
+
+void ShardConnection::Link::try_next_address() {
+  while (!addresses_.empty()) {
+    address_ = std::move(addresses_.back());
+    addresses_.pop_back();
+    redisAsyncContext* context = shard_.unix_path.empty() ? redisAsyncConnect(address_.c_str(), shard_.port)
+                                                          : redisAsyncConnectUnix(address_.c_str());
+    if (open_wire(context)) {
+      uv_timer_start(&timer_, on_timer, timeout_ms_, 0);
+      prepare();
+      return;
+    }
+  }
+  break_later(std::move(why_));
+}
+
+bool ShardConnection::Link::open_wire(redisAsyncContext* context) {
+  if (context == nullptr) {
+    why_ = "no memory for a connection";
+    return false;
+  }
+  if (context->err != 0) {
+    why_ = context->errstr;
+    redisAsyncFree(context);
+    return false;
+  }
+  auto wire = std::make_unique<Wire>();
+  if (const int failed = uv_poll_init(loop_, &wire->poll, context->c.fd); failed != 0) {
+    why_ = uv_strerror(failed);
+    redisAsyncFree(context);
+    return false;
+  }
+  wire_ = wire.release();
+  wire_->link = this;
+  wire_->context = context;
+  wire_->poll.data = wire_;
+  context->data = wire_;
+  context->ev.data = wire_;
+  context->ev.addRead = [](void* data) {
+    auto* held = static_cast<Wire*>(data);
+    held->watch(held->events | UV_READABLE);
+  };
+  context->ev.delRead = [](void* data) {
+    auto* held = static_cast<Wire*>(data);
+    held->watch(held->events & ~UV_READABLE);
+  };
+  context->ev.addWrite = [](void* data) {
+    auto* held = static_cast<Wire*>(data);
+    held->watch(held->events | UV_WRITABLE);
+  };
+  context->ev.delWrite = [](void* data) {
+    auto* held = static_cast<Wire*>(data);
+    held->watch(held->events & ~UV_WRITABLE);
+  };
+  // hiredis calls it just before it closes the socket, whoever ended the connection.
+  context->ev.cleanup = [](void* data) {
+    auto* held = static_cast<Wire*>(data);
+    if (held->context == nullptr) return;
+    if (held->why.empty() && held->context->errstr != nullptr) held->why = held->context->errstr;
+    held->context = nullptr;
+    uv_close(reinterpret_cast<uv_handle_t*>(&held->poll),
+             [](uv_handle_t* handle) { const std::unique_ptr<Wire> last(static_cast<Wire*>(handle->data)); });
+  };
+  return true;
+}
+
+/// All of it at once: the answers say how far it came.
+void ShardConnection::Link::prepare() {
+  awaited_.clear();
+  waiting_since_ = uv_now(loop_);
+  if (!shard_.password.empty()) {
+    command_.start(shard_.username.empty() ? 2 : 3);
+    command_.add("AUTH");
+    if (!shard_.username.empty()) command_.add(shard_.username);
+    command_.add(shard_.password);
+    queue({Awaited::Kind::authenticated});
+  }
+  if (shard_.database != 0) {
+    command_.start(2);
+    command_.add("SELECT");
+    command_.add_number(shard_.database);
+    queue({Awaited::Kind::database_selected});
+  }
+  command_.start(3);
+  command_.add("CLIENT");
+  command_.add("SETNAME");
+  command_.add("visitd");
+  queue({Awaited::Kind::named});
+  command_.start(3);
+  command_.add("SCRIPT");
+  command_.add("LOAD");
+  command_.add(batch_script);
+  queue({Awaited::Kind::script_loaded});
+}
+
+void ShardConnection::Link::queue(Awaited awaited) {
+  if (state_ == State::breaking) return;
+  if (awaited_.empty() && state_ == State::ready) {
+    waiting_since_ = uv_now(loop_);
+    overdue_ = false;
+    if (uv_is_active(reinterpret_cast<const uv_handle_t*>(&timer_)) == 0)
+      uv_timer_start(&timer_, on_timer, timeout_ms_, 0);
+  }
+  awaited_.push_back(awaited);
+  const std::string& text = command_.text();
+  if (redisAsyncFormattedCommand(wire_->context, on_reply, nullptr, text.data(), text.size()) != REDIS_OK) {
+    break_later("a command could not be queued");
+  }
+}
+
+void ShardConnection::Link::send(const ShardCommand& command) {
+  struct Send {
+    Link& link;
+
+    void operator()(const AskFacts& /*unused*/) const {
+      ask_configuration("maxmemory-policy", Awaited::Kind::policy);
+      ask_configuration("appendonly", Awaited::Kind::append_only);
+      ask_topology(Awaited::Kind::topology_of_facts);
+    }
+    void operator()(const MakeTopology& made) const {
+      CommandText& text = link.command_;
+      text.start(3);
+      text.add("SETNX");
+      text.add(topology_key);
+      text.add(made.topology);
+      link.queue({Awaited::Kind::topology_made});
+      ask_topology(Awaited::Kind::topology);
+    }
+    void operator()(const AskMark& asked) const {
+      CommandText& text = link.command_;
+      text.start(3);
+      text.add("HGET");
+      text.add_bucket_key(asked.bucket);
+      text.add(link.writer_field_);
+      link.queue({Awaited::Kind::mark});
+    }
+    void operator()(const SendBatch& sent) const {
+      CommandText& text = link.command_;
+      const Batch& batch = *sent.batch;
+      text.start(9 + 2 * batch.pages.size());
+      text.add("EVALSHA");
+      text.add(link.script_digest_);
+      text.add("1");
+      text.add_bucket_key(batch.bucket);
+      text.add(batch.expected);
+      text.add(to_text(batch.mark));
+      for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+      text.add(link.writer_field_);
+      text.add(moved_field);
+      text.add(moving_field);
+      for (const PageVisits& page : batch.pages) text.add(page.page);
+      link.queue({Awaited::Kind::batch, batch.pages.size()});
+    }
+    void operator()(const AskCount& asked) const {
+      CommandText& text = link.command_;
+      text.start(5);
+      text.add("HMGET");
+      text.add_bucket_key(asked.bucket);
+      text.add(moved_field);
+      text.add(link.writer_field_);
+      text.add(asked.page);
+      link.queue({Awaited::Kind::count});
+    }
+
+    void ask_configuration(std::string_view name, Awaited::Kind kind) const {
+      CommandText& text = link.command_;
+      text.start(3);
+      text.add("CONFIG");
+      text.add("GET");
+      text.add(name);
+      link.queue({kind});
+    }
+    void ask_topology(Awaited::Kind kind) const {
+      CommandText& text = link.command_;
+      text.start(2);
+      text.add("GET");
+      text.add(topology_key);
+      link.queue({kind});
+    }
+  };
+  assert(state_ == State::ready || state_ == State::breaking);
+  if (state_ != State::ready) return;
+  std::visit(Send{*this}, command);
+}
+
+void ShardConnection::Link::on_poll(uv_poll_t* handle, int status, int events) {
+  Wire& wire = *static_cast<Wire*>(handle->data);
+  if (wire.context == nullptr) return;
+  const std::shared_ptr<Link> keep = wire.link == nullptr ? nullptr : wire.link->shared_from_this();
+  if (status < 0) {
+    // libuv has stopped the handle. While connecting, only the write handler asks the socket how it went; later, only a
+    // read tells.
+    wire.events = 0;
+    redisAsyncHandleWrite(wire.context);
+    if (wire.context != nullptr) redisAsyncHandleRead(wire.context);
+    if (wire.context != nullptr) {
+      wire.why = "the socket failed";
+      wire.free_context();
+    }
+  } else {
+    if ((events & UV_READABLE) != 0) redisAsyncHandleRead(wire.context);
+    if (wire.context != nullptr && (events & UV_WRITABLE) != 0) redisAsyncHandleWrite(wire.context);
+  }
+  if (wire.context == nullptr && wire.link != nullptr) {
+    Link& link = *std::exchange(wire.link, nullptr);
+    link.wire_ = nullptr;
+    link.wire_ended(wire.why);
+  }
+}
+
+void ShardConnection::Link::on_reply(redisAsyncContext* context, void* reply, void* /*unused*/) {
+  const Wire& wire = *static_cast<const Wire*>(context->data);
+  // No reply: the connection is ending, and on_poll says so once.
+  if (reply == nullptr || wire.link == nullptr || wire.freeing) return;
+  wire.link->replied(Reply(*static_cast<const redisReply*>(reply)));
+}
+
+void ShardConnection::Link::wire_ended(const std::string& why) {
+  const std::string said = why.empty() ? "the connection was closed" : why;
+  // An address that could not be reached leaves the others; a server that answered is the one that was meant.
+  if (state_ == State::connecting && !addresses_.empty()) {
+    why_ = said;
+    try_next_address();
+    return;
+  }
+  break_now(said);
+}
+
+/// The server said no where there is no other way to go on. Within a reply's callback: the rest follows when hiredis
+/// returns.
+void ShardConnection::Link::refuse(std::string error) {
+  addresses_.clear();
+  Wire& wire = *wire_;
+  wire.why = error;
+  if (state_ == State::ready) answer(Refused{std::move(error)});
+  wire.free_context();
+}
+
+void ShardConnection::Link::replied(Reply reply) {
+  assert(!awaited_.empty());
+  const Awaited awaited = awaited_.front();
+  awaited_.pop_front();
+  waiting_since_ = uv_now(loop_);
+  overdue_ = false;
+  const auto unexpected = [&](std::string_view command) {
+    refuse(reply.is_error() ? fmt::format("{}: {}", command, reply.text())
+                            : fmt::format("{}: an answer of another kind than Redis gives", command));
+  };
+  using Kind = Awaited::Kind;
+  switch (awaited.kind) {
+    case Kind::authenticated:
+      if (reply.is_error()) unexpected("the password was not accepted (redis.password)");
+      return;
+    case Kind::database_selected:
+      if (reply.is_error()) unexpected("SELECT");
+      return;
+    case Kind::named:  // a server that does not permit it is none the worse
+      return;
+    case Kind::script_loaded:
+      if (!reply.is_string()) return unexpected("SCRIPT LOAD");
+      script_digest_ = reply.text();
+      addresses_.clear();
+      state_ = State::ready;
+      uv_timer_stop(&timer_);
+      listener_.on_connected();
+      return;
+    case Kind::policy:
+    case Kind::append_only: {
+      // An error: CONFIG is renamed or not permitted, and the server says nothing of it.
+      std::optional<std::string>& fact = awaited.kind == Kind::policy ? facts_.maxmemory_policy : facts_.append_only;
+      fact.reset();
+      if (reply.is_array() && reply.size() == 2 && reply[1].is_string()) fact = reply[1].text();
+      return;
+    }
+    case Kind::topology_of_facts:
+      if (!reply.is_text_or_nil()) return unexpected("GET visits:topology");
+      facts_.topology = reply.text();
+      return answer(std::exchange(facts_, {}));
+    case Kind::topology_made:
+      if (!reply.is_integer()) unexpected("SETNX visits:topology");
+      return;
+    case Kind::topology:
+      if (!reply.is_text_or_nil()) return unexpected("GET visits:topology");
+      return answer(Topology{std::string(reply.text())});
+    case Kind::mark:
+      if (reply.is_wrong_type()) return answer(MarkHeld{not_a_hash});
+      if (!reply.is_text_or_nil()) return unexpected("HGET");
+      return answer(MarkHeld{std::string(reply.text())});
+    case Kind::batch: {
+      BatchAnswer applied;
+      if (!reply.is_string() || !parse_batch_answer(reply.text(), awaited.pages, applied)) return unexpected("EVALSHA");
+      return answer(std::move(applied));
+    }
+    case Kind::count: {
+      Count count;
+      if (reply.is_wrong_type()) {
+        count.readable = false;
+        return answer(std::move(count));
+      }
+      if (!reply.is_array() || reply.size() != 3 || !reply[0].is_text_or_nil() || !reply[1].is_text_or_nil() ||
+          !reply[2].is_text_or_nil()) {
+        return unexpected("HMGET");
+      }
+      count.moved = reply[0].text();
+      count.field = reply[1].text();
+      if (!reply[2].is_nil()) count.readable = parse_count(reply[2].text(), count.count);
+      if (!count.readable) count.count = 0;
+      return answer(std::move(count));
+    }
+  }
+}
+
+void ShardConnection::Link::on_timer(uv_timer_t* timer) {
+  Link& link = *static_cast<Link*>(timer->data);
+  const std::shared_ptr<Link> keep = link.shared_from_this();
+  switch (link.state_) {
+    case State::closed:
+      return;
+    case State::breaking:
+      return link.break_now(std::exchange(link.why_, {}));
+    case State::resolving:
+      return link.break_now(fmt::format("the name was not resolved within {} ms", link.timeout_ms_));
+    case State::connecting:
+      link.drop_wire();
+      return link.wire_ended(fmt::format("no connection within {} ms", link.timeout_ms_));
+    case State::ready:
+      break;
+  }
+  if (link.awaited_.empty()) return;
+  const std::uint64_t waited = uv_now(link.loop_) - link.waiting_since_;
+  if (waited < link.timeout_ms_) {
+    uv_timer_start(timer, on_timer, link.timeout_ms_ - waited, 0);
+  } else if (!std::exchange(link.overdue_, true)) {
+    uv_timer_start(timer, on_timer, grace_ms, 0);
+  } else {
+    link.break_now(fmt::format("no answer within {} ms", link.timeout_ms_));
+  }
+}
+
+void ShardConnection::Link::break_now(const std::string& why) {
+  close();
+  const bool elsewhere = !address_.empty() && address_ != shard_.host && address_ != shard_.unix_path;
+  listener_.on_broken(fmt::format("shard {} at {}{}: {}", shard_.name, where_,
+                                  elsewhere ? fmt::format(" ({})", address_) : std::string(), why));
+}
+
+void ShardConnection::Link::break_later(std::string why) {
+  drop_wire();
+  state_ = State::breaking;
+  why_ = std::move(why);
+  uv_timer_start(&timer_, on_timer, 0, 0);
+}
+
+void ShardConnection::Link::drop_wire() {
+  if (wire_ == nullptr) return;
+  Wire& wire = *std::exchange(wire_, nullptr);
+  wire.link = nullptr;
+  wire.free_context();
+}
+
+void ShardConnection::Link::close() {
+  drop_wire();
+  if (Lookup* lookup = std::exchange(lookup_, nullptr); lookup != nullptr) {
+    uv_cancel(reinterpret_cast<uv_req_t*>(&lookup->request));  // one that has begun ends by itself, unheard
+  }
+  uv_timer_stop(&timer_);
+  awaited_.clear();
+  facts_ = {};
+  script_digest_.clear();
+  overdue_ = false;
+  state_ = State::closed;
+}
+
+ShardConnection::ShardConnection(uv_loop_t* loop, ShardSettings shard, const std::string& writer,
+                                 std::uint32_t timeout_ms, Listener& listener)
+    : link_(std::make_shared<Link>(loop, std::move(shard), writer, timeout_ms, listener)) {
+  link_->start_life();
+}
+
+ShardConnection::~ShardConnection() {
+  link_->end_life();
+}
+
+void ShardConnection::connect() {
+  link_->connect();
+}
+void ShardConnection::send(const ShardCommand& command) {
+  link_->send(command);
+}
+void ShardConnection::close() {
+  link_->close();
+}
+
+}  // namespace visitd

@@ -1,0 +1,690 @@
+#include "flusher/spool.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sqlite3.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "common/clock.hpp"
+#include "common/unique_fd.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr int schema_version = 1;
+constexpr int application_id = 0x76697374;  // "vist"
+constexpr int rings_kept = 64;
+
+/// Pages of 4 KiB from which on the write-ahead log is carried into the file, after a commit. Redis waits for a seal:
+/// it leaves this to the next commit, as long as the log is not very long.
+constexpr int log_limit = 2048;
+constexpr int log_limit_after_seal = 16384;
+
+constexpr const char* schema = R"sql(
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE incarnation (number INTEGER PRIMARY KEY, random TEXT NOT NULL);
+  CREATE TABLE ring (noted INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, segment INTEGER NOT NULL,
+                     finished INTEGER NOT NULL, positions TEXT NOT NULL, digest INTEGER NOT NULL);
+  CREATE TABLE journal (number INTEGER PRIMARY KEY, digest INTEGER NOT NULL, deltas BLOB NOT NULL);
+  CREATE TABLE open (bucket INTEGER PRIMARY KEY, digest INTEGER NOT NULL, pages BLOB NOT NULL);
+  CREATE TABLE batch (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, seq INTEGER NOT NULL, mark TEXT NOT NULL,
+                      expected TEXT NOT NULL, digest INTEGER NOT NULL, pages BLOB NOT NULL, UNIQUE (bucket, seq));
+  -- When a batch was answered. Beside it, so that the batch is not written anew.
+  CREATE TABLE answered (number INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+  CREATE TABLE bucket (bucket INTEGER PRIMARY KEY, seq INTEGER NOT NULL, field TEXT NOT NULL);
+  CREATE TABLE identity (shard TEXT PRIMARY KEY, identity TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE set_aside (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, page BLOB NOT NULL,
+                          visits INTEGER NOT NULL, reason TEXT NOT NULL);
+)sql";
+
+/// Another process has the file open.
+struct SpoolHeld : Error {
+  using Error::Error;
+};
+
+std::int64_t as_signed(std::uint64_t value) noexcept {
+  return static_cast<std::int64_t>(value);
+}
+std::uint64_t as_unsigned(std::int64_t value) noexcept {
+  return static_cast<std::uint64_t>(value);
+}
+
+std::uint64_t random_number() {
+  std::uint64_t number = 0;
+  if (getrandom(&number, sizeof number, 0) != sizeof number) throw system_error("no random number from the kernel");
+  return number;
+}
+
+std::string hex(std::uint64_t number) {
+  return fmt::format("{:016x}", number);
+}
+
+bool parse_hex(std::string_view text, std::uint64_t& number) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  return failed == std::errc{} && end == text.data() + text.size();
+}
+
+std::string join(const std::vector<std::uint64_t>& numbers) {
+  std::string text;
+  for (const std::uint64_t number : numbers) fmt::format_to(std::back_inserter(text), "{} ", number);
+  return text;
+}
+
+std::uint64_t ring_digest(std::string_view id, std::string_view positions) {
+  return digest_of(fmt::format("{} {}", id, positions));
+}
+
+bool split(std::string_view text, std::vector<std::uint64_t>& numbers) {
+  while (!text.empty()) {
+    std::uint64_t number = 0;
+    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (failed != std::errc{} || end == text.data() + text.size() || *end != ' ') return false;
+    numbers.push_back(number);
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
+  }
+  return true;
+}
+
+/// Writes a directory's entries to the disk.
+void sync_directory(const std::string& path) {
+  const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory || ::fsync(directory.get()) != 0) throw system_error("{}: cannot sync the directory", path);
+}
+
+/// Sums visits by page over blobs that may name a page more than once.
+class PageSums {
+ public:
+  /// Starts with pages of which none appears twice.
+  explicit PageSums(std::vector<PageVisits> pages) : pages_(std::move(pages)) { rebuild(); }
+
+  void add(std::string_view page, std::uint64_t visits) {
+    if (2 * (pages_.size() + 1) > slots_.size()) rebuild();
+    const std::uint64_t hash = digest_of(page);
+    for (std::size_t at = hash & mask();; at = (at + 1) & mask()) {
+      Slot& slot = slots_[at];
+      if (slot.page == none) {
+        slot = {hash, static_cast<std::uint32_t>(pages_.size())};
+        pages_.push_back({std::string(page), visits});
+        return;
+      }
+      if (slot.hash == hash && pages_[slot.page].page == page) {
+        pages_[slot.page].visits += visits;
+        return;
+      }
+    }
+  }
+
+  [[nodiscard]] std::vector<PageVisits> take() && { return std::move(pages_); }
+
+ private:
+  static constexpr std::uint32_t none = 0xffff'ffffU;
+  struct Slot {
+    std::uint64_t hash = 0;
+    std::uint32_t page = none;  ///< index
+  };
+
+  [[nodiscard]] std::size_t mask() const noexcept { return slots_.size() - 1; }
+
+  void rebuild() {
+    std::size_t size = 1024;
+    while (size < 4 * pages_.size()) size *= 2;
+    slots_.assign(size, {});
+    for (std::size_t index = 0; index < pages_.size(); ++index) {
+      const std::uint64_t hash = digest_of(pages_[index].page);
+      std::size_t at = hash & mask();
+      while (slots_[at].page != none) at = (at + 1) & mask();
+      slots_[at] = {hash, static_cast<std::uint32_t>(index)};
+    }
+  }
+
+  std::vector<PageVisits> pages_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace
+
+/// The open file and its statements.
+class Spool::Database {
+ public:
+  enum class Purpose { keep, look };
+
+  /// keep: makes what is missing and begins an incarnation. look: only an existing spool, and nothing is changed.
+  Database(const std::string& directory, Purpose purpose);
+
+  [[nodiscard]] SpoolState load();
+  void apply(const Transaction& transaction);
+  [[nodiscard]] std::uint64_t open_visits();
+  [[nodiscard]] std::uint64_t unanswered_batches();
+  /// All of the write-ahead log goes into the file itself.
+  void checkpoint() { execute("PRAGMA wal_checkpoint(TRUNCATE)"); }
+
+ private:
+  /// A prepared statement, used again and again. Its values are bound in order: reset() first.
+  class Statement {
+   public:
+    Statement(Database& database, const char* sql) : database_(database) {
+      sqlite3_stmt* prepared = nullptr;
+      database.check(sqlite3_prepare_v3(database.handle(), sql, -1, SQLITE_PREPARE_PERSISTENT, &prepared, nullptr),
+                     sql);
+      statement_.reset(prepared);
+    }
+
+    Statement& reset() noexcept {
+      sqlite3_reset(statement_.get());
+      next_ = 1;
+      return *this;
+    }
+    Statement& bind(std::int64_t value) { return checked(sqlite3_bind_int64(statement_.get(), next_++, value)); }
+    Statement& bind(std::uint64_t value) { return bind(as_signed(value)); }
+    Statement& bind(std::uint32_t value) { return bind(std::int64_t{value}); }
+    /// The text lives until the statement has run.
+    Statement& text(std::string_view value) {
+      return checked(
+          sqlite3_bind_text64(statement_.get(), next_++, value.data(), value.size(), SQLITE_STATIC, SQLITE_UTF8));
+    }
+    /// The bytes live until the statement has run.
+    Statement& blob(std::string_view value) {
+      return checked(sqlite3_bind_blob64(statement_.get(), next_++, value.empty() ? "" : value.data(), value.size(),
+                                         SQLITE_STATIC));
+    }
+
+    /// True: there is a row. After the last one the statement is reset.
+    [[nodiscard]] bool row() {
+      const int result = sqlite3_step(statement_.get());
+      if (result == SQLITE_ROW) return true;
+      sqlite3_reset(statement_.get());
+      if (result != SQLITE_DONE) database_.check(result, sqlite3_sql(statement_.get()));
+      return false;
+    }
+    /// Runs a statement that gives no rows.
+    void run() {
+      while (row()) {
+      }
+    }
+
+    [[nodiscard]] std::int64_t integer(int column) const noexcept {
+      return sqlite3_column_int64(statement_.get(), column);
+    }
+    [[nodiscard]] bool is_null(int column) const noexcept {
+      return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
+    }
+    /// A text or blob; valid until the next row.
+    [[nodiscard]] std::string_view bytes(int column) const noexcept {
+      const void* data = sqlite3_column_blob(statement_.get(), column);
+      const int size = sqlite3_column_bytes(statement_.get(), column);
+      return data == nullptr ? std::string_view{}
+                             : std::string_view{static_cast<const char*>(data), static_cast<std::size_t>(size)};
+    }
+
+   private:
+    struct Finalize {
+      void operator()(sqlite3_stmt* statement) const noexcept { sqlite3_finalize(statement); }
+    };
+    Statement& checked(int result) {
+      database_.check(result, sqlite3_sql(statement_.get()));
+      return *this;
+    }
+
+    Database& database_;
+    std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+    int next_ = 1;
+  };
+
+  /// What apply() runs. Prepared once the tables are there.
+  struct Statements {
+    explicit Statements(Database& database);
+    Statement begin, commit, rollback, note_ring, forget_rings, append_deltas, empty_journal, seal, replace_open,
+        remove_open, answer, note_mark, replace_batch, find_answered, forget_batch, forget_answer, note_identity,
+        set_aside;
+  };
+
+  struct Close {
+    void operator()(sqlite3* handle) const noexcept { sqlite3_close(handle); }
+  };
+
+  [[nodiscard]] sqlite3* handle() const noexcept { return handle_.get(); }
+  void make_file(const std::string& directory);
+  void make_tables();
+  void begin_incarnation();
+  void check(int result, const char* doing);
+  void execute(const char* sql) { check(sqlite3_exec(handle(), sql, nullptr, nullptr, nullptr), sql); }
+  [[nodiscard]] std::int64_t number_of(const char* sql);
+  [[nodiscard]] Error damaged(std::string_view row, std::string_view how) const;
+  [[nodiscard]] std::uint64_t batch_digest(const Batch& batch, std::string_view mark, std::string_view pages);
+  void write(const Transaction& transaction);
+  /// From `limit` pages of the write-ahead log on, copies them into the file.
+  void carry_log(int limit);
+  void write_batch(Statement& statement, const Batch& batch);
+  void load_rings(SpoolState& state);
+  void load_open(SpoolState& state);
+  void load_batches(SpoolState& state);
+  /// Calls use(blob) for each row of "SELECT number, digest, blob", of which the digest was checked.
+  template <typename Use>
+  void for_each_blob(const char* table, const char* sql, Use use);
+
+  std::string path_;
+  std::unique_ptr<sqlite3, Close> handle_;
+  std::unique_ptr<Statements> statements_;
+  std::string scratch_;
+  std::string pages_;
+  int log_pages_ = 0;
+  bool created_ = false;
+  Incarnation incarnation_;
+};
+
+Spool::Database::Statements::Statements(Database& database)
+    : begin(database, "BEGIN IMMEDIATE"),
+      commit(database, "COMMIT"),
+      rollback(database, "ROLLBACK"),
+      note_ring(
+          database,
+          "INSERT INTO ring (id, segment, finished, positions, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO "
+          "UPDATE SET segment = excluded.segment, finished = excluded.finished, positions = excluded.positions, "
+          "digest = excluded.digest"),
+      forget_rings(database, "DELETE FROM ring WHERE noted <= (SELECT max(noted) FROM ring) - ?"),
+      append_deltas(database, "INSERT INTO journal (digest, deltas) VALUES (?, ?)"),
+      empty_journal(database, "DELETE FROM journal"),
+      seal(database, "INSERT INTO batch (mark, expected, digest, pages, bucket, seq) VALUES (?, ?, ?, ?, ?, ?)"),
+      replace_open(database, "INSERT OR REPLACE INTO open (bucket, digest, pages) VALUES (?, ?, ?)"),
+      remove_open(database, "DELETE FROM open WHERE bucket = ?"),
+      answer(database,
+             "INSERT OR REPLACE INTO answered (number, at) SELECT number, ? FROM batch WHERE bucket = ? AND seq = ?"),
+      note_mark(database, "INSERT OR REPLACE INTO bucket (bucket, seq, field) VALUES (?, ?, ?)"),
+      replace_batch(database,
+                    "UPDATE batch SET mark = ?, expected = ?, digest = ?, pages = ? WHERE bucket = ? AND seq = ? AND "
+                    "number NOT IN (SELECT number FROM answered)"),
+      find_answered(
+          database,
+          "SELECT number FROM batch WHERE bucket = ? AND seq = ? AND number IN (SELECT number FROM answered)"),
+      forget_batch(database, "DELETE FROM batch WHERE number = ?"),
+      forget_answer(database, "DELETE FROM answered WHERE number = ?"),
+      note_identity(database, "INSERT OR REPLACE INTO identity (shard, identity) VALUES (?, ?)"),
+      set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
+
+Spool::Database::Database(const std::string& directory, Purpose purpose) : path_(directory + "/spool.db") {
+  if (purpose == Purpose::keep) make_file(directory);
+  sqlite3* opened = nullptr;
+  const int result = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  handle_.reset(opened);
+  check(result, "open");
+  sqlite3_extended_result_codes(handle(), 1);
+  // Exclusive before anything is read: then the index of the write-ahead log is in our memory, and the file is ours
+  // alone.
+  execute("PRAGMA locking_mode = EXCLUSIVE");
+  execute("PRAGMA synchronous = FULL");
+  execute("PRAGMA temp_store = MEMORY");
+  execute("PRAGMA cache_size = -32768");            // KiB: a whole seal stays in memory until its commit
+  execute("PRAGMA journal_size_limit = 33554432");  // bytes: a burst does not leave its size behind for ever
+  sqlite3_wal_hook(
+      handle(),
+      [](void* database, sqlite3* /*unused*/, const char* /*unused*/, int pages) {
+        static_cast<Database*>(database)->log_pages_ = pages;
+        return SQLITE_OK;
+      },
+      this);
+
+  const std::int64_t version = number_of("PRAGMA user_version");
+  const std::int64_t application = number_of("PRAGMA application_id");
+  const bool empty = number_of("SELECT count(*) FROM sqlite_schema") == 0;
+  if (empty ? application != 0 || version != 0 || purpose == Purpose::look : application != application_id) {
+    throw error("{} is not a spool of visitd: move it away, or name another state directory (paths.state_directory)",
+                path_);
+  }
+  if (version > schema_version) {
+    throw error("{} was written by a newer visitd (schema {}, this one knows {}): run that version", path_, version,
+                schema_version);
+  }
+  if (number_of("SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'") == 0) {
+    execute("PRAGMA journal_mode = WAL");
+    if (number_of("SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'") == 0) {
+      throw error("{}: SQLite cannot keep a write-ahead log on this file system: name another state directory", path_);
+    }
+  }
+  if (empty) make_tables();
+  if (purpose == Purpose::keep) {
+    statements_ = std::make_unique<Statements>(*this);
+    begin_incarnation();
+  }
+}
+
+void Spool::Database::make_file(const std::string& directory) {
+  if (::mkdir(directory.c_str(), 0700) == 0) {
+    sync_directory(directory + "/..");
+  } else if (errno != EEXIST) {
+    throw system_error("{}: cannot make the state directory (paths.state_directory)", directory);
+  }
+  // Never opened by us when it exists: closing it would drop the lock that SQLite may hold on it in this process.
+  const UniqueFd made(::open(path_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
+  if (!made && errno != EEXIST) throw system_error("{}: cannot make the spool", path_);
+  if (made) sync_directory(directory);
+}
+
+void Spool::Database::make_tables() {
+  execute("BEGIN IMMEDIATE");
+  execute(schema);
+  Statement(*this, "INSERT INTO meta (key, value) VALUES ('writer', ?)").text(hex(random_number())).run();
+  execute(fmt::format("PRAGMA application_id = {}", application_id).c_str());
+  execute(fmt::format("PRAGMA user_version = {}", schema_version).c_str());
+  execute("COMMIT");
+  created_ = true;
+}
+
+void Spool::Database::begin_incarnation() {
+  incarnation_.number = as_unsigned(number_of("SELECT coalesce(max(number), 0) + 1 FROM incarnation"));
+  incarnation_.random = random_number();
+  const std::string random = hex(incarnation_.random);
+  Statement(*this, "INSERT INTO incarnation (number, random) VALUES (?, ?)")
+      .bind(incarnation_.number)
+      .text(random)
+      .run();
+}
+
+void Spool::Database::check(int result, const char* doing) {
+  if (result == SQLITE_OK) return;
+  const int kind = result & 0xff;
+  const int number = handle() == nullptr ? 0 : sqlite3_system_errno(handle());
+  const bool sync_failed = result == SQLITE_IOERR_FSYNC || result == SQLITE_IOERR_DIR_FSYNC;
+  if (kind == SQLITE_FULL || (kind == SQLITE_IOERR && !sync_failed && (number == ENOSPC || number == EDQUOT))) {
+    throw SpoolFull(fmt::format("{}: the disk is full", path_));
+  }
+  if (kind == SQLITE_BUSY || kind == SQLITE_LOCKED) {
+    throw SpoolHeld(fmt::format("another flusher has {} open: stop it, or name another state directory", path_));
+  }
+  if (kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB) {
+    throw error("{} is damaged ({}): put a copy back, or set it aside with visit-flusher --renew-spool", path_,
+                sqlite3_errstr(result));
+  }
+  throw error("{}: {}{}{} ({})", path_, handle() == nullptr ? sqlite3_errstr(result) : sqlite3_errmsg(handle()),
+              number == 0 ? "" : ": ", number == 0 ? "" : std::generic_category().message(number), doing);
+}
+
+std::int64_t Spool::Database::number_of(const char* sql) {
+  Statement statement(*this, sql);
+  return statement.row() ? statement.integer(0) : 0;
+}
+
+Error Spool::Database::damaged(std::string_view row, std::string_view how) const {
+  return error("{}: {} is damaged ({}): put a copy back, or set it aside with visit-flusher --renew-spool", path_, row,
+               how);
+}
+
+std::uint64_t Spool::Database::batch_digest(const Batch& batch, std::string_view mark, std::string_view pages) {
+  scratch_.clear();
+  fmt::format_to(std::back_inserter(scratch_), "{} {} {} {} ", batch.bucket, batch.mark.seq, mark, batch.expected);
+  scratch_ += pages;
+  return digest_of(scratch_);
+}
+
+void Spool::Database::apply(const Transaction& transaction) {
+  statements_->begin.reset().run();
+  try {
+    write(transaction);
+    statements_->commit.reset().run();
+  } catch (...) {
+    // SQLite may have rolled back by itself already.
+    if (sqlite3_get_autocommit(handle()) == 0) statements_->rollback.reset().run();
+    throw;
+  }
+  carry_log(transaction.sealed.empty() ? log_limit : log_limit_after_seal);
+}
+
+void Spool::Database::carry_log(int limit) {
+  if (log_pages_ < limit) return;
+  try {
+    check(sqlite3_wal_checkpoint_v2(handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr), "checkpoint");
+    log_pages_ = 0;
+  } catch (const SpoolFull&) {  // NOLINT(bugprone-empty-catch)
+    // What was committed is in the log; the file takes it when there is room.
+  }
+}
+
+void Spool::Database::write(const Transaction& transaction) {
+  Statements& run = *statements_;
+  if (transaction.ring) {
+    const RingNote& ring = *transaction.ring;
+    const std::string id = hex(ring.id);
+    const std::string positions = join(ring.positions);
+    run.note_ring.reset()
+        .text(id)
+        .bind(std::int64_t{ring.segment})
+        .bind(std::int64_t{ring.finished ? 1 : 0})
+        .text(positions)
+        .bind(ring_digest(id, positions))
+        .run();
+    if (sqlite3_changes(handle()) != 0) run.forget_rings.reset().bind(std::int64_t{rings_kept}).run();
+  }
+  if (transaction.fold) {
+    run.empty_journal.reset().run();
+  } else if (!transaction.deltas.empty()) {
+    run.append_deltas.reset().bind(digest_of(transaction.deltas)).blob(transaction.deltas).run();
+  }
+  for (const Batch& batch : transaction.sealed) write_batch(run.seal, batch);
+  for (const auto& [bucket, pages] : transaction.open) {
+    if (pages.empty()) {
+      run.remove_open.reset().bind(bucket).run();
+    } else {
+      run.replace_open.reset().bind(bucket).bind(digest_of(pages) + bucket).blob(pages).run();
+    }
+  }
+  for (const BucketMark& mark : transaction.answered) {
+    run.answer.reset().bind(transaction.answered_at).bind(mark.bucket).bind(mark.seq).run();
+    if (sqlite3_changes(handle()) != 1) {
+      throw error("{}: batch {} of bucket {} was answered but is not there", path_, mark.seq, mark.bucket);
+    }
+    run.note_mark.reset().bind(mark.bucket).bind(mark.seq).text(mark.field).run();
+  }
+  for (const BucketMark& mark : transaction.accepted) {
+    run.note_mark.reset().bind(mark.bucket).bind(mark.seq).text(mark.field).run();
+  }
+  for (const Batch& batch : transaction.replaced) {
+    write_batch(run.replace_batch, batch);
+    if (sqlite3_changes(handle()) != 1) {
+      throw error("{}: batch {} of bucket {} is to be replaced but is not waiting", path_, batch.mark.seq,
+                  batch.bucket);
+    }
+  }
+  for (const auto& [bucket, seq] : transaction.forgotten) {
+    if (!run.find_answered.reset().bind(bucket).bind(seq).row()) continue;
+    const std::int64_t number = run.find_answered.integer(0);
+    run.find_answered.reset();
+    run.forget_batch.reset().bind(number).run();
+    run.forget_answer.reset().bind(number).run();
+  }
+  for (const ShardIdentity& identity : transaction.identities) {
+    run.note_identity.reset().text(identity.shard).text(identity.identity).run();
+  }
+  for (const SetAside& aside : transaction.set_aside) {
+    run.set_aside.reset().bind(aside.bucket).blob(aside.page.page).bind(aside.page.visits).text(aside.reason).run();
+  }
+}
+
+void Spool::Database::write_batch(Statement& statement, const Batch& batch) {
+  pages_.clear();
+  for (const auto& [page, visits] : batch.pages) append_pages(pages_, page, visits);
+  const std::string mark = to_text(batch.mark);
+  statement.reset()
+      .text(mark)
+      .text(batch.expected)
+      .bind(batch_digest(batch, mark, pages_))
+      .blob(pages_)
+      .bind(batch.bucket)
+      .bind(batch.mark.seq)
+      .run();
+}
+
+SpoolState Spool::Database::load() {
+  SpoolState state;
+  state.created = created_;
+  state.incarnation = incarnation_;
+
+  Statement writer(*this, "SELECT value FROM meta WHERE key = 'writer'");
+  if (!writer.row()) throw damaged("table meta", "no writer");
+  state.writer = writer.bytes(0);
+
+  Statement history(*this, "SELECT number, random FROM incarnation WHERE number <> ? ORDER BY number");
+  history.bind(incarnation_.number);
+  while (history.row()) {
+    Incarnation past{as_unsigned(history.integer(0)), 0};
+    if (!parse_hex(history.bytes(1), past.random)) {
+      throw damaged(fmt::format("row {} of table incarnation", past.number), "no number");
+    }
+    state.history.push_back(past);
+  }
+
+  load_rings(state);
+  load_open(state);
+  load_batches(state);
+
+  Statement marks(*this, "SELECT bucket, seq, field FROM bucket ORDER BY bucket");
+  while (marks.row()) {
+    state.marks.push_back(
+        {static_cast<std::uint32_t>(marks.integer(0)), as_unsigned(marks.integer(1)), std::string(marks.bytes(2))});
+  }
+  Statement identities(*this, "SELECT shard, identity FROM identity ORDER BY shard");
+  while (identities.row()) {
+    state.identities.push_back({std::string(identities.bytes(0)), std::string(identities.bytes(1))});
+  }
+  Statement aside(*this, "SELECT bucket, page, visits, reason FROM set_aside ORDER BY number");
+  while (aside.row()) {
+    state.set_aside.push_back({static_cast<std::uint32_t>(aside.integer(0)),
+                               {std::string(aside.bytes(1)), as_unsigned(aside.integer(2))},
+                               std::string(aside.bytes(3))});
+  }
+  return state;
+}
+
+void Spool::Database::load_rings(SpoolState& state) {
+  Statement rings(*this, "SELECT noted, id, segment, finished, positions, digest FROM ring ORDER BY noted");
+  while (rings.row()) {
+    const std::string row = fmt::format("row {} of table ring", rings.integer(0));
+    RingNote ring;
+    const std::string id(rings.bytes(1));
+    const std::string positions(rings.bytes(4));
+    if (ring_digest(id, positions) != as_unsigned(rings.integer(5))) throw damaged(row, "digest");
+    if (!parse_hex(id, ring.id) || !split(positions, ring.positions)) throw damaged(row, "no numbers");
+    ring.segment = static_cast<int>(rings.integer(2));
+    ring.finished = rings.integer(3) != 0;
+    state.rings.push_back(std::move(ring));
+  }
+}
+
+template <typename Use>
+void Spool::Database::for_each_blob(const char* table, const char* sql, Use use) {
+  Statement rows(*this, sql);
+  while (rows.row()) {
+    const std::string_view blob = rows.bytes(2);
+    if (digest_of(blob) + as_unsigned(rows.integer(3)) != as_unsigned(rows.integer(1))) {
+      throw damaged(fmt::format("row {} of table {}", rows.integer(0), table), "digest");
+    }
+    use(blob);
+  }
+}
+
+void Spool::Database::load_open(SpoolState& state) {
+  for_each_blob("open", "SELECT bucket, digest, pages, bucket FROM open ORDER BY bucket", [&](std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) {
+      state.open.push_back({std::string(reader.page()), reader.visits()});
+    }
+  });
+  if (number_of("SELECT count(*) FROM journal") == 0) return;
+  PageSums sums(std::move(state.open));
+  for_each_blob("journal", "SELECT number, digest, deltas, 0 FROM journal ORDER BY number", [&](std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) sums.add(reader.page(), reader.visits());
+  });
+  state.open = std::move(sums).take();
+}
+
+void Spool::Database::load_batches(SpoolState& state) {
+  // In the order in which they lie in the file.
+  Statement rows(*this,
+                 "SELECT bucket, seq, at, mark, expected, digest, pages FROM batch LEFT JOIN answered USING (number) "
+                 "ORDER BY batch.number");
+  while (rows.row()) {
+    Batch batch;
+    batch.bucket = static_cast<std::uint32_t>(rows.integer(0));
+    batch.mark.seq = as_unsigned(rows.integer(1));
+    batch.expected = rows.bytes(4);
+    const std::string_view mark = rows.bytes(3);
+    const std::string_view pages = rows.bytes(6);
+    const auto row = [&] { return fmt::format("row {}, {} of table batch", rows.integer(0), rows.integer(1)); };
+    if (batch_digest(batch, mark, pages) != as_unsigned(rows.integer(5))) throw damaged(row(), "digest");
+    if (!parse_mark(mark, batch.mark)) throw damaged(row(), "no mark");
+    batch.pages = decode_pages(pages);
+    if (rows.is_null(2)) {
+      state.unanswered.push_back(std::move(batch));
+    } else {
+      state.kept.push_back({std::move(batch), as_unsigned(rows.integer(2))});
+    }
+  }
+  std::sort(state.kept.begin(), state.kept.end(), [](const KeptBatch& one, const KeptBatch& other) {
+    return std::pair(one.batch.bucket, one.batch.mark.seq) < std::pair(other.batch.bucket, other.batch.mark.seq);
+  });
+}
+
+std::uint64_t Spool::Database::open_visits() {
+  std::uint64_t visits = 0;
+  const auto add = [&](std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) visits += reader.visits();
+  };
+  for_each_blob("open", "SELECT bucket, digest, pages, bucket FROM open", add);
+  for_each_blob("journal", "SELECT number, digest, deltas, 0 FROM journal", add);
+  return visits;
+}
+
+std::uint64_t Spool::Database::unanswered_batches() {
+  return as_unsigned(number_of("SELECT count(*) FROM batch WHERE number NOT IN (SELECT number FROM answered)"));
+}
+
+Spool::Spool(const std::string& state_directory)
+    : database_(std::make_unique<Database>(state_directory, Database::Purpose::keep)) {}
+Spool::Spool(Spool&&) noexcept = default;
+Spool& Spool::operator=(Spool&&) noexcept = default;
+Spool::~Spool() = default;
+
+SpoolState Spool::load() {
+  return database_->load();
+}
+
+void Spool::apply(const Transaction& transaction) {
+  database_->apply(transaction);
+}
+
+SpoolAside Spool::set_aside_file(const std::string& state_directory) {
+  const std::string file = state_directory + "/spool.db";
+  if (!std::filesystem::exists(file)) throw error("{} does not exist: there is nothing to set aside", file);
+  SpoolAside aside;
+  try {
+    Database database(state_directory, Database::Purpose::look);
+    aside.open_visits = database.open_visits();
+    aside.unanswered_batches = database.unanswered_batches();
+    database.checkpoint();
+  } catch (const SpoolHeld&) {
+    throw;
+  } catch (const Error&) {
+    // What cannot be read is set aside with its write-ahead log, for somebody who can do more.
+    aside.open_visits.reset();
+    aside.unanswered_batches.reset();
+  }
+  const std::string base = fmt::format("{}.aside-{}", file, unix_seconds());
+  aside.path = base;
+  for (unsigned next = 2; std::filesystem::exists(aside.path); ++next) aside.path = fmt::format("{}-{}", base, next);
+  for (const char* ending : {"-wal", "-shm", ""}) {
+    if (std::rename((file + ending).c_str(), (aside.path + ending).c_str()) != 0 && errno != ENOENT) {
+      throw system_error("{}{}: cannot be renamed", file, ending);
+    }
+  }
+  sync_directory(state_directory);
+  return aside;
+}
+
+}  // namespace visitd

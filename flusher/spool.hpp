@@ -1,0 +1,132 @@
+// The flusher's durable state: what is counted and not yet answered by Redis. spool.cpp is the sole user of SQLite.
+//
+// Nothing here decides anything: a Transaction says what becomes durable together, SpoolState what stood there at the
+// start.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/errors.hpp"
+#include "flusher/batch.hpp"
+
+namespace visitd {
+
+/// A ring that the flusher drained from, and up to where each of its lanes is in the spool. Notes outlive their rings,
+/// so that a ring that somebody still holds attached is never counted twice; the newest 64 are kept.
+struct RingNote {
+  std::uint64_t id = 0;
+  int segment = -1;                      ///< System V id, to find the ring again when the runtime directory is gone
+  bool finished = false;                 ///< all of it is in the spool and nobody can add to it
+  std::vector<std::uint64_t> positions;  ///< one a lane, bytes
+};
+
+/// A batch that a shard has answered, kept for a shard that loses its tail.
+struct KeptBatch {
+  Batch batch;
+  std::uint64_t answered_at = 0;  ///< Unix seconds
+};
+
+/// What a bucket's field in Redis is to hold, as text, since its last answered batch (or since the operator accepted
+/// it).
+struct BucketMark {
+  std::uint32_t bucket = 0;
+  std::uint64_t seq = 0;  ///< the last answered batch's; the next one is seq + 1
+  std::string field;      ///< empty: no field
+};
+
+struct ShardIdentity {
+  std::string shard;     ///< the shard's name
+  std::string identity;  ///< what visits:topology on it said
+};
+
+/// Visits that a shard can never take (its field is no integer), put aside for the operator.
+struct SetAside {
+  std::uint32_t bucket = 0;
+  PageVisits page;
+  std::string reason;
+};
+
+/// Everything that recovery needs. `open` is the sum of journal and folded rows: no page appears twice.
+struct SpoolState {
+  bool created = false;              ///< the spool was made by this start
+  std::string writer;                ///< 16 hex digits, made with the spool
+  Incarnation incarnation;           ///< of this start; already durable
+  std::vector<Incarnation> history;  ///< earlier starts
+  std::vector<RingNote> rings;       ///< in the order in which they were first noted
+  std::vector<PageVisits> open;
+  std::vector<Batch> unanswered;  ///< at most one a bucket
+  std::vector<KeptBatch> kept;    ///< by bucket, then seq, ascending
+  std::vector<BucketMark> marks;  ///< one a bucket that was ever answered or accepted
+  std::vector<ShardIdentity> identities;
+  std::vector<SetAside> set_aside;
+};
+
+/// What one SQLite transaction makes durable, in this order. Empty parts change nothing.
+struct Transaction {
+  std::optional<RingNote> ring;  ///< inserted or replaced, by id
+  std::string deltas;            ///< encode_pages blob, appended to the journal
+  bool fold = false;             ///< the journal is emptied: `sealed` and `open` hold all of it
+  std::vector<Batch> sealed;
+  std::vector<std::pair<std::uint32_t, std::string>>
+      open;  ///< bucket -> blob of all its open visits, replaced; empty: removed
+  std::vector<BucketMark>
+      answered;                   ///< the bucket's batch of that seq moves from unanswered to kept; the mark is noted
+  std::uint64_t answered_at = 0;  ///< Unix seconds, for all of `answered`
+  std::vector<BucketMark> accepted;  ///< marks set without a batch
+  std::vector<Batch> replaced;       ///< unanswered batches whose content or expectation changed, by bucket and seq
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten;  ///< kept batches (bucket, seq) to delete
+  std::vector<ShardIdentity> identities;
+  std::vector<SetAside> set_aside;
+
+  /// Nothing to write.
+  [[nodiscard]] bool empty() const noexcept {
+    return !ring && deltas.empty() && !fold && sealed.empty() && open.empty() && answered.empty() && accepted.empty() &&
+           replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty();
+  }
+};
+
+/// What set_aside_file has put away.
+struct SpoolAside {
+  std::string path;                          ///< of the file now
+  std::optional<std::uint64_t> open_visits;  ///< in it, not yet in a batch; nullopt: it cannot be read
+  std::optional<std::uint64_t>
+      unanswered_batches;  ///< in it, which no shard has acknowledged; nullopt: it cannot be read
+};
+
+/// The disk is full: nothing of the transaction was written; it may be tried again.
+struct SpoolFull : Error {
+  using Error::Error;
+};
+
+/// The SQLite file `spool.db` in the state directory. Used from one thread at a time. WAL, synchronous=FULL, exclusive.
+class Spool {
+ public:
+  /// Opens or makes it, checks its schema version, and makes a new incarnation durable. Throws Error naming the file
+  /// and what to do.
+  explicit Spool(const std::string& state_directory);
+  Spool(Spool&&) noexcept;
+  Spool& operator=(Spool&&) noexcept;
+  ~Spool();
+
+  /// What stands in it. Throws Error naming the damaged row.
+  [[nodiscard]] SpoolState load();
+
+  /// One transaction, synced when this returns. Throws SpoolFull, or Error where the file can no longer be trusted
+  /// (then: stop, recover).
+  void apply(const Transaction& transaction);
+
+  /// Renames spool.db to spool.db.aside-UNIXTIME, whatever its state, so that the next start makes a new one. The
+  /// caller has made sure that no flusher starts meanwhile. Throws Error when there is none, or when another process
+  /// has it open.
+  [[nodiscard]] static SpoolAside set_aside_file(const std::string& state_directory);
+
+ private:
+  class Database;
+  std::unique_ptr<Database> database_;
+};
+
+}  // namespace visitd

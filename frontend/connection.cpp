@@ -1,0 +1,310 @@
+#include "frontend/connection.hpp"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <limits>
+
+#include "common/clock.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::size_t receive_bytes = 65536;
+/// Taken at once of anything but a body that its route wants: whoever pipelines is not served longer than the others
+/// can wait.
+constexpr std::size_t fair_receive_bytes = 2048;
+/// Answers of pipelined requests leave together, up to this.
+constexpr std::size_t flush_bytes = 65536;
+constexpr std::uint64_t linger_ms = 2000;
+/// The Counter ends each parked read by itself.
+constexpr std::uint64_t no_limit_ms = std::numeric_limits<std::int64_t>::max();
+
+constexpr std::string_view continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
+
+}  // namespace
+
+ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, Counter& counter,
+                                 const HostStatus& host, ConnectionOwner& its_owner)
+    : loop(its_loop),
+      owner(its_owner),
+      limits{settings.head_limit_bytes, settings.target_limit_bytes, settings.header_limit, settings.body_limit_bytes},
+      format(settings.cors_origins),
+      routes(settings, counter, host),
+      direct(routes, format),
+      httplib(routes, format),
+      hot(settings.hot_routes == HotRoutes::direct ? static_cast<AnsweringWay*>(&direct) : &httplib),
+      phases{DeadlineList(settings.idle_timeout_ms),
+             DeadlineList(settings.head_timeout_ms),
+             DeadlineList(settings.body_timeout_ms),
+             DeadlineList(settings.send_timeout_ms),
+             DeadlineList(no_limit_ms),
+             DeadlineList(linger_ms)},
+      received(receive_bytes),
+      out(2 * flush_bytes),
+      uploading_limit_bytes(settings.buffered_bodies_limit_bytes) {}
+
+Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address)
+    : share_(share),
+      fd_(std::move(fd)),
+      poll_(make_poll(share.loop, fd_.get(), this)),
+      reader_(share.limits),
+      client_(client),
+      at_private_address_(at_private_address) {
+  watch(UV_READABLE);
+  enter(Phase::idle, true);
+}
+
+void Connection::watch(int events) {
+  if (events == watched_) return;
+  watched_ = events;
+  const auto on_event = [](uv_poll_t* poll, int status, int happened) {
+    auto& connection = *static_cast<Connection*>(poll->data);
+    if (status < 0) {
+      connection.close();
+    } else if ((happened & UV_WRITABLE) != 0) {
+      connection.writable();
+    } else {
+      connection.readable();
+    }
+    connection.share_.owner.settled(connection);
+  };
+  if ((events == 0 ? uv_poll_stop(poll_.get()) : uv_poll_start(poll_.get(), events, on_event)) < 0) close();
+}
+
+void Connection::enter(Phase phase, bool renew) {
+  if (phase == phase_ && !renew) return;
+  phase_ = phase;
+  share_.waiting(phase).join(*this, uv_now(share_.loop));
+}
+
+void Connection::readable() {
+  if (phase_ == Phase::parked) {
+    // Nothing more is read before the answer: the client's bytes wait in the kernel.
+    watch(0);
+    return;
+  }
+  const std::size_t most = in_body_ && upload_ != nullptr ? share_.received.size() : fair_receive_bytes;
+  const ssize_t size = ::recv(fd_.get(), share_.received.data(), most, 0);
+  if (size <= 0) {
+    if (size == 0 || (errno != EAGAIN && errno != EINTR)) close();
+    return;
+  }
+  if (phase_ == Phase::lingering) return;
+  const std::string_view bytes(share_.received.data(), static_cast<std::size_t>(size));
+  if (in_.empty()) {
+    advance(bytes);
+  } else {
+    in_.append(bytes);
+    advance(in_);
+  }
+}
+
+void Connection::writable() {
+  if (!send_rest()) return;
+  if (ending_) return finish();
+  watch(UV_READABLE);
+  advance(in_);
+}
+
+void Connection::replay() {
+  advance(in_);
+  if (!closed_ && phase_ != Phase::parked && phase_ != Phase::sending) watch(UV_READABLE);
+}
+
+void Connection::advance(std::string_view input) {
+  share_.out.truncate(0);
+  parked_ = false;
+  bool progressed = false;
+  while (read_one(input, progressed) == Step::again) {
+    if (share_.out.size() >= flush_bytes && !flush()) break;
+  }
+  settle(input, progressed);
+}
+
+Connection::Step Connection::read_one(std::string_view& input, bool& progressed) {
+  if (in_body_) return read_body(input, progressed);
+  if (upload_ != nullptr) return answer_upload(input, progressed);
+  if (input.empty()) return Step::stop;
+  switch (reader_.read_head(input)) {
+    case RequestReader::Outcome::incomplete:
+      return Step::stop;
+    case RequestReader::Outcome::complete:
+      return start_request(input, progressed);
+    case RequestReader::Outcome::refused:
+      break;
+  }
+  return refuse(reader_.refusal());
+}
+
+Connection::Step Connection::start_request(std::string_view& input, bool& progressed) {
+  const RequestHead& head = reader_.head();
+  const Call call = routed();
+  OutputBuffer& out = share_.out;
+  const std::size_t before = out.size();
+  if (head.expects_continue && input.size() == head.size) {
+    out.reserve(continue_line.size());
+    out.append(continue_line);
+  }
+  if (head.has_body() && call.takes_body()) {
+    upload_ = std::make_unique<Upload>(share_, input.substr(0, head.size));
+    input.remove_prefix(head.size);
+    in_body_ = true;
+    return read_body(input, progressed);
+  }
+  const bool has_body = head.has_body();
+  if (!answer(call, progressed)) {
+    out.truncate(before);
+    return Step::stop;
+  }
+  input.remove_prefix(head.size);
+  in_body_ = has_body;
+  return in_body_ ? read_body(input, progressed) : ending_ ? (end_after_answer(input), Step::stop) : Step::again;
+}
+
+Connection::Step Connection::answer_upload(std::string_view& input, bool& progressed) {
+  // The head was vetted where it came; read again where it is kept, it says the same.
+  static_cast<void>(reader_.read_head(upload_->head()));
+  Call call = routed();
+  call.body = upload_->body();
+  if (!answer(call, progressed)) return Step::stop;
+  upload_.reset();
+  if (!ending_) return Step::again;
+  end_after_answer(input);
+  return Step::stop;
+}
+
+Call Connection::routed() noexcept {
+  Call call;
+  call.head = &reader_.head();
+  call.read = &read_;
+  call.now_ms = uv_now(share_.loop);
+  call.client = &client_;
+  call.at_private_address = at_private_address_;
+  share_.routes.find(call);
+  return call;
+}
+
+bool Connection::answer(const Call& call, bool& progressed) {
+  share_.format.set_date(unix_seconds());
+  const bool keep_alive = call.head->keep_alive && !share_.stopping;
+  AnsweringWay& way = call.is_routed() && call.route->hot ? *share_.hot : share_.httplib;
+  if (way.answer(call, keep_alive, share_.out) == Handled::parked) {
+    if (phase_ != Phase::parked || progressed) ++share_.statistics.reads_parked;
+    parked_ = true;
+    return false;
+  }
+  ++share_.statistics.requests;
+  progressed = has_served_ = true;
+  read_ = {};
+  ending_ = !keep_alive;
+  return true;
+}
+
+Connection::Step Connection::read_body(std::string_view& input, bool& progressed) {
+  std::size_t consumed = 0;
+  const RequestReader::Outcome outcome =
+      reader_.read_body(input, consumed, upload_ != nullptr ? &upload_->body() : nullptr);
+  input.remove_prefix(consumed);
+  if (outcome == RequestReader::Outcome::refused) {
+    if (upload_ != nullptr) return refuse(reader_.refusal());
+    // The request was answered when its head was complete: a second answer would be taken for the next request's.
+    share_.routes.note(reader_.refusal());
+    ending_ = lingering_ = true;
+    return Step::stop;
+  }
+  if (upload_ != nullptr && !upload_->has_room()) return refuse(Refusal::busy);
+  in_body_ = outcome == RequestReader::Outcome::incomplete;
+  if (upload_ != nullptr) return in_body_ ? Step::stop : answer_upload(input, progressed);
+  if (ending_) {
+    end_after_answer(input);
+    return Step::stop;
+  }
+  return in_body_ ? Step::stop : Step::again;
+}
+
+Connection::Step Connection::refuse(Refusal refusal) {
+  // Of a head that was refused only the method is looked at: to HEAD no body is sent.
+  RequestHead head;
+  head.method = upload_ != nullptr ? Method::post : reader_.head().method;
+  Answer answer;
+  share_.routes.refuse_request(refusal, head, answer);
+  share_.format.set_date(unix_seconds());
+  share_.format.write(answer, head, false, share_.out);
+  upload_.reset();
+  ending_ = lingering_ = true;
+  return Step::stop;
+}
+
+void Connection::end_after_answer(std::string_view input) {
+  lingering_ = in_body_ || !input.empty();
+}
+
+void Connection::settle(std::string_view rest, bool progressed) {
+  if (closed_) return;
+  if (ending_) rest = {};
+  keep(rest);
+  if (!out_.empty() || !flush()) return;
+  if (ending_) return finish();
+  const Phase next = parked_ ? Phase::parked : in_body_ ? Phase::body : !in_.empty() ? Phase::head : Phase::idle;
+  if (next == Phase::idle && share_.stopping) return close();
+  enter(next, progressed || next == Phase::idle);
+}
+
+void Connection::keep(std::string_view rest) {
+  if (rest.data() >= in_.data() && rest.data() < in_.data() + in_.size()) {
+    in_.erase(0, static_cast<std::size_t>(rest.data() - in_.data()));
+  } else if (rest.empty()) {
+    in_ = std::string();
+  } else {
+    in_ = rest;
+  }
+}
+
+bool Connection::flush() {
+  std::string_view bytes = share_.out.view();
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(sent));
+    } else if (errno == EAGAIN) {
+      out_ = bytes;
+      share_.out.truncate(0);
+      watch(UV_WRITABLE);
+      enter(Phase::sending, true);
+      return false;
+    } else if (errno != EINTR) {
+      close();
+      return false;
+    }
+  }
+  share_.out.truncate(0);
+  return true;
+}
+
+bool Connection::send_rest() {
+  while (!out_.empty()) {
+    const ssize_t sent = ::send(fd_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      out_.erase(0, static_cast<std::size_t>(sent));
+    } else {
+      if (errno != EAGAIN && errno != EINTR) close();
+      return false;
+    }
+  }
+  out_ = std::string();
+  return true;
+}
+
+void Connection::finish() {
+  if (!lingering_) return close();
+  // Closed at once, bytes that are still on their way would make the kernel reset the connection, and the client might
+  // lose the answer.
+  ::shutdown(fd_.get(), SHUT_WR);
+  in_ = std::string();
+  watch(UV_READABLE);
+  enter(Phase::lingering, true);
+}
+
+}  // namespace visitd

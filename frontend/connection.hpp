@@ -1,0 +1,147 @@
+// One client's connection: bytes in, requests in order, answers out.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/settings.hpp"
+#include "common/unique_fd.hpp"
+#include "common/uv_handles.hpp"
+#include "frontend/client_address.hpp"
+#include "frontend/deadlines.hpp"
+#include "frontend/event_loop_server.hpp"
+#include "frontend/httplib_server.hpp"
+#include "frontend/routes.hpp"
+
+namespace visitd {
+
+/// What a connection waits for. Each has its time limit.
+enum class Phase : std::uint8_t { idle, head, body, sending, parked, lingering };
+inline constexpr std::size_t phase_count = 6;
+
+class Connection;
+
+/// Keeps connections.
+class ConnectionOwner {
+ public:
+  virtual ~ConnectionOwner() = default;
+  /// After each event: the connection is closed, and to be deleted, or waits in one of the share's lists.
+  virtual void settled(Connection& connection) = 0;
+};
+
+/// What all connections of a server share. None of them uses it across a return to the loop, so that an idle connection
+/// holds no buffer.
+struct ConnectionShare {
+  ConnectionShare(uv_loop_t* its_loop, const Settings& settings, Counter& counter, const HostStatus& host,
+                  ConnectionOwner& its_owner);
+
+  [[nodiscard]] DeadlineList& waiting(Phase phase) noexcept { return phases[static_cast<std::size_t>(phase)]; }
+
+  uv_loop_t* loop;
+  ConnectionOwner& owner;
+  ReaderLimits limits;
+  AnswerFormat format;
+  Routes routes;
+  DirectWay direct;
+  HttplibServer httplib;
+  AnsweringWay* hot;  ///< answers the hot routes
+  std::array<DeadlineList, phase_count> phases;
+  std::vector<char> received;
+  OutputBuffer out;
+  std::uint64_t uploading_bytes = 0;  ///< of all bodies that are being received
+  std::uint64_t uploading_limit_bytes;
+  ServerStatistics statistics;
+  bool stopping = false;
+};
+
+/// A request whose route takes its body: its head and what has come of the body, until it is answered.
+class Upload {
+ public:
+  Upload(ConnectionShare& share, std::string_view head) : share_(share), head_(head) {}
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+  ~Upload() { share_.uploading_bytes -= counted_; }
+
+  [[nodiscard]] std::string_view head() const noexcept { return head_; }
+  [[nodiscard]] std::string& body() noexcept { return body_; }
+  /// Counts what the body has grown by. (What is allocated beyond, nothing was written to: it takes no memory.) False:
+  /// all bodies together are too large.
+  [[nodiscard]] bool has_room() noexcept {
+    share_.uploading_bytes += body_.size() - counted_;
+    counted_ = body_.size();
+    return share_.uploading_bytes <= share_.uploading_limit_bytes;
+  }
+
+ private:
+  ConnectionShare& share_;
+  std::string head_;
+  std::string body_;
+  std::size_t counted_ = 0;
+};
+
+class Connection : public DeadlineMember {
+ public:
+  /// Watches for what the client sends. Throws Error.
+  Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
+
+  /// Takes what the client has sent. The owner looks at the connection afterwards, as after replay().
+  void readable();
+  /// Tries the parked request again.
+  void replay();
+  void close() noexcept { closed_ = true; }
+
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
+  [[nodiscard]] Phase phase() const noexcept { return phase_; }
+  [[nodiscard]] const ClientAddress& client() const noexcept { return client_; }
+  /// Whether a request of it was answered.
+  [[nodiscard]] bool has_served() const noexcept { return has_served_; }
+
+ private:
+  enum class Step : std::uint8_t { again, stop };
+
+  void writable();
+  void watch(int events);
+  void advance(std::string_view input);
+  Step read_one(std::string_view& input, bool& progressed);
+  Step start_request(std::string_view& input, bool& progressed);
+  Step answer_upload(std::string_view& input, bool& progressed);
+  /// The reader's request, with its route.
+  Call routed() noexcept;
+  /// False: parked.
+  bool answer(const Call& call, bool& progressed);
+  Step read_body(std::string_view& input, bool& progressed);
+  Step refuse(Refusal refusal);
+  void end_after_answer(std::string_view input);
+  void settle(std::string_view rest, bool progressed);
+  void keep(std::string_view rest);
+  /// False: blocked or closed.
+  bool flush();
+  bool send_rest();
+  void enter(Phase phase, bool renew);
+  void finish();
+
+  ConnectionShare& share_;
+  UniqueFd fd_;
+  UvHandle<uv_poll_t> poll_;
+  int watched_ = 0;
+  RequestReader reader_;
+  CountRead read_;
+  ClientAddress client_;
+  bool at_private_address_;
+  std::unique_ptr<Upload> upload_;  ///< its body is not complete (in_body_), or it waits for its answer
+  std::string in_;                  ///< received and not yet used
+  std::string out_;                 ///< answered and not yet sent
+  Phase phase_ = Phase::idle;
+  bool in_body_ = false;
+  bool parked_ = false;
+  bool has_served_ = false;
+  bool ending_ = false;     ///< no request is read after this
+  bool lingering_ = false;  ///< when ending: bytes may come that nobody reads
+  bool closed_ = false;
+};
+
+}  // namespace visitd

@@ -1,0 +1,163 @@
+#include "frontend/counts.hpp"
+
+#include <algorithm>
+
+#include "common/clock.hpp"
+#include "common/log.hpp"
+#include "common/page_id.hpp"
+#include "common/shared_text.hpp"
+
+namespace visitd {
+
+namespace {
+
+// A flusher in the middle of a change is done within nanoseconds; one that was preempted there is waited for on the
+// parking list.
+constexpr int tries_at_once = 1000;
+// A killed flusher loses requests: they are posted again.
+constexpr std::uint64_t ask_again_ms = 250;
+
+std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
+  std::vector<Backlog::Lane> lanes;
+  lanes.reserve(ring.shape().lanes);
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
+    lanes.push_back({&ring.lane(n).tail.word, LaneRecords(std::span<const Word>(ring.records(n)))});
+  }
+  return lanes;
+}
+
+}  // namespace
+
+Counts::Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
+    : lookup_timeout_ms_(settings.lookup_timeout_ms),
+      flusher_away_ms_(settings.flusher_away_ms),
+      stale_limit_ms_(std::uint64_t{settings.stale_limit_s} * 1000),
+      membership_(membership),
+      statistics_(statistics),
+      backlog_(lanes_of(membership.ring()), settings.backlog_index_pages) {
+  use_cache();
+}
+
+void Counts::use_cache() {
+  if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
+  cache_changes_ = membership_.cache_changes();
+  const CacheHeader& header = membership_.cache()->header();
+  ask_ahead_ms_ = refresh_ahead_ms(header.ttl_ms.load(std::memory_order_acquire));
+  shards_.clear();
+  for (std::uint64_t shard = 0; shard < header.shards.load(std::memory_order_acquire); ++shard) {
+    shards_.push_back(load_text(header.shard[shard].name));
+  }
+}
+
+CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {
+  if (state.deadline_ms == 0) {
+    state.deadline_ms = now_ms + lookup_timeout_ms_;
+    statistics_.add(FrontendStatistic::reads);
+  }
+  use_cache();
+  const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
+  Sighting sighting;
+  Look seen = Look::again;
+  for (int tries = 0; tries < tries_at_once && seen == Look::again; ++tries) {
+    seen = look(hash, page, sighting);
+    if (seen == Look::again) statistics_.add(FrontendStatistic::snapshots_again);
+  }
+  statistics_.set(FrontendStatistic::reads_scanned_directly, backlog_.direct_scans());
+  if (seen == Look::superseded)
+    return last_known(seen, sighting, now_ms, "this frontend is about to leave its ring for a newer one");
+  const Cache* const cache = membership_.cache();
+  if (cache == nullptr) {
+    return now_ms < state.deadline_ms ? CountAnswer{CountAnswer::Kind::parked, 0, 0, {}, {}}
+                                      : last_known(seen, sighting, now_ms, "no flusher has counted yet");
+  }
+  const CacheHeader& header = cache->header();
+  const std::uint64_t shard =
+      cache->shard_of_bucket(page_bucket(page, cache->shape().buckets)).load(std::memory_order_acquire);
+  const std::string_view shard_name = shard < shards_.size() ? std::string_view(shards_[shard]) : std::string_view();
+  if (seen == Look::entry && sighting.expires_ms > now_ms) {
+    if (sighting.expires_ms - now_ms <= ask_ahead_ms_) ask_ahead(hash, page, sighting.expires_ms);
+    const auto ttl = static_cast<std::int64_t>((sighting.expires_ms - now_ms + 999) / 1000);
+    return {CountAnswer::Kind::fresh, sighting.count, ttl, state.asked_at_ms != 0 ? shard_name : "in-memory", {}};
+  }
+  const std::uint64_t heartbeat_ms = header.heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
+  const std::uint64_t silent_ms = now_ms > heartbeat_ms ? now_ms - heartbeat_ms : 0;
+  // A page that is not known waits for a flusher that may just be starting again; one that is known has an answer.
+  if (silent_ms > (seen == Look::absent ? lookup_timeout_ms_ : flusher_away_ms_)) {
+    return last_known(seen, sighting, now_ms, "the flusher is away");
+  }
+  const auto shard_state = shard < shards_.size()
+                               ? static_cast<ShardState>(header.shard[shard].state.load(std::memory_order_acquire))
+                               : ShardState::connecting;
+  if (shard_state == ShardState::down) return last_known(seen, sighting, now_ms, "the page's shard is down");
+  if (shard_state == ShardState::held)
+    return last_known(seen, sighting, now_ms, "the page's shard is held for the operator");
+  if (now_ms >= state.deadline_ms) return last_known(seen, sighting, now_ms, "the page's shard did not answer in time");
+  ask(hash, page, state, now_ms);
+  return {CountAnswer::Kind::parked, 0, 0, {}, {}};
+}
+
+Counts::Look Counts::look(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept {
+  const Cache* const cache = membership_.cache();
+  if (cache == nullptr) return Look::absent;
+  const CacheHeader& header = cache->header();
+  const auto views = cache->views();
+  const Seen seen = take_snapshot(header.active.word, views, hash, page, snapshot_);
+  if (seen == Seen::again) return Look::again;
+  if (seen == Seen::absent) return Look::absent;
+  const auto visits = backlog_.visits_since(snapshot_.applied, header.head, hash, page);
+  // A visit that was acknowledged in a newer ring is not in these lanes.
+  if (membership_.ring().is_superseded()) return Look::superseded;
+  // Looked at after the records, like head: another cache may free space that this one still shows as taken.
+  if (header.retired.word.load(std::memory_order_relaxed) != 0) {
+    const std::uint64_t changes = membership_.cache_changes();
+    try {
+      membership_.follow_cache();
+    } catch (const std::exception& failure) {
+      log::error("{}", failure.what());  // the read waits; the next look may find it mended
+    }
+    if (membership_.cache_changes() == changes) return Look::absent;  // none has taken its place yet
+    use_cache();
+    return Look::again;
+  }
+  if (!visits) return Look::again;
+  sighting = {snapshot_.base + snapshot_.inflight + snapshot_.open + *visits, snapshot_.expires};
+  return Look::entry;
+}
+
+CountAnswer Counts::last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
+                               std::string_view why) noexcept {
+  if (seen == Look::entry && now_ms < sighting.expires_ms + stale_limit_ms_) {
+    statistics_.add(FrontendStatistic::reads_stale);
+    const std::int64_t past =
+        now_ms > sighting.expires_ms ? static_cast<std::int64_t>((now_ms - sighting.expires_ms) / 1000) : 0;
+    return {CountAnswer::Kind::stale, sighting.count, -past, "in-memory", {}};
+  }
+  statistics_.add(FrontendStatistic::reads_unknown);
+  return {CountAnswer::Kind::unknown, 0, 0, {}, why};
+}
+
+void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {
+  if (state.asked_at_ms != 0 && now_ms < state.asked_at_ms + ask_again_ms) return;
+  // Full: the flusher has yet to take what was posted before. The next try posts it.
+  if (post(hash, page) == Published::full) return;
+  if (state.asked_at_ms == 0) statistics_.add(FrontendStatistic::reads_parked);
+  state.asked_at_ms = now_ms;
+}
+
+/// A page in use is asked for before its TTL ends, so that nobody waits for its shard. Where that comes to nothing, the
+/// first read past the TTL asks again.
+void Counts::ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept {
+  std::uint64_t& asked = asked_ahead_[hash % asked_ahead_.size()];
+  const std::uint64_t wanted = hash ^ expires_ms;
+  if (asked == wanted) return;
+  asked = wanted;
+  static_cast<void>(post(hash, page));
+}
+
+Published Counts::post(std::uint64_t hash, std::string_view page) noexcept {
+  const Published published = membership_.requests().publish(RecordKind::request, page, 0, 0, hash);
+  membership_.flusher_bell().ring();
+  return published;
+}
+
+}  // namespace visitd

@@ -1,0 +1,55 @@
+// Reads counts: base + inflight + open + what stands in the lanes; and who is asked where that is not known. Knows no
+// socket.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/settings.hpp"
+#include "common/statistics.hpp"
+#include "common/view.hpp"
+#include "frontend/backlog.hpp"
+#include "frontend/counter.hpp"
+#include "frontend/ring_membership.hpp"
+
+namespace visitd {
+
+class Counts {
+ public:
+  Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics);
+
+  /// The count of a page that has been checked, or who waits for it. `state`: of this read, from its first try on.
+  [[nodiscard]] CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
+
+ private:
+  enum class Look { entry, absent, again, superseded };
+  struct Sighting {
+    std::uint64_t count = 0;
+    std::uint64_t expires_ms = 0;
+  };
+
+  [[nodiscard]] Look look(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept;
+  [[nodiscard]] CountAnswer last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
+                                       std::string_view why) noexcept;
+  void ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
+  void ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept;
+  Published post(std::uint64_t hash, std::string_view page) noexcept;
+  void use_cache();
+
+  std::uint64_t lookup_timeout_ms_;
+  std::uint64_t flusher_away_ms_;
+  std::uint64_t stale_limit_ms_;
+  RingMembership& membership_;
+  FrontendStatistics statistics_;
+  Backlog backlog_;
+  Snapshot snapshot_;
+  std::uint64_t cache_changes_ = 0;
+  std::uint64_t ask_ahead_ms_ = 0;                ///< of the cache in use
+  std::array<std::uint64_t, 256> asked_ahead_{};  ///< pages and the ends of their TTL, mixed: each is asked for once
+  std::vector<std::string> shards_;               ///< names, of the cache in use
+};
+
+}  // namespace visitd

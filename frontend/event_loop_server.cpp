@@ -1,0 +1,334 @@
+#include "frontend/event_loop_server.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <unordered_map>
+
+#include "common/errors.hpp"
+#include "common/log.hpp"
+#include "frontend/address_limits.hpp"
+#include "frontend/connection.hpp"
+
+namespace visitd {
+
+namespace {
+
+/// Accepted in one go: others on the loop, and other processes at the same socket, get their turn in between.
+constexpr int accepts_at_once = 16;
+/// So many times more, when the server stops.
+constexpr int last_accepts = 64;
+/// How long nothing is accepted after the system refused to.
+constexpr std::uint64_t accept_pause_ms = 100;
+constexpr std::uint64_t replay_interval_ms = 20;
+/// How long a stopping server waits for the first request of a connection.
+constexpr std::uint64_t first_request_grace_ms = 200;
+/// Descriptors that this process needs beside its connections.
+constexpr rlim_t other_descriptors = 64;
+constexpr std::uint64_t never_ms = std::numeric_limits<std::uint64_t>::max();
+
+/// Raises the limit on open files to what `connections` need, or as far as it goes; returns how many connections it
+/// lets be.
+std::uint64_t make_room_for(std::uint64_t connections) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) throw system_error("cannot read the limit on open files");
+  const rlim_t wanted = connections + other_descriptors;
+  if (limit.rlim_cur >= wanted) return connections;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
+    throw system_error("cannot raise the limit on open files to {}", limit.rlim_cur);
+  if (limit.rlim_cur >= wanted) return connections;
+  const std::uint64_t possible = limit.rlim_cur > other_descriptors ? limit.rlim_cur - other_descriptors : 1;
+  log::warning(
+      "http.connection_limit is {}, but only {} files may be open: {} connections will be served; raise LimitNOFILE",
+      connections, limit.rlim_cur, possible);
+  return possible;
+}
+
+}  // namespace
+
+class EventLoopServer::Core final : ConnectionOwner {
+ public:
+  Core(uv_loop_t* loop, const Settings& settings, Counter& counter, const HostStatus& host)
+      : share_(loop, settings, counter, host, *this),
+        connection_limit_(make_room_for(settings.connection_limit)),
+        address_limits_(settings.address_connection_limit, settings.trusted_proxies),
+        stop_timeout_ms_(settings.stop_timeout_ms),
+        send_buffer_bytes_(static_cast<int>(settings.send_buffer_bytes)),
+        expiry_timer_(make_timer(loop, this)),
+        replay_timer_(make_timer(loop, this)),
+        accept_timer_(make_timer(loop, this)),
+        stop_timer_(make_timer(loop, this)) {}
+
+  void listen(ListeningSocket socket) {
+    // Both are inherited by what is accepted. Answers are whole when they are sent, there is nothing to wait for; and a
+    // client that never takes them is to be noticed before the kernel holds megabytes of them.
+    const int on = 1;
+    ::setsockopt(socket.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(socket.fd.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes_, sizeof send_buffer_bytes_);
+    auto door = std::make_unique<Door>(*this, std::move(socket));
+    door->open();
+    doors_.push_back(std::move(door));
+  }
+
+  void replay_parked() {
+    const DeadlineList& parked = share_.waiting(Phase::parked);
+    for (DeadlineMember* member = parked.first(); member != nullptr; member = parked.next(*member)) {
+      to_replay_.push_back(static_cast<Connection*>(member));
+    }
+    for (Connection* connection : to_replay_) {
+      connection->replay();
+      settled(*connection);
+    }
+    to_replay_.clear();
+    if (parked.empty()) uv_timer_stop(replay_timer_.get());
+  }
+
+  void stop(std::function<void()> done) {
+    // Who has connected already is served, here where nobody else could; who comes later finds the door closed.
+    for (const auto& door : doors_) {
+      for (int i = 0; i < last_accepts && !door->is_shared() && accept_from(*door); ++i) continue;
+    }
+    doors_.clear();
+    uv_timer_stop(accept_timer_.get());
+    share_.stopping = true;
+    close_idle([](const Connection& connection) { return connection.has_served(); });
+    done_ = std::move(done);
+    // Whoever has just connected is about to ask.
+    const std::uint64_t grace_ms = std::min(first_request_grace_ms, stop_timeout_ms_);
+    uv_timer_start(stop_timer_.get(), [](uv_timer_t* timer) { of(timer).end_grace(); }, grace_ms, 0);
+    finish_stop();
+  }
+
+  [[nodiscard]] const ServerStatistics& statistics() const noexcept { return share_.statistics; }
+  [[nodiscard]] const RefusalCounts& refusals() const noexcept { return share_.routes.refusals(); }
+
+ private:
+  /// A listening socket, watched.
+  class Door {
+   public:
+    Door(Core& core, ListeningSocket socket)
+        : core_(core), socket_(std::move(socket)), poll_(make_poll(core.share_.loop, socket_.fd.get(), this)) {}
+
+    void open() {
+      const int result = uv_poll_start(poll_.get(), UV_READABLE, [](uv_poll_t* readable, int, int) {
+        const Door& door = *static_cast<const Door*>(readable->data);
+        door.core_.accept_from(door);
+      });
+      check_uv(result, "cannot poll a listening socket");
+    }
+    void shut() noexcept { uv_poll_stop(poll_.get()); }
+
+    [[nodiscard]] int fd() const noexcept { return socket_.fd.get(); }
+    [[nodiscard]] bool is_private() const noexcept { return socket_.is_private; }
+    [[nodiscard]] bool is_shared() const noexcept { return socket_.is_shared; }
+
+   private:
+    Core& core_;
+    ListeningSocket socket_;
+    UvHandle<uv_poll_t> poll_;
+  };
+
+  template <typename Handle>
+  static Core& of(Handle* handle) noexcept {
+    return *static_cast<Core*>(handle->data);
+  }
+
+  void settled(Connection& connection) override {
+    if (connection.closed()) {
+      address_limits_.remove(connection.client());
+      connections_.erase(&connection);
+      share_.statistics.connections_open = connections_.size();
+      finish_stop();
+      return;
+    }
+    if (connection.phase() == Phase::parked) {
+      if (uv_is_active(reinterpret_cast<const uv_handle_t*>(replay_timer_.get())) == 0) {
+        uv_timer_start(
+            replay_timer_.get(), [](uv_timer_t* timer) { of(timer).replay_parked(); }, replay_interval_ms,
+            replay_interval_ms);
+      }
+    } else if (connection.deadline_ms() < expiry_due_ms_) {
+      expire_at(connection.deadline_ms());
+    }
+  }
+
+  void expire_at(std::uint64_t due_ms) {
+    expiry_due_ms_ = due_ms;
+    const std::uint64_t now_ms = uv_now(share_.loop);
+    const std::uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+    uv_timer_start(expiry_timer_.get(), [](uv_timer_t* timer) { of(timer).expire(); }, wait_ms, 0);
+  }
+
+  void expire() {
+    const std::uint64_t now_ms = uv_now(share_.loop);
+    std::uint64_t next_due_ms = never_ms;
+    for (const Phase phase : {Phase::idle, Phase::head, Phase::body, Phase::sending, Phase::lingering}) {
+      const DeadlineList& waiting = share_.waiting(phase);
+      while (waiting.first() != nullptr && waiting.first()->deadline_ms() <= now_ms) {
+        if (phase != Phase::idle && phase != Phase::lingering) ++share_.statistics.connections_timed_out;
+        close(waiting.first());
+      }
+      if (waiting.first() != nullptr) next_due_ms = std::min(next_due_ms, waiting.first()->deadline_ms());
+    }
+    expiry_due_ms_ = never_ms;
+    if (next_due_ms != never_ms) expire_at(next_due_ms);
+  }
+
+  void close(DeadlineMember* member) {
+    auto& connection = *static_cast<Connection*>(member);
+    connection.close();
+    settled(connection);
+  }
+
+  void accept_again() {
+    for (const auto& door : doors_) door->open();
+  }
+
+  void pause_accepting() {
+    for (const auto& door : doors_) door->shut();
+    uv_timer_start(accept_timer_.get(), [](uv_timer_t* timer) { of(timer).accept_again(); }, accept_pause_ms, 0);
+  }
+
+  /// True: there may be more to accept.
+  bool accept_from(const Door& door) {
+    for (int i = 0; i < accepts_at_once; ++i) {
+      const bool full = connections_.size() >= connection_limit_;
+      if (full && first_evictable() == nullptr) {
+        pause_accepting();
+        return false;
+      }
+      sockaddr_storage address{};
+      socklen_t size = sizeof address;
+      UniqueFd fd(::accept4(door.fd(), reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (!fd) {
+        if (errno == EAGAIN) return false;
+        if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) continue;
+        log::warning("{}", system_error("cannot accept connections").what());
+        pause_accepting();
+        return false;
+      }
+      const ClientAddress client = client_address(address);
+      if (address_limits_.is_reached(client) && !make_room_for_another_of(client)) continue;
+      if (full) {
+        ++share_.statistics.connections_evicted;
+        close(first_evictable());
+      }
+      add(std::move(fd), client, door.is_private());
+    }
+    return true;
+  }
+
+  /// Closes the longest idle connection of an address that has too many. False: none of them is idle.
+  bool make_room_for_another_of(const ClientAddress& client) {
+    ++share_.statistics.connections_over_address_limit;
+    const DeadlineList& idle = share_.waiting(Phase::idle);
+    for (DeadlineMember* member = idle.first(); member != nullptr; member = idle.next(*member)) {
+      if (!address_limits_.is_same(static_cast<Connection*>(member)->client(), client)) continue;
+      close(member);
+      return true;
+    }
+    return false;
+  }
+
+  /// Who waits longest of those that owe us something, rather than we them.
+  [[nodiscard]] DeadlineMember* first_evictable() noexcept {
+    for (const Phase phase : {Phase::idle, Phase::head, Phase::body}) {
+      if (DeadlineMember* member = share_.waiting(phase).first(); member != nullptr) return member;
+    }
+    return nullptr;
+  }
+
+  /// Does without the connection where the system has no room for it.
+  void add(UniqueFd fd, const ClientAddress& client, bool is_private) noexcept try {
+    auto connection = std::make_unique<Connection>(share_, std::move(fd), client, is_private);
+    Connection& added = *connection;
+    connections_.emplace(&added, std::move(connection));
+    address_limits_.add(client);
+    ++share_.statistics.connections_accepted;
+    share_.statistics.connections_open = connections_.size();
+    settled(added);
+  } catch (const std::exception& failure) {
+    log::warning("cannot serve a new connection: {}", failure.what());
+  }
+
+  template <typename Which>
+  void close_idle(Which which) {
+    std::vector<Connection*> idle;
+    for (const auto& [address, connection] : connections_) {
+      if (connection->phase() == Phase::idle && which(*connection)) idle.push_back(connection.get());
+    }
+    for (Connection* connection : idle) {
+      // A request may still lie in the kernel; without one the connection is idle as before, and goes.
+      connection->readable();
+      if (connection->phase() == Phase::idle) connection->close();
+      settled(*connection);
+    }
+  }
+
+  void end_grace() {
+    const std::uint64_t rest_ms = stop_timeout_ms_ - std::min(first_request_grace_ms, stop_timeout_ms_);
+    uv_timer_start(stop_timer_.get(), [](uv_timer_t* timer) { of(timer).close_all(); }, rest_ms, 0);
+    close_idle([](const Connection&) { return true; });
+  }
+
+  void close_all() {
+    connections_.clear();
+    share_.statistics.connections_open = 0;
+    finish_stop();
+  }
+
+  void finish_stop() {
+    if (!done_ || !connections_.empty()) return;
+    for (uv_timer_t* timer : {expiry_timer_.get(), replay_timer_.get(), stop_timer_.get()}) uv_timer_stop(timer);
+    const std::function<void()> done = std::exchange(done_, nullptr);
+    done();
+  }
+
+  ConnectionShare share_;
+  std::uint64_t connection_limit_;
+  AddressLimits address_limits_;
+  std::uint64_t stop_timeout_ms_;
+  int send_buffer_bytes_;
+  std::unordered_map<const Connection*, std::unique_ptr<Connection>> connections_;
+  std::vector<Connection*> to_replay_;
+  std::function<void()> done_;
+  std::uint64_t expiry_due_ms_ = never_ms;
+  UvHandle<uv_timer_t> expiry_timer_;
+  UvHandle<uv_timer_t> replay_timer_;
+  UvHandle<uv_timer_t> accept_timer_;
+  UvHandle<uv_timer_t> stop_timer_;
+  std::vector<std::unique_ptr<Door>> doors_;
+};
+
+EventLoopServer::EventLoopServer(uv_loop_t* loop, const Settings& settings, Counter& counter, const HostStatus& host)
+    : core_(std::make_unique<Core>(loop, settings, counter, host)) {}
+
+EventLoopServer::~EventLoopServer() = default;
+
+void EventLoopServer::listen(ListeningSocket socket) {
+  core_->listen(std::move(socket));
+}
+
+void EventLoopServer::replay_parked() {
+  core_->replay_parked();
+}
+
+void EventLoopServer::stop(std::function<void()> done) {
+  core_->stop(std::move(done));
+}
+
+const ServerStatistics& EventLoopServer::statistics() const noexcept {
+  return core_->statistics();
+}
+
+const RefusalCounts& EventLoopServer::refusals() const noexcept {
+  return core_->refusals();
+}
+
+}  // namespace visitd

@@ -1,0 +1,194 @@
+#include "frontend/frontend_process.hpp"
+
+#include <csignal>
+#include <numeric>
+#include <optional>
+#include <string>
+
+#include "common/clock.hpp"
+#include "common/log.hpp"
+#include "common/service_manager.hpp"
+#include "common/uv_handles.hpp"
+#include "frontend/counts.hpp"
+#include "frontend/event_loop_server.hpp"
+#include "frontend/listening.hpp"
+#include "frontend/metrics.hpp"
+#include "frontend/readiness.hpp"
+#include "frontend/ring_membership.hpp"
+#include "frontend/visits.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::uint64_t check_interval_ms = 1000;
+constexpr std::uint64_t leaving_interval_ms = 20;
+
+static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
+
+/// What the routes ask, answered from the ring and the cache.
+class RingCounter : public Counter {
+ public:
+  RingCounter(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
+      : visits_(membership, statistics), counts_(settings, membership, statistics) {}
+
+  Recorded record(std::string_view page, std::uint32_t visits) noexcept override {
+    return visits_.record(page, visits);
+  }
+  CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override {
+    return counts_.read(page, state, now_ms);
+  }
+  void close() noexcept { visits_.close(); }
+
+ private:
+  Visits visits_;
+  Counts counts_;
+};
+
+/// What this frontend sees of the processes of its host.
+class RingHostStatus : public HostStatus {
+ public:
+  RingHostStatus(const Settings& settings, const RingMembership& membership)
+      : settings_(settings), membership_(membership) {}
+
+  [[nodiscard]] std::vector<Check> checks() const override {
+    return check_readiness(settings_, membership_, read_clocks());
+  }
+  void write_metrics(std::string& out) const override {
+    visitd::write_metrics(membership_.ring(), membership_.cache(), read_clocks(), out);
+  }
+
+ private:
+  Settings settings_;
+  const RingMembership& membership_;
+};
+
+class FrontendProcess {
+ public:
+  explicit FrontendProcess(const Settings& settings)
+      : membership_(settings),
+        statistics_(membership_.lane_header().statistics),
+        counter_(settings, membership_, statistics_),
+        host_(settings, membership_),
+        server_(loop_.get(), settings, counter_, host_),
+        listening_(open_listening(settings)),
+        bell_(make_poll(loop_.get(), membership_.own_bell().fd(), this)),
+        check_(make_timer(loop_.get(), this)),
+        terminate_(make_signal(loop_.get(), this)),
+        interrupt_(make_signal(loop_.get(), this)) {
+    check_uv(uv_poll_start(bell_.get(), UV_READABLE, [](uv_poll_t* poll, int, int) { of(poll).on_bell(); }),
+             "cannot poll the doorbell");
+    check_uv(uv_timer_start(
+                 check_.get(), [](uv_timer_t* timer) { of(timer).on_check(); }, check_interval_ms, check_interval_ms),
+             "cannot start a timer");
+    for (const auto& [signal, number] : {std::pair{terminate_.get(), SIGTERM}, {interrupt_.get(), SIGINT}}) {
+      check_uv(uv_signal_start(
+                   signal, [](uv_signal_t* handle, int) { of(handle).stop(FrontendExit::stopped); }, number),
+               "cannot wait for signals");
+    }
+  }
+
+  FrontendExit run() {
+    for (ListeningSocket& socket : listening_.sockets) server_.listen(std::move(socket));
+    listen_at_free_paths();
+    notify_service_manager("READY=1");
+    log::info("serving as lane {} of ring segment {}", membership_.lane(), membership_.ring().note().segment);
+    uv_run(loop_.get(), UV_RUN_DEFAULT);
+    return exit_;
+  }
+
+ private:
+  template <typename Handle>
+  static FrontendProcess& of(Handle* handle) noexcept {
+    return *static_cast<FrontendProcess*>(handle->data);
+  }
+
+  void on_bell() {
+    membership_.own_bell().hush();
+    server_.replay_parked();
+  }
+
+  /// At those Unix sockets that no other frontend serves.
+  void listen_at_free_paths() {
+    for (UnixListening& path : listening_.unix_paths) {
+      if (auto socket = path.try_open()) server_.listen(std::move(*socket));
+    }
+  }
+
+  void on_check() {
+    try {
+      if (!stopping_) listen_at_free_paths();
+      const std::string why = membership_.check();
+      show_statistics();
+      if (leaving_) {
+        leave_when_durable();
+      } else if (!why.empty()) {
+        leave(why);
+      }
+    } catch (const std::exception& failure) {
+      // The next look may find it mended; until then what is recorded stays where it is.
+      log::error("{}", failure.what());
+    }
+  }
+
+  void leave(const std::string& why) {
+    log::warning("{}: recording no more visits, leaving once those recorded are durable", why);
+    leaving_ = true;
+    counter_.close();
+    membership_.close_lane();
+    uv_timer_start(check_.get(), [](uv_timer_t* timer) { of(timer).on_check(); }, 0, leaving_interval_ms);
+  }
+
+  void leave_when_durable() {
+    if (membership_.is_durable() && !stopping_) stop(FrontendExit::ring_left);
+  }
+
+  void stop(FrontendExit exit) {
+    if (stopping_) return;
+    stopping_ = true;
+    exit_ = exit;
+    notify_service_manager("STOPPING=1");
+    log::info("stopping");
+    listening_.unix_paths.clear();  // another frontend may take them
+    server_.stop([this] { uv_stop(loop_.get()); });
+  }
+
+  void show_statistics() noexcept {
+    const ServerStatistics& server = server_.statistics();
+    statistics_.set(FrontendStatistic::requests, server.requests);
+    const RefusalCounts& refusals = server_.refusals();
+    for (std::size_t i = 1; i < refusals.size(); ++i) {
+      statistics_.set(frontend_refusals_first_word + i, refusals[i]);
+    }
+    statistics_.set(FrontendStatistic::requests_refused,
+                    std::accumulate(refusals.begin() + 1, refusals.end(), std::uint64_t{0}));
+    statistics_.set(FrontendStatistic::connections_open, server.connections_open);
+    statistics_.set(FrontendStatistic::connections_accepted, server.connections_accepted);
+    statistics_.set(FrontendStatistic::connections_evicted, server.connections_evicted);
+    statistics_.set(FrontendStatistic::connections_timed_out, server.connections_timed_out);
+    statistics_.set(FrontendStatistic::connections_over_address_limit, server.connections_over_address_limit);
+  }
+
+  UvLoop loop_;
+  RingMembership membership_;
+  FrontendStatistics statistics_;
+  RingCounter counter_;
+  RingHostStatus host_;
+  EventLoopServer server_;
+  Listening listening_;
+  UvHandle<uv_poll_t> bell_;
+  UvHandle<uv_timer_t> check_;
+  UvHandle<uv_signal_t> terminate_;
+  UvHandle<uv_signal_t> interrupt_;
+  bool leaving_ = false;
+  bool stopping_ = false;
+  FrontendExit exit_ = FrontendExit::stopped;
+};
+
+}  // namespace
+
+FrontendExit run_frontend(const Settings& settings) {
+  return FrontendProcess(settings).run();
+}
+
+}  // namespace visitd

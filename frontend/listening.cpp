@@ -1,0 +1,151 @@
+#include "frontend/listening.hpp"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string_view>
+
+#include "common/errors.hpp"
+#include "common/log.hpp"
+#include "common/service_manager.hpp"
+#include "common/unix_address.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr int backlog = 4096;
+constexpr std::string_view unix_scheme = "unix:";
+constexpr std::string_view private_socket_name = "private";
+/// As anybody does over TCP; a folder that few may enter keeps others out.
+constexpr mode_t anybody_connects = 0666;
+
+struct HostPort {
+  std::string host;
+  std::string port;
+};
+
+HostPort parse_address(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) {
+    throw error("listen address '{}' is not HOST:PORT, such as [::]:8000 or 127.0.0.1:8000", address);
+  }
+  HostPort parsed{address.substr(0, colon), address.substr(colon + 1)};
+  if (parsed.host.size() > 2 && parsed.host.front() == '[' && parsed.host.back() == ']') {
+    parsed.host = parsed.host.substr(1, parsed.host.size() - 2);
+  } else if (parsed.host.find(':') != std::string::npos) {
+    throw error("listen address '{}': an IPv6 address stands in brackets, such as [::1]:8000", address);
+  }
+  return parsed;
+}
+
+struct FreeAddresses {
+  void operator()(addrinfo* found) const noexcept { ::freeaddrinfo(found); }
+};
+using Addresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
+Addresses resolve(const HostPort& parsed, const std::string& address) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (const int result = ::getaddrinfo(parsed.host.c_str(), parsed.port.c_str(), &hints, &found); result != 0) {
+    throw error("listen address '{}': {}", address, ::gai_strerror(result));
+  }
+  return Addresses(found);
+}
+
+bool lacks_ipv6(int error_number) noexcept {
+  return error_number == EAFNOSUPPORT || error_number == EADDRNOTAVAIL;
+}
+
+void set_option(int fd, int level, int option, int value, const std::string& address) {
+  if (::setsockopt(fd, level, option, &value, sizeof value) != 0) {
+    throw system_error("cannot set up a socket for listen address '{}'", address);
+  }
+}
+
+/// Owns none where errno says that the host has no such address family or address.
+UniqueFd open_one(const addrinfo& to, const std::string& address) {
+  UniqueFd fd(::socket(to.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) {
+    if (lacks_ipv6(errno)) return {};
+    throw system_error("cannot make a socket for listen address '{}'", address);
+  }
+  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, address);
+  set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, address);
+  if (to.ai_family == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0, address);
+  if (::bind(fd.get(), to.ai_addr, to.ai_addrlen) != 0 || ::listen(fd.get(), backlog) != 0) {
+    if (lacks_ipv6(errno)) return {};
+    if (errno == EADDRINUSE) {
+      throw error(
+          "listen address '{}' is in use by another program: stop that one, or choose another address in http.listen",
+          address);
+    }
+    throw system_error("cannot listen at '{}'", address);
+  }
+  return fd;
+}
+
+UniqueFd open_at(const std::string& address) {
+  const HostPort parsed = parse_address(address);
+  const Addresses found = resolve(parsed, address);
+  if (UniqueFd fd = open_one(*found, address)) return fd;
+  if (parsed.host == "::") {
+    log::info("this host has no IPv6: '{}' serves IPv4 alone", address);
+    const Addresses ipv4 = resolve({"0.0.0.0", parsed.port}, address);
+    if (UniqueFd fd = open_one(*ipv4, address)) return fd;
+  }
+  throw error("listen address '{}' is not an address of this host", address);
+}
+
+}  // namespace
+
+UnixListening::~UnixListening() {
+  if (lease_ != nullptr) ::unlink(path_.c_str());
+}
+
+std::optional<ListeningSocket> UnixListening::try_open() {
+  if (lease_ != nullptr) return std::nullopt;
+  auto lease = FileLease::try_take(path_ + ".lock");
+  if (!lease) return std::nullopt;
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) throw system_error("cannot make a socket for '{}'", path_);
+  const sockaddr_un address = unix_address(path_);
+  if (::unlink(path_.c_str()) != 0 && errno != ENOENT) throw system_error("cannot remove the old socket '{}'", path_);
+  const bool bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  if (!bound || ::chmod(path_.c_str(), anybody_connects) != 0 || ::listen(fd.get(), backlog) != 0) {
+    throw system_error("cannot listen at '{}'", path_);
+  }
+  lease_ = std::make_unique<FileLease>(std::move(*lease));
+  return ListeningSocket{std::move(fd), is_private_};
+}
+
+Listening open_listening(const Settings& settings) {
+  Listening listening;
+  for (PassedSocket& passed : take_passed_sockets()) {
+    listening.sockets.push_back({std::move(passed.fd), passed.name == private_socket_name, true});
+  }
+  if (!listening.sockets.empty()) return listening;
+  const auto open_all = [&](const std::vector<std::string>& addresses, bool is_private) {
+    for (const std::string& address : addresses) {
+      if (address.starts_with(unix_scheme)) {
+        listening.unix_paths.emplace_back(address.substr(unix_scheme.size()), is_private);
+      } else {
+        listening.sockets.push_back({open_at(address), is_private});
+      }
+    }
+  };
+  open_all(settings.listen, false);
+  open_all(settings.private_listen, true);
+  return listening;
+}
+
+}  // namespace visitd

@@ -1,0 +1,54 @@
+// Sockets to accept from, opened here or passed by systemd.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/file_lease.hpp"
+#include "common/settings.hpp"
+#include "common/unique_fd.hpp"
+
+namespace visitd {
+
+/// Bound, listening, not blocking.
+struct ListeningSocket {
+  UniqueFd fd;
+  bool is_private = false;  ///< for health and metrics alone
+  bool is_shared = false;   ///< others may accept from it when this process no longer does
+};
+
+/// A Unix socket at a path, which one process at a time can serve: whoever holds the lock PATH.lock. The others wait to
+/// take its place. (One that systemd made and passed is shared.)
+class UnixListening {
+ public:
+  UnixListening(std::string path, bool is_private) : path_(std::move(path)), is_private_(is_private) {}
+  UnixListening(UnixListening&&) = default;
+  UnixListening& operator=(UnixListening&&) = delete;
+  UnixListening(const UnixListening&) = delete;
+  UnixListening& operator=(const UnixListening&) = delete;
+  /// Removes the socket from its path where it is ours.
+  ~UnixListening();
+
+  /// Takes the path where nobody serves it: whatever socket a dead process left there is replaced. nullopt: it is
+  /// served, by us or by another. Anybody on the host may connect. Throws Error naming the path.
+  [[nodiscard]] std::optional<ListeningSocket> try_open();
+
+ private:
+  std::string path_;
+  bool is_private_;
+  std::unique_ptr<FileLease> lease_;
+};
+
+struct Listening {
+  std::vector<ListeningSocket> sockets;
+  std::vector<UnixListening> unix_paths;  ///< to be opened, now and whenever another process may have left them
+};
+
+/// The sockets that systemd passed to this process (those named "private" are private), or else what the settings name:
+/// for HOST:PORT and [HOST]:PORT a socket ("[::]" serves IPv4 too, and IPv4 alone where the host has no IPv6), at which
+/// several processes of one user may listen; for unix:/PATH its path. Throws Error naming the address.
+[[nodiscard]] Listening open_listening(const Settings& settings);
+
+}  // namespace visitd

@@ -1,0 +1,252 @@
+#include "frontend/ring_membership.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "common/clock.hpp"
+#include "common/errors.hpp"
+#include "common/held_locks.hpp"
+#include "common/log.hpp"
+
+namespace visitd {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// A look at a lane's lock by another process holds it for an instant: a lane that seems taken is tried again.
+constexpr int lane_rounds = 20;
+constexpr milliseconds lane_round_pause{10};
+// A flusher shows that it lives at least four times a second.
+constexpr std::uint64_t flusher_alive_ns = 2'000'000'000;
+constexpr milliseconds leaving_pause{20};
+constexpr int flusher_pauses = 75;
+constexpr int leaving_pauses_a_line = 250;
+
+std::uint64_t tail_of(const Ring& ring, std::uint32_t lane) {
+  return ring.lane(lane).tail.word.load(std::memory_order_acquire);
+}
+
+std::optional<Cache> cache_of(const Ring& ring, const RuntimeDirectory& directory) {
+  const auto note = directory.cache();
+  if (!note) return std::nullopt;
+  auto attached = Cache::attach(*note, SharedSegment::Access::read_only);
+  auto* cache = std::get_if<Cache>(&attached);
+  const bool serves = cache != nullptr && cache->ring_id() == ring.id() && cache->shape().lanes == ring.shape().lanes &&
+                      cache->header().retired.word.load(std::memory_order_acquire) == 0;
+  return serves ? std::optional(std::move(*cache)) : std::nullopt;
+}
+
+/// Every lane is in the spool up to its tail.
+bool is_drained(const Ring& ring, const std::optional<Cache>& cache) {
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
+    const std::uint64_t head = cache ? cache->header().head[n].word.load(std::memory_order_acquire) : 0;
+    if (tail_of(ring, n) != head) return false;
+  }
+  return true;
+}
+
+bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
+    if (file_identity(directory.lane_lock(n)) != ring.lane_lock(n)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+RingMembership::RingMembership(const Settings& settings) : directory_(settings.runtime_directory) {
+  directory_.ensure();
+  open_ring(settings);
+  lane_header().about.owner.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
+  lane_header().about.owners.store(lane_header().about.owners.load(std::memory_order_relaxed) + 1,
+                                   std::memory_order_release);
+  lane_header().about.state.store(static_cast<std::uint64_t>(LaneState::open), std::memory_order_release);
+  lane_header().about.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
+  records_.emplace(lane_header().tail.word, ring_->records(lane_), nullptr);
+  requests_.emplace(lane_header().requests_tail.word, ring_->requests(lane_), nullptr);
+  own_bell_ = Doorbell::open(directory_.lane_bell(lane_));
+  flusher_bell_ = Doorbell::open(directory_.flusher_bell());
+  follow_cache();
+}
+
+void RingMembership::open_ring(const Settings& settings) {
+  const RingShape wanted{settings.lanes, settings.lane_bytes, settings.page_id_limit_bytes};
+  const FileLease making = FileLease::take(directory_.ring_lock());
+  std::vector<SegmentNote> notes = directory_.rings();
+  if (!notes.empty()) {
+    auto attached = Ring::attach(notes.back(), SharedSegment::Access::read_write);
+    if (auto* ring = std::get_if<Ring>(&attached)) {
+      if (use_ring(std::move(*ring), wanted)) return;
+    } else if (const AttachFault fault = std::get<AttachFault>(attached); fault == AttachFault::other_version) {
+      throw error(
+          "ring segment {}: {}; run the version that made it until its flusher has drained it, then remove it with "
+          "ipcrm -m {}",
+          notes.back().segment, describe(fault), notes.back().segment);
+    } else if (fault != AttachFault::gone) {
+      log::warning("ring segment {}: {}; making another one", notes.back().segment, describe(fault));
+    }
+  }
+  make_ring(wanted, std::move(notes));
+  if (!take_lane()) throw error("{}: no lane of a new ring can be taken", directory_.path());
+}
+
+bool RingMembership::use_ring(Ring ring, const RingShape& wanted) {
+  if (ring.segment().status().removed) {
+    log::info("ring segment {} was removed; making another one", ring.note().segment);
+    return false;
+  }
+  if (!is_locked_as_made(ring, directory_)) {
+    log::warning("{}: the lock files are others than those of ring segment {}; making another ring", directory_.path(),
+                 ring.note().segment);
+    return false;
+  }
+  if (ring.shape() != wanted && replace_ring(ring, wanted)) return false;
+  ring_ = std::move(ring);
+  if (take_lane()) return true;
+  bool all_closed = true;
+  for (std::uint32_t n = 0; n < ring_->shape().lanes; ++n) all_closed &= ring_->lane_state(n) == LaneState::closed;
+  if (all_closed) return false;
+  std::string holders;
+  for (std::uint32_t n = 0; n < ring_->shape().lanes; ++n) {
+    holders += fmt::format("\n  lane {}: {}", n,
+                           ring_->lane_state(n) == LaneState::closed ? "closed" : lock_holder(directory_.lane_lock(n)));
+  }
+  throw error("all {} lanes of the ring are taken: start fewer frontends, or raise ring.lanes and restart them{}",
+              ring_->shape().lanes, holders);
+}
+
+/// True: the ring of other settings holds nothing that could be lost, is marked removed, and may be forgotten.
+bool RingMembership::replace_ring(Ring& ring, const RingShape& wanted) {
+  const auto describe_shape = [](const RingShape& shape) {
+    return fmt::format("{} lanes of {} bytes, page ids up to {} bytes", shape.lanes, shape.lane_bytes,
+                       shape.page_id_limit);
+  };
+  std::optional<Cache> cache = cache_of(ring, directory_);
+  const auto flusher_identity = file_identity(directory_.flusher_lock());
+  const auto follow_flusher = [&] {
+    if (!cache || cache->header().retired.word.load(std::memory_order_acquire) != 0) cache = cache_of(ring, directory_);
+  };
+  const auto flusher_lives = [&] {
+    follow_flusher();
+    return cache && flusher_identity && !LockWatch(directory_.flusher_lock(), *flusher_identity).is_free() &&
+           monotonic_ns() - cache->header().heartbeat_ns.word.load(std::memory_order_acquire) < flusher_alive_ns;
+  };
+  // One that is just being restarted is waited for.
+  for (int pauses = 0; !is_drained(ring, cache) && !flusher_lives(); ++pauses) {
+    if (pauses == flusher_pauses) {
+      log::warning(
+          "the settings want a ring of {}; the one in use ({}) holds visits that no flusher has taken yet, so it stays "
+          "in use: start the flusher, then restart the frontends",
+          describe_shape(wanted), describe_shape(ring.shape()));
+      return false;
+    }
+    std::this_thread::sleep_for(leaving_pause);
+  }
+  log::info("the settings want a ring of {}: leaving the one of {}", describe_shape(wanted),
+            describe_shape(ring.shape()));
+  // It lives on while somebody has it attached: its frontends until they are drained, and we until all of it is.
+  ring.segment().remove();
+  std::vector<LockWatch> owners;
+  owners.reserve(ring.shape().lanes);
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n)
+    owners.emplace_back(directory_.lane_lock(n), ring.lane_lock(n));
+  const auto is_left = [&] {
+    for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
+      if (ring.lane_state(n) == LaneState::open && !owners[n].is_free()) return false;
+    }
+    return is_drained(ring, cache);
+  };
+  for (int pauses = 1; !is_left(); ++pauses) {
+    std::this_thread::sleep_for(leaving_pause);
+    follow_flusher();
+    if (pauses % leaving_pauses_a_line == 0)
+      log::info("waiting until the flusher has drained the ring of the former settings");
+  }
+  return true;
+}
+
+void RingMembership::make_ring(const RingShape& shape, std::vector<SegmentNote> notes) {
+  std::vector<FileIdentity> locks;
+  locks.reserve(shape.lanes);
+  for (std::uint32_t n = 0; n < shape.lanes; ++n) locks.push_back(ensure_lock_file(directory_.lane_lock(n)));
+  // Also those that the runtime directory does not name, because it was made anew: the flusher drains them first.
+  for (const SegmentNote& found : rings_of(instance_of(directory_))) {
+    if (std::ranges::find(notes, found) == notes.end()) notes.push_back(found);
+  }
+  std::erase_if(notes, [](const SegmentNote& note) { return !segment_status(note.segment); });
+  for (const SegmentNote& note : notes) {
+    auto former = Ring::attach(note, SharedSegment::Access::read_write);
+    if (auto* ring = std::get_if<Ring>(&former)) ring->supersede();
+  }
+  ring_ = Ring::make(shape, locks, instance_of(directory_));
+  notes.push_back(ring_->note());
+  try {
+    directory_.note_rings(notes);
+  } catch (...) {
+    ring_->segment().remove();  // nobody will ever find it
+    throw;
+  }
+  log::info("made ring segment {}: {} lanes of {} bytes", ring_->note().segment, shape.lanes, shape.lane_bytes);
+}
+
+bool RingMembership::take_lane() {
+  for (int round = 0; round < lane_rounds; ++round) {
+    if (round > 0) std::this_thread::sleep_for(lane_round_pause);
+    for (std::uint32_t n = 0; n < ring_->shape().lanes; ++n) {
+      if (ring_->lane_state(n) == LaneState::closed) continue;
+      auto lease = FileLease::try_take(directory_.lane_lock(n));
+      if (!lease || lease->identity() != ring_->lane_lock(n)) continue;
+      lease_ = std::move(lease);
+      lane_ = n;
+      return true;
+    }
+  }
+  return false;
+}
+
+void RingMembership::follow_cache() {
+  const auto note = directory_.cache();
+  const bool is_current =
+      cache_ && note && cache_->note() == *note && cache_->header().retired.word.load(std::memory_order_acquire) == 0;
+  if (is_current) return;
+  auto next = cache_of(*ring_, directory_);
+  if (!next) return;  // the former one, where there is one, stays: what it says stays right until it is retired
+  if (!cache_) remove_former_rings();
+  cache_ = std::move(next);
+  ++cache_changes_;
+  records_->attach_head(&cache_->header().head[lane_].word);
+  requests_->attach_head(&cache_->header().requests_read[lane_]);
+}
+
+/// A flusher serves this ring, so it has drained all that came before.
+void RingMembership::remove_former_rings() {
+  for (const SegmentNote& note : directory_.rings()) {
+    if (note == ring_->note()) return;
+    auto former = Ring::attach(note, SharedSegment::Access::read_write);
+    if (auto* ring = std::get_if<Ring>(&former)) ring->segment().remove();
+  }
+}
+
+std::string RingMembership::check() {
+  lane_header().about.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
+  follow_cache();
+  records_->look_at_head();
+  ring_->release_free_memory(lane_, records_->head(), records_->tail());
+  if (ring_->segment().status().removed) return fmt::format("ring segment {} was removed", ring_->note().segment);
+  if (!lease_->still_named()) return fmt::format("the lock file {} was replaced or removed", lease_->path());
+  return {};
+}
+
+void RingMembership::close_lane() noexcept {
+  lane_header().about.state.store(static_cast<std::uint64_t>(LaneState::closed), std::memory_order_release);
+}
+
+bool RingMembership::is_durable() const noexcept {
+  return cache_ && cache_->header().head[lane_].word.load(std::memory_order_acquire) == records_->tail();
+}
+
+}  // namespace visitd

@@ -1,0 +1,71 @@
+// A frontend's place in the ring: the segment (made where there is none), one lane of it, and the cache that serves it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cache.hpp"
+#include "common/doorbell.hpp"
+#include "common/file_lease.hpp"
+#include "common/lane.hpp"
+#include "common/ring.hpp"
+#include "common/runtime_directory.hpp"
+#include "common/settings.hpp"
+
+namespace visitd {
+
+class RingMembership {
+ public:
+  /// Opens the ring in use, or makes one, and takes a free lane of it. Waits where a ring of other settings is just
+  /// being left. Throws Error where there is no free lane, or the ring is of another version.
+  explicit RingMembership(const Settings& settings);
+  RingMembership(const RingMembership&) = delete;
+  RingMembership& operator=(const RingMembership&) = delete;
+
+  [[nodiscard]] const Ring& ring() const noexcept { return *ring_; }
+  [[nodiscard]] std::uint32_t lane() const noexcept { return lane_; }
+  [[nodiscard]] LaneHeader& lane_header() const noexcept { return ring_->lane(lane_); }
+  /// nullptr while no flusher has made one for this ring.
+  [[nodiscard]] const Cache* cache() const noexcept { return cache_ ? &*cache_ : nullptr; }
+  [[nodiscard]] LaneProducer& records() noexcept { return *records_; }
+  [[nodiscard]] LaneProducer& requests() noexcept { return *requests_; }
+  /// Rung by the flusher.
+  [[nodiscard]] const Doorbell& own_bell() const noexcept { return own_bell_; }
+  [[nodiscard]] const Doorbell& flusher_bell() const noexcept { return flusher_bell_; }
+  /// Counts how often another cache was attached.
+  [[nodiscard]] std::uint64_t cache_changes() const noexcept { return cache_changes_; }
+
+  /// Once a second: shows that this frontend lives, gives free memory back, follows the cache. Returns why the ring
+  /// must be left; empty: it need not.
+  [[nodiscard]] std::string check();
+  /// Attaches the cache that serves the ring now, if it is another one.
+  void follow_cache();
+
+  /// Publishes no more, for ever. The lane is then done once it is durable.
+  void close_lane() noexcept;
+  /// Everything that was recorded in this lane is durable in the spool.
+  [[nodiscard]] bool is_durable() const noexcept;
+
+ private:
+  void open_ring(const Settings& settings);
+  bool use_ring(Ring ring, const RingShape& wanted);
+  void make_ring(const RingShape& shape, std::vector<SegmentNote> notes);
+  bool take_lane();
+  void remove_former_rings();
+  [[nodiscard]] bool replace_ring(Ring& ring, const RingShape& wanted);
+
+  RuntimeDirectory directory_;
+  std::optional<Ring> ring_;
+  std::optional<FileLease> lease_;
+  std::uint32_t lane_ = 0;
+  std::optional<Cache> cache_;
+  std::uint64_t cache_changes_ = 0;
+  std::optional<LaneProducer> records_;
+  std::optional<LaneProducer> requests_;
+  Doorbell own_bell_;
+  Doorbell flusher_bell_;
+};
+
+}  // namespace visitd

@@ -1,0 +1,30 @@
+// Request targets: their form, their path, and the page id in it. Pure.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace visitd {
+
+struct TargetParts {
+  std::string_view path;   ///< percent-encoded; "/" for an absolute form that names none, "*" for the asterisk form
+  std::string_view query;  ///< what follows the question mark
+};
+
+/// nullopt: neither origin-form, nor absolute-form over http or https, nor "*".
+[[nodiscard]] std::optional<TargetParts> parts_of_target(std::string_view target) noexcept;
+
+/// Whether this is a host with an optional port, as in a Host field: no user information, no spaces, a port of digits.
+[[nodiscard]] bool is_host(std::string_view text) noexcept;
+
+/// Percent-decodes one path segment, once: "%2F" becomes a slash inside it. The result is `segment` itself where
+/// nothing is encoded, else lies in `buffer`, which must be at least as large. nullopt: an escape that is not two hex
+/// digits.
+[[nodiscard]] std::optional<std::string_view> decode_segment(std::string_view segment, std::span<char> buffer) noexcept;
+
+/// The same for a name or value of a form-urlencoded query, where "+" stands for a space.
+[[nodiscard]] std::optional<std::string_view> decode_form(std::string_view text, std::span<char> buffer) noexcept;
+
+}  // namespace visitd

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""The rules of this house that no compiler checks: who may include whom, who may name which library, and the look of files."""
+
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("frontend", "flusher", "ctl")
+
+# Each library is named in one module, which turns it into our terms. Tests may name what they test against.
+LIBRARIES = {
+    r"boost/": r"common/shared_segment\.",
+    r"toml\+\+|toml\.hpp": r"common/settings\.cpp",
+    r"spdlog/": r"common/log\.cpp",
+    r"xxhash": r"common/hash\.cpp",
+    r"httplib\.h": r"frontend/httplib_server\.",
+    r"hiredis": r"flusher/shard_connection\.cpp",
+    r"sqlite3\.h": r"flusher/spool\.cpp",
+    r"CLI/": r"common/program\.cpp|ctl/main\.cpp",
+    r"nlohmann/": r"frontend/page_list\.cpp|(ctl|flusher|common)/[a-z_]+\.(cpp|hpp)",
+    r"systemd/": r"common/service_manager\.cpp",
+    r"uv\.h": r"common/uv_handles\.hpp|(frontend|flusher)/[a-z_]+\.(cpp|hpp)",
+}
+
+# The simulation builds the flusher's view with a step that can kill between any two stores.
+ALLOWED_INCLUDES = {("flusher/flusher_view.hpp", "tests/simulation/kill_step.hpp")}
+
+# Files whose memory two processes share: ThreadSanitizer must be able to follow every access.
+SHARED_MEMORY = re.compile(r"common/(lane|view|ring_layout|cache_layout|shared_word|statistics)[a-z_]*\.")
+
+
+def listed() -> list[str]:
+    """Every file of the project: what git knows, or would take."""
+    out = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return sorted(name for name in set(out.split("\n")) if name and (ROOT / name).is_file())
+
+
+FILES = listed()
+CPP = [name for name in FILES if name.endswith((".cpp", ".hpp"))]
+OURS = [name for name in CPP if not name.startswith("tests/")]
+TEXT = {}
+for _name in FILES:
+    if _name.startswith("tests/fuzz/findings/"):
+        continue  # inputs of programs, each byte as it was found
+    try:
+        TEXT[_name] = (ROOT / _name).read_text()
+    except UnicodeDecodeError:
+        pass
+
+
+def code_lines(name: str):
+    """Number and text of each line, without comments to its end."""
+    for number, line in enumerate(TEXT[name].splitlines(), 1):
+        yield number, re.sub(r"//.*", "", line)
+
+
+class HouseRules(unittest.TestCase):
+    def none(self, faults: list[str], rule: str) -> None:
+        if faults:
+            self.fail(f"{rule}:\n  " + "\n  ".join(faults))
+
+    def test_includes_go_from_the_root_and_one_way_only(self):
+        faults = []
+        for name in OURS:
+            folder = name.partition("/")[0]
+            for number, line in enumerate(TEXT[name].splitlines(), 1):
+                included = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+                if not included:
+                    continue
+                target = included[1]
+                allowed = {"common"} | ({folder} if folder in PROGRAMS else set())
+                if (name, target) in ALLOWED_INCLUDES:
+                    continue
+                if target.partition("/")[0] not in allowed and "/" in target:
+                    faults.append(f"{name}:{number}: includes {target}; allowed from {folder}/: {', '.join(sorted(allowed))}")
+                elif "/" not in target and not target.endswith((".inc", "_script.hpp")):
+                    faults.append(f"{name}:{number}: {target} is not named from the root")
+        self.none(faults, "common/ includes nothing of ours, the programs include common/ and never each other")
+
+    def test_each_library_is_named_in_one_module(self):
+        faults = []
+        for name in OURS:
+            for number, line in enumerate(TEXT[name].splitlines(), 1):
+                included = re.match(r"\s*#\s*include\s+[<\"]([^>\"]+)[>\"]", line)
+                for header, owner in LIBRARIES.items() if included else ():
+                    if re.match(header, included[1]) and not re.match(owner, name):
+                        faults.append(f"{name}:{number}: {included[1]} may be included only in {owner}")
+        self.none(faults, "a third-party library is named in one module")
+
+    def test_shared_memory_is_touched_by_atomics_only(self):
+        faults = []
+        for name in OURS:
+            for number, line in code_lines(name):
+                if re.search(r"\bvolatile\b|atomic_thread_fence|atomic_signal_fence", line):
+                    faults.append(f"{name}:{number}: {line.strip()}")
+                if SHARED_MEMORY.match(name) and re.search(r"\bmem(set|move)\s*\(|compare_exchange|fetch_(add|sub|or|and)", line):
+                    faults.append(f"{name}:{number}: {line.strip()}")
+        self.none(faults, "no volatile, no fences; in shared memory no memset and no read-modify-write")
+
+    def test_lines_of_cpp_fit(self):
+        faults = [
+            f"{name}:{number}: {len(line)} characters"
+            for name in CPP
+            for number, line in enumerate(TEXT[name].splitlines(), 1)
+            if len(line) > 120
+        ]
+        self.none(faults, "lines of C++ have at most 120 characters")
+
+    def test_headers_are_guarded_and_open_no_namespace(self):
+        faults = []
+        for name in CPP:
+            if name.endswith(".hpp"):
+                if "#pragma once" not in TEXT[name]:
+                    faults.append(f"{name}: no #pragma once")
+                if re.search(r"^\s*using namespace", TEXT[name], re.MULTILINE):
+                    faults.append(f"{name}: using namespace in a header")
+        self.none(faults, "headers have #pragma once and no using namespace")
+
+    def test_text_is_clean(self):
+        faults = []
+        for name, text in TEXT.items():
+            if text and not text.endswith("\n"):
+                faults.append(f"{name}: no newline at its end")
+            for number, line in enumerate(text.splitlines(), 1):
+                if line != line.rstrip():
+                    faults.append(f"{name}:{number}: blanks at the end")
+                if "\t" in line and name.endswith((".cpp", ".hpp", ".py", ".md", ".build", ".lua")):
+                    faults.append(f"{name}:{number}: a tab")
+        self.none(faults, "no blanks at the end of lines, no tabs, a newline at the end")
+
+    def test_what_has_a_shebang_can_be_run_and_nothing_else(self):
+        faults = []
+        for name, text in TEXT.items():
+            runs = os.access(ROOT / name, os.X_OK)
+            if runs != text.startswith("#!"):
+                faults.append(f"{name}: {'is executable without a shebang' if runs else 'has a shebang and is not executable'}")
+        self.none(faults, "executable bit and shebang go together")
+
+    def test_nothing_of_one_machine_is_in_a_file(self):
+        pattern = re.compile(r"(?<![\w.~}])/(work|root|home|mnt|Users)/\w|deb\.debian\.org|pypi\.org|registry\.npm")
+        faults = [
+            f"{name}:{number}: {line.strip()}"
+            for name, text in TEXT.items()
+            if name != "tests/house_rules.py"
+            for number, line in enumerate(text.splitlines(), 1)
+            if pattern.search(line)
+        ]
+        self.none(faults, "no path of one machine, no package registry")
+
+    def test_nothing_is_left_to_do(self):
+        pattern = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+        faults = [
+            f"{name}:{number}: {line.strip()}"
+            for name, text in TEXT.items()
+            if name != "tests/house_rules.py"
+            for number, line in enumerate(text.splitlines(), 1)
+            if pattern.search(line)
+        ]
+        self.none(faults, "no notes of work left to do")
+
+    def test_every_source_is_built(self):
+        faults = []
+        for name in CPP:
+            if not name.endswith(".cpp"):
+                continue
+            path = Path(name)
+            builds = [folder / "meson.build" for folder in path.parents]
+            if not any(str(path.relative_to(build.parent)) in TEXT.get(str(build), "") for build in builds):
+                # A list of names, from which meson makes the file names, is as good.
+                stem = path.stem.removesuffix("_test")
+                if not any(re.search(rf"'{stem}(_test)?'", TEXT.get(str(build), "")) for build in builds[:1]):
+                    faults.append(f"{name}: no meson.build names it")
+        self.none(faults, "every source is built")
+
+    def test_every_test_of_real_processes_is_registered(self):
+        faults = []
+        for name in FILES:
+            found = re.match(r"(tests/(?:integration|crash))/test_(\w+)\.py$", name)
+            if found and f"'{found[2]}'" not in TEXT[f"{found[1]}/meson.build"]:
+                faults.append(name)
+        self.none(faults, "the meson.build beside it names every test_*.py")
+
+    def test_the_documentation_names_every_setting(self):
+        docs = TEXT["docs/configure.md"]
+        keys = re.findall(r"^#? ?([a-z_]+) = ", TEXT["deploy/visitd.toml"], re.MULTILINE)
+        self.assertGreater(len(keys), 20)
+        lacking = [key for key in keys if f"`{key}`" not in docs and f"\n{key} = " not in docs]
+        self.none(lacking, "docs/configure.md names every setting of deploy/visitd.toml")
+
+    def test_links_of_the_documentation_lead_somewhere(self):
+        faults = []
+        for name, text in TEXT.items():
+            if not name.endswith(".md"):
+                continue
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+                if "://" not in target and not target.startswith("mailto:") and not (ROOT / name).parent.joinpath(target).exists():
+                    faults.append(f"{name}: {target}")
+        self.none(faults, "a relative link names a file that exists")
+
+
+if __name__ == "__main__":
+    unittest.main()

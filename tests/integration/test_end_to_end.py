@@ -1,0 +1,208 @@
+"""A visit's whole way: HTTP, ring, flusher, spool, Redis, and back."""
+
+import json
+import socket
+import subprocess
+import unittest
+
+from harness import Client, Stack, Traffic, wait_for
+
+
+class EndToEnd(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.stack = cls.enterClassContext(Stack(frontends=2))
+
+    def raw(self, request: bytes) -> bytes:
+        """Sends bytes, and reads until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.stack.port), timeout=5) as connection:
+            connection.sendall(request)
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+        return answer
+
+    def test_a_visit_is_answered_with_the_agreed_words(self):
+        answer = self.stack.post("home")
+        self.assertEqual(answer.body, b'{"status":"success","message":"Visit recorded for page home"}')
+        self.assertTrue(answer.headers["Content-Type"].startswith("application/json"))
+
+    def test_a_count_is_answered_with_the_agreed_words(self):
+        self.stack.post("words")
+        first = self.stack.read("words")
+        self.assertIn(first.json()["served_via"], ["in-memory", *(shard.name for shard in self.stack.shards)])
+        self.assertEqual(self.stack.read("words").body, b'{"count":1,"served_via":"in-memory"}')
+
+    def test_a_first_read_goes_to_the_shard_of_the_page_and_says_so(self):
+        served = {self.stack.read(f"cold-{n}").json()["served_via"] for n in range(40)}
+        self.assertEqual(served, {shard.name for shard in self.stack.shards})
+
+    def test_a_page_never_visited_has_count_zero(self):
+        self.assertEqual(self.stack.get("never"), 0)
+
+    def test_it_is_healthy(self):
+        for path in ("/", "/api/v1/counter/", "/api/v1/counter"):
+            answer = self.stack.ask("GET", path)
+            self.assertEqual((answer.status, answer.body), (200, b'{"status":"healthy"}'), path)
+
+    def test_both_prefixes_are_one_counter(self):
+        self.stack.post("prefix")
+        self.stack.post("prefix", "/api/v1/counter")
+        self.assertEqual(self.stack.get("prefix"), 2)
+        self.assertEqual(self.stack.get("prefix", "/api/v1/counter"), 2)
+
+    def test_every_frontend_knows_a_visit_at_once(self):
+        for number in range(1, 51):
+            self.stack.post("every")
+            self.assertEqual(self.stack.get("every"), number)
+
+    def test_curl_counts_at_once(self):
+        url = f"http://127.0.0.1:{self.stack.port}/visit/curl"
+        for body in ([], ["-d", ""], ["-d", "x=1"], ["-T", "/dev/null"]):
+            subprocess.run(["curl", "-sS", "--fail", "--max-time", "2", "-X", "POST", *body, url], check=True,
+                           stdout=subprocess.DEVNULL)  # fmt: skip
+        self.assertEqual(self.stack.get("curl"), 4)
+
+    def test_no_body_and_no_length_counts(self):
+        answer = self.raw(b"POST /visit/bare HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        self.assertEqual(self.stack.get("bare"), 1)
+
+    def test_a_beacon_counts_and_its_body_is_thrown_away(self):
+        with Client(self.stack.port) as client:
+            for kind in ("text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+                answer = client.ask("POST", "/visit/beacon", b"POST /visit/beacon HTTP/1.1\r\n\r\n" + b"b" * 20000,
+                                    {"Content-Type": kind, "Origin": "https://example.org"})  # fmt: skip
+                self.assertEqual(answer.status, 200, kind)
+                self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
+        self.assertEqual(self.stack.get("beacon"), 3)
+
+    def test_a_chunked_body_counts_once(self):
+        answer = self.raw(b"POST /visit/chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+                          b"5\r\nhello\r\n0\r\n\r\n")  # fmt: skip
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        self.assertEqual(self.stack.get("chunked"), 1)
+
+    def test_a_preflight_is_answered(self):
+        answer = self.stack.ask("OPTIONS", "/visit/home", None,
+                                {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"})  # fmt: skip
+        self.assertIn(answer.status, (200, 204))
+        self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
+        self.assertIn("POST", answer.headers["Access-Control-Allow-Methods"])
+
+    def test_an_id_is_one_segment_decoded_once(self):
+        self.stack.post("a/b")
+        self.stack.post("größe")
+        self.assertEqual(self.stack.get("a/b"), 1)
+        self.assertEqual(self.stack.get("größe"), 1)
+        self.assertEqual(self.stack.ask("POST", "/visit/100%2525").json()["message"], "Visit recorded for page 100%25")
+        self.assertEqual(self.stack.ask("POST", "/visit/a/b").status, 404)
+
+    def test_a_bad_id_is_refused_and_the_rule_is_named(self):
+        for path, rule in (("/visit/", "empty"), ("/visit/" + "x" * 256, "long"), ("/visit/%FF", "UTF-8"), ("/visit/%0A", "control")):
+            answer = self.stack.ask("POST", path)
+            self.assertEqual(answer.status, 400, path)
+            self.assertIn(rule, str(answer.json()))
+
+    def test_unknown_paths_and_wrong_methods_are_told_apart(self):
+        self.assertEqual(self.stack.ask("GET", "/nothing/here").status, 404)
+        wrong = self.stack.ask("GET", "/visit/home")
+        self.assertEqual(wrong.status, 405)
+        self.assertIn("POST", wrong.headers["Allow"])
+        self.assertIn("GET", self.stack.ask("DELETE", "/visits/home").headers["Allow"])
+
+    def test_counts_reach_redis_each_on_one_shard_and_both_are_used(self):
+        pages = {f"placed-{n}": n % 3 + 1 for n in range(60)}
+        for page, visits in pages.items():
+            for _ in range(visits):
+                self.stack.post(page)
+
+        def held():
+            return {page: count for page, count in self.stack.redis_counts().items() if page in pages}
+
+        wait_for("Redis holds the visits", lambda: held() == pages, 10)
+        places = self.stack.redis_places()
+        self.assertEqual({places[page][0] for page in pages}, {shard.name for shard in self.stack.shards})
+
+    def test_a_first_read_names_the_shard_that_holds_the_page(self):
+        pages = [f"named-{n}" for n in range(20)]
+        for page in pages:
+            self.stack.post(page)
+        served = {page: self.stack.read(page).json()["served_via"] for page in pages}
+        wait_for("Redis holds the pages", lambda: set(pages) <= set(self.stack.redis_counts()), 10)
+        places = self.stack.redis_places()
+        for page in pages:
+            self.assertIn(served[page], ("in-memory", places[page][0]))
+
+
+    def test_a_thousand_pages_are_recorded_and_read_at_once_cold_and_warm(self):
+        pages = [f"{number:04d}" + "x" * 246 for number in range(1000)]
+        recorded = self.stack.ask("POST", "/visits", json.dumps(pages).encode())
+        self.assertEqual(recorded.json(), {"status": "success", "entries": 1000, "visits": 1000})
+        cold = self.stack.ask("POST", "/visits/query", json.dumps(pages).encode())
+        self.assertIn("fwd=miss", cold.headers["Cache-Status"])
+        warm = self.stack.ask("POST", "/visits/query", json.dumps(pages[::-1]).encode())
+        self.assertIn("hit; ttl=", warm.headers["Cache-Status"])
+        self.assertEqual(cold.json()["counts"], dict.fromkeys(pages, 1))
+        self.assertEqual(warm.json()["counts"], dict.fromkeys(pages, 1))
+
+
+class Restarts(unittest.TestCase):
+    def test_everything_stopped_and_started_again_goes_on_with_the_same_counts(self):
+        with Stack(frontends=2) as stack:
+            pages = {f"kept-{n}": n + 1 for n in range(10)}
+            for page, visits in pages.items():
+                for _ in range(visits):
+                    stack.post(page)
+            stack.stop_all()
+            stack.start()
+            for page, visits in pages.items():
+                self.assertEqual(stack.get(page), visits)
+                stack.post(page)
+                self.assertEqual(stack.get(page), visits + 1)
+            stack.wait_for_redis({page: visits + 1 for page, visits in pages.items()})
+
+    def test_everything_killed_and_started_again_goes_on_with_the_same_counts(self):
+        with Stack(frontends=2) as stack:
+            for _ in range(50):
+                stack.post("killed")
+            for name in [*stack.frontends, "flusher", *(shard.name for shard in stack.shards)]:
+                stack.kill9(name)
+            stack.start()
+            self.assertEqual(stack.get("killed"), 50)
+            stack.wait_for_redis({"killed": 50})
+
+    def test_visits_count_before_the_flusher_was_ever_there(self):
+        stack = Stack(frontends=1)
+        self.addCleanup(stack.close)
+        for shard in stack.shards:
+            stack.start_one(shard.name)
+        stack.start_one("frontend_1")
+        wait_for("the frontend listens", lambda: stack.listens(stack.processes["frontend_1"].pid))
+        for _ in range(20):
+            stack.post("early")
+        stack.start_one("flusher")
+        stack.wait_ready()
+        self.assertEqual(stack.get("early"), 20)
+        stack.wait_for_redis({"early": 20})
+
+    def test_a_stopped_flusher_has_carried_everything_to_redis(self):
+        with Stack(frontends=1, settings={"flusher": {"flush_interval_ms": 60000}}) as stack:
+            for _ in range(30):
+                stack.post("last")
+            self.assertEqual(stack.stop_one("flusher"), 0)
+            self.assertEqual(stack.redis_counts(), {"last": 30})
+
+    def test_kills_at_random_times_lose_and_double_nothing(self):
+        with Stack(frontends=2, supervised=True) as stack:
+            traffic = Traffic(stack, clients=8, readers=2, pages=20, visits=3000).start()
+            for name in ("flusher", "frontend_1", "flusher", "frontend_2", stack.shards[0].name, "flusher"):
+                wait_for(f"{name} runs", lambda name=name: stack.processes[name].alive)
+                stack.kill9(name)
+                traffic._ending.wait(0.3)
+            traffic.wait()
+            traffic.check()
+
+
+if __name__ == "__main__":
+    unittest.main()

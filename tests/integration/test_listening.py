@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Where frontends listen besides the usual port: at a Unix socket, which one of them serves, and at a private address."""
+
+import http.client
+import os
+import socket
+import unittest
+
+from harness import Stack, free_port, wait_for
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str):
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(self._path)
+
+
+def ask(path: str, method: str, target: str) -> tuple[int, bytes]:
+    """One request through a Unix socket. Nobody there: (0, b"")."""
+    connection = UnixConnection(path)
+    try:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except OSError:
+        return 0, b""
+    finally:
+        connection.close()
+
+
+class UnixSocket(unittest.TestCase):
+    def test_one_frontend_serves_it_and_another_when_that_one_has_gone(self):
+        with Stack(frontends=2) as stack:
+            path = str(stack.folder / "http.sock")
+            stack.settings.setdefault("http", {})["listen"] = [f"127.0.0.1:{stack.port}", f"unix:{path}"]
+            stack.write_settings()
+            for name in stack.frontends:
+                stack.restart(name)
+            stack.wait_ready()
+            wait_for("the socket is served", lambda: ask(path, "POST", "/visit/home")[0] == 200, 10)
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o666)
+            counted = 1
+            for end in (stack.kill9, stack.stop_one):
+                # Whoever serves it ends; both get their turn.
+                for name in stack.frontends:
+                    end(name)
+                    wait_for("another one serves it", lambda: ask(path, "POST", "/visit/home")[0] == 200, 10)
+                    counted += 1
+                    stack.restart(name)
+            self.assertEqual(stack.get("home"), counted)
+            for name in stack.frontends:
+                stack.stop_one(name)
+            self.assertFalse(os.path.exists(path), "the last one leaves no socket behind")
+
+
+class PrivateAddress(unittest.TestCase):
+    def test_health_and_metrics_are_served_there_alone(self):
+        private = free_port()
+        with Stack(frontends=2, settings={"http": {"private_listen": [f"127.0.0.1:{private}"]}}) as stack:
+            for target in ("/livez", "/readyz", "/metrics"):
+                self.assertEqual(stack.ask("GET", target).status, 404)
+                connection = http.client.HTTPConnection("127.0.0.1", private, timeout=10)
+                connection.request("GET", target)
+                self.assertEqual(connection.getresponse().status, 200)
+                connection.close()
+            self.assertEqual(stack.get("home"), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

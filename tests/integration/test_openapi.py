@@ -1,0 +1,309 @@
+"""The interface is what frontend/openapi.json says: the document is valid, and every answer is in it, and the other way round."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from harness import BUILD_ROOT, SOURCE_ROOT, Answer, Stack, wait_for
+from openapi_document import Document
+from refused_requests import refused_by_content, refused_by_form, request_bytes
+
+DOCUMENT = SOURCE_ROOT / "frontend/openapi.json"
+VALIDATOR = SOURCE_ROOT / "tests/integration/openapi"
+
+# What a running stack cannot be made to answer.
+NOT_PROVOKED = {
+    "internal-error": (500, "no request is known that makes a frontend fail"),
+    "restarting": (503, "lasts from the moment in which a frontend leaves its ring to the end of its process"),
+}
+
+
+def installed_validator() -> Path:
+    """The public validator, as package-lock.json pins it. It is kept in the build folder, or made for this run."""
+    assert shutil.which("npm"), "npm is not installed"
+    folder = BUILD_ROOT / "openapi-validator" if BUILD_ROOT.is_dir() else Path(tempfile.mkdtemp(prefix="visitd-openapi-"))
+    lock = folder / "package-lock.json"
+    program = folder / "node_modules/.bin/validate-api"
+    if not program.exists() or not lock.exists() or lock.read_text() != (VALIDATOR / lock.name).read_text():
+        folder.mkdir(exist_ok=True)
+        for name in ("package.json", lock.name):
+            shutil.copy(VALIDATOR / name, folder)
+        done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=240)
+        if done.returncode != 0:
+            lock.unlink()
+            raise AssertionError(f"npm ci failed:\n{done.stdout}{done.stderr}")
+    return program
+
+
+class Written(unittest.TestCase):
+    """The document by itself, and beside what else names problems."""
+
+    document = Document(DOCUMENT)
+
+    def test_a_public_validator_finds_it_valid(self):
+        done = subprocess.run([installed_validator(), DOCUMENT], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertTrue(json.loads(done.stdout)["valid"])
+
+    def test_the_validator_finds_faults(self):
+        broken = json.loads(self.document.text)
+        del broken["paths"]["/visits"]["post"]["responses"]["200"]["$ref"]
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(broken, file)
+            file.flush()
+            done = subprocess.run([installed_validator(), file.name], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+
+    def test_every_example_keeps_to_its_schema(self):
+        looked_at = 0
+
+        def walk(at, where: str):
+            nonlocal looked_at
+            if isinstance(at, list):
+                for number, item in enumerate(at):
+                    walk(item, f"{where}/{number}")
+                return
+            if not isinstance(at, dict):
+                return
+            if "schema" in at:
+                values = [at["example"]] if "example" in at else []
+                values += [example["value"] for example in at.get("examples", {}).values()]
+                for value in values:
+                    looked_at += 1
+                    self.assertEqual(self.document.schema_faults(at["schema"], value), [], f"{where}: {value}")
+            for key, item in at.items():
+                walk(item, f"{where}/{key}")
+
+        walk(self.document.json, "#")
+        self.assertGreater(looked_at, 40)
+
+    def test_nothing_in_it_is_unused(self):
+        used = set(re.findall(r'"#/components/(\w+)/([\w-]+)"', self.document.text))
+        there = {(kind, name) for kind, items in self.document.json["components"].items() for name in items}
+        self.assertEqual(there - used, set())
+
+    def test_operations_have_names_of_their_own_and_each_says_all_that_can_be_refused(self):
+        names = [item[method]["operationId"] for item in self.document.json["paths"].values() for method in item if method in ("get", "head", "post", "options")]
+        self.assertEqual(len(names), len(set(names)))
+        for method, path in self.document.operations:
+            for status in (400, 413, 414, 415, 417, 431, 500, 505):
+                self.assertIn(str(status), self.document.answers(method, path), f"{method} {path}")
+            methods = {other for other, its_path in self.document.operations if its_path == path}
+            self.assertEqual("GET" in methods, "HEAD" in methods, path)
+            self.assertIn("OPTIONS", methods, path)
+
+    def test_no_host_is_named(self):
+        for name in ("openapi.json", "docs.html"):
+            text = (SOURCE_ROOT / "frontend" / name).read_text()
+            for address in re.findall(r"\w+://[^\s\"'`<)]+", text):
+                self.assertEqual(address, "https://example.org", name)
+
+    def test_document_program_and_manual_name_the_same_problems(self):
+        said = {(kind["const"].rpartition(":")[2], int(kind["title"])) for kind in self.document.json["components"]["schemas"]["ProblemType"]["oneOf"]}
+        source = (SOURCE_ROOT / "frontend/refusals.cpp").read_text()
+        made = {(name, int(status)) for status, name in re.findall(r'\{\s*(\d{3}),\s*"([a-z0-9-]+)"', source) if status != "200"}
+        self.assertEqual(made, said, "frontend/refusals.cpp and frontend/openapi.json")
+        manual = (SOURCE_ROOT / "docs/http.md").read_text()
+        told = {(name, int(status)) for name, status in re.findall(r"^\| `([a-z0-9-]+)` \| (\d{3}) \|", manual, re.MULTILINE)}
+        self.assertEqual(told, said, "docs/http.md and frontend/openapi.json")
+        # Each is an answer to something.
+        answers = [item for method, path in self.document.operations for item in self.document.answers(method, path).values()]
+        answers += self.document.json["x-elsewhere"].values()
+        self.assertEqual({name for answer in answers for name in self.document.problems(answer)}, {name for name, _ in said})
+
+
+# --- real answers
+
+# A target of each documented path.
+TARGETS = {"/visit/{page_id}": "/visit/home", "/visits/{page_id}": "/visits/home", "/visits": "/visits?page=home&page=about"}
+BODIES = {"/visits": b'["home","about"]', "/visits/query": b'["home","about"]'}
+
+
+class Answers:
+    """Every operation and every problem that can be provoked, on one way through the frontend."""
+
+    HTTP: dict = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.document = Document(DOCUMENT)
+        settings = {
+            "http": {"lookup_timeout_ms": 200, "batch_read_limit": 400, "buffered_bodies_limit_bytes": 1 << 20, **cls.HTTP},
+            "cache": {"entries": 4096, "ttl_ms": 300, "stale_limit_s": 3, "flusher_away_ms": 500},
+            "ring": {"lanes": 4, "lane_bytes": 65536},
+        }
+        cls.stack = cls.enterClassContext(Stack(frontends=1, settings=settings))
+
+    def ask(self, method: str, target: str, *fields: str, body: bytes | None = None) -> Answer:
+        """One request that is well formed. Its answer must be in the document."""
+        framed = (*fields, "Connection: close") if body is None else (*fields, f"Content-Length: {len(body)}")
+        return self.send(method, target, request_bytes(method, target, *framed, body=body or b""))
+
+    def send(self, method: str, target: str, request: bytes) -> Answer:
+        with socket.create_connection(("127.0.0.1", self.stack.port), timeout=10) as connection:
+            connection.sendall(request)
+            with http.client.HTTPResponse(connection, method=method) as response:
+                response.begin()
+                # http.client looks for no body after HEAD; where the connection ends, whatever follows is one.
+                body = response.fp.read() if method == "HEAD" and response.will_close else response.read()
+                answer = Answer(response.status, response.headers, body)
+        self.faults += [f"{method} {target[:80]} {answer.status}: {fault}" for fault in self.document.judge(method, target, answer)]
+        return answer
+
+    def refused(self, name: str, method: str, target: str, request: bytes) -> Answer:
+        answer = self.send(method, target, request)
+        if method != "HEAD":
+            self.assertEqual(answer.json().get("type"), f"urn:visitd:problem:{name}", request[:200])
+        return answer
+
+    def test_answers_are_what_the_document_says_and_all_that_it_says_is_seen(self):
+        for part in (self.successes, self.refusals_of_form, self.refusals_of_content, self.other_paths_and_methods, self.full_of_bodies, self.without_flusher):
+            with self.subTest(part.__name__):
+                self.faults: list[str] = []
+                part()
+                shown = "\n".join(self.faults[:20])
+                self.assertEqual(len(self.faults), 0, f"answers that are not as in the document, such as\n{shown}")
+        promised = self.document.promised()
+        excused = {name: {item for item in promised if item[2:] in ((status, name), (status, "")) and item not in self.document.seen}
+                   for name, (status, _) in NOT_PROVOKED.items()}  # fmt: skip
+        left = promised - self.document.seen - set().union(*excused.values())
+        self.assertEqual(sorted(left), [], "in the document, and never seen")
+        print(f"\n{len(promised & self.document.seen)} of {len(promised)} promised answers were seen; not provoked:")
+        for name, (_, why) in NOT_PROVOKED.items():
+            print(f"  {name}: {len(excused[name])}, {why}")
+
+    def successes(self):
+        for prefix in ("", "/api/v1/counter"):
+            for method, path in self.document.operations:
+                target = TARGETS.get(path, path) if (method, path) != ("POST", "/visits") else path
+                answer = self.ask(method, prefix + target, body=BODIES.get(path, b"") if method == "POST" else None)
+                self.assertEqual(answer.status, 204 if method == "OPTIONS" else 200, f"{method} {target}")
+                if method == "OPTIONS":
+                    allowed = {other for other, its_path in self.document.operations if its_path == path}
+                    self.assertEqual(set(answer.headers["Allow"].split(", ")), allowed, path)
+                    preflight = self.ask(method, prefix + target, "Origin: https://example.org", "Access-Control-Request-Method: POST")
+                    self.assertEqual(preflight.headers["Access-Control-Allow-Methods"], answer.headers["Allow"])
+        for body in (b'"home"', b'"home"\n["about","home"]\n{"contact":4}\n'):
+            self.ask("POST", "/visits", "Origin: https://example.org", body=body)
+        self.ask("GET", "/visits/never-read", "Origin: https://example.org")
+        self.ask("GET", "/visits?page=never+read&page=home", "Origin: https://example.net")
+        self.ask("POST", "/visits/query", body=b'"home"\n["home","never read too"]')
+        self.assertIn("checks", self.ask("GET", "/readyz?verbose").json())
+        self.assertEqual(self.ask("GET", "/openapi.json").body, DOCUMENT.read_bytes())
+
+    def refusals_of_form(self):
+        for method, path in self.document.operations:
+            target = TARGETS.get(path, path)
+            for name, request in refused_by_form(method, target):
+                self.refused(name, method, target, request)
+
+    def refusals_of_content(self):
+        for path in self.document.json["paths"]:
+            for name, method, request, entry in refused_by_content(path):
+                target = request.split(b" ", 2)[1].decode()
+                answer = self.refused(name, method, target, request)
+                self.assertEqual(answer.json().get("entry"), entry, request[:200])
+
+    def other_paths_and_methods(self):
+        for target in ("/nothing", "/visit/a/b", "/visits/query/more", "/api/v1/nothing", "/docs/"):
+            self.refused("no-such-path", "GET", target, request_bytes("GET", target))
+        for path in self.document.json["paths"]:
+            target = TARGETS.get(path, path)
+            for method in ("DELETE", "PUT", "PATCH", "TRACE", "BREW"):
+                answer = self.refused("method-not-allowed", method, target, request_bytes(method, target))
+                self.assertEqual(answer.headers["Allow"], self.ask("OPTIONS", target).headers["Allow"])
+
+    def full_of_bodies(self):
+        """Clients that hold back the end of their bodies fill the room that all bodies share."""
+        held = []
+        try:
+            for _ in range(16):
+                connection = socket.create_connection(("127.0.0.1", self.stack.port), timeout=10)
+                held.append(connection)
+                connection.sendall(request_bytes("POST", "/visits", "Content-Length: 1000000", body=b" " * 200000))
+            for path in ("/visits", "/visits/query"):
+
+                def refused(path=path) -> bool:
+                    return self.ask("POST", path, body=BODIES[path] + b" " * 100000).status == 503
+
+                wait_for(f"POST {path} is refused", refused)
+                self.assertIn(("POST", path, 503, "busy"), self.document.seen)
+        finally:
+            for connection in held:
+                connection.close()
+
+    def without_flusher(self):
+        wait_for("a count is known", lambda: self.ask("GET", "/visits/known").status == 200)
+        self.stack.pause("flusher")
+        try:
+            wait_for("a count is stale", lambda: "ttl=-" in (self.ask("GET", "/visits/known").headers["Cache-Status"] or ""))
+            wait_for("a count is too old to be shown", lambda: self.ask("GET", "/visits/query").status == 503)
+            for method, target, body in (("GET", "/visits/unknown", None), ("HEAD", "/visits/unknown", None), ("HEAD", "/visits/query", None),
+                                         ("GET", "/visits?page=known&page=unknown", None), ("HEAD", "/visits?page=unknown", None),
+                                         ("POST", "/visits/query", b'["unknown"]')):  # fmt: skip
+                self.assertEqual(self.ask(method, target, body=body).status, 503, f"{method} {target}")
+            entries = 20000
+            answer = self.ask("POST", "/visits", body=json.dumps(["full"] * entries).encode())
+            self.assertEqual(answer.status, 503)
+            self.assertTrue(0 < answer.json()["recorded"] < entries, answer)
+            self.assertEqual(self.ask("POST", "/visit/full").status, 503)
+            for method, target in (("GET", "/readyz"), ("GET", "/readyz?verbose"), ("HEAD", "/readyz")):
+                self.assertEqual(self.ask(method, target).status, 503, "a full lane is not ready")
+        finally:
+            self.stack.resume("flusher")
+
+
+class AnswersDirect(Answers, unittest.TestCase):
+    HTTP = {"hot_routes": "direct"}
+
+
+class AnswersThroughHttplib(Answers, unittest.TestCase):
+    HTTP = {"hot_routes": "httplib", "cors_origins": ["https://example.org"]}
+
+
+def asked_by_page(log: Path) -> set[str]:
+    """What a page asked for by the browser's log, itself included, without what the browser asks for of its own."""
+    text = json.loads(log.read_text())
+    start = text["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    started = [event["params"] for event in text["events"] if event["type"] == start and "url" in event.get("params", {})]
+    return {request["url"] for request in started if request["initiator"] != "not an origin" or request["request_type"] == "main frame"}
+
+
+class Page(unittest.TestCase):
+    """/docs in a real browser."""
+
+    def test_the_page_shows_every_operation_and_asks_no_other_host(self):
+        chromium = shutil.which("chromium")
+        self.assertIsNotNone(chromium, "chromium is not installed")
+        document = Document(DOCUMENT)
+        with Stack(frontends=1) as stack, tempfile.TemporaryDirectory(prefix="visitd-docs-") as folder:
+            origin = f"http://127.0.0.1:{stack.port}"
+            for prefix in ("", "/api/v1/counter"):
+                log = Path(folder) / "requests.json"
+                # fmt: off
+                shown = subprocess.run(
+                    [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+                     "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile",
+                     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--log-net-log={log}", "--virtual-time-budget=10000", "--dump-dom", f"{origin}{prefix}/docs"],
+                    capture_output=True, text=True, timeout=120)
+                # fmt: on
+                page = shown.stdout
+                for path, item in document.json["paths"].items():
+                    self.assertIn(f">{path}</h3>", page, shown.stderr[-2000:])
+                    for method in item.keys() & {"get", "head", "post", "options"}:
+                        self.assertIn(f'id="{item[method]["operationId"]}"', page)
+                for kind in document.json["components"]["schemas"]["ProblemType"]["oneOf"]:
+                    self.assertIn(f'id="problem-{kind["const"].rpartition(":")[2]}"', page)
+                self.assertNotIn("[object ", page)
+                self.assertEqual(asked_by_page(log), {f"{origin}{prefix}/docs", f"{origin}{prefix}/openapi.json"})
+
+
+if __name__ == "__main__":
+    unittest.main()

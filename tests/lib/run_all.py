@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Builds visitd in several ways, runs the tests of each with meson, and the checks of the sources. tests/run calls it."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = str(os.cpu_count() or 2)
+CLANG_FORMAT = "clang-format-19"
+RUN_CLANG_TIDY = "run-clang-tidy-19"
+CLANG_TIDY = "clang-tidy-19"
+SOURCE_FOLDERS = ("common", "frontend", "flusher", "ctl", "tests")
+# Of a sanitizer's report lines are wanted, and nothing else of what a debugger needs: it takes a third of the time to compile.
+QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", "-Ddebug=false", "-Dcpp_args=-g1"]
+LONG_SUITES = ("bench", "campaign", "fuzz-campaign")  # only when asked for
+
+
+@dataclass
+class Tally:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: "Tally") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+@dataclass
+class Way:
+    """One way to build and test."""
+
+    name: str
+    folder: str
+    options: list[str]
+    suites: list[str]  # empty: all but the long ones
+    environment: dict[str, str]
+    wrapper: str = ""
+    compiler: str = ""  # empty: the usual one
+
+
+NORMAL = Way("normal build", "build", ["--buildtype=debugoptimized"], [], {})
+SANITIZED = Way(
+    "ASan and UBSan",
+    "build-asan",
+    [*QUICK_DEBUG, "-Db_sanitize=address,undefined", "-Db_lundef=false"],
+    ["unit", "simulation", "integration", "crash"],
+    {
+        "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    },
+)
+THREADS = Way(
+    "TSan",
+    "build-tsan",
+    [*QUICK_DEBUG, "-Db_sanitize=thread", "-Db_lundef=false"],
+    ["threads"],
+    {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"},
+    # ThreadSanitizer wants its shadow memory where a randomised address space may have put something else.
+    wrapper="setarch -R",
+)
+FUZZ = Way(
+    "fuzz targets",
+    "build-fuzz",
+    ["--buildtype=debugoptimized", "-Dfuzz=true"],
+    ["fuzz"],
+    {},
+    compiler="clang++-19",  # libFuzzer is its
+)
+
+
+def headline(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, **options)
+
+
+def setup(way: Way) -> bool:
+    folder = ROOT / way.folder
+    options = [f"{ROOT}", *way.options, "-Dtests=true"]
+    known = ["--reconfigure"] if (folder / "build.ninja").exists() else []
+    environment = os.environ | ({"CXX": way.compiler} if way.compiler else {})
+    done = run("meson", "setup", *known, folder, *options, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def count(entry: dict) -> Tally:
+    """How many single tests one entry of meson's log stands for, by the summary that doctest or unittest printed."""
+    output = entry.get("stdout", "") + entry.get("stderr", "")
+    tally = Tally()
+    found = False
+    for passed, failed, skipped in re.findall(r"\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed \| +(\d+) skipped", output):
+        tally.add(Tally(int(passed), int(failed), int(skipped)))
+        found = True
+    for ran, verdict in re.findall(r"^Ran (\d+) tests? in .*\n\n(.*)$", output, re.MULTILINE):
+        number = {name: int(value) for name, value in re.findall(r"([a-z ]+)=(\d+)", verdict)}
+        failed = number.get("failures", 0) + number.get("errors", 0) + number.get("unexpected successes", 0)
+        skipped = number.get("skipped", 0)
+        tally.add(Tally(max(0, int(ran) - failed - skipped), failed, skipped))
+        found = True
+    result = entry["result"]
+    if result == "SKIP":
+        return Tally(skipped=1)
+    if result in ("OK", "EXPECTEDFAIL"):
+        if not found:
+            return Tally(passed=1)
+        # A program that says of itself that a test failed has failed, whatever status it ended with.
+        return tally
+    if tally.failed == 0:
+        tally.failed = 1  # it crashed, ran out of time, or found a fault after its summary
+    return tally
+
+
+def suites_of(entry: dict) -> set[str]:
+    return {suite.partition(":")[2] or suite for suite in entry["suite"]}
+
+
+def targets(folder: Path, entries: list[dict]) -> list[str]:
+    """The names, for ninja, of the programs that these tests run, or ask for."""
+    known = json.loads(run("meson", "introspect", "--targets", folder, capture_output=True, text=True, check=True).stdout)
+    files = {target["id"]: target["filename"] for target in known}
+    wanted = {word for entry in entries for word in entry["cmd"]}
+    wanted |= {name for entry in entries for identity in entry["depends"] for name in files.get(identity, [])}
+    built = {name for names in files.values() for name in names}
+    return sorted(os.path.relpath(name, folder) for name in wanted & built)
+
+
+def test(way: Way, suites: list[str]) -> Tally:
+    headline(way.name)
+    if not setup(way):
+        return Tally(failed=1)
+    folder = ROOT / way.folder
+    listed = json.loads(run("meson", "introspect", "--tests", folder, capture_output=True, text=True, check=True).stdout)
+    there = {suite for entry in listed for suite in suites_of(entry)}
+    lacking = [suite for suite in suites if suite not in there]
+    if lacking:
+        print(f"{way.name}: there is no suite {', '.join(lacking)}; there are: {', '.join(sorted(there))}")
+        return Tally(failed=1)
+    chosen = suites or sorted(there - set(LONG_SUITES))
+    # Only the normal build is built whole: of the others, what the chosen tests need.
+    needed = [] if way is NORMAL else targets(folder, [entry for entry in listed if suites_of(entry) & set(chosen)])
+    if run("ninja", "-C", folder, "--quiet", f"-j{JOBS}", *needed).returncode != 0:
+        print(f"{way.name}: the build failed")
+        return Tally(failed=1)
+    # meson names the log after the wrapper where there is one.
+    for old in folder.glob("meson-logs/testlog*.json"):
+        old.unlink()
+    command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS]
+    if way.wrapper:
+        command += ["--wrapper", way.wrapper]
+    for suite in chosen:
+        command += ["--suite", suite]
+    status = run(*command, env=os.environ | way.environment).returncode
+    tally = Tally()
+    for log in folder.glob("meson-logs/testlog*.json"):
+        for line in log.read_text().splitlines():
+            tally.add(count(json.loads(line)))
+    if status != 0 and tally.failed == 0:
+        tally.failed = 1
+    print(f"{way.name}: {tally}")
+    return tally
+
+
+def sources(*patterns: str) -> list[str]:
+    """Our files that git knows or would take, by pattern."""
+    listed = run("git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns,
+                 capture_output=True, text=True, check=True).stdout.split("\n")  # fmt: skip
+    return sorted(name for name in set(listed) if name and (ROOT / name).exists())
+
+
+def step(name: str, *command: str | Path) -> Tally:
+    """One check of the sources: quiet where it passes."""
+    if shutil.which(str(command[0])) is None:
+        print(f"{name}: failed: {command[0]} is not installed")
+        return Tally(failed=1)
+    started = time.monotonic()
+    done = run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(f"{name}: {'passed' if done.returncode == 0 else 'failed'} ({time.monotonic() - started:.0f} s)", flush=True)
+    if done.returncode != 0:
+        print(done.stdout[-20000:])
+        return Tally(failed=1)
+    return Tally(passed=1)
+
+
+def lint(deep: bool) -> Tally:
+    """`deep`: with clang's path-sensitive analyzer, which takes several times as long as all else together."""
+    headline("checks of the sources")
+    tally = Tally()
+    cpp = sources(*(f"{folder}/**.{kind}" for folder in SOURCE_FOLDERS for kind in ("cpp", "hpp")))
+    tally.add(step("clang-format", CLANG_FORMAT, "--dry-run", "-Werror", *cpp))
+    shell = [name for name in sources() if is_shell(ROOT / name)]
+    tally.add(step("shellcheck", "shellcheck", "-x", *shell))
+    done = run(sys.executable, ROOT / "tests/house_rules.py", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    rules = count({"stdout": done.stdout, "result": "OK" if done.returncode == 0 else "FAIL"})
+    print(f"house rules: {rules}")
+    if done.returncode != 0:
+        print(done.stdout)
+    tally.add(rules)
+    if setup(NORMAL) and run("ninja", "-C", ROOT / NORMAL.folder, "--quiet", f"-j{JOBS}").returncode == 0:
+        ours = "^" + re.escape(str(ROOT)) + "/(common|frontend|flusher|ctl)/"
+        checks = [] if deep else ["-checks=-clang-analyzer-*"]
+        tally.add(step("clang-tidy", RUN_CLANG_TIDY, "-quiet", *checks, "-p", ROOT / NORMAL.folder, "-j", JOBS, "-clang-tidy-binary",
+                       shutil.which(CLANG_TIDY) or CLANG_TIDY, "-extra-arg=-Wno-unknown-warning-option", ours))  # fmt: skip
+    else:
+        print("clang-tidy: failed: the build that it looks at failed")
+        tally.failed += 1
+    return tally
+
+
+def is_shell(path: Path) -> bool:
+    if path.suffix == ".sh":
+        return True
+    if path.suffix or not os.access(path, os.X_OK):
+        return False
+    with open(path, "rb") as file:
+        return re.match(rb"#!.*\b(ba|da)?sh\b", file.readline()) is not None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="tests/run",
+        description="Installs what is missing, builds, and runs every test: the normal build, everything again under ASan and UBSan, "
+        "lanes, views and readers under TSan, fuzzing for some seconds, and the checks of the sources. Options choose a part.",
+    )
+    parser.add_argument("--no-install", action="store_true", help="install no packages: say which are missing")
+    parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="only this suite (again for more), in the ways chosen")
+    parser.add_argument("--normal", action="store_true", help="the normal build")
+    parser.add_argument("--sanitize", action="store_true", help="the ASan and UBSan build")
+    parser.add_argument("--tsan", action="store_true", help="the TSan build")
+    parser.add_argument("--fuzz", action="store_true", help="the fuzz targets, for some seconds each")
+    parser.add_argument("--lint", action="store_true", help="the checks of the sources")
+    parser.add_argument("--campaign", action="store_true", help="the long campaigns, in the normal build, much fuzzing, and the checks of the sources with clang's analyzer")
+    options = parser.parse_args()
+
+    started = time.monotonic()
+    chosen = options.normal or options.sanitize or options.tsan or options.fuzz or options.lint or options.campaign
+    everything = not chosen and not options.suite
+    tally = Tally()
+    if everything or options.normal or (options.suite and not chosen):
+        tally.add(test(NORMAL, options.suite or NORMAL.suites))
+    if options.campaign:
+        tally.add(test(NORMAL, ["campaign"]))
+    if everything or options.sanitize:
+        tally.add(test(SANITIZED, options.suite or SANITIZED.suites))
+    if everything or options.tsan:
+        tally.add(test(THREADS, options.suite or THREADS.suites))
+    if everything or options.fuzz:
+        tally.add(test(FUZZ, options.suite or FUZZ.suites))
+    if options.campaign:
+        tally.add(test(FUZZ, ["fuzz-campaign"]))
+    if everything or options.lint or options.campaign:
+        tally.add(lint(deep=options.campaign))
+    print(f"\ntook {time.monotonic() - started:.0f} s")
+    print(tally, flush=True)
+    return 1 if tally.failed or not tally.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Takes one rule of the protocol out of the real deciders at a time, builds the simulation with it, and expects that it is found.
+
+usage: mutants.py [--seeds N] [--jobs N] [NAME...]
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'drain', 'engine', 'lookups', 'pending_pages', 'placement', 'recovery',
+                                               'shard_session')]
+SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
+SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp'] + [f'common/{name}.cpp' for name in (
+    'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
+
+# name: (file, what stands there, what stands there without the rule, and so on in pairs)
+MUTANTS = {
+    'the undo note comes before the change': (
+        'common/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
+    'an unlink moves the version': (
+        'common/view.hpp', 'set(view_.version(chain), own(view_.version(chain)) + 2);', ''),
+    'open and applied move in one change': (
+        'flusher/drain.cpp', 'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);',
+        'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, view_.applied(lane));'),
+    'base and inflight move in one change': (
+        'flusher/batches.cpp', 'view_.acknowledge(page.node, visits, base,',
+        'view_.refresh(page.node, base, now_ms); view_.acknowledge(page.node, visits, base,'),
+    'an entry is made with what is pending': (
+        'flusher/lookups.cpp', 'page.inflight, page.open);', '0, 0);'),
+    'the answered batch is noted before its pages move': (
+        'flusher/batches.cpp', 'view_.note_answered(number, batch.mark.seq);', ''),
+    'bases come over only where the bucket agrees': (
+        'flusher/recovery.cpp', 'entry.answered != batches.last_seq(entry.bucket) ||', ''),
+    'head waits for the spool': (
+        'flusher/engine.cpp', 'committing_positions_ = ring.positions;', 'committing_positions_ = ring.positions; durable_ = ring.positions; store_heads();'),
+    'a seal is durable before anything is sent': (
+        'flusher/batches.cpp', 'bucket.unanswered = std::move(sealed);\n', 'bucket.unanswered = std::move(sealed); bucket.unanswered->durable = true;\n'),
+    'lost batches are sent again': (
+        'flusher/shard_session.cpp', 'std::ranges::move(*lost, std::back_inserter(repairs_));', ''),
+    # Each of the two guards the other: a read before such a batch is answered bears another mark.
+    'a read waits for a batch that may have been executed': (
+        'flusher/shard_session.cpp',
+        'if (ever_sent_[bucket]) send_batch(bucket);', '',
+        'count.field != batches_.field(sent.bucket)', 'false'),
+    'nothing of the old connection survives': (
+        'flusher/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
+    'a page stays pending until it is acknowledged': (
+        'flusher/batches.cpp', 'page.inflight += visits;', ''),
+    'the open row is replaced by what was not sealed': (
+        'flusher/batches.cpp', 'bucket.touched = true;  // its folded row', 'bucket.touched = false;  // its folded row'),
+    'a snapshot is of one version': (
+        'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
+    'the index takes off what is applied': (
+        'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
+}
+
+# Readers of the simulation stand between two stores, never between two loads: what only a racing reader can see, the tests in
+# tests/threads and tests/unit/common find.
+SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one version'}
+
+
+def compile_flags() -> list[str]:
+    return ['-std=c++20', '-O1', '-g0', '-w', '-DVISITD_SIMULATED_KILLS'] + shlex.split(os.environ.get('CXXFLAGS', ''))
+
+
+def build(tree: pathlib.Path, sources: list[str], objects: dict[str, pathlib.Path], out: pathlib.Path) -> pathlib.Path:
+    """Compiles `sources` in `tree`; takes all other objects as they are."""
+    compiler = shlex.split(os.environ.get('CXX', 'g++'))
+    mine = dict(objects)
+    for source in sources:
+        mine[source] = out / (source.replace('/', '_') + '.o')
+        subprocess.run([*compiler, *compile_flags(), '-I', str(tree), '-c', str(tree / source), '-o', str(mine[source])], check=True)
+    program = out / 'simulation'
+    subprocess.run([*compiler, *map(str, mine.values()), '-lfmt', '-o', str(program)], check=True)
+    return program
+
+
+def includes(tree: pathlib.Path, source: str, header: str, seen: set[str]) -> bool:
+    for line in (tree / source).read_text().splitlines():
+        if not line.startswith('#include "'):
+            continue
+        name = line.split('"')[1]
+        if name == header:
+            return True
+        if name not in seen and (tree / name).exists():
+            seen.add(name)
+            if includes(tree, name, header, seen):
+                return True
+    return False
+
+
+def try_mutant(name: str, objects: dict[str, pathlib.Path], seeds: int) -> tuple[str, str]:
+    file, *changes = MUTANTS[name]
+    with tempfile.TemporaryDirectory(prefix='visitd-mutant-') as folder:
+        tree = pathlib.Path(folder) / 'tree'
+        for part in ('common', 'flusher', 'frontend', 'tests/simulation'):
+            shutil.copytree(ROOT / part, tree / part)
+        mutated = (tree / file).read_text()
+        for rule, without in zip(changes[::2], changes[1::2]):
+            # clang-format may have broken the line elsewhere.
+            pattern = r'\s+'.join(re.escape(word) for word in rule.split())
+            mutated, found = re.subn(pattern, lambda _: without, mutated, count=1)
+            if not found:
+                return name, f'ERROR: {file} does not hold the rule any more: {rule}'
+        (tree / file).write_text(mutated)
+        sources = [file] if file.endswith('.cpp') else [s for s in SOURCES if includes(tree, s, file, set())]
+        program = build(tree, sources, objects, pathlib.Path(folder))
+        # A mutant may also crash or hang: found as well.
+        try:
+            run = subprocess.run([str(program), '--seeds', str(seeds), '--no-mutants'], capture_output=True, text=True, timeout=600)
+        except subprocess.TimeoutExpired:
+            return name, 'found: it does not end'
+        if run.returncode == 0:
+            return name, 'NOT FOUND'
+        first = (run.stdout + run.stderr).strip().split('\n')[0]
+        return name, f'found: {first[:160]}'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--seeds', type=int, default=2000)
+    parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument('names', nargs='*')
+    arguments = parser.parse_args()
+    names = arguments.names or list(MUTANTS)
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix='visitd-mutants-') as folder:
+        out = pathlib.Path(folder)
+        objects = {source: out / (source.replace('/', '_') + '.o') for source in SOURCES}
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            def compile_one(source: str) -> None:
+                subprocess.run([*shlex.split(os.environ.get('CXX', 'g++')), *compile_flags(), '-I', str(ROOT), '-c', str(ROOT / source),
+                                '-o', str(objects[source])], check=True)
+            list(pool.map(compile_one, SOURCES))
+            for name, outcome in pool.map(lambda name: try_mutant(name, objects, arguments.seeds), names):
+                expected = name in SEEN_BY_THREADS_ONLY and outcome == 'NOT FOUND'
+                print(f'without "{name}": {outcome}' + (' (seen by racing readers only)' if expected else ''), flush=True)
+                failed += not outcome.startswith('found') and not expected
+    print(f'{len(names) - failed} of {len(names)} rules are missed when taken out')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,114 @@
+#include "tests/simulation/simulated_shard.hpp"
+
+#include <limits>
+#include <utility>
+
+namespace visitd {
+
+namespace {
+
+template <typename... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+
+}  // namespace
+
+void SimulatedShard::drop(std::mt19937_64& random) {
+  connected_ = false;
+  answers_.clear();
+  for (Waiting& waiting : std::exchange(waiting_, {})) {
+    if (random() % 2 == 0) break;  // the rest never left our side
+    late_.push_back(std::move(waiting));
+  }
+}
+
+void SimulatedShard::send(const ShardCommand& command) {
+  Waiting waiting{command, {}};
+  if (const auto* batch = std::get_if<SendBatch>(&command)) waiting.batch = *batch->batch;
+  waiting_.push_back(std::move(waiting));
+}
+
+std::optional<ShardAnswer> SimulatedShard::receive() {
+  if (!connected_ || answers_.empty()) return std::nullopt;
+  ShardAnswer answer = std::move(answers_.front());
+  answers_.pop_front();
+  return answer;
+}
+
+bool SimulatedShard::execute(std::mt19937_64& random) {
+  if (!late_.empty() && (waiting_.empty() || random() % 2 == 0)) {
+    static_cast<void>(run(late_.front()));
+    late_.pop_front();
+    return true;
+  }
+  if (waiting_.empty()) return false;
+  answers_.push_back(run(waiting_.front()));
+  waiting_.pop_front();
+  return true;
+}
+
+ShardAnswer SimulatedShard::run(const Waiting& waiting) {
+  return std::visit(Overloaded{
+                        [&](const AskFacts&) -> ShardAnswer { return Facts{"noeviction", "yes", now_.topology}; },
+                        [&](const MakeTopology& make) -> ShardAnswer {
+                          // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
+                          if (now_.topology.empty()) now_.topology = disk_.topology = make.topology;
+                          return Topology{now_.topology};
+                        },
+                        [&](const AskMark& ask) -> ShardAnswer { return MarkHeld{field(ask.bucket, writer_)}; },
+                        [&](const SendBatch&) -> ShardAnswer { return run_batch(waiting.batch); },
+                        [&](const AskCount& ask) -> ShardAnswer {
+                          const std::string held = field(ask.bucket, ask.page);
+                          const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
+                          return Count{"", field(ask.bucket, writer_),
+                                       held.empty() || !readable ? 0 : std::stoull(held), readable};
+                        },
+                    },
+                    waiting.command);
+}
+
+BatchAnswer SimulatedShard::run_batch(const Batch& batch) {
+  BatchAnswer answer;
+  const std::string held = field(batch.bucket, writer_);
+  const bool applied = held == to_text(batch.mark);
+  if (!applied && held != batch.expected) {
+    answer.kind = BatchAnswer::Kind::have;
+    answer.have = held;
+    return answer;
+  }
+  for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
+    const std::string count = field(batch.bucket, batch.pages[i].page);
+    if (!applied && count.find_first_not_of("0123456789") != std::string::npos) answer.bad_pages.push_back(i);
+    answer.totals.push_back(answer.bad_pages.empty() && !count.empty() ? std::stoull(count) : 0);
+  }
+  if (applied) {
+    answer.kind = BatchAnswer::Kind::duplicate;
+    return answer;
+  }
+  if (!answer.bad_pages.empty()) {
+    answer.kind = BatchAnswer::Kind::refused;
+    answer.why = "no integer";
+    return answer;
+  }
+  for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
+    answer.totals[i] += batch.pages[i].visits;
+    now_.buckets[batch.bucket][batch.pages[i].page] = std::to_string(answer.totals[i]);
+  }
+  now_.buckets[batch.bucket][writer_] = to_text(batch.mark);
+  return answer;
+}
+
+std::string SimulatedShard::field(std::uint32_t bucket, const std::string& name) const {
+  const auto fields = now_.buckets.find(bucket);
+  if (fields == now_.buckets.end()) return {};
+  const auto value = fields->second.find(name);
+  return value == fields->second.end() ? std::string() : value->second;
+}
+
+std::uint64_t SimulatedShard::count(const std::string& page, std::uint32_t bucket) const {
+  const std::string held = field(bucket, page);
+  return held.empty() ? 0 : std::stoull(held);
+}
+
+}  // namespace visitd

@@ -1,0 +1,70 @@
+// A Redis server and the connections to it: commands wait to be executed, answers wait to arrive, connections break at
+// any point between, and the server may lose what it had not yet synced.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <random>
+#include <string>
+
+#include "flusher/shard_protocol.hpp"
+
+namespace visitd {
+
+class SimulatedShard {
+ public:
+  explicit SimulatedShard(std::string writer) : writer_(std::move(writer)) {}
+
+  // -- the flusher's side
+
+  void connect() { connected_ = true; }
+  /// Drops the connection: commands that are on their way may still be executed, their answers are lost.
+  void drop(std::mt19937_64& random);
+  [[nodiscard]] bool is_connected() const noexcept { return connected_; }
+  void send(const ShardCommand& command);
+  /// The oldest answer that has arrived.
+  [[nodiscard]] std::optional<ShardAnswer> receive();
+
+  // -- the server's side
+
+  /// Executes the oldest command that waits on some connection, of one that is gone or of the present one. False: none
+  /// waits.
+  bool execute(std::mt19937_64& random);
+  void sync() { disk_ = now_; }
+  /// A crash: what was not synced is lost. The caller drops the connection.
+  void lose_tail() { now_ = disk_; }
+  void empty() { now_ = disk_ = {}; }
+  void set_field(std::uint32_t bucket, const std::string& field, const std::string& value) {
+    now_.buckets[bucket][field] = value;
+  }
+
+  [[nodiscard]] std::string mark(std::uint32_t bucket) const { return field(bucket, writer_); }
+  [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
+
+ private:
+  struct State {
+    std::string topology;
+    std::map<std::uint32_t, std::map<std::string, std::string>> buckets;
+  };
+  /// A command as it lies in the server's socket: a batch by value.
+  struct Waiting {
+    ShardCommand command;
+    Batch batch;
+  };
+
+  [[nodiscard]] ShardAnswer run(const Waiting& waiting);
+  [[nodiscard]] BatchAnswer run_batch(const Batch& batch);
+  [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
+
+  std::string writer_;
+  State now_;
+  State disk_;
+  bool connected_ = false;
+  std::deque<Waiting> late_;  ///< of connections that are gone
+  std::deque<Waiting> waiting_;
+  std::deque<ShardAnswer> answers_;
+};
+
+}  // namespace visitd

@@ -1,0 +1,359 @@
+#include "tests/simulation/world.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/page_id.hpp"
+#include "tests/simulation/kill_step.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::uint64_t seed_of_hashes = 42;
+constexpr std::uint64_t ring_id = 7;
+const std::vector<std::string> shard_names = {"one", "two"};
+
+EngineSettings engine_settings(std::uint64_t batch_pages) {
+  EngineSettings settings;
+  settings.shards = shard_names;
+  settings.virtual_nodes = 10;
+  settings.buckets = 4;
+  settings.page_id_limit = 32;
+  settings.pending_pages = 6;  // fewer than there are pages: the lanes wait for answers
+  settings.flush_interval_ms = 40;
+  settings.commit_interval_ms = 10;
+  settings.batches = {static_cast<std::uint32_t>(batch_pages), 1'000'000, 1'000'000'000, 30};
+  settings.batches_in_flight = 1;  // so that unanswered batches wait for each other
+  settings.reconnect_ms = 5;
+  settings.held_recheck_ms = 20;
+  return settings;
+}
+
+}  // namespace
+
+World::World(std::uint64_t seed, Mutant mutant)
+    : random_(seed), mutant_(mutant), shape_{lanes, 4, buckets, 32}, cache_memory_(shape_.bytes() / sizeof(Line) + 1) {
+  for (std::size_t p = 0; p < pages; ++p) {
+    page_names_[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
+    hashes_[p] = page_hash(page_names_[p], seed_of_hashes);
+  }
+  for (std::uint32_t n = 0; n < lanes; ++n) {
+    Lane& lane = lanes_.emplace_back();
+    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word);
+    lane.asker = std::make_unique<LaneProducer>(lane.requests_tail.word, lane.requests, &cache().requests_read[n]);
+  }
+  for (int reader = 0; reader < 2; ++reader) {
+    std::vector<Backlog::Lane> seen;
+    for (Lane& lane : lanes_) seen.push_back({&lane.tail.word, LaneRecords(std::span<const Word>(lane.records))});
+    // The second reader's backlog is long from the first byte on: it always reads through its index.
+    backlogs_.emplace_back(std::move(seen), 1024, reader == 0 ? Backlog::usual_short_bytes : 0);
+  }
+  for (std::size_t shard = 0; shard < shard_names.size(); ++shard) shards_.emplace_back("simulated");
+  former_answers_.resize(shards_.size());
+  connecting_.resize(shards_.size());
+  KillStep::between_stores = [this] { between_stores(); };
+}
+
+World::~World() {
+  KillStep::between_stores = nullptr;
+}
+
+CountingMemory World::memory() {
+  CountingMemory memory;
+  memory.ring_id = ring_id;
+  memory.ring_segment = 1;
+  memory.hash_seed = seed_of_hashes;
+  for (Lane& lane : lanes_)
+    memory.lanes.push_back({&lane.tail.word, &lane.requests_tail.word, lane.records, lane.requests});
+  memory.cache = &cache();
+  auto* const start = reinterpret_cast<std::byte*>(cache_memory_.data());
+  memory.views = {ViewMemory{shape_, start + shape_.view_offset(0)}, ViewMemory{shape_, start + shape_.view_offset(1)}};
+  return memory;
+}
+
+void World::run(std::uint64_t steps) {
+  start_flusher();
+  for (std::uint64_t i = 0; i < steps; ++i) step();
+  calm_ = true;
+  const auto all_there = [&] {
+    std::uint64_t there = 0;
+    std::uint64_t recorded = 0;
+    for (std::size_t p = 0; p < pages; ++p) {
+      const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
+      for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
+      recorded += recorded_[p];
+    }
+    return there >= recorded;
+  };
+  for (std::uint64_t i = 0; i < 40000 && !(all_there() && engine_ != nullptr && engine_->is_durable()); ++i) step();
+  check_end();
+  for (std::size_t p = 0; p < pages; ++p) read(p, 0);
+}
+
+void World::step() {
+  now_.ms += chance(2);
+  if (now_.ms % 1000 == 0) ++now_.unix;
+  if (engine_ == nullptr) start_flusher();
+  switch (chance(calm_ ? 12 : 20)) {
+    case 0:
+    case 1:
+    case 2:
+      flusher_turn();
+      break;
+    case 3:
+    case 4:
+      run_spool();
+      break;
+    case 5:
+      tell_spool();
+      break;
+    case 6:
+    case 7:
+      static_cast<void>(shards_[chance(shards_.size())].execute(random_));
+      break;
+    case 8:
+    case 9: {
+      const auto shard = static_cast<std::uint32_t>(chance(shards_.size()));
+      if (connecting_[shard]) {
+        connecting_[shard] = false;
+        flusher_event([&] { engine_->on_connected(shard); });
+      } else if (!former_answers_[shard].empty()) {
+        ShardAnswer answer = std::move(former_answers_[shard].front());
+        former_answers_[shard].pop_front();
+        flusher_event([&] { engine_->on_answer(shard, std::move(answer), now_); });
+      } else if (auto answer = shards_[shard].receive()) {
+        flusher_event([&] { engine_->on_answer(shard, std::move(*answer), now_); });
+      }
+      break;
+    }
+    case 10:
+      post_request();
+      break;
+    case 11:
+      read(chance(pages), chance(backlogs_.size()));
+      break;
+    case 12:
+    case 13:
+    case 14:
+    case 15:
+      publish();
+      break;
+    case 16:
+      read(chance(pages), chance(backlogs_.size()));
+      break;
+    case 17:
+      shards_[chance(shards_.size())].sync();
+      break;
+    case 18:
+      if (chance(12) == 0) break_connection(static_cast<std::uint32_t>(chance(shards_.size())));
+      break;
+    case 19:
+      if (chance(12) == 0) kill_flusher();
+      break;
+  }
+}
+
+// ---- the frontends
+
+void World::publish() {
+  const std::size_t page = chance(pages);
+  Lane& lane = lanes_[chance(lanes)];
+  if (chance(50) == 0) {
+    // The owner dies between two records; the next one appends.
+    const auto n = static_cast<std::size_t>(&lane == &lanes_[0] ? 0 : 1);
+    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word);
+  }
+  const auto visits = static_cast<std::uint32_t>(1 + chance(3));
+  if (lane.producer->publish(RecordKind::visit, page_names_[page], visits, 0, hashes_[page]) == Published::full) return;
+  recorded_[page] += visits;
+  statistics_.visits += visits;
+}
+
+void World::post_request() {
+  const std::size_t page = chance(pages);
+  static_cast<void>(lanes_[chance(lanes)].asker->publish(RecordKind::request, page_names_[page], 0, 0, hashes_[page]));
+}
+
+void World::read(std::size_t page, std::size_t reader) {
+  const CountingMemory seen = memory();
+  Snapshot snapshot;
+  if (take_snapshot(cache().active.word, seen.views, hashes_[page], page_names_[page], snapshot) != Seen::entry) return;
+  const LonelyWord* const heads = mutant_ == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
+  const auto visits = backlogs_[reader].visits_since(snapshot.applied, heads, hashes_[page], page_names_[page]);
+  if (!visits) return;
+  ++statistics_.reads;
+  const std::uint64_t count = snapshot.base + snapshot.inflight + snapshot.open + *visits;
+  if (count != recorded_[page]) {
+    throw Broken(fmt::format(
+        "reader {} counts {} of {}, of which {} were recorded (base {}, inflight {}, open {}, in the lanes {})", reader,
+        count, page_names_[page], recorded_[page], snapshot.base, snapshot.inflight, snapshot.open, *visits));
+  }
+}
+
+// ---- the flusher
+
+template <typename Event>
+void World::flusher_event(Event event) {
+  if (engine_ == nullptr) return;
+  try {
+    event();
+  } catch (const Killed&) {
+    ++statistics_.kills_in_changes;
+    kill_flusher();
+  }
+}
+
+void World::between_stores() {
+  if (chance(8) == 0) {
+    ++statistics_.reads_of_changes;
+    read(chance(pages), chance(backlogs_.size()));
+  }
+  if (!calm_ && chance(600) == 0) throw Killed{};
+}
+
+void World::start_flusher() {
+  const CountingMemory seen = memory();
+  SpoolState state = spool_.load();
+  const std::uint64_t active = cache().active.word.load(std::memory_order_relaxed);
+  std::vector<CarriedEntry> carried;
+  if (active != 0) carried = carried_entries(seen.views[active & 1U], buckets);
+  if (mutant_ == Mutant::kept_batches_lost) state.kept.clear();
+  if (mutant_ == Mutant::bases_carried_blindly) {
+    for (CarriedEntry& entry : carried) {
+      const auto mark = std::ranges::find(state.marks, entry.bucket, &BucketMark::bucket);
+      entry.answered = mark == state.marks.end() ? 0 : mark->seq;
+    }
+  }
+  try {
+    engine_ = std::make_unique<Engine>(engine_settings(1 + chance(3)), seen, std::move(state), std::move(carried),
+                                       std::vector<std::string>{"identity-1", "identity-2"}, *this);
+    engine_->free_space();
+  } catch (const Killed&) {
+    ++statistics_.kills_in_changes;
+    kill_flusher();
+  }
+}
+
+void World::kill_flusher() {
+  ++statistics_.kills;
+  statistics_.evictions += cache().statistics[static_cast<std::size_t>(FlusherStatistic::entries_evicted)].load();
+  statistics_.duplicates += cache().statistics[static_cast<std::size_t>(FlusherStatistic::batches_duplicate)].load();
+  statistics_.sent_again += cache().statistics[static_cast<std::size_t>(FlusherStatistic::batches_sent_again)].load();
+  for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
+  engine_.reset();
+  for (std::uint32_t shard = 0; shard < shards_.size(); ++shard) shards_[shard].drop(random_);
+  std::ranges::fill(former_answers_, std::deque<ShardAnswer>{});
+  connecting_.assign(shards_.size(), false);
+  // What the spool's thread had begun is in the file or not, whole.
+  if (submitted_ && !committed_ && mutant_ != Mutant::commit_told_before_durable && chance(2) == 0)
+    spool_.apply(*submitted_);
+  submitted_.reset();
+  refused_.reset();
+  committed_ = false;
+}
+
+void World::flusher_turn() {
+  flusher_event([&] {
+    static_cast<void>(engine_->drain(now_));
+    if (chance(4) == 0) engine_->tick(now_);
+    if (chance(100) == 0) engine_->commit_soon();
+  });
+}
+
+void World::run_spool() {
+  if (!submitted_ || committed_) return;
+  if (!calm_ && chance(40) == 0) {
+    ++statistics_.full_disks;
+    refused_ = std::exchange(submitted_, std::nullopt);
+    return;
+  }
+  if (mutant_ == Mutant::commit_told_before_durable && chance(2) == 0) {
+    // Told at once; written only if the flusher lives long enough.
+    flusher_event([&] { engine_->on_committed(now_); });
+    if (submitted_ && engine_ != nullptr && chance(4) != 0) spool_.apply(*std::exchange(submitted_, std::nullopt));
+    submitted_.reset();
+    return;
+  }
+  spool_.apply(*submitted_);
+  committed_ = true;
+}
+
+void World::tell_spool() {
+  if (refused_) {
+    Transaction transaction = std::move(*std::exchange(refused_, std::nullopt));
+    flusher_event([&] { engine_->on_spool_full(std::move(transaction), now_); });
+  } else if (committed_) {
+    committed_ = false;
+    submitted_.reset();
+    flusher_event([&] { engine_->on_committed(now_); });
+  }
+}
+
+void World::break_connection(std::uint32_t shard) {
+  if (!shards_[shard].is_connected()) return;
+  ++statistics_.breaks;
+  if (mutant_ == Mutant::answers_of_former_connection) {
+    while (auto answer = shards_[shard].receive()) former_answers_[shard].push_back(std::move(*answer));
+  }
+  shards_[shard].drop(random_);
+  connecting_[shard] = false;
+  if (chance(3) == 0) {
+    ++statistics_.losses;
+    shards_[shard].lose_tail();
+  }
+  flusher_event([&] { engine_->on_broken(shard, "broken", now_); });
+}
+
+// ---- EnginePort
+
+void World::submit(Transaction transaction) {
+  submitted_ = std::move(transaction);
+}
+
+void World::connect(std::uint32_t shard) {
+  shards_[shard].connect();
+  connecting_[shard] = true;
+}
+
+void World::close(std::uint32_t shard) {
+  shards_[shard].drop(random_);
+  connecting_[shard] = false;
+}
+
+void World::send(std::uint32_t shard, const ShardCommand& command) {
+  const auto* const batch = std::get_if<SendBatch>(&command);
+  if (mutant_ == Mutant::shard_applies_without_compare && batch != nullptr) {
+    // The field agrees with whatever is expected.
+    if (shards_[shard].mark(batch->batch->bucket) != batch->batch->expected) {
+      shards_[shard].set_field(batch->batch->bucket, "simulated", batch->batch->expected);
+    }
+  }
+  shards_[shard].send(command);
+}
+
+void World::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
+  if (state == ShardState::held) throw Broken(fmt::format("shard {} is held: {}", shard, why));
+}
+
+void World::shard_unfit(std::uint32_t shard, const std::string& why) {
+  throw Broken(fmt::format("shard {} is unfit: {}", shard, why));
+}
+
+void World::wake_lanes(std::uint64_t) {}
+
+// ---- the end
+
+void World::check_end() const {
+  for (std::size_t p = 0; p < pages; ++p) {
+    const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
+    std::uint64_t there = 0;
+    for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
+    if (there != recorded_[p])
+      throw Broken(fmt::format("the shards hold {} of {}, recorded were {}", there, page_names_[p], recorded_[p]));
+  }
+}
+
+}  // namespace visitd

@@ -1,0 +1,168 @@
+// Runs tasks by turns on one thread: any load or store of a shared word may be where the turn ends. Which task goes on
+// is drawn from a seed, so that what went wrong once goes wrong again.
+//
+// Include it before anything that names a shared word: for this program, words announce every access.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "common/shared_word.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace visitd::test {
+
+class Interleaving {
+ public:
+  Interleaving(std::uint64_t seed, std::uint64_t accesses_a_turn) : random_(seed), turn_(accesses_a_turn) {
+    running_ = this;
+  }
+  ~Interleaving() { running_ = nullptr; }
+  Interleaving(const Interleaving&) = delete;
+  Interleaving& operator=(const Interleaving&) = delete;
+
+  /// A task to be run. `forgetful`: its second, relaxed look at a word shows what the first one did.
+  void add(std::function<void()> body, bool forgetful = false) {
+    tasks_.push_back(std::make_unique<Task>());
+    Task& task = *tasks_.back();
+    task.body = std::move(body);
+    task.forgetful = forgetful;
+    task.stack.resize(stack_bytes);
+    getcontext(&task.context);
+    task.context.uc_stack.ss_sp = task.stack.data();
+    task.context.uc_stack.ss_size = task.stack.size();
+    task.context.uc_link = nullptr;
+    makecontext(&task.context, &Interleaving::enter, 0);
+  }
+
+  /// Until every task is done. What a task throws comes out of here.
+  void run() {
+    while (true) {
+      std::vector<Task*> left;
+      for (const auto& task : tasks_) {
+        if (!task->done) left.push_back(task.get());
+      }
+      if (left.empty()) return;
+      current_ = left[random_() % left.size()];
+      resume(*current_);
+      current_ = nullptr;
+      if (failure_ != nullptr) std::rethrow_exception(failure_);
+    }
+  }
+
+  /// Announces an access of a word.
+  static void access() {
+    if (running_ != nullptr && running_->current_ != nullptr && running_->random_() % running_->turn_ == 0) {
+      running_->leave();
+    }
+  }
+  /// Whether the running task shall not see that a word has changed.
+  static std::map<const void*, std::uint64_t>* memory() {
+    const bool forgetful = running_ != nullptr && running_->current_ != nullptr && running_->current_->forgetful;
+    return forgetful ? &running_->current_->seen : nullptr;
+  }
+
+ private:
+  static constexpr std::size_t stack_bytes = std::size_t{256} * 1024;
+
+  struct Task {
+    std::function<void()> body;
+    std::vector<char> stack;
+    ucontext_t context{};
+    bool done = false;
+    bool forgetful = false;
+    std::map<const void*, std::uint64_t> seen;
+    void* shadow = nullptr;
+  };
+
+  static void enter() {
+    Interleaving& all = *running_;
+    all.arrived(nullptr);
+    try {
+      all.current_->body();
+    } catch (...) {
+      all.failure_ = std::current_exception();
+    }
+    all.current_->done = true;
+    all.leave();
+  }
+
+  void resume(Task& task) {
+#if defined(__SANITIZE_ADDRESS__)
+    void* shadow = nullptr;
+    __sanitizer_start_switch_fiber(&shadow, task.stack.data(), task.stack.size());
+#endif
+    swapcontext(&main_, &task.context);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(shadow, nullptr, nullptr);
+#endif
+  }
+  void leave() {
+    Task& task = *current_;
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(task.done ? nullptr : &task.shadow, main_stack_, main_stack_bytes_);
+#endif
+    swapcontext(&task.context, &main_);
+    arrived(task.shadow);
+  }
+  void arrived([[maybe_unused]] void* shadow) {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(shadow, &main_stack_, &main_stack_bytes_);
+#endif
+  }
+
+  static inline Interleaving* running_ = nullptr;
+
+  std::mt19937_64 random_;
+  std::uint64_t turn_;
+  std::vector<std::unique_ptr<Task>> tasks_;
+  Task* current_ = nullptr;
+  ucontext_t main_{};
+  std::exception_ptr failure_;
+  const void* main_stack_ = nullptr;
+  std::size_t main_stack_bytes_ = 0;
+};
+
+/// A shared word whose every access may end its task's turn.
+class AnnouncedWord {
+ public:
+  static constexpr bool is_always_lock_free = true;
+
+  constexpr AnnouncedWord(std::uint64_t value = 0) noexcept : word_(value) {}
+
+  std::uint64_t load(std::memory_order order = std::memory_order_seq_cst) const {
+    Interleaving::access();
+    const std::uint64_t value = word_.load(std::memory_order_relaxed);
+    if (auto* seen = Interleaving::memory()) {
+      if (order != std::memory_order_relaxed) return (*seen)[this] = value;
+      return (*seen)[this];
+    }
+    return value;
+  }
+  void store(std::uint64_t value, std::memory_order = std::memory_order_seq_cst) {
+    Interleaving::access();
+    word_.store(value, std::memory_order_relaxed);
+  }
+  std::uint64_t exchange(std::uint64_t value) {
+    Interleaving::access();
+    return word_.exchange(value, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<std::uint64_t> word_;
+};
+static_assert(sizeof(AnnouncedWord) == sizeof(Word));
+
+}  // namespace visitd::test
+
+#define Word test::AnnouncedWord

@@ -1,0 +1,250 @@
+#include "common/view.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <map>
+#include <random>
+#include <string>
+
+#include "tests/unit/common/view_memory.hpp"
+
+using namespace visitd;
+using visitd::test::TestView;
+
+namespace {
+
+constexpr CacheShape small_shape{2, 8, 4, 64};
+
+/// A cache's two views and active, with one writer on the view shown.
+struct Views {
+  explicit Views(const CacheShape& shape = small_shape)
+      : both{TestView(shape), TestView(shape)}, writer(both[1].memory) {
+    writer.clear(std::array<std::uint64_t, 2>{0, 0});
+    active.store(1);
+  }
+
+  Seen look(std::uint64_t hash, std::string_view page) {
+    const std::array<ViewMemory, 2> views{both[0].memory, both[1].memory};
+    return take_snapshot(active, views, hash, page, snapshot);
+  }
+  [[nodiscard]] std::uint64_t count() const { return snapshot.base + snapshot.inflight + snapshot.open; }
+
+  std::array<TestView, 2> both;
+  Word active{0};
+  ViewWriter<> writer;
+  Snapshot snapshot;
+};
+
+}  // namespace
+
+TEST_CASE("no view shown is no entry, and every position is 0") {
+  Views views;
+  views.writer.link(1, "page", 10, 0, 0, 0);
+  views.writer.set_applied(0, 800);
+  views.active.store(0);
+  views.snapshot.applied[0] = 99;
+  CHECK(views.look(1, "page") == Seen::absent);
+  CHECK(views.snapshot.applied[0] == 0);
+}
+
+TEST_CASE("an entry is found by its hash and every byte of its page") {
+  Views views;
+  views.writer.link(16, "page/with a longer id", 10, 77, 2, 1);
+  CHECK(views.look(16, "page/with a longer id") == Seen::entry);
+  CHECK(views.snapshot.base == 10);
+  CHECK(views.snapshot.expires == 77);
+  CHECK(views.snapshot.inflight == 2);
+  CHECK(views.snapshot.open == 1);
+  CHECK(views.look(32, "page/with a longer id") == Seen::absent);  // the same chain
+  CHECK(views.look(16, "page/with a longer iD") == Seen::absent);
+  CHECK(views.look(16, "page/with a longer i") == Seen::absent);
+  CHECK(views.look(16, "page/with a longer id ") == Seen::absent);
+  CHECK(views.look(16, "Page/with a longer id") == Seen::absent);
+}
+
+TEST_CASE("pages of one hash are told apart") {
+  Views views;
+  views.writer.link(5, "one", 1, 0, 0, 0);
+  views.writer.link(5, "two", 2, 0, 0, 0);
+  CHECK(views.look(5, "one") == Seen::entry);
+  CHECK(views.snapshot.base == 1);
+  CHECK(views.look(5, "two") == Seen::entry);
+  CHECK(views.snapshot.base == 2);
+}
+
+TEST_CASE("a visit moves from open to inflight to base, and the count stays") {
+  Views views;
+  const auto n = views.writer.link(3, "page", 100, 1, 0, 0);
+  views.writer.apply(n, 5, 1, 480);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.count() == 105);
+  CHECK(views.snapshot.open == 5);
+  CHECK(views.snapshot.applied[1] == 480);
+  CHECK(views.snapshot.applied[0] == 0);
+
+  views.writer.seal(n, 5);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.count() == 105);
+  CHECK(views.snapshot.inflight == 5);
+  CHECK(views.snapshot.open == 0);
+
+  views.writer.apply(n, 1, 1, 520);
+  views.writer.acknowledge(n, 5, 105, 9);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.count() == 106);
+  CHECK(views.snapshot.base == 105);
+  CHECK(views.snapshot.inflight == 0);
+  CHECK(views.snapshot.expires == 9);
+
+  views.writer.refresh(n, 205, 11);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.count() == 206);
+  CHECK(views.snapshot.expires == 11);
+
+  views.writer.seal(n, 1);
+  views.writer.set_aside(n, 1);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.count() == 205);
+}
+
+TEST_CASE("a chain stays whole whichever of its entries goes") {
+  for (std::size_t first = 0; first < 5; ++first) {
+    for (std::size_t second = 0; second < 5; ++second) {
+      if (first == second) continue;
+      Views views;
+      std::array<ViewWriter<>::Node, 5> nodes{};
+      const auto page = [](std::size_t i) { return "page " + std::to_string(i); };
+      for (std::size_t i = 0; i < 5; ++i) nodes[i] = views.writer.link(7 + 16 * i, page(i), i + 1, 0, 0, 0);
+      views.writer.unlink(nodes[first]);
+      views.writer.unlink(nodes[second]);
+      for (std::size_t i = 0; i < 5; ++i) {
+        const bool is_left = i != first && i != second;
+        CHECK(views.look(7 + 16 * i, page(i)) == (is_left ? Seen::entry : Seen::absent));
+        if (is_left) CHECK(views.snapshot.base == i + 1);
+        CHECK(views.writer.find(7 + 16 * i, page(i)) == (is_left ? nodes[i] : 0));
+      }
+    }
+  }
+}
+
+TEST_CASE("a view has as many entries as it says, and what is unlinked can be linked again") {
+  Views views;
+  std::map<std::uint64_t, ViewWriter<>::Node> linked;
+  const auto page = [](std::uint64_t i) { return "p" + std::to_string(i); };
+  for (std::uint64_t i = 0; i < small_shape.entries; ++i) {
+    CHECK_FALSE(views.writer.full());
+    CHECK(views.writer.entries() == i);
+    linked[i] = views.writer.link(i, page(i), i, 0, 0, 0);
+  }
+  CHECK(views.writer.full());
+  std::mt19937_64 random(3);
+  for (std::uint64_t i = small_shape.entries; i < 5000; ++i) {
+    auto victim = linked.begin();
+    std::advance(victim, random() % linked.size());
+    views.writer.unlink(victim->second);
+    REQUIRE_FALSE(views.writer.full());
+    REQUIRE(views.look(victim->first, page(victim->first)) == Seen::absent);
+    linked.erase(victim);
+    linked[i] = views.writer.link(i, page(i), i, 0, 0, 0);
+    REQUIRE(views.writer.full());
+    for (const auto& [other, node] : linked) {
+      REQUIRE(views.look(other, page(other)) == Seen::entry);
+      REQUIRE(views.snapshot.base == other);
+      REQUIRE(views.writer.find(other, page(other)) == node);
+    }
+  }
+}
+
+TEST_CASE("a view built anew is empty, stands where it is told, and is seen only when it is shown") {
+  Views views;
+  views.writer.link(3, "page", 100, 1, 0, 4);
+  views.writer.apply(views.writer.find(3, "page"), 1, 0, 80);
+  views.writer.note_answered(2, 41);
+  CHECK(views.both[1].memory.answered(2).load() == 41);
+
+  ViewWriter<> next(views.both[0].memory);
+  next.clear(std::array<std::uint64_t, 2>{40, 160});
+  CHECK(next.entries() == 0);
+  next.link(3, "page", 100, 1, 3, 1);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.snapshot.inflight == 0);
+  CHECK(views.snapshot.applied[0] == 80);
+
+  views.active.store(2);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.snapshot.inflight == 3);
+  CHECK(views.snapshot.applied[0] == 40);
+  CHECK(views.snapshot.applied[1] == 160);
+
+  // The first one's life is over: its entries do not come back with its memory.
+  ViewWriter<> third(views.both[1].memory);
+  third.clear(std::array<std::uint64_t, 2>{48, 160});
+  CHECK(views.both[1].memory.answered(2).load() == 0);
+  views.active.store(3);
+  CHECK(views.look(3, "page") == Seen::absent);
+  CHECK(views.snapshot.applied[0] == 48);
+}
+
+TEST_CASE("a chain that leads in a circle or out of the view is tried again, not followed for ever") {
+  Views views;
+  const auto a = views.writer.link(1, "a", 1, 0, 0, 0);
+  const auto b = views.writer.link(17, "b", 1, 0, 0, 0);
+  const ViewMemory& memory = views.both[1].memory;
+  memory.node(a).next.store(b);
+  CHECK(views.look(33, "c") == Seen::again);
+  CHECK(views.look(1, "a") == Seen::entry);
+  memory.node(a).next.store(small_shape.entries + 1);
+  CHECK(views.look(33, "c") == Seen::again);
+  memory.node(a).next.store(~std::uint64_t{0});
+  CHECK(views.look(33, "c") == Seen::again);
+}
+
+TEST_CASE("a note that names no node of the view is tried again") {
+  Views views;
+  views.writer.link(1, "a", 1, 0, 0, 0);
+  const ViewMemory& memory = views.both[1].memory;
+  memory.version(1).store(3);
+  for (const std::uint64_t node : {std::uint64_t{0}, std::uint64_t{small_shape.entries + 1}, ~std::uint64_t{0}}) {
+    memory.undo().node.store(node);
+    CHECK(views.look(1, "a") == Seen::again);
+  }
+}
+
+TEST_CASE("a page of the longest id has room in a node of its own") {
+  for (const std::uint32_t limit : {1U, 8U, 63U, 64U, 65U, 255U, 1024U}) {
+    const CacheShape shape{2, 4, 1, limit};
+    Views views(shape);
+    std::array<std::string, 4> pages;
+    for (std::size_t i = 0; i < 4; ++i) {
+      pages[i] = std::string(limit, static_cast<char>('a' + i));
+      views.writer.link(5, pages[i], i, 0, 0, 0);
+    }
+    for (std::size_t i = 0; i < 4; ++i) {
+      CHECK(views.look(5, pages[i]) == Seen::entry);
+      CHECK(views.snapshot.base == i);
+    }
+  }
+}
+
+TEST_CASE("the parts of a cache lie apart, each on its boundary, and within its bytes") {
+  for (const std::uint32_t entries : {1U, 16U, 17U, 1000U, 65536U}) {
+    for (const std::uint32_t buckets : {1U, 8192U, 65536U}) {
+      const CacheShape shape{8, entries, buckets, 255};
+      CHECK(shape.chains() >= entries);
+      CHECK((shape.chains() & (shape.chains() - 1)) == 0);
+      CHECK(shape.buckets_offset() >= sizeof(CacheHeader));
+      CHECK(shape.view_offset(0) >= shape.buckets_offset() + 8 * std::size_t{buckets});
+      CHECK(shape.view_offset(0) % page_bytes == 0);
+      CHECK(shape.view_offset(1) == shape.view_offset(0) + shape.view_bytes());
+      CHECK(shape.bytes() == shape.view_offset(1) + shape.view_bytes());
+      CHECK(shape.undo_offset() % cache_line_bytes == 0);
+      CHECK(shape.versions_offset() >= shape.undo_offset() + sizeof(UndoNote));
+      CHECK(shape.firsts_offset() == shape.versions_offset() + 8 * std::size_t{shape.chains()});
+      CHECK(shape.nodes_offset() >= shape.answered_offset() + 8 * std::size_t{buckets});
+      CHECK(shape.node_bytes() % cache_line_bytes == 0);
+      CHECK(shape.node_bytes() >= sizeof(NodeHead) + 255);
+      CHECK(shape.view_bytes() >= shape.nodes_offset() + (std::size_t{entries} + 1) * shape.node_bytes());
+    }
+  }
+}

@@ -1,0 +1,52 @@
+#include "flusher/batch.hpp"
+
+#include <doctest/doctest.h>
+
+#include "common/errors.hpp"
+
+namespace visitd {
+
+TEST_CASE("a mark is read back from its text") {
+  const Mark mark{{12, 0xfedc'ba98'7654'3210U}, 345, 0x1a};
+  CHECK(to_text(mark) == "12-fedcba9876543210 345 000000000000001a");
+  Mark read;
+  REQUIRE(parse_mark(to_text(mark), read));
+  CHECK(read == mark);
+}
+
+TEST_CASE("a text that is no mark is refused and changes nothing") {
+  const Mark before{{1, 2}, 3, 4};
+  for (const char* text : {"", "x", "1", "1-", "1-2", "1-2 3", "1-2 3 ", "1-2 3 4 ", "1-2 3 4x", "1-2  3 4", "-1-2 3 4",
+                           "1 2 3 4", "18446744073709551616-1 1 1", "1-2 3 11111111111111111"}) {
+    CAPTURE(text);
+    Mark mark = before;
+    CHECK_FALSE(parse_mark(text, mark));
+    CHECK(mark == before);
+  }
+}
+
+TEST_CASE("pages of any bytes and any number of visits are read back from a blob") {
+  const std::vector<PageVisits> pages = {{"home", 1},
+                                         {std::string("\0\x01 odd\r\n", 8), 127},
+                                         {std::string(1024, 'x'), 128},
+                                         {"", 0},
+                                         {"größte", 0xffff'ffff'ffff'ffffU}};
+  CHECK(decode_pages(encode_pages(pages)) == pages);
+  CHECK(decode_pages("").empty());
+}
+
+TEST_CASE("a blob that was cut off is found damaged at every length") {
+  const std::string blob = encode_pages({{"a page", 300}});
+  for (std::size_t length = 1; length < blob.size(); ++length) {
+    CAPTURE(length);
+    CHECK_THROWS_AS(static_cast<void>(decode_pages(blob.substr(0, length))), Error);
+  }
+  CHECK_THROWS_AS(static_cast<void>(decode_pages(std::string(11, '\xff'))), Error);
+}
+
+TEST_CASE("batches of other content have other digests") {
+  CHECK(digest_of(encode_pages({{"a", 1}})) != digest_of(encode_pages({{"a", 2}})));
+  CHECK(digest_of(encode_pages({{"ab", 1}})) != digest_of(encode_pages({{"a", 1}})));
+}
+
+}  // namespace visitd

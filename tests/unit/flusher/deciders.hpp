@@ -1,0 +1,114 @@
+// Drain, batches and lookups around one view, as the engine puts them together, and a spool in memory beneath them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "flusher/batches.hpp"
+#include "flusher/drain.hpp"
+#include "flusher/flusher_view.hpp"
+#include "flusher/lookups.hpp"
+#include "flusher/pending_pages.hpp"
+#include "flusher/recovery.hpp"
+#include "tests/simulation/simulated_spool.hpp"
+#include "tests/unit/flusher/flusher_memory.hpp"
+
+namespace visitd::test {
+
+inline constexpr Incarnation first_life{1, 0xabc};
+
+struct DeciderSettings {
+  BatchLimits batches{1000, 600, 1U << 20U, 5000};
+  std::uint64_t pending_pages = 1000;
+  CacheShape shape{2, 16, 8, 64};
+  Incarnation incarnation = first_life;
+};
+
+class Deciders {
+ public:
+  explicit Deciders(const DeciderSettings& settings = {})
+      : memory(settings.shape),
+        view(shown_view(memory)),
+        batches(settings.batches, settings.incarnation, std::vector<std::uint32_t>(settings.shape.buckets), view, pages,
+                memory.statistics()),
+        drain(memory.memory(), view, pages,
+              {settings.shape.buckets, settings.shape.page_id_limit, settings.pending_pages}, memory.statistics(),
+              [this](std::uint32_t page) { batches.page_opened(page); }),
+        lookups(memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
+                [this](std::uint32_t page) {
+                  if (shard_answers) asked.push_back(pages[page].page);
+                  return shard_answers;
+                }) {}
+
+  Deciders(const Deciders&) = delete;
+  Deciders& operator=(const Deciders&) = delete;
+
+  /// Publishes and applies.
+  void visit(std::string_view page, std::uint32_t visits = 1) {
+    static_cast<void>(memory.publish(0, page, visits));
+    static_cast<void>(drain.run());
+  }
+  [[nodiscard]] std::uint32_t number_of(std::string_view page) const {
+    return pages.find(FlusherMemory::hash_of(page), page);
+  }
+  /// The page has an entry from now on.
+  void give_entry(const std::string& page, std::uint64_t base, std::uint64_t now_ms = 0) {
+    std::uint32_t number = number_of(page);
+    if (number == PendingPages::none) number = pages.insert(FlusherMemory::hash_of(page), page, memory.bucket_of(page));
+    lookups.counted(number, base, now_ms);
+  }
+
+  Transaction capture(bool seal, std::uint64_t unix_now = 1000) {
+    return batches.capture(seal, drain, {FlusherMemory::ring_id, 1, false, drain.positions()}, unix_now);
+  }
+  /// Captures, makes it durable, and says so. Returns the transaction.
+  Transaction commit(bool seal, std::uint64_t unix_now = 1000) {
+    Transaction transaction = capture(seal, unix_now);
+    spool.apply(transaction);
+    ready = batches.committed();
+    return transaction;
+  }
+  /// The shard says that these are the counts after the bucket's batch.
+  void answer(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms = 0,
+              std::uint64_t unix_now = 1000) {
+    batches.answered(bucket, totals, drain, now_ms, unix_now);
+  }
+  /// The visits that a batch holds are the totals: the shard held nothing before.
+  void answer_as_first(std::uint32_t bucket, std::uint64_t unix_now = 1000) {
+    std::vector<std::uint64_t> totals;
+    for (const PageVisits& page : batches.unanswered(bucket)->pages) totals.push_back(page.visits);
+    answer(bucket, totals, 0, unix_now);
+  }
+  /// One page's visits become a batch that is answered and kept.
+  void count_one(const std::string& page, std::uint64_t unix_now = 1000) {
+    visit(page);
+    static_cast<void>(batches.begin_flush());
+    static_cast<void>(commit(true, unix_now));
+    answer_as_first(memory.bucket_of(page), unix_now);
+    static_cast<void>(commit(false, unix_now));
+  }
+
+  FlusherMemory memory;
+  FlusherView view;
+  PendingPages pages;
+  Batches batches;
+  Drain drain;
+  bool shard_answers = true;
+  std::vector<std::string> asked;  ///< pages that were asked of a shard
+  Lookups lookups;
+  SimulatedSpool spool;
+  std::vector<std::uint32_t> ready;  ///< buckets that the last commit named
+
+ private:
+  static FlusherView shown_view(FlusherMemory& memory) {
+    FlusherView view(memory.view(1));
+    view.clear({});
+    memory.cache().active.word.store(1);
+    return view;
+  }
+};
+
+}  // namespace visitd::test

@@ -1,0 +1,302 @@
+#include "flusher/drain.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flusher/batch.hpp"
+#include "tests/unit/flusher/flusher_memory.hpp"
+
+using namespace visitd;
+using test::FlusherMemory;
+
+namespace {
+
+struct Draining {
+  explicit Draining(std::uint64_t pending_pages = 1000, std::uint64_t lane_bytes = FlusherMemory::lane_bytes)
+      : memory({2, 16, 8, 64}, lane_bytes),
+        view(cleared(memory)),
+        drain(memory.memory(), view, pages, {8, 64, pending_pages}, memory.statistics(),
+              [this](std::uint32_t page) { opened.push_back(pages[page].page); }) {}
+
+  [[nodiscard]] std::uint64_t open(std::string_view page) const {
+    const std::uint32_t number = pages.find(FlusherMemory::hash_of(page), page);
+    return number == PendingPages::none ? 0 : pages[number].open;
+  }
+  /// Up to here is durable.
+  void free_applied() {
+    for (std::uint32_t lane = 0; lane < 2; ++lane) memory.cache().head[lane].word.store(drain.positions()[lane]);
+  }
+
+  FlusherMemory memory;
+  FlusherView view;
+  PendingPages pages;
+  std::vector<std::string> opened;
+  Drain drain;
+
+ private:
+  static FlusherView cleared(FlusherMemory& memory) {
+    FlusherView view(memory.view(1));
+    view.clear({});
+    memory.cache().active.word.store(1);
+    return view;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("visits of all lanes are counted up to their tails") {
+  Draining d;
+  CHECK(d.drain.is_empty());
+  CHECK_FALSE(d.drain.run());
+  static_cast<void>(d.memory.publish(0, "home", 2));
+  static_cast<void>(d.memory.publish(0, "about", 1));
+  static_cast<void>(d.memory.publish(1, "home", 5));
+  CHECK_FALSE(d.drain.is_empty());
+  CHECK(d.drain.run());
+  CHECK(d.open("home") == 7);
+  CHECK(d.open("about") == 1);
+  CHECK(d.drain.is_empty());
+  CHECK(d.drain.positions() == std::vector{d.memory.tail(0).load(), d.memory.tail(1).load()});
+  CHECK(d.memory.shown().applied(0).load() == d.memory.tail(0).load());
+  CHECK(d.memory.shown().applied(1).load() == d.memory.tail(1).load());
+  CHECK(d.drain.pages_with_visits() == 2);
+  CHECK(d.memory.statistic(FlusherStatistic::visits_applied) == 8);
+  CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 8);
+  CHECK(d.memory.statistic(FlusherStatistic::pending_pages) == 2);
+  CHECK_FALSE(d.drain.run());
+}
+
+TEST_CASE("a page is told open once, however many visits it gets") {
+  Draining d;
+  for (int i = 0; i < 3; ++i) static_cast<void>(d.memory.publish(0, "home"));
+  static_cast<void>(d.drain.run());
+  static_cast<void>(d.memory.publish(1, "home"));
+  static_cast<void>(d.drain.run());
+  CHECK(d.opened == std::vector<std::string>{"home"});
+}
+
+TEST_CASE("a lane that wraps around is counted, its pads passed over") {
+  Draining d(1000, 4096);
+  std::uint64_t recorded = 0;
+  std::uint64_t pads = 0;
+  for (std::uint32_t i = 0; i < 2000; ++i) {
+    const std::string page(1 + i % 40, 'x');
+    const std::uint64_t before = d.memory.tail(0).load();
+    REQUIRE(d.memory.publish(0, page, 1 + i % 3) == Published::published);
+    pads += d.memory.tail(0).load() - before != record_bytes(page.size()) ? 1 : 0;
+    recorded += 1 + i % 3;
+    if (i % 7 != 0) continue;
+    static_cast<void>(d.drain.run());
+    d.free_applied();
+  }
+  static_cast<void>(d.drain.run());
+  CHECK(pads > 10);
+  CHECK(d.memory.statistic(FlusherStatistic::visits_applied) == recorded);
+  CHECK(d.drain.take_damage().empty());
+}
+
+TEST_CASE("one run takes a burst of each lane, so that no lane waits for another one's backlog") {
+  Draining d;
+  while (d.memory.publish(0, "busy") == Published::published) {
+  }
+  static_cast<void>(d.memory.publish(1, "quiet"));
+  CHECK(d.drain.run());
+  CHECK(d.open("quiet") == 1);
+  CHECK(d.open("busy") > 0);
+  CHECK(d.drain.positions()[0] < d.memory.tail(0).load());
+  CHECK_FALSE(d.drain.is_empty());
+  for (int i = 0; i < 10 && !d.drain.is_empty(); ++i) CHECK(d.drain.run());
+  CHECK(d.open("busy") == FlusherMemory::lane_bytes / record_bytes(4));
+}
+
+TEST_CASE("a full table of pending pages stops before the record that has no room, and goes on from there") {
+  Draining d(2);
+  for (const char* page : {"one", "two", "one", "three", "one"}) static_cast<void>(d.memory.publish(0, page));
+  static_cast<void>(d.memory.publish(1, "two"));
+  CHECK(d.drain.run());
+  CHECK(d.open("one") == 2);
+  CHECK(d.open("two") == 2);
+  CHECK(d.open("three") == 0);
+  CHECK(d.drain.positions()[0] == 3 * record_bytes(3));
+  CHECK(d.memory.shown().applied(0).load() == d.drain.positions()[0]);
+  CHECK_FALSE(d.drain.run());
+  CHECK(d.drain.take_damage().empty());
+
+  // Another lane's visits to pages that are there already need no room.
+  static_cast<void>(d.memory.publish(1, "one"));
+  CHECK(d.drain.run());
+  CHECK(d.open("one") == 3);
+
+  d.drain.page_acknowledged();
+  CHECK(d.drain.run());
+  CHECK(d.open("three") == 1);
+  CHECK(d.open("one") == 4);
+  CHECK(d.drain.is_empty());
+}
+
+TEST_CASE("what is damaged costs the lane up to its tail, is told, and nothing more") {
+  struct Damage {
+    const char* what;
+    void (*make)(Word* record);
+  };
+  static constexpr std::uint64_t size = record_bytes(4);
+  static constexpr auto word = LaneProducer::first_word;
+  const Damage damages[] = {
+      {"zeros", [](Word* r) { r[0].store(0); }},
+      {"no kind", [](Word* r) { r[0].store(word(size, static_cast<RecordKind>(9), 4)); }},
+      {"a size that is no multiple of 8", [](Word* r) { r[0].store(word(size + 4, RecordKind::visit, 4)); }},
+      {"a size beyond the tail", [](Word* r) { r[0].store(word(60000, RecordKind::visit, 4)); }},
+      {"a size that is not its page's", [](Word* r) { r[0].store(word(size + 8, RecordKind::visit, 4)); }},
+      {"no page", [](Word* r) { r[0].store(word(size, RecordKind::visit, 0)); }},
+      {"no visits", [](Word* r) { r[1].store(0); }},
+      {"a request", [](Word* r) { r[0].store(word(size, RecordKind::request, 4)); }},
+      {"a pad beyond the tail", [](Word* r) { r[0].store(word(60000, RecordKind::pad, 0)); }},
+  };
+  for (const Damage& damage : damages) {
+    CAPTURE(damage.what);
+    Draining d;
+    static_cast<void>(d.memory.publish(0, "good"));
+    static_cast<void>(d.memory.publish(0, "evil"));
+    static_cast<void>(d.memory.publish(0, "lost"));
+    static_cast<void>(d.memory.publish(1, "other"));
+    damage.make(&d.memory.records(0)[size / 8]);
+    CHECK(d.drain.run());
+    CHECK(d.open("good") == 1);
+    CHECK(d.open("evil") == 0);
+    CHECK(d.open("lost") == 0);
+    CHECK(d.open("other") == 1);
+    CHECK(d.drain.is_empty());
+    const std::vector<Drain::Damage> told = d.drain.take_damage();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].lane == 0);
+    CHECK(told[0].position == size);
+    CHECK(told[0].bytes == 2 * size);
+    CHECK(d.memory.statistic(FlusherStatistic::records_damaged) == 1);
+    CHECK(d.drain.take_damage().empty());
+
+    static_cast<void>(d.memory.publish(0, "next", 3));
+    CHECK(d.drain.run());
+    CHECK(d.open("next") == 3);
+    CHECK(d.drain.take_damage().empty());
+  }
+}
+
+TEST_CASE("a tail that cannot be is told, and reading goes on behind it") {
+  for (const std::uint64_t beyond : {FlusherMemory::lane_bytes + 8, std::uint64_t{1} << 40U}) {
+    Draining d;
+    static_cast<void>(d.memory.publish(0, "home"));
+    static_cast<void>(d.drain.run());
+    const std::uint64_t position = d.drain.positions()[0];
+    d.memory.tail(0).store(position + beyond);
+    CHECK(d.drain.run());
+    CHECK(d.open("home") == 1);
+    const std::vector<Drain::Damage> told = d.drain.take_damage();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].position == position);
+    CHECK(told[0].bytes == beyond);
+    CHECK(d.drain.is_empty());
+  }
+}
+
+TEST_CASE("a tail that went back is told, and nothing is counted twice") {
+  for (const std::uint64_t back : {std::uint64_t{0}, record_bytes(4)}) {
+    Draining d;
+    for (int i = 0; i < 3; ++i) static_cast<void>(d.memory.publish(0, "home"));
+    static_cast<void>(d.drain.run());
+    const std::uint64_t position = d.drain.positions()[0];
+    d.memory.tail(0).store(back);
+    CHECK_FALSE(d.drain.run());
+    CHECK(d.drain.take_damage().size() == 1);
+    CHECK(d.drain.positions()[0] == position);
+    CHECK(d.memory.shown().applied(0).load() == position);
+    static_cast<void>(d.memory.publish(0, "home"));  // its producer knows where it was
+    CHECK(d.drain.run());
+    CHECK(d.open("home") == 4);
+  }
+}
+
+TEST_CASE("an id that no frontend may record never becomes a page") {
+  const std::string bad_ids[] = {std::string("\x01moved", 6), std::string("a\0b", 3), "line\nbreak", "\xc3(",
+                                 std::string(65, 'x')};
+  for (const std::string& id : bad_ids) {
+    CAPTURE(id);
+    Draining d;
+    static_cast<void>(d.memory.publish(0, "good"));
+    static_cast<void>(d.memory.publish(0, id));
+    CHECK(d.drain.run());
+    CHECK(d.open("good") == 1);
+    CHECK(d.open(id) == 0);
+    CHECK(d.pages.size() == 1);
+    CHECK(d.opened == std::vector<std::string>{"good"});
+    CHECK(d.drain.take_damage().size() == 1);
+  }
+  Draining d;
+  const std::string longest(64, 'x');
+  static_cast<void>(d.memory.publish(0, longest));
+  CHECK(d.drain.run());
+  CHECK(d.open(longest) == 1);
+}
+
+TEST_CASE("visits of a page with an entry move into it together with their lane's position") {
+  Draining d;
+  const std::uint32_t number = d.pages.insert(FlusherMemory::hash_of("home"), "home", 0);
+  d.pages[number].node = d.view.link(FlusherMemory::hash_of("home"), "home", 100, 9, 0, 0);
+  static_cast<void>(d.memory.publish(1, "home", 3));
+  static_cast<void>(d.memory.publish(1, "unasked", 4));
+  static_cast<void>(d.drain.run());
+  CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 100, 9, 0, 3});
+  CHECK_FALSE(d.memory.entry("unasked").there);
+  const UndoNote& undo = d.memory.shown().undo();
+  CHECK(undo.lane.load() == 1);
+  CHECK(undo.applied.load() == 0);  // where the lane stood before
+  CHECK(undo.open.load() == 0);
+  CHECK(d.memory.shown().applied(1).load() == d.memory.tail(1).load());
+}
+
+TEST_CASE("what no transaction holds is taken once") {
+  Draining d;
+  static_cast<void>(d.memory.publish(0, "home", 2));
+  static_cast<void>(d.memory.publish(0, "about", 1));
+  static_cast<void>(d.memory.publish(0, "home", 3));
+  static_cast<void>(d.drain.run());
+  std::vector<PageVisits> taken;
+  const auto take = [&] {
+    taken.clear();
+    d.drain.take_unspooled([&](const PendingPage& page) { taken.push_back({page.page, page.unspooled}); });
+  };
+  CHECK(d.drain.has_unspooled());
+  take();
+  CHECK(taken == std::vector<PageVisits>{{"home", 5}, {"about", 1}});
+  CHECK_FALSE(d.drain.has_unspooled());
+  take();
+  CHECK(taken.empty());
+  static_cast<void>(d.memory.publish(0, "home", 4));
+  static_cast<void>(d.drain.run());
+  take();
+  CHECK(taken == std::vector<PageVisits>{{"home", 4}});
+  CHECK(d.open("home") == 9);
+}
+
+TEST_CASE("the deepest lane is the one with the most bytes that are not durable") {
+  Draining d;
+  CHECK(d.drain.deepest({0, 0}) == 0);
+  for (int i = 0; i < 3; ++i) static_cast<void>(d.memory.publish(1, "home"));
+  static_cast<void>(d.memory.publish(0, "home"));
+  static_cast<void>(d.drain.run());
+  CHECK(d.drain.deepest({0, 0}) == 3 * record_bytes(4));
+  CHECK(d.drain.deepest({0, 3 * record_bytes(4)}) == record_bytes(4));
+}
+
+TEST_CASE("a drain goes on from the positions of its view") {
+  FlusherMemory memory;
+  for (int i = 0; i < 3; ++i) static_cast<void>(memory.publish(0, "home"));
+  FlusherView view(memory.view(0));
+  view.clear(std::vector<std::uint64_t>{2 * record_bytes(4), 0});
+  PendingPages pages;
+  Drain drain(memory.memory(), view, pages, {8, 64, 10}, memory.statistics(), [](std::uint32_t) {});
+  CHECK(drain.run());
+  CHECK(pages[pages.find(FlusherMemory::hash_of("home"), "home")].open == 1);
+}

@@ -1,0 +1,500 @@
+#include "flusher/engine.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/cache.hpp"
+#include "common/errors.hpp"
+#include "common/shared_text.hpp"
+#include "tests/simulation/simulated_shard.hpp"
+#include "tests/simulation/simulated_spool.hpp"
+#include "tests/unit/flusher/flusher_memory.hpp"
+
+using namespace visitd;
+using test::FlusherMemory;
+
+namespace {
+
+EngineSettings usual() {
+  EngineSettings settings;
+  settings.shards = {"one", "two"};
+  settings.buckets = 8;
+  settings.page_id_limit = 64;
+  settings.pending_pages = 1000;
+  settings.flush_interval_ms = 30000;
+  settings.commit_interval_ms = 1000;
+  settings.batches = {1000, 600, 1U << 20U, 5000};
+  return settings;
+}
+
+/// An engine, a spool and two shards in memory, a millisecond at a time.
+class Host : public EnginePort {
+ public:
+  explicit Host(EngineSettings engine_settings = usual(), std::uint64_t lane_bytes = FlusherMemory::lane_bytes)
+      : memory({2, 16, 8, 64}, lane_bytes), settings(std::move(engine_settings)) {
+    start();
+  }
+  Host(const Host&) = delete;
+  Host& operator=(const Host&) = delete;
+  ~Host() override = default;
+
+  /// The engine begins a life; the one before is gone without a word.
+  void start() {
+    engine.reset();
+    submitted.reset();
+    std::mt19937_64 all_were_sent(1);
+    for (SimulatedShard& shard : shards) shard.drop(all_were_sent);
+    connecting = {};
+    const std::uint64_t active = memory.cache().active.word.load();
+    std::vector<CarriedEntry> carried;
+    if (active != 0) carried = carried_entries(memory.shown(), settings.buckets);
+    engine = std::make_unique<Engine>(settings, memory.memory(), spool.load(), std::move(carried),
+                                      std::vector<std::string>{"identity-1", "identity-2"}, *this);
+    engine->free_space();
+  }
+
+  /// So many milliseconds pass; disk and shards answer within each, where they work.
+  void run(std::uint64_t milliseconds) {
+    for (std::uint64_t i = 0; i < milliseconds; ++i) {
+      ++now.ms;
+      static_cast<void>(engine->drain(now));
+      engine->tick(now);
+      if (disk_works) finish_commit();
+      for (std::uint32_t n = 0; n < 2; ++n) {
+        if (!reachable[n]) continue;
+        if (std::exchange(connecting[n], false)) engine->on_connected(n);
+        std::mt19937_64 unused(0);
+        while (shards[n].execute(unused)) {
+          while (auto answer = shards[n].receive()) engine->on_answer(n, std::move(*answer), now);
+        }
+      }
+    }
+  }
+  void finish_commit() {
+    if (!submitted) return;
+    spool.apply(*std::exchange(submitted, std::nullopt));
+    engine->on_committed(now);
+  }
+  /// The connection to a shard breaks, and no other one succeeds until it is reachable again.
+  void cut_off(std::uint32_t shard) {
+    reachable[shard] = false;
+    std::mt19937_64 random(1);
+    shards[shard].drop(random);
+    engine->on_broken(shard, "cut off", now);
+  }
+
+  /// What the shards hold of a page, together.
+  [[nodiscard]] std::uint64_t counted(const std::string& page) const {
+    return shards[0].count(page, memory.bucket_of(page)) + shards[1].count(page, memory.bucket_of(page));
+  }
+  [[nodiscard]] std::uint64_t head(std::uint32_t lane) const { return memory.cache().head[lane].word.load(); }
+  /// The nth page that is placed on a shard.
+  [[nodiscard]] std::string page_on(std::uint32_t shard, std::uint32_t nth = 0) const {
+    const std::vector<std::uint32_t>& placed = engine->placement();
+    for (std::uint32_t bucket = 0;; ++bucket) {
+      if (placed.at(bucket) == shard) return memory.page_in(bucket, nth);
+    }
+  }
+
+  // EnginePort
+  void submit(Transaction transaction) override {
+    REQUIRE_FALSE(submitted);
+    ++submits;
+    submitted = std::move(transaction);
+  }
+  void connect(std::uint32_t shard) override {
+    ++connects;
+    if (reachable[shard]) shards[shard].connect();
+    connecting[shard] = reachable[shard];
+  }
+  void close(std::uint32_t shard) override {
+    std::mt19937_64 random(1);
+    shards[shard].drop(random);
+    connecting[shard] = false;
+  }
+  void send(std::uint32_t shard, const ShardCommand& command) override { shards[shard].send(command); }
+  void shard_changed(std::uint32_t, ShardState, const std::string&) override {}
+  void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }
+  void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
+
+  FlusherMemory memory;
+  EngineSettings settings;
+  SimulatedSpool spool;
+  std::vector<SimulatedShard> shards{SimulatedShard("simulated"), SimulatedShard("simulated")};
+  std::unique_ptr<Engine> engine;
+  Now now{1'000'000, 1'700'000'000};
+  std::optional<Transaction> submitted;
+  bool disk_works = true;
+  std::array<bool, 2> reachable{true, true};
+  std::array<bool, 2> connecting{};
+  std::uint64_t submits = 0;
+  std::uint64_t connects = 0;
+  std::uint64_t woken = 0;
+};
+
+}  // namespace
+
+// ---- commits
+
+TEST_CASE("visits become durable at the commit interval, and only then is their space free") {
+  Host host;
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(1);  // long after the last commit, of which there was none
+  const std::uint64_t first = host.memory.tail(0).load();
+  CHECK(host.head(0) == first);
+  host.run(20);
+  const std::uint64_t submits = host.submits;
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(900);
+  CHECK(host.head(0) == first);
+  CHECK(host.submits == submits);
+  CHECK_FALSE(host.engine->is_durable());
+  CHECK(host.engine->is_idle());  // applied, but not durable
+  host.run(110);
+  CHECK(host.head(0) == host.memory.tail(0).load());
+  CHECK(host.engine->is_durable());
+  CHECK(host.spool.load().open == std::vector<PageVisits>{{"home", 2}});
+  CHECK(host.memory.statistic(FlusherStatistic::last_commit_ns) > (host.now.ms - 200) * 1'000'000);
+}
+
+TEST_CASE("space is not free while its transaction is on its way to the disk") {
+  Host host;
+  host.disk_works = false;
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(3000);
+  REQUIRE(host.submitted);
+  CHECK(host.head(0) == 0);
+  CHECK_FALSE(host.engine->lanes_are_durable());
+  static_cast<void>(host.memory.publish(0, "about"));
+  const std::uint64_t committing = host.submitted->ring->positions.at(0);
+  host.run(5);
+  CHECK(host.submits == 1);  // one at a time
+  host.finish_commit();
+  CHECK(host.head(0) == committing);
+  CHECK_FALSE(host.engine->lanes_are_durable());
+  host.disk_works = true;
+  host.run(1000);
+  CHECK(host.engine->lanes_are_durable());
+}
+
+TEST_CASE("nothing is committed where nothing has happened") {
+  Host host;
+  host.run(3000);
+  const std::uint64_t submits = host.submits;
+  host.run(3000);
+  CHECK(host.submits == submits);
+  CHECK(host.engine->is_durable());
+}
+
+TEST_CASE("a lane that is a quarter full is committed early") {
+  Host host(usual(), 4096);
+  host.run(2000);
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(20);
+  const std::uint64_t head = host.head(0);
+  while (host.memory.tail(0).load() - head <= 1024 - 32) static_cast<void>(host.memory.publish(0, "home"));
+  host.run(5);
+  CHECK(host.head(0) == head);  // just a quarter
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(2);
+  CHECK(host.head(0) == host.memory.tail(0).load());
+}
+
+TEST_CASE("a commit can be asked for") {
+  Host host;
+  host.run(2000);
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(1);
+  static_cast<void>(host.memory.publish(0, "home"));
+  host.run(5);
+  CHECK(host.head(0) < host.memory.tail(0).load());
+  host.engine->commit_soon();
+  host.run(1);
+  CHECK(host.engine->is_durable());
+}
+
+TEST_CASE("a full disk costs no visit: the same transaction is tried again, and full lanes refuse meanwhile") {
+  Host host(usual(), 4096);
+  host.disk_works = false;
+  static_cast<void>(host.memory.publish(0, "home", 2));
+  host.run(1);
+  REQUIRE(host.submitted);
+  std::uint64_t recorded = 2;
+  for (int tries = 1; tries <= 3; ++tries) {
+    REQUIRE(host.submitted);
+    host.engine->on_spool_full(std::move(*std::exchange(host.submitted, std::nullopt)), host.now);
+    host.run(999);
+    CHECK_FALSE(host.submitted);
+    host.run(1);
+    REQUIRE(host.submitted);
+    CHECK(decode_pages(host.submitted->deltas) == std::vector<PageVisits>{{"home", 2}});
+    CHECK(host.head(0) == 0);
+    while (host.memory.publish(0, "home") == Published::published) ++recorded;
+  }
+  CHECK(host.memory.statistic(FlusherStatistic::commit_failures) == 3);
+  host.disk_works = true;
+  host.run(2000);
+  CHECK(host.memory.publish(0, "home") == Published::published);
+  ++recorded;
+  host.run(2000);
+  CHECK(host.spool.load().open == std::vector<PageVisits>{{"home", recorded}});
+}
+
+// ---- flushes
+
+TEST_CASE("visits reach their shards at the flush interval, each page's where it is placed") {
+  Host host;
+  const std::string first = host.page_on(0);
+  const std::string second = host.page_on(1);
+  static_cast<void>(host.memory.publish(0, first, 3));
+  static_cast<void>(host.memory.publish(1, second, 4));
+  host.run(29'900);
+  CHECK(host.counted(first) == 0);
+  CHECK(host.memory.statistic(FlusherStatistic::flushes) == 0);
+  host.run(200);
+  CHECK(host.shards[0].count(first, host.memory.bucket_of(first)) == 3);
+  CHECK(host.shards[1].count(second, host.memory.bucket_of(second)) == 4);
+  CHECK(host.memory.statistic(FlusherStatistic::flushes) == 1);
+  CHECK(host.memory.statistic(FlusherStatistic::last_flush_ns) > 0);
+  CHECK(host.memory.statistic(FlusherStatistic::pending_visits) == 0);
+  static_cast<void>(host.memory.publish(0, first, 1));
+  host.run(30'100);
+  CHECK(host.counted(first) == 4);
+  CHECK(host.memory.statistic(FlusherStatistic::flushes) == 2);
+}
+
+TEST_CASE("a flush that is asked for carries what is applied, in as many batches as it needs") {
+  EngineSettings settings = usual();
+  settings.batches.batch_pages = 2;
+  Host host(settings);
+  host.run(10);
+  for (std::uint32_t i = 0; i < 7; ++i) static_cast<void>(host.memory.publish(0, host.page_on(0, i), i + 1));
+  static_cast<void>(host.engine->drain(host.now));
+  const std::uint64_t flush = host.engine->begin_flush(host.now);
+  CHECK_FALSE(host.engine->flush_is_done(flush));
+  host.run(1);
+  CHECK_FALSE(host.engine->flush_is_done(flush));
+  host.run(400);
+  CHECK(host.engine->flush_is_done(flush));
+  for (std::uint32_t i = 0; i < 7; ++i) CHECK(host.counted(host.page_on(0, i)) == i + 1);
+  CHECK(host.memory.statistic(FlusherStatistic::batches_sent) == 4);
+}
+
+TEST_CASE("pages that crowd the memory are flushed early, and the lanes go on") {
+  EngineSettings settings = usual();
+  settings.pending_pages = 8;
+  Host host(settings);
+  for (std::uint32_t i = 0; i < 30; ++i) static_cast<void>(host.memory.publish(0, "page-" + std::to_string(i)));
+  host.run(500);
+  CHECK(host.engine->is_idle());
+  std::uint64_t there = 0;
+  for (std::uint32_t i = 0; i < 30; ++i) there += host.counted("page-" + std::to_string(i));
+  CHECK(there >= 30 - 8);
+  CHECK(host.memory.statistic(FlusherStatistic::flushes) >= 3);
+}
+
+TEST_CASE("a few pages do not hurry a flush") {
+  EngineSettings settings = usual();
+  settings.pending_pages = 8;
+  Host host(settings);
+  for (std::uint32_t i = 0; i < 6; ++i) static_cast<void>(host.memory.publish(0, "page-" + std::to_string(i)));
+  host.run(5000);
+  CHECK(host.memory.statistic(FlusherStatistic::batches_sent) == 0);
+}
+
+// ---- shards
+
+TEST_CASE("a shard that is away holds up no other, and is caught up when it returns") {
+  Host host;
+  host.run(10);
+  const std::string here = host.page_on(0);
+  const std::string away = host.page_on(1);
+  host.cut_off(1);
+  CHECK(host.engine->shard_state(1) == ShardState::down);
+  CHECK(host.memory.cache().shard[1].state.load() == static_cast<std::uint64_t>(ShardState::down));
+  CHECK(shard_reason(host.memory.cache().shard[1]) == "cut off");
+  CHECK(host.memory.cache().shard[0].state.load() == static_cast<std::uint64_t>(ShardState::up));
+  for (int round = 0; round < 3; ++round) {
+    static_cast<void>(host.memory.publish(0, here, 2));
+    static_cast<void>(host.memory.publish(0, away, 5));
+    host.run(1);
+    static_cast<void>(host.engine->begin_flush(host.now));
+    host.run(200);
+  }
+  CHECK(host.counted(here) == 6);
+  CHECK(host.counted(away) == 0);
+  CHECK(host.engine->page_state(away).inflight == 5);
+  CHECK(host.engine->page_state(away).open == 10);
+  CHECK(host.engine->page_state(away).shard == 1);
+  host.reachable[1] = true;
+  host.engine->on_broken(1, "still", host.now);
+  host.run(1000);
+  CHECK(host.engine->shard_state(1) == ShardState::up);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(300);
+  CHECK(host.counted(away) == 15);
+  CHECK(host.engine->page_state(away).inflight == 0);
+}
+
+TEST_CASE("a shard that comes or goes wakes every frontend") {
+  Host host;
+  host.run(10);
+  host.woken = 0;
+  host.cut_off(0);
+  CHECK(host.woken == 3);
+}
+
+TEST_CASE("an emptied shard is held, and taken as it is when that is asked for by its name") {
+  Host host;
+  const std::string page = host.page_on(0);
+  static_cast<void>(host.memory.publish(0, page, 3));
+  host.run(1);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(1200);
+  REQUIRE(host.counted(page) == 3);
+  host.shards[0].empty();
+  host.engine->on_broken(0, "restarted", host.now);
+  host.run(600);
+  CHECK(host.engine->shard_state(0) == ShardState::held);
+  static_cast<void>(host.memory.publish(0, page, 4));
+  host.run(1000);
+  CHECK_FALSE(host.engine->accept("three", host.now));
+  CHECK(host.engine->accept("one", host.now));
+  host.run(1200);
+  CHECK(host.engine->shard_state(0) == ShardState::up);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(300);
+  CHECK(host.counted(page) == 7);  // the batch that was kept, and the new one
+}
+
+// ---- reads
+
+TEST_CASE("a request brings a page's count into the view, and wakes who asked") {
+  Host host;
+  host.run(10);
+  const std::string page = host.page_on(1);
+  static_cast<void>(host.memory.publish(0, page, 3));
+  host.run(1);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(100);
+  static_cast<void>(host.memory.publish(0, page, 2));
+  host.woken = 0;
+  CHECK_FALSE(host.memory.entry(page).there);
+  static_cast<void>(host.memory.ask(1, page));
+  CHECK_FALSE(host.engine->is_idle());
+  host.run(2);
+  CHECK(host.woken == 2);
+  const FlusherMemory::Entry entry = host.memory.entry(page);
+  CHECK(entry.base == 3);
+  CHECK(entry.open == 2);
+  CHECK(entry.expires > host.now.ms + 4000);
+}
+
+TEST_CASE("an inspection says what the shard holds, or that it cannot be asked") {
+  Host host;
+  const std::string page = host.page_on(0);
+  std::optional<std::optional<Count>> told;
+  host.engine->inspect(page, [&](auto count) { told = count; });
+  REQUIRE(told);
+  CHECK_FALSE(*told);
+  static_cast<void>(host.memory.publish(0, page, 3));
+  host.run(10);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(100);
+  told.reset();
+  host.engine->inspect(page, [&](auto count) { told = count; });
+  CHECK_FALSE(told);
+  host.run(1);
+  REQUIRE(told);
+  REQUIRE(*told);
+  CHECK((*told)->count == 3);
+  CHECK((*told)->field == host.engine->page_state(page).field);
+}
+
+// ---- lives
+
+TEST_CASE("a start shows another view with everything that is pending, and reads go on in the old one until then") {
+  Host host;
+  const std::string page = host.page_on(0);
+  static_cast<void>(host.memory.publish(0, page, 3));
+  host.run(10);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(100);
+  static_cast<void>(host.memory.ask(0, page));
+  static_cast<void>(host.memory.publish(0, page, 2));
+  host.run(1500);
+  static_cast<void>(host.memory.publish(0, page, 10));
+  static_cast<void>(host.engine->drain(host.now));  // applied, and not durable
+  CHECK(host.memory.entry(page).open == 12);
+  const std::uint64_t active = host.memory.cache().active.word.load();
+  host.start();
+  CHECK(host.memory.cache().active.word.load() == active + 1);
+  CHECK(host.engine->recovered_pages() == 1);
+  // What the spool does not hold stands in the lane still.
+  CHECK(host.memory.entry(page).base == 3);
+  CHECK(host.memory.entry(page).open == 2);
+  CHECK(host.memory.shown().applied(0).load() == host.head(0));
+  host.run(1);
+  CHECK(host.memory.entry(page).open == 12);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(1000);
+  CHECK(host.counted(page) == 15);
+}
+
+TEST_CASE("a batch that was executed when the flusher died is counted once") {
+  Host host;
+  const std::string page = host.page_on(0);
+  static_cast<void>(host.memory.publish(0, page, 3));
+  host.run(10);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  for (int i = 0; i < 200 && host.counted(page) == 0; ++i) {
+    host.engine->tick(host.now);
+    host.finish_commit();
+    std::mt19937_64 unused(0);
+    while (host.shards[0].execute(unused)) {
+    }
+    ++host.now.ms;
+  }
+  REQUIRE(host.counted(page) == 3);  // and no answer was taken
+  host.start();
+  CHECK(host.engine->page_state(page).inflight == 3);
+  host.run(2000);
+  CHECK(host.counted(page) == 3);
+  CHECK(host.engine->page_state(page).inflight == 0);
+  CHECK(host.memory.statistic(FlusherStatistic::batches_duplicate) == 1);
+}
+
+TEST_CASE("an old copy of the spool is refused before anything is shown") {
+  Host host;
+  host.run(10);
+  const SimulatedSpool copy = host.spool;
+  static_cast<void>(host.memory.publish(0, "home", 3));
+  host.run(1100);
+  host.spool = copy;
+  const std::uint64_t active = host.memory.cache().active.word.load();
+  // A first commit without any visit has noted the ring at its beginning.
+  Transaction noted;
+  noted.ring = RingNote{FlusherMemory::ring_id, 1, false, {0, 0}};
+  host.spool.apply(noted);
+  CHECK_THROWS_WITH_AS(host.start(), doctest::Contains("the spool is older than the ring"), Error);
+  CHECK(host.memory.cache().active.word.load() == active);
+}
+
+TEST_CASE("the layout that shards are marked with does not depend on the order of their names") {
+  EngineSettings settings = usual();
+  const std::string layout = topology_layout(settings);
+  CHECK(layout == "1 8 100 one,two");
+  std::ranges::reverse(settings.shards);
+  CHECK(topology_layout(settings) == layout);
+  settings.buckets = 16;
+  CHECK(topology_layout(settings) != layout);
+}

@@ -1,0 +1,167 @@
+#include "flusher/pending_pages.hpp"
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace visitd;
+
+namespace {
+
+constexpr std::uint64_t first_slots = 1024;
+
+/// What each() says there is.
+std::size_t pages_with_a_name(const PendingPages& pages) {
+  std::size_t count = 0;
+  pages.each([&](const PendingPage& page) { count += page.page.empty() ? 0 : 1; });
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("a page is found by hash and name together") {
+  PendingPages pages;
+  const std::uint32_t home = pages.insert(17, "home", 3);
+  CHECK(pages.find(17, "home") == home);
+  CHECK(pages.find(17, "about") == PendingPages::none);
+  CHECK(pages.find(18, "home") == PendingPages::none);
+  CHECK(pages[home].page == "home");
+  CHECK(pages[home].hash == 17);
+  CHECK(pages[home].bucket == 3);
+  CHECK(pages[home].idle());
+  CHECK(pages.size() == 1);
+}
+
+TEST_CASE("pages of one hash are told apart, whichever of them goes first") {
+  const std::vector<std::string> names = {"a", "b", "c", "d"};
+  for (std::size_t gone = 0; gone < names.size(); ++gone) {
+    PendingPages pages;
+    std::vector<std::uint32_t> numbers;
+    for (const std::string& name : names) numbers.push_back(pages.insert(99, name, 0));
+    pages.erase(numbers[gone]);
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      CHECK(pages.find(99, names[i]) == (i == gone ? PendingPages::none : numbers[i]));
+    }
+  }
+}
+
+TEST_CASE("places at the end of the table go on at its beginning") {
+  PendingPages pages;
+  // All of them want the last slot or the one before it.
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> there;
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    const std::uint64_t hash = (i << 32U) | (first_slots - 1 - i % 2);
+    there.emplace_back(hash, pages.insert(hash, "p" + std::to_string(i), 0));
+  }
+  const std::uint32_t at_its_own = pages.insert(3, "three", 0);  // pushed on by the others
+  for (std::size_t i = 0; i < there.size(); i += 3) {
+    pages.erase(there[i].second);
+    there[i].second = PendingPages::none;
+  }
+  for (std::size_t i = 0; i < there.size(); ++i)
+    CHECK(pages.find(there[i].first, "p" + std::to_string(i)) == there[i].second);
+  CHECK(pages.find(3, "three") == at_its_own);
+}
+
+TEST_CASE("what stands behind a hole moves up only where its own place allows it") {
+  PendingPages pages;
+  const std::uint32_t first = pages.insert(10, "ten", 0);
+  const std::uint32_t own = pages.insert(11, "eleven", 0);                    // where it belongs: must stay
+  const std::uint32_t pushed = pages.insert((1ULL << 40U) | 10, "tenth", 0);  // behind both
+  pages.erase(first);
+  CHECK(pages.find(11, "eleven") == own);
+  CHECK(pages.find((1ULL << 40U) | 10, "tenth") == pushed);
+  pages.erase(own);
+  CHECK(pages.find((1ULL << 40U) | 10, "tenth") == pushed);
+}
+
+TEST_CASE("growth keeps every page's number and what it holds") {
+  PendingPages pages;
+  std::vector<std::uint32_t> numbers;
+  for (std::uint64_t i = 0; i < 5000; ++i) {
+    numbers.push_back(pages.insert(i * 0x9E3779B97F4A7C15U, std::to_string(i), 1));
+    pages[numbers.back()].open = i + 1;
+  }
+  CHECK(pages.size() == 5000);
+  for (std::uint64_t i = 0; i < 5000; ++i) {
+    REQUIRE(pages.find(i * 0x9E3779B97F4A7C15U, std::to_string(i)) == numbers[i]);
+    REQUIRE(pages[numbers[i]].open == i + 1);
+  }
+}
+
+TEST_CASE("a page is forgotten only when nothing is known of it") {
+  PendingPages pages;
+  const std::uint32_t number = pages.insert(5, "five", 0);
+  const auto stays = [&](auto set, auto unset) {
+    set(pages[number]);
+    pages.erase_if_idle(number);
+    const bool there = pages.find(5, "five") == number;
+    unset(pages[number]);
+    return there;
+  };
+  CHECK(stays([](PendingPage& p) { p.open = 1; }, [](PendingPage& p) { p.open = 0; }));
+  CHECK(stays([](PendingPage& p) { p.inflight = 1; }, [](PendingPage& p) { p.inflight = 0; }));
+  CHECK(stays([](PendingPage& p) { p.unspooled = 1; }, [](PendingPage& p) { p.unspooled = 0; }));
+  CHECK(stays([](PendingPage& p) { p.node = 1; }, [](PendingPage& p) { p.node = 0; }));
+  CHECK(stays([](PendingPage& p) { p.in_bucket = true; }, [](PendingPage& p) { p.in_bucket = false; }));
+  CHECK(stays([](PendingPage& p) { p.looked_up = true; }, [](PendingPage& p) { p.looked_up = false; }));
+  pages.erase_if_idle(number);
+  CHECK(pages.find(5, "five") == PendingPages::none);
+  CHECK(pages.size() == 0);
+}
+
+TEST_CASE("a number is used again with nothing left of its former page") {
+  PendingPages pages;
+  const std::uint32_t former = pages.insert(1, "former", 7);
+  pages[former].open = 3;
+  pages[former].in_bucket = true;
+  pages.erase(former);
+  const std::uint32_t next = pages.insert(2, "next", 0);
+  CHECK(next == former);
+  CHECK(pages[next].idle());
+  CHECK(pages[next].bucket == 0);
+  CHECK(pages_with_a_name(pages) == 1);
+}
+
+TEST_CASE("pages come and go at random as in a map") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  PendingPages pages;
+  std::map<std::pair<std::uint64_t, std::string>, std::uint32_t> model;
+  // Few hashes, close together and at the table's end, so that runs are long and wrap around.
+  const auto any_key = [&] {
+    const std::uint64_t low = random() % 2 == 0 ? first_slots - 8 + random() % 16 : random() % 600;
+    const std::uint64_t hash = ((random() % 3) << 32U) | low;
+    return std::pair(hash, "p" + std::to_string(random() % 4));
+  };
+  for (int step = 0; step < 60000; ++step) {
+    const auto key = any_key();
+    const auto known = model.find(key);
+    REQUIRE(pages.find(key.first, key.second) == (known == model.end() ? PendingPages::none : known->second));
+    // Grows for a while, then shrinks, and again.
+    const bool filling = step / 10000 % 2 == 0;
+    if (known == model.end()) {
+      if (filling || random() % 4 == 0) {
+        const std::uint32_t number = pages.insert(key.first, key.second, 0);
+        if (step % 500 == 0) {
+          for (const auto& [other, taken] : model) REQUIRE(taken != number);
+        }
+        model[key] = number;
+      }
+    } else if (!filling || random() % 4 == 0) {
+      pages.erase(known->second);
+      model.erase(known);
+    }
+    REQUIRE(pages.size() == model.size());
+  }
+  for (const auto& [key, number] : model) {
+    REQUIRE(pages.find(key.first, key.second) == number);
+    REQUIRE(pages[number].page == key.second);
+  }
+  CHECK(pages_with_a_name(pages) == model.size());
+}

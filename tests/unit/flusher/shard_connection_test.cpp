@@ -1,0 +1,553 @@
+#include "flusher/shard_connection.hpp"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <uv.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "common/clock.hpp"
+#include "tests/unit/flusher/redis_server.hpp"
+
+namespace visitd {
+
+namespace {
+
+using test::RedisServer;
+using Kind = BatchAnswer::Kind;
+
+constexpr std::uint64_t largest = 0x7fff'ffff'ffff'ffffU;  // 2^63-1
+constexpr std::uint32_t timeout_ms = 400;
+
+/// A loop, one connection on it, and what the connection has told.
+class Session : public ShardConnection::Listener {
+ public:
+  explicit Session(ShardSettings shard) {
+    signal(SIGPIPE, SIG_IGN);
+    uv_loop_init(&loop_);
+    connection_ = std::make_unique<ShardConnection>(&loop_, std::move(shard), "w1", timeout_ms, *this);
+  }
+  explicit Session(const RedisServer& server) : Session(tcp(server.port())) {
+    connection_->connect();
+    REQUIRE(wait_for([this] { return connected > 0; }));
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session() override {
+    connection_.reset();
+    for (int turns = 0; turns < 1000 && uv_loop_alive(&loop_) != 0; ++turns) uv_run(&loop_, UV_RUN_ONCE);
+    CHECK(uv_loop_close(&loop_) == 0);
+  }
+
+  static ShardSettings tcp(std::uint16_t port) {
+    ShardSettings shard;
+    shard.name = "redis_test";
+    shard.host = "127.0.0.1";
+    shard.port = port;
+    return shard;
+  }
+
+  void on_connected() override {
+    ++connected;
+    if (when_connected) when_connected();
+  }
+  void on_answer(ShardAnswer answer) override {
+    answers.push_back(std::move(answer));
+    if (when_answered) when_answered();
+  }
+  void on_broken(const std::string& why) override {
+    broken.push_back(why);
+    if (when_broken) when_broken();
+  }
+
+  /// Turns the loop until it holds, for five seconds at most.
+  bool wait_for(const std::function<bool()>& holds, std::uint64_t limit_ms = 5000) {
+    const std::uint64_t end = monotonic_ms() + limit_ms;
+    uv_timer_t tick{};
+    uv_timer_init(&loop_, &tick);
+    uv_timer_start(&tick, [](uv_timer_t*) {}, 5, 5);
+    while (!holds() && monotonic_ms() < end) uv_run(&loop_, UV_RUN_ONCE);
+    bool closed = false;
+    tick.data = &closed;
+    uv_close(reinterpret_cast<uv_handle_t*>(&tick),
+             [](uv_handle_t* handle) { *static_cast<bool*>(handle->data) = true; });
+    while (!closed) uv_run(&loop_, UV_RUN_NOWAIT);
+    return holds();
+  }
+  bool wait_for_answers(std::size_t count) {
+    return wait_for([&] { return answers.size() >= count || !broken.empty(); }) && answers.size() >= count;
+  }
+
+  /// Sends one command and waits for its answer.
+  template <typename Answer>
+  Answer ask(const ShardCommand& command) {
+    answers.clear();
+    broken.clear();
+    connection_->send(command);
+    REQUIRE(wait_for_answers(1));
+    REQUIRE(std::holds_alternative<Answer>(answers.front()));
+    return std::get<Answer>(answers.front());
+  }
+  BatchAnswer apply(const Batch& batch) { return ask<BatchAnswer>(SendBatch{&batch}); }
+
+  ShardConnection& connection() { return *connection_; }
+  void destroy() { connection_.reset(); }
+
+  int connected = 0;
+  std::vector<ShardAnswer> answers;
+  std::vector<std::string> broken;
+  std::function<void()> when_connected;
+  std::function<void()> when_answered;
+  std::function<void()> when_broken;
+
+ private:
+  uv_loop_t loop_{};
+  std::unique_ptr<ShardConnection> connection_;
+};
+
+/// Batch `seq` of bucket 17, after the one before it.
+Batch batch_of(std::uint64_t seq, std::vector<PageVisits> pages) {
+  const auto mark = [](std::uint64_t number) { return Mark{{1, 0xabc}, number, number * 7}; };
+  Batch batch;
+  batch.bucket = 17;
+  batch.mark = mark(seq);
+  batch.expected = seq == 1 ? "" : to_text(mark(seq - 1));
+  batch.pages = std::move(pages);
+  return batch;
+}
+
+const std::string key = "visits:{17}";
+
+}  // namespace
+
+TEST_CASE("a batch is applied once, however often it is sent") {
+  const RedisServer server;
+  Session session(server);
+  const Batch first = batch_of(1, {{"home", 3}, {"about", 1}});
+  BatchAnswer answer = session.apply(first);
+  CHECK(answer.kind == Kind::applied);
+  CHECK(answer.totals == std::vector<std::uint64_t>{3, 1});
+  for (int again = 0; again < 3; ++again) {
+    answer = session.apply(first);
+    CHECK(answer.kind == Kind::duplicate);
+    CHECK(answer.totals == std::vector<std::uint64_t>{3, 1});
+  }
+  answer = session.apply(batch_of(2, {{"home", 2}}));
+  CHECK(answer.kind == Kind::applied);
+  CHECK(answer.totals == std::vector<std::uint64_t>{5});
+  CHECK(server.ask({"HGET", key, "home"}) == "5");
+  CHECK(server.ask({"HGET", key, "\x01w:w1"}) == to_text(batch_of(2, {}).mark));
+  CHECK(server.ask({"HLEN", key}) == "3");
+}
+
+TEST_CASE("a batch whose expectation does not hold is told what is there, and writes nothing") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::have);
+  CHECK(session.answers.size() == 1);
+  CHECK(server.ask({"EXISTS", key}) == "0");
+  session.apply(batch_of(1, {{"home", 1}}));
+  const BatchAnswer answer = session.apply(batch_of(3, {{"home", 1}}));
+  CHECK(answer.kind == Kind::have);
+  CHECK(answer.have == to_text(batch_of(1, {}).mark));
+  CHECK(server.ask({"HGET", key, "home"}) == "1");
+}
+
+TEST_CASE("a page whose field holds no count is named, and nothing of its batch is written") {
+  const RedisServer server;
+  Session session(server);
+  for (const char* junk : {"x", "", " 1", "1 ", "1.5", "1e3", "0x10", "-5", "+5", "007", "00", "nan", "inf",
+                           "9223372036854775808", "99999999999999999999999999"}) {
+    CAPTURE(junk);
+    CHECK(server.ask({"HSET", key, "bad", junk}).size() == 1);
+    const BatchAnswer answer = session.apply(batch_of(1, {{"good", 1}, {"bad", 1}, {"fine", 1}}));
+    CHECK(answer.kind == Kind::refused);
+    CHECK(answer.bad_pages == std::vector<std::uint32_t>{1});
+    CHECK_FALSE(answer.why.empty());
+    CHECK(server.ask({"HLEN", key}) == "1");
+    CHECK_FALSE(session.ask<Count>(AskCount{17, "bad"}).readable);
+  }
+}
+
+TEST_CASE("a key of another type is told apart, and the connection goes on") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(server.ask({"SET", key, "a string"}) == "OK");
+  const BatchAnswer answer = session.apply(batch_of(1, {{"home", 1}}));
+  CHECK(answer.kind == Kind::refused);
+  CHECK(answer.bad_pages.empty());
+  CHECK(session.ask<MarkHeld>(AskMark{17}).field == not_a_hash);
+  CHECK_FALSE(session.ask<Count>(AskCount{17, "home"}).readable);
+  CHECK(server.ask({"GET", key}) == "a string");
+  CHECK(session.broken.empty());
+}
+
+TEST_CASE("sums are exact up to 2^63-1 and refused beyond it") {
+  const RedisServer server;
+  Session session(server);
+  const std::uint64_t two53 = std::uint64_t{1} << 53U;
+  const std::uint64_t limb = 1'000'000'000'000'000U;
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> sums = {{0, 1},
+                                                                     {two53 - 1, 1},
+                                                                     {two53, 1},
+                                                                     {two53 + 1, two53 + 3},
+                                                                     {limb - 1, 1},
+                                                                     {limb - 1, limb - 1},
+                                                                     {limb, limb},
+                                                                     {5 * limb - 1, 1},
+                                                                     {5 * limb + 42, 999},
+                                                                     {largest - 1, 1},
+                                                                     {1, largest - 1},
+                                                                     {largest / 2, largest / 2},
+                                                                     {0, largest},
+                                                                     {largest, 0}};
+  std::uint64_t seq = 0;
+  for (const auto& sum : sums) {
+    const std::uint64_t held = sum.first;
+    const std::uint64_t visits = sum.second;
+    CAPTURE(held);
+    CAPTURE(visits);
+    static_cast<void>(server.ask({"HSET", key, "page", std::to_string(held)}));
+    const BatchAnswer answer = session.apply(batch_of(++seq, {{"page", visits}}));
+    REQUIRE(answer.kind == Kind::applied);
+    CHECK(answer.totals == std::vector<std::uint64_t>{held + visits});
+    CHECK(server.ask({"HGET", key, "page"}) == std::to_string(held + visits));
+  }
+  for (const auto& sum : std::vector<std::pair<std::uint64_t, std::uint64_t>>{
+           {largest, 1}, {1, largest}, {largest, largest}, {0, largest + 1}, {9'223'372'036'854'000'000U, 775'808}}) {
+    const std::uint64_t held = sum.first;
+    const std::uint64_t visits = sum.second;
+    CAPTURE(held);
+    CAPTURE(visits);
+    static_cast<void>(server.ask({"HSET", key, "page", std::to_string(held)}));
+    const BatchAnswer answer = session.apply(batch_of(seq + 1, {{"other", 1}, {"page", visits}}));
+    CHECK(answer.kind == Kind::refused);
+    CHECK(answer.bad_pages == std::vector<std::uint32_t>{1});
+    CHECK(server.ask({"HGET", key, "page"}) == std::to_string(held));
+    CHECK(server.ask({"HEXISTS", key, "other"}) == "0");
+  }
+}
+
+TEST_CASE("a bucket that moves or has moved takes no batch") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 1}}));
+  static_cast<void>(server.ask({"HSET", key, "\x01moving", "redis_b"}));
+  for (const std::uint64_t seq : {1U, 2U}) {
+    const BatchAnswer answer = session.apply(batch_of(seq, {{"home", 1}}));
+    CHECK(answer.kind == Kind::moved);
+    CHECK(answer.why == "moving to redis_b");
+  }
+  CHECK(session.ask<Count>(AskCount{17, "home"}).moved.empty());
+  static_cast<void>(server.ask({"HSET", key, "\x01moved", "redis_b"}));
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).why == "moved to redis_b");
+  CHECK(session.ask<Count>(AskCount{17, "home"}).moved == "redis_b");
+  CHECK(server.ask({"HGET", key, "home"}) == "1");
+}
+
+TEST_CASE("a thousand pages of any bytes are one batch") {
+  const RedisServer server;
+  Session session(server);
+  std::vector<PageVisits> pages;
+  for (std::uint64_t page = 0; page < 998; ++page) pages.push_back({fmt::format("page/{}", page), page + 1});
+  pages.push_back({"\xf0\x9f\x8d\xb0 \"'\\%s", 7});
+  pages.push_back({std::string(255, '{'), 9});
+  BatchAnswer answer = session.apply(batch_of(1, pages));
+  REQUIRE(answer.kind == Kind::applied);
+  for (std::size_t page = 0; page < pages.size(); ++page) CHECK(answer.totals[page] == pages[page].visits);
+  answer = session.apply(batch_of(1, pages));
+  CHECK(answer.kind == Kind::duplicate);
+  CHECK(answer.totals.back() == 9);
+  answer = session.apply(batch_of(2, pages));
+  REQUIRE(answer.kind == Kind::applied);
+  for (std::size_t page = 0; page < pages.size(); ++page) CHECK(answer.totals[page] == 2 * pages[page].visits);
+  const Count count = session.ask<Count>(AskCount{17, pages[998].page});
+  CHECK(count.count == 14);
+  CHECK(count.field == to_text(batch_of(2, {}).mark));
+}
+
+TEST_CASE("a batch without pages moves the mark alone") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(session.apply(batch_of(1, {})).kind == Kind::applied);
+  CHECK(session.ask<MarkHeld>(AskMark{17}).field == to_text(batch_of(1, {}).mark));
+  CHECK(session.apply(batch_of(1, {})).kind == Kind::duplicate);
+}
+
+TEST_CASE("facts, topology, marks and counts are told as the server holds them") {
+  const RedisServer server({"--maxmemory-policy", "allkeys-lru"});
+  Session session(server);
+  Facts facts = session.ask<Facts>(AskFacts{});
+  CHECK(facts.maxmemory_policy == "allkeys-lru");
+  CHECK(facts.append_only == "yes");
+  CHECK(facts.topology.empty());
+  CHECK(session.ask<Topology>(MakeTopology{"first"}).topology == "first");
+  CHECK(session.ask<Topology>(MakeTopology{"second"}).topology == "first");
+  CHECK(session.ask<Facts>(AskFacts{}).topology == "first");
+  CHECK(session.ask<MarkHeld>(AskMark{17}).field.empty());
+  const Count none = session.ask<Count>(AskCount{17, "home"});
+  CHECK(none.readable);
+  CHECK(none.count == 0);
+  CHECK(none.field.empty());
+  CHECK(server.ask({"CLIENT", "LIST"}).find("name=visitd") != std::string::npos);
+}
+
+TEST_CASE("a server that does not tell its configuration is no fault") {
+  const RedisServer server({"--rename-command", "CONFIG", ""});
+  Session session(server);
+  const Facts facts = session.ask<Facts>(AskFacts{});
+  CHECK_FALSE(facts.maxmemory_policy);
+  CHECK_FALSE(facts.append_only);
+  CHECK(session.broken.empty());
+}
+
+TEST_CASE("answers come in the order of the commands") {
+  const RedisServer server;
+  Session session(server);
+  std::vector<Batch> batches;
+  for (std::uint64_t seq = 1; seq <= 200; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
+  for (const Batch& batch : batches) {
+    session.connection().send(SendBatch{&batch});
+    session.connection().send(AskCount{17, "home"});
+  }
+  REQUIRE(session.wait_for_answers(400));
+  for (std::uint64_t seq = 1; seq <= 200; ++seq) {
+    CHECK(std::get<BatchAnswer>(session.answers[2 * seq - 2]).totals.front() == seq);
+    CHECK(std::get<Count>(session.answers[2 * seq - 1]).count == seq);
+  }
+}
+
+TEST_CASE("a refused port is told at once, and not from within connect") {
+  Session session(Session::tcp(test::free_port()));
+  const std::uint64_t began = monotonic_ms();
+  session.connection().connect();
+  CHECK(session.broken.empty());
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  CHECK(monotonic_ms() - began < timeout_ms);
+  CHECK(session.broken.front().find("redis_test") != std::string::npos);
+  CHECK(session.broken.front().find("refused") != std::string::npos);
+  CHECK(session.connected == 0);
+}
+
+TEST_CASE("a name is resolved and each of its addresses tried") {
+  const RedisServer server;  // on 127.0.0.1 alone, where localhost may be ::1 first
+  ShardSettings shard = Session::tcp(server.port());
+  shard.host = "localhost";
+  Session session(shard);
+  session.connection().connect();
+  CHECK(session.wait_for([&] { return session.connected == 1; }));
+
+  shard.host = "no-such-host.invalid";
+  Session nowhere(shard);
+  nowhere.connection().connect();
+  REQUIRE(nowhere.wait_for([&] { return !nowhere.broken.empty(); }, 20000));
+  CHECK(nowhere.broken.front().find("no-such-host.invalid") != std::string::npos);
+}
+
+TEST_CASE("a Unix socket serves as well, and a missing one is told") {
+  const RedisServer server;
+  ShardSettings shard;
+  shard.name = "redis_unix";
+  shard.unix_path = server.unix_path();
+  Session session(shard);
+  session.connection().connect();
+  REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+  CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::applied);
+
+  shard.unix_path += "-missing";
+  Session missing(shard);
+  missing.connection().connect();
+  CHECK(missing.broken.empty());
+  REQUIRE(missing.wait_for([&] { return !missing.broken.empty(); }));
+  CHECK(missing.broken.front().find("No such file") != std::string::npos);
+}
+
+TEST_CASE("passwords, users and databases are used, and a wrong password names the shard") {
+  const RedisServer server({"--requirepass", "secret"});
+  ShardSettings shard = Session::tcp(server.port());
+  shard.password = "secret";
+  shard.database = 3;
+  {
+    Session session(shard);
+    session.connection().connect();
+    REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+    session.apply(batch_of(1, {{"home", 1}}));
+  }
+  test::RedisClient client(server.port());
+  CHECK(client.ask({"AUTH", "secret"}) == "OK");
+  CHECK(client.ask({"EXISTS", key}) == "0");
+  CHECK(client.ask({"SELECT", "3"}) == "OK");
+  CHECK(client.ask({"EXISTS", key}) == "1");
+  CHECK(client.ask({"ACL", "SETUSER", "counter", "on", ">other", "~*", "+@all"}) == "OK");
+  shard.username = "counter";
+  shard.password = "other";
+  {
+    Session session(shard);
+    session.connection().connect();
+    CHECK(session.wait_for([&] { return session.connected == 1; }));
+  }
+  for (const char* wrong : {"wrong", ""}) {
+    CAPTURE(wrong);
+    shard.password = wrong;
+    Session session(shard);
+    session.connection().connect();
+    REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+    CHECK(session.connected == 0);
+    CHECK(session.broken.size() == 1);
+    CHECK(session.broken.front().find("redis_test") != std::string::npos);
+    CHECK(session.broken.front().find("secret") == std::string::npos);
+  }
+}
+
+TEST_CASE("a killed server breaks the connection, and it can be connected again from within") {
+  RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 1}}));
+  server.pause();
+  std::vector<Batch> batches;
+  for (std::uint64_t seq = 2; seq < 100; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
+  session.answers.clear();
+  for (const Batch& batch : batches) session.connection().send(SendBatch{&batch});
+  session.when_broken = [&] {
+    if (session.connected == 1) session.connection().connect();
+  };
+  session.wait_for([] { return false; }, 20);
+  server.kill();
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  CHECK(session.answers.empty());
+  session.wait_for([] { return false; }, 20);  // the second try is refused and tried again until the server is there
+  server.start();
+  CHECK(session.wait_for([&] { return session.connected == 2; }));
+  const BatchAnswer answer = session.apply(batches.front());
+  CHECK((answer.kind == Kind::applied || answer.kind == Kind::have || answer.kind == Kind::duplicate));
+}
+
+TEST_CASE("a server that stands still is given up after the timeout") {
+  RedisServer server;
+  Session session(server);
+  server.pause();
+  const std::uint64_t began = monotonic_ms();
+  session.connection().send(AskMark{17});
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  const std::uint64_t took = monotonic_ms() - began;
+  CHECK(took >= timeout_ms);
+  CHECK(took < 10 * timeout_ms);
+  CHECK(session.answers.empty());
+  session.broken.clear();
+  session.connection().connect();  // the kernel accepts for it, and then nothing comes
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  CHECK(session.connected == 1);
+  server.resume();
+  session.connection().connect();
+  CHECK(session.wait_for([&] { return session.connected == 2; }));
+}
+
+TEST_CASE("an answer that lies in the socket counts, however long this process stood still") {
+  const RedisServer server;
+  Session session(server);
+  session.connection().send(AskMark{17});
+  session.wait_for([] { return true; });
+  std::this_thread::sleep_for(std::chrono::milliseconds(2 * timeout_ms));
+  CHECK(session.wait_for_answers(1));
+  CHECK(session.broken.empty());
+}
+
+TEST_CASE("an error in place of an answer is told, then the connection breaks") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(server.ask({"SCRIPT", "FLUSH"}) == "OK");
+  const Batch batch = batch_of(1, {{"home", 1}});
+  session.connection().send(SendBatch{&batch});
+  session.connection().send(AskMark{17});
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  REQUIRE(session.answers.size() == 1);
+  CHECK(std::get<Refused>(session.answers.front()).error.find("NOSCRIPT") != std::string::npos);
+  CHECK(session.broken.size() == 1);
+  session.connection().connect();
+  REQUIRE(session.wait_for([&] { return session.connected == 2; }));
+  CHECK(session.apply(batch).kind == Kind::applied);
+}
+
+TEST_CASE("a server out of memory refuses a batch whole") {
+  const RedisServer server({"--maxmemory", "1", "--maxmemory-policy", "noeviction"});
+  Session session(server);
+  const Batch batch = batch_of(1, {{"home", 1}});
+  session.connection().send(SendBatch{&batch});
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  CHECK(std::get<Refused>(session.answers.front()).error.find("OOM") != std::string::npos);
+  CHECK(server.ask({"EXISTS", key}) == "0");
+}
+
+TEST_CASE("a closed or destroyed connection says nothing any more") {
+  const RedisServer server;
+  SUBCASE("closed while commands are out") {
+    Session session(server);
+    session.connection().send(AskMark{17});
+    session.connection().close();
+    session.wait_for([] { return false; }, 50);
+    CHECK(session.answers.empty());
+    CHECK(session.broken.empty());
+    session.connection().connect();
+    CHECK(session.wait_for([&] { return session.connected == 2; }));
+  }
+  SUBCASE("closed from within an answer") {
+    Session session(server);
+    session.when_answered = [&] { session.connection().close(); };
+    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMark{17});
+    REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
+    session.wait_for([] { return false; }, 50);
+    CHECK(session.answers.size() == 1);
+    CHECK(session.broken.empty());
+  }
+  SUBCASE("connected anew from within an answer") {
+    Session session(server);
+    session.when_answered = [&] {
+      session.connection().close();
+      session.connection().connect();
+    };
+    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMark{17});
+    CHECK(session.wait_for([&] { return session.connected == 2; }));
+    CHECK(session.answers.size() == 1);
+    CHECK(session.broken.empty());
+  }
+  SUBCASE("destroyed from within an answer") {
+    Session session(server);
+    session.when_answered = [&] { session.destroy(); };
+    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMark{17});
+    REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
+    session.wait_for([] { return false; }, 50);
+    CHECK(session.answers.size() == 1);
+    CHECK(session.broken.empty());
+  }
+  SUBCASE("destroyed from within on_connected") {
+    Session session(Session::tcp(server.port()));
+    session.when_connected = [&] { session.destroy(); };
+    session.connection().connect();
+    REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+    session.wait_for([] { return false; }, 50);
+    CHECK(session.connected == 1);
+    CHECK(session.broken.empty());
+  }
+  SUBCASE("destroyed from within on_broken") {
+    Session session(Session::tcp(test::free_port()));
+    session.when_broken = [&] { session.destroy(); };
+    session.connection().connect();
+    REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+    session.wait_for([] { return false; }, 50);
+    CHECK(session.broken.size() == 1);
+  }
+  SUBCASE("destroyed while a name is being resolved") {
+    Session session(Session::tcp(server.port()));
+    session.connection().connect();
+    session.destroy();
+    session.wait_for([] { return false; }, 50);
+    CHECK(session.connected == 0);
+  }
+}
+
+}  // namespace visitd

@@ -1,0 +1,548 @@
+#include "flusher/spool.hpp"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "common/clock.hpp"
+#include "flusher/spool_thread.hpp"
+#include "tests/unit/temporary_folder.hpp"
+
+namespace visitd {
+
+namespace {
+
+using test::TemporaryFolder;
+
+Batch batch_of(std::uint32_t bucket, std::uint64_t seq, std::vector<PageVisits> pages) {
+  Batch batch;
+  batch.bucket = bucket;
+  batch.pages = std::move(pages);
+  batch.mark = {{3, 0xfeed}, seq, digest_of(encode_pages(batch.pages))};
+  batch.expected = seq == 1 ? "" : fmt::format("what stood before {}", seq);
+  return batch;
+}
+
+bool same(const Batch& one, const Batch& other) {
+  return one.bucket == other.bucket && one.mark == other.mark && one.expected == other.expected &&
+         one.pages == other.pages;
+}
+
+std::vector<PageVisits> sorted(std::vector<PageVisits> pages) {
+  std::sort(pages.begin(), pages.end(),
+            [](const PageVisits& one, const PageVisits& other) { return one.page < other.page; });
+  return pages;
+}
+
+std::string file_of(const TemporaryFolder& directory) {
+  return directory.path() + "/spool.db";
+}
+
+/// Replaces bytes of the closed spool's file.
+void overwrite(const std::string& path, std::size_t offset, std::string_view bytes) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+std::size_t find_in(const std::string& path, std::string_view wanted) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string all{std::istreambuf_iterator<char>(file), {}};
+  return all.find(wanted);
+}
+
+std::string message_of(const std::string& directory) {
+  try {
+    Spool spool(directory);
+    static_cast<void>(spool.load());
+  } catch (const Error& failed) {
+    return failed.what();
+  }
+  return {};
+}
+
+/// A small file system in memory.
+class SmallDisk {
+ public:
+  SmallDisk() { mounted_ = ::mount("visitd-test", path().c_str(), "tmpfs", 0, "size=1m") == 0; }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  ~SmallDisk() {
+    if (mounted_) ::umount2(path().c_str(), MNT_DETACH);
+  }
+
+  [[nodiscard]] bool mounted() const noexcept { return mounted_; }
+  [[nodiscard]] const std::string& path() const noexcept { return directory_.path(); }
+  void enlarge() const { REQUIRE(::mount("visitd-test", path().c_str(), "tmpfs", MS_REMOUNT, "size=16m") == 0); }
+
+ private:
+  TemporaryFolder directory_;
+  bool mounted_ = false;
+};
+
+}  // namespace
+
+TEST_CASE("a new spool is made with its directory, for its owner alone, and knows that it is new") {
+  const TemporaryFolder parent;
+  const std::string directory = parent.path() + "/state";
+  std::string writer;
+  Incarnation first;
+  {
+    Spool spool(directory);
+    const SpoolState state = spool.load();
+    CHECK(state.created);
+    CHECK(state.writer.size() == 16);
+    CHECK(state.incarnation.number == 1);
+    CHECK(state.history.empty());
+    CHECK(state.rings.empty());
+    CHECK(state.open.empty());
+    writer = state.writer;
+    first = state.incarnation;
+    struct stat status{};
+    REQUIRE(::stat((directory + "/spool.db").c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777U) == 0600);
+    REQUIRE(::stat((directory + "/spool.db-wal").c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777U) == 0600);
+    REQUIRE(::stat(directory.c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777U) == 0700);
+  }
+  Spool spool(directory);
+  const SpoolState state = spool.load();
+  CHECK_FALSE(state.created);
+  CHECK(state.writer == writer);
+  CHECK(state.incarnation.number == 2);
+  CHECK(state.incarnation.random != first.random);
+  CHECK(state.history == std::vector<Incarnation>{first});
+}
+
+TEST_CASE("a state directory whose parent is missing is refused with its name") {
+  const TemporaryFolder parent;
+  std::string message;
+  try {
+    Spool spool(parent.path() + "/missing/state");
+  } catch (const std::exception& failed) {
+    message = failed.what();
+  }
+  CHECK(message.find("/missing/state") != std::string::npos);
+  CHECK(message.find("state_directory") != std::string::npos);
+}
+
+TEST_CASE("every part of a transaction is read back") {
+  const TemporaryFolder directory;
+  const RingNote ring{0xffff'0000'1234'5678U, 42, false, {0, 0xffff'ffff'ffff'fff8U, 4096}};
+  const RingNote other_ring{7, 43, true, {}};
+  const std::string odd("\0odd\xff", 5);
+  {
+    Spool spool(directory.path());
+    Transaction first;
+    first.ring = ring;
+    first.deltas = encode_pages({{"home", 2}, {odd, 1}});
+    first.identities = {{"redis_7070", "identity one"}, {"redis_7071", "identity two"}};
+    first.set_aside = {{5, {odd, 9}, "no integer"}};
+    first.accepted = {{9, 12, "a field"}};
+    CHECK_FALSE(first.empty());
+    spool.apply(first);
+
+    Transaction second;  // a page more than once in the journal
+    second.ring = other_ring;
+    second.deltas = encode_pages({{"home", 3}, {"about", 1}});
+    spool.apply(second);
+    CHECK(sorted(spool.load().open) == sorted({{odd, 1}, {"home", 5}, {"about", 1}}));
+
+    Transaction third;  // a seal
+    third.fold = true;
+    third.sealed = {batch_of(1, 1, {{"home", 5}}), batch_of(2, 1, {{odd, 1}}), batch_of(3, 4, {})};
+    third.open = {{4, encode_pages({{"about", 1}, {"news", 6}})}, {6, encode_pages({{"gone", 1}})}};
+    spool.apply(third);
+
+    Transaction fourth;
+    fourth.deltas = encode_pages({{"about", 10}, {"new", 1}});
+    fourth.open = {{6, ""}};
+    fourth.answered = {{1, 1, "mark one"}};
+    fourth.answered_at = 1'700'000'000;
+    fourth.replaced = {batch_of(2, 1, {{"smaller", 1}})};
+    fourth.identities = {{"redis_7070", "identity three"}};
+    spool.apply(fourth);
+
+    Transaction fifth;
+    fifth.sealed = {batch_of(1, 2, {{"home", 1}})};
+    spool.apply(fifth);
+    fifth = {};
+    fifth.answered = {{1, 2, "mark two"}, {3, 4, "mark three"}};
+    fifth.answered_at = 1'700'000'030;
+    spool.apply(fifth);
+    fifth = {};
+    fifth.forgotten = {{1, 1}, {2, 1}};  // the second one waits for an answer: it stays
+    fifth.ring = RingNote{ring.id, 42, true, {8, 16, 24}};
+    spool.apply(fifth);
+    spool.apply({});
+  }
+  Spool spool(directory.path());
+  const SpoolState state = spool.load();
+  REQUIRE(state.rings.size() == 2);
+  CHECK(state.rings[0].id == ring.id);
+  CHECK(state.rings[0].segment == 42);
+  CHECK(state.rings[0].finished);
+  CHECK(state.rings[0].positions == std::vector<std::uint64_t>{8, 16, 24});
+  CHECK(state.rings[1].id == 7);
+  CHECK(state.rings[1].finished);
+  CHECK(state.rings[1].positions.empty());
+  CHECK(sorted(state.open) == sorted({{"about", 11}, {"news", 6}, {"new", 1}}));
+  REQUIRE(state.unanswered.size() == 1);
+  CHECK(same(state.unanswered[0], batch_of(2, 1, {{"smaller", 1}})));
+  REQUIRE(state.kept.size() == 2);
+  CHECK(same(state.kept[0].batch, batch_of(1, 2, {{"home", 1}})));
+  CHECK(state.kept[0].answered_at == 1'700'000'030);
+  CHECK(same(state.kept[1].batch, batch_of(3, 4, {})));
+  REQUIRE(state.marks.size() == 3);
+  CHECK(state.marks[0].bucket == 1);
+  CHECK(state.marks[0].seq == 2);
+  CHECK(state.marks[0].field == "mark two");
+  CHECK(state.marks[1].bucket == 3);
+  CHECK(state.marks[2].bucket == 9);
+  CHECK(state.marks[2].seq == 12);
+  CHECK(state.marks[2].field == "a field");
+  REQUIRE(state.identities.size() == 2);
+  CHECK(state.identities[0].shard == "redis_7070");
+  CHECK(state.identities[0].identity == "identity three");
+  REQUIRE(state.set_aside.size() == 1);
+  CHECK(state.set_aside[0].bucket == 5);
+  CHECK(state.set_aside[0].page == PageVisits{odd, 9});
+  CHECK(state.set_aside[0].reason == "no integer");
+}
+
+TEST_CASE("the newest 64 rings are kept") {
+  const TemporaryFolder directory;
+  Spool spool(directory.path());
+  for (std::uint64_t id = 1; id <= 100; ++id) {
+    Transaction note;
+    note.ring = RingNote{id, 1, true, {id}};
+    spool.apply(note);
+    spool.apply(note);
+  }
+  const SpoolState state = spool.load();
+  REQUIRE(state.rings.size() == 64);
+  CHECK(state.rings.front().id == 37);
+  CHECK(state.rings.back().id == 100);
+}
+
+TEST_CASE("a transaction that cannot be is refused whole") {
+  const TemporaryFolder directory;
+  Spool spool(directory.path());
+  Transaction wrong;
+  wrong.deltas = encode_pages({{"home", 1}});
+  SUBCASE("an answer to a batch that is not there") {
+    wrong.answered = {{1, 1, "mark"}};
+  }
+  SUBCASE("a replacement of a batch that is not there") {
+    wrong.replaced = {batch_of(1, 1, {})};
+  }
+  SUBCASE("a batch sealed twice") {
+    wrong.sealed = {batch_of(1, 1, {}), batch_of(1, 1, {})};
+  }
+  CHECK_THROWS_AS(spool.apply(wrong), Error);
+  CHECK(spool.load().open.empty());
+  wrong = {};
+  wrong.deltas = encode_pages({{"home", 1}});
+  spool.apply(wrong);
+  CHECK(spool.load().open.size() == 1);
+}
+
+TEST_CASE("a page's visits in many journal rows are one sum") {
+  const TemporaryFolder directory;
+  Spool spool(directory.path());
+  std::mt19937_64 random(7);
+  std::vector<PageVisits> expected;
+  for (int page = 0; page < 5000; ++page) expected.push_back({fmt::format("page {}", page), 0});
+  Transaction folded;
+  for (std::uint32_t bucket = 0; bucket < 10; ++bucket) {
+    std::string pages;
+    for (std::size_t page = bucket; page < expected.size(); page += 20) {
+      append_pages(pages, expected[page].page, 1);
+      expected[page].visits += 1;
+    }
+    folded.open.emplace_back(bucket, pages);
+  }
+  spool.apply(folded);
+  for (int row = 0; row < 20; ++row) {
+    Transaction commit;
+    for (int visit = 0; visit < 2000; ++visit) {
+      PageVisits& page = expected[random() % expected.size()];
+      append_pages(commit.deltas, page.page, 2);
+      page.visits += 2;
+    }
+    spool.apply(commit);
+  }
+  std::erase_if(expected, [](const PageVisits& page) { return page.visits == 0; });
+  CHECK(sorted(spool.load().open) == sorted(expected));
+}
+
+TEST_CASE("a spool that another has open is refused, and the other goes on") {
+  const TemporaryFolder directory;
+  Spool spool(directory.path());
+  SUBCASE("in this process") {
+    CHECK(message_of(directory.path()).find("another flusher has") != std::string::npos);
+  }
+  SUBCASE("in another process") {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(message_of(directory.path()).find("another flusher has") != std::string::npos ? 0 : 1);
+    int status = -1;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+  }
+  Transaction commit;
+  commit.deltas = encode_pages({{"home", 1}});
+  spool.apply(commit);
+  CHECK(message_of(directory.path()).find("another flusher has") != std::string::npos);
+  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path())), Error);
+}
+
+TEST_CASE("a spool of a newer visitd, another program's database and a file of junk are refused untouched") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+  }
+  SUBCASE("newer") {
+    overwrite(file_of(directory), 60, std::string_view("\0\0\0\x63", 4));  // user_version
+    const std::string message = message_of(directory.path());
+    CHECK(message.find("newer visitd (schema 99") != std::string::npos);
+    CHECK(message.find(file_of(directory)) != std::string::npos);
+  }
+  SUBCASE("another program's") {
+    overwrite(file_of(directory), 68, std::string_view("\0\0\0\x01", 4));  // application_id
+    CHECK(message_of(directory.path()).find("is not a spool of visitd") != std::string::npos);
+  }
+  SUBCASE("junk") {
+    overwrite(file_of(directory), 0, "no database");
+    CHECK(message_of(directory.path()).find("is damaged") != std::string::npos);
+  }
+}
+
+TEST_CASE("a damaged row is found and named") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    Transaction commit;
+    commit.ring = RingNote{1, 1, false, {1234567}};
+    commit.deltas = encode_pages({{"in the journal", 1}});
+    commit.open = {{77, encode_pages({{"folded", 1}})}};
+    commit.sealed = {batch_of(5, 9, {{"sealed", 1}})};
+    spool.apply(commit);
+  }
+  CHECK(message_of(directory.path()).empty());
+  const auto damage = [&](std::string_view text, const char* named) {
+    const std::size_t offset = find_in(file_of(directory), text);
+    REQUIRE(offset != std::string::npos);
+    overwrite(file_of(directory), offset, std::string(1, static_cast<char>(text.front() + 1)));
+    const std::string message = message_of(directory.path());
+    CHECK(message.find(named) != std::string::npos);
+    CHECK(message.find(file_of(directory)) != std::string::npos);
+  };
+  SUBCASE("ring") {
+    damage("1234567 ", "row 1 of table ring");
+  }
+  SUBCASE("journal") {
+    damage("in the journal", "row 1 of table journal");
+  }
+  SUBCASE("open") {
+    damage("folded", "row 77 of table open");
+  }
+  SUBCASE("batch") {
+    damage("sealed", "row 5, 9 of table batch");
+  }
+  SUBCASE("what a batch expects") {
+    damage("what stood before 9", "row 5, 9 of table batch");
+  }
+}
+
+TEST_CASE("after a kill the spool holds all that was committed, and each transaction whole") {
+  const TemporaryFolder directory;
+  std::mt19937 random(std::random_device{}());
+  std::uint64_t committed = 0;
+  for (int life = 0; life < 8; ++life) {
+    int told[2];
+    REQUIRE(::pipe(told) == 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      try {
+        Spool spool(directory.path());
+        for (std::uint64_t next = committed + 1; next < committed + 100'000; ++next) {
+          Transaction commit;
+          commit.ring = RingNote{1, 1, false, {next}};
+          commit.deltas = encode_pages({{"home", 1}});
+          commit.sealed = {batch_of(static_cast<std::uint32_t>(next % 100), next, {{std::string(300, 'x'), next}})};
+          if (next > 1) commit.answered = {{static_cast<std::uint32_t>((next - 1) % 100), next - 1, "mark"}};
+          commit.answered_at = next;
+          spool.apply(commit);
+          if (::write(told[1], &next, sizeof next) != sizeof next) break;
+        }
+      } catch (const std::exception&) {
+        // The parent sees that too little was told.
+      }
+      ::_exit(0);
+    }
+    ::close(told[1]);
+    const std::uint64_t end = monotonic_ms() + 20 + random() % 100;
+    std::uint64_t last = committed;
+    while (::read(told[0], &last, sizeof last) == sizeof last && monotonic_ms() < end) {
+    }
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    for (std::uint64_t late = 0; ::read(told[0], &late, sizeof late) == sizeof late;) last = late;
+    ::close(told[0]);
+
+    Spool spool(directory.path());
+    const SpoolState state = spool.load();
+    REQUIRE(last > committed);
+    REQUIRE(state.rings.size() == 1);
+    const std::uint64_t held = state.rings[0].positions.at(0);
+    CHECK((held == last || held == last + 1));
+    CHECK(state.open == std::vector<PageVisits>{{"home", held}});
+    REQUIRE(state.unanswered.size() == 1);
+    CHECK(state.unanswered[0].mark.seq == held);
+    CHECK(state.kept.size() == held - 1);
+    committed = held;
+  }
+}
+
+TEST_CASE("a full disk refuses a transaction whole, and takes it when there is room") {
+  const SmallDisk disk;
+  REQUIRE_MESSAGE(disk.mounted(), "a tmpfs must be mounted: run the tests as root");
+  std::uint64_t committed = 0;
+  {
+    Spool spool(disk.path());
+    Transaction commit;
+    bool full = false;
+    for (std::uint64_t next = 1; next < 1000 && !full; ++next) {
+      commit = {};
+      commit.ring = RingNote{1, 1, false, {next}};
+      commit.deltas = encode_pages({{"home", 1}, {std::string(40'000, 'x'), 1}});
+      commit.sealed = {batch_of(1, next, {{std::string(500, 'y'), next}})};
+      try {
+        spool.apply(commit);
+        committed = next;
+      } catch (const SpoolFull& refused) {
+        full = true;
+        CHECK(std::string(refused.what()).find("spool.db: the disk is full") != std::string::npos);
+      }
+    }
+    REQUIRE(full);
+    REQUIRE(committed > 1);
+    for (int again = 0; again < 5; ++again) CHECK_THROWS_AS(spool.apply(commit), SpoolFull);
+    SpoolState state = spool.load();
+    CHECK(state.rings.at(0).positions.at(0) == committed);
+    CHECK(sorted(state.open).front() == PageVisits{"home", committed});
+    CHECK(state.unanswered.size() == committed);
+
+    disk.enlarge();
+    spool.apply(commit);
+    ++committed;
+    state = spool.load();
+    CHECK(state.rings.at(0).positions.at(0) == committed);
+    CHECK(state.unanswered.size() == committed);
+  }
+  Spool spool(disk.path());
+  CHECK(sorted(spool.load().open).front() == PageVisits{"home", committed});
+}
+
+TEST_CASE("a spool set aside is whole in its new place, told of, and followed by a new one") {
+  const TemporaryFolder directory;
+  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path())), Error);
+  std::string writer;
+  {
+    Spool spool(directory.path());
+    Transaction commit;
+    commit.deltas = encode_pages({{"home", 3}});
+    commit.open = {{4, encode_pages({{"about", 4}})}};
+    commit.sealed = {batch_of(1, 1, {{"sealed", 1}}), batch_of(2, 1, {{"sealed too", 1}})};
+    commit.answered = {{1, 1, "mark"}};
+    spool.apply(commit);
+    writer = spool.load().writer;
+  }
+  const SpoolAside aside = Spool::set_aside_file(directory.path());
+  CHECK(aside.path.starts_with(file_of(directory) + ".aside-"));
+  CHECK(aside.open_visits == 7);
+  CHECK(aside.unanswered_batches == 1);
+  CHECK_FALSE(std::filesystem::exists(file_of(directory)));
+  {
+    Spool spool(directory.path());
+    CHECK(spool.load().created);
+    CHECK(spool.load().writer != writer);
+  }
+  const SpoolAside second = Spool::set_aside_file(directory.path());
+  CHECK(second.path != aside.path);
+  CHECK(second.open_visits == 0);
+  std::filesystem::rename(aside.path, file_of(directory));
+  {
+    Spool spool(directory.path());
+    CHECK(spool.load().writer == writer);
+    CHECK(spool.load().open.size() == 2);
+  }
+  overwrite(file_of(directory), 0, "no database");
+  const SpoolAside damaged = Spool::set_aside_file(directory.path());
+  CHECK_FALSE(damaged.open_visits);
+  CHECK_FALSE(damaged.unanswered_batches);
+  CHECK(std::filesystem::exists(damaged.path));
+}
+
+TEST_CASE("the thread commits in order, tells on the loop, and gives a refused transaction back") {
+  const SmallDisk disk;
+  REQUIRE_MESSAGE(disk.mounted(), "a tmpfs must be mounted: run the tests as root");
+  uv_loop_t loop{};
+  REQUIRE(uv_loop_init(&loop) == 0);
+  std::vector<SpoolThread::Outcome> outcomes;
+  {
+    SpoolThread thread(&loop, Spool(disk.path()),
+                       [&](SpoolThread::Outcome outcome) { outcomes.push_back(std::move(outcome)); });
+    const auto run = [&](Transaction transaction) {
+      const std::size_t before = outcomes.size();
+      thread.submit(std::move(transaction));
+      CHECK(thread.busy());
+      CHECK(outcomes.size() == before);
+      for (int turns = 0; turns < 1000 && outcomes.size() == before; ++turns) uv_run(&loop, UV_RUN_ONCE);
+      REQUIRE(outcomes.size() == before + 1);
+      CHECK_FALSE(thread.busy());
+      return std::exchange(outcomes.back(), {});
+    };
+    Transaction small;
+    small.deltas = encode_pages({{"home", 1}});
+    CHECK(run(small).kind == SpoolThread::Outcome::Kind::committed);
+    Transaction large;
+    large.deltas = encode_pages({{"home", 2}, {std::string(3'000'000, 'x'), 1}});
+    SpoolThread::Outcome outcome = run(large);
+    CHECK(outcome.kind == SpoolThread::Outcome::Kind::full);
+    CHECK(outcome.transaction.deltas == large.deltas);
+    disk.enlarge();
+    outcome = run(std::move(outcome.transaction));
+    CHECK(outcome.kind == SpoolThread::Outcome::Kind::committed);
+    Transaction wrong;
+    wrong.answered = {{1, 1, "mark"}};
+    outcome = run(wrong);
+    CHECK(outcome.kind == SpoolThread::Outcome::Kind::failed);
+    CHECK(outcome.message.find("batch 1 of bucket 1") != std::string::npos);
+    thread.submit(small);  // under way when the thread is told to end: finished, not told
+    outcomes.clear();
+  }
+  uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+  CHECK(outcomes.empty());
+  Spool spool(disk.path());
+  CHECK(sorted(spool.load().open).front() == PageVisits{"home", 4});
+}
+
+}  // namespace visitd

@@ -1,0 +1,53 @@
+// A Counter in memory, for tests of the server: it can be told to refuse, to park, and not to know.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "frontend/counter.hpp"
+
+namespace visitd {
+
+class FakeCounter final : public Counter {
+ public:
+  std::atomic<Recorded> recorded = Recorded::recorded;
+  std::atomic<int> room = 1'000'000;     ///< records that are taken before the lane is full
+  std::atomic<bool> parks = false;       ///< reads of pages that begin with "slow" are parked while set
+  std::atomic<std::uint64_t> reads = 0;  ///< tries, parked ones included
+
+  Recorded record(std::string_view page, std::uint32_t visits) noexcept override {
+    if (room == 0) return Recorded::full;
+    if (recorded == Recorded::recorded) {
+      --room;
+      const std::lock_guard lock(mutex_);
+      counts_[std::string(page)] += visits;
+    }
+    return recorded;
+  }
+
+  CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override {
+    ++reads;
+    if (state.asked_at_ms == 0) state.asked_at_ms = now_ms;
+    if (parks && page.starts_with("slow")) return {CountAnswer::Kind::parked, 0, 0, {}, {}};
+    if (page == "unknown") return {CountAnswer::Kind::unknown, 0, 0, {}, "redis_7070 cannot be asked"};
+    if (page == "stale") return {CountAnswer::Kind::stale, 7, -4, "in-memory", {}};
+    if (page == "missed") return {CountAnswer::Kind::fresh, 9, 5, "redis_7070", {}};
+    if (page == "odd") return {CountAnswer::Kind::fresh, 9, 5, "7 of 9", {}};
+    return {CountAnswer::Kind::fresh, count(page), 3, "in-memory", {}};
+  }
+
+  [[nodiscard]] std::uint64_t count(std::string_view page) {
+    const std::lock_guard lock(mutex_);
+    return counts_[std::string(page)];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::uint64_t> counts_;
+};
+
+}  // namespace visitd

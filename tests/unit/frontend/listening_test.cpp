@@ -1,0 +1,140 @@
+#include "frontend/listening.hpp"
+
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <string>
+
+#include "common/errors.hpp"
+#include "common/unix_address.hpp"
+#include "tests/unit/temporary_folder.hpp"
+
+namespace visitd {
+namespace {
+
+/// The port of an IPv4 or IPv6 socket.
+std::uint16_t port_of(const UniqueFd& fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  REQUIRE(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+bool connects(const char* host, std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  ::inet_pton(AF_INET, host, &address.sin_addr);
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+  return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+std::vector<ListeningSocket> open_at(const std::string& address) {
+  Settings settings;
+  settings.listen = {address};
+  return open_listening(settings).sockets;
+}
+
+std::string failure_of(const std::string& address) {
+  try {
+    (void)open_at(address);
+  } catch (const std::exception& failure) {
+    return failure.what();
+  }
+  return "none";
+}
+
+TEST_CASE("the wildcard address serves IPv4, whether or not the host has IPv6") {
+  const auto sockets = open_at("[::]:0");
+  REQUIRE(sockets.size() == 1);
+  CHECK(connects("127.0.0.1", port_of(sockets.front().fd)));
+  CHECK((::fcntl(sockets.front().fd.get(), F_GETFL) & O_NONBLOCK) != 0);
+  CHECK((::fcntl(sockets.front().fd.get(), F_GETFD) & FD_CLOEXEC) != 0);
+}
+
+TEST_CASE("several frontends share one address") {
+  const auto first = open_at("127.0.0.1:0");
+  const std::string same = "127.0.0.1:" + std::to_string(port_of(first.front().fd));
+  CHECK(port_of(open_at(same).front().fd) == port_of(first.front().fd));
+}
+
+TEST_CASE("an address that another program holds is named") {
+  const UniqueFd other(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::bind(other.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(::listen(other.get(), 1) == 0);
+  const std::string taken = "127.0.0.1:" + std::to_string(port_of(other));
+  CHECK(failure_of(taken) ==
+        "listen address '" + taken +
+            "' is in use by another program: stop that one, or choose another address in http.listen");
+}
+
+TEST_CASE("a private address is told apart") {
+  Settings settings;
+  settings.listen = {"127.0.0.1:0"};
+  settings.private_listen = {"127.0.0.1:0"};
+  const Listening listening = open_listening(settings);
+  REQUIRE(listening.sockets.size() == 2);
+  CHECK_FALSE(listening.sockets[0].is_private);
+  CHECK(listening.sockets[1].is_private);
+}
+
+bool connects_to_path(const std::string& path) {
+  const sockaddr_un address = unix_address(path);
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
+  return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+TEST_CASE("a Unix socket is served by one process, and by the next when that one has gone") {
+  const test::TemporaryFolder folder;
+  Settings settings;
+  settings.listen = {"unix:" + (folder / "http.sock")};
+  const std::string path = folder / "http.sock";
+  Listening first = open_listening(settings);
+  CHECK(first.sockets.empty());
+  REQUIRE(first.unix_paths.size() == 1);
+  {
+    const auto socket = first.unix_paths.front().try_open();
+    REQUIRE(socket);
+    CHECK(connects_to_path(path));
+    CHECK_FALSE(first.unix_paths.front().try_open());
+    Listening second = open_listening(settings);
+    CHECK_FALSE(second.unix_paths.front().try_open());
+    CHECK(connects_to_path(path));
+  }
+  first.unix_paths.clear();
+  CHECK_FALSE(connects_to_path(path));
+  Listening next = open_listening(settings);
+  const auto socket = next.unix_paths.front().try_open();
+  REQUIRE(socket);
+  CHECK(connects_to_path(path));
+}
+
+TEST_CASE("the socket file that a killed process left is replaced") {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "http.sock";
+  const sockaddr_un address = unix_address(path);
+  {
+    const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM, 0));
+    REQUIRE(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  }
+  UnixListening listening(path, false);
+  const auto socket = listening.try_open();
+  REQUIRE(socket);
+  CHECK(connects_to_path(path));
+}
+
+TEST_CASE("addresses that are none are refused, with what they should be") {
+  CHECK(failure_of("8000") == "listen address '8000' is not HOST:PORT, such as [::]:8000 or 127.0.0.1:8000");
+  CHECK(failure_of("::1:8000") == "listen address '::1:8000': an IPv6 address stands in brackets, such as [::1]:8000");
+  CHECK(failure_of("192.0.2.1:0") == "listen address '192.0.2.1:0' is not an address of this host");
+  CHECK(failure_of("no.such.host.invalid:80").starts_with("listen address 'no.such.host.invalid:80': "));
+}
+
+}  // namespace
+}  // namespace visitd

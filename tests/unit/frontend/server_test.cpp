@@ -1,0 +1,691 @@
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "common/errors.hpp"
+#include "test_client.hpp"
+#include "test_server.hpp"
+
+namespace visitd {
+namespace {
+
+/// Both ways answer alike: each test runs with the one and the other.
+struct Direct {
+  static constexpr HotRoutes way = HotRoutes::direct;
+};
+struct Httplib {
+  static constexpr HotRoutes way = HotRoutes::httplib;
+};
+
+constexpr const char* success_home = R"({"status":"success","message":"Visit recorded for page home"})";
+
+/// Polls, for a bounded time, until it holds.
+template <typename Condition>
+bool comes_true(Condition condition) {
+  for (int i = 0; i < 1000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
+}
+
+void check_problem(const ClientAnswer& answer, int status, const std::string& detail, const std::string& parameter) {
+  CHECK(answer.status == status);
+  CHECK(answer.field("Content-Type") == "application/problem+json");
+  const auto problem = nlohmann::json::parse(answer.body);
+  CHECK(problem.at("status") == status);
+  CHECK(problem.at("detail") == detail);
+  CHECK(problem.at("title").is_string());
+  CHECK(problem.at("type").get<std::string>().starts_with("urn:visitd:problem:"));
+  CHECK(problem.value("parameter", "") == parameter);
+}
+
+TEST_CASE_TEMPLATE("a visit is recorded and then read on one kept connection", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (int i = 0; i < 3; ++i) {
+    const ClientAnswer posted = client.ask(post_request("/visit/home"));
+    CHECK(posted.status == 200);
+    CHECK(posted.body == success_home);
+    CHECK(posted.field("Content-Type") == "application/json");
+    CHECK(posted.field("Access-Control-Allow-Origin") == "*");
+    CHECK(posted.field("Date").ends_with(" GMT"));
+    CHECK(posted.field("Server").empty());
+    CHECK(posted.field("Connection").empty());
+    CHECK(posted.field("Keep-Alive").empty());
+  }
+  const ClientAnswer got = client.ask(get_request("/visits/home?x=1"));
+  CHECK(got.status == 200);
+  CHECK(got.body == R"({"count":3,"served_via":"in-memory"})");
+  CHECK(got.field("Cache-Control") == "no-store");
+  CHECK(got.field("Cache-Status") == "visitd; hit; ttl=3");
+  CHECK(client.ask(get_request("/")).body == R"({"status":"healthy"})");
+  CHECK(server.statistics().requests == 5);
+  CHECK(server.statistics().connections_accepted == 1);
+}
+
+TEST_CASE_TEMPLATE("the routes are served below the prefix too, and without it when it is empty", Way, Direct,
+                   Httplib) {
+  Settings settings = test_settings(Way::way);
+  {
+    TestServer server(settings);
+    TestClient client(server.port());
+    CHECK(client.ask(post_request("/api/v1/counter/visit/home")).body == success_home);
+    CHECK(client.ask(get_request("/api/v1/counter/visits/home")).body == R"({"count":1,"served_via":"in-memory"})");
+    CHECK(client.ask(get_request("/api/v1/counter/")).body == R"({"status":"healthy"})");
+    CHECK(client.ask(get_request("/api/v1/counter")).body == R"({"status":"healthy"})");
+    CHECK(client.ask(get_request("/api/v1/counters")).status == 404);
+    CHECK(client.ask(get_request("/api/v1")).status == 404);
+  }
+  settings.api_prefix = "";
+  TestServer server(settings);
+  TestClient client(server.port());
+  CHECK(client.ask(post_request("/visit/home")).status == 200);
+  CHECK(client.ask(post_request("/api/v1/counter/visit/home")).status == 404);
+}
+
+TEST_CASE_TEMPLATE("a visit counts whatever the body, and before it has come", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  const std::string form = "a=" + std::string(20000, 'x');
+  CHECK(client.ask(post_request("/visit/home")).status == 200);
+  CHECK(client.ask(post_request("/visit/home", "Content-Length: 0\r\n")).status == 200);
+  CHECK(
+      client.ask(post_request("/visit/home", "Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 4\r\n", "home"))
+          .status == 200);
+  CHECK(client.ask(post_request("/visit/home", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n")).status ==
+        200);
+  CHECK(client
+            .ask(post_request("/visit/home",
+                              "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
+                                  std::to_string(form.size()) + "\r\n",
+                              form))
+            .status == 200);
+  CHECK(client
+            .ask(post_request("/visit/home", "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9\r\n",
+                              "--b--\r\n\r\n"))
+            .status == 200);
+  CHECK(server.counter.count("home") == 6);
+  // Announced, and never sent.
+  CHECK(client.ask(post_request("/visit/home", "Content-Length: 100\r\n", "begin")).status == 200);
+  CHECK(server.counter.count("home") == 7);
+  client.send(std::string(95, 'x'));
+  CHECK(client.ask(get_request("/visits/home")).body == R"({"count":7,"served_via":"in-memory"})");
+}
+
+TEST_CASE_TEMPLATE("who expects 100 gets it, and may then send the body", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  CHECK(client.ask(post_request("/visit/home", "Expect: 100-continue\r\nContent-Length: 3\r\n")).status == 100);
+  CHECK(client.receive().status == 200);
+  client.send("abc");
+  CHECK(client.ask(get_request("/")).status == 200);
+}
+
+TEST_CASE_TEMPLATE("pipelined requests are answered in order, a parked read in the middle", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  server.counter.parks = true;
+  client.send(post_request("/visit/home") + get_request("/visits/slow") + post_request("/visit/home") +
+              get_request("/visits/home"));
+  CHECK(client.receive().body == success_home);
+  CHECK_FALSE(client.hears_within(100));
+  CHECK(server.counter.count("home") == 1);
+  CHECK(server.statistics().reads_parked == 1);
+  CHECK(server.counter.reads > 1);
+  server.counter.parks = false;
+  CHECK(client.receive().body == R"({"count":0,"served_via":"in-memory"})");
+  CHECK(client.receive().body == success_home);
+  CHECK(client.receive().body == R"({"count":2,"served_via":"in-memory"})");
+}
+
+TEST_CASE_TEMPLATE("parked reads hold up nobody else, and are answered when woken", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.counter.parks = true;
+  std::vector<std::unique_ptr<TestClient>> parked;
+  for (int i = 0; i < 50; ++i) {
+    parked.push_back(std::make_unique<TestClient>(server.port()));
+    parked.back()->send(get_request("/visits/slow" + std::to_string(i)));
+  }
+  CHECK(comes_true([&] { return server.statistics().reads_parked == 50; }));
+  parked.front()->send(get_request("/"));
+  TestClient other(server.port());
+  CHECK(other.ask(post_request("/visit/home")).status == 200);
+  server.counter.parks = false;
+  server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  for (const auto& client : parked) CHECK(client->receive().body == R"({"count":0,"served_via":"in-memory"})");
+  CHECK(parked.front()->receive().body == R"({"status":"healthy"})");
+}
+
+TEST_CASE_TEMPLATE("a client that sends nothing, half a head or half a body holds up no other", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient silent(server.port());
+  TestClient half_head(server.port());
+  half_head.send("GET / HTTP/1.1\r\nHos");
+  TestClient half_body(server.port());
+  half_body.send(post_request("/visit/home", "Content-Length: 10\r\n", "123"));
+  TestClient other(server.port());
+  for (int i = 0; i < 100; ++i) CHECK(other.ask(post_request("/visit/home")).status == 200);
+  half_head.send("t: a\r\n\r\n");
+  CHECK(half_head.receive().body == R"({"status":"healthy"})");
+}
+
+TEST_CASE_TEMPLATE("a client that does not read is not read from, and loses nothing", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient greedy(server.port(), 4096);
+  constexpr int requests = 60000;
+  std::string all;
+  for (int i = 0; i < requests; ++i) all += get_request("/visits/home");
+  std::thread sender([&] { greedy.send(all); });
+  TestClient other(server.port());
+  CHECK(comes_true([&] {
+    const std::uint64_t before = server.statistics().requests;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return server.statistics().requests == before;
+  }));
+  CHECK(server.statistics().requests < requests);
+  CHECK(other.ask(get_request("/")).status == 200);
+  int answers = 0;
+  while (answers < requests && greedy.receive().status == 200) ++answers;
+  sender.join();
+  CHECK(answers == requests);
+}
+
+TEST_CASE_TEMPLATE("HEAD is GET without the body", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const std::string path : {"/", "/visits/home", "/visits/unknown", "/nowhere", "/visits/%zz"}) {
+    CAPTURE(path);
+    const ClientAnswer got = client.ask(get_request(path));
+    client.send("HEAD " + path + " HTTP/1.1\r\nHost: a\r\n\r\n");
+    const ClientAnswer head = client.receive(true);
+    CHECK(head.status == got.status);
+    CHECK(head.field("Content-Length") == std::to_string(got.body.size()));
+    CHECK(head.field("Content-Type") == got.field("Content-Type"));
+    CHECK(head.field("Accept-Ranges").empty());
+  }
+}
+
+TEST_CASE_TEMPLATE("unknown paths are 404, wrong methods 405 with Allow", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const char* path : {"/nowhere", "/visit", "/visit/a/b", "/visits/query/", "/livez/x", "/visits/a/", "//", "/-",
+                           "/Visit/a", "/%76isit/a"}) {
+    CAPTURE(path);
+    check_problem(client.ask(post_request(path)), 404, "there is nothing at this path", "path");
+  }
+  const auto check_wrong = [&](const std::string& method, const std::string& path, const std::string& allow) {
+    CAPTURE(method);
+    const ClientAnswer answer = client.ask(method + " " + path + " HTTP/1.1\r\nHost: a\r\n\r\n");
+    check_problem(answer, 405, "the Allow field lists the methods of this path", "method");
+    CHECK(answer.field("Allow") == allow);
+  };
+  check_wrong("GET", "/visit/home", "POST, OPTIONS");
+  check_wrong("POST", "/visits/home", "GET, HEAD, OPTIONS");
+  check_wrong("DELETE", "/visits/home", "GET, HEAD, OPTIONS");
+  check_wrong("BREW", "/visit/home", "POST, OPTIONS");
+  check_wrong("POST", "/", "GET, HEAD, OPTIONS");
+  check_wrong("PUT", "/visits", "GET, HEAD, POST, OPTIONS");
+  check_wrong("POST", "/metrics", "GET, HEAD, OPTIONS");
+  CHECK(server.counter.count("home") == 0);
+}
+
+TEST_CASE_TEMPLATE("the body of a refused method is not taken for a request", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  const std::string inner = post_request("/visit/smuggled");
+  client.send("PUT /visits/a HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(inner.size()) + "\r\n\r\n" +
+              inner);
+  CHECK(client.receive().status == 405);
+  CHECK(client.ask(get_request("/")).status == 200);
+  CHECK(server.counter.count("smuggled") == 0);
+}
+
+TEST_CASE_TEMPLATE("preflights are answered for every origin by default", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const std::string path : {"/visit/home", "/visits/home", "/", "/api/v1/counter/visit/home", "/nowhere"}) {
+    CAPTURE(path);
+    const ClientAnswer answer =
+        client.ask("OPTIONS " + path +
+                   " HTTP/1.1\r\nHost: a\r\nOrigin: https://o.example\r\nAccess-Control-Request-Method: POST\r\n\r\n");
+    CHECK(answer.status == 204);
+    CHECK(answer.field("Access-Control-Allow-Origin") == "*");
+    CHECK(answer.field("Access-Control-Allow-Headers") == "*");
+    CHECK_FALSE(answer.field("Access-Control-Allow-Methods").empty());
+    CHECK_FALSE(answer.field("Access-Control-Max-Age").empty());
+    CHECK(answer.field("Content-Length").empty());
+  }
+  CHECK(client.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, POST, OPTIONS");
+  CHECK(client.ask("OPTIONS /visit/a HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
+  CHECK(client.ask("OPTIONS /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status == 404);
+}
+
+TEST_CASE_TEMPLATE("narrowed CORS names the origin to its own, and says that it varies", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.cors_origins = {"https://a.example", "https://b.example"};
+  TestServer server(settings);
+  TestClient client(server.port());
+  const ClientAnswer friendly = client.ask(get_request("/visits/home", "Origin: https://b.example\r\n"));
+  CHECK(friendly.field("Access-Control-Allow-Origin") == "https://b.example");
+  CHECK(friendly.field("Vary") == "Origin");
+  const ClientAnswer stranger = client.ask(get_request("/visits/home", "Origin: https://c.example\r\n"));
+  CHECK(stranger.status == 200);
+  CHECK(stranger.field("Access-Control-Allow-Origin").empty());
+  CHECK(stranger.field("Vary") == "Origin");
+  CHECK(client.ask(get_request("/visits/home")).field("Access-Control-Allow-Origin").empty());
+}
+
+TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  CHECK(client.ask(post_request("/visit/a%2Fb")).body ==
+        R"({"status":"success","message":"Visit recorded for page a/b"})");
+  CHECK(server.counter.count("a/b") == 1);
+  CHECK(client.ask(post_request("/visit/%252F")).status == 200);
+  CHECK(server.counter.count("%2F") == 1);
+  const std::string quoted = client.ask(post_request("/visit/%22%5C%C3%BC")).body;
+  CHECK(nlohmann::json::parse(quoted).at("message") == "Visit recorded for page \"\\\xC3\xBC");
+  CHECK(client.ask(post_request("/visit/" + std::string(255, 'x'))).status == 200);
+  for (const auto& [id, detail] :
+       std::vector<std::pair<std::string, std::string>>{{"", "the page id is empty"},
+                                                        {std::string(256, 'x'), "the page id is too long"},
+                                                        {"%FF", "the page id is not valid UTF-8"},
+                                                        {"%00", "the page id contains a control character"},
+                                                        {"a%0D%0Ab", "the page id contains a control character"},
+                                                        {"%zz", "invalid percent-encoding"},
+                                                        {"%2", "invalid percent-encoding"}}) {
+    CAPTURE(id);
+    check_problem(client.ask(post_request("/visit/" + id)), 400, detail, "page_id");
+    check_problem(client.ask(get_request("/visits/" + id)), 400, detail, "page_id");
+  }
+}
+
+TEST_CASE_TEMPLATE("what cannot be counted or known now is 503 with Retry-After", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const Recorded recorded : {Recorded::full, Recorded::closed}) {
+    server.counter.recorded = recorded;
+    const ClientAnswer answer = client.ask(post_request("/visit/home"));
+    CHECK(answer.status == 503);
+    CHECK(answer.field("Retry-After") == "2");
+  }
+  const ClientAnswer unknown = client.ask(get_request("/visits/unknown"));
+  check_problem(unknown, 503, "redis_7070 cannot be asked", "");
+  CHECK(unknown.field("Retry-After") == "2");
+  CHECK(unknown.field("Cache-Control") == "no-store");
+}
+
+TEST_CASE_TEMPLATE("Cache-Status says where a count came from", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  const ClientAnswer missed = client.ask(get_request("/visits/missed"));
+  CHECK(missed.body == R"({"count":9,"served_via":"redis_7070"})");
+  CHECK(missed.field("Cache-Status") == "visitd; fwd=miss; detail=redis_7070");
+  CHECK(client.ask(get_request("/visits/odd")).field("Cache-Status") == "visitd; fwd=miss; detail=\"7 of 9\"");
+  const ClientAnswer stale = client.ask(get_request("/visits/stale"));
+  CHECK(stale.body == R"({"count":7,"served_via":"in-memory"})");
+  CHECK(stale.field("Cache-Status") == "visitd; hit; ttl=-4");
+}
+
+TEST_CASE_TEMPLATE("refused requests are answered and end the connection", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  const auto check_refused = [&](const std::string& bytes, int status) {
+    CAPTURE(bytes);
+    TestClient client(server.port());
+    const ClientAnswer answer = client.ask(bytes + std::string(100000, 'x'));
+    CHECK(answer.status == status);
+    CHECK(answer.field("Connection") == "close");
+    CHECK(answer.field("Content-Type") == "application/problem+json");
+    CHECK(client.ends());
+  };
+  check_refused("GET / HTTP/1.1\r\n\r\n", 400);
+  check_refused(post_request("/visit/home", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), 400);
+  check_refused(post_request("/visit/home", "Content-Length: 2000000\r\n"), 413);
+  check_refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505);
+  check_refused("GET /" + std::string(9000, 'x'), 414);
+  check_refused(get_request("/" + std::string(5000, 'x')), 414);
+  check_refused(post_request("/visit/home", "Content-Encoding: gzip\r\n"), 415);
+  check_refused(get_request("/", "X: " + std::string(9000, 'x')), 431);
+  check_refused(get_request("/", "Expect: a-pony\r\n"), 417);
+  CHECK(server.counter.count("home") == 0);
+  const RefusalCounts refusals = server.refusals();
+  CHECK(refusals[static_cast<std::size_t>(Refusal::host_missing)] == 1);
+  CHECK(refusals[static_cast<std::size_t>(Refusal::length_ambiguous)] == 1);
+  CHECK(server.statistics().requests == 0);
+}
+
+TEST_CASE_TEMPLATE("a body that turns out malformed ends the connection after the one answer", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  CHECK(client.ask(post_request("/visit/home", "Transfer-Encoding: chunked\r\n", "zz\r\n" + get_request("/"))).status ==
+        200);
+  CHECK(client.ends());
+}
+
+TEST_CASE_TEMPLATE("the connection ends when the client asks, and HTTP/1.0 is kept only when it asks", Way, Direct,
+                   Httplib) {
+  TestServer server(test_settings(Way::way));
+  {
+    TestClient client(server.port());
+    CHECK(client.ask(get_request("/", "Connection: close\r\n") + get_request("/")).field("Connection") == "close");
+    CHECK(client.ends());
+  }
+  {
+    TestClient client(server.port());
+    CHECK(client.ask(post_request("/visit/home", "Connection: close\r\nContent-Length: 3\r\n", "abc"))
+              .field("Connection") == "close");
+    CHECK(client.ends());
+  }
+  {
+    TestClient client(server.port());
+    CHECK(client.ask("GET /visits/home HTTP/1.0\r\n\r\n").field("Connection") == "close");
+    CHECK(client.ends());
+  }
+  TestClient client(server.port());
+  CHECK(client.ask("GET /visits/home HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").field("Connection") == "keep-alive");
+  CHECK(client.ask("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").field("Connection") == "keep-alive");
+  client.send(get_request("/"));
+  client.shut_sending();
+  CHECK(client.receive().status == 200);
+  CHECK(client.ends());
+}
+
+TEST_CASE_TEMPLATE("who keeps silent in a head, in a body or between requests is disconnected", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.head_timeout_ms = 800;
+  settings.body_timeout_ms = 850;
+  settings.idle_timeout_ms = 900;
+  TestServer server(settings);
+  TestClient idle(server.port());
+  TestClient head(server.port());
+  TestClient body(server.port());
+  head.send("GET /");
+  CHECK(body.ask(post_request("/visit/home", "Content-Length: 5\r\n")).status == 200);
+  // Progress does not move a deadline.
+  for (int i = 0; i < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    head.send("x");
+    body.send("x");
+  }
+  CHECK(head.ends());
+  CHECK(body.ends());
+  CHECK(idle.ends());
+  CHECK(server.statistics().connections_timed_out == 2);
+}
+
+TEST_CASE_TEMPLATE("when full, the connection that is idle longest makes room", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.connection_limit = 3;
+  TestServer server(settings);
+  TestClient first(server.port());
+  TestClient second(server.port());
+  TestClient third(server.port());
+  for (TestClient* client : {&first, &second, &third, &first}) CHECK(client->ask(get_request("/")).status == 200);
+  TestClient fourth(server.port());
+  CHECK(fourth.ask(get_request("/")).status == 200);
+  CHECK(second.ends());
+  CHECK(first.ask(get_request("/")).status == 200);
+  CHECK(third.ask(get_request("/")).status == 200);
+  CHECK(server.statistics().connections_evicted == 1);
+  CHECK(server.statistics().connections_open == 3);
+}
+
+TEST_CASE_TEMPLATE("a stopping server closes what is idle and answers what was sent", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.counter.parks = true;
+  TestClient idle(server.port());
+  TestClient parked(server.port());
+  TestClient half(server.port());
+  CHECK(idle.ask(get_request("/")).status == 200);
+  parked.send(get_request("/visits/slow"));
+  half.send("GET / HTTP/1.1\r\nHost:");
+  CHECK(comes_true([&] { return server.statistics().reads_parked == 1; }));
+  std::future<void> ended = server.stop();
+  CHECK(idle.ends());
+  CHECK_THROWS(TestClient(server.port()));
+  CHECK(half.ask(" a\r\n\r\n").field("Connection") == "close");
+  server.counter.parks = false;
+  // It was read before the stop, and nothing was said of the connection yet.
+  CHECK(parked.receive().field("Connection") == "close");
+  CHECK(parked.ends());
+  CHECK(ended.wait_for(std::chrono::seconds(5)) == std::future_status::ready);
+}
+
+TEST_CASE_TEMPLATE("a stopping server waits no longer than it may", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.stop_timeout_ms = 200;
+  TestServer server(settings);
+  TestClient half(server.port());
+  half.send("GET / HTTP/1.1\r\nHost:");
+  TestClient after(server.port());
+  CHECK(after.ask(get_request("/")).status == 200);
+  std::future<void> ended = server.stop();
+  CHECK(ended.wait_for(std::chrono::seconds(5)) == std::future_status::ready);
+  CHECK(half.ends());
+}
+
+/// A POST with a body, whole or in chunks.
+std::string post_body(const std::string& path, const std::string& body, bool chunked = false) {
+  if (!chunked) return post_request(path, "Content-Length: " + std::to_string(body.size()) + "\r\n") + body;
+  std::string request = post_request(path, "Transfer-Encoding: chunked\r\n");
+  for (std::size_t at = 0; at < body.size(); at += 7) {
+    const std::string part = body.substr(at, 7);
+    request += std::to_string(part.size()) + ";x=y\r\n" + part + "\r\n";
+  }
+  return request + "0\r\nX: y\r\n\r\n";
+}
+
+TEST_CASE_TEMPLATE("many visits are recorded from one body, and counts of many pages are read at once", Way, Direct,
+                   Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const bool chunked : {false, true}) {
+    const ClientAnswer answer = client.ask(post_body("/visits", R"(["a","b","a"])", chunked));
+    CHECK(answer.status == 200);
+    CHECK(answer.body == R"({"status":"success","entries":3,"visits":3})");
+  }
+  CHECK(client.ask(post_body("/visits", R"({"a":10,"c":5})")).body ==
+        R"({"status":"success","entries":2,"visits":15})");
+  CHECK(client.ask(post_body("/api/v1/counter/visits", "\"a\"\n\"b\"\n", true)).body ==
+        R"({"status":"success","entries":2,"visits":2})");
+  const ClientAnswer read = client.ask(get_request("/visits?page=b&page=a&page=never&page=b"));
+  CHECK(read.body == R"({"counts":{"b":3,"a":15,"never":0}})");
+  CHECK(read.field("Cache-Control") == "no-store");
+  CHECK(read.field("Cache-Status") == "visitd; hit; ttl=3");
+  CHECK(client.ask(post_body("/visits/query", R"(["c","\"\\"])")).body == R"({"counts":{"c":5,"\"\\":0}})");
+  CHECK(client.ask(get_request("/visits?page=a&page=missed")).field("Cache-Status") == "visitd; hit; ttl=3");
+  CHECK(client.ask(get_request("/visits?page=missed")).field("Cache-Status") == "visitd; fwd=miss; detail=redis_7070");
+  CHECK(client.ask(get_request("/visits?page=a&page=stale")).field("Cache-Status") == "visitd; hit; ttl=-4");
+  CHECK(client.ask(get_request("/visits/query")).body == R"({"count":0,"served_via":"in-memory"})");
+}
+
+TEST_CASE_TEMPLATE("a body with a wrong entry is refused as a whole, and says which", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  const ClientAnswer answer = client.ask(post_body("/visits", R"(["a","b",""])"));
+  check_problem(answer, 400, "the page id is empty", "page_id");
+  CHECK(nlohmann::json::parse(answer.body).at("entry") == 2);
+  CHECK(client.ask(post_body("/visits", R"({"a":1,"b":0})")).status == 400);
+  CHECK(client.ask(post_body("/visits", "[\"a\"")).status == 400);
+  CHECK(client.ask(post_request("/visits")).status == 400);
+  CHECK(server.counter.count("a") == 0);
+  CHECK(client.ask(get_request("/visits?page=a&page=")).status == 400);
+  check_problem(client.ask(get_request("/visits?page=a&page=unknown")), 503, "redis_7070 cannot be asked", "unknown");
+  check_problem(client.ask(get_request("/visits?size=3")), 400, "the one parameter known here is page", "query");
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::count_unknown)] == 1);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::invalid_page_id)] == 2);
+}
+
+TEST_CASE_TEMPLATE("a lane that fills midway says how many entries were recorded", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.counter.room = 2;
+  TestClient client(server.port());
+  const ClientAnswer answer = client.ask(post_body("/visits", R"(["a","b","c","d"])"));
+  CHECK(answer.status == 503);
+  CHECK(answer.field("Retry-After") == "2");
+  const auto problem = nlohmann::json::parse(answer.body);
+  CHECK(problem.at("type") == "urn:visitd:problem:lane-full");
+  CHECK(problem.at("recorded") == 2);
+  CHECK(server.counter.count("b") == 1);
+  CHECK(server.counter.count("c") == 0);
+}
+
+TEST_CASE_TEMPLATE("bodies are read between pipelined requests, in order", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  client.send(get_request("/visits/a") + post_body("/visits", R"(["a"])", true) + get_request("/visits/a") +
+              post_body("/visits/query", R"(["a"])") + post_body("/visit/a", "ignored") + get_request("/visits/a"));
+  CHECK(client.receive().body == R"({"count":0,"served_via":"in-memory"})");
+  CHECK(client.receive().body == R"({"status":"success","entries":1,"visits":1})");
+  CHECK(client.receive().body == R"({"count":1,"served_via":"in-memory"})");
+  CHECK(client.receive().body == R"({"counts":{"a":1}})");
+  CHECK(client.receive().status == 200);
+  CHECK(client.receive().body == R"({"count":2,"served_via":"in-memory"})");
+}
+
+TEST_CASE_TEMPLATE("a body that comes byte by byte is read as a whole, and 100 is said to who waits for it", Way,
+                   Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  client.send(post_request("/visits", "Expect: 100-continue\r\nContent-Length: 5\r\n"));
+  CHECK(client.receive().status == 100);
+  for (const char c : std::string("[\"a\"]")) {
+    client.send(std::string(1, c));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  CHECK(client.receive().body == R"({"status":"success","entries":1,"visits":1})");
+}
+
+TEST_CASE_TEMPLATE("a read of many waits in one round for those that are not known", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.counter.parks = true;
+  TestClient client(server.port());
+  client.send(post_body("/visits/query", R"(["slow1","a","slow2"])") + get_request("/"));
+  REQUIRE(comes_true([&] { return server.counter.reads >= 3; }));
+  server.counter.parks = false;
+  server.run([](EventLoopServer& running) { running.replay_parked(); });
+  CHECK(client.receive().body == R"({"counts":{"slow1":0,"a":0,"slow2":0}})");
+  CHECK(client.receive().body == R"({"status":"healthy"})");
+  CHECK(server.statistics().reads_parked == 1);
+}
+
+TEST_CASE("bodies that are received hold no more memory than they may all together") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.buffered_bodies_limit_bytes = 131072;
+  TestServer server(settings);
+  TestClient first(server.port());
+  TestClient second(server.port());
+  first.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));
+  CHECK_FALSE(first.hears_within(100));
+  second.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));
+  check_problem(second.receive(), 503,
+                "this server is receiving as many bodies as it can hold; nothing of this one was counted", "");
+  CHECK(second.ends());
+  TestClient third(server.port());
+  CHECK(third.ask(post_body("/visits", R"(["a"])")).status == 200);
+  first.send(std::string(9994, ' ') + "[\"b\"]" + " ");
+  CHECK(first.receive().status == 200);
+  TestClient fourth(server.port());
+  CHECK(fourth.ask(post_body("/visits", std::string(90000, ' ') + "\"c\"")).status == 200);
+}
+
+TEST_CASE_TEMPLATE("health, metrics and documents are served to everybody where there is no private address", Way,
+                   Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  CHECK(client.ask(get_request("/livez")).body == R"({"status":"alive"})");
+  CHECK(client.ask(get_request("/readyz")).body == R"({"status":"ready"})");
+  CHECK(client.ask(get_request("/readyz?verbose")).body ==
+        R"({"status":"ready","checks":[{"name":"segment","status":"ok","detail":"attached"},)"
+        R"({"name":"flusher","status":"warning","detail":"a \"nap\""}]})");
+  const ClientAnswer metrics = client.ask(get_request("/metrics"));
+  CHECK(metrics.field("Content-Type") == "text/plain; version=0.0.4; charset=utf-8");
+  CHECK(metrics.body.ends_with("visitd_fake 1\n"));
+  CHECK(nlohmann::json::parse(client.ask(get_request("/openapi.json")).body).is_object());
+  const ClientAnswer docs = client.ask(get_request("/docs"));
+  CHECK(docs.field("Content-Type") == "text/html; charset=utf-8");
+  CHECK(docs.field("X-Content-Type-Options") == "nosniff");
+  CHECK(docs.field("Content-Security-Policy").starts_with("default-src 'none'"));
+  client.send("HEAD /docs HTTP/1.1\r\nHost: a\r\n\r\n");
+  const ClientAnswer head = client.receive(true);
+  CHECK(head.status == 200);
+  CHECK(head.body.empty());
+  CHECK(head.field("Content-Length") == docs.field("Content-Length"));
+}
+
+TEST_CASE_TEMPLATE("a frontend that cannot count is not ready, and says why", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.host.told.push_back({"lane", Check::Result::failed, "it is full"});
+  TestClient client(server.port());
+  const ClientAnswer answer = client.ask(get_request("/readyz"));
+  check_problem(answer, 503, "lane: it is full", "");
+  const auto verbose = nlohmann::json::parse(client.ask(get_request("/readyz?verbose")).body);
+  CHECK(verbose.at("type") == "urn:visitd:problem:not-ready");
+  CHECK(verbose.at("checks").size() == 3);
+  CHECK(client.ask(get_request("/livez")).status == 200);
+}
+
+TEST_CASE_TEMPLATE("with a private address health and metrics are served there alone, and nothing else", Way, Direct,
+                   Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.private_listen = {"127.0.0.1:0"};
+  TestServer server(settings);
+  TestClient everybody(server.port());
+  TestClient operators(server.private_port());
+  for (const char* path : {"/livez", "/readyz", "/metrics", "/api/v1/counter/metrics"}) {
+    CAPTURE(path);
+    CHECK(everybody.ask(get_request(path)).status == 404);
+    CHECK(operators.ask(get_request(path)).status == 200);
+  }
+  for (const char* path : {"/", "/visits/a", "/docs", "/openapi.json"}) {
+    CAPTURE(path);
+    CHECK(everybody.ask(get_request(path)).status == 200);
+    CHECK(operators.ask(get_request(path)).status == 404);
+  }
+  CHECK(operators.ask(post_request("/visit/a")).status == 404);
+}
+
+TEST_CASE_TEMPLATE("a request whose handler throws is answered 500 with an id, and the connection goes on", Way, Direct,
+                   Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const char* path : {"/metrics", "/api/v1/counter/metrics"}) {
+    server.host.throws = true;
+    const ClientAnswer answer = client.ask(get_request(path));
+    CHECK(answer.status == 500);
+    const std::string detail = nlohmann::json::parse(answer.body).at("detail");
+    CHECK(detail.starts_with("the request failed; the server's log says why under id "));
+    CHECK(detail.find("a secret") == std::string::npos);
+    server.host.throws = false;
+    CHECK(client.ask(get_request(path)).status == 200);
+  }
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::internal_error)] == 2);
+}
+
+TEST_CASE("an address with too many connections loses its longest idle one, and a new one where none is idle") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.address_connection_limit = 2;
+  settings.trusted_proxies = {};
+  TestServer server(settings);
+  TestClient first(server.port());
+  CHECK(first.ask(get_request("/")).status == 200);
+  TestClient second(server.port());
+  CHECK(second.ask(get_request("/")).status == 200);
+  TestClient third(server.port());
+  CHECK(third.ask(get_request("/")).status == 200);
+  CHECK(first.ends());
+  second.send("GET");
+  third.send("GET");
+  TestClient fourth(server.port());
+  CHECK(fourth.ends());
+  CHECK(comes_true([&] { return server.statistics().connections_over_address_limit == 2; }));
+  CHECK(server.statistics().connections_open == 2);
+}
+
+}  // namespace
+}  // namespace visitd

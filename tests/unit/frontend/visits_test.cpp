@@ -1,0 +1,88 @@
+#include "frontend/visits.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/unit/frontend/frontend_host.hpp"
+
+using namespace visitd;
+using test::FrontendHost;
+
+TEST_CASE("a visit is published in the frontend's own lane, whole, before it is called recorded") {
+  FrontendHost host;
+  const RingMembership other(host.settings);
+  RingMembership membership(host.settings);
+  Visits visits(membership, host.statistics());
+  const std::uint32_t before = unix_seconds();
+  CHECK(visits.record("home", 3) == Recorded::recorded);
+  CHECK(visits.record("über uns", 1) == Recorded::recorded);
+  const Ring& ring = membership.ring();
+  CHECK(membership.lane() == 1);
+  CHECK(ring.lane(0).tail.word.load() == 0);
+  const auto seen = test::records_between(ring.records(1), 0, ring.lane(1).tail.word.load());
+  REQUIRE(seen.size() == 2);
+  CHECK(seen[0].page == "home");
+  CHECK(seen[0].record.kind == RecordKind::visit);
+  CHECK(seen[0].record.visits == 3);
+  CHECK(seen[0].record.page_hash == page_hash("home", ring.hash_seed()));
+  CHECK(seen[0].record.time >= before);
+  CHECK(seen[0].record.time <= unix_seconds());
+  CHECK(seen[1].page == "über uns");
+  CHECK(host.statistic(FrontendStatistic::visits) == 4);
+}
+
+TEST_CASE("a full lane refuses every visit until the flusher has freed space, and what it holds stays") {
+  FrontendHost host;
+  host.settings.lane_bytes = 4096;
+  RingMembership membership(host.settings);
+  Visits visits(membership, host.statistics());
+  std::uint64_t recorded = 0;
+  while (visits.record("home", 1) == Recorded::recorded) ++recorded;
+  CHECK(recorded == 4096 / record_bytes(4));
+  CHECK(visits.record("home", 7) == Recorded::full);
+  CHECK(host.statistic(FrontendStatistic::visits) == recorded);
+  CHECK(host.statistic(FrontendStatistic::visits_refused_full) == 8);
+  const Ring& ring = membership.ring();
+  CHECK(test::records_between(ring.records(0), 0, ring.lane(0).tail.word.load()).size() == recorded);
+
+  // A cache comes, and with it the word of what is durable.
+  const Cache& cache = host.make_cache(ring);
+  cache.header().head[0].word.store(record_bytes(4));
+  CHECK(visits.record("home", 1) == Recorded::full);
+  membership.follow_cache();
+  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK(visits.record("home", 1) == Recorded::full);
+}
+
+TEST_CASE("once the ring is being left nothing is recorded, and that is said") {
+  FrontendHost host;
+  RingMembership membership(host.settings);
+  Visits visits(membership, host.statistics());
+  CHECK(visits.record("home", 1) == Recorded::recorded);
+  const std::uint64_t tail = membership.lane_header().tail.word.load();
+  visits.close();
+  CHECK(visits.record("home", 5) == Recorded::closed);
+  CHECK(membership.lane_header().tail.word.load() == tail);
+  CHECK(host.statistic(FrontendStatistic::visits_refused_closed) == 5);
+}
+
+TEST_CASE("the flusher is rung when it sleeps, and left alone when it does not") {
+  FrontendHost host;
+  RingMembership membership(host.settings);
+  Visits visits(membership, host.statistics());
+  const Doorbell bell = Doorbell::open(host.directory.flusher_bell());
+  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK_FALSE(FrontendHost::was_rung(bell));  // there is no flusher
+  const Cache& cache = host.make_cache(membership.ring());
+  membership.follow_cache();
+  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK_FALSE(FrontendHost::was_rung(bell));
+  cache.header().sleeping.word.store(1);
+  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK(FrontendHost::was_rung(bell));
+  cache.header().sleeping.word.store(0);
+  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK_FALSE(FrontendHost::was_rung(bell));
+}

@@ -1,0 +1,618 @@
+#include "common/settings.hpp"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/errors.hpp"
+
+using visitd::load_settings;
+using visitd::Secrets;
+using visitd::SettingDescription;
+using visitd::Settings;
+using visitd::to_toml;
+
+namespace {
+
+/// A directory of its own for the files of one test.
+class Scratch {
+ public:
+  Scratch() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "settings-test-XXXXXX").string();
+    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+    directory_ = pattern;
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::filesystem::remove_all(directory_); }
+
+  std::string write(const std::string& name, const std::string& content) const {
+    std::string path = directory_ / name;
+    std::ofstream(path, std::ios::binary) << content;
+    return path;
+  }
+  std::string path() const { return directory_; }
+
+ private:
+  std::filesystem::path directory_;
+};
+
+/// Environment variables that are gone when it goes.
+class Environment {
+ public:
+  Environment(std::initializer_list<std::pair<std::string, std::string>> variables) : variables_(variables) {
+    for (const auto& [name, value] : variables_) ::setenv(name.c_str(), value.c_str(), 1);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+  ~Environment() {
+    for (const auto& [name, value] : variables_) ::unsetenv(name.c_str());
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> variables_;
+};
+
+/// What the machine happens to have set (DEBUG, say) is not what these tests are about.
+bool forget_environment() {
+  for (const SettingDescription& key : visitd::describe_settings()) {
+    std::istringstream names(key.environment);
+    for (std::string name; std::getline(names >> std::ws, name, ',');) ::unsetenv(name.c_str());
+  }
+  ::unsetenv("CREDENTIALS_DIRECTORY");
+  return true;
+}
+
+const bool environment_is_forgotten = forget_environment();
+
+Settings load(const std::string& toml, Secrets secrets = Secrets::read) {
+  const Scratch scratch;
+  return load_settings(scratch.write("visitd.toml", toml), secrets);
+}
+
+/// The message with which a file of this content is refused, without its directory; empty: it is taken.
+std::string refusal(const std::string& toml) {
+  const Scratch scratch;
+  try {
+    (void)load_settings(scratch.write("visitd.toml", toml));
+  } catch (const visitd::Error& failure) {
+    std::string message = failure.what();
+    if (message.starts_with(scratch.path() + "/")) message.erase(0, scratch.path().size() + 1);
+    return message;
+  }
+  return "";
+}
+
+/// The same for an environment variable.
+std::string refusal(const std::string& name, const std::string& value) {
+  const Environment environment{{name, value}};
+  try {
+    (void)load_settings("");
+  } catch (const visitd::Error& failure) {
+    return failure.what();
+  }
+  return "";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string read_source(const std::string& path) {
+  std::ifstream file(std::string(VISITD_SOURCE_ROOT) + "/" + path);
+  REQUIRE_MESSAGE(file.good(), path << " cannot be read");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+/// The lines of a section: after the line that is `title`, before the next that begins as titles do.
+std::vector<std::string> section_of(const std::string& text, const std::string& title, const std::string& next) {
+  std::vector<std::string> section;
+  bool inside = false;
+  for (const std::string& line : lines_of(text)) {
+    if (line.starts_with(next)) inside = line == title;
+    if (inside) section.push_back(line);
+  }
+  return section;
+}
+
+}  // namespace
+
+TEST_CASE("without a file and environment the defaults hold") {
+  REQUIRE(environment_is_forgotten);
+  const Settings settings = load_settings("");
+  CHECK(settings.lanes == 8);
+  CHECK(settings.lane_bytes == 32 * 1024 * 1024);
+  CHECK(settings.cache_entries == 65536);
+  CHECK(settings.ttl_ms == 5000);
+  CHECK(settings.flush_interval_ms == 30000);
+  CHECK(settings.page_id_limit_bytes == 255);
+  CHECK(settings.pending_pages == 1'000'000);
+  CHECK(settings.listen == std::vector<std::string>{"[::]:8000"});
+  CHECK(settings.api_prefix == "/api/v1/counter");
+  CHECK(settings.virtual_nodes == 100);
+  CHECK(settings.buckets == 8192);
+  REQUIRE(settings.shards.size() == 2);
+  CHECK(settings.shards[0].name == "redis_7070");
+  CHECK(settings.shards[0].host == "127.0.0.1");
+  CHECK(settings.shards[0].port == 7070);
+  CHECK(settings.shards[0].password.empty());
+  CHECK(settings.shards[1].name == "redis_7071");
+  CHECK(settings.shards[1].port == 7071);
+  CHECK(to_toml(load("")) == to_toml(settings));
+}
+
+TEST_CASE("a file sets every kind of value") {
+  const Settings settings = load(R"(
+[paths]
+runtime_directory = "/tmp/run"
+[ring]
+lanes = 2
+lane_bytes = "1MiB"
+[http]
+listen = ["127.0.0.1:8080", "[::1]:8080"]
+api_prefix = ""
+cors_origins = ["https://example.org", "http://localhost:3000"]
+hot_routes = "httplib"
+head_limit_bytes = 4096
+[redis]
+shards = ["redis://10.0.0.1:7070/2", "second=10.0.0.2:7070"]
+accept_eviction = true
+[log]
+debug = true
+)");
+  CHECK(settings.runtime_directory == "/tmp/run");
+  CHECK(settings.lanes == 2);
+  CHECK(settings.lane_bytes == 1024 * 1024);
+  CHECK(settings.listen == std::vector<std::string>{"127.0.0.1:8080", "[::1]:8080"});
+  CHECK(settings.api_prefix.empty());
+  CHECK(settings.cors_origins.size() == 2);
+  CHECK(settings.hot_routes == visitd::HotRoutes::httplib);
+  CHECK(settings.head_limit_bytes == 4096);
+  REQUIRE(settings.shards.size() == 2);
+  CHECK(settings.shards[0].database == 2);
+  CHECK(settings.shards[1].name == "second");
+  CHECK(settings.accept_eviction);
+  CHECK(settings.debug);
+  CHECK(settings.flush_interval_ms == 30000);
+}
+
+TEST_CASE("every number is taken at its bounds and refused beyond them, with file, line and what is allowed") {
+  struct Bounds {
+    std::string section, key;
+    std::uint64_t least, most;
+  };
+  const std::vector<Bounds> all = {
+      {"pages", "page_id_limit_bytes", 1, 1024}, {"ring", "lanes", 1, 64},
+      {"ring", "lane_bytes", 65536, 4ULL << 30}, {"cache", "entries", 16, 16'777'216},
+      {"redis", "virtual_nodes", 1, 10000},      {"redis", "buckets", 2, 65536},
+      {"redis", "database", 0, 65535},           {"http", "retry_after_s", 1, 3600},
+      {"flusher", "batch_pages", 1, 1000},       {"flusher", "keep_batches_bytes", 0, 64ULL << 30},
+      {"cache", "stale_limit_s", 0, 31'536'000}};
+  for (const Bounds& bounds : all) {
+    CAPTURE(bounds.key);
+    const auto with = [&](const std::string& value) {
+      return refusal(fmt::format("[{}]\n\n{} = {}\n", bounds.section, bounds.key, value));
+    };
+    CHECK(with(fmt::format("{}", bounds.least)) == "");
+    CHECK(with(fmt::format("{}", bounds.most)) == "");
+    const std::string above = with(fmt::format("{}", bounds.most + 1));
+    CHECK(above.starts_with(
+        fmt::format("visitd.toml:3: {}.{} is {}; allowed: ", bounds.section, bounds.key, bounds.most + 1)));
+    CHECK(with("-1").starts_with(fmt::format("visitd.toml:3: {}.{} is -1; allowed: ", bounds.section, bounds.key)));
+    for (const char* wrong : {"1.5", "true", "\"many\"", "[1]", "{ a = 1 }", "2024-01-01"})
+      CHECK_FALSE(with(wrong).empty());
+  }
+  CHECK(refusal("[ring]\nlanes = 0\n") == "visitd.toml:2: ring.lanes is 0; allowed: 1 to 64");
+  CHECK(refusal("[ring]\nlanes = 1.5\n") == "visitd.toml:2: ring.lanes is 1.5; allowed: 1 to 64");
+}
+
+TEST_CASE("bytes may be written with their unit") {
+  CHECK(load("[ring]\nlane_bytes = \"64KiB\"").lane_bytes == 65536);
+  CHECK(load("[ring]\nlane_bytes = \"65536\"").lane_bytes == 65536);
+  CHECK(load("[ring]\nlane_bytes = \"65536B\"").lane_bytes == 65536);
+  CHECK(load("[ring]\nlane_bytes = \"4 GiB\"").lane_bytes == 4ULL << 30);
+  for (const char* wrong :
+       {"64KB", "64k", "KiB", "", "-1KiB", "1.5MiB", "64KiBs", "99999999999999999999", "18446744073709551615GiB"}) {
+    CAPTURE(wrong);
+    CHECK(
+        contains(refusal(fmt::format("[ring]\nlane_bytes = \"{}\"", wrong)), "allowed: 64KiB to 4GiB, a power of two"));
+  }
+  CHECK(contains(refusal("[ring]\nlane_bytes = \"96KiB\""), "a power of two"));
+  CHECK(contains(refusal("[cache]\nttl_ms = \"5\""), "allowed: 10 to 3600000"));
+}
+
+TEST_CASE("an unknown key is refused with its line, the nearest name and the section's keys") {
+  const std::string message = refusal("[http]\nlissten = [\"[::]:80\"]\n");
+  CHECK(message.starts_with(
+      "visitd.toml:2: key 'http.lissten' is unknown; did you mean 'listen'? Keys of [http]: listen, "));
+  CHECK(contains(refusal("\n\n[ring]\n# what\nzzz = 1\n"),
+                 "visitd.toml:5: key 'ring.zzz' is unknown. Keys of [ring]: lanes, lane_bytes"));
+  CHECK(contains(refusal("[http]\nttl_ms = 5\n"), "it belongs to [cache]"));
+  CHECK(contains(refusal("[cache]\ncache_entries = 5\n"), "did you mean 'entries'"));
+  CHECK(contains(refusal("[htpp]\nlisten = []\n"), "visitd.toml:1: section 'htpp' is unknown; did you mean 'http'?"));
+  CHECK(
+      contains(refusal("lanes = 4\n"), "visitd.toml:1: key 'lanes' stands outside its section: write it below [ring]"));
+  CHECK(contains(refusal("ring = 4\n"), "visitd.toml:1: 'ring' is a section: write [ring]"));
+}
+
+TEST_CASE("a file that is no TOML, or cannot be read, is refused with its name") {
+  CHECK(refusal("[ring]\nlanes =\n").starts_with("visitd.toml:2: "));
+  CHECK(refusal("[ring\n").starts_with("visitd.toml:1: "));
+  CHECK(refusal("[ring]\nlanes = 1\nlanes = 2\n").starts_with("visitd.toml:3: "));
+  const Scratch scratch;
+  CHECK_THROWS_WITH_AS(
+      (void)load_settings(scratch.path() + "/none"),
+      ("cannot open the settings file '" + scratch.path() + "/none': No such file or directory").c_str(),
+      visitd::Error);
+  CHECK_THROWS_AS((void)load_settings(scratch.path()), visitd::Error);
+  CHECK_THROWS_AS((void)load_settings(scratch.write("large", std::string(2U << 20U, '#'))), visitd::Error);
+}
+
+TEST_CASE("texts and lists are held to their form") {
+  const auto with = [](const std::string& section, const std::string& line) {
+    return refusal(fmt::format("[{}]\n{}\n", section, line));
+  };
+  for (const char* wrong : {"relative", ""}) {
+    CHECK(contains(with("paths", fmt::format("runtime_directory = \"{}\"", wrong)), "an absolute path"));
+  }
+  CHECK(contains(with("paths", fmt::format("runtime_directory = \"/{}\"", std::string(90, 'a'))), "at most 90 bytes"));
+  for (const char* wrong :
+       {"api", "/api/", "/", "/a//b", "/a b", "/a%20", "/a?b", "/..", "/a/./b", "/visit", "/visits"}) {
+    CAPTURE(wrong);
+    CHECK(contains(with("http", fmt::format("api_prefix = \"{}\"", wrong)), "http.api_prefix is"));
+  }
+  for (const char* right : {"", "/a", "/api/v1.0/counter", "/~x_y-z", "/visiting"}) {
+    CAPTURE(right);
+    CHECK(with("http", fmt::format("api_prefix = \"{}\"", right)) == "");
+  }
+  for (const char* wrong : {"8000", ":8000", "localhost", "localhost:", "localhost:0", "localhost:65536", "::1:80",
+                            "[]:80", "[::1]", "[x]:80", "a b:80", "localhost:80x"}) {
+    CAPTURE(wrong);
+    CHECK(contains(with("http", fmt::format("listen = [\"{}\"]", wrong)), "http.listen is"));
+  }
+  CHECK(contains(with("http", "listen = []"), "allowed: 1 to 16"));
+  CHECK(contains(with("http", "listen = \"[::]:80\""), "allowed: 1 to 16"));
+  CHECK(contains(with("http", "listen = [\"a:1\", 2]"), "an entry that is no text"));
+  CHECK(contains(with("http", "listen = [\"a:1\", \"a:1\"]"), "\"a:1\" twice"));
+  for (const char* wrong : {"example.org", "https://", "https://example.org/", "https://Example.org", "://x", ""}) {
+    CAPTURE(wrong);
+    CHECK(contains(with("http", fmt::format("cors_origins = [\"{}\"]", wrong)), "http.cors_origins is"));
+  }
+  CHECK(contains(with("http", "cors_origins = [\"*\", \"https://example.org\"]"), "\"*\" and others"));
+  CHECK(with("http", "cors_origins = []") == "");
+  CHECK(contains(with("http", "hot_routes = \"fast\""), "allowed: \"direct\" or \"httplib\""));
+  CHECK(contains(with("log", "debug = 1"), "allowed: true or false"));
+}
+
+TEST_CASE("values that do not fit each other are refused") {
+  CHECK(contains(refusal("[ring]\nlane_bytes = \"64KiB\"\n[pages]\npage_id_limit_bytes = 1024\n"),
+                 "visitd.toml:2: ring.lane_bytes is 65536, too small for 64 records"));
+  CHECK(contains(refusal("[http]\nhead_limit_bytes = 1024\n[pages]\npage_id_limit_bytes = 1024\n"),
+                 "visitd.toml:2: http.head_limit_bytes is 1024, too small"));
+  CHECK(contains(refusal("[paths]\nruntime_directory = \"/a/b\"\nstate_directory = \"/a/./b/\"\n"),
+                 "is the runtime directory"));
+  CHECK(contains(refusal("[redis]\nbuckets = 1\n"), "fewer than the 2 shards"));
+  std::string shards;
+  for (int port = 1; port <= 101; ++port) shards += fmt::format("\"h:{}\",", port);
+  CHECK(contains(refusal("[redis]\nvirtual_nodes = 10000\nshards = [" + shards + "]\n"), "1010000 points"));
+}
+
+TEST_CASE("each shard may have a table of its own") {
+  const Settings settings = load(R"(
+[redis]
+database = 7
+password = "shared"
+
+[[redis.shard]]
+name = "west"
+url = "redis://10.0.0.1:7070/3"
+password = "own"
+
+[[redis.shard]]
+url = "redis://user@10.0.0.2:7071"
+
+[[redis.shard]]
+name = "near"
+url = "unix:///run/redis.sock"
+)");
+  REQUIRE(settings.shards.size() == 3);
+  CHECK(settings.shards[0].name == "west");
+  CHECK(settings.shards[0].database == 3);
+  CHECK(settings.shards[0].password == "own");
+  CHECK(settings.shards[1].name == "redis_7071");
+  CHECK(settings.shards[1].username == "user");
+  CHECK(settings.shards[1].password == "shared");
+  CHECK(settings.shards[1].database == 7);
+  CHECK(settings.shards[2].name == "near");
+  CHECK(settings.shards[2].unix_path == "/run/redis.sock");
+}
+
+TEST_CASE("a wrong table of a shard is refused with its line") {
+  CHECK(contains(refusal("[[redis.shard]]\nurl = \"h:1\"\nnam = \"x\"\n"),
+                 "visitd.toml:3: key 'nam' of a [[redis.shard]] is unknown; did you mean 'name'?"));
+  CHECK(contains(refusal("[[redis.shard]]\nurl = 5\n"), "visitd.toml:2: 'url' of a [[redis.shard]] is 5"));
+  CHECK(contains(refusal("\n[[redis.shard]]\nname = \"x\"\n"), "visitd.toml:2: this [[redis.shard]] has no 'url'"));
+  CHECK(contains(refusal("[[redis.shard]]\nurl = \"unix:///s\"\n"), "visitd.toml:1: the shard on the Unix socket"));
+  CHECK(contains(refusal("[[redis.shard]]\nname = \"a b\"\nurl = \"h:1\"\n"), "the shard's name is \"a b\""));
+  CHECK(contains(refusal("[redis.shard]\nurl = \"h:1\"\n"), "write [[redis.shard]]"));
+  CHECK(
+      contains(refusal("[redis]\nshards = [\"h:1\"]\n[[redis.shard]]\nurl = \"h:2\"\n"), "the shards are given twice"));
+  CHECK(contains(refusal("[redis]\nshards = [\"redis://h:x\"]\n"),
+                 "visitd.toml:2: 'redis://h:(hidden)' is not the address"));
+  CHECK(contains(refusal("[redis]\nshards = []\n"), "allowed: 1 to 1024"));
+}
+
+TEST_CASE("two shards of one name or one place are refused") {
+  CHECK(contains(refusal("[redis]\nshards = [\"a:7070\", \"b:7070\"]\n"), "two shards are called 'redis_7070'"));
+  CHECK(contains(refusal("[[redis.shard]]\nurl = \"a:1\"\n[[redis.shard]]\nname = \"x\"\nurl = \"redis://A:1/0\"\n"),
+                 "visitd.toml:3: two shards are redis://a:1/0"));
+  CHECK(refusal("[redis]\nshards = [\"x=redis://a:1/0\", \"y=redis://a:1/1\"]\n") == "");
+  CHECK(contains(refusal("[redis]\nshards = [\"x=unix:///s\", \"y=unix:///s\"]\n"), "two shards are unix:///s"));
+}
+
+TEST_CASE("every key can be set from the environment, above the file") {
+  for (const SettingDescription& key : visitd::describe_settings()) {
+    const std::string name = key.environment.substr(0, key.environment.find(','));
+    CAPTURE(name);
+    // What no key allows: a number below or beyond its bounds, a text that is too long, a list with such an entry.
+    const std::string wrong(5000, '9');
+    const std::string message = refusal(name, wrong);
+    if (key.key == "shards") {
+      CHECK(contains(message, "too long"));
+    } else {
+      CHECK(message.starts_with(fmt::format("environment variable {}: {}.{} is ", name, key.section, key.key)));
+    }
+  }
+  const Environment environment{{"VISITD_RING_LANES", "3"},
+                                {"VISITD_RING_LANE_BYTES", "1MiB"},
+                                {"VISITD_HTTP_LISTEN", " 127.0.0.1:81 ,[::1]:82"},
+                                {"VISITD_HTTP_CORS_ORIGINS", ""},
+                                {"VISITD_HTTP_API_PREFIX", ""},
+                                {"VISITD_CACHE_TTL_MS", ""},
+                                {"VISITD_REDIS_ACCEPT_EVICTION", "True"}};
+  const Settings settings = load("[ring]\nlanes = 5\n[cache]\nttl_ms = 70\n[http]\napi_prefix = \"/x\"\n");
+  CHECK(settings.lanes == 3);
+  CHECK(settings.lane_bytes == 1024 * 1024);
+  CHECK(settings.listen == std::vector<std::string>{"127.0.0.1:81", "[::1]:82"});
+  CHECK(settings.cors_origins.empty());
+  CHECK(settings.api_prefix.empty());
+  CHECK(settings.ttl_ms == 70);
+  CHECK(settings.accept_eviction);
+}
+
+TEST_CASE("the original service's variables are understood") {
+  const Environment environment{{"REDIS_NODES", "redis://redis1:7070,redis2:7071"},
+                                {"REDIS_PASSWORD", "secret"},
+                                {"REDIS_DB", "4"},
+                                {"VIRTUAL_NODES", "50"},
+                                {"BATCH_INTERVAL_SECONDS", "2.5"},
+                                {"API_PREFIX", "/v2"},
+                                {"DEBUG", "true"}};
+  const Settings settings = load("[[redis.shard]]\nurl = \"elsewhere:1\"\n");
+  REQUIRE(settings.shards.size() == 2);
+  CHECK(settings.shards[0].host == "redis1");
+  CHECK(settings.shards[1].host == "redis2");
+  CHECK(settings.shards[1].port == 7071);
+  for (const visitd::ShardSettings& shard : settings.shards) {
+    CHECK(shard.password == "secret");
+    CHECK(shard.database == 4);
+  }
+  CHECK(settings.virtual_nodes == 50);
+  CHECK(settings.flush_interval_ms == 2500);
+  CHECK(settings.api_prefix == "/v2");
+  CHECK(settings.debug);
+}
+
+TEST_CASE("our own name of a variable stands above the original's") {
+  const Environment environment{{"VIRTUAL_NODES", "50"}, {"VISITD_REDIS_VIRTUAL_NODES", "60"}};
+  CHECK(load_settings("").virtual_nodes == 60);
+}
+
+TEST_CASE("a bad variable is refused by its name") {
+  CHECK(refusal("VISITD_RING_LANES", "65") ==
+        "environment variable VISITD_RING_LANES: ring.lanes is 65; allowed: 1 to 64");
+  CHECK(contains(refusal("VIRTUAL_NODES", "many"),
+                 "environment variable VIRTUAL_NODES: redis.virtual_nodes is \"many\""));
+  CHECK(contains(refusal("REDIS_DB", "-1"), "environment variable REDIS_DB: "));
+  CHECK(contains(refusal("REDIS_NODES", "a:1,,b:2"), "environment variable REDIS_NODES: "));
+  CHECK(contains(refusal("REDIS_NODES", "a:1,a:1"), "environment variable REDIS_NODES: two shards"));
+  CHECK(
+      contains(refusal("DEBUG", "loud"), "environment variable DEBUG: log.debug is \"loud\"; allowed: true or false"));
+  CHECK(contains(refusal("API_PREFIX", "/x/"), "environment variable API_PREFIX: "));
+  CHECK(refusal("VISITD_PATHS_STATE_DIRECTORY", "/\xE9") ==
+        "environment variable VISITD_PATHS_STATE_DIRECTORY is not valid UTF-8");
+  CHECK(refusal("REDIS_NODES", "a=unix:///\xE9") == "environment variable REDIS_NODES is not valid UTF-8");
+  CHECK(refusal("REDIS_PASSWORD", "\xE9").empty());
+  for (const char* wrong : {"-1", "x", "1e3", "nan", "inf", "1 s"}) {
+    CAPTURE(wrong);
+    CHECK(contains(refusal("BATCH_INTERVAL_SECONDS", wrong), "environment variable BATCH_INTERVAL_SECONDS is"));
+  }
+  CHECK(contains(refusal("BATCH_INTERVAL_SECONDS", "0"),
+                 "environment variable BATCH_INTERVAL_SECONDS: flusher.flush_interval_ms is 0"));
+  CHECK(contains(refusal("BATCH_INTERVAL_SECONDS", "100000"), "environment variable BATCH_INTERVAL_SECONDS: "));
+  CHECK(contains(refusal("VISITD_RING_LANE", "3"), "VISITD_RING_LANE is unknown; did you mean VISITD_RING_LANES?"));
+  CHECK(refusal("VISITD_HTTP_SERVICE_HOST", "10.0.0.1") == "");
+}
+
+TEST_CASE("a password may come from a file, of the settings, the environment or systemd") {
+  const Scratch scratch;
+  const std::string file = scratch.write("password", "from file\r\n");
+  const std::string toml = scratch.write("visitd.toml", "[redis]\npassword_file = \"" + file + "\"\n");
+  CHECK(load_settings(toml).shards[0].password == "from file");
+  {
+    const Environment environment{{"REDIS_PASSWORD", "given"}};
+    CHECK(load_settings(toml).shards[0].password == "given");
+  }
+  {
+    const Environment environment{{"REDIS_PASSWORD", ""}};
+    CHECK(load_settings(toml).shards[0].password.empty());
+  }
+  {
+    const Environment environment{{"REDIS_PASSWORD_FILE", file}};
+    CHECK(load_settings("").shards[1].password == "from file");
+    CHECK(load("[redis]\npassword = \"x\"\n").shards[1].password == "from file");
+  }
+  {
+    scratch.write("redis_password", "credential\n");
+    const Environment environment{{"CREDENTIALS_DIRECTORY", scratch.path()}};
+    CHECK(load_settings("").shards[0].password == "credential");
+    CHECK(load("[redis]\npassword = \"x\"\n").shards[0].password == "x");
+    CHECK(load_settings(toml).shards[0].password == "from file");
+  }
+  const Scratch empty;
+  const Environment environment{{"CREDENTIALS_DIRECTORY", empty.path()}};
+  CHECK(load_settings("").shards[0].password.empty());
+  CHECK(load("[[redis.shard]]\nurl = \"h:1\"\npassword_file = \"" + file + "\"\n").shards[0].password == "from file");
+}
+
+TEST_CASE("a password that cannot be had, or is given twice, is refused without being shown") {
+  const Scratch scratch;
+  const auto with = [](const std::string& keys) { return refusal("[redis]\n" + keys); };
+  CHECK(contains(with("password_file = \"/nonexistent/file\"\n"),
+                 "visitd.toml:2: cannot open the password file '/nonexistent/file'"));
+  CHECK(contains(with("password_file = \"relative\"\n"), "an absolute path"));
+  CHECK(contains(with("password_file = \"" + scratch.write("empty", "\n") + "\"\n"), "is empty"));
+  CHECK(contains(with("password_file = \"" + scratch.write("nul", std::string("a\0b", 3)) + "\"\n"), "holds a NUL"));
+  CHECK(contains(with("password_file = \"" + scratch.write("long", std::string(1000, 'a')) + "\"\n"), "larger than"));
+  const std::vector<std::string> twice = {
+      "password = \"topsecret\"\npassword_file = \"/x\"\n",
+      "[[redis.shard]]\nurl = \"redis://:topsecret@h:1\"\npassword = \"topsecret\"\n",
+      "[[redis.shard]]\nurl = \"redis://:topsecret@h:1\"\npassword_file = \"/x\"\n",
+      "[[redis.shard]]\nurl = \"redis://h:1\"\npassword_file = \"/x\"\npassword = \"topsecret\"\n"};
+  for (const std::string& keys : twice) {
+    const std::string message = with(keys);
+    CHECK(contains(message, "given"));
+    CHECK_FALSE(contains(message, "topsecret"));
+  }
+  CHECK_FALSE(contains(with("password = \"topsecret" + std::string(600, 'x') + "\"\n"), "topsecret"));
+  CHECK_FALSE(contains(with("shards = [\"redis://:topsecret@h:x\"]\n"), "topsecret"));
+  CHECK_FALSE(contains(with("shards = [\"redis://:topsecret@h:1\", \"redis://:topsecret@h:1\"]\n"), "topsecret"));
+  CHECK(contains(with("shards = [\"redis://:topsecret@h:1\", \"redis://:topsecret@h:1\"]\n"),
+                 "two shards are called 'redis_1'"));
+}
+
+TEST_CASE("a program that leaves passwords alone opens no file of them and holds none") {
+  const Settings settings =
+      load("[redis]\npassword_file = \"/nonexistent/file\"\n[[redis.shard]]\nurl = \"redis://user:secret@h:1\"\n",
+           Secrets::leave);
+  CHECK(settings.shards[0].password.empty());
+  CHECK(settings.shards[0].username == "user");
+  CHECK(load("[redis]\npassword = \"secret\"\n", Secrets::leave).shards[0].password.empty());
+}
+
+TEST_CASE("written settings read as the same settings, and show no password") {
+  const std::string full = R"(
+[paths]
+runtime_directory = "/tmp/a \"quoted\" \\ path\tü"
+[pages]
+page_id_limit_bytes = 1024
+[ring]
+lanes = 3
+lane_bytes = "2MiB"
+[cache]
+entries = 100
+[http]
+listen = ["127.0.0.1:1", "[::1]:2"]
+api_prefix = ""
+cors_origins = []
+hot_routes = "httplib"
+[flusher]
+keep_batches_bytes = 1025
+[redis]
+password = "topsecret"
+database = 5
+accept_no_append_only = true
+[[redis.shard]]
+name = "a"
+url = "redis://us%40er:topsecret@[::1]:7070/0"
+[[redis.shard]]
+name = "b"
+url = "unix:///run/redis.sock"
+[log]
+debug = true
+)";
+  const Settings settings = load(full);
+  REQUIRE(settings.shards[1].password == "topsecret");
+  const std::string written = to_toml(settings);
+  CHECK_FALSE(contains(written, "topsecret"));
+  CHECK(contains(written, "# password = \"(hidden)\""));
+  const Settings again = load(written);
+  CHECK(again.runtime_directory == settings.runtime_directory);
+  CHECK(again.listen == settings.listen);
+  CHECK(again.keep_batches_bytes == 1025);
+  CHECK(again.shards[0].username == "us@er");
+  CHECK(again.shards[0].database == 0);
+  CHECK(again.shards[1].database == 5);
+  CHECK(again.shards[1].unix_path == "/run/redis.sock");
+
+  const Settings bare = load(full, Secrets::leave);
+  CHECK(to_toml(load(to_toml(bare))) == to_toml(bare));
+  for (const SettingDescription& key : visitd::describe_settings()) CHECK(contains(written, key.key));
+}
+
+TEST_CASE("the help names every key with default, bounds and environment") {
+  const std::string help = visitd::settings_help();
+  for (const SettingDescription& key : visitd::describe_settings()) {
+    CHECK(contains(help, fmt::format("{} = {}\n", key.key, key.default_value)));
+    CHECK(contains(help, key.allowed));
+    CHECK(contains(help, key.environment));
+    CHECK_FALSE(key.help.empty());
+  }
+}
+
+TEST_CASE("docs/configure.md has the row of every key as the table of settings says, and no other") {
+  const std::string page = read_source("docs/configure.md");
+  std::size_t keys = 0;
+  for (const SettingDescription& key : visitd::describe_settings()) {
+    std::string environment = fmt::format("`{}`", key.environment);
+    if (const std::size_t comma = environment.find(", "); comma != std::string::npos)
+      environment.replace(comma, 2, "`, `");
+    const std::string row = fmt::format("| `{}` | `{}` | {} | {} | {} | {} |", key.key, key.default_value, key.unit,
+                                        key.allowed, environment, key.help);
+    const std::vector<std::string> section = section_of(page, fmt::format("## [{}]", key.section), "## ");
+    CHECK_MESSAGE(std::find(section.begin(), section.end(), row) != section.end(),
+                  "docs/configure.md lacks in its section:\n"
+                      << row);
+    ++keys;
+  }
+  std::size_t rows = 0;
+  for (const std::string& line : lines_of(page)) rows += line.starts_with("| `") ? 1 : 0;
+  CHECK(rows == keys);
+}
+
+TEST_CASE(
+    "deploy/visitd.toml names every key at its default, and reads as the defaults when nothing is commented out") {
+  const std::string example = read_source("deploy/visitd.toml");
+  std::string active;
+  for (const std::string& line : lines_of(example)) {
+    const bool key = line.size() > 1 && line[0] == '#' && line[1] >= 'a' && line[1] <= 'z';
+    active += (key ? line.substr(1) : line) + "\n";
+  }
+  for (const SettingDescription& key : visitd::describe_settings()) {
+    const std::string line = fmt::format("#{} = {}", key.key, key.default_value);
+    const std::vector<std::string> section = section_of(example, fmt::format("[{}]", key.section), "[");
+    CHECK_MESSAGE(std::find(section.begin(), section.end(), line) != section.end(),
+                  "deploy/visitd.toml lacks in [" << key.section << "]: " << line);
+  }
+  CHECK(to_toml(load(active)) == to_toml(load_settings("")));
+  CHECK(to_toml(load(example)) == to_toml(load_settings("")));
+}
