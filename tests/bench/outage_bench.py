@@ -98,7 +98,7 @@ def bench_outage(seconds: float, folder: Path) -> None:
     scripts[0].write_text(POSTS % {"pages": PAGES})
     scripts[1].write_text(GETS % {"pages": PAGES})
     with Stack(frontends=2, settings={"ring": {"lane_bytes": 32 << 20}, "flusher": {"flush_interval_ms": 30000, "commit_interval_ms": 1000},
-                                      "cache": {"entries": 65536}}) as stack:  # fmt: skip
+                                      "cache": {"entries": 65536, "flusher_away_ms": 1000}}) as stack:  # fmt: skip
         with Client(stack.port) as client:
             for page in range(PAGES):
                 client.ask("GET", f"/visits/page-{page}")

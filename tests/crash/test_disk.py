@@ -40,7 +40,7 @@ class Disk(unittest.TestCase):
                     self.assertEqual(client.ask("GET", f"/visits/{page}").json()["count"], recorded[page])
             self.assertIn("full", stack.processes["flusher"].text())
             ballast.unlink()
-            wait_for("visits are taken again", lambda: stack.ask("POST", "/visit/page-0").status == 200, 20)
+            wait_for("visits are taken again", lambda: stack.ask("POST", "/visit/page-0").status == 200)
             recorded["page-0"] += 1
             time.sleep(0.2)
             stack.flush()

@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from harness import BUILD_ROOT, Client, Stack, free_port, wait_for
+from harness import BUILD_ROOT, PATIENCE_S, Client, Stack, free_port, wait_for
 
 
 class Proxy:
@@ -81,7 +81,7 @@ class Flusher(unittest.TestCase):
             stack.post("home")
 
     def until_executed(self, stack: ProxiedStack) -> None:
-        wait_for("Redis has executed the batch", lambda: stack.proxy.scripts_executed > 0, 10)
+        wait_for("Redis has executed the batch", lambda: stack.proxy.scripts_executed > 0)
 
     def test_killed_between_execution_and_the_spool_a_batch_is_not_doubled(self):
         with ProxiedStack(frontends=1, settings={"redis": {"timeout_ms": 30000}}) as stack:
@@ -94,7 +94,7 @@ class Flusher(unittest.TestCase):
             stack.proxy.hold_answers = False
             stack.restart("flusher")
             wait_for("the batch is answered", lambda: stack.status()["flusher"]["statistics"]["unanswered_batches"] == 0
-                     and stack.status()["flusher"]["statistics"]["batches_duplicate"] == 1, 10)  # fmt: skip
+                     and stack.status()["flusher"]["statistics"]["batches_duplicate"] == 1)  # fmt: skip
             stack.wait_for_redis({"home": 25})
             self.assertEqual(stack.get("home"), 25)
 
@@ -128,7 +128,7 @@ class Flusher(unittest.TestCase):
                     # Odd now, for ever: the next half change would begin in the middle of this one.
                     stack.restart("flusher")
                     self.assertEqual(stack.get("home"), expected)
-                    wait_for("the restarted flusher has applied the visit", lambda: stack.status("page", "home")["unapplied"] == 0, 10)
+                    wait_for("the restarted flusher has applied the visit", lambda: stack.status("page", "home")["unapplied"] == 0)
                     stack.kill9("flusher")
             stack.restart("flusher")
             self.assertEqual(stack.get("home"), 14)
@@ -153,7 +153,7 @@ class Flusher(unittest.TestCase):
 
     def test_a_second_flusher_is_refused_and_told_by_whom(self):
         with Stack(frontends=1) as stack:
-            second = subprocess.run(stack.processes["flusher"].argv, capture_output=True, text=True, timeout=20)
+            second = subprocess.run(stack.processes["flusher"].argv, capture_output=True, text=True, timeout=PATIENCE_S)
             self.assertEqual(second.returncode, 1)
             self.assertIn("flusher.lock", second.stderr)
             self.assertIn(str(stack.processes["flusher"].pid), second.stderr)
@@ -199,7 +199,7 @@ class Flusher(unittest.TestCase):
                 stack.wait_for_shard(stack.shards[0])
                 stack.start_one("frontend_1")
                 stack.start_one("flusher")
-                self.assertEqual(stack.processes["flusher"].running.wait(10), 1)
+                self.assertEqual(stack.processes["flusher"].running.wait(PATIENCE_S), 1)
                 self.assertIn(word, stack.processes["flusher"].text())
                 stack.settings["redis"][accept] = True
                 stack.write_settings()

@@ -6,7 +6,7 @@ import shutil
 import time
 import unittest
 
-from harness import Stack, wait_for
+from harness import PATIENCE_S, Stack, wait_for
 
 
 class Restored(unittest.TestCase):
@@ -16,7 +16,7 @@ class Restored(unittest.TestCase):
         return next((shard for shard in report.get("shards") or [] if shard["name"] == name), {"state": None})
 
     def wait_held(self, stack: Stack, name: str, word: str) -> None:
-        wait_for(f"{name} is held", lambda: self.state_of(stack, name)["state"] == "held", 15)
+        wait_for(f"{name} is held", lambda: self.state_of(stack, name)["state"] == "held")
         self.assertIn(word, self.state_of(stack, name)["reason"])
         self.assertIn("visitctl accept", stack.processes["flusher"].text())
 
@@ -41,7 +41,7 @@ class Restored(unittest.TestCase):
 
     def accept(self, stack: Stack, name: str) -> None:
         stack.visitctl("accept", name)
-        wait_for(f"{name} is up again", lambda: self.state_of(stack, name)["state"] == "up", 10)
+        wait_for(f"{name} is up again", lambda: self.state_of(stack, name)["state"] == "up")
 
     def test_a_shard_that_was_flushed_empty(self):
         with self.prepared(flusher={"flush_interval_ms": 100, "commit_interval_ms": 20, "keep_batches_s": 0}) as stack:
@@ -55,7 +55,7 @@ class Restored(unittest.TestCase):
             stack.wait_for_redis({"home": 1})
             stack.post("home")
             stack.wait_for_redis({"home": 2})
-            wait_for("the count is that of the shard", lambda: stack.get("home") == 2, 10)
+            wait_for("the count is that of the shard", lambda: stack.get("home") == 2)
 
     def test_a_shard_that_was_replaced_by_an_empty_one(self):
         with self.prepared() as stack:
@@ -112,7 +112,7 @@ class Restored(unittest.TestCase):
             self.check_never_less(stack, 16)
             self.accept(stack, shard.name)
             # What the copy lacks and nobody keeps is gone, and that was said; from here on it counts.
-            wait_for("the new visit is there", lambda: stack.redis_counts()["home"] >= 11, 10)
+            wait_for("the new visit is there", lambda: stack.redis_counts()["home"] >= 11)
 
     def test_a_spool_restored_from_an_old_copy_is_refused_by_the_ring(self):
         with self.prepared() as stack:
@@ -126,7 +126,7 @@ class Restored(unittest.TestCase):
             shutil.rmtree(stack.state_directory)
             shutil.move(f"{stack.state_directory}.copy", stack.state_directory)
             stack.start_one("flusher")
-            self.assertEqual(stack.processes["flusher"].running.wait(10), 1)
+            self.assertEqual(stack.processes["flusher"].running.wait(PATIENCE_S), 1)
             self.assertIn("the spool is older than the ring", stack.processes["flusher"].text())
             self.assertIn("--renew-spool", stack.processes["flusher"].text())
             stack.post("home")
@@ -134,7 +134,7 @@ class Restored(unittest.TestCase):
             stack.start_one("flusher")
             stack.processes["flusher"].argv.remove("--renew-spool")
             stack.wait_for_redis({"home": 12})
-            wait_for("home is read from its shard", lambda: stack.read("home").status == 200, 10)
+            wait_for("home is read from its shard", lambda: stack.read("home").status == 200)
             self.assertEqual(stack.get("home"), 12)
 
     def test_a_spool_older_than_its_shard_is_held(self):
@@ -161,7 +161,7 @@ class Restored(unittest.TestCase):
             self.wait_held(stack, shard.name, "spool")
             self.assertEqual(stack.redis_counts(), {"home": 11})
             self.accept(stack, shard.name)
-            wait_for("home is read again", lambda: stack.read("home").status == 200, 10)
+            wait_for("home is read again", lambda: stack.read("home").status == 200)
 
 
 if __name__ == "__main__":

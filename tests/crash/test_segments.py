@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from harness import LIBC, Stack, Traffic, segments, wait_for
+from harness import LIBC, PATIENCE_S, Stack, Traffic, segments, wait_for
 
 IPC_RMID = 0
 
@@ -35,7 +35,7 @@ class Segments(unittest.TestCase):
         hurt()
         time.sleep(4)
         before = traffic.acknowledged.total()
-        wait_for("visits are acknowledged again", lambda: traffic.acknowledged.total() > before + 500, 20)
+        wait_for("visits are acknowledged again", lambda: traffic.acknowledged.total() > before + 500)
         traffic.stop()
         traffic.check()
 
@@ -50,7 +50,7 @@ class Segments(unittest.TestCase):
             for name in ("rings", "cache"):
                 segment = noted(stack, name)[-1]
                 # A process that listens already may be about to attach the other side's segment.
-                wait_for(f"the segment of {name} has three processes", lambda: shown(segment)[1] == "3", 10)
+                wait_for(f"the segment of {name} has three processes", lambda: shown(segment)[1] == "3")
                 self.assertEqual(shown(segment)[0], "640")
 
     def test_the_ring_is_removed_under_load(self):
@@ -58,14 +58,14 @@ class Segments(unittest.TestCase):
             old = noted(stack, "rings")[-1]
             self.under_load(stack, lambda: remove_segment(old))
             self.assertNotEqual(noted(stack, "rings")[-1], old)
-            wait_for("nobody holds the old ring", lambda: old not in [s["shmid"] for s in segments()], 10)
+            wait_for("nobody holds the old ring", lambda: old not in [s["shmid"] for s in segments()])
 
     def test_the_cache_is_removed_under_load(self):
         with Stack(frontends=2, supervised=True) as stack:
             old = noted(stack, "cache")[-1]
             self.under_load(stack, lambda: remove_segment(old))
             self.assertNotEqual(noted(stack, "cache")[-1], old)
-            wait_for("nobody holds the old cache", lambda: old not in [s["shmid"] for s in segments()], 10)
+            wait_for("nobody holds the old cache", lambda: old not in [s["shmid"] for s in segments()])
 
     def test_the_runtime_directory_is_made_anew_under_load(self):
         with Stack(frontends=2, supervised=True) as stack:
@@ -96,8 +96,8 @@ class Segments(unittest.TestCase):
             stack.write_settings()
             for name in ("frontend_1", "flusher", "frontend_2"):
                 stack.kill9(name)
-            wait_for("the new ring is used", lambda: len(lanes_in_use(stack)) == 6, 20)
-            stack.wait_ready(20)
+            wait_for("the new ring is used", lambda: len(lanes_in_use(stack)) == 6)
+            stack.wait_ready()
             for _ in range(50):
                 stack.post("home")
             stack.wait_for_redis({"home": 100})
@@ -117,11 +117,11 @@ class Segments(unittest.TestCase):
             stack.start_one("flusher")
             stack.wait_for_redis({"home": 21})
             stack.restart("frontend_1")
-            wait_for("the new ring is used", lambda: len(lanes_in_use(stack)) == 2, 20)
+            wait_for("the new ring is used", lambda: len(lanes_in_use(stack)) == 2)
 
     def test_more_frontends_than_lanes_are_refused_with_what_to_do(self):
         with Stack(frontends=2, settings={"ring": {"lanes": 2}}) as stack:
-            third = subprocess.run(stack.processes["frontend_1"].argv, capture_output=True, text=True, timeout=20)
+            third = subprocess.run(stack.processes["frontend_1"].argv, capture_output=True, text=True, timeout=PATIENCE_S)
             self.assertEqual(third.returncode, 1)
             self.assertIn("raise ring.lanes", third.stderr)
             for name in stack.frontends:

@@ -14,6 +14,7 @@ import atexit
 import collections
 import concurrent.futures
 import ctypes
+import fcntl
 import http.client
 import json
 import os
@@ -22,8 +23,10 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 from pathlib import Path
@@ -35,6 +38,9 @@ FRONTEND = BUILD_ROOT / "frontend/visit-frontend"
 FLUSHER = BUILD_ROOT / "flusher/visit-flusher"
 VISITCTL = BUILD_ROOT / "ctl/visitctl"
 
+# How long a test waits for what should happen at once, before it says that it did not: this machine may stand still for seconds.
+PATIENCE_S = 30.0
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 SANITIZER_REPORT = re.compile(r"ERROR: (Address|Leak|Thread)Sanitizer|: runtime error: ")
 # What a developer's environment must not change.
@@ -42,9 +48,11 @@ SETTING_VARIABLES = ("VISITD_", "REDIS_", "VIRTUAL_NODES", "BATCH_INTERVAL_SECON
 
 DEFAULTS = {
     "ring": {"lanes": 4, "lane_bytes": 1 << 20},
-    "cache": {"entries": 4096},
+    # Limits of time are wider than a user's: what a busy machine delays is not what a test looks at, unless it says so.
+    "cache": {"entries": 4096, "flusher_away_ms": 5000},
+    "http": {"lookup_timeout_ms": 5000},
     "flusher": {"flush_interval_ms": 300, "commit_interval_ms": 50},
-    "redis": {"timeout_ms": 2000, "reconnect_interval_ms": 100},
+    "redis": {"timeout_ms": 10_000, "reconnect_interval_ms": 100},
 }
 
 _given_ports: set[int] = set()
@@ -92,7 +100,7 @@ def has_ipv6() -> bool:
         return False
 
 
-def wait_for(what: str, condition, limit_s: float = 10.0, pause_s: float = 0.01):
+def wait_for(what: str, condition, limit_s: float = PATIENCE_S, pause_s: float = 0.01):
     """The first true value of condition(). Fails, naming `what`, when there is none within the limit."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -107,7 +115,7 @@ def wait_for(what: str, condition, limit_s: float = 10.0, pause_s: float = 0.01)
 class Redis:
     """A client of one Redis server, no more than tests need. Strings come back as str, with surrogates for odd bytes."""
 
-    def __init__(self, port: int, timeout_s: float = 5.0):
+    def __init__(self, port: int, timeout_s: float = PATIENCE_S):
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._file = self._socket.makefile("rb")
 
@@ -175,7 +183,7 @@ class Answer:
 class Client:
     """A keep-alive HTTP connection; connects again by itself after it was closed, but sends nothing twice."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", timeout_s: float = 10.0):
+    def __init__(self, port: int, host: str = "127.0.0.1", timeout_s: float = PATIENCE_S):
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> Answer:
@@ -356,9 +364,9 @@ class Stack:
 
     def kill9(self, name: str) -> None:
         """SIGKILL. A supervised stack starts it again."""
-        self._end(name, signal.SIGKILL, 10.0)
+        self._end(name, signal.SIGKILL, PATIENCE_S)
 
-    def stop_one(self, name: str, limit_s: float = 20.0) -> int:
+    def stop_one(self, name: str, limit_s: float = PATIENCE_S) -> int:
         """SIGTERM, and waits. Returns the exit status. It stays down also in a supervised stack."""
         with self._lock:
             self.processes[name].wanted = False
@@ -380,7 +388,7 @@ class Stack:
             return running.wait(limit_s)
         except subprocess.TimeoutExpired:
             running.kill()
-            running.wait(10)
+            running.wait(PATIENCE_S)
             raise AssertionError(f"{name} did not end within {limit_s} s after {number.name}") from None
 
     def restart(self, name: str) -> None:
@@ -409,7 +417,7 @@ class Stack:
                 assert status == 0, f"{name} ended with status {status}: {self.processes[name].text()[-2000:]}"
             self.processes[name].wanted = False
 
-    def wait_for_shard(self, shard: Shard, limit_s: float = 10.0) -> None:
+    def wait_for_shard(self, shard: Shard, limit_s: float = PATIENCE_S) -> None:
         def answers() -> bool:
             try:
                 with Redis(shard.port, 1.0) as redis:
@@ -419,7 +427,7 @@ class Stack:
 
         wait_for(f"{shard.name} answers", answers, limit_s)
 
-    def wait_ready(self, limit_s: float = 10.0) -> None:
+    def wait_ready(self, limit_s: float = PATIENCE_S) -> None:
         """Waits until every frontend that was started listens and has attached ring and cache, and a count can be read."""
 
         def readable() -> bool:
@@ -497,7 +505,7 @@ class Stack:
                         places[page] = (shard.name, int(count))
         return places
 
-    def wait_for_redis(self, expected: dict[str, int], limit_s: float = 20.0) -> None:
+    def wait_for_redis(self, expected: dict[str, int], limit_s: float = PATIENCE_S) -> None:
         """Waits until the shards hold exactly these counts."""
 
         def holds() -> bool:
@@ -518,7 +526,7 @@ class Stack:
         """Asks the flusher to carry all to Redis now, and waits until it has."""
         self.visitctl("flush")
 
-    def visitctl(self, *arguments: str, check: bool = True, limit_s: float = 30.0) -> subprocess.CompletedProcess:
+    def visitctl(self, *arguments: str, check: bool = True, limit_s: float = 2 * PATIENCE_S) -> subprocess.CompletedProcess:
         """Runs visitctl on this stack."""
         done = subprocess.run([str(VISITCTL), "--config", str(self.settings_file), *arguments], capture_output=True, text=True,
                               timeout=limit_s, env=self._environment, stdin=subprocess.DEVNULL)  # fmt: skip
@@ -543,7 +551,7 @@ class Stack:
                 process.running.kill()
         for process in self.processes.values():
             if process.running is not None:
-                process.running.wait(10)
+                process.running.wait(PATIENCE_S)
         self._spawner.shutdown()
         remove_segments_of(self._pids)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -594,6 +602,20 @@ def attached_segments(pid: int) -> set[int]:
     except (FileNotFoundError, ProcessLookupError):
         return set()
     return {int(line.split()[4]) for line in lines if "/SYSV" in line}
+
+
+def server_ends(stack: Stack) -> dict[int, tuple[str, int]]:
+    """By the client's port: the state of the server's end as the kernel writes it, and the bytes that the server has yet to read."""
+    rows = (line.split(maxsplit=5) for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    local = f":{stack.port:04X}"
+    return {int(row[2].partition(":")[2], 16): (row[3], int(row[4].partition(":")[2], 16)) for row in rows if row[1].endswith(local)}
+
+
+def has_read_all(stack: Stack, connections: list[socket.socket]) -> bool:
+    """Whether the server has read all that these have sent."""
+    unsent = any(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0] for connection in connections)
+    ends = server_ends(stack)
+    return not unsent and all(ends[connection.getsockname()[1]][1] == 0 for connection in connections)
 
 
 def remove_segments_of(pids: set[int]) -> None:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import unittest
 
-from harness import Client, Stack, Traffic, wait_for
+from harness import PATIENCE_S, Client, Stack, Traffic, wait_for
 
 
 class EndToEnd(unittest.TestCase):
@@ -15,7 +15,7 @@ class EndToEnd(unittest.TestCase):
 
     def raw(self, request: bytes) -> bytes:
         """Sends bytes, and reads until the server closes."""
-        with socket.create_connection(("127.0.0.1", self.stack.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.stack.port), timeout=PATIENCE_S) as connection:
             connection.sendall(request)
             answer = b""
             while chunk := connection.recv(65536):
@@ -120,7 +120,7 @@ class EndToEnd(unittest.TestCase):
         def held():
             return {page: count for page, count in self.stack.redis_counts().items() if page in pages}
 
-        wait_for("Redis holds the visits", lambda: held() == pages, 10)
+        wait_for("Redis holds the visits", lambda: held() == pages)
         places = self.stack.redis_places()
         self.assertEqual({places[page][0] for page in pages}, {shard.name for shard in self.stack.shards})
 
@@ -129,7 +129,7 @@ class EndToEnd(unittest.TestCase):
         for page in pages:
             self.stack.post(page)
         served = {page: self.stack.read(page).json()["served_via"] for page in pages}
-        wait_for("Redis holds the pages", lambda: set(pages) <= set(self.stack.redis_counts()), 10)
+        wait_for("Redis holds the pages", lambda: set(pages) <= set(self.stack.redis_counts()))
         places = self.stack.redis_places()
         for page in pages:
             self.assertIn(served[page], ("in-memory", places[page][0]))

@@ -6,12 +6,12 @@ import os
 import socket
 import unittest
 
-from harness import Stack, free_port, wait_for
+from harness import PATIENCE_S, Stack, free_port, wait_for
 
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str):
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=PATIENCE_S)
         self._path = path
 
     def connect(self):
@@ -42,14 +42,14 @@ class UnixSocket(unittest.TestCase):
             for name in stack.frontends:
                 stack.restart(name)
             stack.wait_ready()
-            wait_for("the socket is served", lambda: ask(path, "POST", "/visit/home")[0] == 200, 10)
+            wait_for("the socket is served", lambda: ask(path, "POST", "/visit/home")[0] == 200)
             self.assertEqual(os.stat(path).st_mode & 0o777, 0o666)
             counted = 1
             for end in (stack.kill9, stack.stop_one):
                 # Whoever serves it ends; both get their turn.
                 for name in stack.frontends:
                     end(name)
-                    wait_for("another one serves it", lambda: ask(path, "POST", "/visit/home")[0] == 200, 10)
+                    wait_for("another one serves it", lambda: ask(path, "POST", "/visit/home")[0] == 200)
                     counted += 1
                     stack.restart(name)
             self.assertEqual(stack.get("home"), counted)
@@ -64,7 +64,7 @@ class PrivateAddress(unittest.TestCase):
         with Stack(frontends=2, settings={"http": {"private_listen": [f"127.0.0.1:{private}"]}}) as stack:
             for target in ("/livez", "/readyz", "/metrics"):
                 self.assertEqual(stack.ask("GET", target).status, 404)
-                connection = http.client.HTTPConnection("127.0.0.1", private, timeout=10)
+                connection = http.client.HTTPConnection("127.0.0.1", private, timeout=PATIENCE_S)
                 connection.request("GET", target)
                 self.assertEqual(connection.getresponse().status, 200)
                 connection.close()

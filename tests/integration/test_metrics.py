@@ -7,7 +7,7 @@ import socket
 import subprocess
 import unittest
 
-from harness import Stack, wait_for
+from harness import PATIENCE_S, Stack, wait_for
 from refused_requests import refused_by_content, refused_by_form, request_bytes
 
 # Each on a connection of its own. Pages are read 400 at a time at most.
@@ -48,19 +48,19 @@ class Metrics(unittest.TestCase):
             self.stack.post("sum")
         self.assertEqual(self.stack.get("sum"), 40)
         name = r"visitd_frontend_visits_total\{LANE\}"
-        wait_for("all visits are told", lambda: total(samples_of(self.text()), name) >= 40, 10)
+        wait_for("all visits are told", lambda: total(samples_of(self.text()), name) >= 40)
         samples = samples_of(self.text())
         self.assertEqual(total(samples, r"visitd_frontend_up\{LANE\}"), 2)
         self.assertEqual(samples["visitd_flusher_up"], 1)
         for shard in self.stack.shards:
             self.assertEqual(samples[f'visitd_shard_state{{shard="{shard.name}",state="up"}}'], 1)
-        wait_for("a flush is told", lambda: samples_of(self.text())["visitd_flusher_flushes_total"] > 0, 10)
+        wait_for("a flush is told", lambda: samples_of(self.text())["visitd_flusher_flushes_total"] > 0)
 
     def test_every_refusal_is_counted_under_its_name(self):
         before = samples_of(self.text())
         expected = collections.Counter(reason for reason, _ in REFUSED)
         for _, request in REFUSED:
-            with socket.create_connection(("127.0.0.1", self.stack.port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", self.stack.port), timeout=PATIENCE_S) as connection:
                 connection.sendall(request)
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65536):
@@ -72,7 +72,7 @@ class Metrics(unittest.TestCase):
             return {reason: total(now, name % reason) - total(before, name % reason) for reason in expected}
 
         try:
-            wait_for("every refusal is counted", lambda: counted() == expected, 10)
+            wait_for("every refusal is counted", lambda: counted() == expected)
         except AssertionError:
             self.assertEqual(counted(), expected)
 

@@ -14,9 +14,13 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from harness import BUILD_ROOT, LIBC, SOURCE_ROOT, VISITCTL, Redis, free_port, remove_segments_of, wait_for
+from harness import BUILD_ROOT, LIBC, PATIENCE_S, SOURCE_ROOT, VISITCTL, Redis, free_port, remove_segments_of, wait_for
 
 QUICKSTART = SOURCE_ROOT / "deploy/quickstart"
+# To the first counted visit, built already.
+SOON_S = 2.0
+# How often what must be quick is tried: a noisy machine may delay any one of them.
+TRIES = 5
 
 
 class Instance:
@@ -69,23 +73,23 @@ class Instance:
 
     def post(self, page: str) -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/visit/{page}", method="POST")
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             assert answer.status == 200
 
     def get(self, page: str) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/visits/{page}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/visits/{page}", timeout=PATIENCE_S) as answer:
             return json.load(answer)["count"]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.children()
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
         children = self.children() if self.ready else {}  # a refused one has none: the folder is another's
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PATIENCE_S)
         wait_for("all children ended", lambda: not any(map(alive, children.values())), 30)
         self._reader.join(10)
         self.process.stdout.close()
@@ -113,7 +117,8 @@ class Quickstart(unittest.TestCase):
 
     def test_it_counts_soon_and_says_what_to_try(self):
         took = []
-        for _ in range(2):
+        # Built already it counts within two seconds; the first start, and what else the machine does, may take longer.
+        while len(took) < 2 or (min(took) > SOON_S and len(took) < TRIES):
             instance = self.begin().wait_ready()
             took.append(float(re.search(r"counted after ([0-9.]+) s", instance.text())[1]))
             wait_for("it says what to try", lambda instance=instance: instance.said("Ctrl-C stops everything"))
@@ -121,7 +126,7 @@ class Quickstart(unittest.TestCase):
             self.assertEqual(set(instance.children()),
                              {"flusher", "frontend-1", "frontend-2", *(f"redis_{port}" for port in self.shard_ports)})  # fmt: skip
             self.assertEqual(instance.stop(), 0, instance.text())
-        self.assertLessEqual(min(took), 2.0)
+        self.assertLessEqual(min(took), SOON_S)
 
     def test_its_redis_servers_are_durable_and_local(self):
         self.begin().wait_ready()
@@ -135,12 +140,16 @@ class Quickstart(unittest.TestCase):
     def test_what_dies_runs_again_within_a_second_and_that_is_said(self):
         instance = self.begin("--frontends", "3").wait_ready()
         for name, pid in instance.children().items():
-            killed = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            again = wait_for(f"{name} runs again", lambda name=name, pid=pid: instance.children().get(name, pid) != pid, 5)
-            self.assertTrue(again)
-            self.assertLess(time.monotonic() - killed, 1.0, name)
-            wait_for("it is said", lambda name=name, pid=pid: instance.said(rf"{name} \(pid {pid}\) was killed by SIGKILL"), 1)
+            for _ in range(TRIES):
+                killed = time.monotonic()
+                os.kill(pid, signal.SIGKILL)
+                again = wait_for(f"{name} runs again", lambda name=name, pid=pid: instance.children().get(name, pid) != pid)
+                took = time.monotonic() - killed
+                wait_for("it is said", lambda name=name, pid=pid: instance.said(rf"{name} \(pid {pid}\) was killed by SIGKILL"))
+                if again and took < 1.0:
+                    break
+                pid = instance.children()[name]
+            self.assertLess(took, 1.0, name)
 
         def counted() -> int | None:
             try:
@@ -189,7 +198,7 @@ class Quickstart(unittest.TestCase):
             held.listen()
             for port, shard_ports in ((self.port, self.shard_ports), (free_port(), (self.shard_ports[0], self.port))):
                 instance = self.begin(port=port, shard_ports=shard_ports)
-                self.assertEqual(instance.process.wait(10), 1)
+                self.assertEqual(instance.process.wait(PATIENCE_S), 1)
                 instance._reader.join(5)
                 self.assertTrue(instance.said(rf"port {self.port} is in use by pid {os.getpid()} \("), instance.text())
                 self.assertEqual(instance.children(), {})
@@ -197,7 +206,7 @@ class Quickstart(unittest.TestCase):
     def test_a_second_one_in_the_same_folder_is_refused(self):
         first = self.begin().wait_ready()
         second = self.begin(port=free_port(), shard_ports=(free_port(), free_port()))
-        self.assertEqual(second.process.wait(10), 1)
+        self.assertEqual(second.process.wait(PATIENCE_S), 1)
         second._reader.join(5)
         self.assertTrue(second.said(rf"runs already in {self.state} \(pid {first.process.pid}\)"), second.text())
         self.assertIsNone(first.process.poll())
@@ -211,7 +220,7 @@ class Quickstart(unittest.TestCase):
         self.assertEqual((first.get("apart"), second.get("apart")), (1, 0))
         for instance in (first, second):
             status = subprocess.run([VISITCTL, "--config", instance.state / "visitd.toml", "status", "--json"],
-                                    capture_output=True, text=True, timeout=20)  # fmt: skip
+                                    capture_output=True, text=True, timeout=PATIENCE_S)  # fmt: skip
             self.assertEqual(status.returncode, 0, status.stderr)
             json.loads(status.stdout)
 
@@ -232,7 +241,7 @@ class Quickstart(unittest.TestCase):
             (("--state", ""), "--state is empty"),
             (("--nonsense",), "unknown option '--nonsense'"),
         ):
-            done = subprocess.run([QUICKSTART, *options], capture_output=True, text=True, timeout=10)
+            done = subprocess.run([QUICKSTART, *options], capture_output=True, text=True, timeout=PATIENCE_S)
             self.assertEqual(done.returncode, 1, options)
             self.assertIn(words, done.stderr)
 

@@ -13,13 +13,11 @@ import socket
 import time
 import unittest
 
-from harness import Stack
+from harness import PATIENCE_S, Stack
 from smuggling_cases import CASES, Case
 
 # How many pieces a request is sent in, round by round.
 PIECES = (1, 2, 2, 3, 3)
-# A case that is answered and ended needs no time; this is when a connection that stays open is given up.
-PATIENCE_S = 5.0
 
 HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[^\r\n:]+:[^\r\n]*\r\n)*)\r\n")
 PAGE = re.compile(r"Visit recorded for page (\w+)-(\d{5})")
