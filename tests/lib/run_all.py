@@ -188,7 +188,7 @@ def meson_test(way: Way, suites: list[str], *names: str) -> tuple[list[dict], bo
     # meson names the log after the wrapper where there is one.
     for old in folder.glob("meson-logs/testlog*.json"):
         old.unlink()
-    command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS]
+    command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS, "--timeout-multiplier", "3"]
     if way.wrapper:
         command += ["--wrapper", way.wrapper]
     for suite in suites:

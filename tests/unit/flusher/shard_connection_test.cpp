@@ -22,7 +22,7 @@ using test::RedisServer;
 using Kind = BatchAnswer::Kind;
 
 constexpr std::uint64_t largest = 0x7fff'ffff'ffff'ffffU;  // 2^63-1
-constexpr std::uint32_t timeout_ms = 400;
+constexpr std::uint32_t timeout_ms = 1000;
 
 /// A loop, one connection on it, and what the connection has told.
 class Session : public ShardConnection::Listener {
