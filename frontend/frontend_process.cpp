@@ -65,8 +65,8 @@ class RingHostStatus : public HostStatus {
 
 class FrontendProcess {
  public:
-  explicit FrontendProcess(const Settings& settings)
-      : membership_(settings),
+  FrontendProcess(const Settings& settings, RingMaker maker)
+      : membership_(settings, maker),
         statistics_(membership_.lane_header().statistics),
         counter_(settings, membership_, statistics_),
         host_(settings, membership_),
@@ -187,8 +187,8 @@ class FrontendProcess {
 
 }  // namespace
 
-FrontendExit run_frontend(const Settings& settings) {
-  return FrontendProcess(settings).run();
+FrontendExit run_frontend(const Settings& settings, RingMaker maker) {
+  return FrontendProcess(settings, maker).run();
 }
 
 }  // namespace visitd
