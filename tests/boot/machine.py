@@ -12,7 +12,7 @@ from debian_tree import apt_words
 DISK_MIB = 1500  # sparse: what is not written takes no room
 MEMORY_MIB = 1024
 # The kernel for virtual machines has ext4 in it and finds a disk with these, in this order.
-MODULES = ["virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"]
+MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"]
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox mount -t proc proc /proc
