@@ -168,11 +168,13 @@ def inside(lower: str, folder: str) -> None:
     os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     for name, target in {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}.items():
         os.symlink(target, f"{root}/dev/{name}")
-    os.mkdir(f"{root}/mnt/former") if not os.path.isdir(f"{root}/mnt/former") else None
+    os.makedirs(f"{root}/mnt/former", exist_ok=True)
     os.chdir(root)
     call("pivot_root", ".", "mnt/former")
     os.chroot(".")
     call("/bin/umount", "--lazy", "/mnt/former")
+    # As systemd makes it where it is not in a container: what it mounts for one unit, it mounts from a namespace of its own.
+    call("/bin/mount", "--make-rshared", "/")
     environment = CLEAN_ENVIRONMENT | {"container": "visitd-boot"}
     os.execve("/lib/systemd/systemd", ["systemd", "--log-target=journal", "--show-status=no"], environment)
 
