@@ -1,5 +1,6 @@
 """A fresh, minimal Debian in a folder, from where this machine's own packages come. Needs root and mmdebstrap."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -32,14 +33,21 @@ def network_options() -> list[str]:
 
 
 def make_tree(folder: Path, suite: str, packages: list[str]) -> None:
-    """Makes `folder`, a minimal Debian with these packages and what they depend on; keeps one of the same content."""
+    """Makes `folder`, a minimal Debian with these packages and what they depend on; keeps one of the same content. Of tests side by
+    side, one makes it and the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _make_tree(folder, suite, packages)
+
+
+def _make_tree(folder: Path, suite: str, packages: list[str]) -> None:
     note = folder.with_name(folder.name + ".made")
     content = f"{suite} {' '.join(sorted(packages))}\n"
     if folder.exists() and note.exists() and note.read_text() == content:
         return
     note.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # mmdebstrap makes what debootstrap makes, in half the time: it unpacks each package once.
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io"]
     command += [f"--aptopt={option}" for option in network_options()]
