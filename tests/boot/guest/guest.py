@@ -15,6 +15,8 @@ KEPT = Path("/var/lib/visitd-boot-tests")  # on the disk: survives the reboot
 EMULATED = "visitd.emulated" in Path("/proc/cmdline").read_text()
 # An emulated processor does in seconds what a real one does in tenths, and its host may be busy with other tests.
 BACK_LIMIT_S = 60.0 if EMULATED else 1.0
+START_LIMIT_S = 60.0 if EMULATED else 1.0
+TRIES = 5  # how often what takes longer is tried
 WAIT_S = 180.0 if EMULATED else 30.0
 SHARDS = {"redis_7070": 7070, "redis_7071": 7071}
 FRONTENDS = ["visit-frontend@1.service", "visit-frontend@2.service"]
