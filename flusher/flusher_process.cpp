@@ -170,7 +170,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     was_up_.resize(settings.shards.size());
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
-    control_.emplace(loop_.get(), directory.control_socket(), *this);
+    // The frontends face the internet: where they have a user of their own, it may not command us.
+    const std::uint32_t frontends = ring_.segment().status().owner;
+    control_.emplace(loop_.get(), directory.control_socket(), *this, ControlLimits{},
+                     frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     start_handles();
   }
 

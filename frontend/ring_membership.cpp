@@ -49,6 +49,13 @@ bool is_drained(const Ring& ring, const std::optional<Cache>& cache) {
   return true;
 }
 
+Error not_prepared(const RuntimeDirectory& directory) {
+  return error(
+      "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare as "
+      "its user first; under systemd, visitd-ring.service does, before each start of a frontend",
+      directory.path());
+}
+
 bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
     if (file_identity(directory.lane_lock(n)) != ring.lane_lock(n)) return false;
@@ -60,7 +67,11 @@ bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
 
 RingMembership::RingMembership(const Settings& settings, Task task)
     : directory_(settings.runtime_directory), task_(task) {
-  if (task_ != Task::join) directory_.ensure();
+  if (task_ != Task::join) {
+    directory_.ensure();
+  } else if (!file_identity(directory_.ring_lock())) {
+    throw not_prepared(directory_);
+  }
   open_ring(settings);
 }
 
@@ -103,12 +114,7 @@ void RingMembership::open_ring(const Settings& settings) {
       log::warning("ring segment {}: {}; making another one", notes.back().segment, describe(fault));
     }
   }
-  if (task_ == Task::join) {
-    throw error(
-        "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare as "
-        "its user first; under systemd, visitd-ring.service does, before each start of a frontend",
-        directory_.path());
-  }
+  if (task_ == Task::join) throw not_prepared(directory_);
   make_ring(wanted, std::move(notes));
   if (task_ == Task::make) return;
   if (!take_lane()) throw error("{}: no lane of a new ring can be taken", directory_.path());

@@ -23,9 +23,9 @@ import machine  # noqa: E402
 import namespaces  # noqa: E402
 import packages  # noqa: E402
 
-FIRST_BOOT = ["test_install", "test_heals", "test_upgrade", "test_pending"]
+FIRST_BOOT = ["test_install", "test_cage", "test_heals", "test_upgrade", "test_pending"]
 SECOND_BOOT = ["test_rebooted", "test_removal"]
-HERE_TESTS = ["test_install", "test_heals", "test_upgrade", "test_removal"]
+HERE_TESTS = ["test_install", "test_cage", "test_heals", "test_upgrade", "test_removal"]
 # What a small server has, and what the tests inside need.
 IN_THE_TREE = ["systemd", "systemd-sysv", "dbus", "redis-server", "redis-tools", "curl", "python3"]
 IN_THE_GUEST = "opt/visitd-boot-tests"
@@ -41,6 +41,7 @@ def add_tests(tree: Path, made: packages.Packages) -> None:
     """Puts the tests of the guest and both packages into a tree, or into what is laid over one."""
     guest = tree / IN_THE_GUEST
     shutil.copytree(HERE / "guest", guest, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(packages.BUILD_ROOT / "tests/boot/cage_probe", guest)
     shutil.copy(made.current, guest / "visitd-current.deb")
     shutil.copy(made.following, guest / "visitd-following.deb")
 

@@ -44,7 +44,7 @@ def why_not() -> str:
         return "no cgroup2 hierarchy is mounted here, or it is read-only"
     tried = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup", "sh", "-ec",
-         'mount -t tmpfs tmpfs /mnt; mkdir /mnt/a /mnt/u /mnt/w /mnt/r; mount -t overlay -o lowerdir=/mnt/a,upperdir=/mnt/u,workdir=/mnt/w o /mnt/r'],
+         'mount -t tmpfs tmpfs /tmp; cd /tmp; mkdir a u w r; mount -t overlay -o lowerdir=a,upperdir=u,workdir=w overlay r'],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)  # fmt: skip
     return "" if tried.returncode == 0 else f"namespaces or overlayfs are not to be had here: {tried.stderr.strip()}"
 
@@ -168,11 +168,12 @@ def inside(lower: str, folder: str) -> None:
     os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     for name, target in {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}.items():
         os.symlink(target, f"{root}/dev/{name}")
-    os.makedirs(f"{root}/mnt/former", exist_ok=True)
+    os.mkdir(f"{root}/run/former")
     os.chdir(root)
-    call("pivot_root", ".", "mnt/former")
+    call("pivot_root", ".", "run/former")
     os.chroot(".")
-    call("/bin/umount", "--lazy", "/mnt/former")
+    call("/bin/umount", "--lazy", "/run/former")
+    os.rmdir("/run/former")
     # As systemd makes it where it is not in a container: what it mounts for one unit, it mounts from a namespace of its own.
     call("/bin/mount", "--make-rshared", "/")
     environment = CLEAN_ENVIRONMENT | {"container": "visitd-boot"}
