@@ -11,9 +11,35 @@
 
 namespace visitd {
 
+namespace {
+
+/// The unit's limit must hold several times the pauses between two turns of an idle process.
+constexpr std::uint64_t feeds_a_limit = 4;
+
+}  // namespace
+
 void notify_service_manager(const std::string& state) noexcept {
   // Without a service manager there is nobody to tell, and nothing to do about it.
   static_cast<void>(::sd_notify(0, state.c_str()));
+}
+
+Watchdog::Watchdog() noexcept {
+  std::uint64_t limit_us = 0;
+  if (::sd_watchdog_enabled(0, &limit_us) > 0) limit_ms_ = limit_us / 1000;
+}
+
+void Watchdog::feed(std::uint64_t now_ms) noexcept {
+  if (limit_ms_ == 0 || now_ms < fed_ms_ + limit_ms_ / feeds_a_limit) return;
+  fed_ms_ = now_ms;
+  notify_service_manager("WATCHDOG=1");
+}
+
+void Watchdog::allow(std::uint64_t ms) noexcept {
+  if (limit_ms_ != 0 && ms > limit_ms_) notify_service_manager(fmt::format("WATCHDOG_USEC={}", ms * 1000));
+}
+
+void Watchdog::restore() noexcept {
+  if (limit_ms_ != 0) notify_service_manager(fmt::format("WATCHDOG_USEC={}", limit_ms_ * 1000));
 }
 
 std::vector<PassedSocket> take_passed_sockets() {

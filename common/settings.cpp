@@ -93,8 +93,10 @@ std::string read_file(const std::string& path, std::size_t limit, std::string_vi
   return content;
 }
 
-/// `where`: what named the file.
-std::string read_password_file(const std::string& path, const std::string& where) {
+enum class Empty { is_refused, is_none };
+
+/// `where`: what named the file. `empty`: what a file without a password means.
+std::string read_password_file(const std::string& path, const std::string& where, Empty empty = Empty::is_refused) {
   constexpr std::size_t password_limit_bytes = 512;
   std::string password;
   try {
@@ -104,7 +106,7 @@ std::string read_password_file(const std::string& path, const std::string& where
   }
   if (password.ends_with('\n')) password.pop_back();
   if (password.ends_with('\r')) password.pop_back();
-  if (password.empty()) throw error("{}: the password file '{}' is empty", where, path);
+  if (password.empty() && empty == Empty::is_refused) throw error("{}: the password file '{}' is empty", where, path);
   if (!is_password(password)) throw error("{}: the password file '{}' holds a NUL", where, path);
   return password;
 }
@@ -485,7 +487,9 @@ std::string Loader::shared_password() const {
   if (has_file) return read_password_file(draft_.password_file, file.where);
   if (const char* directory = std::getenv("CREDENTIALS_DIRECTORY"); directory != nullptr) {
     const std::string path = std::string(directory) + "/redis_password";
-    if (std::filesystem::exists(path)) return read_password_file(path, "environment variable CREDENTIALS_DIRECTORY");
+    // A unit whose credential may be missing gives one that is empty but for a line break (SetCredential=): none.
+    if (std::filesystem::exists(path))
+      return read_password_file(path, "environment variable CREDENTIALS_DIRECTORY", Empty::is_none);
   }
   return {};
 }

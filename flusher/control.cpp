@@ -1,5 +1,6 @@
 #include "flusher/control.hpp"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -49,6 +50,16 @@ ControlAnswer refusal(std::string why) {
   ControlAnswer answer;
   answer.error = std::move(why);
   return answer;
+}
+
+/// Who is at the other end; nullopt: the kernel does not say.
+std::optional<std::uint32_t> user_of(const UvHandle<uv_pipe_t>& pipe) noexcept {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  uv_os_fd_t fd = -1;
+  const auto* handle = reinterpret_cast<const uv_handle_t*>(pipe.get());
+  if (uv_fileno(handle, &fd) != 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+  return peer.uid;
 }
 
 std::string to_line(const ControlAnswer& answer) {
@@ -113,8 +124,14 @@ void write(uv_stream_t* to, std::string bytes, std::function<void(bool)> done) {
 
 class ControlServer::Listener {
  public:
-  Listener(uv_loop_t* loop, std::string path, ControlHandler& handler, ControlLimits limits)
-      : loop_(loop), path_(std::move(path)), handler_(handler), limits_(limits), pipe_(make_pipe(loop, this)) {
+  Listener(uv_loop_t* loop, std::string path, ControlHandler& handler, ControlLimits limits,
+           std::optional<std::uint32_t> refused_user)
+      : loop_(loop),
+        path_(std::move(path)),
+        handler_(handler),
+        limits_(limits),
+        refused_user_(refused_user),
+        pipe_(make_pipe(loop, this)) {
     // Made beside its place and moved there: the old socket is replaced in one step, and nobody can connect to the new
     // one before it has its mode.
     const std::string part = path_ + ".new";
@@ -156,6 +173,7 @@ class ControlServer::Listener {
   std::string path_;
   ControlHandler& handler_;
   ControlLimits limits_;
+  std::optional<std::uint32_t> refused_user_;
   std::set<std::shared_ptr<Connection>> connections_;
   UvHandle<uv_pipe_t> pipe_;
   std::optional<FileIdentity> identity_;
@@ -168,6 +186,7 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
       : listener_(listener), pipe_(make_pipe(loop, this)), timer_(make_timer(loop, this)) {}
 
   [[nodiscard]] uv_stream_t* socket() const noexcept { return stream(pipe_); }
+  [[nodiscard]] const UvHandle<uv_pipe_t>& pipe() const noexcept { return pipe_; }
 
   /// Waits for the next request, for a bounded time however slowly it comes.
   void next() {
@@ -268,12 +287,18 @@ void ControlServer::Listener::accept() {
     uv_try_write(connection->socket(), &buffer, 1);
     return;
   }
+  // Whom nothing names is refused too, where somebody is.
+  if (refused_user_ && user_of(connection->pipe()).value_or(*refused_user_) == *refused_user_) {
+    log::warning("{}: user {}, the frontends', asked to command this flusher, and was refused", path_, *refused_user_);
+    return;
+  }
   connections_.insert(connection);
   connection->next();
 }
 
-ControlServer::ControlServer(uv_loop_s* loop, std::string path, ControlHandler& handler, ControlLimits limits)
-    : listener_(std::make_unique<Listener>(loop, std::move(path), handler, limits)) {}
+ControlServer::ControlServer(uv_loop_s* loop, std::string path, ControlHandler& handler, ControlLimits limits,
+                             std::optional<std::uint32_t> refused_user)
+    : listener_(std::make_unique<Listener>(loop, std::move(path), handler, limits, refused_user)) {}
 
 ControlServer::~ControlServer() = default;
 

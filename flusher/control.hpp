@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,7 +59,9 @@ class ControlServer {
  public:
   /// Listens at `path` (mode 0660) in place of whatever socket a flusher that is gone left there: the caller holds the
   /// flusher's lock. Throws Error naming the path.
-  ControlServer(uv_loop_s* loop, std::string path, ControlHandler& handler, ControlLimits limits = {});
+  /// `refused_user`: of whom nothing is taken, though the group lets them connect.
+  ControlServer(uv_loop_s* loop, std::string path, ControlHandler& handler, ControlLimits limits = {},
+                std::optional<std::uint32_t> refused_user = {});
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
   /// Closes all connections and removes its socket. The loop is run once more afterwards.

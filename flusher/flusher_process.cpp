@@ -42,6 +42,10 @@ constexpr std::uint64_t check_interval_ms = 1000;
 constexpr long ring_wait_ns = 50'000'000;
 // For the last commits of a stopping flusher; what is later is in the ring or comes again from the shards.
 constexpr std::uint64_t stop_commit_ms = 5000;
+// For the watchdog: a disk may be slow, but a commit that takes as long as this many of its limits is stuck; and
+// building the view of what the spool holds takes seconds for millions of pages.
+constexpr std::uint64_t stuck_commit_limits = 3;
+constexpr std::uint64_t recovery_ms = 600'000;
 
 Now now() {
   return {monotonic_ms(), unix_seconds()};
@@ -109,7 +113,7 @@ class BlockedSignals {
 
 /// The ring to drain; nullopt: a signal came first. Takes rings off the spool's notes that no longer exist.
 std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spool, const SpoolState& state,
-                                  FileLease& lease) {
+                                  FileLease& lease, Watchdog& watchdog) {
   const BlockedSignals signals;
   for (bool told = false;;) {
     std::vector<RingNote> gone;
@@ -126,6 +130,7 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
     }
     if (!told) log::info("waiting for the first frontend to make a ring");
     told = true;
+    watchdog.feed(monotonic_ms());
     if (signals.wait(ring_wait_ns)) return std::nullopt;
     if (!lease.still_named()) {
       directory.ensure();
@@ -136,11 +141,12 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
 
 class FlusherProcess : public EnginePort, public ControlHandler {
  public:
-  FlusherProcess(const Settings& settings, const RuntimeDirectory& directory, FileLease& lease, Ring ring, Spool spool,
-                 SpoolState state)
+  FlusherProcess(const Settings& settings, const RuntimeDirectory& directory, FileLease& lease, Watchdog& watchdog,
+                 Ring ring, Spool spool, SpoolState state)
       : settings_(settings),
         directory_(directory),
         lease_(lease),
+        watchdog_(watchdog),
         ring_(std::move(ring)),
         leaving_(ring_, directory_),
         source_(directory_, cache_shape(), ring_),
@@ -164,12 +170,15 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     was_up_.resize(settings.shards.size());
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
-    control_.emplace(loop_.get(), directory.control_socket(), *this);
+    // The frontends face the internet: where they have a user of their own, it may not command us.
+    const std::uint32_t frontends = ring_.segment().status().owner;
+    control_.emplace(loop_.get(), directory.control_socket(), *this, ControlLimits{},
+                     frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     start_handles();
   }
 
   FlusherEnd run() {
-    notify_service_manager("READY=1");
+    watchdog_.restore();
     uv_run(loop_.get(), UV_RUN_DEFAULT);
     cache().header().sleeping.word.store(0, std::memory_order_seq_cst);
     if (!fatal_.empty()) throw Error(fatal_);
@@ -313,6 +322,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     engine_->tick(at);
     tell_flushes(at);
     if (any) last_visit_ms_ = at.ms;
+    // This turn's work is done; what the spool's thread was given must get done as well.
+    if (spool_->busy_ms() < stuck_commit_limits * watchdog_.limit_ms()) watchdog_.feed(at.ms);
     if (stopping_ && finish_stop(at)) return;
     if (more) {
       turn_in(0);
@@ -517,6 +528,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   const Settings& settings_;
   const RuntimeDirectory& directory_;
   FileLease& lease_;
+  Watchdog& watchdog_;
   UvLoop loop_;
   Ring ring_;
   RingLeaving leaving_;
@@ -565,9 +577,14 @@ FlusherEnd run_flusher(const Settings& settings) {
   SpoolState state = spool.load();
   if (state.created)
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.state_directory);
-  auto ring = wait_for_ring(directory, spool, state, lease);
+  Watchdog watchdog;
+  // What follows needs the frontends, whose start may be ordered after ours.
+  notify_service_manager("READY=1");
+  auto ring = wait_for_ring(directory, spool, state, lease, watchdog);
   if (!ring) return FlusherEnd::stopped;
-  return FlusherProcess(settings, directory, lease, std::move(*ring), std::move(spool), std::move(state)).run();
+  watchdog.allow(recovery_ms);
+  return FlusherProcess(settings, directory, lease, watchdog, std::move(*ring), std::move(spool), std::move(state))
+      .run();
 }
 
 }  // namespace visitd

@@ -27,6 +27,7 @@ class SpoolThread::Worker {
   void submit(Transaction transaction) {
     assert(!busy_);
     busy_ = true;
+    busy_since_ms_ = monotonic_ms();
     {
       const std::lock_guard lock(mutex_);
       wanted_ = std::move(transaction);
@@ -35,6 +36,7 @@ class SpoolThread::Worker {
   }
 
   [[nodiscard]] bool busy() const noexcept { return busy_; }
+  [[nodiscard]] std::uint64_t busy_ms() const noexcept { return busy_ ? monotonic_ms() - busy_since_ms_ : 0; }
 
   /// Joins, then goes with its handle.
   void end() {
@@ -96,6 +98,7 @@ class SpoolThread::Worker {
   std::function<void(Outcome)> done_;
   uv_async_t wake_{};
   bool busy_ = false;  // the loop's
+  std::uint64_t busy_since_ms_ = 0;
 
   std::mutex mutex_;
   std::condition_variable change_;
@@ -118,6 +121,10 @@ void SpoolThread::submit(Transaction transaction) {
 
 bool SpoolThread::busy() const noexcept {
   return worker_->busy();
+}
+
+std::uint64_t SpoolThread::busy_ms() const noexcept {
+  return worker_->busy_ms();
 }
 
 }  // namespace visitd

@@ -38,6 +38,8 @@ class SpoolThread {
   void submit(Transaction transaction);
   /// A transaction was submitted and its outcome not yet told.
   [[nodiscard]] bool busy() const noexcept;
+  /// For how long; 0: not busy.
+  [[nodiscard]] std::uint64_t busy_ms() const noexcept;
 
  private:
   class Worker;

@@ -65,8 +65,8 @@ class RingHostStatus : public HostStatus {
 
 class FrontendProcess {
  public:
-  explicit FrontendProcess(const Settings& settings)
-      : membership_(settings),
+  FrontendProcess(const Settings& settings, RingMaker maker)
+      : membership_(settings, maker),
         statistics_(membership_.lane_header().statistics),
         counter_(settings, membership_, statistics_),
         host_(settings, membership_),
@@ -129,6 +129,8 @@ class FrontendProcess {
       // The next look may find it mended; until then what is recorded stays where it is.
       log::error("{}", failure.what());
     }
+    // The loop has turned, which is all that clients need.
+    watchdog_.feed(monotonic_ms());
   }
 
   void leave(const std::string& why) {
@@ -180,6 +182,7 @@ class FrontendProcess {
   UvHandle<uv_timer_t> check_;
   UvHandle<uv_signal_t> terminate_;
   UvHandle<uv_signal_t> interrupt_;
+  Watchdog watchdog_;
   bool leaving_ = false;
   bool stopping_ = false;
   FrontendExit exit_ = FrontendExit::stopped;
@@ -187,8 +190,8 @@ class FrontendProcess {
 
 }  // namespace
 
-FrontendExit run_frontend(const Settings& settings) {
-  return FrontendProcess(settings).run();
+FrontendExit run_frontend(const Settings& settings, RingMaker maker) {
+  return FrontendProcess(settings, maker).run();
 }
 
 }  // namespace visitd

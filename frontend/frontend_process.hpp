@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/settings.hpp"
+#include "frontend/ring_membership.hpp"
 
 namespace visitd {
 
@@ -12,6 +13,6 @@ enum class FrontendExit : int {
 };
 
 /// Takes a lane, listens, serves until a signal or until the ring must be left. Throws Error where it cannot start.
-[[nodiscard]] FrontendExit run_frontend(const Settings& settings);
+[[nodiscard]] FrontendExit run_frontend(const Settings& settings, RingMaker maker);
 
 }  // namespace visitd

@@ -49,6 +49,13 @@ bool is_drained(const Ring& ring, const std::optional<Cache>& cache) {
   return true;
 }
 
+Error not_prepared(const RuntimeDirectory& directory) {
+  return error(
+      "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare as "
+      "its user first; under systemd, visitd-ring.service does, before each start of a frontend",
+      directory.path());
+}
+
 bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
     if (file_identity(directory.lane_lock(n)) != ring.lane_lock(n)) return false;
@@ -58,9 +65,18 @@ bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
 
 }  // namespace
 
-RingMembership::RingMembership(const Settings& settings) : directory_(settings.runtime_directory) {
-  directory_.ensure();
+RingMembership::RingMembership(const Settings& settings, Task task)
+    : directory_(settings.runtime_directory), task_(task) {
+  if (task_ != Task::join) {
+    directory_.ensure();
+  } else if (!file_identity(directory_.ring_lock())) {
+    throw not_prepared(directory_);
+  }
   open_ring(settings);
+}
+
+RingMembership::RingMembership(const Settings& settings, RingMaker maker)
+    : RingMembership(settings, maker == RingMaker::prepared ? Task::join : Task::make_and_join) {
   lane_header().about.owner.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
   lane_header().about.owners.store(lane_header().about.owners.load(std::memory_order_relaxed) + 1,
                                    std::memory_order_release);
@@ -71,6 +87,14 @@ RingMembership::RingMembership(const Settings& settings) : directory_(settings.r
   own_bell_ = Doorbell::open(directory_.lane_bell(lane_));
   flusher_bell_ = Doorbell::open(directory_.flusher_bell());
   follow_cache();
+}
+
+void prepare_ring(const Settings& settings) {
+  const RingMembership made(settings, RingMembership::Task::make);
+  std::vector<Doorbell> bells;
+  for (std::uint32_t n = 0; n < made.ring().shape().lanes; ++n)
+    bells.push_back(Doorbell::open(made.directory_.lane_bell(n)));
+  bells.push_back(Doorbell::open(made.directory_.flusher_bell()));
 }
 
 void RingMembership::open_ring(const Settings& settings) {
@@ -90,7 +114,9 @@ void RingMembership::open_ring(const Settings& settings) {
       log::warning("ring segment {}: {}; making another one", notes.back().segment, describe(fault));
     }
   }
+  if (task_ == Task::join) throw not_prepared(directory_);
   make_ring(wanted, std::move(notes));
+  if (task_ == Task::make) return;
   if (!take_lane()) throw error("{}: no lane of a new ring can be taken", directory_.path());
 }
 
@@ -104,12 +130,13 @@ bool RingMembership::use_ring(Ring ring, const RingShape& wanted) {
                  ring.note().segment);
     return false;
   }
-  if (ring.shape() != wanted && replace_ring(ring, wanted)) return false;
+  if (ring.shape() != wanted && task_ != Task::join && replace_ring(ring, wanted)) return false;
   ring_ = std::move(ring);
-  if (take_lane()) return true;
+  if (task_ != Task::make && take_lane()) return true;
   bool all_closed = true;
   for (std::uint32_t n = 0; n < ring_->shape().lanes; ++n) all_closed &= ring_->lane_state(n) == LaneState::closed;
   if (all_closed) return false;
+  if (task_ == Task::make) return true;  // whether a lane is free is for each frontend to see
   std::string holders;
   for (std::uint32_t n = 0; n < ring_->shape().lanes; ++n) {
     holders += fmt::format("\n  lane {}: {}", n,

@@ -16,11 +16,21 @@
 
 namespace visitd {
 
+/// Who makes what the frontends need: the ring's segment, and the files in the runtime directory.
+enum class RingMaker {
+  each_frontend,  ///< where it is missing
+  prepared,       ///< prepare_ring() was called before; this process may be able to write no file, and makes nothing
+};
+
+/// Makes the ring where there is none that can be used, and the files around it, and takes no lane. Waits where a ring
+/// of other settings is just being left. Throws Error as RingMembership does.
+void prepare_ring(const Settings& settings);
+
 class RingMembership {
  public:
   /// Opens the ring in use, or makes one, and takes a free lane of it. Waits where a ring of other settings is just
-  /// being left. Throws Error where there is no free lane, or the ring is of another version.
-  explicit RingMembership(const Settings& settings);
+  /// being left. Throws Error where there is no free lane, the ring is of another version, or none was prepared.
+  explicit RingMembership(const Settings& settings, RingMaker maker = RingMaker::each_frontend);
   RingMembership(const RingMembership&) = delete;
   RingMembership& operator=(const RingMembership&) = delete;
 
@@ -49,6 +59,9 @@ class RingMembership {
   [[nodiscard]] bool is_durable() const noexcept;
 
  private:
+  friend void prepare_ring(const Settings& settings);
+  enum class Task { join, make_and_join, make };
+  RingMembership(const Settings& settings, Task task);
   void open_ring(const Settings& settings);
   bool use_ring(Ring ring, const RingShape& wanted);
   void make_ring(const RingShape& shape, std::vector<SegmentNote> notes);
@@ -57,6 +70,7 @@ class RingMembership {
   [[nodiscard]] bool replace_ring(Ring& ring, const RingShape& wanted);
 
   RuntimeDirectory directory_;
+  Task task_;
   std::optional<Ring> ring_;
   std::optional<FileLease> lease_;
   std::uint32_t lane_ = 0;

@@ -181,10 +181,17 @@ class HouseRules(unittest.TestCase):
     def test_every_test_of_real_processes_is_registered(self):
         faults = []
         for name in FILES:
-            found = re.match(r"(tests/(?:integration|crash))/test_(\w+)\.py$", name)
+            found = re.match(r"(tests/(?:integration|crash|package))/test_(\w+)\.py$", name)
             if found and f"'{found[2]}'" not in TEXT[f"{found[1]}/meson.build"]:
                 faults.append(name)
-        self.none(faults, "the meson.build beside it names every test_*.py")
+            guest = re.match(r"tests/boot/guest/(test_\w+)\.py$", name)
+            if guest and f'"{guest[1]}"' not in TEXT["tests/boot/boot.py"]:
+                faults.append(name)
+        self.none(faults, "the meson.build beside it names every test_*.py, and tests/boot/boot.py those of its guest")
+
+    def test_the_package_has_the_version_of_the_programs(self):
+        version = re.search(r"^  version: '([^']+)'", TEXT["meson.build"], re.MULTILINE)
+        self.assertEqual(re.match(r"visitd \(([^)]+)\)", TEXT["debian/changelog"])[1], version and version[1])
 
     def test_the_documentation_names_every_setting(self):
         docs = TEXT["docs/configure.md"]

@@ -59,6 +59,42 @@ TEST_CASE("the service manager is told what it is to know, where there is one") 
   CHECK(recv(manager.get(), message, sizeof message, MSG_DONTWAIT) == -1);
 }
 
+TEST_CASE("a watchdog is fed a few times in its limit, however often there is progress, and by nobody else's") {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "notify";
+  const UniqueFd manager = bound_socket(path, SOCK_DGRAM);
+  const auto told = [&] {
+    std::string all;
+    char message[64];
+    for (ssize_t size = 0; (size = recv(manager.get(), message, sizeof message, MSG_DONTWAIT)) > 0;)
+      all += std::string(message, static_cast<std::size_t>(size)) + " ";
+    return all;
+  };
+  setenv("NOTIFY_SOCKET", path.c_str(), 1);
+  Watchdog none;
+  none.feed(1);
+  none.allow(60'000);
+  none.restore();
+  CHECK(none.limit_ms() == 0);
+  setenv("WATCHDOG_USEC", "8000000", 1);
+  setenv("WATCHDOG_PID", std::to_string(getpid() + 1).c_str(), 1);
+  Watchdog of_another;
+  of_another.feed(1'000'000);
+  CHECK(told().empty());
+  setenv("WATCHDOG_PID", std::to_string(getpid()).c_str(), 1);
+  Watchdog watchdog;
+  unsetenv("WATCHDOG_USEC");
+  unsetenv("WATCHDOG_PID");
+  CHECK(watchdog.limit_ms() == 8000);
+  for (std::uint64_t now_ms = 1'000'000; now_ms < 1'008'000; now_ms += 250) watchdog.feed(now_ms);
+  CHECK(told() == "WATCHDOG=1 WATCHDOG=1 WATCHDOG=1 WATCHDOG=1 ");
+  watchdog.allow(1000);  // less than it has anyway
+  watchdog.allow(60'000);
+  watchdog.restore();
+  CHECK(told() == "WATCHDOG_USEC=60000000 WATCHDOG_USEC=8000000 ");
+  unsetenv("NOTIFY_SOCKET");
+}
+
 TEST_CASE("no sockets are taken where none were passed") {
   CHECK(take_passed_sockets().empty());
 }

@@ -477,6 +477,8 @@ TEST_CASE("a password may come from a file, of the settings, the environment or 
     CHECK(load_settings("").shards[0].password == "credential");
     CHECK(load("[redis]\npassword = \"x\"\n").shards[0].password == "x");
     CHECK(load_settings(toml).shards[0].password == "from file");
+    scratch.write("redis_password", "\n");  // a unit's way to say that there is none
+    CHECK(load_settings("").shards[0].password.empty());
   }
   const Scratch empty;
   const Environment environment{{"CREDENTIALS_DIRECTORY", empty.path()}};

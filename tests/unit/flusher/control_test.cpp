@@ -128,6 +128,24 @@ struct Served {
 
 }  // namespace
 
+TEST_CASE("of a user who is to be refused nothing is taken") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/flusher.sock";
+  const std::string accept = "{\"command\":\"accept\",\"argument\":\"redis_7070\"}\n";
+  Handler handler;
+  Loop loop;
+  {
+    const ControlServer server(loop.get(), path, handler, {}, geteuid());
+    Client client(loop, path);
+    CHECK(client.ask(accept) == "(closed)");
+    CHECK(handler.requests.empty());
+  }
+  const ControlServer server(loop.get(), path, handler, {}, geteuid() + 1);
+  Client client(loop, path);
+  CHECK(client.ask(accept).starts_with(R"({"ok":true)"));
+  CHECK(handler.requests.size() == 1);
+}
+
 TEST_CASE("a control request is handed over and its answer written as one line of JSON") {
   Served served;
   Client client(served.loop, served.path);

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
@@ -358,4 +359,52 @@ TEST_CASE("a check shows that the frontend lives") {
   const std::uint64_t before = monotonic_ns();
   CHECK(membership.check().empty());
   CHECK(membership.lane_header().about.heartbeat_ns.load() >= before);
+}
+
+// ---- a ring that was prepared
+
+TEST_CASE("a frontend that makes nothing says who does, and finds all it needs once that was done") {
+  FrontendHost host;
+  try {
+    const RingMembership membership(host.settings, RingMaker::prepared);
+    FAIL("it started without a ring");
+  } catch (const std::exception& failure) {
+    CHECK(contains(failure.what(), "run visit-frontend --prepare"));
+  }
+  CHECK(host.directory.rings().empty());
+
+  prepare_ring(host.settings);
+  const auto entries = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(host.directory.path()))
+      names.push_back(entry.path().filename());
+    std::ranges::sort(names);
+    return names;
+  };
+  const std::vector<std::string> prepared = entries();
+  const SegmentNote ring = host.directory.rings().back();
+  {
+    RingMembership first(host.settings, RingMaker::prepared);
+    const RingMembership second(host.settings, RingMaker::prepared);
+    CHECK(first.ring().note() == ring);
+    CHECK(second.lane() == 1);
+    visit(first);
+    CHECK(first.check().empty());
+    // Again while all lanes are taken: there is nothing to make.
+    prepare_ring(host.settings);
+  }
+  CHECK(host.directory.rings() == std::vector<SegmentNote>{ring});
+  CHECK(entries() == prepared);
+}
+
+TEST_CASE("a ring that was removed is made anew by preparing, and by no frontend that makes nothing") {
+  FrontendHost host;
+  prepare_ring(host.settings);
+  const SegmentNote former = host.directory.rings().back();
+  remove_ring(host);
+  CHECK_THROWS_AS(RingMembership(host.settings, RingMaker::prepared), Error);
+  prepare_ring(host.settings);
+  CHECK(host.directory.rings().back() != former);
+  const RingMembership membership(host.settings, RingMaker::prepared);
+  CHECK(membership.ring().note() == host.directory.rings().back());
 }

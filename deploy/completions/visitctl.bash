@@ -1,0 +1,32 @@
+# Completion of visitctl for bash. shellcheck shell=bash
+
+_visitctl() {
+  local current=$2 previous=$3 word command=
+  COMPREPLY=()
+  case $previous in
+    --config)
+      compopt -o filenames
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      return
+      ;;
+    --limit | --lane | --timeout) return ;;
+  esac
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    case $word in
+      status | lanes | peek | page | ipcs | flush | accept) command=$word ;;
+    esac
+  done
+  local options='--config --json --help' commands=
+  case $command in
+    '')
+      options+=' --check-config --help-settings --version'
+      commands='status lanes peek page ipcs flush accept'
+      ;;
+    peek) options+=' --limit --lane' ;;
+    flush) options+=' --timeout' ;;
+  esac
+  if [[ $current == -* ]]; then commands=; else options=; fi
+  mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")
+}
+
+complete -F _visitctl visitctl

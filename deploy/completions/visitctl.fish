@@ -1,0 +1,18 @@
+# Completion of visitctl for fish.
+complete -c visitctl -f
+complete -c visitctl -l config -r -F -d 'the settings file'
+complete -c visitctl -l json -d 'report as JSON'
+complete -c visitctl -l help -d 'say what can be asked'
+complete -c visitctl -n __fish_use_subcommand -l check-config -d 'print the settings that hold'
+complete -c visitctl -n __fish_use_subcommand -l help-settings -d 'print what can be set'
+complete -c visitctl -n __fish_use_subcommand -l version -d 'print the version'
+complete -c visitctl -n __fish_use_subcommand -a status -d 'each process, lanes, spool, flushes, shards'
+complete -c visitctl -n __fish_use_subcommand -a lanes -d 'every lane: owner, positions, statistics'
+complete -c visitctl -n __fish_use_subcommand -a peek -d 'the records that are not applied yet'
+complete -c visitctl -n __fish_use_subcommand -a page -d 'all that is known of one page'
+complete -c visitctl -n __fish_use_subcommand -a ipcs -d 'the shared memory segments, and who has them attached'
+complete -c visitctl -n __fish_use_subcommand -a flush -d 'carry everything counted by now to Redis, and wait for it'
+complete -c visitctl -n __fish_use_subcommand -a accept -d 'take what a held shard holds as the truth'
+complete -c visitctl -n '__fish_seen_subcommand_from peek' -l limit -x -d 'the most records a lane'
+complete -c visitctl -n '__fish_seen_subcommand_from peek' -l lane -x -d 'only this lane'
+complete -c visitctl -n '__fish_seen_subcommand_from flush' -l timeout -x -d 'seconds to wait'

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Boots a fresh Debian, installs the package in it, hurts it, upgrades it, reboots it, and removes it.
+
+    boot.py [--suite bookworm]       in an emulated machine: a kernel of its own, no network, two boots
+    boot.py --here                   on this machine's kernel, in namespaces: at full speed, so that seconds can be held to; no reboot
+
+The tests that run inside are guest/test_*.py; what they print is shown here, and counts.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "package")]
+
+import debian_tree  # noqa: E402
+import machine  # noqa: E402
+import namespaces  # noqa: E402
+import packages  # noqa: E402
+
+FIRST_BOOT = ["test_install", "test_cage", "test_heals", "test_upgrade", "test_pending"]
+SECOND_BOOT = ["test_rebooted", "test_removal"]
+HERE_TESTS = ["test_install", "test_cage", "test_heals", "test_upgrade", "test_removal"]
+# What a small server has, and what the tests inside need.
+IN_THE_TREE = ["systemd", "systemd-sysv", "dbus", "redis-server", "redis-tools", "curl", "python3"]
+IN_THE_GUEST = "opt/visitd-boot-tests"
+BOOT_LIMIT_S = 900.0
+SKIPPED = 77  # as meson understands it
+
+
+def note(text: str, since: float) -> None:
+    print(f"[{time.monotonic() - since:6.1f} s] {text}", flush=True)
+
+
+def add_tests(tree: Path, made: packages.Packages) -> None:
+    """Puts the tests of the guest and both packages into a tree, or into what is laid over one."""
+    guest = tree / IN_THE_GUEST
+    shutil.copytree(HERE / "guest", guest, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(packages.BUILD_ROOT / "tests/boot/cage_probe", guest)
+    shutil.copy(made.current, guest / "visitd-current.deb")
+    shutil.copy(made.following, guest / "visitd-following.deb")
+
+
+def prepare_tree(base: Path, tree: Path, made: packages.Packages) -> None:
+    """A copy of the base in which the tests of each boot start by themselves."""
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(base, tree, symlinks=True, ignore=lambda folder, names: names if folder == str(base / "dev") else [])
+    add_tests(tree, made)
+    units = tree / "etc/systemd/system"
+    shutil.move(tree / IN_THE_GUEST / "visitd-boot-tests.service", units / "visitd-boot-tests.service")
+    (units / "multi-user.target.wants").mkdir(exist_ok=True)
+    (units / "multi-user.target.wants/visitd-boot-tests.service").symlink_to("/etc/systemd/system/visitd-boot-tests.service")
+    # Nobody logs in; without udev, systemd would wait a minute and a half for the terminal to show up.
+    (units / "serial-getty@ttyS0.service").symlink_to("/dev/null")
+    (tree / "etc/hostname").write_text("fresh-debian\n")
+    (tree / "etc/fstab").write_text("")
+
+
+def judge(output: str) -> tuple[str, int, bool]:
+    """What the tests inside said, how many ran, and whether all passed."""
+    said = output.partition("visitd boot tests: begin")[2]
+    ran = re.search(r"^Ran (\d+) tests? in", said, re.MULTILINE)
+    return said, int(ran[1]) if ran else 0, "visitd boot tests: passed" in said
+
+
+def emulated_boots(folder: Path, base: Path, made: packages.Packages, since: float):
+    """What each boot printed."""
+    kernel, initrd = machine.fetch_kernel(folder / "kernel")
+    prepare_tree(base, folder / "tree", made)
+    disk = folder / "disk.img"
+    machine.make_disk(folder / "tree", disk)
+    shutil.rmtree(folder / "tree")
+    note("made kernel and disk", since)
+    try:
+        for number, names in enumerate((FIRST_BOOT, SECOND_BOOT), 1):
+            yield machine.boot(kernel, initrd, disk, f"visitd.emulated visitd.tests={','.join(names)}", folder / f"console-{number}", BOOT_LIMIT_S)
+    finally:
+        disk.unlink(missing_ok=True)
+
+
+def boot_here(base: Path, made: packages.Packages):
+    with tempfile.TemporaryDirectory() as layer:
+        add_tests(Path(layer), made)
+        with namespaces.Machine(base, [Path(layer)]) as booted:
+            yield booted.run("python3", f"/{IN_THE_GUEST}/run_tests.py", *HERE_TESTS, limit_s=BOOT_LIMIT_S).stdout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", default="bookworm", help="Debian's release")
+    parser.add_argument("--here", action="store_true", help="on this machine's kernel, in namespaces")
+    options = parser.parse_args()
+    cannot = namespaces.why_not() if options.here else machine.can_emulate()
+    if cannot:
+        print(f"boot.py: {cannot}")
+        return SKIPPED
+    since = time.monotonic()
+    folder = packages.BUILD_ROOT / "boot" / options.suite
+    made = packages.build()
+    note(f"built {made.current.name} and {made.following.name}", since)
+    base = folder / "base"
+    debian_tree.make_tree(base, options.suite, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
+    note(f"made a Debian ({options.suite})", since)
+    total, failed = 0, 0
+    for output in boot_here(base, made) if options.here else emulated_boots(folder, base, made, since):
+        said, ran, passed = judge(output)
+        total += ran
+        note(f"booted: {ran} tests {'passed' if passed else 'FAILED'}", since)
+        # Set off, so that what ran inside is counted once: in the summary below.
+        print("".join(f"  | {line}\n" for line in (said or output[-12000:]).splitlines()), flush=True)
+        if not passed:
+            failed += 1
+            break  # the next boot builds on what this one left
+    # The summary that tests/run counts.
+    print(f"Ran {total} tests in {time.monotonic() - since:.1f}s\n\n{f'FAILED (failures={failed})' if failed else 'OK'}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

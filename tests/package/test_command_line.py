@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Manual pages and completions say what the programs take, no less and no more."""
+
+import re
+import shlex
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from harness import FLUSHER, FRONTEND, SOURCE_ROOT, VISITCTL
+
+MAN = SOURCE_ROOT / "deploy/man"
+COMPLETIONS = SOURCE_ROOT / "deploy/completions"
+
+
+def said(*words: str | Path, **options) -> str:
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60, **options)
+    if done.returncode != 0:
+        raise AssertionError(f"{words}: {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def long_options(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
+
+
+def commands() -> list[str]:
+    section = re.split(r"^subcommands:$", said(VISITCTL, "--help"), flags=re.MULTILINE | re.IGNORECASE)[1]
+    found = re.findall(r"^  ([a-z]+)\b", section, re.MULTILINE)
+    assert len(found) >= 7, section
+    return found
+
+
+def options_of(command: str) -> set[str]:
+    return long_options(said(VISITCTL, command, "--help")) if command else long_options(said(VISITCTL, "--help"))
+
+
+def bash_completes(line: str) -> list[str]:
+    words = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    script = f"""source {shlex.quote(str(COMPLETIONS / "visitctl.bash"))}
+COMP_WORDS=({" ".join(shlex.quote(word) for word in words)}) COMP_CWORD={len(words) - 1}
+compopt() {{ :; }}
+_visitctl visitctl {shlex.quote(words[-1])} {shlex.quote(words[-2])}
+printf '%s\\n' "${{COMPREPLY[@]}}" """
+    return said("bash", "--norc", "-c", script).split()
+
+
+def fish_completes(line: str) -> list[str]:
+    with tempfile.TemporaryDirectory() as home:
+        out = said("fish", "--no-config", "-c", f"source {shlex.quote(str(COMPLETIONS / 'visitctl.fish'))}; complete -C {shlex.quote(line)}",
+                   env={"HOME": home, "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})  # fmt: skip
+    return [candidate.split("\t")[0] for candidate in out.splitlines()]
+
+
+class Completions(unittest.TestCase):
+    def check(self, completes) -> None:
+        self.assertEqual(sorted(completes("visitctl ")), sorted(commands()))
+        self.assertEqual(set(completes("visitctl --")), options_of(""))
+        for command in commands():
+            offered = set(completes(f"visitctl {command} --"))
+            own = options_of(command) - {"--help"}
+            self.assertEqual(offered - {"--config", "--json", "--help"}, own, command)
+        self.assertEqual(completes("visitctl --json fl"), ["flush"])
+
+    def test_bash(self):
+        self.check(bash_completes)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "settings.toml").touch()
+            self.assertEqual(bash_completes(f"visitctl --config {folder}/set"), [f"{folder}/settings.toml"])
+
+    def test_fish(self):
+        self.check(fish_completes)
+
+    def test_zsh_names_all_of_it_and_parses(self):
+        path = COMPLETIONS / "_visitctl"
+        said("zsh", "-n", path)
+        text = path.read_text()
+        self.assertEqual(re.findall(r"^    '([a-z]+):", text, re.MULTILINE), commands())
+        wanted = set().union(*(options_of(command) for command in ["", *commands()]))
+        self.assertEqual(long_options(text), wanted)
+
+
+class ManualPages(unittest.TestCase):
+    def test_pages_have_every_option_and_no_other(self):
+        for program, page in ((FRONTEND, "visit-frontend.8"), (FLUSHER, "visit-flusher.8"), (VISITCTL, "visitctl.1")):
+            text = (MAN / page).read_text()
+            told = {f"--{name}" for name in re.findall(r"^\.It (?:Fl h , -|Fl -)([a-z-]+)", text, re.MULTILINE)}
+            told |= {f"--{name}" for name in re.findall(r"^\.It Cm.*Fl -([a-z]+) Ar", text, re.MULTILINE)}
+            told |= {f"--{name}" for name in re.findall(r"^\.It Cm.*?Fl -([a-z]+) Ar", text, re.MULTILINE)}
+            takes = long_options(said(program, "--help"))
+            if program == VISITCTL:
+                self.assertEqual(re.findall(r"^\.It Cm ([a-z]+)", text, re.MULTILINE), commands())
+                takes |= set().union(*(options_of(command) for command in commands()))
+            self.assertEqual(told, takes, page)
+
+    def test_pages_are_well_formed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Path(folder) / "visitd.toml.5"
+            said(MAN / "settings_page.py", SOURCE_ROOT / "deploy/visitd.toml", settings)
+            for page in (*MAN.glob("*.[158]"), settings):
+                said("mandoc", "-T", "lint", "-W", "warning", page)
+
+    def test_the_page_of_the_settings_has_every_one(self):
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "visitd.toml.5"
+            said(MAN / "settings_page.py", SOURCE_ROOT / "deploy/visitd.toml", page)
+            rendered = said("mandoc", "-T", "utf8", page)
+        rendered = re.sub(".\b", "", rendered)
+        keys = re.findall(r"^#([a-z_]+) = (.+)$", (SOURCE_ROOT / "deploy/visitd.toml").read_text(), re.MULTILINE)
+        self.assertGreater(len(keys), 40)
+        for key, value in keys:
+            self.assertIn(f"{key} = {value}", re.sub(r"\s+", " ", rendered))
+
+
+if __name__ == "__main__":
+    unittest.main()
