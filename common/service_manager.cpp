@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "common/clock.hpp"
 #include "common/errors.hpp"
 
 namespace visitd {
@@ -14,6 +15,14 @@ namespace visitd {
 void notify_service_manager(const std::string& state) noexcept {
   // Without a service manager there is nobody to tell, and nothing to do about it.
   static_cast<void>(::sd_notify(0, state.c_str()));
+}
+
+void notify_reloading() noexcept {
+  notify_service_manager(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", monotonic_ns() / 1000));
+}
+
+void notify_reloaded() noexcept {
+  notify_service_manager("READY=1");
 }
 
 std::vector<PassedSocket> take_passed_sockets() {

@@ -11,6 +11,10 @@ namespace visitd {
 /// Tells the service manager: "READY=1", "STOPPING=1", "STATUS=...".
 void notify_service_manager(const std::string& state) noexcept;
 
+/// Around a reload: whoever asked systemd for it waits in between.
+void notify_reloading() noexcept;
+void notify_reloaded() noexcept;
+
 struct PassedSocket {
   UniqueFd fd;
   std::string name;  ///< FileDescriptorName= of its unit, by default the unit's name

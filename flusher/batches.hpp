@@ -38,6 +38,9 @@ class Batches {
   void recover_unanswered(Batch batch, std::vector<std::uint32_t> pages);
   void page_opened(std::uint32_t page);
 
+  /// Other limits, from now on.
+  void use(const BatchLimits& limits) noexcept { limits_ = limits; }
+
   // -- flush
 
   /// Every bucket with open visits is due from now on. Returns the flush's number.

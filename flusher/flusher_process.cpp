@@ -136,15 +136,17 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
 
 class FlusherProcess : public EnginePort, public ControlHandler {
  public:
-  FlusherProcess(const Settings& settings, const RuntimeDirectory& directory, FileLease& lease, Ring ring, Spool spool,
+  FlusherProcess(LiveSettings& live, const RuntimeDirectory& directory, FileLease& lease, Ring ring, Spool spool,
                  SpoolState state)
-      : settings_(settings),
+      : live_(live),
+        settings_(live.get()),
         directory_(directory),
         lease_(lease),
         ring_(std::move(ring)),
         leaving_(ring_, directory_),
         source_(directory_, cache_shape(), ring_),
         bell_(Doorbell::open(directory.flusher_bell())) {
+    const Settings& settings = settings_;
     const std::string writer = state.writer;
     const std::uint64_t started_ns = monotonic_ns();
     fill_header();
@@ -166,6 +168,13 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
     control_.emplace(loop_.get(), directory.control_socket(), *this);
     start_handles();
+    release_reload_signal();
+  }
+  FlusherProcess(const FlusherProcess&) = delete;
+  FlusherProcess& operator=(const FlusherProcess&) = delete;
+  ~FlusherProcess() override {
+    // Until the next life has its own handle.
+    hold_reload_signal();
   }
 
   FlusherEnd run() {
@@ -254,6 +263,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     bell_poll_ = make_poll(loop_.get(), bell_.fd(), this);
     terminate_ = make_signal(loop_.get(), this);
     interrupt_ = make_signal(loop_.get(), this);
+    hangup_ = make_signal(loop_.get(), this);
     check_uv(uv_timer_start(
                  check_.get(), [](uv_timer_t* timer) { of(timer).guarded(&FlusherProcess::on_check); },
                  check_interval_ms, check_interval_ms),
@@ -269,6 +279,9 @@ class FlusherProcess : public EnginePort, public ControlHandler {
                    signal, [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::stop); }, number),
                "cannot wait for signals");
     }
+    check_uv(uv_signal_start(
+                 hangup_.get(), [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::reload); }, SIGHUP),
+             "cannot wait for signals");
     last_visit_ms_ = monotonic_ms();
     turn_in(0);
   }
@@ -323,6 +336,19 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       sleeping.store(1, std::memory_order_seq_cst);
       turn_in(engine_->is_idle() ? asleep_interval_ms : 0);
     }
+  }
+
+  /// Between two turns: none sees some of the old settings and some of the new.
+  void reload() {
+    if (stopping_) return;
+    notify_reloading();
+    if (live_.read_again()) {
+      engine_->use(engine_settings(settings_, ring_.shape().page_id_limit), now());
+      for (const auto& connection : connections_) connection->set_timeout(settings_.redis_timeout_ms);
+      cache().header().ttl_ms.store(settings_.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
+      turn_in(0);
+    }
+    notify_reloaded();
   }
 
   void on_check() {
@@ -514,7 +540,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     });
   }
 
-  const Settings& settings_;
+  LiveSettings& live_;
+  const Settings& settings_;  ///< live_'s: its values change in reload()
   const RuntimeDirectory& directory_;
   FileLease& lease_;
   UvLoop loop_;
@@ -534,6 +561,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   UvHandle<uv_poll_t> bell_poll_;
   UvHandle<uv_signal_t> terminate_;
   UvHandle<uv_signal_t> interrupt_;
+  UvHandle<uv_signal_t> hangup_;
 
   std::vector<WaitingFlush> flushes_;
   std::uint64_t last_visit_ms_ = 0;
@@ -558,7 +586,8 @@ void set_spool_aside(const Settings& settings) {
                aside.path, number(aside.open_visits), number(aside.unanswered_batches));
 }
 
-FlusherEnd run_flusher(const Settings& settings) {
+FlusherEnd run_flusher(LiveSettings& live) {
+  const Settings& settings = live.get();
   const RuntimeDirectory directory(settings.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
   Spool spool(settings.state_directory);
@@ -567,7 +596,7 @@ FlusherEnd run_flusher(const Settings& settings) {
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.state_directory);
   auto ring = wait_for_ring(directory, spool, state, lease);
   if (!ring) return FlusherEnd::stopped;
-  return FlusherProcess(settings, directory, lease, std::move(*ring), std::move(spool), std::move(state)).run();
+  return FlusherProcess(live, directory, lease, std::move(*ring), std::move(spool), std::move(state)).run();
 }
 
 }  // namespace visitd
