@@ -43,8 +43,17 @@ constexpr long ring_wait_ns = 50'000'000;
 // For the last commits of a stopping flusher; what is later is in the ring or comes again from the shards.
 constexpr std::uint64_t stop_commit_ms = 5000;
 
+// A wall clock that goes by so much at once was set. (It is slewed by less, and read in whole seconds.)
+constexpr std::int64_t wall_clock_jump_s = 5;
+
+/// Of this process, over all its lives.
+const EvenUnixTime& even_time() {
+  static const EvenUnixTime time;
+  return time;
+}
+
 Now now() {
-  return {monotonic_ms(), unix_seconds()};
+  return {monotonic_ms(), even_time().seconds()};
 }
 
 EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_limit) {
@@ -259,15 +268,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void start_handles() {
     timer_ = make_timer(loop_.get(), this);
-    check_ = make_timer(loop_.get(), this);
     bell_poll_ = make_poll(loop_.get(), bell_.fd(), this);
     terminate_ = make_signal(loop_.get(), this);
     interrupt_ = make_signal(loop_.get(), this);
     hangup_ = make_signal(loop_.get(), this);
-    check_uv(uv_timer_start(
-                 check_.get(), [](uv_timer_t* timer) { of(timer).guarded(&FlusherProcess::on_check); },
-                 check_interval_ms, check_interval_ms),
-             "cannot start a timer");
     check_uv(uv_poll_start(bell_poll_.get(), UV_READABLE,
                            [](uv_poll_t* poll, int, int) {
                              of(poll).bell_.hush();
@@ -283,6 +287,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
                  hangup_.get(), [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::reload); }, SIGHUP),
              "cannot wait for signals");
     last_visit_ms_ = monotonic_ms();
+    next_check_ms_ = last_visit_ms_ + check_interval_ms;
     turn_in(0);
   }
 
@@ -325,6 +330,12 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     engine_->tick(at);
     tell_flushes(at);
+    // Within a turn, of which there are always some a second: a timer for it would wake a flusher that has nothing to do.
+    if (at.ms >= next_check_ms_) {
+      next_check_ms_ = at.ms + check_interval_ms;
+      on_check();
+      if (ending_) return;
+    }
     if (any) last_visit_ms_ = at.ms;
     if (stopping_ && finish_stop(at)) return;
     if (more) {
@@ -351,7 +362,20 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     notify_reloaded();
   }
 
+  void watch_wall_clock() {
+    const std::int64_t ahead_s = even_time().wall_ahead_s();
+    const std::int64_t jump_s = ahead_s - wall_ahead_s_;
+    wall_ahead_s_ = ahead_s;
+    if (jump_s > -wall_clock_jump_s && jump_s < wall_clock_jump_s) return;
+    log::warning(
+        "the wall clock went {} by {} s: nothing that is counted or kept goes by it, only times that people read; "
+        "where "
+        "nobody set it and the machine did not sleep, look at its time service (timedatectl)",
+        jump_s > 0 ? "forward" : "back", jump_s > 0 ? jump_s : -jump_s);
+  }
+
   void on_check() {
+    watch_wall_clock();
     if (stopping_) return;
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (!lease_.still_named()) {
@@ -363,10 +387,16 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
   }
 
+  /// Nothing is done after it.
+  void end_loop(FlusherEnd end) {
+    end_ = end;
+    ending_ = true;
+    uv_stop(loop_.get());
+  }
+
   void end_again(const std::string& why) {
     log::info("{}: starting over from the spool", why);
-    end_ = FlusherEnd::again;
-    uv_stop(loop_.get());
+    end_loop(FlusherEnd::again);
   }
 
   void leave_ring() {
@@ -389,8 +419,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       case SpoolThread::Outcome::Kind::committed:
         if (finishing_ring_) {
           log::info("ring segment {} is drained", ring_.note().segment);
-          end_ = FlusherEnd::again;
-          uv_stop(loop_.get());
+          end_loop(FlusherEnd::again);
           return;
         }
         if (spool_was_full_) log::info("the spool has room again");
@@ -557,7 +586,6 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   std::vector<std::unique_ptr<ShardConnection>> connections_;
   std::optional<ControlServer> control_;
   UvHandle<uv_timer_t> timer_;
-  UvHandle<uv_timer_t> check_;
   UvHandle<uv_poll_t> bell_poll_;
   UvHandle<uv_signal_t> terminate_;
   UvHandle<uv_signal_t> interrupt_;
@@ -566,7 +594,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   std::vector<WaitingFlush> flushes_;
   std::uint64_t last_visit_ms_ = 0;
   bool spool_was_full_ = false;
+  std::int64_t wall_ahead_s_ = even_time().wall_ahead_s();
   bool finishing_ring_ = false;
+  bool ending_ = false;
+  std::uint64_t next_check_ms_ = 0;
   bool stopping_ = false;
   std::uint64_t stop_flush_deadline_ms_ = 0;
   std::optional<std::uint64_t> stop_flush_;
@@ -592,6 +623,7 @@ FlusherEnd run_flusher(LiveSettings& live) {
   FileLease lease = take_flusher_lease(directory);
   Spool spool(settings.state_directory);
   SpoolState state = spool.load();
+  state.loaded_at = now().unix;
   if (state.created)
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.state_directory);
   auto ring = wait_for_ring(directory, spool, state, lease);
