@@ -26,6 +26,20 @@ namespace visitd {
   return static_cast<std::uint32_t>(now.tv_sec);
 }
 
+/// Unix time that goes on evenly, whatever is done to the wall clock meanwhile: it is looked at once.
+class EvenUnixTime {
+ public:
+  [[nodiscard]] std::uint64_t seconds() const noexcept { return began_unix_s_ + (monotonic_ms() - began_ms_) / 1000; }
+  /// How far the wall clock is ahead of it by now; negative: behind.
+  [[nodiscard]] std::int64_t wall_ahead_s() const noexcept {
+    return static_cast<std::int64_t>(unix_seconds()) - static_cast<std::int64_t>(seconds());
+  }
+
+ private:
+  std::uint64_t began_unix_s_ = unix_seconds();
+  std::uint64_t began_ms_ = monotonic_ms();
+};
+
 /// Both clocks, read at once: times in shared memory are monotonic, people are told Unix time.
 struct Clocks {
   std::uint64_t monotonic_ns = 0;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "common/advice.hpp"
 #include "common/errors.hpp"
 
 namespace visitd {
@@ -26,11 +27,11 @@ Doorbell Doorbell::open(const std::string& path) {
     if (mkfifo(path.c_str(), 0660) == 0) {
       if (chmod(path.c_str(), 0660) != 0) throw system_error("{}: cannot set its mode to 0660", path);
     } else if (errno != EEXIST) {
-      throw system_error("{}: the named pipe cannot be made; may this user write to its directory?", path);
+      throw system_error("the named pipe {} cannot be made; {}", path, advice_for_path(errno, path));
     }
     fd = open_pipe(path);
   }
-  if (!fd) throw system_error("{}: the named pipe cannot be opened", path);
+  if (!fd) throw system_error("the named pipe {} cannot be opened; {}", path, advice_for_path(errno, path));
   if (!is_pipe(fd)) throw error("{}: is no named pipe; remove it and start again", path);
   return Doorbell(std::move(fd));
 }

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "common/advice.hpp"
 #include "common/errors.hpp"
 
 namespace visitd {
@@ -26,8 +27,7 @@ UniqueFd open_lock_file(const std::string& path) {
       fd.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     }
   }
-  if (!fd)
-    throw system_error("{}: the lock file cannot be opened; does its directory exist, and may this user use it?", path);
+  if (!fd) throw system_error("the lock file {} cannot be opened; {}", path, advice_for_path(errno, path));
   return fd;
 }
 

@@ -15,9 +15,13 @@ void start(std::string_view process, bool debug) {
   once->add_sink(std::make_shared<spdlog::sinks::stderr_sink_mt>());
   auto logger = std::make_shared<spdlog::logger>(std::string(process), std::move(once));
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %n[%P] %l: %v");
-  logger->set_level(debug ? spdlog::level::debug : spdlog::level::info);
   logger->flush_on(spdlog::level::debug);
   spdlog::set_default_logger(std::move(logger));
+  set_debug(debug);
+}
+
+void set_debug(bool debug) {
+  spdlog::default_logger_raw()->set_level(debug ? spdlog::level::debug : spdlog::level::info);
 }
 
 void write(Level level, std::string_view message) {

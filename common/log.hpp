@@ -12,6 +12,9 @@ enum class Level { debug, info, warning, error };
 /// Sets up the log of this process: the name that every line bears, and whether debug lines are written.
 void start(std::string_view process, bool debug);
 
+/// Whether debug lines are written from now on.
+void set_debug(bool debug);
+
 /// Writes one line. Messages that repeat within a minute are written once, then as a count.
 void write(Level level, std::string_view message);
 

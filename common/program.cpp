@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <optional>
 
 #include "common/log.hpp"
 
@@ -14,7 +15,7 @@ std::string_view program_version() noexcept {
 }
 
 int run_program(int argc, char** argv, const std::string& name, const std::string& about, Secrets secrets,
-                const std::vector<ProgramFlag>& flags, const std::function<int(const Settings&)>& run) {
+                const std::vector<ProgramFlag>& flags, const std::function<int(LiveSettings&)>& run) {
   CLI::App app(about, name);
   std::string config;
   bool check_config = false;
@@ -33,21 +34,22 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
     std::fputs(settings_help().c_str(), stdout);
     return 0;
   }
-  Settings settings;
+  std::optional<LiveSettings> settings;
   try {
-    settings = load_settings(config, secrets);
+    settings.emplace(config, secrets);
   } catch (const std::exception& fault) {
     std::fprintf(stderr, "%s: %s\n", name.c_str(), fault.what());
     return 2;
   }
   if (check_config) {
-    std::fputs(to_toml(settings).c_str(), stdout);
+    std::fputs(to_toml(settings->get()).c_str(), stdout);
     return 0;
   }
-  log::start(name, settings.debug);
+  log::start(name, settings->get().debug);
+  hold_reload_signal();
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    return run(settings);
+    return run(*settings);
   } catch (const std::exception& failure) {
     log::error("{}", failure.what());
     return 1;

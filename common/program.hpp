@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/settings.hpp"
+#include "common/live_settings.hpp"
 
 namespace visitd {
 
@@ -21,9 +21,9 @@ struct ProgramFlag {
   bool* set;
 };
 
-/// Reads the command line and the settings, starts the log, and runs. Returns the exit status: what `run` returned; 1
-/// with a line in the log where it threw; 2 where command line or settings are wrong.
+/// Reads the command line and the settings, starts the log, and runs, with SIGHUP held back. Returns the exit status:
+/// what `run` returned; 1 with a line in the log where it threw; 2 where command line or settings are wrong.
 [[nodiscard]] int run_program(int argc, char** argv, const std::string& name, const std::string& about, Secrets secrets,
-                              const std::vector<ProgramFlag>& flags, const std::function<int(const Settings&)>& run);
+                              const std::vector<ProgramFlag>& flags, const std::function<int(LiveSettings&)>& run);
 
 }  // namespace visitd

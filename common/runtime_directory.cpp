@@ -2,20 +2,36 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
+#include <string_view>
 
+#include "common/advice.hpp"
 #include "common/errors.hpp"
 #include "common/unique_fd.hpp"
 
 namespace visitd {
 
+namespace {
+
+bool write_whole(const UniqueFd& fd, std::string_view text) noexcept {
+  const ssize_t written = write(fd.get(), text.data(), text.size());
+  if (written < 0) return false;
+  // A part is written where there is room for no more.
+  if (static_cast<std::size_t>(written) != text.size()) errno = ENOSPC;
+  return static_cast<std::size_t>(written) == text.size();
+}
+
+}  // namespace
+
 void RuntimeDirectory::ensure() const {
   if (mkdir(path_.c_str(), 0770) == 0) {
     if (chmod(path_.c_str(), 0770) != 0) throw system_error("{}: cannot set its mode to 0770", path_);
   } else if (errno != EEXIST) {
-    throw system_error("the runtime directory {} cannot be made; make it, or set paths.runtime_directory", path_);
+    throw system_error("the runtime directory {} (paths.runtime_directory) cannot be made; {}", path_,
+                       advice_for_path(errno, path_));
   }
 }
 
@@ -47,10 +63,10 @@ void RuntimeDirectory::write_notes(const char* name, const std::vector<SegmentNo
   UniqueFd fd(open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
   // Readers see the old notes or the new ones. No sync: the segments that they name do not outlive a crash of the
   // kernel either.
-  if (!fd || fchmod(fd.get(), 0640) != 0 ||
-      write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-      rename(part.c_str(), path.c_str()) != 0) {
-    throw system_error("{}: cannot be written; may this user write to the runtime directory, and is there room?", path);
+  if (!fd || fchmod(fd.get(), 0640) != 0 || !write_whole(fd, text) || rename(part.c_str(), path.c_str()) != 0) {
+    const std::system_error failure = system_error("{} cannot be written; {}", path, advice_for_path(errno, part));
+    unlink(part.c_str());
+    throw failure;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "common/clock.hpp"
 #include "common/errors.hpp"
 
 namespace visitd {
@@ -40,6 +41,14 @@ void Watchdog::allow(std::uint64_t ms) noexcept {
 
 void Watchdog::restore() noexcept {
   if (limit_ms_ != 0) notify_service_manager(fmt::format("WATCHDOG_USEC={}", limit_ms_ * 1000));
+}
+
+void notify_reloading() noexcept {
+  notify_service_manager(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", monotonic_ns() / 1000));
+}
+
+void notify_reloaded() noexcept {
+  notify_service_manager("READY=1");
 }
 
 std::vector<PassedSocket> take_passed_sockets() {

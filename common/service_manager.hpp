@@ -12,6 +12,10 @@ namespace visitd {
 /// Tells the service manager: "READY=1", "STOPPING=1", "STATUS=...".
 void notify_service_manager(const std::string& state) noexcept;
 
+/// Around a reload: whoever asked systemd for it waits in between.
+void notify_reloading() noexcept;
+void notify_reloaded() noexcept;
+
 /// The service manager's watchdog, where the unit has one (WatchdogSec=): it ends and restarts a process that it has
 /// not heard of for that long. So feed it where work has got done, not from a timer.
 class Watchdog {

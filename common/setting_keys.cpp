@@ -125,6 +125,12 @@ constexpr Key power_of_two(Key key) {
   return key;
 }
 
+/// Counts after a restart of these; without it a reload is enough.
+constexpr Key after_restart_of(Takes takes, Key key) {
+  key.takes = takes;
+  return key;
+}
+
 constexpr Key part_of_shard(Key key) {
   key.part_of_shard = true;
   return key;
@@ -136,22 +142,29 @@ constexpr Key secret(Key key) {
 }
 
 constexpr std::array keys = {
-    text("paths", "runtime_directory", &Draft::runtime_directory, 1, runtime_path_limit_bytes, is_absolute_path,
-         "an absolute path of at most 90 bytes",
-         "Locks, the ids of the segments, doorbells and the control socket; the same for all programs of an instance."),
-    text("paths", "state_directory", &Draft::state_directory, 1, 4000, is_absolute_path,
-         "an absolute path, other than the runtime directory",
-         "The flusher's spool: visits that Redis has not yet acknowledged. Must survive a reboot."),
+    after_restart_of(Takes::all,
+                     text("paths", "runtime_directory", &Draft::runtime_directory, 1, runtime_path_limit_bytes,
+                          is_absolute_path, "an absolute path of at most 90 bytes",
+                          "Locks, the ids of the segments, doorbells and the control socket; the same for all programs "
+                          "of an instance.")),
+    after_restart_of(Takes::flusher,
+                     text("paths", "state_directory", &Draft::state_directory, 1, 4000, is_absolute_path,
+                          "an absolute path, other than the runtime directory",
+                          "The flusher's spool: visits that Redis has not yet acknowledged. Must survive a reboot.")),
 
-    number("pages", "page_id_limit_bytes", &Draft::page_id_limit_bytes, "bytes", 1, max_page_id_bytes,
-           "The longest page id, as decoded UTF-8; longer ones are answered 400."),
+    after_restart_of(Takes::frontends,
+                     number("pages", "page_id_limit_bytes", &Draft::page_id_limit_bytes, "bytes", 1, max_page_id_bytes,
+                            "The longest page id, as decoded UTF-8; longer ones are answered 400.")),
 
-    number("ring", "lanes", &Draft::lanes, "", 1, 64, "How many frontends can run on the host at a time."),
-    power_of_two(number("ring", "lane_bytes", &Draft::lane_bytes, "bytes", 64 * kib, 4 * gib,
-                        "Room for visits of one frontend that are not yet on disk; a full lane answers 503.")),
+    after_restart_of(Takes::frontends, number("ring", "lanes", &Draft::lanes, "", 1, 64,
+                                              "How many frontends can run on the host at a time.")),
+    after_restart_of(
+        Takes::frontends,
+        power_of_two(number("ring", "lane_bytes", &Draft::lane_bytes, "bytes", 64 * kib, 4 * gib,
+                            "Room for visits of one frontend that are not yet on disk; a full lane answers 503."))),
 
-    number("cache", "entries", &Draft::cache_entries, "", 16, 16'777'216,
-           "How many pages that somebody asked for are kept in shared memory."),
+    after_restart_of(Takes::flusher, number("cache", "entries", &Draft::cache_entries, "", 16, 16'777'216,
+                                            "How many pages that somebody asked for are kept in shared memory.")),
     number("cache", "ttl_ms", &Draft::ttl_ms, "ms", 10, hour_ms,
            "How long a count from Redis is served. One that is read in the last fifth of this time is asked for again "
            "meanwhile."),
@@ -159,29 +172,40 @@ constexpr std::array keys = {
            "How long past its TTL a count is still served, marked stale, while its shard or the flusher is away."),
     number("cache", "flusher_away_ms", &Draft::flusher_away_ms, "ms", 500, minute_ms,
            "A flusher that has not shown itself for so long is away: known counts are served stale."),
-    number("cache", "backlog_index_pages", &Draft::backlog_index_pages, "", 4096, 16'777'216,
-           "The most pages in a frontend's index over a long backlog, at most 160 bytes each; beyond, reads scan."),
+    after_restart_of(
+        Takes::frontends,
+        number(
+            "cache", "backlog_index_pages", &Draft::backlog_index_pages, "", 4096, 16'777'216,
+            "The most pages in a frontend's index over a long backlog, at most 160 bytes each; beyond, reads scan.")),
 
-    text("http", "listen", &Draft::listen, 1, 16, is_listen_address, "HOST:PORT, [IPV6]:PORT or unix:/PATH",
-         "Where the frontends listen; [::] serves IPv4 too. Sockets passed by systemd take its place."),
-    text("http", "private_listen", &Draft::private_listen, 0, 16, is_listen_address,
-         "HOST:PORT, [IPV6]:PORT or unix:/PATH",
-         "Where /livez, /readyz and /metrics are served, and nothing else; none: they are served at http.listen."),
-    text("http", "api_prefix", &Draft::api_prefix, 0, 128, is_api_prefix,
-         "empty, or a path of A-Z a-z 0-9 - . _ ~ that begins with / and does not end with it, not /visit or /visits",
-         "The routes are served below this path as well as at the root; empty: only at the root.", "API_PREFIX"),
+    after_restart_of(
+        Takes::frontends,
+        text("http", "listen", &Draft::listen, 1, 16, is_listen_address, "HOST:PORT, [IPV6]:PORT or unix:/PATH",
+             "Where the frontends listen; [::] serves IPv4 too. Sockets passed by systemd take its place.")),
+    after_restart_of(
+        Takes::frontends,
+        text("http", "private_listen", &Draft::private_listen, 0, 16, is_listen_address,
+             "HOST:PORT, [IPV6]:PORT or unix:/PATH",
+             "Where /livez, /readyz and /metrics are served, and nothing else; none: they are served at http.listen.")),
+    after_restart_of(
+        Takes::frontends,
+        text("http", "api_prefix", &Draft::api_prefix, 0, 128, is_api_prefix,
+             "empty, or a path of A-Z a-z 0-9 - . _ ~ that begins with / and does not end with it, not /visit or "
+             "/visits",
+             "The routes are served below this path as well as at the root; empty: only at the root.", "API_PREFIX")),
     text("http", "cors_origins", &Draft::cors_origins, 0, 64, is_origin,
          "SCHEME://HOST[:PORT] in lower case, or \"*\" alone",
          "Origins whose pages may read the answers; \"*\": every one; none: no CORS headers."),
     choice(
         "http", "hot_routes", &Draft::hot_routes,
         "How visits and counts are answered: straight from the request's head, or through cpp-httplib like all else."),
-    number("http", "head_limit_bytes", &Draft::head_limit_bytes, "bytes", 1 * kib, 1 * mib,
-           "The largest head (request line and headers); larger ones are answered 431."),
-    number("http", "target_limit_bytes", &Draft::target_limit_bytes, "bytes", 128, 1 * mib,
-           "The longest request target; longer ones are answered 414."),
-    number("http", "header_limit", &Draft::header_limit, "", 8, 1024,
-           "The most headers of a request; more are answered 431."),
+    after_restart_of(Takes::frontends,
+                     number("http", "head_limit_bytes", &Draft::head_limit_bytes, "bytes", 1 * kib, 1 * mib,
+                            "The largest head (request line and headers); larger ones are answered 431.")),
+    after_restart_of(Takes::frontends, number("http", "target_limit_bytes", &Draft::target_limit_bytes, "bytes", 128,
+                                              1 * mib, "The longest request target; longer ones are answered 414.")),
+    after_restart_of(Takes::frontends, number("http", "header_limit", &Draft::header_limit, "", 8, 1024,
+                                              "The most headers of a request; more are answered 431.")),
     number("http", "body_limit_bytes", &Draft::body_limit_bytes, "bytes", 0, 1 * gib,
            "The largest body; larger ones are answered 413."),
     number("http", "buffered_bodies_limit_bytes", &Draft::buffered_bodies_limit_bytes, "bytes", 64 * kib, 64 * gib,
@@ -228,24 +252,34 @@ constexpr std::array keys = {
     number("flusher", "stop_flush_timeout_ms", &Draft::stop_flush_timeout_ms, "ms", 0, 10 * minute_ms,
            "How long a stopping flusher waits for Redis; what it did not take stays in the spool."),
 
-    secret(part_of_shard(text("redis", "shards", &Draft::shard_addresses, 1, 1024, is_not_empty,
+    after_restart_of(Takes::flusher,
+                     secret(part_of_shard(
+                         text("redis", "shards", &Draft::shard_addresses, 1, 1024, is_not_empty,
                               "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB] or NAME=unix:///PATH[?db=DB]",
                               "The Redis servers that hold the counts; without a name a shard is called redis_PORT. "
                               "Names place the pages: an address may change, a name may not.",
-                              "REDIS_NODES"))),
-    secret(part_of_shard(text("redis", "password", &Draft::password, 0, 512, is_password, "text without NUL",
-                              "For shards without a password of their own; empty: none.", "REDIS_PASSWORD"))),
-    part_of_shard(text("redis", "password_file", &Draft::password_file, 0, 4000, is_absolute_path_or_empty,
-                       "empty, or an absolute path",
-                       "A file with that password instead. Without either the systemd credential redis_password is "
-                       "used if there is one.",
-                       "REDIS_PASSWORD_FILE")),
-    part_of_shard(number("redis", "database", &Draft::database, "", 0, max_redis_database,
-                         "For shards whose address names no database.", "REDIS_DB")),
-    number("redis", "virtual_nodes", &Draft::virtual_nodes, "", 1, 10000,
-           "Points of a shard on the hash ring. Chosen when a deployment is first made.", "VIRTUAL_NODES"),
-    number("redis", "buckets", &Draft::buckets, "", 1, 65536,
-           "Into how many hashes the pages are divided. Chosen when a deployment is first made."),
+                              "REDIS_NODES")))),
+    after_restart_of(
+        Takes::flusher,
+        secret(part_of_shard(text("redis", "password", &Draft::password, 0, 512, is_password, "text without NUL",
+                                  "For shards without a password of their own; empty: none.", "REDIS_PASSWORD")))),
+    after_restart_of(
+        Takes::flusher,
+        part_of_shard(text("redis", "password_file", &Draft::password_file, 0, 4000, is_absolute_path_or_empty,
+                           "empty, or an absolute path",
+                           "A file with that password instead. Without either the systemd credential redis_password is "
+                           "used if there is one.",
+                           "REDIS_PASSWORD_FILE"))),
+    after_restart_of(Takes::flusher,
+                     part_of_shard(number("redis", "database", &Draft::database, "", 0, max_redis_database,
+                                          "For shards whose address names no database.", "REDIS_DB"))),
+    after_restart_of(
+        Takes::flusher,
+        number("redis", "virtual_nodes", &Draft::virtual_nodes, "", 1, 10000,
+               "Points of a shard on the hash ring. Chosen when a deployment is first made.", "VIRTUAL_NODES")),
+    after_restart_of(Takes::flusher,
+                     number("redis", "buckets", &Draft::buckets, "", 1, 65536,
+                            "Into how many hashes the pages are divided. Chosen when a deployment is first made.")),
     number("redis", "timeout_ms", &Draft::redis_timeout_ms, "ms", 10, 10 * minute_ms,
            "For connecting, and for the oldest unanswered command."),
     number("redis", "reconnect_interval_ms", &Draft::reconnect_interval_ms, "ms", 10, 10 * minute_ms,
@@ -278,6 +312,20 @@ bool is_utf8(std::string_view text) noexcept {
 
 bool is_password(std::string_view text) noexcept {
   return text.find('\0') == std::string_view::npos;
+}
+
+std::string_view restart_text(Takes takes) noexcept {
+  switch (takes) {
+    case Takes::nothing:
+      return "nobody";
+    case Takes::frontends:
+      return "the frontends";
+    case Takes::flusher:
+      return "the flusher";
+    case Takes::all:
+      return "all programs";
+  }
+  return "all programs";
 }
 
 std::string full_name(const Key& key) {

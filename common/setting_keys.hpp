@@ -1,4 +1,5 @@
-// The table of settings: what parsing, bounds, help and documentation know about each key. For settings.cpp alone.
+// The table of settings: what parsing, bounds, reloading, help and documentation know about each key. For settings.cpp
+// and live_settings.cpp alone.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,9 @@ using Member = std::variant<std::uint32_t Draft::*, std::uint64_t Draft::*, bool
 /// Whether one text, or one entry of a list, has the form that its key wants.
 using Form = bool (*)(std::string_view);
 
+/// What a changed value takes to count: a reload alone, or a restart of who uses it.
+enum class Takes : std::uint8_t { nothing, frontends, flusher, all };
+
 /// One row of the table of keys: all that parsing, bounds, help and documentation know about a key.
 struct Key {
   std::string_view section;
@@ -40,6 +44,7 @@ struct Key {
   std::uint64_t least = 0;  ///< of a number; of a text its bytes, of a list its entries
   std::uint64_t most = 0;
   bool power_of_two = false;
+  Takes takes = Takes::nothing;
   Form form = nullptr;          ///< of a text, or of each entry of a list
   std::string_view allowed{};   ///< `form` in words
   bool secret = false;          ///< its value is shown nowhere
@@ -61,6 +66,9 @@ struct Key {
 /// SECTION.KEY, and VISITD_SECTION_KEY.
 [[nodiscard]] std::string full_name(const Key& key);
 [[nodiscard]] std::string environment_name(const Key& key);
+
+/// Who is to be restarted, in words: "the frontends".
+[[nodiscard]] std::string_view restart_text(Takes takes) noexcept;
 
 /// A key's value as TOML writes it, and in words what it may be.
 [[nodiscard]] std::string literal(const Draft& draft, const Key& key);

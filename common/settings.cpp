@@ -600,8 +600,10 @@ std::vector<SettingDescription> describe_settings() {
   for (const Key& key : keys) {
     std::string environment = environment_name(key);
     if (!key.original.empty()) environment += fmt::format(", {}", key.original);
-    descriptions.push_back({std::string(key.section), std::string(key.name), literal(defaults, key),
-                            std::string(key.unit), allowed(key), std::move(environment), std::string(key.help)});
+    descriptions.push_back(
+        {std::string(key.section), std::string(key.name), literal(defaults, key), std::string(key.unit), allowed(key),
+         key.takes == Takes::nothing ? "at once" : fmt::format("after a restart of {}", restart_text(key.takes)),
+         std::move(environment), std::string(key.help)});
   }
   return descriptions;
 }
@@ -612,8 +614,8 @@ std::string settings_help() {
   for (const SettingDescription& key : describe_settings()) {
     if (section != key.section) text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", key.section);
     section = key.section;
-    text += fmt::format("{} = {}\n    {}\n    Allowed: {}. Environment: {}\n", key.key, key.default_value, key.help,
-                        key.allowed, key.environment);
+    text += fmt::format("{} = {}\n    {}\n    Allowed: {}. Environment: {}. Changes count {}\n", key.key,
+                        key.default_value, key.help, key.allowed, key.environment, key.changes_count);
   }
   return text;
 }

@@ -19,6 +19,8 @@ struct ShardSettings {
   std::string username;   ///< empty: none
   std::string password;   ///< empty: none
   std::uint32_t database = 0;
+
+  friend bool operator==(const ShardSettings&, const ShardSettings&) = default;
 };
 
 /// How the two hot routes are answered.
@@ -110,6 +112,7 @@ struct SettingDescription {
   std::string default_value;  ///< as TOML writes it
   std::string unit;           ///< empty: none
   std::string allowed;        ///< bounds or form of the value
+  std::string changes_count;  ///< when: "at once" with a reload, or after a restart of whom
   std::string environment;    ///< VISITD_SECTION_KEY, and the original service's name where it has one
   std::string help;
 };

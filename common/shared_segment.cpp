@@ -8,7 +8,9 @@
 #include <boost/interprocess/xsi_shared_memory.hpp>
 #include <fstream>
 #include <string>
+#include <string_view>
 
+#include "common/advice.hpp"
 #include "common/errors.hpp"
 
 namespace visitd {
@@ -28,14 +30,35 @@ std::string first_line(const char* path) {
   return line;
 }
 
+/// What refused a segment of so many bytes, and what to do.
+std::string limit_to_raise(int number, std::size_t bytes) {
+  constexpr std::string_view smaller =
+      "or make ring.lanes, ring.lane_bytes (the ring) or cache.entries (the cache) smaller";
+  switch (number) {
+    case EINVAL:
+      return fmt::format(
+          "the limit kernel.shmmax is {}: raise it (sysctl -w kernel.shmmax={}, and in /etc/sysctl.d), {}",
+          first_line("/proc/sys/kernel/shmmax"), bytes, smaller);
+    case ENOSPC:
+      return fmt::format(
+          "all segments together have reached kernel.shmall ({} pages of {} bytes) or kernel.shmmni ({} segments): "
+          "raise "
+          "it with sysctl, remove segments that nobody uses (ipcs -m, ipcrm -m), {}",
+          first_line("/proc/sys/kernel/shmall"), getpagesize(), first_line("/proc/sys/kernel/shmmni"), smaller);
+    case ENOMEM:
+      return fmt::format("the machine or the unit's control group has too little memory: give it more, {}", smaller);
+    default:
+      return fmt::format("see kernel.shmmax, kernel.shmall and kernel.shmmni (sysctl), {}", smaller);
+  }
+}
+
 }  // namespace
 
 std::optional<SegmentStatus> segment_status(int id) {
   shmid_ds state{};
   if (shmctl(id, IPC_STAT, &state) != 0) {
     if (errno == EINVAL || errno == EIDRM) return std::nullopt;
-    throw system_error("shared memory segment {}: its state cannot be read; is this user in the group of its owner?",
-                       id);
+    throw system_error("shared memory segment {} cannot be looked at; {}", id, advice_for_segment(id));
   }
   SegmentStatus status;
   status.bytes = state.shm_segsz;
@@ -86,11 +109,8 @@ SharedSegment SharedSegment::make(std::size_t bytes) {
     }
     return SharedSegment(std::move(mapping));
   } catch (const bi::interprocess_exception& failure) {
-    throw error(
-        "a shared memory segment of {} bytes cannot be made: {}; see the limits kernel.shmmax (now {}), kernel.shmall "
-        "and "
-        "kernel.shmmni (sysctl), or make lanes or cache smaller",
-        bytes, failure.what(), first_line("/proc/sys/kernel/shmmax"));
+    throw error("a shared memory segment of {} bytes cannot be made: {}; {}", bytes, failure.what(),
+                limit_to_raise(failure.get_native_error(), bytes));
   }
 }
 
@@ -103,8 +123,8 @@ std::optional<SharedSegment> SharedSegment::attach(int id, Access access) {
     return SharedSegment(std::move(mapping));
   } catch (const bi::interprocess_exception& failure) {
     if (!segment_status(id)) return std::nullopt;  // it went between the two calls
-    throw error("shared memory segment {} cannot be attached {}: {}; is this user its owner, or in its group?", id,
-                access == Access::read_only ? "read-only" : "read-write", failure.what());
+    throw error("shared memory segment {} cannot be attached {}: {}; {}", id,
+                access == Access::read_only ? "read-only" : "read-write", failure.what(), advice_for_segment(id));
   }
 }
 

@@ -34,9 +34,10 @@ void Batches::recover_kept(const KeptBatch& kept) {
   keep(batch.bucket, {batch.mark, batch.expected, encode_pages(batch.pages)}, answered_at);
 }
 
-void Batches::kept_recovered() {
+void Batches::kept_recovered(std::uint64_t unix_now) {
   std::ranges::sort(kept_order_, {},
                     [](const KeptOrder& kept) { return std::tuple(kept.answered_at, kept.bucket, kept.seq); });
+  for (KeptOrder& kept : kept_order_) kept.answered_at = unix_now;
 }
 
 void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) {

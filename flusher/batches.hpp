@@ -33,10 +33,14 @@ class Batches {
   /// already.
   void recover_mark(const BucketMark& mark);
   void recover_kept(const KeptBatch& kept);
-  /// After the last of them, which come by bucket, then seq.
-  void kept_recovered();
+  /// After the last of them, which come by bucket, then seq. They are kept for their full time from `unix_now` on: what
+  /// the wall clock said in former lives may be anything.
+  void kept_recovered(std::uint64_t unix_now);
   void recover_unanswered(Batch batch, std::vector<std::uint32_t> pages);
   void page_opened(std::uint32_t page);
+
+  /// Other limits, from now on.
+  void use(const BatchLimits& limits) noexcept { limits_ = limits; }
 
   // -- flush
 

@@ -28,6 +28,7 @@ CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& sh
     return;
   }
   cache_ = Cache::make(shape, ring.id());
+  unnoted_ = true;
   log::info("made cache segment {}: {} entries", cache_->note().segment, shape.entries);
   if (former_ && former_->ring_id() == ring.id()) {
     for (std::uint32_t lane = 0; lane < shape.lanes; ++lane) {
@@ -40,8 +41,13 @@ CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& sh
   }
 }
 
+CacheSource::~CacheSource() {
+  if (unnoted_) cache_->segment().remove();
+}
+
 void CacheSource::use() {
   directory_.note_cache(cache_->note());
+  unnoted_ = false;
   if (!former_) return;
   former_->header().retired.word.store(1, std::memory_order_release);  // partner: the readers' look after head
   former_->segment().remove();

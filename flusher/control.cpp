@@ -12,6 +12,7 @@
 #include <set>
 #include <string_view>
 
+#include "common/advice.hpp"
 #include "common/errors.hpp"
 #include "common/file_lease.hpp"
 #include "common/log.hpp"
@@ -144,8 +145,8 @@ class ControlServer::Listener {
       });
     if (failed == 0 && rename(part.c_str(), path_.c_str()) != 0) failed = -errno;
     if (failed != 0) {
-      throw error("the control socket {} cannot be made: {}; may this user write to the runtime directory?", path_,
-                  uv_strerror(failed));
+      throw error("the control socket {} cannot be made: {}; {}", path_, uv_strerror(failed),
+                  advice_for_path(-failed, path_));
     }
     identity_ = file_identity(path_);
   }

@@ -28,6 +28,9 @@ class Drain {
   Drain(const CountingMemory& memory, FlusherView& view, PendingPages& pages, const DrainLimits& limits,
         FlusherStatistics statistics, PageOpened page_opened);
 
+  /// Another limit, from now on.
+  void use(std::uint64_t pending_pages) noexcept { limits_.pending_pages = pending_pages; }
+
   /// Applies at most one burst of each lane. True: something was applied.
   bool run();
   /// Applies everything that is in the lanes at this moment, as far as there is room for it.

@@ -41,17 +41,19 @@ std::string topology_layout(const EngineSettings& settings) {
   return fmt::format("1 {} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
 }
 
+static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
+  return {settings.shards[shard],   topology_layout(settings), settings.batches_in_flight,    settings.reconnect_ms,
+          settings.held_recheck_ms, settings.accept_eviction,  settings.accept_no_append_only};
+}
+
 class Engine::Session : public SessionPort {
  public:
   Session(Engine& engine, std::uint32_t shard, std::string identity, std::string new_identity)
       : engine_(engine),
         shard_(shard),
-        session(SessionSettings{engine.settings_.shards[shard], topology_layout(engine.settings_),
-                                engine.settings_.batches_in_flight, engine.settings_.reconnect_ms,
-                                engine.settings_.held_recheck_ms, engine.settings_.accept_eviction,
-                                engine.settings_.accept_no_append_only},
-                std::move(identity), std::move(new_identity), buckets_on(engine.placement_, shard), engine.batches_,
-                engine.lookups_, engine.drain_, engine.statistics_, *this) {}
+        session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
+                buckets_on(engine.placement_, shard), engine.batches_, engine.lookups_, engine.drain_,
+                engine.statistics_, *this) {}
 
   void connect() override { engine_.port_.connect(shard_); }
   void close() override { engine_.port_.close(shard_); }
@@ -115,6 +117,17 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
 }
 
 Engine::~Engine() = default;
+
+void Engine::use(const EngineSettings& settings, Now now) {
+  settings_ = settings;
+  next_flush_ms_ = std::min(next_flush_ms_, now.ms + settings.flush_interval_ms);
+  batches_.use(settings.batches);
+  drain_.use(settings.pending_pages);
+  lookups_.use(settings.batches.ttl_ms);
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    sessions_[shard]->session.use(session_settings(settings, shard));
+  }
+}
 
 bool Engine::drain(Now now) {
   const bool applied = drain_.run();

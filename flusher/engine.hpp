@@ -70,6 +70,9 @@ class Engine {
   /// The view is the one that readers use: what the spool holds of the lanes is free from now on.
   void free_space() { store_heads(); }
 
+  /// Takes intervals and limits from these settings; shards, placement and the longest page id are as they were.
+  void use(const EngineSettings& settings, Now now);
+
   /// Applies a burst of each lane and takes the requests. True: there was something.
   bool drain(Now now);
   /// Applies everything that is in the lanes at this moment.

@@ -47,8 +47,17 @@ constexpr std::uint64_t stop_commit_ms = 5000;
 constexpr std::uint64_t stuck_commit_limits = 3;
 constexpr std::uint64_t recovery_ms = 600'000;
 
+// A wall clock that goes by so much at once was set. (It is slewed by less, and read in whole seconds.)
+constexpr std::int64_t wall_clock_jump_s = 5;
+
+/// Of this process, over all its lives.
+const EvenUnixTime& even_time() {
+  static const EvenUnixTime time;
+  return time;
+}
+
 Now now() {
-  return {monotonic_ms(), unix_seconds()};
+  return {monotonic_ms(), even_time().seconds()};
 }
 
 EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_limit) {
@@ -141,9 +150,10 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
 
 class FlusherProcess : public EnginePort, public ControlHandler {
  public:
-  FlusherProcess(const Settings& settings, const RuntimeDirectory& directory, FileLease& lease, Watchdog& watchdog,
-                 Ring ring, Spool spool, SpoolState state)
-      : settings_(settings),
+  FlusherProcess(LiveSettings& live, const RuntimeDirectory& directory, FileLease& lease, Watchdog& watchdog, Ring ring,
+                 Spool spool, SpoolState state)
+      : live_(live),
+        settings_(live.get()),
         directory_(directory),
         lease_(lease),
         watchdog_(watchdog),
@@ -151,6 +161,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
         leaving_(ring_, directory_),
         source_(directory_, cache_shape(), ring_),
         bell_(Doorbell::open(directory.flusher_bell())) {
+    const Settings& settings = settings_;
     const std::string writer = state.writer;
     const std::uint64_t started_ns = monotonic_ns();
     fill_header();
@@ -175,6 +186,13 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     control_.emplace(loop_.get(), directory.control_socket(), *this, ControlLimits{},
                      frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     start_handles();
+    release_reload_signal();
+  }
+  FlusherProcess(const FlusherProcess&) = delete;
+  FlusherProcess& operator=(const FlusherProcess&) = delete;
+  ~FlusherProcess() override {
+    // Until the next life has its own handle.
+    hold_reload_signal();
   }
 
   FlusherEnd run() {
@@ -259,14 +277,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void start_handles() {
     timer_ = make_timer(loop_.get(), this);
-    check_ = make_timer(loop_.get(), this);
     bell_poll_ = make_poll(loop_.get(), bell_.fd(), this);
     terminate_ = make_signal(loop_.get(), this);
     interrupt_ = make_signal(loop_.get(), this);
-    check_uv(uv_timer_start(
-                 check_.get(), [](uv_timer_t* timer) { of(timer).guarded(&FlusherProcess::on_check); },
-                 check_interval_ms, check_interval_ms),
-             "cannot start a timer");
+    hangup_ = make_signal(loop_.get(), this);
     check_uv(uv_poll_start(bell_poll_.get(), UV_READABLE,
                            [](uv_poll_t* poll, int, int) {
                              of(poll).bell_.hush();
@@ -278,7 +292,11 @@ class FlusherProcess : public EnginePort, public ControlHandler {
                    signal, [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::stop); }, number),
                "cannot wait for signals");
     }
+    check_uv(uv_signal_start(
+                 hangup_.get(), [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::reload); }, SIGHUP),
+             "cannot wait for signals");
     last_visit_ms_ = monotonic_ms();
+    next_check_ms_ = last_visit_ms_ + check_interval_ms;
     turn_in(0);
   }
 
@@ -321,6 +339,13 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     engine_->tick(at);
     tell_flushes(at);
+    // Within a turn, of which there are always some a second: a timer for it would wake a flusher that has nothing to
+    // do.
+    if (at.ms >= next_check_ms_) {
+      next_check_ms_ = at.ms + check_interval_ms;
+      on_check();
+      if (ending_) return;
+    }
     if (any) last_visit_ms_ = at.ms;
     // This turn's work is done; what the spool's thread was given must get done as well.
     if (spool_->busy_ms() < stuck_commit_limits * watchdog_.limit_ms()) watchdog_.feed(at.ms);
@@ -336,7 +361,33 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
   }
 
+  /// Between two turns: none sees some of the old settings and some of the new.
+  void reload() {
+    if (stopping_) return;
+    notify_reloading();
+    if (live_.read_again()) {
+      engine_->use(engine_settings(settings_, ring_.shape().page_id_limit), now());
+      for (const auto& connection : connections_) connection->set_timeout(settings_.redis_timeout_ms);
+      cache().header().ttl_ms.store(settings_.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
+      turn_in(0);
+    }
+    notify_reloaded();
+  }
+
+  void watch_wall_clock() {
+    const std::int64_t ahead_s = even_time().wall_ahead_s();
+    const std::int64_t jump_s = ahead_s - wall_ahead_s_;
+    wall_ahead_s_ = ahead_s;
+    if (jump_s > -wall_clock_jump_s && jump_s < wall_clock_jump_s) return;
+    log::warning(
+        "the wall clock went {} by {} s: nothing that is counted or kept goes by it, only times that people read; "
+        "where "
+        "nobody set it and the machine did not sleep, look at its time service (timedatectl)",
+        jump_s > 0 ? "forward" : "back", jump_s > 0 ? jump_s : -jump_s);
+  }
+
   void on_check() {
+    watch_wall_clock();
     if (stopping_) return;
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (!lease_.still_named()) {
@@ -348,10 +399,16 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
   }
 
+  /// Nothing is done after it.
+  void end_loop(FlusherEnd end) {
+    end_ = end;
+    ending_ = true;
+    uv_stop(loop_.get());
+  }
+
   void end_again(const std::string& why) {
     log::info("{}: starting over from the spool", why);
-    end_ = FlusherEnd::again;
-    uv_stop(loop_.get());
+    end_loop(FlusherEnd::again);
   }
 
   void leave_ring() {
@@ -374,8 +431,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       case SpoolThread::Outcome::Kind::committed:
         if (finishing_ring_) {
           log::info("ring segment {} is drained", ring_.note().segment);
-          end_ = FlusherEnd::again;
-          uv_stop(loop_.get());
+          end_loop(FlusherEnd::again);
           return;
         }
         if (spool_was_full_) log::info("the spool has room again");
@@ -525,7 +581,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     });
   }
 
-  const Settings& settings_;
+  LiveSettings& live_;
+  const Settings& settings_;  ///< live_'s: its values change in reload()
   const RuntimeDirectory& directory_;
   FileLease& lease_;
   Watchdog& watchdog_;
@@ -542,15 +599,18 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   std::vector<std::unique_ptr<ShardConnection>> connections_;
   std::optional<ControlServer> control_;
   UvHandle<uv_timer_t> timer_;
-  UvHandle<uv_timer_t> check_;
   UvHandle<uv_poll_t> bell_poll_;
   UvHandle<uv_signal_t> terminate_;
   UvHandle<uv_signal_t> interrupt_;
+  UvHandle<uv_signal_t> hangup_;
 
   std::vector<WaitingFlush> flushes_;
   std::uint64_t last_visit_ms_ = 0;
   bool spool_was_full_ = false;
+  std::int64_t wall_ahead_s_ = even_time().wall_ahead_s();
   bool finishing_ring_ = false;
+  bool ending_ = false;
+  std::uint64_t next_check_ms_ = 0;
   bool stopping_ = false;
   std::uint64_t stop_flush_deadline_ms_ = 0;
   std::optional<std::uint64_t> stop_flush_;
@@ -570,11 +630,13 @@ void set_spool_aside(const Settings& settings) {
                aside.path, number(aside.open_visits), number(aside.unanswered_batches));
 }
 
-FlusherEnd run_flusher(const Settings& settings) {
+FlusherEnd run_flusher(LiveSettings& live) {
+  const Settings& settings = live.get();
   const RuntimeDirectory directory(settings.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
   Spool spool(settings.state_directory);
   SpoolState state = spool.load();
+  state.loaded_at = now().unix;
   if (state.created)
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.state_directory);
   Watchdog watchdog;
@@ -583,8 +645,7 @@ FlusherEnd run_flusher(const Settings& settings) {
   auto ring = wait_for_ring(directory, spool, state, lease, watchdog);
   if (!ring) return FlusherEnd::stopped;
   watchdog.allow(recovery_ms);
-  return FlusherProcess(settings, directory, lease, watchdog, std::move(*ring), std::move(spool), std::move(state))
-      .run();
+  return FlusherProcess(live, directory, lease, watchdog, std::move(*ring), std::move(spool), std::move(state)).run();
 }
 
 }  // namespace visitd

@@ -2,7 +2,7 @@
 // socket around it.
 #pragma once
 
-#include "common/settings.hpp"
+#include "common/live_settings.hpp"
 
 namespace visitd {
 
@@ -16,8 +16,9 @@ enum class FlusherEnd {
 /// Error.
 void set_spool_aside(const Settings& settings);
 
-/// Waits for a ring, counts it and carries it to the shards, until a signal or until the ring is left. Throws Error
-/// where it cannot start or go on; what was acknowledged is in spool or ring then.
-[[nodiscard]] FlusherEnd run_flusher(const Settings& settings);
+/// Waits for a ring, counts it and carries it to the shards, until a signal or until the ring is left; SIGHUP lets it
+/// read its settings again. Throws Error where it cannot start or go on; what was acknowledged is in spool or ring
+/// then.
+[[nodiscard]] FlusherEnd run_flusher(LiveSettings& settings);
 
 }  // namespace visitd

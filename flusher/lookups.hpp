@@ -23,6 +23,9 @@ class Lookups {
   Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
           PendingPages& pages, FlusherStatistics statistics, Ask ask);
 
+  /// Another TTL for the counts that shards say from now on.
+  void use(std::uint64_t ttl_ms) noexcept { ttl_ms_ = ttl_ms; }
+
   /// Takes the requests that the frontends posted. True: there were some.
   bool run(std::uint64_t now_ms);
   /// Whether no request waits to be taken.

@@ -7,8 +7,8 @@ int main(int argc, char** argv) {
       argc, argv, "visit-flusher", "Counts the visits of this host and carries them to Redis.", visitd::Secrets::read,
       {{"--renew-spool",
         "Set the spool aside first and begin a new one: only where it is an old copy (docs/operate.md)", &renew_spool}},
-      [&](const visitd::Settings& settings) {
-        if (renew_spool) visitd::set_spool_aside(settings);
+      [&](visitd::LiveSettings& settings) {
+        if (renew_spool) visitd::set_spool_aside(settings.get());
         while (visitd::run_flusher(settings) == visitd::FlusherEnd::again) {
         }
         return 0;

@@ -66,7 +66,7 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
   for (const KeptBatch& kept : spool.kept) {
     if (kept.batch.bucket < buckets) batches.recover_kept(kept);
   }
-  batches.kept_recovered();
+  batches.kept_recovered(spool.loaded_at);
   for (const auto& [page, visits] : spool.open) {
     if (visits == 0) continue;
     const std::uint32_t number = find_or_insert(page);

@@ -194,6 +194,7 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
              [](uv_handle_t* handle) { const auto last = std::move(static_cast<Link*>(handle->data)->self_); });
   }
 
+  void set_timeout(std::uint32_t timeout_ms) noexcept { timeout_ms_ = timeout_ms; }
   void connect();
   void send(const ShardCommand& command);
   void close();
@@ -702,6 +703,9 @@ ShardConnection::~ShardConnection() {
   link_->end_life();
 }
 
+void ShardConnection::set_timeout(std::uint32_t timeout_ms) noexcept {
+  link_->set_timeout(timeout_ms);
+}
 void ShardConnection::connect() {
   link_->connect();
 }

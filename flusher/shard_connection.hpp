@@ -36,6 +36,9 @@ class ShardConnection {
   ShardConnection& operator=(const ShardConnection&) = delete;
   ~ShardConnection();
 
+  /// Another one, from the next connection or answer that is waited for.
+  void set_timeout(std::uint32_t timeout_ms) noexcept;
+
   /// Starts to connect; the name is resolved on the loop. Only when not connected.
   void connect();
   /// Only between on_connected and on_broken.

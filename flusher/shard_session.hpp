@@ -51,6 +51,9 @@ class ShardSession {
                std::vector<std::uint32_t> buckets, Batches& batches, Lookups& lookups, Drain& drain,
                FlusherStatistics statistics, SessionPort& port);
 
+  /// Other limits and intervals, from now on; the shard's name and layout are as they were.
+  void use(SessionSettings settings) { settings_ = std::move(settings); }
+
   void tick(std::uint64_t now_ms);
   void on_connected();
   void on_answer(ShardAnswer answer, std::uint64_t now_ms, std::uint64_t unix_now);

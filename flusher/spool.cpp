@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "common/advice.hpp"
 #include "common/clock.hpp"
 #include "common/unique_fd.hpp"
 
@@ -361,11 +362,13 @@ void Spool::Database::make_file(const std::string& directory) {
   if (::mkdir(directory.c_str(), 0700) == 0) {
     sync_directory(directory + "/..");
   } else if (errno != EEXIST) {
-    throw system_error("{}: cannot make the state directory (paths.state_directory)", directory);
+    throw system_error("the state directory {} (paths.state_directory) cannot be made; {}", directory,
+                       advice_for_path(errno, directory));
   }
   // Never opened by us when it exists: closing it would drop the lock that SQLite may hold on it in this process.
   const UniqueFd made(::open(path_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
-  if (!made && errno != EEXIST) throw system_error("{}: cannot make the spool", path_);
+  if (!made && errno != EEXIST)
+    throw system_error("the spool {} cannot be made; {}", path_, advice_for_path(errno, path_));
   if (made) sync_directory(directory);
 }
 
@@ -395,7 +398,7 @@ void Spool::Database::check(int result, const char* doing) {
   const int number = handle() == nullptr ? 0 : sqlite3_system_errno(handle());
   const bool sync_failed = result == SQLITE_IOERR_FSYNC || result == SQLITE_IOERR_DIR_FSYNC;
   if (kind == SQLITE_FULL || (kind == SQLITE_IOERR && !sync_failed && (number == ENOSPC || number == EDQUOT))) {
-    throw SpoolFull(fmt::format("{}: the disk is full", path_));
+    throw SpoolFull(fmt::format("{}: the disk is full; {}", path_, advice_for_path(ENOSPC, path_)));
   }
   if (kind == SQLITE_BUSY || kind == SQLITE_LOCKED) {
     throw SpoolHeld(fmt::format("another flusher has {} open: stop it, or name another state directory", path_));

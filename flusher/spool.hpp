@@ -53,6 +53,7 @@ struct SetAside {
 /// Everything that recovery needs. `open` is the sum of journal and folded rows: no page appears twice.
 struct SpoolState {
   bool created = false;              ///< the spool was made by this start
+  std::uint64_t loaded_at = 0;       ///< Unix seconds, of the clock that the transactions to come bear
   std::string writer;                ///< 16 hex digits, made with the spool
   Incarnation incarnation;           ///< of this start; already durable
   std::vector<Incarnation> history;  ///< earlier starts

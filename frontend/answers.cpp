@@ -98,9 +98,14 @@ void Answer::refuse(const Problem& problem) noexcept {
   body.append("}");
 }
 
-AnswerFormat::AnswerFormat(const std::vector<std::string>& origins)
-    : origins_(origins), any_origin_(std::find(origins.begin(), origins.end(), "*") != origins.end()) {
+AnswerFormat::AnswerFormat(const std::vector<std::string>& origins) {
+  set_origins(origins);
   set_date(1);
+}
+
+void AnswerFormat::set_origins(const std::vector<std::string>& origins) {
+  origins_ = origins;
+  any_origin_ = std::find(origins.begin(), origins.end(), "*") != origins.end();
 }
 
 void AnswerFormat::set_date(std::uint32_t unix_seconds) {

@@ -94,6 +94,8 @@ class AnswerFormat {
   /// `origins`: those that may read our answers; "*": all.
   explicit AnswerFormat(const std::vector<std::string>& origins);
 
+  void set_origins(const std::vector<std::string>& origins);
+
   /// Sets the Date field of the answers to come. Cheap while the second is the same.
   void set_date(std::uint32_t unix_seconds);
 

@@ -34,7 +34,7 @@ ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, 
       routes(settings, counter, host),
       direct(routes, format),
       httplib(routes, format),
-      hot(settings.hot_routes == HotRoutes::direct ? static_cast<AnsweringWay*>(&direct) : &httplib),
+      hot(way_of(settings)),
       phases{DeadlineList(settings.idle_timeout_ms),
              DeadlineList(settings.head_timeout_ms),
              DeadlineList(settings.body_timeout_ms),
@@ -44,6 +44,22 @@ ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, 
       received(receive_bytes),
       out(2 * flush_bytes),
       uploading_limit_bytes(settings.buffered_bodies_limit_bytes) {}
+
+AnsweringWay* ConnectionShare::way_of(const Settings& settings) noexcept {
+  return settings.hot_routes == HotRoutes::direct ? static_cast<AnsweringWay*>(&direct) : &httplib;
+}
+
+void ConnectionShare::use(const Settings& settings) {
+  limits.body_bytes = settings.body_limit_bytes;
+  format.set_origins(settings.cors_origins);
+  routes.use(settings);
+  hot = way_of(settings);
+  waiting(Phase::idle).set_wait(settings.idle_timeout_ms);
+  waiting(Phase::head).set_wait(settings.head_timeout_ms);
+  waiting(Phase::body).set_wait(settings.body_timeout_ms);
+  waiting(Phase::sending).set_wait(settings.send_timeout_ms);
+  uploading_limit_bytes = settings.buffered_bodies_limit_bytes;
+}
 
 Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address)
     : share_(share),
@@ -164,8 +180,8 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
 }
 
 Connection::Step Connection::answer_upload(std::string_view& input, bool& progressed) {
-  // The head was vetted where it came; read again where it is kept, it says the same.
-  static_cast<void>(reader_.read_head(upload_->head()));
+  // The head was vetted where it came; read again where it is kept it says the same, unless a limit changed meanwhile.
+  if (reader_.read_head(upload_->head()) != RequestReader::Outcome::complete) return refuse(reader_.refusal());
   Call call = routed();
   call.body = upload_->body();
   if (!answer(call, progressed)) return Step::stop;

@@ -39,6 +39,11 @@ struct ConnectionShare {
   ConnectionShare(uv_loop_t* its_loop, const Settings& settings, Counter& counter, const HostStatus& host,
                   ConnectionOwner& its_owner);
 
+  /// Takes what may change while it runs.
+  void use(const Settings& settings);
+
+  [[nodiscard]] AnsweringWay* way_of(const Settings& settings) noexcept;
+
   [[nodiscard]] DeadlineList& waiting(Phase phase) noexcept { return phases[static_cast<std::size_t>(phase)]; }
 
   uv_loop_t* loop;

@@ -29,20 +29,29 @@ std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
 }  // namespace
 
 Counts::Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
-    : lookup_timeout_ms_(settings.lookup_timeout_ms),
-      flusher_away_ms_(settings.flusher_away_ms),
-      stale_limit_ms_(std::uint64_t{settings.stale_limit_s} * 1000),
-      membership_(membership),
+    : membership_(membership),
       statistics_(statistics),
       backlog_(lanes_of(membership.ring()), settings.backlog_index_pages) {
+  use(settings);
   use_cache();
+}
+
+void Counts::use(const Settings& settings) noexcept {
+  lookup_timeout_ms_ = settings.lookup_timeout_ms;
+  flusher_away_ms_ = settings.flusher_away_ms;
+  stale_limit_ms_ = std::uint64_t{settings.stale_limit_s} * 1000;
+}
+
+void Counts::follow_ttl() noexcept {
+  if (membership_.cache() == nullptr) return;
+  ask_ahead_ms_ = refresh_ahead_ms(membership_.cache()->header().ttl_ms.load(std::memory_order_acquire));
 }
 
 void Counts::use_cache() {
   if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
   cache_changes_ = membership_.cache_changes();
   const CacheHeader& header = membership_.cache()->header();
-  ask_ahead_ms_ = refresh_ahead_ms(header.ttl_ms.load(std::memory_order_acquire));
+  follow_ttl();
   shards_.clear();
   for (std::uint64_t shard = 0; shard < header.shards.load(std::memory_order_acquire); ++shard) {
     shards_.push_back(load_text(header.shard[shard].name));

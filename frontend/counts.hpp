@@ -24,6 +24,11 @@ class Counts {
   /// The count of a page that has been checked, or who waits for it. `state`: of this read, from its first try on.
   [[nodiscard]] CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
 
+  /// Takes what may change while it runs: timeouts and limits.
+  void use(const Settings& settings) noexcept;
+  /// Now and then: the flusher may have another TTL.
+  void follow_ttl() noexcept;
+
  private:
   enum class Look { entry, absent, again, superseded };
   struct Sighting {
@@ -39,9 +44,9 @@ class Counts {
   Published post(std::uint64_t hash, std::string_view page) noexcept;
   void use_cache();
 
-  std::uint64_t lookup_timeout_ms_;
-  std::uint64_t flusher_away_ms_;
-  std::uint64_t stale_limit_ms_;
+  std::uint64_t lookup_timeout_ms_ = 0;
+  std::uint64_t flusher_away_ms_ = 0;
+  std::uint64_t stale_limit_ms_ = 0;
   RingMembership& membership_;
   FrontendStatistics statistics_;
   Backlog backlog_;

@@ -42,6 +42,13 @@ class DeadlineList {
     ends_.previous_->next_ = &member;
     ends_.previous_ = &member;
   }
+  /// All of them wait so long from now on, counted from when each joined.
+  void set_wait(std::uint64_t wait_ms) noexcept {
+    for (DeadlineMember* member = ends_.next_; member != &ends_; member = member->next_) {
+      member->deadline_ms_ = member->deadline_ms_ - wait_ms_ + wait_ms;
+    }
+    wait_ms_ = wait_ms;
+  }
   [[nodiscard]] bool empty() const noexcept { return ends_.next_ == &ends_; }
   /// The one that is due first; nullptr: nobody.
   [[nodiscard]] DeadlineMember* first() const noexcept { return next(ends_); }

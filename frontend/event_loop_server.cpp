@@ -70,10 +70,21 @@ class EventLoopServer::Core final : ConnectionOwner {
     // client that never takes them is to be noticed before the kernel holds megabytes of them.
     const int on = 1;
     ::setsockopt(socket.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(socket.fd.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes_, sizeof send_buffer_bytes_);
+    set_send_buffer(socket.fd.get());
     auto door = std::make_unique<Door>(*this, std::move(socket));
     door->open();
     doors_.push_back(std::move(door));
+  }
+
+  void use(const Settings& settings) {
+    share_.use(settings);
+    stop_timeout_ms_ = settings.stop_timeout_ms;
+    send_buffer_bytes_ = static_cast<int>(settings.send_buffer_bytes);
+    for (const auto& door : doors_) set_send_buffer(door->fd());
+    address_limits_ = AddressLimits(settings.address_connection_limit, settings.trusted_proxies);
+    for (const auto& [address, connection] : connections_) address_limits_.add(connection->client());
+    expire();  // some may be due sooner than the timer knows
+    connection_limit_ = make_room_for(settings.connection_limit);
   }
 
   void replay_parked() {
@@ -137,6 +148,10 @@ class EventLoopServer::Core final : ConnectionOwner {
   template <typename Handle>
   static Core& of(Handle* handle) noexcept {
     return *static_cast<Core*>(handle->data);
+  }
+
+  void set_send_buffer(int fd) const noexcept {
+    ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes_, sizeof send_buffer_bytes_);
   }
 
   void settled(Connection& connection) override {
@@ -313,6 +328,10 @@ EventLoopServer::~EventLoopServer() = default;
 
 void EventLoopServer::listen(ListeningSocket socket) {
   core_->listen(std::move(socket));
+}
+
+void EventLoopServer::use(const Settings& settings) {
+  core_->use(settings);
 }
 
 void EventLoopServer::replay_parked() {

@@ -38,6 +38,10 @@ class EventLoopServer {
   /// Begins to accept there. Throws Error.
   void listen(ListeningSocket socket);
 
+  /// Takes what may change while it runs, for the connections that are open too. Throws Error where the system does not
+  /// let it.
+  void use(const Settings& settings);
+
   /// Tries all parked reads again: call it when counts may have become known. Without it they are tried again every 20
   /// ms.
   void replay_parked();

@@ -39,6 +39,8 @@ class RingCounter : public Counter {
     return counts_.read(page, state, now_ms);
   }
   void close() noexcept { visits_.close(); }
+  void use(const Settings& settings) noexcept { counts_.use(settings); }
+  void follow_ttl() noexcept { counts_.follow_ttl(); }
 
  private:
   Visits visits_;
@@ -48,6 +50,7 @@ class RingCounter : public Counter {
 /// What this frontend sees of the processes of its host.
 class RingHostStatus : public HostStatus {
  public:
+  /// Both outlive it; of the settings those values count that they have when they are asked for.
   RingHostStatus(const Settings& settings, const RingMembership& membership)
       : settings_(settings), membership_(membership) {}
 
@@ -59,23 +62,25 @@ class RingHostStatus : public HostStatus {
   }
 
  private:
-  Settings settings_;
+  const Settings& settings_;
   const RingMembership& membership_;
 };
 
 class FrontendProcess {
  public:
-  FrontendProcess(const Settings& settings, RingMaker maker)
-      : membership_(settings, maker),
+  FrontendProcess(LiveSettings& live, RingMaker maker)
+      : live_(live),
+        membership_(live.get(), maker),
         statistics_(membership_.lane_header().statistics),
-        counter_(settings, membership_, statistics_),
-        host_(settings, membership_),
-        server_(loop_.get(), settings, counter_, host_),
-        listening_(open_listening(settings)),
+        counter_(live.get(), membership_, statistics_),
+        host_(live.get(), membership_),
+        server_(loop_.get(), live.get(), counter_, host_),
+        listening_(open_listening(live.get())),
         bell_(make_poll(loop_.get(), membership_.own_bell().fd(), this)),
         check_(make_timer(loop_.get(), this)),
         terminate_(make_signal(loop_.get(), this)),
-        interrupt_(make_signal(loop_.get(), this)) {
+        interrupt_(make_signal(loop_.get(), this)),
+        hangup_(make_signal(loop_.get(), this)) {
     check_uv(uv_poll_start(bell_.get(), UV_READABLE, [](uv_poll_t* poll, int, int) { of(poll).on_bell(); }),
              "cannot poll the doorbell");
     check_uv(uv_timer_start(
@@ -86,6 +91,10 @@ class FrontendProcess {
                    signal, [](uv_signal_t* handle, int) { of(handle).stop(FrontendExit::stopped); }, number),
                "cannot wait for signals");
     }
+    check_uv(uv_signal_start(
+                 hangup_.get(), [](uv_signal_t* handle, int) { of(handle).reload(); }, SIGHUP),
+             "cannot wait for signals");
+    release_reload_signal();
   }
 
   FrontendExit run() {
@@ -108,6 +117,21 @@ class FrontendProcess {
     server_.replay_parked();
   }
 
+  /// Between two turns of the loop: no request sees some of the old settings and some of the new.
+  void reload() {
+    if (stopping_) return;
+    notify_reloading();
+    if (live_.read_again()) {
+      try {
+        counter_.use(live_.get());
+        server_.use(live_.get());
+      } catch (const std::exception& failure) {
+        log::error("not all of the changed settings count: {}", failure.what());
+      }
+    }
+    notify_reloaded();
+  }
+
   /// At those Unix sockets that no other frontend serves.
   void listen_at_free_paths() {
     for (UnixListening& path : listening_.unix_paths) {
@@ -119,6 +143,7 @@ class FrontendProcess {
     try {
       if (!stopping_) listen_at_free_paths();
       const std::string why = membership_.check();
+      counter_.follow_ttl();
       show_statistics();
       if (leaving_) {
         leave_when_durable();
@@ -171,6 +196,7 @@ class FrontendProcess {
     statistics_.set(FrontendStatistic::connections_over_address_limit, server.connections_over_address_limit);
   }
 
+  LiveSettings& live_;
   UvLoop loop_;
   RingMembership membership_;
   FrontendStatistics statistics_;
@@ -182,6 +208,7 @@ class FrontendProcess {
   UvHandle<uv_timer_t> check_;
   UvHandle<uv_signal_t> terminate_;
   UvHandle<uv_signal_t> interrupt_;
+  UvHandle<uv_signal_t> hangup_;
   Watchdog watchdog_;
   bool leaving_ = false;
   bool stopping_ = false;
@@ -190,7 +217,7 @@ class FrontendProcess {
 
 }  // namespace
 
-FrontendExit run_frontend(const Settings& settings, RingMaker maker) {
+FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
   return FrontendProcess(settings, maker).run();
 }
 

@@ -1,7 +1,7 @@
 // A running frontend: the ring, the HTTP server and the loop under them, from start to stop.
 #pragma once
 
-#include "common/settings.hpp"
+#include "common/live_settings.hpp"
 #include "frontend/ring_membership.hpp"
 
 namespace visitd {
@@ -12,7 +12,8 @@ enum class FrontendExit : int {
   ring_left = 75,  ///< its ring was removed or replaced: to be started again, with the new one
 };
 
-/// Takes a lane, listens, serves until a signal or until the ring must be left. Throws Error where it cannot start.
-[[nodiscard]] FrontendExit run_frontend(const Settings& settings, RingMaker maker);
+/// Takes a lane, listens, serves until a signal or until the ring must be left; SIGHUP lets it read its settings again.
+/// Throws Error where it cannot start.
+[[nodiscard]] FrontendExit run_frontend(LiveSettings& settings, RingMaker maker);
 
 }  // namespace visitd

@@ -9,9 +9,9 @@ int main(int argc, char** argv) {
       argc, argv, "visit-frontend", "Records visits and answers reads over HTTP.", visitd::Secrets::leave,
       {{"--prepare", "Make the ring and the files around it where they are missing, and exit", &prepare},
        {"--prepared", "Make nothing: --prepare was run before, and this process may write no file", &prepared}},
-      [&](const visitd::Settings& settings) {
+      [&](visitd::LiveSettings& settings) {
         if (prepare) {
-          visitd::prepare_ring(settings);
+          visitd::prepare_ring(settings.get());
           return 0;
         }
         const auto maker = prepared ? visitd::RingMaker::prepared : visitd::RingMaker::each_frontend;

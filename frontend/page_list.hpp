@@ -22,6 +22,8 @@ class PageList {
   PageList(std::uint32_t page_id_limit, std::uint32_t read_limit) noexcept
       : page_id_limit_(page_id_limit), read_limit_(read_limit) {}
 
+  void set_read_limit(std::uint32_t read_limit) noexcept { read_limit_ = read_limit; }
+
   /// Takes JSON values, one or more, with white space between them: a string is a page id, an array holds page ids, an
   /// object maps page id to visits. The problem says which entry, from 0, is wrong; the list is of no use then. What it
   /// holds of text lives until the next call.

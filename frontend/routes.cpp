@@ -131,6 +131,12 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
       decoded_(settings.head_limit_bytes, '\0'),
       list_(settings.page_id_limit_bytes, settings.batch_read_limit) {}
 
+void Routes::use(const Settings& settings) {
+  proxies_ = TrustedProxies(settings.trusted_proxies);
+  retry_after_s_ = settings.retry_after_s;
+  list_.set_read_limit(settings.batch_read_limit);
+}
+
 bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {
   for (const Route& route : table_) {
     if (!path.starts_with(route.path)) continue;

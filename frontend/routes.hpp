@@ -65,6 +65,9 @@ class Routes {
   /// The settings are copied; counter and host outlive it.
   Routes(const Settings& settings, Counter& counter, const HostStatus& host);
 
+  /// Takes what may change while it runs.
+  void use(const Settings& settings);
+
   [[nodiscard]] static std::span<const Route> table() noexcept;
 
   /// Notes the route of the call's head, and where the page id lies.

@@ -217,6 +217,7 @@ void World::between_stores() {
 void World::start_flusher() {
   const CountingMemory seen = memory();
   SpoolState state = spool_.load();
+  state.loaded_at = now_.unix;
   const std::uint64_t active = cache().active.word.load(std::memory_order_relaxed);
   std::vector<CarriedEntry> carried;
   if (active != 0) carried = carried_entries(seen.views[active & 1U], buckets);

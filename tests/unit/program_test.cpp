@@ -65,9 +65,9 @@ struct Program {
     {
       const Captured captured(folder.path() + "/output");
       outcome.status = run_program(static_cast<int>(words.size()), argv.data(), "visit-test", "Tests itself.",
-                                   Secrets::leave, {{"--renew", "Renews", &renew}}, [&](const Settings& settings) {
+                                   Secrets::leave, {{"--renew", "Renews", &renew}}, [&](LiveSettings& settings) {
                                      outcome.ran = true;
-                                     outcome.settings = settings;
+                                     outcome.settings = settings.get();
                                      if (failure != nullptr) throw error("{}", failure);
                                      return status;
                                    });

@@ -588,8 +588,8 @@ TEST_CASE("docs/configure.md has the row of every key as the table of settings s
     std::string environment = fmt::format("`{}`", key.environment);
     if (const std::size_t comma = environment.find(", "); comma != std::string::npos)
       environment.replace(comma, 2, "`, `");
-    const std::string row = fmt::format("| `{}` | `{}` | {} | {} | {} | {} |", key.key, key.default_value, key.unit,
-                                        key.allowed, environment, key.help);
+    const std::string row = fmt::format("| `{}` | `{}` | {} | {} | {} | {} | {} |", key.key, key.default_value,
+                                        key.unit, key.allowed, key.changes_count, environment, key.help);
     const std::vector<std::string> section = section_of(page, fmt::format("## [{}]", key.section), "## ");
     CHECK_MESSAGE(std::find(section.begin(), section.end(), row) != section.end(),
                   "docs/configure.md lacks in its section:\n"

@@ -142,12 +142,13 @@ TEST_CASE("a segment outlives the process that made it, killed or not") {
   CHECK(segment.status().attached == 1);
 }
 
-TEST_CASE("a segment that cannot be made says which limit to raise") {
+TEST_CASE("a segment that cannot be made says what to do") {
   try {
     const SharedSegment segment = SharedSegment::make(std::size_t{1} << 62U);
     FAIL("made");
   } catch (const Error& failure) {
-    CHECK(std::string(failure.what()).find("kernel.shmmax") != std::string::npos);
+    CHECK(std::string(failure.what()).find("make ring.lanes, ring.lane_bytes (the ring) or cache.entries") !=
+          std::string::npos);
   }
 }
 

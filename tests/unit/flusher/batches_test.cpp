@@ -248,10 +248,11 @@ TEST_CASE("after a start the oldest kept batch still goes first, whatever its bu
   former.count_one(former.memory.page_in(0), 1050);
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
   SpoolState spool = former.spool.load();
+  spool.loaded_at = 1055;
   recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.batches, d.drain);
-  CHECK(d.capture(false, 1060).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}});
+  CHECK(d.capture(false, 1114).forgotten.empty());
   CHECK(d.batches.committed().empty());
-  CHECK(d.capture(false, 1110).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{0, 1}});
+  CHECK(d.capture(false, 1115).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {0, 1}});
 }
 
 TEST_CASE("a wall clock that went back between two batches costs neither of them its turn after a start") {
@@ -260,8 +261,26 @@ TEST_CASE("a wall clock that went back between two batches costs neither of them
   former.count_one(former.memory.page_in(5, 1), 900);
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
   SpoolState spool = former.spool.load();
+  spool.loaded_at = 900;
   recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.batches, d.drain);
-  CHECK(d.capture(false, 1100).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {5, 2}});
+  CHECK(d.capture(false, 959).forgotten.empty());
+  CHECK(d.batches.committed().empty());
+  CHECK(d.capture(false, 960).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {5, 2}});
+}
+
+TEST_CASE("a wall clock that jumped while no flusher ran costs no kept batch its time, and gives it no more") {
+  constexpr std::uint64_t year_s = 365 * 86'400;
+  for (const std::uint64_t started_at : {std::uint64_t{10}, std::uint64_t{1000}, 1000 + year_s}) {
+    Deciders former(with({1000, 60, 1U << 20U, 5000}));
+    former.count_one(former.memory.page_in(5), 1000);
+    Deciders d(with({1000, 60, 1U << 20U, 5000}));
+    SpoolState spool = former.spool.load();
+    spool.loaded_at = started_at;
+    recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.batches, d.drain);
+    CHECK(d.capture(false, started_at + 59).forgotten.empty());
+    CHECK(d.batches.committed().empty());
+    CHECK(d.capture(false, started_at + 60).forgotten.size() == 1);
+  }
 }
 
 TEST_CASE("what the operator accepts is expected from then on, and nothing from before is sent again") {

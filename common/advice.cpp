@@ -1,0 +1,155 @@
+#include "common/advice.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <sstream>
+#include <vector>
+
+namespace visitd {
+
+namespace {
+
+/// Puts errno back when it goes.
+class KeptErrno {
+ public:
+  KeptErrno() noexcept = default;
+  KeptErrno(const KeptErrno&) = delete;
+  KeptErrno& operator=(const KeptErrno&) = delete;
+  ~KeptErrno() { errno = number_; }
+
+ private:
+  int number_ = errno;
+};
+
+constexpr std::size_t name_buffer_bytes = 4096;
+
+std::string user_name(uid_t id) {
+  std::array<char, name_buffer_bytes> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (getpwuid_r(id, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_name;
+  return fmt::format("{}", id);
+}
+
+std::string group_name(gid_t id) {
+  std::array<char, name_buffer_bytes> buffer{};
+  group entry{};
+  group* found = nullptr;
+  if (getgrgid_r(id, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->gr_name;
+  return fmt::format("{}", id);
+}
+
+/// "user visitd-frontend of the groups visitd, adm".
+std::string this_process() {
+  std::vector<gid_t> groups(static_cast<std::size_t>(std::max(getgroups(0, nullptr), 0)));
+  const int count = getgroups(static_cast<int>(groups.size()), groups.data());
+  groups.resize(static_cast<std::size_t>(std::max(count, 0)));
+  if (std::find(groups.begin(), groups.end(), getegid()) == groups.end()) groups.insert(groups.begin(), getegid());
+  std::vector<std::string> names;
+  names.reserve(groups.size());
+  for (const gid_t id : groups) names.push_back(group_name(id));
+  return fmt::format("user {} of the groups {}", user_name(geteuid()), fmt::join(names, ", "));
+}
+
+std::string parent_of(const std::string& path) {
+  const std::size_t slash =
+      path.find_last_not_of('/') == std::string::npos ? 0 : path.rfind('/', path.find_last_not_of('/'));
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// The nearest of `path` and what it stands in that exists.
+std::string nearest(std::string path, struct stat& state) {
+  constexpr int most_steps = 64;
+  for (int steps = 0; steps < most_steps && ::stat(path.c_str(), &state) != 0 && path != "/" && path != "."; ++steps) {
+    path = parent_of(path);
+  }
+  return path;
+}
+
+struct SegmentOwner {
+  uid_t user = 0;
+  gid_t group = 0;
+  std::string mode;
+};
+
+/// What the kernel shows of a segment to everybody.
+std::optional<SegmentOwner> owner_of_segment(int id) {
+  std::ifstream table("/proc/sysvipc/shm");
+  table.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  for (std::string line; std::getline(table, line);) {
+    // key shmid perms size cpid lpid nattch uid gid …
+    std::istringstream fields(line);
+    std::string key;
+    std::string mode;
+    int segment = -1;
+    std::uint64_t skipped = 0;
+    SegmentOwner owner;
+    fields >> key >> segment >> mode >> skipped >> skipped >> skipped >> skipped >> owner.user >> owner.group;
+    if (!fields || segment != id) continue;
+    owner.mode = mode;
+    return owner;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string advice_for_path(int number, const std::string& path) {
+  const KeptErrno kept;
+  struct stat state{};
+  const std::string exists = nearest(path, state);
+  switch (number) {
+    case EACCES:
+    case EPERM:
+      return fmt::format(
+          "{} belongs to user {} and group {}, mode {:o}, and this process is {}: put its user into that group "
+          "(usermod -aG {} {}) and start it again, or correct owner and mode",
+          exists, user_name(state.st_uid), group_name(state.st_gid), state.st_mode & 07777U, this_process(),
+          group_name(state.st_gid), user_name(geteuid()));
+    case ENOSPC:
+    case EDQUOT:
+      return fmt::format("the file system of {} is full: make room there (df {} and df -i {} show it)", exists, exists,
+                         exists);
+    case EROFS:
+      return fmt::format("{} is read-only: make it writable for this process (of a unit: ReadWritePaths=)", exists);
+    case ENOENT:
+    case ENOTDIR:
+      return fmt::format("{} does not exist: make it, or correct the path in the settings", parent_of(path));
+    default:
+      return fmt::format("look at {}", exists);
+  }
+}
+
+std::string advice_for_segment(int id) {
+  const KeptErrno kept;
+  const std::optional<SegmentOwner> owner = owner_of_segment(id);
+  if (!owner) return fmt::format("this process is {}: it must be the segment's owner, or in its group", this_process());
+  if (owner->user == geteuid()) {
+    return fmt::format(
+        "it is this user's own, mode {}: somebody has changed its mode; set it to 640 again, or remove it "
+        "once its visits are in the spool (ipcrm -m {})",
+        owner->mode, id);
+  }
+  return fmt::format(
+      "it belongs to user {} and group {}, mode {}, and this process is {}. A segment is written by its owner alone "
+      "and "
+      "read by its group: where the programs run as the right users, put this one into the group (usermod -aG {} {}); "
+      "where one ran as another user by mistake, run it as that user until all is flushed, then remove the segment "
+      "(ipcrm -m {})",
+      user_name(owner->user), group_name(owner->group), owner->mode, this_process(), group_name(owner->group),
+      user_name(geteuid()), id);
+}
+
+}  // namespace visitd
