@@ -29,8 +29,8 @@ Json frontends_report(const Json& rings) {
     for (const Json& lane : ring["lanes"]) {
       if (lane["process"] == "unused" && lane["tail"] == 0) continue;
       Json frontend = {{"ring", ring["id"]}, {"ring_in_use", ring["in_use"]}};
-      for (const char* name : {"lane", "process", "lock_seen", "pid", "heartbeat_age_ms", "lane_state", "unapplied_bytes",
-                               "undurable_bytes", "capacity_bytes", "fault", "statistics"}) {
+      for (const char* name : {"lane", "process", "lock_seen", "pid", "heartbeat_age_ms", "lane_state",
+                               "unapplied_bytes", "undurable_bytes", "capacity_bytes", "fault", "statistics"}) {
         frontend[name] = lane[name];
       }
       frontends.push_back(std::move(frontend));
