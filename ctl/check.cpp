@@ -1,11 +1,16 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/ring_layout.hpp"
 #include "ctl/commands.hpp"
 
 namespace visitd {
 
 namespace {
+
+// Whoever is started again on our word loses more than a slow machine's pause is worth.
+constexpr std::uint32_t least_patience_ms = 5000;
 
 std::string age_text(const Json& age) {
   return age.is_null() ? "it never showed itself" : fmt::format("it showed itself {} ago", plain_span(age));
@@ -41,7 +46,9 @@ Json judged(std::string name, const Json& pid, const std::string& fault) {
 }  // namespace
 
 Json check_report(const Settings& settings, const std::string& what) {
-  const Json status = status_report(settings);
+  Settings patient = settings;
+  patient.flusher_away_ms = std::max(settings.flusher_away_ms, least_patience_ms);
+  const Json status = status_report(patient);
   Json processes = Json::array();
   if (what == "flusher") {
     const Json& flusher = status["flusher"];
