@@ -57,7 +57,9 @@ def pristine(release: str) -> Path:
         part = TREES / f"{suite}.part"
         shutil.rmtree(part, ignore_errors=True)
         source = mirror()
-        subprocess.run(["debootstrap", "--variant=minbase", "--include=ca-certificates", suite, part, source], check=True, stdout=subprocess.DEVNULL)
+        # Its mounts are to end with it, however it ends.
+        subprocess.run(["unshare", "--mount", "--propagation=private", "debootstrap", "--variant=minbase", "--include=ca-certificates", suite, part, source],
+                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
         security = source.removesuffix("/debian") + "/debian-security"
         (part / "etc/apt/sources.list").write_text("".join(
             f"deb {where} {name} main\n" for where, name in ((source, suite), (source, f"{suite}-updates"), (security, f"{suite}-security"))

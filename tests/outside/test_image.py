@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The Dockerfile without an engine: each RUN and COPY is carried out in a fresh Debian, and compose.yaml's processes run in what comes out."""
+"""The Dockerfile without an engine: each RUN and COPY is carried out in a fresh Debian, compose.yaml's processes run in what comes out, and
+that Debian's proxies in front of it."""
 
 import functools
 import shlex
@@ -55,16 +56,14 @@ def carry_out(debian: Debian, image: Path) -> None:
 
 
 @functools.cache
-def built_image(release: str) -> Path:
-    """The image of a release, made once for all tests."""
+def built_image(release: str) -> tuple[Debian, Path]:
+    """The Debian in which the image of a release was built, and the image; made once for all tests."""
     folder = Path(tempfile.mkdtemp(prefix="visitd-built-image-"))
     unittest.addModuleCleanup(shutil.rmtree, folder, ignore_errors=True)
     debian = Debian(release)
-    try:
-        carry_out(debian, folder)
-    finally:
-        debian.close()
-    return folder
+    unittest.addModuleCleanup(debian.close)
+    carry_out(debian, folder)
+    return debian, folder
 
 
 class BuiltImage:
@@ -74,7 +73,7 @@ class BuiltImage:
 
     def make_image(self, folder: Path) -> Path:
         image = folder / "image"
-        subprocess.run(["cp", "-a", built_image(self.release), image], check=True)
+        subprocess.run(["cp", "-a", built_image(self.release)[1], image], check=True)
         image.chmod(0o755)
         test_containers.add_what_an_engine_adds(image)
         return image
@@ -94,6 +93,22 @@ class Image13(BuiltImage, test_containers.Image):
 
 class Layout13(BuiltImage, test_containers.Layout):
     release = "13"
+
+
+class Proxies(unittest.TestCase):
+    """The proxies of each release in front of the programs that were built on it: those of 13 speak HTTP/3 where those of 12 do not."""
+
+    def try_them(self, release: str) -> None:
+        debian, _ = built_image(release)
+        debian.install("caddy", "curl", "haproxy", "nginx", "openssl", "procps", "python3", "redis-server")
+        said = debian.run("python3 tests/outside/test_proxies.py -v", "/context", {"VISITD_BUILD_ROOT": "/build", "PYTHONPATH": "tests/integration"})
+        self.assertRegex(said, r"(?m)^OK$")
+
+    def test_on_debian_12(self):
+        self.try_them("12")
+
+    def test_on_debian_13(self):
+        self.try_them("13")
 
 
 if __name__ == "__main__":
