@@ -68,9 +68,10 @@ def pristine(release: str) -> Path:
         dumped = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
         network = [line for line in dumped.splitlines() if re.match(r"Acquire::(https?::|Retries)", line)]
         (part / "etc/apt/apt.conf.d/90network").write_text("\n".join([*network, 'Acquire::Retries "3";', ""]))
-        for folder in ("usr/local/share/ca-certificates", "etc/ssl/certs"):
-            if (Path("/") / folder).is_dir():
-                shutil.copytree(Path("/") / folder, part / folder, dirs_exist_ok=True, symlinks=True)
+        own_authorities = Path("/usr/local/share/ca-certificates")
+        if own_authorities.is_dir():
+            shutil.copytree(own_authorities, part / own_authorities.relative_to("/"), dirs_exist_ok=True)
+            subprocess.run(["chroot", part, "update-ca-certificates"], check=True, capture_output=True)
         part.rename(tree)
     return tree
 
