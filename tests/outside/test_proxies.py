@@ -185,7 +185,11 @@ class Haproxy(Proxy):
     def configure(self) -> list[str]:
         both = self.folder / "both.pem"
         both.write_text(self.certificate.read_text() + self.key.read_text())
+        self.has_http_3 = re.search(r"\+QUIC\b", subprocess.run(["haproxy", "-vv"], capture_output=True, text=True, check=True).stdout) is not None
+        commented = ("#limited-quic", "#bind quic4", "#http-after-response") if self.has_http_3 else ()
         (self.folder / "haproxy.cfg").write_text(put_in("haproxy.cfg", {
+            **{line: line[1:] for line in commented},
+            "quic4@:443": f"quic4@127.0.0.1:{self.port}",
             "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/ssl/private/counter.example.pem": str(both),
             "server host 127.0.0.1:8000": f"server host {self.upstream.replace('unix:', 'unix@', 1)}",
@@ -362,15 +366,15 @@ class OverHttp3:
             self.assertEqual(self.proxy.curl(f"/visit/{page}", "--http3-only", "-X", "POST")[0], "200 3")
             self.assertEqual(STACK.get(page), 1)
 
+    def assert_http_3_is_not_offered(self) -> None:
+        self.assertNotIn("alt-svc", self.proxy.curl("/", "-D", "-", "-o", "/dev/null")[1].lower())
+
 
 class ThroughNginx(Through, OverHttp3, unittest.TestCase):
     kind = Nginx
 
     def test_http_3_is_served_where_nginx_has_it(self):
-        if self.proxy.has_http_3:
-            self.assert_http_3_is_served("443")
-        else:
-            self.assertNotIn("alt-svc", self.proxy.curl("/", "-D", "-", "-o", "/dev/null")[1].lower())
+        self.assert_http_3_is_served("443") if self.proxy.has_http_3 else self.assert_http_3_is_not_offered()
 
 
 class ThroughCaddy(Through, OverHttp3, unittest.TestCase):
@@ -380,8 +384,11 @@ class ThroughCaddy(Through, OverHttp3, unittest.TestCase):
         self.assert_http_3_is_served(str(self.proxy.port))
 
 
-class ThroughHaproxy(Through, unittest.TestCase):
+class ThroughHaproxy(Through, OverHttp3, unittest.TestCase):
     kind = Haproxy
+
+    def test_http_3_is_served_where_haproxy_has_it(self):
+        self.assert_http_3_is_served("443") if self.proxy.has_http_3 else self.assert_http_3_is_not_offered()
 
 
 if __name__ == "__main__":
