@@ -14,6 +14,11 @@ namespace visitd {
 [[nodiscard]] Json status_report(const Settings& settings);
 [[nodiscard]] std::string status_text(const Json& report);
 
+/// Whether the frontends, or the flusher, that can be seen from here do their work; `what`: "frontend" or "flusher".
+/// Fails where one does not, and where there is none: for whoever watches a container in which nothing else can be run.
+[[nodiscard]] Json check_report(const Settings& settings, const std::string& what);
+[[nodiscard]] std::string check_text(const Json& report);
+
 /// Every lane of every ring: positions, owner, statistics.
 [[nodiscard]] Json lanes_report(const Settings& settings);
 [[nodiscard]] std::string lanes_text(const Json& report);
@@ -37,5 +42,8 @@ namespace visitd {
 /// Has the flusher take what a held shard holds as the truth.
 [[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard);
 [[nodiscard]] std::string accept_text(const Json& report);
+
+/// Waits until SIGTERM or SIGINT. What a container needs whose namespaces others live in: a process that never dies.
+void hold_namespaces();
 
 }  // namespace visitd

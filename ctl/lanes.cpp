@@ -40,13 +40,12 @@ Json lane_report(const Segments& segments, const Ring& ring, std::uint32_t lane,
   const std::uint64_t owner = get(header.about.owner);
   const std::uint64_t owners = get(header.about.owners);
   const Json heartbeat = age_ms(get(header.about.heartbeat_ns), monotonic_ns());
+  const std::optional<int> holder = locks.holder(ring.lane_lock(lane), owner);
   Json report;
   report["lane"] = lane;
   report["lane_state"] = name_of(ring.lane_state(lane));
-  report["process"] =
-      owners == 0
-          ? "unused"
-          : name_of(presence_of(locks.holder(ring.lane_lock(lane), owner), owner, heartbeat, frontend_quiet_ms));
+  report["process"] = owners == 0 ? "unused" : name_of(presence_of(holder, owner, heartbeat, frontend_quiet_ms));
+  report["lock_seen"] = holder.has_value();
   report["pid"] = owner == 0 ? Json(nullptr) : Json(owner);
   report["heartbeat_age_ms"] = heartbeat;
   report["owners"] = owners;

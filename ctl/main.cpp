@@ -26,6 +26,7 @@ struct Asked {
   std::optional<std::uint32_t> lane;
   std::string page;
   std::string shard;
+  std::string watched;
   double timeout_s = 25;
   std::function<Json(const Settings&)> report;
   std::string (*text)(const Json&) = nullptr;
@@ -45,6 +46,14 @@ void add_command(CLI::App& app, Asked& asked, const char* name, const char* help
 
 void add_commands(CLI::App& app, Asked& asked) {
   add_command(app, asked, "status", "each process, lanes, spool, flushes, shards", status_report, status_text);
+  add_command(
+      app, asked, "check", "whether the frontends or the flusher that can be seen from here work, by the exit status",
+      [&](const Settings& settings) { return check_report(settings, asked.watched); }, check_text,
+      [&](CLI::App& command) {
+        command.add_option("WHAT", asked.watched, "frontend or flusher")
+            ->required()
+            ->check(CLI::IsMember({"frontend", "flusher"}));
+      });
   add_command(app, asked, "lanes", "every lane: owner, positions, statistics", lanes_report, lanes_text);
   add_command(
       app, asked, "peek", "the records that are not applied yet",
@@ -73,6 +82,13 @@ void add_commands(CLI::App& app, Asked& asked) {
       app, asked, "accept", "take what a held shard holds as the truth",
       [&](const Settings& settings) { return accept_report(settings, asked.shard); }, accept_text,
       [&](CLI::App& command) { command.add_option("SHARD", asked.shard, "the shard's name")->required(); });
+  add_command(
+      app, asked, "hold-namespaces", "do nothing until SIGTERM, in a container whose namespaces the others live in",
+      [](const Settings&) {
+        hold_namespaces();
+        return Json::object();
+      },
+      [](const Json&) { return std::string(); });
 }
 
 int run(const Asked& asked, const Settings& settings) {

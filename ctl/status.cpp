@@ -29,8 +29,8 @@ Json frontends_report(const Json& rings) {
     for (const Json& lane : ring["lanes"]) {
       if (lane["process"] == "unused" && lane["tail"] == 0) continue;
       Json frontend = {{"ring", ring["id"]}, {"ring_in_use", ring["in_use"]}};
-      for (const char* name : {"lane", "process", "pid", "heartbeat_age_ms", "lane_state", "unapplied_bytes",
-                               "undurable_bytes", "capacity_bytes", "fault", "statistics"}) {
+      for (const char* name : {"lane", "process", "lock_seen", "pid", "heartbeat_age_ms", "lane_state",
+                               "unapplied_bytes", "undurable_bytes", "capacity_bytes", "fault", "statistics"}) {
         frontend[name] = lane[name];
       }
       frontends.push_back(std::move(frontend));
@@ -49,6 +49,7 @@ Json flusher_report(const Segments& segments, const RuntimeDirectory& directory,
   const Json heartbeat = header != nullptr ? age_ms(get(header->heartbeat_ns.word), now_ns) : Json(nullptr);
   Json report;
   report["process"] = noted == 0 && !holder ? "unused" : name_of(presence_of(holder, noted, heartbeat, quiet_ms));
+  report["lock_seen"] = holder.has_value();
   report["pid"] = holder && *holder > 0 ? Json(*holder) : noted != 0 ? Json(noted) : Json(nullptr);
   report["heartbeat_age_ms"] = heartbeat;
   report["error"] = segments.cache_fault.empty() ? Json(nullptr) : Json(segments.cache_fault);

@@ -60,6 +60,17 @@ def code_lines(name: str):
         yield number, re.sub(r"//.*", "", line)
 
 
+def without_code_blocks(markdown: str) -> str:
+    return re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(markdown: str) -> set[str]:
+    """The names by which a page's headings can be linked to."""
+    headings = re.findall(r"^#+ +(.+)$", without_code_blocks(markdown), re.MULTILINE)
+    plain = (re.sub(r"\]\([^)]*\)", "]", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
 class HouseRules(unittest.TestCase):
     def none(self, faults: list[str], rule: str) -> None:
         if faults:
@@ -181,7 +192,7 @@ class HouseRules(unittest.TestCase):
     def test_every_test_of_real_processes_is_registered(self):
         faults = []
         for name in FILES:
-            found = re.match(r"(tests/(?:integration|crash|package))/test_(\w+)\.py$", name)
+            found = re.match(r"(tests/(?:integration|crash|outside|package))/test_(\w+)\.py$", name)
             if found and f"'{found[2]}'" not in TEXT[f"{found[1]}/meson.build"]:
                 faults.append(name)
             guest = re.match(r"tests/boot/guest/(test_\w+)\.py$", name)
@@ -205,10 +216,27 @@ class HouseRules(unittest.TestCase):
         for name, text in TEXT.items():
             if not name.endswith(".md"):
                 continue
-            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-                if "://" not in target and not target.startswith("mailto:") and not (ROOT / name).parent.joinpath(target).exists():
+            for target, part in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?[^)]*\)", without_code_blocks(text)):
+                if "://" in target or target.startswith("mailto:"):
+                    continue
+                path = (ROOT / name).parent.joinpath(target).resolve() if target else ROOT / name
+                if not path.exists():
                     faults.append(f"{name}: {target}")
-        self.none(faults, "a relative link names a file that exists")
+                elif part and part not in anchors(path.read_text()):
+                    faults.append(f"{name}: {target}#{part}: there is no such heading")
+        self.none(faults, "a relative link names a file, and a heading in it, that exist")
+
+    def test_every_page_of_the_documentation_is_found_from_the_readme(self):
+        found, new = set(), ["README.md"]
+        while new:
+            name = new.pop()
+            found.add(name)
+            for target in re.findall(r"\]\(([^)#\s]+)", without_code_blocks(TEXT[name])):
+                page = os.path.relpath((ROOT / name).parent.joinpath(target).resolve(), ROOT)
+                if page.endswith(".md") and page in TEXT and page not in found:
+                    new.append(page)
+        self.none([name for name in TEXT if name.startswith("docs/") and name.endswith(".md") and name not in found],
+                  "links lead from README.md to every page of docs/")  # fmt: skip
 
 
 if __name__ == "__main__":

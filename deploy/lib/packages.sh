@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # Services that come with packages of ours and that nobody asked for: never started, never enabled by us.
-unasked_services=(nginx prometheus redis-server webdis)
+unasked_services=(caddy haproxy nginx prometheus redis-server webdis)
 
 # packages_for LIST PURPOSE...: the packages of these purposes, one a line, without those whose command is there already.
 packages_for() {

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""The snippets of docs/embed.md in a real browser, as they stand there; only the counter's address is put in."""
+
+import http.server
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import unittest
+
+from harness import SOURCE_ROOT, Stack, free_port, wait_for
+
+LIST = """<pre id="list"></pre><script>(async () => { const counter = "COUNTER"; %s
+document.getElementById("list").textContent = JSON.stringify(counts); })();</script>"""
+
+
+def snippets(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", (SOURCE_ROOT / "docs/embed.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+class Embed(unittest.TestCase):
+    def show(self, path: str, page: str) -> str:
+        """What a browser makes of a page that stands at this path."""
+
+        class Site(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = page.encode() if self.path == path else b""
+                self.send_response(200 if body else 404)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        chromium = shutil.which("chromium")
+        self.assertIsNotNone(chromium, "chromium is not installed")
+        with http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Site) as server, tempfile.TemporaryDirectory(prefix="visitd-embed-") as folder:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                done = subprocess.run(
+                    [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+                     "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile",
+                     "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.server_port}{path}"],
+                    capture_output=True, text=True, timeout=120)  # fmt: skip
+            finally:
+                server.shutdown()
+            return done.stdout
+
+    def test_the_snippets_count_and_show(self):
+        beacon, shown = snippets("html")
+        (listed,) = snippets("js")
+        with Stack(frontends=1) as stack:
+            address = f"http://127.0.0.1:{stack.port}"
+            # Known before the browser asks: its clock does not wait for an answer from Redis.
+            for page in ("/blog/news", "/blog/one", "/blog/two"):
+                stack.post(page)
+                stack.get(page)
+            page = "<!doctype html>" + beacon + shown + (LIST % listed).replace("COUNTER", "https://counter.example")
+            self.assertIn("https://counter.example", page)
+            dom = self.show("/blog/news", page.replace("https://counter.example", address))
+            self.assertRegex(dom, r'<span id="visits">[23]</span>')
+            self.assertIn('{"/blog/one":1,"/blog/two":1}', dom)
+            wait_for("both visits of the page are counted", lambda: stack.get("/blog/news") == 3)
+
+    def test_the_requests_of_a_server_are_answered_as_shown(self):
+        with Stack(frontends=1) as stack:
+            (console,) = snippets("console")
+            for command, answer in re.findall(r"^\$ (.*)\n(.*)$", console, re.MULTILINE):
+                done = subprocess.run(["sh", "-c", command.replace("http://localhost:8000", f"http://127.0.0.1:{stack.port}")],
+                                      capture_output=True, text=True, timeout=60)  # fmt: skip
+                self.assertEqual(done.stdout.strip(), answer, command)
+            self.assertEqual(stack.get("/blog/news"), 6)
+
+
+if __name__ == "__main__":
+    unittest.main()
