@@ -10,6 +10,7 @@ The tests that run inside are guest/test_*.py; what they print is shown here, an
 import argparse
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -83,11 +84,18 @@ def emulated_boots(folder: Path, base: Path, made: packages.Packages, since: flo
         disk.unlink(missing_ok=True)
 
 
-def boot_here(base: Path, made: packages.Packages):
+def boot_here(folder: Path, base: Path, made: packages.Packages):
+    """What the tests printed."""
+    console = folder / "console-here"
     with tempfile.TemporaryDirectory() as layer:
         add_tests(Path(layer), made)
-        with namespaces.Machine(base, [Path(layer)]) as booted:
-            yield booted.run("python3", f"/{IN_THE_GUEST}/run_tests.py", *HERE_TESTS, limit_s=BOOT_LIMIT_S).stdout
+        with namespaces.Machine(base, [Path(layer)]) as booted, open(console, "wb") as output:
+            command = booted.command("python3", "-u", f"/{IN_THE_GUEST}/run_tests.py", *HERE_TESTS)
+            try:
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=BOOT_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                print(f"the tests did not end within {BOOT_LIMIT_S} s", flush=True)
+    yield console.read_text(errors="replace")
 
 
 def main() -> int:
@@ -107,7 +115,7 @@ def main() -> int:
     debian_tree.make_tree(base, options.suite, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
     note(f"made a Debian ({options.suite})", since)
     total, failed = 0, 0
-    for output in boot_here(base, made) if options.here else emulated_boots(folder, base, made, since):
+    for output in boot_here(folder, base, made) if options.here else emulated_boots(folder, base, made, since):
         said, ran, passed = judge(output)
         total += ran
         note(f"booted: {ran} tests {'passed' if passed else 'FAILED'}", since)

@@ -12,7 +12,7 @@ from guest import (FRONTENDS, PACKAGES, SERVICES, START_LIMIT_S, TRIES, ask, is_
 
 class Install(unittest.TestCase):
     def test_1_installing_leaves_a_counter_that_runs(self):
-        run("apt-get", "install", "--yes", "--no-download", str(PACKAGES["current"]))
+        run("apt-get", "install", "--yes", str(PACKAGES["current"]))
         for unit in ["visitd.target", "visitd.socket", *SERVICES]:
             wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
         post("home", 3)
