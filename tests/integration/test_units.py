@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The units of systemd, users and directories as they would be installed: what systemd's own tools say of them."""
 
 import os
