@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots a fresh Debian, installs the package in it, hurts it, upgrades it, reboots it, and removes it.
 
-    boot.py [--suite bookworm]       in an emulated machine: a kernel of its own, no network, two boots
+    boot.py                          in an emulated machine: a kernel of its own, no network, two boots
     boot.py --here [--strict]        on this machine's kernel, in namespaces, at full speed; no reboot. Strict: holds to the second that is
                                      promised, which takes a machine that does nothing else
 
@@ -9,6 +9,7 @@ The tests that run inside are guest/test_*.py; what they print is shown here, an
 """
 
 import argparse
+import platform
 import re
 import shutil
 import subprocess
@@ -103,7 +104,6 @@ def boot_here(folder: Path, base: Path, made: packages.Packages, limit_s: float)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", default="bookworm", help="Debian's release")
     parser.add_argument("--here", action="store_true", help="on this machine's kernel, in namespaces")
     parser.add_argument("--strict", action="store_true", help="with --here: hold to the second that is promised")
     options = parser.parse_args()
@@ -112,12 +112,14 @@ def main() -> int:
         print(f"boot.py: {cannot}")
         return SKIPPED
     since = time.monotonic()
-    folder = packages.BUILD_ROOT / "boot" / options.suite
+    # The package is built for this machine's Debian, so that is what it is installed on.
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    folder = packages.BUILD_ROOT / "boot" / release
     made = packages.build()
     note(f"built {made.current.name} and {made.following.name}", since)
     base = folder / "base"
-    debian_tree.make_tree(base, options.suite, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
-    note(f"made a Debian ({options.suite})", since)
+    debian_tree.make_tree(base, release, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
+    note(f"made a Debian ({release})", since)
     total, failed = 0, 0
     limit_s = STRICT_LIMIT_S if options.strict else LIMIT_S
     for output in boot_here(folder, base, made, limit_s) if options.here else emulated_boots(folder, base, made, since):
