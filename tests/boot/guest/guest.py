@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -75,6 +76,12 @@ def ask(method: str, path: str, body: bytes | None = None, limit_s: float = 30.0
         return Answer(answer.status, answer.headers, answer.read())
     finally:
         connection.close()
+
+
+def is_refused() -> bool:
+    """Nobody listens at the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", PORT)) != 0
 
 
 def post(page: str, visits: int = 1) -> None:
