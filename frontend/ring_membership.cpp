@@ -23,6 +23,7 @@ constexpr milliseconds lane_round_pause{10};
 // A flusher shows that it lives at least four times a second.
 constexpr std::uint64_t flusher_alive_ns = 2'000'000'000;
 constexpr milliseconds leaving_pause{20};
+constexpr milliseconds prepare_pause{20};
 constexpr int flusher_pauses = 75;
 constexpr int leaving_pauses_a_line = 250;
 
@@ -49,13 +50,6 @@ bool is_drained(const Ring& ring, const std::optional<Cache>& cache) {
   return true;
 }
 
-Error not_prepared(const RuntimeDirectory& directory) {
-  return error(
-      "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare as "
-      "its user first; under systemd, visitd-ring.service does, before each start of a frontend",
-      directory.path());
-}
-
 bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
     if (file_identity(directory.lane_lock(n)) != ring.lane_lock(n)) return false;
@@ -65,18 +59,23 @@ bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
 
 }  // namespace
 
-RingMembership::RingMembership(const Settings& settings, Task task)
+RingMembership::RingMembership(const Settings& settings, Task task, milliseconds patience)
     : directory_(settings.runtime_directory), task_(task) {
-  if (task_ != Task::join) {
-    directory_.ensure();
-  } else if (!file_identity(directory_.ring_lock())) {
-    throw not_prepared(directory_);
+  if (task_ != Task::join) directory_.ensure();
+  for (milliseconds waited{0}; !open_ring(settings); waited += prepare_pause) {
+    if (waited >= patience) {
+      throw error(
+          "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare "
+          "as "
+          "its user; under systemd, visitd-ring.service does",
+          directory_.path());
+    }
+    std::this_thread::sleep_for(prepare_pause);
   }
-  open_ring(settings);
 }
 
-RingMembership::RingMembership(const Settings& settings, RingMaker maker)
-    : RingMembership(settings, maker == RingMaker::prepared ? Task::join : Task::make_and_join) {
+RingMembership::RingMembership(const Settings& settings, RingMaker maker, milliseconds patience)
+    : RingMembership(settings, maker == RingMaker::prepared ? Task::join : Task::make_and_join, patience) {
   lane_header().about.owner.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
   lane_header().about.owners.store(lane_header().about.owners.load(std::memory_order_relaxed) + 1,
                                    std::memory_order_release);
@@ -97,37 +96,39 @@ void prepare_ring(const Settings& settings) {
   bells.push_back(Doorbell::open(made.directory_.flusher_bell()));
 }
 
-void RingMembership::open_ring(const Settings& settings) {
+bool RingMembership::open_ring(const Settings& settings) {
+  if (task_ == Task::join && !file_identity(directory_.ring_lock())) return false;
   const RingShape wanted{settings.lanes, settings.lane_bytes, settings.page_id_limit_bytes};
   const FileLease making = FileLease::take(directory_.ring_lock());
   std::vector<SegmentNote> notes = directory_.rings();
   if (!notes.empty()) {
     auto attached = Ring::attach(notes.back(), SharedSegment::Access::read_write);
     if (auto* ring = std::get_if<Ring>(&attached)) {
-      if (use_ring(std::move(*ring), wanted)) return;
+      if (use_ring(std::move(*ring), wanted)) return true;
     } else if (const AttachFault fault = std::get<AttachFault>(attached); fault == AttachFault::other_version) {
       throw error(
           "ring segment {}: {}; run the version that made it until its flusher has drained it, then remove it with "
           "ipcrm -m {}",
           notes.back().segment, describe(fault), notes.back().segment);
-    } else if (fault != AttachFault::gone) {
+    } else if (fault != AttachFault::gone && task_ != Task::join) {
       log::warning("ring segment {}: {}; making another one", notes.back().segment, describe(fault));
     }
   }
-  if (task_ == Task::join) throw not_prepared(directory_);
+  if (task_ == Task::join) return false;
   make_ring(wanted, std::move(notes));
-  if (task_ == Task::make) return;
-  if (!take_lane()) throw error("{}: no lane of a new ring can be taken", directory_.path());
+  if (task_ != Task::make && !take_lane()) throw error("{}: no lane of a new ring can be taken", directory_.path());
+  return true;
 }
 
 bool RingMembership::use_ring(Ring ring, const RingShape& wanted) {
   if (ring.segment().status().removed) {
-    log::info("ring segment {} was removed; making another one", ring.note().segment);
+    if (task_ != Task::join) log::info("ring segment {} was removed; making another one", ring.note().segment);
     return false;
   }
   if (!is_locked_as_made(ring, directory_)) {
-    log::warning("{}: the lock files are others than those of ring segment {}; making another ring", directory_.path(),
-                 ring.note().segment);
+    if (task_ != Task::join)
+      log::warning("{}: the lock files are others than those of ring segment {}; making another ring",
+                   directory_.path(), ring.note().segment);
     return false;
   }
   if (ring.shape() != wanted && task_ != Task::join && replace_ring(ring, wanted)) return false;

@@ -1,6 +1,7 @@
 // A frontend's place in the ring: the segment (made where there is none), one lane of it, and the cache that serves it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,7 +20,7 @@ namespace visitd {
 /// Who makes what the frontends need: the ring's segment, and the files in the runtime directory.
 enum class RingMaker {
   each_frontend,  ///< where it is missing
-  prepared,       ///< prepare_ring() was called before; this process may be able to write no file, and makes nothing
+  prepared,       ///< prepare_ring(), in another process; this one may be able to write no file, and makes nothing
 };
 
 /// Makes the ring where there is none that can be used, and the files around it, and takes no lane. Waits where a ring
@@ -30,7 +31,9 @@ class RingMembership {
  public:
   /// Opens the ring in use, or makes one, and takes a free lane of it. Waits where a ring of other settings is just
   /// being left. Throws Error where there is no free lane, the ring is of another version, or none was prepared.
-  explicit RingMembership(const Settings& settings, RingMaker maker = RingMaker::each_frontend);
+  /// `patience`: how long another process may take to prepare one.
+  explicit RingMembership(const Settings& settings, RingMaker maker = RingMaker::each_frontend,
+                          std::chrono::milliseconds patience = std::chrono::seconds(10));
   RingMembership(const RingMembership&) = delete;
   RingMembership& operator=(const RingMembership&) = delete;
 
@@ -61,8 +64,9 @@ class RingMembership {
  private:
   friend void prepare_ring(const Settings& settings);
   enum class Task { join, make_and_join, make };
-  RingMembership(const Settings& settings, Task task);
-  void open_ring(const Settings& settings);
+  RingMembership(const Settings& settings, Task task, std::chrono::milliseconds patience = {});
+  /// False: there is none that can be used, and it is for another process to make one.
+  [[nodiscard]] bool open_ring(const Settings& settings);
   bool use_ring(Ring ring, const RingShape& wanted);
   void make_ring(const RingShape& shape, std::vector<SegmentNote> notes);
   bool take_lane();

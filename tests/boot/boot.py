@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Boots a fresh Debian, installs the package in it, hurts it, upgrades it, reboots it, and removes it.
 
-    boot.py [--suite bookworm]       in an emulated machine: a kernel of its own, no network, two boots
-    boot.py --here                   on this machine's kernel, in namespaces: at full speed, so that seconds can be held to; no reboot
+    boot.py                          in an emulated machine: a kernel of its own, no network, two boots
+    boot.py --here [--strict]        on this machine's kernel, in namespaces, at full speed; no reboot. Strict: holds to the second that is
+                                     promised, which takes a machine that does nothing else
 
 The tests that run inside are guest/test_*.py; what they print is shown here, and counts.
 """
 
 import argparse
+import platform
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +33,8 @@ HERE_TESTS = ["test_install", "test_cage", "test_heals", "test_upgrade", "test_r
 IN_THE_TREE = ["systemd", "systemd-sysv", "dbus", "redis-server", "redis-tools", "curl", "python3"]
 IN_THE_GUEST = "opt/visitd-boot-tests"
 BOOT_LIMIT_S = 900.0
+LIMIT_S = 30.0  # in place of a second, beside other tests
+STRICT_LIMIT_S = 1.0
 SKIPPED = 77  # as meson understands it
 
 
@@ -83,31 +88,41 @@ def emulated_boots(folder: Path, base: Path, made: packages.Packages, since: flo
         disk.unlink(missing_ok=True)
 
 
-def boot_here(base: Path, made: packages.Packages):
+def boot_here(folder: Path, base: Path, made: packages.Packages, limit_s: float):
+    """What the tests printed."""
+    console = folder / "console-here"
     with tempfile.TemporaryDirectory() as layer:
         add_tests(Path(layer), made)
-        with namespaces.Machine(base, [Path(layer)]) as booted:
-            yield booted.run("python3", f"/{IN_THE_GUEST}/run_tests.py", *HERE_TESTS, limit_s=BOOT_LIMIT_S).stdout
+        with namespaces.Machine(base, [Path(layer)]) as booted, open(console, "wb") as output:
+            command = booted.command("env", f"VISITD_BOOT_LIMIT_S={limit_s}", "python3", "-u", f"/{IN_THE_GUEST}/run_tests.py", *HERE_TESTS)
+            try:
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=BOOT_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                print(f"the tests did not end within {BOOT_LIMIT_S} s", flush=True)
+    yield console.read_text(errors="replace")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", default="bookworm", help="Debian's release")
     parser.add_argument("--here", action="store_true", help="on this machine's kernel, in namespaces")
+    parser.add_argument("--strict", action="store_true", help="with --here: hold to the second that is promised")
     options = parser.parse_args()
     cannot = namespaces.why_not() if options.here else machine.can_emulate()
     if cannot:
         print(f"boot.py: {cannot}")
         return SKIPPED
     since = time.monotonic()
-    folder = packages.BUILD_ROOT / "boot" / options.suite
+    # The package is built for this machine's Debian, so that is what it is installed on.
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    folder = packages.BUILD_ROOT / "boot" / release
     made = packages.build()
     note(f"built {made.current.name} and {made.following.name}", since)
     base = folder / "base"
-    debian_tree.make_tree(base, options.suite, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
-    note(f"made a Debian ({options.suite})", since)
+    debian_tree.make_tree(base, release, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
+    note(f"made a Debian ({release})", since)
     total, failed = 0, 0
-    for output in boot_here(base, made) if options.here else emulated_boots(folder, base, made, since):
+    limit_s = STRICT_LIMIT_S if options.strict else LIMIT_S
+    for output in boot_here(folder, base, made, limit_s) if options.here else emulated_boots(folder, base, made, since):
         said, ran, passed = judge(output)
         total += ran
         note(f"booted: {ran} tests {'passed' if passed else 'FAILED'}", since)

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -13,9 +14,9 @@ PORT = 8000
 FOLDER = Path(__file__).resolve().parent
 KEPT = Path("/var/lib/visitd-boot-tests")  # on the disk: survives the reboot
 EMULATED = "visitd.emulated" in Path("/proc/cmdline").read_text()
-# An emulated processor does in seconds what a real one does in tenths, and its host may be busy with other tests.
-BACK_LIMIT_S = 60.0 if EMULATED else 1.0
-START_LIMIT_S = 60.0 if EMULATED else 1.0
+# What is promised is a second, on a machine that does nothing else (boot.py --here --strict). Beside other tests, or emulated, it takes
+# what it takes, but not for ever.
+LIMIT_S = float(os.environ.get("VISITD_BOOT_LIMIT_S", 60))
 TRIES = 5  # how often what takes longer is tried
 WAIT_S = 180.0 if EMULATED else 30.0
 SHARDS = {"redis_7070": 7070, "redis_7071": 7071}
@@ -75,6 +76,12 @@ def ask(method: str, path: str, body: bytes | None = None, limit_s: float = 30.0
         return Answer(answer.status, answer.headers, answer.read())
     finally:
         connection.close()
+
+
+def is_refused() -> bool:
+    """Nobody listens at the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", PORT)) != 0
 
 
 def post(page: str, visits: int = 1) -> None:

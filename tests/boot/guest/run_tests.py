@@ -16,9 +16,9 @@ def main() -> int:
     sys.path.insert(0, str(FOLDER))
     print(f"\nvisitd boot tests: begin {','.join(names)}", flush=True)
     suite = unittest.defaultTestLoader.loadTestsFromNames(names)
-    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
+    result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, failfast=True).run(suite)
     if not result.wasSuccessful():
-        said = subprocess.run(["journalctl", "--no-pager", "-b", "-o", "short-monotonic", "-n", "150"], capture_output=True, text=True, timeout=300)
+        said = subprocess.run(["journalctl", "--no-pager", "-b", "-o", "short-monotonic", "-n", "100"], capture_output=True, text=True, timeout=300)
         print(said.stdout, flush=True)
     verdict = "passed" if result.wasSuccessful() and result.testsRun > 0 else "failed"
     print(f"\nvisitd boot tests: {verdict}", flush=True)

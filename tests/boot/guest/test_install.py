@@ -6,13 +6,13 @@ import re
 import time
 import unittest
 
-from guest import (FRONTENDS, PACKAGES, SERVICES, START_LIMIT_S, TRIES, ask, is_active, journal, main_pid, post, processes_of_visitd, run,
+from guest import (FRONTENDS, LIMIT_S, PACKAGES, SERVICES, TRIES, ask, is_active, is_refused, journal, main_pid, post, processes_of_visitd, run,
                    show, wait_for, wait_for_count)  # fmt: skip
 
 
 class Install(unittest.TestCase):
     def test_1_installing_leaves_a_counter_that_runs(self):
-        run("apt-get", "install", "--yes", "--no-download", str(PACKAGES["current"]))
+        run("apt-get", "install", "--yes", str(PACKAGES["current"]))
         for unit in ["visitd.target", "visitd.socket", *SERVICES]:
             wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
         post("home", 3)
@@ -29,16 +29,17 @@ class Install(unittest.TestCase):
     def test_3_from_the_start_of_the_target_to_the_first_counted_visit(self):
         took_s: list[float] = []
         visits = 3
-        while not took_s or (min(took_s) > START_LIMIT_S and len(took_s) < TRIES):
+        while not took_s or (min(took_s) > LIMIT_S and len(took_s) < TRIES):
             run("systemctl", "stop", "visitd.target", "visitd.socket", "visitd.slice")
             self.assertEqual(processes_of_visitd(), [])
             before = time.monotonic()
-            run("systemctl", "start", "visitd.target")
-            post("home")
+            # The port is there before the frontends are: a visit waits for the first of them.
+            run("systemctl", "start", "--no-block", "visitd.target")
+            wait_for("a visit is taken", lambda: not is_refused() and post("home") is None, pause_s=0.005)
             took_s.append(time.monotonic() - before)
             visits += 1
         print(f"\nfrom systemctl start visitd.target to the first counted visit: {', '.join(f'{one:.2f}' for one in took_s)} s", flush=True)
-        self.assertLess(min(took_s), START_LIMIT_S, journal())
+        self.assertLess(min(took_s), LIMIT_S, journal())
         for unit in SERVICES:
             wait_for(f"{unit} runs again", lambda unit=unit: is_active(unit))
         wait_for_count("home", visits)

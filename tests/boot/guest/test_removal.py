@@ -4,11 +4,10 @@
 import grp
 import os
 import pwd
-import socket
 import unittest
 from pathlib import Path
 
-from guest import FOLDER, PACKAGES, PORT, SERVICES, is_active, post, processes_of_visitd, remembered, run, wait_for, wait_for_count
+from guest import FOLDER, PACKAGES, SERVICES, is_active, is_refused, post, processes_of_visitd, remembered, run, wait_for, wait_for_count
 
 PLACES = ("/etc", "/run", "/usr", "/var/lib", "/var/log", "/var/cache")
 
@@ -25,11 +24,6 @@ def named_after_visitd() -> list[str]:
             found += [os.path.join(folder, name) for name in names if not name.startswith("visitd-boot-tests")]
             folders[:] = [name for name in folders if Path(folder, name) != FOLDER]
     return sorted(found)
-
-
-def is_refused() -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", PORT)) != 0
 
 
 class Removal(unittest.TestCase):

@@ -366,7 +366,7 @@ TEST_CASE("a check shows that the frontend lives") {
 TEST_CASE("a frontend that makes nothing says who does, and finds all it needs once that was done") {
   FrontendHost host;
   try {
-    const RingMembership membership(host.settings, RingMaker::prepared);
+    const RingMembership membership(host.settings, RingMaker::prepared, std::chrono::milliseconds(30));
     FAIL("it started without a ring");
   } catch (const std::exception& failure) {
     CHECK(contains(failure.what(), "run visit-frontend --prepare"));
@@ -402,9 +402,14 @@ TEST_CASE("a ring that was removed is made anew by preparing, and by no frontend
   prepare_ring(host.settings);
   const SegmentNote former = host.directory.rings().back();
   remove_ring(host);
-  CHECK_THROWS_AS(RingMembership(host.settings, RingMaker::prepared), Error);
+  CHECK_THROWS_AS(RingMembership(host.settings, RingMaker::prepared, std::chrono::milliseconds(30)), Error);
+  // One that starts while the ring is being made waits for it.
+  auto started = std::async(std::launch::async, [&] {
+    return std::make_unique<RingMembership>(host.settings, RingMaker::prepared, std::chrono::seconds(30));
+  });
+  CHECK(started.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout);
   prepare_ring(host.settings);
   CHECK(host.directory.rings().back() != former);
-  const RingMembership membership(host.settings, RingMaker::prepared);
-  CHECK(membership.ring().note() == host.directory.rings().back());
+  const std::unique_ptr<RingMembership> membership = started.get();
+  CHECK(membership->ring().note() == host.directory.rings().back());
 }
