@@ -330,7 +330,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     engine_->tick(at);
     tell_flushes(at);
-    // Within a turn, of which there are always some a second: a timer for it would wake a flusher that has nothing to do.
+    // Within a turn, of which there are always some a second: a timer for it would wake a flusher that has nothing to
+    // do.
     if (at.ms >= next_check_ms_) {
       next_check_ms_ = at.ms + check_interval_ms;
       on_check();
@@ -401,6 +402,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void leave_ring() {
     engine_->commit_soon();
+    source_.tell_former_version(engine_->durable());
     // In this order: nobody can add to the ring, then all that is in it is durable.
     if (!leaving_.is_deserted() || finishing_ring_) return;
     engine_->drain_all();
