@@ -54,6 +54,16 @@ std::variant<Cache, AttachFault> Cache::attach(const SegmentNote& note, SharedSe
   return Cache(std::move(*segment), note, shape);
 }
 
+std::optional<CacheFront> CacheFront::attach(const SegmentNote& note, SharedSegment::Access access) {
+  auto segment = SharedSegment::attach(note.segment, access);
+  if (!segment || segment->size() < shared_cache_header_bytes) return std::nullopt;
+  CacheFront front(std::move(*segment), note);
+  const CacheHeader& header = front.header();
+  const bool is_it = header.magic.load(std::memory_order_acquire) == cache_magic &&
+                     header.id.load(std::memory_order_acquire) == note.id;
+  return is_it ? std::optional(std::move(front)) : std::nullopt;
+}
+
 void set_shard_state(ShardSlot& slot, ShardState state, std::string_view why) noexcept {
   const std::uint64_t version = slot.reason_version.load(std::memory_order_relaxed);
   slot.reason_version.store(version | 1U, std::memory_order_release);

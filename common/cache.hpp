@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -42,6 +43,24 @@ class Cache {
   SharedSegment segment_;
   SegmentNote note_;
   CacheShape shape_;
+};
+
+/// What can be said of a cache of any version: which ring it serves, and up to where that ring's lanes are durable.
+class CacheFront {
+ public:
+  /// nullopt: there is none, or what is there is no cache.
+  [[nodiscard]] static std::optional<CacheFront> attach(const SegmentNote& note, SharedSegment::Access access);
+
+  /// Only what all versions share of it.
+  [[nodiscard]] CacheHeader& header() const noexcept { return *reinterpret_cast<CacheHeader*>(segment_.data()); }
+  [[nodiscard]] std::uint64_t ring_id() const noexcept { return header().ring_id.load(std::memory_order_acquire); }
+  [[nodiscard]] const SegmentNote& note() const noexcept { return note_; }
+  [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
+
+ private:
+  CacheFront(SharedSegment segment, SegmentNote note) noexcept : segment_(std::move(segment)), note_(note) {}
+  SharedSegment segment_;
+  SegmentNote note_;
 };
 
 /// Bytes of lane n that the spool does not hold yet. `cache`: nullptr while there is none.

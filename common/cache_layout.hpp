@@ -9,6 +9,9 @@
 //   version of each chain, first node of each chain, answered seq of each bucket
 //   nodes 0, 1, ...                         (node_words each; node 0 is "none" and never used)
 // A node: next, hash, page length, base, expires, inflight, open, spare; then the page's bytes.
+//
+// All versions share what stands in the CacheHeader before `statistics`: so another version finds out up to where the
+// lanes are durable. All else may change with cache_layout_version.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +26,11 @@
 namespace visitd {
 
 inline constexpr std::uint64_t cache_magic = 0x4548434144545356;  // "VSTDACHE"
+#ifndef VISITD_NEXT_LAYOUTS
 inline constexpr std::uint64_t cache_layout_version = 1;
+#else
+inline constexpr std::uint64_t cache_layout_version = 2;
+#endif
 inline constexpr std::uint32_t max_shards = 64;
 inline constexpr std::size_t shard_name_words = 8;
 inline constexpr std::size_t shard_reason_words = 32;
@@ -64,11 +71,16 @@ struct CacheHeader {
   LonelyWord heartbeat_ns;        ///< monotonic; at least four times a second
   LonelyWord head[max_lanes];     ///< durable in the spool up to here: the space is free again
   Word requests_read[max_lanes];  ///< requests taken up to here
+#ifdef VISITD_NEXT_LAYOUTS
+  Word before_statistics[32];
+#endif
   Word statistics[flusher_statistics_words];
   ShardSlot shard[max_shards];
 };
 static_assert(offsetof(CacheHeader, active) == 128 && offsetof(CacheHeader, head) == 384 &&
               offsetof(CacheHeader, requests_read) == 384 + 64 * max_lanes);
+/// What all versions share.
+inline constexpr std::size_t shared_cache_header_bytes = 384 + 64 * max_lanes + 8 * max_lanes;
 
 struct UndoNote {
   Word node;
@@ -98,8 +110,11 @@ struct NodeHead {
   Word inflight;  ///< sealed, not acknowledged
   Word open;      ///< applied since the last seal
   Word spare;
+#ifdef VISITD_NEXT_LAYOUTS
+  Word after_spare[8];
+#endif
 };
-static_assert(sizeof(NodeHead) == cache_line_bytes);
+static_assert(sizeof(NodeHead) % cache_line_bytes == 0);
 
 /// Where things are in a cache of this shape.
 struct CacheShape {

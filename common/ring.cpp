@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "common/clock.hpp"
 #include "common/errors.hpp"
@@ -36,7 +37,9 @@ std::string_view describe(AttachFault fault) noexcept {
 
 Ring Ring::make(const RingShape& shape, std::span<const FileIdentity> locks, std::uint64_t instance) {
   SharedSegment segment = SharedSegment::make(shape.bytes());
-  Ring ring(std::move(segment), {}, shape, random_id());
+  const Places places{shape.lane_header_offset(0), lane_header_bytes, shape.requests_offset(0), request_bytes,
+                      shape.records_offset(0)};
+  Ring ring(std::move(segment), {}, shape, places, random_id());
   ring.note_ = {random_id(), ring.segment_.id()};
   RingHeader& header = ring.header();
   header.layout_version.store(ring_layout_version, std::memory_order_release);
@@ -47,6 +50,12 @@ Ring Ring::make(const RingShape& shape, std::span<const FileIdentity> locks, std
   header.page_id_limit.store(shape.page_id_limit, std::memory_order_release);
   header.made_at.store(unix_seconds(), std::memory_order_release);
   header.instance.store(instance, std::memory_order_release);
+  header.record_format.store(record_format, std::memory_order_release);
+  header.lane_headers_offset.store(places.lane_headers, std::memory_order_release);
+  header.lane_header_bytes.store(places.lane_header_bytes, std::memory_order_release);
+  header.requests_offset.store(places.requests, std::memory_order_release);
+  header.request_bytes.store(places.request_bytes, std::memory_order_release);
+  header.records_offset.store(places.records, std::memory_order_release);
   for (std::uint32_t n = 0; n < shape.lanes; ++n) {
     ring.lane(n).about.lock_device.store(locks[n].device, std::memory_order_release);
     ring.lane(n).about.lock_inode.store(locks[n].inode, std::memory_order_release);
@@ -55,7 +64,17 @@ Ring Ring::make(const RingShape& shape, std::span<const FileIdentity> locks, std
   return ring;
 }
 
-std::variant<Ring, AttachFault> Ring::attach(const SegmentNote& note, SharedSegment::Access access) {
+bool Ring::fit(const Places& places, const RingShape& shape, std::size_t bytes) noexcept {
+  const auto fits = [&](std::uint64_t offset, std::uint64_t each) {
+    return offset % cache_line_bytes == 0 && each % cache_line_bytes == 0 && offset <= bytes &&
+           each <= (bytes - offset) / shape.lanes;
+  };
+  return places.lane_headers >= sizeof(RingHeader) && places.lane_header_bytes >= shared_lane_header_bytes &&
+         fits(places.lane_headers, places.lane_header_bytes) && fits(places.requests, places.request_bytes) &&
+         std::has_single_bit(places.request_bytes) && fits(places.records, shape.lane_bytes);
+}
+
+std::variant<Ring, AttachFault> Ring::attach(const SegmentNote& note, SharedSegment::Access access, Layouts layouts) {
   auto segment = SharedSegment::attach(note.segment, access);
   if (!segment) return AttachFault::gone;
   if (segment->size() < sizeof(RingHeader)) return AttachFault::foreign;
@@ -63,7 +82,9 @@ std::variant<Ring, AttachFault> Ring::attach(const SegmentNote& note, SharedSegm
   const std::uint64_t magic = header.magic.load(std::memory_order_acquire);
   if (magic == 0) return AttachFault::not_ready;
   if (magic != ring_magic) return AttachFault::foreign;
-  if (header.layout_version.load(std::memory_order_acquire) != ring_layout_version) return AttachFault::other_version;
+  const bool own_layout = header.layout_version.load(std::memory_order_acquire) == ring_layout_version;
+  const bool readable = header.record_format.load(std::memory_order_acquire) == record_format;
+  if (!readable || (!own_layout && layouts == Layouts::own)) return AttachFault::other_version;
   if (header.id.load(std::memory_order_acquire) != note.id) return AttachFault::foreign;
   const std::uint64_t lanes = header.lanes.load(std::memory_order_acquire);
   const std::uint64_t lane_bytes = header.lane_bytes.load(std::memory_order_acquire);
@@ -74,9 +95,15 @@ std::variant<Ring, AttachFault> Ring::attach(const SegmentNote& note, SharedSegm
     return AttachFault::corrupt;
   }
   const RingShape shape{static_cast<std::uint32_t>(lanes), lane_bytes, static_cast<std::uint32_t>(limit)};
-  if (shape.bytes() > segment->size()) return AttachFault::corrupt;
+  const auto get = [](const Word& word) { return word.load(std::memory_order_acquire); };
+  const Places places{get(header.lane_headers_offset), get(header.lane_header_bytes), get(header.requests_offset),
+                      get(header.request_bytes), get(header.records_offset)};
+  if (!fit(places, shape, segment->size())) return AttachFault::corrupt;
+  if (own_layout && (places.lane_header_bytes != lane_header_bytes || places.request_bytes != request_bytes)) {
+    return AttachFault::corrupt;
+  }
   const std::uint64_t seed = header.hash_seed.load(std::memory_order_acquire);
-  return Ring(std::move(*segment), note, shape, seed);
+  return Ring(std::move(*segment), note, shape, places, seed);
 }
 
 std::uint64_t instance_of(const RuntimeDirectory& directory) noexcept {
@@ -118,7 +145,7 @@ void Ring::release_free_memory(std::uint32_t n, std::uint64_t head, std::uint64_
   const std::uint64_t first = (tail + page_bytes - 1) / page_bytes * page_bytes;
   const std::uint64_t last = (head + capacity) / page_bytes * page_bytes;
   if (first >= last) return;
-  const std::size_t start = shape_.records_offset(n);
+  const std::size_t start = records_offset(n);
   const std::uint64_t begin = first % capacity;
   const std::uint64_t length = last - first;
   const std::uint64_t before_end = length < capacity - begin ? length : capacity - begin;

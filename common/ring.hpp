@@ -24,31 +24,41 @@ enum class AttachFault {
 };
 [[nodiscard]] std::string_view describe(AttachFault fault) noexcept;
 
+/// Whose segments are taken: of this version's layout alone, or of every layout that this version can read.
+enum class Layouts { own, readable };
+
 class Ring {
  public:
   /// A new ring, of which `locks[n]` is the identity of lane n's lock file.
   [[nodiscard]] static Ring make(const RingShape& shape, std::span<const FileIdentity> locks,
                                  std::uint64_t instance = 0);
-  /// Checks magic, version, id and shape.
-  [[nodiscard]] static std::variant<Ring, AttachFault> attach(const SegmentNote& note, SharedSegment::Access access);
+  /// Checks magic, version, id, shape and where things lie. Of a readable one of another layout lanes, records and
+  /// requests are what they seem; a lane's statistics are not.
+  [[nodiscard]] static std::variant<Ring, AttachFault> attach(const SegmentNote& note, SharedSegment::Access access,
+                                                              Layouts layouts = Layouts::own);
 
   [[nodiscard]] const RingShape& shape() const noexcept { return shape_; }
+  /// False: made by another version, with another layout.
+  [[nodiscard]] bool has_own_layout() const noexcept {
+    return header().layout_version.load(std::memory_order_acquire) == ring_layout_version;
+  }
   [[nodiscard]] std::uint64_t id() const noexcept { return note_.id; }
   [[nodiscard]] const SegmentNote& note() const noexcept { return note_; }
   [[nodiscard]] std::uint64_t hash_seed() const noexcept { return hash_seed_; }
   [[nodiscard]] RingHeader& header() const noexcept { return *reinterpret_cast<RingHeader*>(segment_.data()); }
   [[nodiscard]] LaneHeader& lane(std::uint32_t n) const noexcept {
-    return *reinterpret_cast<LaneHeader*>(segment_.data() + shape_.lane_header_offset(n));
+    return *reinterpret_cast<LaneHeader*>(segment_.data() + places_.lane_headers + n * places_.lane_header_bytes);
   }
   [[nodiscard]] LaneState lane_state(std::uint32_t n) const noexcept {
     return static_cast<LaneState>(lane(n).about.state.load(std::memory_order_acquire));
   }
   [[nodiscard]] FileIdentity lane_lock(std::uint32_t n) const noexcept;
   [[nodiscard]] std::span<Word> records(std::uint32_t n) const noexcept {
-    return {reinterpret_cast<Word*>(segment_.data() + shape_.records_offset(n)), shape_.lane_bytes / 8};
+    return {reinterpret_cast<Word*>(segment_.data() + records_offset(n)), shape_.lane_bytes / 8};
   }
   [[nodiscard]] std::span<Word> requests(std::uint32_t n) const noexcept {
-    return {reinterpret_cast<Word*>(segment_.data() + shape_.requests_offset(n)), request_bytes / 8};
+    return {reinterpret_cast<Word*>(segment_.data() + places_.requests + n * places_.request_bytes),
+            places_.request_bytes / 8};
   }
   [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
   [[nodiscard]] const SharedSegment& segment() const noexcept { return segment_; }
@@ -62,12 +72,26 @@ class Ring {
   void release_free_memory(std::uint32_t n, std::uint64_t head, std::uint64_t tail) const noexcept;
 
  private:
-  Ring(SharedSegment segment, SegmentNote note, const RingShape& shape, std::uint64_t hash_seed) noexcept
-      : segment_(std::move(segment)), note_(note), shape_(shape), hash_seed_(hash_seed) {}
+  /// As the header says.
+  struct Places {
+    std::uint64_t lane_headers = 0;
+    std::uint64_t lane_header_bytes = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t request_bytes = 0;
+    std::uint64_t records = 0;
+  };
+  Ring(SharedSegment segment, SegmentNote note, const RingShape& shape, const Places& places,
+       std::uint64_t hash_seed) noexcept
+      : segment_(std::move(segment)), note_(note), shape_(shape), places_(places), hash_seed_(hash_seed) {}
+  [[nodiscard]] static bool fit(const Places& places, const RingShape& shape, std::size_t bytes) noexcept;
+  [[nodiscard]] std::size_t records_offset(std::uint32_t n) const noexcept {
+    return places_.records + n * shape_.lane_bytes;
+  }
 
   SharedSegment segment_;
   SegmentNote note_;
   RingShape shape_;
+  Places places_;
   std::uint64_t hash_seed_;
 };
 

@@ -11,6 +11,11 @@
 //   2  page hash, seeded by the ring
 //   3… the page's bytes, zeros to the end of the word
 // A pad is its first word alone, with the size of all that it skips.
+//
+// Other versions drain what this one left, and the other way round. So all versions share: the RingHeader, which says
+// where all else lies; of a LaneHeader what stands before its statistics; and the form of records, as long as
+// record_format is the same. All else may change with ring_layout_version. (VISITD_NEXT_LAYOUTS: a version that a test
+// plays.)
 #pragma once
 
 #include <cstddef>
@@ -23,10 +28,20 @@
 namespace visitd {
 
 inline constexpr std::uint64_t ring_magic = 0x474e495244545356;  // "VSTDRING"
-inline constexpr std::uint64_t ring_layout_version = 1;
+inline constexpr std::uint64_t record_format = 1;
 inline constexpr std::uint32_t max_lanes = 64;
 inline constexpr std::size_t page_bytes = 4096;
+#ifndef VISITD_NEXT_LAYOUTS
+inline constexpr std::uint64_t ring_layout_version = 2;
 inline constexpr std::size_t request_bytes = 65536;
+inline constexpr std::size_t lane_header_bytes = 1024;
+inline constexpr std::size_t lane_statistics_offset = 192;
+#else
+inline constexpr std::uint64_t ring_layout_version = 3;
+inline constexpr std::size_t request_bytes = 131072;
+inline constexpr std::size_t lane_header_bytes = 2048;
+inline constexpr std::size_t lane_statistics_offset = 1216;
+#endif
 
 enum class RecordKind : std::uint8_t { none = 0, visit = 1, pad = 2, request = 3 };
 
@@ -49,9 +64,16 @@ struct RingHeader {
   Word made_at;     ///< Unix seconds
   Word instance;    ///< of which instance on this host: see instance_of
   Word superseded;  ///< 1: there is a newer ring, whose visits this one's readers do not see: they answer no more
-  Word spare[6];
+  Word record_format;
+  // Where things lie; bytes from the segment's start, and of one lane.
+  Word lane_headers_offset;
+  Word lane_header_bytes;
+  Word requests_offset;
+  Word request_bytes;
+  Word records_offset;
 };
-static_assert(sizeof(RingHeader) == 128 && offsetof(RingHeader, magic) == 0 && offsetof(RingHeader, id) == 16);
+static_assert(sizeof(RingHeader) == 128 && offsetof(RingHeader, magic) == 0 && offsetof(RingHeader, id) == 16 &&
+              offsetof(RingHeader, superseded) == 72 && offsetof(RingHeader, record_format) == 80);
 
 /// A lane is `open` from its first owner on, and `closed` for ever once its owner left the ring.
 enum class LaneState : std::uint64_t { unused = 0, open = 1, closed = 2 };
@@ -68,11 +90,15 @@ struct LaneHeader {
     Word heartbeat_ns;  ///< monotonic; about once a second
     Word spare[2];
   } about;
+#ifdef VISITD_NEXT_LAYOUTS
+  Word before_statistics[128];
+#endif
   Word statistics[frontend_statistics_words];
 };
-inline constexpr std::size_t lane_header_bytes = 1024;
 static_assert(sizeof(LaneHeader) == lane_header_bytes && offsetof(LaneHeader, requests_tail) == 64 &&
-              offsetof(LaneHeader, about) == 128 && offsetof(LaneHeader, statistics) == 192);
+              offsetof(LaneHeader, about) == 128 && offsetof(LaneHeader, statistics) == lane_statistics_offset);
+/// What all versions share of a lane's header.
+inline constexpr std::size_t shared_lane_header_bytes = 192;
 
 /// Where things are in a ring of this shape.
 struct RingShape {

@@ -10,7 +10,10 @@ CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& sh
     auto attached = Cache::attach(*note, SharedSegment::Access::read_write);
     if (auto* cache = std::get_if<Cache>(&attached)) {
       former_ = std::move(*cache);
-    } else if (const AttachFault fault = std::get<AttachFault>(attached); fault != AttachFault::gone) {
+    } else if (const AttachFault fault = std::get<AttachFault>(attached); fault == AttachFault::other_version) {
+      other_version_ = CacheFront::attach(*note, SharedSegment::Access::read_write);
+      log::info("cache segment {}: {}; making another one", note->segment, describe(fault));
+    } else if (fault != AttachFault::gone) {
       log::warning("cache segment {}: {}; making another one", note->segment, describe(fault));
     }
   }
@@ -31,13 +34,26 @@ CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& sh
   unnoted_ = true;
   log::info("made cache segment {}: {} entries", cache_->note().segment, shape.entries);
   if (former_ && former_->ring_id() == ring.id()) {
-    for (std::uint32_t lane = 0; lane < shape.lanes; ++lane) {
-      const auto copy = [&](Word& to, const Word& from) {
-        to.store(from.load(std::memory_order_acquire), std::memory_order_release);
-      };
-      copy(cache_->header().head[lane].word, former_->header().head[lane].word);
-      copy(cache_->header().requests_read[lane], former_->header().requests_read[lane]);
-    }
+    continue_from(former_->header(), shape.lanes);
+  } else if (other_version_ && other_version_->ring_id() == ring.id()) {
+    continue_from(other_version_->header(), shape.lanes);
+  }
+}
+
+void CacheSource::continue_from(const CacheHeader& former, std::uint32_t lanes) noexcept {
+  const auto copy = [](Word& to, const Word& from) {
+    to.store(from.load(std::memory_order_acquire), std::memory_order_release);
+  };
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+    copy(cache_->header().head[lane].word, former.head[lane].word);
+    copy(cache_->header().requests_read[lane], former.requests_read[lane]);
+  }
+}
+
+void CacheSource::tell_former_version(std::span<const std::uint64_t> heads) noexcept {
+  if (!other_version_) return;
+  for (std::size_t lane = 0; lane < heads.size(); ++lane) {
+    other_version_->header().head[lane].word.store(heads[lane], std::memory_order_release);  // partner: is_durable
   }
 }
 
@@ -48,6 +64,9 @@ CacheSource::~CacheSource() {
 void CacheSource::use() {
   directory_.note_cache(cache_->note());
   unnoted_ = false;
+  // Not retired: frontends of that version, who can follow no other, read on in it as if the flusher were away. That
+  // stays right, because the space of what it does not show is not freed for them.
+  if (other_version_) other_version_->segment().remove();
   if (!former_) return;
   former_->header().retired.word.store(1, std::memory_order_release);  // partner: the readers' look after head
   former_->segment().remove();

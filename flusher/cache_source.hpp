@@ -2,7 +2,9 @@
 // gap.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "common/cache.hpp"
@@ -23,13 +25,19 @@ class CacheSource {
 
   [[nodiscard]] Cache& cache() noexcept { return *cache_; }
   [[nodiscard]] std::vector<CarriedEntry> take_carried() noexcept { return std::move(carried_); }
+  /// Frontends of another version follow no cache of this one: tells those that leave the ring, in the cache that they
+  /// know, that their lanes are durable up to there.
+  void tell_former_version(std::span<const std::uint64_t> heads) noexcept;
   /// Its first view is shown: from now on it is the one in use, and the former one is retired. Before any space is
   /// freed.
   void use();
 
  private:
+  void continue_from(const CacheHeader& former, std::uint32_t lanes) noexcept;
+
   const RuntimeDirectory& directory_;
-  std::optional<Cache> former_;  ///< only where another one takes its place
+  std::optional<Cache> former_;              ///< only where another one takes its place
+  std::optional<CacheFront> other_version_;  ///< the same, where its layout is another version's
   std::optional<Cache> cache_;
   bool unnoted_ = false;  ///< made, and not yet named in the runtime directory
   std::vector<CarriedEntry> carried_;

@@ -99,6 +99,8 @@ class Engine {
   [[nodiscard]] bool is_durable() const noexcept;
   /// The same of the lanes alone.
   [[nodiscard]] bool lanes_are_durable() const noexcept;
+  /// Up to where each lane is durable.
+  [[nodiscard]] const std::vector<std::uint64_t>& durable() const noexcept { return durable_; }
   /// Makes what is there durable without waiting for the commit interval.
   void commit_soon() noexcept { commit_soon_ = true; }
 

@@ -413,6 +413,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void leave_ring() {
     engine_->commit_soon();
+    source_.tell_former_version(engine_->durable());
     // In this order: nobody can add to the ring, then all that is in it is durable.
     if (!leaving_.is_deserted() || finishing_ring_) return;
     engine_->drain_all();

@@ -20,12 +20,14 @@ std::optional<Ring> find_ring(const RuntimeDirectory& directory, const SpoolStat
     if (!is_finished(note.id) && std::ranges::find(candidates, note) == candidates.end()) candidates.push_back(note);
   }
   for (const SegmentNote& note : candidates) {
-    auto attached = Ring::attach(note, SharedSegment::Access::read_only);
+    auto attached = Ring::attach(note, SharedSegment::Access::read_only, Layouts::readable);
     if (auto* ring = std::get_if<Ring>(&attached)) return std::move(*ring);
     const AttachFault fault = std::get<AttachFault>(attached);
     if (fault == AttachFault::other_version) {
-      throw error("ring segment {}: {}; run the version that made it until its ring is drained, then this one",
-                  note.segment, describe(fault));
+      throw error(
+          "ring segment {}: {}, whose records this one cannot read; run that version until its ring is drained, then "
+          "this one",
+          note.segment, describe(fault));
     }
     if (fault != AttachFault::gone) log::warning("ring segment {}: {}", note.segment, describe(fault));
     const auto noted = std::ranges::find(spool.rings, note.id, &RingNote::id);

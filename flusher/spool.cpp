@@ -22,7 +22,11 @@ namespace visitd {
 
 namespace {
 
+#ifndef VISITD_NEXT_LAYOUTS
 constexpr int schema_version = 1;
+#else
+constexpr int schema_version = 2;
+#endif
 constexpr int application_id = 0x76697374;  // "vist"
 constexpr int rings_kept = 64;
 
@@ -47,6 +51,19 @@ constexpr const char* schema = R"sql(
   CREATE TABLE set_aside (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, page BLOB NOT NULL,
                           visits INTEGER NOT NULL, reason TEXT NOT NULL);
 )sql";
+
+/// What makes a spool of the schema before into one of `schema`. Older versions go on with it from `least_schema` on,
+/// as with additions that they do not look at.
+struct SchemaStep {
+  int schema;
+  int least_schema;
+  const char* sql;
+};
+constexpr std::initializer_list<SchemaStep> schema_steps = {
+#ifdef VISITD_NEXT_LAYOUTS
+    {2, 1, "ALTER TABLE batch ADD COLUMN made_by TEXT NOT NULL DEFAULT 'nobody'; CREATE TABLE added (number INTEGER)"},
+#endif
+};
 
 /// Another process has the file open.
 struct SpoolHeld : Error {
@@ -256,6 +273,7 @@ class Spool::Database {
   [[nodiscard]] sqlite3* handle() const noexcept { return handle_.get(); }
   void make_file(const std::string& directory);
   void make_tables();
+  void change_schema(const SchemaStep& step);
   void begin_incarnation();
   void check(int result, const char* doing);
   void execute(const char* sql) { check(sqlite3_exec(handle(), sql, nullptr, nullptr, nullptr), sql); }
@@ -342,8 +360,11 @@ Spool::Database::Database(const std::string& directory, Purpose purpose) : path_
                 path_);
   }
   if (version > schema_version) {
-    throw error("{} was written by a newer visitd (schema {}, this one knows {}): run that version", path_, version,
-                schema_version);
+    const std::int64_t least = number_of("SELECT value FROM meta WHERE key = 'least_schema'");
+    if (least == 0 || least > schema_version) {
+      throw error("{} was written by a newer visitd (schema {}, this one knows {}): run that version", path_, version,
+                  schema_version);
+    }
   }
   if (number_of("SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'") == 0) {
     execute("PRAGMA journal_mode = WAL");
@@ -353,6 +374,9 @@ Spool::Database::Database(const std::string& directory, Purpose purpose) : path_
   }
   if (empty) make_tables();
   if (purpose == Purpose::keep) {
+    for (const SchemaStep& step : schema_steps) {
+      if (step.schema > number_of("PRAGMA user_version")) change_schema(step);
+    }
     statements_ = std::make_unique<Statements>(*this);
     begin_incarnation();
   }
@@ -377,9 +401,18 @@ void Spool::Database::make_tables() {
   execute(schema);
   Statement(*this, "INSERT INTO meta (key, value) VALUES ('writer', ?)").text(hex(random_number())).run();
   execute(fmt::format("PRAGMA application_id = {}", application_id).c_str());
-  execute(fmt::format("PRAGMA user_version = {}", schema_version).c_str());
+  execute("PRAGMA user_version = 1");  // what follows is changed step by step
   execute("COMMIT");
   created_ = true;
+}
+
+void Spool::Database::change_schema(const SchemaStep& step) {
+  execute("BEGIN IMMEDIATE");
+  execute(step.sql);
+  execute(
+      fmt::format("INSERT OR REPLACE INTO meta (key, value) VALUES ('least_schema', '{}')", step.least_schema).c_str());
+  execute(fmt::format("PRAGMA user_version = {}", step.schema).c_str());
+  execute("COMMIT");
 }
 
 void Spool::Database::begin_incarnation() {

@@ -41,8 +41,17 @@ std::optional<Cache> cache_of(const Ring& ring, const RuntimeDirectory& director
   return serves ? std::optional(std::move(*cache)) : std::nullopt;
 }
 
+/// The same of a cache of any version.
+std::optional<CacheFront> cache_front_of(const Ring& ring, const RuntimeDirectory& directory) {
+  const auto note = directory.cache();
+  auto front = note ? CacheFront::attach(*note, SharedSegment::Access::read_only) : std::nullopt;
+  const bool serves =
+      front && front->ring_id() == ring.id() && front->header().retired.word.load(std::memory_order_acquire) == 0;
+  return serves ? std::move(front) : std::nullopt;
+}
+
 /// Every lane is in the spool up to its tail.
-bool is_drained(const Ring& ring, const std::optional<Cache>& cache) {
+bool is_drained(const Ring& ring, const std::optional<CacheFront>& cache) {
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
     const std::uint64_t head = cache ? cache->header().head[n].word.load(std::memory_order_acquire) : 0;
     if (tail_of(ring, n) != head) return false;
@@ -102,13 +111,13 @@ bool RingMembership::open_ring(const Settings& settings) {
   const FileLease making = FileLease::take(directory_.ring_lock());
   std::vector<SegmentNote> notes = directory_.rings();
   if (!notes.empty()) {
-    auto attached = Ring::attach(notes.back(), SharedSegment::Access::read_write);
+    auto attached = Ring::attach(notes.back(), SharedSegment::Access::read_write, Layouts::readable);
     if (auto* ring = std::get_if<Ring>(&attached)) {
       if (use_ring(std::move(*ring), wanted)) return true;
     } else if (const AttachFault fault = std::get<AttachFault>(attached); fault == AttachFault::other_version) {
       throw error(
-          "ring segment {}: {}; run the version that made it until its flusher has drained it, then remove it with "
-          "ipcrm -m {}",
+          "ring segment {}: {}, whose records this one cannot read; run that version until its flusher has drained the "
+          "ring, then remove it (ipcrm -m {})",
           notes.back().segment, describe(fault), notes.back().segment);
     } else if (fault != AttachFault::gone && task_ != Task::join) {
       log::warning("ring segment {}: {}; making another one", notes.back().segment, describe(fault));
@@ -131,7 +140,14 @@ bool RingMembership::use_ring(Ring ring, const RingShape& wanted) {
                    directory_.path(), ring.note().segment);
     return false;
   }
-  if (ring.shape() != wanted && task_ != Task::join && replace_ring(ring, wanted)) return false;
+  const bool own_layout = ring.has_own_layout();
+  if (task_ != Task::join && (ring.shape() != wanted || !own_layout) && replace_ring(ring, wanted)) return false;
+  if (!own_layout) {
+    throw error(
+        "ring segment {} was made by another version of visitd and holds visits that no flusher has taken yet: "
+        "start the flusher, of either version",
+        ring.note().segment);
+  }
   ring_ = std::move(ring);
   if (task_ != Task::make && take_lane()) return true;
   bool all_closed = true;
@@ -147,16 +163,20 @@ bool RingMembership::use_ring(Ring ring, const RingShape& wanted) {
               ring_->shape().lanes, holders);
 }
 
-/// True: the ring of other settings holds nothing that could be lost, is marked removed, and may be forgotten.
+/// True: the ring of other settings or another layout holds nothing that could be lost, is marked removed, and may be
+/// forgotten.
 bool RingMembership::replace_ring(Ring& ring, const RingShape& wanted) {
   const auto describe_shape = [](const RingShape& shape) {
     return fmt::format("{} lanes of {} bytes, page ids up to {} bytes", shape.lanes, shape.lane_bytes,
                        shape.page_id_limit);
   };
-  std::optional<Cache> cache = cache_of(ring, directory_);
+  const std::string why = ring.has_own_layout() ? "the settings want" : "this version wants";
+  std::optional<CacheFront> cache = cache_front_of(ring, directory_);
   const auto flusher_identity = file_identity(directory_.flusher_lock());
   const auto follow_flusher = [&] {
-    if (!cache || cache->header().retired.word.load(std::memory_order_acquire) != 0) cache = cache_of(ring, directory_);
+    // A flusher of another version makes a cache of its own, and does not retire the one that was there.
+    if (cache && directory_.cache() == cache->note()) return;
+    if (auto next = cache_front_of(ring, directory_)) cache = std::move(next);
   };
   const auto flusher_lives = [&] {
     follow_flusher();
@@ -167,15 +187,14 @@ bool RingMembership::replace_ring(Ring& ring, const RingShape& wanted) {
   for (int pauses = 0; !is_drained(ring, cache) && !flusher_lives(); ++pauses) {
     if (pauses == flusher_pauses) {
       log::warning(
-          "the settings want a ring of {}; the one in use ({}) holds visits that no flusher has taken yet, so it stays "
+          "{} a ring of {}; the one in use ({}) holds visits that no flusher has taken yet, so it stays "
           "in use: start the flusher, then restart the frontends",
-          describe_shape(wanted), describe_shape(ring.shape()));
+          why, describe_shape(wanted), describe_shape(ring.shape()));
       return false;
     }
     std::this_thread::sleep_for(leaving_pause);
   }
-  log::info("the settings want a ring of {}: leaving the one of {}", describe_shape(wanted),
-            describe_shape(ring.shape()));
+  log::info("{} a ring of {}: leaving the one of {}", why, describe_shape(wanted), describe_shape(ring.shape()));
   // It lives on while somebody has it attached: its frontends until they are drained, and we until all of it is.
   ring.segment().remove();
   std::vector<LockWatch> owners;
@@ -207,7 +226,7 @@ void RingMembership::make_ring(const RingShape& shape, std::vector<SegmentNote> 
   }
   std::erase_if(notes, [](const SegmentNote& note) { return !segment_status(note.segment); });
   for (const SegmentNote& note : notes) {
-    auto former = Ring::attach(note, SharedSegment::Access::read_write);
+    auto former = Ring::attach(note, SharedSegment::Access::read_write, Layouts::readable);
     if (auto* ring = std::get_if<Ring>(&former)) ring->supersede();
   }
   ring_ = Ring::make(shape, locks, instance_of(directory_));
@@ -254,7 +273,7 @@ void RingMembership::follow_cache() {
 void RingMembership::remove_former_rings() {
   for (const SegmentNote& note : directory_.rings()) {
     if (note == ring_->note()) return;
-    auto former = Ring::attach(note, SharedSegment::Access::read_write);
+    auto former = Ring::attach(note, SharedSegment::Access::read_write, Layouts::readable);
     if (auto* ring = std::get_if<Ring>(&former)) ring->segment().remove();
   }
 }

@@ -115,6 +115,13 @@ TEST_CASE("each way in which a segment is not the ring has its name") {
   SUBCASE("another version") {
     header.layout_version.store(ring_layout_version + 1);
     CHECK(outcome(note) == outcome(AttachFault::other_version));
+    auto readable = Ring::attach(note, SharedSegment::Access::read_only, Layouts::readable);
+    REQUIRE(std::holds_alternative<Ring>(readable));
+    CHECK_FALSE(std::get<Ring>(readable).has_own_layout());
+    header.record_format.store(record_format + 1);
+    CHECK(std::holds_alternative<AttachFault>(Ring::attach(note, SharedSegment::Access::read_only, Layouts::readable)));
+    header.layout_version.store(ring_layout_version);
+    CHECK(outcome(note) == outcome(AttachFault::other_version));
   }
   SUBCASE("corrupt") {
     const auto is_corrupt = [&](Word& word, std::uint64_t value) {

@@ -57,7 +57,9 @@ class Host : public EnginePort {
     const std::uint64_t active = memory.cache().active.word.load();
     std::vector<CarriedEntry> carried;
     if (active != 0) carried = carried_entries(memory.shown(), settings.buckets);
-    engine = std::make_unique<Engine>(settings, memory.memory(), spool.load(), std::move(carried),
+    SpoolState state = spool.load();
+    state.loaded_at = now.unix;
+    engine = std::make_unique<Engine>(settings, memory.memory(), std::move(state), std::move(carried),
                                       std::vector<std::string>{"identity-1", "identity-2"}, *this);
     engine->free_space();
   }
@@ -142,6 +144,32 @@ class Host : public EnginePort {
 };
 
 }  // namespace
+
+// ---- other settings
+
+TEST_CASE("other intervals count from the moment on, a flush that is due later comes sooner") {
+  EngineSettings settings = usual();
+  settings.flush_interval_ms = 3'600'000;
+  settings.commit_interval_ms = 60'000;
+  Host host(settings);
+  host.run(10);
+  const std::string page = host.page_on(0);
+  static_cast<void>(host.memory.publish(0, page));
+  host.run(1000);
+  CHECK(host.counted(page) == 0);
+  CHECK_FALSE(host.engine->is_durable());
+  settings.commit_interval_ms = 100;
+  host.engine->use(settings, host.now);
+  host.run(100);
+  CHECK(host.engine->is_durable());
+  CHECK(host.counted(page) == 0);
+  settings.flush_interval_ms = 200;
+  host.engine->use(settings, host.now);
+  host.run(100);
+  CHECK(host.counted(page) == 0);
+  host.run(200);
+  CHECK(host.counted(page) == 1);
+}
 
 // ---- commits
 
