@@ -7,7 +7,7 @@ import pwd
 import unittest
 from pathlib import Path
 
-from guest import FOLDER, PACKAGES, SERVICES, is_active, is_refused, post, processes_of_visitd, remembered, run, wait_for, wait_for_count
+from guest import FOLDER, PACKAGES, SERVICES, is_active, is_refused, post, processes_of_visitd, run, wait_for, wait_for_count
 
 PLACES = ("/etc", "/run", "/usr", "/var/lib", "/var/log", "/var/cache")
 
@@ -29,6 +29,7 @@ def named_after_visitd() -> list[str]:
 class Removal(unittest.TestCase):
     def test_1_removed_it_stops_and_keeps_the_counts(self):
         self.assertTrue(named_after_visitd())
+        post("removed", 4)
         run("dpkg", "--remove", "visitd")
         self.assertEqual(processes_of_visitd(), [])
         self.assertTrue(is_refused())
@@ -39,9 +40,9 @@ class Removal(unittest.TestCase):
         run("dpkg", "--install", str(PACKAGES["following"]))
         for unit in SERVICES:
             wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
-        wait_for_count("rebooted", remembered()["rebooted"] + 1)
-        post("rebooted")
-        wait_for_count("rebooted", remembered()["rebooted"] + 2)
+        wait_for_count("removed", 4)
+        post("removed")
+        wait_for_count("removed", 5)
 
     def test_3_purged_nothing_of_it_is_left(self):
         run("dpkg", "--purge", "visitd")
