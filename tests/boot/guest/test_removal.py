@@ -9,6 +9,8 @@ from pathlib import Path
 
 from guest import FOLDER, PACKAGES, SERVICES, is_active, is_refused, post, processes_of_visitd, run, wait_for, wait_for_count
 
+# Drop-ins of tests/boot/boot.py for an emulated machine.
+OF_THE_TESTS = ("visit-.service.d", "visit-flusher.service.d", "visit-frontend@.service.d")
 PLACES = ("/etc", "/run", "/usr", "/var/lib", "/var/log", "/var/cache")
 
 
@@ -21,7 +23,7 @@ def named_after_visitd() -> list[str]:
                 folders.clear()
                 continue
             names = [name for name in (*folders, *files) if name.startswith(("visit-", "visitd", "visitctl", "_visitctl"))]
-            found += [os.path.join(folder, name) for name in names if not name.startswith("visitd-boot-tests")]
+            found += [os.path.join(folder, name) for name in names if not (name.startswith("visitd-boot-tests") or name in OF_THE_TESTS)]
             folders[:] = [name for name in folders if Path(folder, name) != FOLDER]
     return sorted(found)
 
