@@ -27,7 +27,7 @@ def long_options(text: str) -> set[str]:
 
 def commands() -> list[str]:
     section = re.split(r"^subcommands:$", said(VISITCTL, "--help"), flags=re.MULTILINE | re.IGNORECASE)[1]
-    found = re.findall(r"^  ([a-z]+)\b", section, re.MULTILINE)
+    found = re.findall(r"^  ([a-z-]+)\b", section, re.MULTILINE)
     assert len(found) >= 7, section
     return found
 
@@ -76,7 +76,7 @@ class Completions(unittest.TestCase):
         path = COMPLETIONS / "_visitctl"
         said("zsh", "-n", path)
         text = path.read_text()
-        self.assertEqual(re.findall(r"^    '([a-z]+):", text, re.MULTILINE), commands())
+        self.assertEqual(re.findall(r"^    '([a-z-]+):", text, re.MULTILINE), commands())
         wanted = set().union(*(options_of(command) for command in ["", *commands()]))
         self.assertEqual(long_options(text), wanted)
 
@@ -90,7 +90,7 @@ class ManualPages(unittest.TestCase):
             told |= {f"--{name}" for name in re.findall(r"^\.It Cm.*?Fl -([a-z]+) Ar", text, re.MULTILINE)}
             takes = long_options(said(program, "--help"))
             if program == VISITCTL:
-                self.assertEqual(re.findall(r"^\.It Cm ([a-z]+)", text, re.MULTILINE), commands())
+                self.assertEqual(re.findall(r"^\.It Cm ([a-z-]+)", text, re.MULTILINE), commands())
                 takes |= set().union(*(options_of(command) for command in commands()))
             self.assertEqual(told, takes, page)
 
