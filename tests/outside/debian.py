@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import unittest
 from pathlib import Path
 
 from harness import BUILD_ROOT, SOURCE_ROOT
@@ -80,6 +81,8 @@ class Debian:
     """A copy of a release, for one use."""
 
     def __init__(self, release: str):
+        if os.geteuid() != 0:
+            raise unittest.SkipTest("debootstrap and chroot need root")
         self.release = release
         tree = pristine(release)
         self.root = Path(tempfile.mkdtemp(prefix=f"{RELEASES[release]}-", dir=TREES))

@@ -14,7 +14,7 @@ from debian import copy_project
 PROGRAMS = ("frontend/visit-frontend", "flusher/visit-flusher", "ctl/visitctl")
 WAYS = (
     ("one", {"LANG": "C", "TZ": "UTC"}, "2"),
-    ("another/and-much-deeper/folder", {"LANG": "de_DE.UTF-8", "TZ": "Pacific/Kiritimati", "HOME": "/nonexistent"}, "1"),
+    ("another/and-much-deeper/folder", {"LANG": "de_DE.UTF-8", "TZ": "Pacific/Kiritimati", "HOME": "/nonexistent"}, "3"),
 )
 
 
