@@ -143,6 +143,7 @@ bool RingMembership::use_ring(Ring ring, const RingShape& wanted) {
   const bool own_layout = ring.has_own_layout();
   if (task_ != Task::join && (ring.shape() != wanted || !own_layout) && replace_ring(ring, wanted)) return false;
   if (!own_layout) {
+    if (task_ == Task::join) return false;  // --prepare replaces it
     throw error(
         "ring segment {} was made by another version of visitd and holds visits that no flusher has taken yet: "
         "start the flusher, of either version",
