@@ -189,14 +189,14 @@ TEST_CASE("rings that are gone are forgotten when another is made") {
   CHECK(host.directory.rings() == std::vector<SegmentNote>{next.ring().note()});
 }
 
-TEST_CASE("a ring of another version is left alone, and the error says what to do") {
+TEST_CASE("a ring whose records only another version can read is left alone, and the error says what to do") {
   FrontendHost host;
   const RingMembership first(host.settings);
-  first.ring().header().layout_version.store(ring_layout_version + 1);
+  first.ring().header().record_format.store(record_format + 1);
   const std::string why = why_not(host.settings);
   CHECK(contains(why, "another version"));
   CHECK(contains(why, "ipcrm -m " + std::to_string(first.ring().note().segment)));
-  first.ring().header().layout_version.store(ring_layout_version);
+  first.ring().header().record_format.store(record_format);
 }
 
 TEST_CASE("a ring whose maker died over it is followed by another") {
