@@ -90,10 +90,10 @@ RingMembership::RingMembership(const Settings& settings, RingMaker maker, millis
 
 void prepare_ring(const Settings& settings) {
   const RingMembership made(settings, RingMembership::Task::make);
-  std::vector<Doorbell> bells;
+  // Only to be made; whoever rings or listens opens it again.
   for (std::uint32_t n = 0; n < made.ring().shape().lanes; ++n)
-    bells.push_back(Doorbell::open(made.directory_.lane_bell(n)));
-  bells.push_back(Doorbell::open(made.directory_.flusher_bell()));
+    static_cast<void>(Doorbell::open(made.directory_.lane_bell(n)));
+  static_cast<void>(Doorbell::open(made.directory_.flusher_bell()));
 }
 
 bool RingMembership::open_ring(const Settings& settings) {

@@ -1,9 +1,11 @@
-// Runs in the place of a frontend, under all settings of its unit, and tries to get out. A line for each attempt, and
-// an exit status of 1 where one got through:
+// Runs in the place of a frontend or the flusher, under all settings of its unit, and tries to get out. A line for each
+// attempt, and an exit status of 1 where one got through:
 //
 //   cage_probe RING CACHE FOREIGN FILE...   ids of segments; files that are not for a frontend to read
-//   cage_probe --uncaged                    only what harms nothing: without the cage it must get through
+//   cage_probe --uncaged [HOST PORT]        only what harms nothing: without the cage it must get through
+//   cage_probe --flusher HOST PORT           in the flusher's place; an address that is none of its shards'
 //   cage_probe --loader                     starts a shell by way of the dynamic loader, which it may execute
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -18,6 +20,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -36,7 +39,7 @@ void report(bool got_through, const std::string& attempt) {
   std::printf("%s: %s\n", attempt.c_str(), got_through ? "GOT THROUGH" : std::strerror(number));
 }
 
-/// What a frontend lives by must go, or the refusals show nothing.
+/// What the program in whose place this runs lives by must go, or the refusals show nothing.
 void expect(bool works, const char* what) {
   const int number = errno;
   if (!works) ++failures;
@@ -57,6 +60,21 @@ void connect_to(const char* path) {
   report(fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0,
          std::string("the socket ") + path);
   ::close(fd);
+}
+
+bool can_connect(const char* host, const char* port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(std::atoi(port)));
+  ::inet_pton(AF_INET, host, &address.sin_addr);
+  const timeval limit{3, 0};  // what is dropped is not always told of
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  const bool connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const int number = errno;
+  ::close(fd);
+  errno = number;
+  return connected;
 }
 
 /// A command to the flusher: it lets the group connect, and hangs up on the frontends' user.
@@ -151,6 +169,11 @@ void reach_others() {
   report(::syscall(SYS_personality, 0x0040000UL) != -1, "another personality");
 }
 
+int summary() {
+  std::printf("%d got through, %d of what it needs failed\n", escapes, failures);
+  return escapes == 0 && failures == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv, char** environment) {
@@ -168,12 +191,31 @@ int main(int argc, char** argv, char** environment) {
     std::fputs("cage_probe: root gets out of everything; run it as the frontends' user\n", stderr);
     return 2;
   }
-  if (argc == 2 && std::strcmp(argv[1], "--uncaged") == 0) {
+  if (argc == 4 && std::strcmp(argv[1], "--flusher") == 0) {
+    for (const int family : {AF_NETLINK, AF_PACKET, AF_VSOCK})
+      report(::socket(family, SOCK_DGRAM, 0) >= 0, "a socket of family " + std::to_string(family));
+    expect(can_connect("127.0.0.1", "7070"), "speaking to a shard");
+    report(can_connect(argv[2], argv[3]), "speaking to another host");
+    for (const char* folder : {"/run/visitd", "/var/lib/visitd"}) {
+      const std::string path = std::string(folder) + "/visitd-probe";
+      expect(::open(path.c_str(), O_WRONLY | O_CREAT, 0600) >= 0 && ::unlink(path.c_str()) == 0, path.c_str());
+    }
+    make_files(
+        {"/run", "/run/systemd", "/var", "/var/lib", "/var/log", "/etc", "/usr", "/dev", "/dev/shm", "/home", ""});
+    for (const char* path : {"/etc/shadow", "/etc/visitd/redis_password"})
+      report(::open(path, O_RDONLY) >= 0, std::string("reading ") + path);
+    start_programs(environment);
+    make_code();
+    reach_others();
+    return summary();
+  }
+  if (argc >= 2 && std::strcmp(argv[1], "--uncaged") == 0) {
     open_sockets();
     connect_to("/run/dbus/system_bus_socket");
     make_files({"/run/visitd", "/var/tmp", "/tmp", "/dev/shm"});
     fork_once();
     make_code();
+    if (argc == 4) report(can_connect(argv[2], argv[3]), "speaking to another host");
     return 0;
   }
   if (argc < 5) {
@@ -193,6 +235,5 @@ int main(int argc, char** argv, char** environment) {
   make_code();
   touch_segments(std::atoi(argv[1]), std::atoi(argv[2]), std::atoi(argv[3]));
   reach_others();
-  std::printf("%d got through, %d of what a frontend needs failed\n", escapes, failures);
-  return escapes == 0 && failures == 0 ? 0 : 1;
+  return summary();
 }

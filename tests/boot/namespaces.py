@@ -78,7 +78,8 @@ class Machine:
         self._console = open(self._folder / "console", "wb")
         lower = ":".join(str(path) for path in [*self._layers, self._tree])
         self._outer = subprocess.Popen(
-            ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup",
+            # However this process ends, the machine ends with it.
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup",
              sys.executable, __file__, lower, str(self._folder)],
             stdin=subprocess.DEVNULL, stdout=self._console, stderr=self._console, start_new_session=True,
             preexec_fn=lambda: (self._cgroup / "cgroup.procs").write_text(str(os.getpid())))  # fmt: skip
