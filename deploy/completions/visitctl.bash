@@ -13,15 +13,16 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | lanes | peek | page | ipcs | flush | accept) command=$word ;;
+      status | check | lanes | peek | page | ipcs | flush | accept | hold-namespaces) command=$word ;;
     esac
   done
   local options='--config --json --help' commands=
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status lanes peek page ipcs flush accept'
+      commands='status check lanes peek page ipcs flush accept hold-namespaces'
       ;;
+    check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
     flush) options+=' --timeout' ;;
   esac
