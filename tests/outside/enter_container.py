@@ -5,6 +5,7 @@ import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
-PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 LAST_CAPABILITY = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 
@@ -58,6 +59,8 @@ def main() -> None:
     os.setresgid(container["group"], container["group"], container["group"])
     os.setresuid(container["user"], container["user"], container["user"])
     checked(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")
+    # Another user no longer dies with unshare(1), as its --kill-child had it.
+    checked(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "die with the parent")
     os.execvpe(container["command"][0], container["command"], container["environment"])
 
 
