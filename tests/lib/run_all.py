@@ -22,7 +22,7 @@ SOURCE_FOLDERS = ("common", "frontend", "flusher", "ctl", "tests")
 QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", "-Ddebug=false", "-Dcpp_args=-g1"]
 # What real processes do in real time: a test that failed beside others is run once more, alone, and both runs are shown. What is
 # broken fails twice; a machine that stood still does not.
-TIMED_SUITES = ("integration", "crash", "quickstart", "outside", "boot")
+TIMED_SUITES = ("integration", "crash", "upgrade", "quickstart", "outside", "boot")
 LONG_SUITES = ("bench", "campaign", "fuzz-campaign")  # only when asked for
 
 
