@@ -86,7 +86,7 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   if (seen == Look::entry && sighting.expires_ms > now_ms) {
     if (sighting.expires_ms - now_ms <= ask_ahead_ms_) ask_ahead(hash, page, sighting.expires_ms);
     const auto ttl = static_cast<std::int64_t>((sighting.expires_ms - now_ms + 999) / 1000);
-    return {CountAnswer::Kind::fresh, sighting.count, ttl, state.asked_at_ms != 0 ? shard_name : "in-memory", {}};
+    return {CountAnswer::Kind::fresh, sighting.count, ttl, state.asked ? shard_name : "in-memory", {}};
   }
   const std::uint64_t heartbeat_ms = header.heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
   const std::uint64_t silent_ms = now_ms > heartbeat_ms ? now_ms - heartbeat_ms : 0;
@@ -151,6 +151,7 @@ void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, st
   if (post(hash, page) == Published::full) return;
   if (state.asked_at_ms == 0) statistics_.add(FrontendStatistic::reads_parked);
   state.asked_at_ms = now_ms;
+  state.asked = true;
 }
 
 /// A page in use is asked for before its TTL ends, so that nobody waits for its shard. Where that comes to nothing, the

@@ -362,6 +362,7 @@ Handled Routes::read_all(const Call& call, Answer& answer) {
     const CountAnswer count = counter_.read(page, state, call.now_ms);
     call.read->deadline_ms = state.deadline_ms;
     call.read->asked_at_ms = std::max(call.read->asked_at_ms, state.asked_at_ms);
+    call.read->asked = call.read->asked || state.asked;
     all_asked = all_asked && (count.kind != CountAnswer::Kind::parked || state.asked_at_ms != 0);
     if (count.kind == CountAnswer::Kind::unknown) {
       refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why, .parameter = page}, answer);

@@ -140,6 +140,15 @@ TEST_CASE("a count that had to be asked for names the shard that gave it") {
   CHECK(r.host.statistic(FrontendStatistic::reads) == 2);
 }
 
+TEST_CASE("a count that had to be asked for names the shard also when the read is to ask for others at once") {
+  Reading r;
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  state.asked_at_ms = 0;  // a list of pages of which some found no room among the requests
+  r.link("home", 12, 5000);
+  CHECK(r.read("home", state).served_via == shard_name(*r.cache, "home"));
+}
+
 TEST_CASE("a read while the flusher stands in the middle of a change is exact") {
   Reading r;
   const auto node = r.link("home", 100, 5000, 20, 3);
