@@ -144,10 +144,9 @@ std::string advice_for_segment(int id) {
   }
   return fmt::format(
       "it belongs to user {} and group {}, mode {}, and this process is {}. A segment is written by its owner alone "
-      "and "
-      "read by its group: where the programs run as the right users, put this one into the group (usermod -aG {} {}); "
-      "where one ran as another user by mistake, run it as that user until all is flushed, then remove the segment "
-      "(ipcrm -m {})",
+      "and read by its group: where the programs run as the right users, put this one into the group "
+      "(usermod -aG {} {}); where one ran as another user by mistake, run it as that user until all is flushed, then "
+      "remove the segment (ipcrm -m {})",
       user_name(owner->user), group_name(owner->group), owner->mode, this_process(), group_name(owner->group),
       user_name(geteuid()), id);
 }

@@ -339,8 +339,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     engine_->tick(at);
     tell_flushes(at);
-    // Within a turn, of which there are always some a second: a timer for it would wake a flusher that has nothing to
-    // do.
+    // Within a turn, of which there are always some a second: a timer would wake a flusher that has nothing to do.
     if (at.ms >= next_check_ms_) {
       next_check_ms_ = at.ms + check_interval_ms;
       on_check();
@@ -381,8 +380,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     if (jump_s > -wall_clock_jump_s && jump_s < wall_clock_jump_s) return;
     log::warning(
         "the wall clock went {} by {} s: nothing that is counted or kept goes by it, only times that people read; "
-        "where "
-        "nobody set it and the machine did not sleep, look at its time service (timedatectl)",
+        "where nobody set it and the machine did not sleep, look at its time service (timedatectl)",
         jump_s > 0 ? "forward" : "back", jump_s > 0 ? jump_s : -jump_s);
   }
 

@@ -31,23 +31,26 @@ std::uint64_t tail_of(const Ring& ring, std::uint32_t lane) {
   return ring.lane(lane).tail.word.load(std::memory_order_acquire);
 }
 
+/// `cache`: of this version (Cache) or of any (CacheFront).
+template <typename AnyCache>
+bool serves(const AnyCache& cache, const Ring& ring) noexcept {
+  return cache.ring_id() == ring.id() && cache.header().retired.word.load(std::memory_order_acquire) == 0;
+}
+
 std::optional<Cache> cache_of(const Ring& ring, const RuntimeDirectory& directory) {
   const auto note = directory.cache();
   if (!note) return std::nullopt;
   auto attached = Cache::attach(*note, SharedSegment::Access::read_only);
   auto* cache = std::get_if<Cache>(&attached);
-  const bool serves = cache != nullptr && cache->ring_id() == ring.id() && cache->shape().lanes == ring.shape().lanes &&
-                      cache->header().retired.word.load(std::memory_order_acquire) == 0;
-  return serves ? std::optional(std::move(*cache)) : std::nullopt;
+  const bool fits = cache != nullptr && cache->shape().lanes == ring.shape().lanes && serves(*cache, ring);
+  return fits ? std::optional(std::move(*cache)) : std::nullopt;
 }
 
 /// The same of a cache of any version.
 std::optional<CacheFront> cache_front_of(const Ring& ring, const RuntimeDirectory& directory) {
   const auto note = directory.cache();
   auto front = note ? CacheFront::attach(*note, SharedSegment::Access::read_only) : std::nullopt;
-  const bool serves =
-      front && front->ring_id() == ring.id() && front->header().retired.word.load(std::memory_order_acquire) == 0;
-  return serves ? std::move(front) : std::nullopt;
+  return front && serves(*front, ring) ? std::move(front) : std::nullopt;
 }
 
 /// Every lane is in the spool up to its tail.
@@ -75,8 +78,7 @@ RingMembership::RingMembership(const Settings& settings, Task task, milliseconds
     if (waited >= patience) {
       throw error(
           "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare "
-          "as "
-          "its user; under systemd, visitd-ring.service does",
+          "as its user; under systemd, visitd-ring.service does",
           directory_.path());
     }
     std::this_thread::sleep_for(prepare_pause);

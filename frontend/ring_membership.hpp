@@ -29,11 +29,13 @@ void prepare_ring(const Settings& settings);
 
 class RingMembership {
  public:
+  static constexpr std::chrono::seconds prepare_patience{10};
+
   /// Opens the ring in use, or makes one, and takes a free lane of it. Waits where a ring of other settings is just
   /// being left. Throws Error where there is no free lane, the ring is of another version, or none was prepared.
   /// `patience`: how long another process may take to prepare one.
   explicit RingMembership(const Settings& settings, RingMaker maker = RingMaker::each_frontend,
-                          std::chrono::milliseconds patience = std::chrono::seconds(10));
+                          std::chrono::milliseconds patience = prepare_patience);
   RingMembership(const RingMembership&) = delete;
   RingMembership& operator=(const RingMembership&) = delete;
 

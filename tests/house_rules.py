@@ -3,11 +3,15 @@
 
 import os
 import re
-import subprocess
+import sys
 import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/lib"))
+
+from project_files import project_files  # noqa: E402
+
 PROGRAMS = ("frontend", "flusher", "ctl")
 
 # Each library is named in one module, which turns it into our terms. Tests may name what they test against.
@@ -32,16 +36,7 @@ ALLOWED_INCLUDES = {("flusher/flusher_view.hpp", "tests/simulation/kill_step.hpp
 SHARED_MEMORY = re.compile(r"common/(lane|view|ring_layout|cache_layout|shared_word|statistics)[a-z_]*\.")
 
 
-def listed() -> list[str]:
-    """Every file of the project: what git knows, or would take."""
-    out = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return sorted(name for name in set(out.split("\n")) if name and (ROOT / name).is_file())
-
-
-FILES = listed()
+FILES = project_files(ROOT)
 CPP = [name for name in FILES if name.endswith((".cpp", ".hpp"))]
 OURS = [name for name in CPP if not name.startswith("tests/")]
 TEXT = {}

@@ -1,8 +1,6 @@
 """Segments removed, the runtime directory made anew, settings changed: nothing acknowledged is lost, no lane has two owners."""
 
 import ctypes
-import os
-import shutil
 import subprocess
 import time
 import unittest

@@ -2,13 +2,12 @@
 
 import functools
 import http.server
-import shutil
-import subprocess
 import tempfile
 import threading
 import unittest
 from pathlib import Path
 
+import chromium
 from harness import Stack, free_port, wait_for
 
 PAGE = """<!doctype html>
@@ -38,20 +37,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 class Browser(unittest.TestCase):
     def test_a_page_of_another_origin_counts_and_reads(self):
-        chromium = shutil.which("chromium")
-        self.assertIsNotNone(chromium, "chromium is not installed")
         with Stack(frontends=1) as stack, tempfile.TemporaryDirectory(prefix="visitd-browser-") as folder:
             (Path(folder) / "index.html").write_text(PAGE % {"port": stack.port})
             server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), functools.partial(Quiet, directory=folder))
             threading.Thread(target=server.serve_forever, daemon=True).start()
             try:
-                # fmt: off
-                shown = subprocess.run(
-                    [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-                     "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile",
-                     "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/index.html"],
-                    capture_output=True, text=True, timeout=120)
-                # fmt: on
+                shown = chromium.show(f"http://127.0.0.1:{server.server_port}/index.html", f"{folder}/profile")
             finally:
                 server.shutdown()
                 server.server_close()

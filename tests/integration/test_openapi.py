@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
 import re
 import shutil
 import socket
@@ -12,6 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import chromium
 from harness import BUILD_ROOT, PATIENCE_S, SOURCE_ROOT, Answer, Stack, wait_for
 from openapi_document import Document
 from refused_requests import refused_by_content, refused_by_form, request_bytes
@@ -292,20 +292,13 @@ class Page(unittest.TestCase):
     """/docs in a real browser."""
 
     def test_the_page_shows_every_operation_and_asks_no_other_host(self):
-        chromium = shutil.which("chromium")
-        self.assertIsNotNone(chromium, "chromium is not installed")
         document = Document(DOCUMENT)
         with Stack(frontends=1) as stack, tempfile.TemporaryDirectory(prefix="visitd-docs-") as folder:
             origin = f"http://127.0.0.1:{stack.port}"
             for prefix in ("", "/api/v1/counter"):
                 log = Path(folder) / "requests.json"
-                # fmt: off
-                shown = subprocess.run(
-                    [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-                     "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile",
-                     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--log-net-log={log}", "--virtual-time-budget=10000", "--dump-dom", f"{origin}{prefix}/docs"],
-                    capture_output=True, text=True, timeout=120)
-                # fmt: on
+                hosts = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+                shown = chromium.show(f"{origin}{prefix}/docs", f"{folder}/profile", hosts, f"--log-net-log={log}")
                 page = shown.stdout
                 for path, item in document.json["paths"].items():
                     self.assertIn(f">{path}</h3>", page, shown.stderr[-2000:])

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from project_files import project_files
+
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = str(os.cpu_count() or 2)
 CLANG_FORMAT = "clang-format-19"
@@ -205,13 +207,6 @@ def has_failed(entry: dict) -> bool:
     return count(entry).failed > 0
 
 
-def sources(*patterns: str) -> list[str]:
-    """Our files that git knows or would take, by pattern."""
-    listed = run("git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns,
-                 capture_output=True, text=True, check=True).stdout.split("\n")  # fmt: skip
-    return sorted(name for name in set(listed) if name and (ROOT / name).exists())
-
-
 def step(name: str, *command: str | Path) -> Tally:
     """One check of the sources: quiet where it passes."""
     if shutil.which(str(command[0])) is None:
@@ -230,9 +225,9 @@ def lint(deep: bool) -> Tally:
     """`deep`: with clang's path-sensitive analyzer, which takes several times as long as all else together."""
     headline("checks of the sources")
     tally = Tally()
-    cpp = sources(*(f"{folder}/**.{kind}" for folder in SOURCE_FOLDERS for kind in ("cpp", "hpp")))
+    cpp = project_files(ROOT, *(f"{folder}/**.{kind}" for folder in SOURCE_FOLDERS for kind in ("cpp", "hpp")))
     tally.add(step("clang-format", CLANG_FORMAT, "--dry-run", "-Werror", *cpp))
-    shell = [name for name in sources() if is_shell(ROOT / name)]
+    shell = [name for name in project_files(ROOT) if is_shell(ROOT / name)]
     tally.add(step("shellcheck", "shellcheck", "-x", *shell))
     done = run(sys.executable, ROOT / "tests/house_rules.py", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     rules = count({"stdout": done.stdout, "result": "OK" if done.returncode == 0 else "FAIL"})

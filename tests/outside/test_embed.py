@@ -3,12 +3,12 @@
 
 import http.server
 import re
-import shutil
 import subprocess
 import tempfile
 import threading
 import unittest
 
+import chromium
 from harness import SOURCE_ROOT, Stack, free_port, wait_for
 
 LIST = """<pre id="list"></pre><script>(async () => { const counter = "COUNTER"; %s
@@ -35,19 +35,12 @@ class Embed(unittest.TestCase):
             def log_message(self, *_):
                 pass
 
-        chromium = shutil.which("chromium")
-        self.assertIsNotNone(chromium, "chromium is not installed")
         with http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Site) as server, tempfile.TemporaryDirectory(prefix="visitd-embed-") as folder:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             try:
-                done = subprocess.run(
-                    [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-                     "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/profile",
-                     "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.server_port}{path}"],
-                    capture_output=True, text=True, timeout=120)  # fmt: skip
+                return chromium.show(f"http://127.0.0.1:{server.server_port}{path}", f"{folder}/profile").stdout
             finally:
                 server.shutdown()
-            return done.stdout
 
     def test_the_snippets_count_and_show(self):
         beacon, shown = snippets("html")

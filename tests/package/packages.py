@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE_ROOT / "tests/lib"))
+
+from project_files import project_files  # noqa: E402
+
 BUILD_ROOT = Path(os.environ.get("VISITD_BUILD_ROOT", SOURCE_ROOT / "build")).resolve()
 FOLDER = BUILD_ROOT / "package"
 BUILD_LIMIT_S = 1200
@@ -35,15 +39,6 @@ class Packages:
     following: Path
     current_version: str
     following_version: str
-
-
-def sources() -> list[str]:
-    """What git knows, or would take."""
-    out = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=SOURCE_ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return sorted(name for name in set(out.split("\n")) if name and (SOURCE_ROOT / name).is_file())
 
 
 def fingerprint(names: list[str]) -> str:
@@ -109,7 +104,7 @@ def build() -> Packages:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        names = sources()
+        names = project_files(SOURCE_ROOT)
         current = version_of(SOURCE_ROOT)
         following = f"{current}+following1"
         wanted = fingerprint(names)
