@@ -76,6 +76,8 @@ class EventLoopServer::Core final : ConnectionOwner {
     doors_.push_back(std::move(door));
   }
 
+  void keep_private() noexcept { share_.routes.keep_private(); }
+
   void use(const Settings& settings) {
     share_.use(settings);
     stop_timeout_ms_ = settings.stop_timeout_ms;
@@ -328,6 +330,10 @@ EventLoopServer::~EventLoopServer() = default;
 
 void EventLoopServer::listen(ListeningSocket socket) {
   core_->listen(std::move(socket));
+}
+
+void EventLoopServer::keep_private() noexcept {
+  core_->keep_private();
 }
 
 void EventLoopServer::use(const Settings& settings) {

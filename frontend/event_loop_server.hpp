@@ -38,6 +38,9 @@ class EventLoopServer {
   /// Begins to accept there. Throws Error.
   void listen(ListeningSocket socket);
 
+  /// Serves health and metrics at the private sockets alone, and nothing else there.
+  void keep_private() noexcept;
+
   /// Takes what may change while it runs, for the connections that are open too. Throws Error where the system does not
   /// let it.
   void use(const Settings& settings);

@@ -98,6 +98,7 @@ class FrontendProcess {
   }
 
   FrontendExit run() {
+    if (listening_.has_private_address()) server_.keep_private();
     for (ListeningSocket& socket : listening_.sockets) server_.listen(std::move(socket));
     listen_at_free_paths();
     notify_service_manager("READY=1");

@@ -128,6 +128,11 @@ std::optional<ListeningSocket> UnixListening::try_open() {
   return ListeningSocket{std::move(fd), is_private_};
 }
 
+bool Listening::has_private_address() const noexcept {
+  return std::ranges::any_of(sockets, &ListeningSocket::is_private) ||
+         std::ranges::any_of(unix_paths, &UnixListening::is_private);
+}
+
 Listening open_listening(const Settings& settings) {
   Listening listening;
   for (PassedSocket& passed : take_passed_sockets()) {

@@ -35,6 +35,8 @@ class UnixListening {
   /// served, by us or by another. Anybody on the host may connect. Throws Error naming the path.
   [[nodiscard]] std::optional<ListeningSocket> try_open();
 
+  [[nodiscard]] bool is_private() const noexcept { return is_private_; }
+
  private:
   std::string path_;
   bool is_private_;
@@ -44,6 +46,9 @@ class UnixListening {
 struct Listening {
   std::vector<ListeningSocket> sockets;
   std::vector<UnixListening> unix_paths;  ///< to be opened, now and whenever another process may have left them
+
+  /// Whether this host has an address for health and metrics alone, even one that another process serves just now.
+  [[nodiscard]] bool has_private_address() const noexcept;
 };
 
 /// The sockets that systemd passed to this process (those named "private" are private), or else what the settings name:

@@ -124,7 +124,6 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
     : counter_(counter),
       host_(host),
       proxies_(settings.trusted_proxies),
-      has_private_address_(!settings.private_listen.empty()),
       prefix_(settings.api_prefix),
       page_id_limit_bytes_(settings.page_id_limit_bytes),
       retry_after_s_(settings.retry_after_s),

@@ -68,6 +68,9 @@ class Routes {
   /// Takes what may change while it runs.
   void use(const Settings& settings);
 
+  /// From now on what is for operators is found at the private addresses alone, and nothing else is found there.
+  void keep_private() noexcept { has_private_address_ = true; }
+
   [[nodiscard]] static std::span<const Route> table() noexcept;
 
   /// Notes the route of the call's head, and where the page id lies.
@@ -118,7 +121,7 @@ class Routes {
   Counter& counter_;
   const HostStatus& host_;
   TrustedProxies proxies_;
-  bool has_private_address_;
+  bool has_private_address_ = false;
   std::string prefix_;
   std::uint32_t page_id_limit_bytes_;
   std::uint32_t retry_after_s_;

@@ -206,6 +206,24 @@ class Client:
         self.close()
 
 
+def listening_at(port: int) -> socket.socket:
+    """At a port of the loopback address; 0: a free one."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
+    listening.listen(4096)
+    return listening
+
+
+# Takes the place of systemd: so many descriptors become 3, 4 …, and the process is named that they are for.
+PASS_SOCKETS = """
+count=$1 copies=() at=3; shift
+for ((i = 0; i < count; ++i)); do exec {copy}<&"$1"; eval "exec $1<&-"; copies+=("$copy"); shift; done
+for copy in "${copies[@]}"; do eval "exec $at<&$copy $copy<&-"; ((++at)); done
+LISTEN_PID=$$ LISTEN_FDS=$count exec "$@"
+"""
+
+
 class Process:
     """One process that can be killed and started again."""
 
@@ -224,6 +242,13 @@ class Process:
     def pid(self) -> int:
         assert self.running is not None, f"{self.name} was never started"
         return self.running.pid
+
+    def pass_sockets(self, sockets: dict[str, socket.socket]) -> None:
+        """From its next start on it inherits these listening sockets, each under its name, as from systemd."""
+        fds = [one.fileno() for one in sockets.values()]
+        self.argv = ["bash", "-c", PASS_SOCKETS, "bash", str(len(fds)), *map(str, fds), *self.argv]
+        self.environment = self.environment | {"LISTEN_FDNAMES": ":".join(sockets)}
+        self.pass_fds = tuple(fds)
 
     def text(self) -> str:
         """All that it logged, over all its lives."""

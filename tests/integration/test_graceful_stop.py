@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import FRONTEND, PATIENCE_S, Process, Stack, has_read_all, wait_for
+from harness import PATIENCE_S, Process, Stack, has_read_all, listening_at, wait_for
 
 FRONTENDS = 3
 KILLS = 100
@@ -21,8 +21,6 @@ CLIENTS = 6
 STOP_TIMEOUT_MS = 60_000
 SOON_S = 15.0
 
-# Takes the place of systemd, which puts a listening socket at descriptor 3, and names the process that it is for.
-PASS_SOCKET = 'given=$1; shift; if [ "$given" != 3 ]; then exec 3<&"$given"; eval "exec $given<&-"; fi; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
 
 
 def connect(stack: Stack) -> socket.socket:
@@ -242,15 +240,10 @@ class InheritedSocket(unittest.TestCase):
     """Several frontends on one listening socket that outlives them, as systemd passes it."""
 
     def start(self) -> Stack:
-        listening = self.enterContext(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stack = Stack(frontends=FRONTENDS, settings={"ring": {"lanes": 16}, "http": {"stop_timeout_ms": 3000}})
-        listening.bind(("127.0.0.1", stack.port))
-        listening.listen(4096)
+        listening = self.enterContext(listening_at(stack.port))
         for name in stack.frontends:
-            process = stack.processes[name]
-            process.argv = ["bash", "-c", PASS_SOCKET, "bash", str(listening.fileno()), str(FRONTEND), "--config", str(stack.settings_file)]
-            process.pass_fds = (listening.fileno(),)
+            stack.processes[name].pass_sockets({"visitd.socket": listening})
         self.enterContext(stack)
         return stack
 

@@ -6,7 +6,7 @@ import os
 import socket
 import unittest
 
-from harness import PATIENCE_S, Stack, free_port, wait_for
+from harness import PATIENCE_S, Stack, free_port, listening_at, wait_for
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -59,16 +59,34 @@ class UnixSocket(unittest.TestCase):
 
 
 class PrivateAddress(unittest.TestCase):
+    def check(self, stack: Stack, private_port: int) -> None:
+        for target, here, there in (("/livez", 404, 200), ("/readyz", 404, 200), ("/metrics", 404, 200), ("/visits/home", 200, 404)):
+            self.assertEqual(stack.ask("GET", target).status, here, target)
+            connection = http.client.HTTPConnection("127.0.0.1", private_port, timeout=PATIENCE_S)
+            connection.request("GET", target)
+            self.assertEqual(connection.getresponse().status, there, target)
+            connection.close()
+        self.assertEqual(stack.get("home"), 0)
+
     def test_health_and_metrics_are_served_there_alone(self):
         private = free_port()
         with Stack(frontends=2, settings={"http": {"private_listen": [f"127.0.0.1:{private}"]}}) as stack:
-            for target in ("/livez", "/readyz", "/metrics"):
-                self.assertEqual(stack.ask("GET", target).status, 404)
-                connection = http.client.HTTPConnection("127.0.0.1", private, timeout=PATIENCE_S)
-                connection.request("GET", target)
-                self.assertEqual(connection.getresponse().status, 200)
-                connection.close()
-            self.assertEqual(stack.get("home"), 0)
+            self.check(stack, private)
+
+    def test_a_socket_that_was_passed_under_that_name_is_one(self):
+        stack = Stack(frontends=2)
+        with listening_at(stack.port) as public, listening_at(0) as private:
+            for name in stack.frontends:
+                stack.processes[name].pass_sockets({"visitd.socket": public, "private": private})
+            with stack:
+                self.check(stack, private.getsockname()[1])
+
+    def test_with_sockets_that_were_passed_the_setting_does_not_count(self):
+        stack = Stack(frontends=1, settings={"http": {"private_listen": [f"127.0.0.1:{free_port()}"]}})
+        with listening_at(stack.port) as public:
+            stack.processes["frontend_1"].pass_sockets({"visitd.socket": public})
+            with stack:
+                self.assertEqual(stack.ask("GET", "/livez").status, 200)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,16 @@ TEST_CASE("a private address is told apart") {
   REQUIRE(listening.sockets.size() == 2);
   CHECK_FALSE(listening.sockets[0].is_private);
   CHECK(listening.sockets[1].is_private);
+  CHECK(listening.has_private_address());
+}
+
+TEST_CASE("a private address is one of this host while another process serves it") {
+  const test::TemporaryFolder folder;
+  Settings settings;
+  settings.listen = {"127.0.0.1:0"};
+  CHECK_FALSE(open_listening(settings).has_private_address());
+  settings.private_listen = {"unix:" + (folder / "private.sock")};
+  CHECK(open_listening(settings).has_private_address());
 }
 
 bool connects_to_path(const std::string& path) {

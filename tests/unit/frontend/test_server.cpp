@@ -51,6 +51,7 @@ void TestServer::serve(const Settings& settings, Listening& listening, std::prom
   {
     EventLoopServer server(&loop_, settings, counter, host);
     server_ = &server;
+    if (listening.has_private_address()) server.keep_private();
     for (ListeningSocket& socket : listening.sockets) server.listen(std::move(socket));
     for (UnixListening& path : listening.unix_paths) server.listen(std::move(path.try_open().value()));
     ready.set_value();
