@@ -4,6 +4,7 @@
     boot.py [--full]                 in an emulated machine: a kernel of its own, no network, a reboot. Full: all the tests, minutes
     boot.py --here [--strict]        on this machine's kernel, in namespaces, at full speed; no reboot. Strict: holds to the second that is
                                      promised, which takes a machine that does nothing else
+    boot.py --debian 13 …            another Debian than this machine's; the package is built there first
 
 The tests that run inside are guest/test_*.py; what they print is shown here, and counts.
 """
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "package")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "package"), str(HERE.parent / "lib")]
 
 import debian_tree  # noqa: E402
 import machine  # noqa: E402
@@ -28,8 +29,8 @@ import packages  # noqa: E402
 
 # In the emulated machine what only a boot shows; all of the rest too where there is time for it (--full).
 SHORT_BOOTS = (["test_install", "test_pending"], ["test_rebooted"])
-FULL_BOOTS = (["test_install", "test_cage", "test_heals", "test_upgrade", "test_pending"], ["test_rebooted", "test_removal"])
-HERE_TESTS = ["test_install", "test_cage", "test_heals", "test_upgrade", "test_removal"]
+FULL_BOOTS = (["test_install", "test_cage", "test_heals", "test_private_port", "test_upgrade", "test_pending"], ["test_rebooted", "test_removal"])
+HERE_TESTS = ["test_install", "test_cage", "test_heals", "test_private_port", "test_upgrade", "test_removal"]
 # What a small server has, and what the tests inside need.
 IN_THE_TREE = ["systemd", "systemd-sysv", "dbus", "redis-server", "redis-tools", "curl", "python3"]
 IN_THE_GUEST = "opt/visitd-boot-tests"
@@ -81,9 +82,9 @@ def judge(output: str) -> tuple[str, int, bool]:
     return said, int(ran[1]) if ran else 0, "visitd boot tests: passed" in said
 
 
-def emulated_boots(folder: Path, base: Path, made: packages.Packages, since: float, boots: tuple[list[str], list[str]]):
+def emulated_boots(folder: Path, base: Path, made: packages.Packages, release: str, since: float, boots: tuple[list[str], list[str]]):
     """What each boot printed."""
-    kernel, initrd = machine.fetch_kernel(folder / "kernel")
+    kernel, initrd = machine.fetch_kernel(folder / "kernel", release)
     prepare_tree(base, folder / "tree", made)
     disk = folder / "disk.img"
     machine.make_disk(folder / "tree", disk)
@@ -114,6 +115,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="all the tests in the emulated machine")
     parser.add_argument("--here", action="store_true", help="on this machine's kernel, in namespaces")
+    parser.add_argument("--debian", choices=debian_tree.RELEASES, help="another Debian than this machine's")
     parser.add_argument("--strict", action="store_true", help="with --here: hold to the second that is promised")
     options = parser.parse_args()
     cannot = namespaces.why_not() if options.here else machine.can_emulate()
@@ -121,18 +123,20 @@ def main() -> int:
         print(f"boot.py: {cannot}")
         return SKIPPED
     since = time.monotonic()
-    # The package is built for this machine's Debian, so that is what it is installed on.
-    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    folder = packages.BUILD_ROOT / "boot" / release
-    made = packages.build()
+    own = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    suite = debian_tree.RELEASES[options.debian] if options.debian else own
+    release = options.debian if suite != own else ""
+    folder = packages.BUILD_ROOT / "boot" / suite
+    # A package is installed on the Debian on which it was built.
+    made = packages.build(release)
     note(f"built {made.current.name} and {made.following.name}", since)
     base = folder / "base"
-    debian_tree.make_tree(base, release, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
-    note(f"made a Debian ({release})", since)
+    debian_tree.make_tree(base, suite, sorted({*IN_THE_TREE, *debian_tree.dependencies(made.current)}))
+    note(f"made a Debian ({suite})", since)
     total, failed = 0, 0
     limit_s = STRICT_LIMIT_S if options.strict else LIMIT_S
     boots = FULL_BOOTS if options.full else SHORT_BOOTS
-    for output in boot_here(folder, base, made, limit_s) if options.here else emulated_boots(folder, base, made, since, boots):
+    for output in boot_here(folder, base, made, limit_s) if options.here else emulated_boots(folder, base, made, release, since, boots):
         said, ran, passed = judge(output)
         total += ran
         note(f"booted: {ran} tests {'passed' if passed else 'FAILED'}", since)

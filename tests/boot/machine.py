@@ -7,12 +7,16 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from debian_tree import apt_words
+from debian import Debian
 
 DISK_MIB = 1500  # sparse: what is not written takes no room
 MEMORY_MIB = 1024
 # The kernel for virtual machines has ext4 in it and finds a disk with these, in this order.
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"]
+# apt's own user may not write where a test may.
+DOWNLOAD_KERNEL = (
+    "apt-get -q -o APT::Sandbox::User=root download $(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \\(linux-image-.*\\)/\\1/p')"
+)
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox mount -t proc proc /proc
@@ -33,21 +37,26 @@ def pack(folder: Path, output: Path) -> None:
         subprocess.run(["cpio", "--quiet", "--create", "--format=newc", "--owner=0:0"], input=names.encode(), cwd=folder, stdout=file, check=True)
 
 
+def download_kernel(folder: Path, release: str) -> Path:
+    """The package of Debian's kernel for virtual machines: this machine's Debian's, or a release's."""
+    if release:
+        with Debian(release) as debian:
+            debian.run(f"mkdir /kernel && apt-get update -qq && cd /kernel && {DOWNLOAD_KERNEL}")
+            shutil.move(next(debian.root.glob("kernel/*.deb")), folder)
+    else:
+        subprocess.run(["sh", "-c", DOWNLOAD_KERNEL], cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return next(folder.glob("linux-image-*.deb"))
+
+
 def fetch_kernel(folder: Path, release: str = "") -> tuple[Path, Path]:
-    """Kernel and initial file system in `folder`, of Debian's kernel for virtual machines; `release` as apt takes it: /trixie. Kept."""
+    """Kernel and initial file system in `folder`. Kept."""
     kernel, initrd = folder / "vmlinuz", folder / "initrd"
     if kernel.exists() and initrd.exists():
         return kernel, initrd
     folder.mkdir(parents=True, exist_ok=True)
-    depends = apt_words("apt-cache", "depends", "linux-image-cloud-amd64")
-    name = re.search(r"Depends: (linux-image-\S+)", depends)
-    assert name, f"apt-cache depends linux-image-cloud-amd64 names no kernel: {depends}"
     with tempfile.TemporaryDirectory(dir=folder) as made:
         work = Path(made)
-        # apt's own user may not write where a test may.
-        subprocess.run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name[1] + release], cwd=work, check=True,
-                       stdin=subprocess.DEVNULL, capture_output=True)  # fmt: skip
-        package = next(work.glob("linux-image-*.deb"))
+        package = download_kernel(work, release)
         root = work / "root"
         unpacked = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
         wanted = ["./boot/vmlinuz-*", *(f"*/{module}.ko*" for module in MODULES)]

@@ -1,7 +1,11 @@
-"""The files of the project."""
+"""The files of the project, and where it is built."""
 
+import os
 import subprocess
 from pathlib import Path
+
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+BUILD_ROOT = Path(os.environ.get("VISITD_BUILD_ROOT", SOURCE_ROOT / "build")).resolve()
 
 
 def project_files(root: Path, *patterns: str) -> list[str]:

@@ -4,7 +4,7 @@ Debian that has nothing but what deploy/packages and the unit tests name."""
 
 import unittest
 
-from debian import Debian, copy_project, purpose_of_packages
+from debian import Debian, copy_project, packages_for
 
 CLANG = "clang++-19"
 PROGRAMS = ("frontend/visit-frontend", "flusher/visit-flusher", "ctl/visitctl")
@@ -20,8 +20,7 @@ class Builds:
     def setUpClass(cls):
         cls.debian = Debian(cls.release)
         cls.addClassCleanup(cls.debian.close)
-        wanted = [name for name, purpose in purpose_of_packages().items() if purpose == "build"]
-        cls.debian.install(*wanted, *FOR_UNIT_TESTS)
+        cls.debian.install(*packages_for("build"), *FOR_UNIT_TESTS)
         copy_project(cls.debian.root / "src")
 
     def set_up(self, name: str, options: str, compiler: str) -> str:

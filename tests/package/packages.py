@@ -1,11 +1,13 @@
 """Builds the Debian package from a clean copy of this tree, twice: as it is, and as the version that would follow it.
 
     made = packages.build()      # in the build folder; made once, again when a file of the tree changed
+    made = packages.build("13")  # the same on another Debian, in a tree of it
     made.current, made.following # the two files
 
 Tests side by side may ask at once: one builds, the others wait.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -16,13 +18,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE_ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(SOURCE_ROOT / "tests/lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
-from project_files import project_files  # noqa: E402
+from debian import Debian, copy_project  # noqa: E402
+from project_files import BUILD_ROOT, SOURCE_ROOT, project_files  # noqa: E402
 
-BUILD_ROOT = Path(os.environ.get("VISITD_BUILD_ROOT", SOURCE_ROOT / "build")).resolve()
-FOLDER = BUILD_ROOT / "package"
+COMMAND = ["dpkg-buildpackage", "-b", "-us", "-uc", "--no-pre-clean"]
+SETTINGS = {
+    "DEB_BUILD_OPTIONS": f"noautodbgsym nocheck parallel={os.cpu_count() or 2}",
+    # What only a debugger needs takes a third of the time to compile, and would be stripped.
+    "DEB_CXXFLAGS_APPEND": "-g0",
+    "LC_ALL": "C.UTF-8",
+}
 BUILD_LIMIT_S = 1200
 CHANGELOG_ENTRY = """visitd ({version}) unstable; urgency=medium
 
@@ -56,23 +63,31 @@ def version_of(tree: Path) -> str:
     return found[1]
 
 
-def build_one(tree: Path) -> Path:
-    """dpkg-buildpackage of this tree; what an earlier one compiled there is used again."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DEB_", "VISITD_", "REDIS_", "MAKE", "NINJA"))}
-    environment |= {
-        "DEB_BUILD_OPTIONS": f"noautodbgsym nocheck parallel={os.cpu_count() or 2}",
-        # What only a debugger needs takes a third of the time to compile, and would be stripped.
-        "DEB_CXXFLAGS_APPEND": "-g0",
-        "LC_ALL": "C.UTF-8",
-    }
+def build_here(tree: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DEB_", "VISITD_", "REDIS_", "MAKE", "NINJA"))} | SETTINGS
     if shutil.which("ccache"):
         environment |= {"CXX": "ccache g++", "CCACHE_BASEDIR": str(tree), "CCACHE_NOHASHDIR": "1"}
     with open(tree.parent / "build.log", "ab") as log:
-        done = subprocess.run(["dpkg-buildpackage", "-b", "-us", "-uc", "--no-pre-clean"], cwd=tree, env=environment,
-                              stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=BUILD_LIMIT_S)  # fmt: skip
+        done = subprocess.run(COMMAND, cwd=tree, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=BUILD_LIMIT_S)
     if done.returncode != 0:
         sys.stderr.write((tree.parent / "build.log").read_text(errors="replace")[-20000:])
         raise AssertionError(f"dpkg-buildpackage failed with {done.returncode}; all that it said: {tree.parent / 'build.log'}")
+
+
+def build_there(debian: Debian, tree: Path) -> None:
+    """With what debian/control asks for, and nothing else."""
+    inside = f"/{tree.relative_to(debian.root)}"
+    debian.install("dpkg-dev", "ccache")
+    debian.run("apt-get build-dep -y -qq --no-install-recommends ./", inside)
+    debian.run(" ".join(COMMAND), inside, SETTINGS | {"CXX": "ccache g++"}, BUILD_LIMIT_S)
+
+
+def build_one(tree: Path, debian: Debian | None) -> Path:
+    """dpkg-buildpackage of this tree, which may be in another Debian; what an earlier one compiled there is used again."""
+    if debian:
+        build_there(debian, tree)
+    else:
+        build_here(tree)
     version = version_of(tree)
     found = sorted(tree.parent.glob(f"visitd_{version}_*.deb"))
     assert len(found) == 1, f"dpkg-buildpackage made {found} of version {version}"
@@ -100,28 +115,31 @@ def to_following_version(tree: Path, version: str) -> None:
         left.unlink()
 
 
-def build() -> Packages:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with open(FOLDER / "lock", "w") as lock:
+def build(release: str = "") -> Packages:
+    """On this machine, or on a release of Debian."""
+    folder = BUILD_ROOT / (f"package-{release}" if release else "package")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         names = project_files(SOURCE_ROOT)
         current = version_of(SOURCE_ROOT)
         following = f"{current}+following1"
         wanted = fingerprint(names)
-        done = FOLDER / "done"
+        done = folder / "done"
         if not done.exists() or done.read_text() != wanted:
             done.unlink(missing_ok=True)
-            tree = FOLDER / "tree"
-            shutil.rmtree(tree, ignore_errors=True)
-            for old in FOLDER.glob("visitd_*"):
+            for old in folder.glob("visitd_*"):
                 old.unlink()
-            (FOLDER / "build.log").unlink(missing_ok=True)
-            for name in names:
-                (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(SOURCE_ROOT / name, tree / name)
-            build_one(tree)
-            to_following_version(tree, following)
-            build_one(tree)
-            shutil.rmtree(tree)
+            (folder / "build.log").unlink(missing_ok=True)
+            with Debian(release) if release else contextlib.nullcontext() as debian:
+                tree = (debian.root / "work" if debian else folder) / "tree"
+                shutil.rmtree(tree, ignore_errors=True)
+                copy_project(tree)
+                made = [build_one(tree, debian)]
+                to_following_version(tree, following)
+                made.append(build_one(tree, debian))
+                for package in made:
+                    shutil.move(package, folder / package.name)
+                shutil.rmtree(tree)
             done.write_text(wanted)
-    return Packages(next(FOLDER.glob(f"visitd_{current}_*.deb")), next(FOLDER.glob(f"visitd_{following}_*.deb")), current, following)
+    return Packages(next(folder.glob(f"visitd_{current}_*.deb")), next(folder.glob(f"visitd_{following}_*.deb")), current, following)

@@ -67,9 +67,9 @@ class Answer:
         self.status, self.headers, self.body = status, headers, body
 
 
-def ask(method: str, path: str, body: bytes | None = None, limit_s: float = WAIT_S) -> Answer:
+def ask(method: str, path: str, body: bytes | None = None, port: int = PORT) -> Answer:
     """One request on a connection of its own. Raises OSError or HTTPException where no whole answer came."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=limit_s)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
     try:
         connection.request(method, path, body=body)
         answer = connection.getresponse()
@@ -78,10 +78,10 @@ def ask(method: str, path: str, body: bytes | None = None, limit_s: float = WAIT
         connection.close()
 
 
-def is_refused() -> bool:
+def is_refused(port: int = PORT) -> bool:
     """Nobody listens at the port."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", PORT)) != 0
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def post(page: str, visits: int = 1) -> None:

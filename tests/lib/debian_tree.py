@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 MAKE_LIMIT_S = 1200
+RELEASES = {"12": "bookworm", "13": "trixie"}
 # Nobody reads these in a test; without them there is less to unpack and to copy.
 LEFT_OUT = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*/*", "/usr/share/info/*"]
 
@@ -16,14 +17,17 @@ def apt_words(*words: str) -> str:
     return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
 
 
-def mirror() -> str:
-    """Where apt of this machine gets Debian's own packages: no name of a server stands in our files."""
+def sources(suite: str) -> list[str]:
+    """Where apt of this machine gets Debian's packages and their updates, for a release of any name: no name of a server stands in our files."""
     targets = apt_words("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")
+    found = {}
     for line in targets.splitlines():
         uri, _, release = line.partition(" ")
-        if re.fullmatch(r"bookworm|trixie|stable|testing|sid", release):
-            return uri.rstrip("/")
-    raise AssertionError("apt-get indextargets names no source of Debian's packages")
+        if own := re.fullmatch(r"(?:bookworm|trixie|stable|testing|sid)(-updates|-security)?", release):
+            found[own[1] or ""] = f"deb {uri.rstrip('/')} {suite}{own[1] or ''} main"
+    if "" not in found:
+        raise AssertionError("apt-get indextargets names no source of Debian's packages")
+    return [found[kind] for kind in sorted(found)]
 
 
 def network_options() -> list[str]:
@@ -52,7 +56,7 @@ def _make_tree(folder: Path, suite: str, packages: list[str]) -> None:
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io"]
     command += [f"--aptopt={option}" for option in network_options()]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-    command += [f"--include={','.join(sorted(packages))}", suite, str(folder), mirror()]
+    command += [f"--include={','.join(sorted(packages))}", suite, str(folder), *sources(suite)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           env=os.environ | {"LC_ALL": "C.UTF-8"}, timeout=MAKE_LIMIT_S)  # fmt: skip
     if done.returncode != 0:
