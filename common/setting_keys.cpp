@@ -141,7 +141,7 @@ constexpr Key secret(Key key) {
   return key;
 }
 
-constexpr std::array keys = {
+constexpr std::array table = {
     after_restart_of(Takes::all,
                      text("paths", "runtime_directory", &Draft::runtime_directory, 1, runtime_path_limit_bytes,
                           is_absolute_path, "an absolute path of at most 90 bytes",
@@ -303,7 +303,7 @@ std::string upper(std::string_view text) {
 }  // namespace
 
 std::span<const Key> setting_keys() noexcept {
-  return keys;
+  return table;
 }
 
 bool is_utf8(std::string_view text) noexcept {
@@ -337,12 +337,12 @@ std::string environment_name(const Key& key) {
 }
 
 const Key& key_named(std::string_view section, std::string_view name) {
-  return *std::ranges::find_if(keys, [&](const Key& key) { return key.section == section && key.name == name; });
+  return *std::ranges::find_if(table, [&](const Key& key) { return key.section == section && key.name == name; });
 }
 
 std::vector<std::string_view> section_names() {
   std::vector<std::string_view> names;
-  for (const Key& key : keys) {
+  for (const Key& key : table) {
     if (names.empty() || names.back() != key.section) names.push_back(key.section);
   }
   return names;
@@ -350,7 +350,7 @@ std::vector<std::string_view> section_names() {
 
 std::vector<std::string_view> key_names(std::string_view section) {
   std::vector<std::string_view> names;
-  for (const Key& key : keys) {
+  for (const Key& key : table) {
     if (key.section == section) names.push_back(key.name);
   }
   return names;

@@ -26,7 +26,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::uint32_t default_timeout_ms = 10'000;
 constexpr std::uint32_t longest_timeout_ms = 600'000;
-constexpr std::uint32_t grace_ms = 1000;  // for the handler's own answer about a timeout to come first
+constexpr std::uint32_t own_answer_grace_ms = 1000;  // for the handler's own answer about a timeout to come first
 
 struct Command {
   std::string_view name;
@@ -234,7 +234,7 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
     const std::uint64_t number = ++asked_;
     try {
       const ControlRequest request = read_request(line);
-      start_timer(std::uint64_t{request.timeout_ms} + grace_ms);
+      start_timer(std::uint64_t{request.timeout_ms} + own_answer_grace_ms);
       listener_.handler().handle(request, [weak = weak_from_this(), number](const ControlAnswer& said) {
         const auto connection = weak.lock();
         if (connection && connection->asked_ == number) connection->answer(said);

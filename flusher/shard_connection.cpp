@@ -26,7 +26,7 @@ constexpr std::string_view topology_key = "visits:topology";
 
 /// How long an overdue answer is still looked for: after this process itself was stopped, it lies in the socket
 /// already.
-constexpr std::uint64_t grace_ms = 50;
+constexpr std::uint64_t late_answer_grace_ms = 50;
 
 /// Commands in Redis's own form, built in one buffer that is used again.
 class CommandText {
@@ -653,7 +653,7 @@ void ShardConnection::Link::on_timer(uv_timer_t* timer) {
   if (waited < link.timeout_ms_) {
     uv_timer_start(timer, on_timer, link.timeout_ms_ - waited, 0);
   } else if (!std::exchange(link.overdue_, true)) {
-    uv_timer_start(timer, on_timer, grace_ms, 0);
+    uv_timer_start(timer, on_timer, late_answer_grace_ms, 0);
   } else {
     link.break_now(fmt::format("no answer within {} ms", link.timeout_ms_));
   }

@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "common/errors.hpp"
+#include "tests/unit/contains.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 using namespace visitd;
+using test::contains;
 
 namespace {
 
@@ -84,10 +86,6 @@ struct Program {
   test::TemporaryFolder folder;
   bool renew = false;
 };
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 }  // namespace
 

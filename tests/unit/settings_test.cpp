@@ -17,12 +17,14 @@
 #include <vector>
 
 #include "common/errors.hpp"
+#include "tests/unit/contains.hpp"
 
 using visitd::load_settings;
 using visitd::Secrets;
 using visitd::SettingDescription;
 using visitd::Settings;
 using visitd::to_toml;
+using visitd::test::contains;
 
 namespace {
 
@@ -104,10 +106,6 @@ std::string refusal(const std::string& name, const std::string& value) {
     return failure.what();
   }
   return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 std::string read_source(const std::string& path) {

@@ -10,29 +10,25 @@ using namespace visitd;
 namespace {
 
 constexpr CacheShape small_cache{3, 100, 16, 255};
-constexpr auto read_only = SharedSegment::Access::read_only;
 
 /// Gone with the test: removed at once, it lives on while attached.
-Cache make_removed() {
+Cache removed_cache() {
   Cache cache = Cache::make(small_cache, 4711);
   cache.segment().remove();
   return cache;
 }
 
-std::string outcome(const SegmentNote& note) {
-  const auto attached = Cache::attach(note, read_only);
+std::string cache_outcome(const SegmentNote& note) {
+  const auto attached = Cache::attach(note, SharedSegment::Access::read_only);
   const auto* fault = std::get_if<AttachFault>(&attached);
   return fault == nullptr ? "attached" : std::string(describe(*fault));
-}
-std::string outcome(AttachFault fault) {
-  return std::string(describe(fault));
 }
 
 }  // namespace
 
 TEST_CASE("a cache is attached as it was made, and shows no view yet") {
-  const Cache made = make_removed();
-  const auto attached = Cache::attach(made.note(), read_only);
+  const Cache made = removed_cache();
+  const auto attached = Cache::attach(made.note(), SharedSegment::Access::read_only);
   REQUIRE(std::holds_alternative<Cache>(attached));
   const Cache& cache = std::get<Cache>(attached);
   CHECK(cache.shape() == small_cache);
@@ -45,8 +41,8 @@ TEST_CASE("a cache is attached as it was made, and shows no view yet") {
 }
 
 TEST_CASE("what the flusher writes into a view is read through another, read-only attachment") {
-  const Cache made = make_removed();
-  const auto attached = Cache::attach(made.note(), read_only);
+  const Cache made = removed_cache();
+  const auto attached = Cache::attach(made.note(), SharedSegment::Access::read_only);
   const Cache& cache = std::get<Cache>(attached);
   ViewWriter<> writer(made.view(1));
   writer.clear(std::array<std::uint64_t, 3>{8, 16, 24});
@@ -59,47 +55,47 @@ TEST_CASE("what the flusher writes into a view is read through another, read-onl
 }
 
 TEST_CASE("each way in which a segment is not the cache has its name") {
-  const Cache made = make_removed();
+  const Cache made = removed_cache();
   CacheHeader& header = made.header();
   SegmentNote note = made.note();
-  REQUIRE(outcome(note) == "attached");
+  REQUIRE(cache_outcome(note) == "attached");
 
   SUBCASE("gone") {
     SegmentNote gone;
     {
-      const Cache other = make_removed();
+      const Cache other = removed_cache();
       gone = other.note();
     }
-    CHECK(outcome(gone) == outcome(AttachFault::gone));
+    CHECK(cache_outcome(gone) == describe(AttachFault::gone));
   }
   SUBCASE("not ready") {
     header.magic.store(0);
-    CHECK(outcome(note) == outcome(AttachFault::not_ready));
+    CHECK(cache_outcome(note) == describe(AttachFault::not_ready));
   }
   SUBCASE("a ring") {
     header.magic.store(ring_magic);
-    CHECK(outcome(note) == outcome(AttachFault::foreign));
+    CHECK(cache_outcome(note) == describe(AttachFault::foreign));
   }
   SUBCASE("another's id") {
     note.id += 1;
-    CHECK(outcome(note) == outcome(AttachFault::foreign));
+    CHECK(cache_outcome(note) == describe(AttachFault::foreign));
   }
   SUBCASE("another's segment, smaller than a header") {
     SharedSegment small = SharedSegment::make(4096);
     small.remove();
-    CHECK(outcome({note.id, small.id()}) == outcome(AttachFault::foreign));
+    CHECK(cache_outcome({note.id, small.id()}) == describe(AttachFault::foreign));
   }
   SUBCASE("another version") {
     header.layout_version.store(cache_layout_version + 1);
-    CHECK(outcome(note) == outcome(AttachFault::other_version));
+    CHECK(cache_outcome(note) == describe(AttachFault::other_version));
   }
   SUBCASE("corrupt") {
     const auto is_corrupt = [&](Word& word, std::uint64_t value) {
       const std::uint64_t was = word.load();
       word.store(value);
-      const bool found = outcome(note) == outcome(AttachFault::corrupt);
+      const bool found = cache_outcome(note) == describe(AttachFault::corrupt);
       word.store(was);
-      return found && outcome(note) == "attached";
+      return found && cache_outcome(note) == "attached";
     };
     const std::uint64_t huge = std::uint64_t{1} << 63U;
     for (const std::uint64_t value : {std::uint64_t{0}, std::uint64_t{65}, huge, huge + 3}) {
@@ -123,7 +119,7 @@ TEST_CASE("each way in which a segment is not the cache has its name") {
 }
 
 TEST_CASE("a shard's state says since when and why") {
-  const Cache made = make_removed();
+  const Cache made = removed_cache();
   ShardSlot& slot = made.header().shard[2];
   set_shard_state(slot, ShardState::held, "emptied: it was expected to hold batch 12");
   CHECK(shard_reason(slot) == "emptied: it was expected to hold batch 12");

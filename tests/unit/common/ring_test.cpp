@@ -15,10 +15,9 @@ namespace {
 
 constexpr RingShape small_ring{3, 65536, 255};
 constexpr std::array<FileIdentity, 3> locks{{{1, 10}, {1, 11}, {2, 12}}};
-constexpr auto read_only = SharedSegment::Access::read_only;
 
 /// Gone with the test: removed at once, it lives on while attached.
-Ring make_removed(const RingShape& shape = small_ring) {
+Ring removed_ring(const RingShape& shape = small_ring) {
   std::vector<FileIdentity> identities(shape.lanes);
   std::copy_n(locks.begin(), std::min<std::size_t>(shape.lanes, locks.size()), identities.begin());
   Ring ring = Ring::make(shape, identities);
@@ -26,13 +25,10 @@ Ring make_removed(const RingShape& shape = small_ring) {
   return ring;
 }
 
-std::string outcome(const SegmentNote& note) {
-  const auto attached = Ring::attach(note, read_only);
+std::string ring_outcome(const SegmentNote& note) {
+  const auto attached = Ring::attach(note, SharedSegment::Access::read_only);
   const auto* fault = std::get_if<AttachFault>(&attached);
   return fault == nullptr ? "attached" : std::string(describe(*fault));
-}
-std::string outcome(AttachFault fault) {
-  return std::string(describe(fault));
 }
 
 /// Whole pages of a lane's records that lie in memory.
@@ -48,8 +44,8 @@ std::size_t resident_pages(const Ring& ring, std::uint32_t lane) {
 }  // namespace
 
 TEST_CASE("a ring is attached as it was made") {
-  const Ring made = make_removed();
-  const auto attached = Ring::attach(made.note(), read_only);
+  const Ring made = removed_ring();
+  const auto attached = Ring::attach(made.note(), SharedSegment::Access::read_only);
   REQUIRE(std::holds_alternative<Ring>(attached));
   const Ring& ring = std::get<Ring>(attached);
   CHECK(ring.shape() == small_ring);
@@ -80,56 +76,56 @@ TEST_CASE("the parts of a ring lie apart") {
 }
 
 TEST_CASE("each way in which a segment is not the ring has its name") {
-  const Ring made = make_removed();
+  const Ring made = removed_ring();
   RingHeader& header = made.header();
   SegmentNote note = made.note();
-  REQUIRE(outcome(note) == "attached");
+  REQUIRE(ring_outcome(note) == "attached");
 
   SUBCASE("gone") {
     SegmentNote gone;
     {
-      const Ring other = make_removed();
+      const Ring other = removed_ring();
       gone = other.note();
     }
-    CHECK(outcome(gone) == outcome(AttachFault::gone));
-    CHECK(outcome({1, -1}) == outcome(AttachFault::gone));
+    CHECK(ring_outcome(gone) == describe(AttachFault::gone));
+    CHECK(ring_outcome({1, -1}) == describe(AttachFault::gone));
   }
   SUBCASE("not ready") {
     header.magic.store(0);
-    CHECK(outcome(note) == outcome(AttachFault::not_ready));
+    CHECK(ring_outcome(note) == describe(AttachFault::not_ready));
   }
   SUBCASE("another's magic") {
     header.magic.store(ring_magic + 1);
-    CHECK(outcome(note) == outcome(AttachFault::foreign));
+    CHECK(ring_outcome(note) == describe(AttachFault::foreign));
   }
   SUBCASE("another's id") {
     note.id += 1;
-    CHECK(outcome(note) == outcome(AttachFault::foreign));
+    CHECK(ring_outcome(note) == describe(AttachFault::foreign));
   }
   SUBCASE("too small for a header") {
     SharedSegment tiny = SharedSegment::make(16);
     tiny.remove();
-    const std::string said = outcome({note.id, tiny.id()});
-    CHECK((said == outcome(AttachFault::foreign) || said == outcome(AttachFault::not_ready)));
+    const std::string said = ring_outcome({note.id, tiny.id()});
+    CHECK((said == describe(AttachFault::foreign) || said == describe(AttachFault::not_ready)));
   }
   SUBCASE("another version") {
     header.layout_version.store(ring_layout_version + 1);
-    CHECK(outcome(note) == outcome(AttachFault::other_version));
+    CHECK(ring_outcome(note) == describe(AttachFault::other_version));
     auto readable = Ring::attach(note, SharedSegment::Access::read_only, Layouts::readable);
     REQUIRE(std::holds_alternative<Ring>(readable));
     CHECK_FALSE(std::get<Ring>(readable).has_own_layout());
     header.record_format.store(record_format + 1);
     CHECK(std::holds_alternative<AttachFault>(Ring::attach(note, SharedSegment::Access::read_only, Layouts::readable)));
     header.layout_version.store(ring_layout_version);
-    CHECK(outcome(note) == outcome(AttachFault::other_version));
+    CHECK(ring_outcome(note) == describe(AttachFault::other_version));
   }
   SUBCASE("corrupt") {
     const auto is_corrupt = [&](Word& word, std::uint64_t value) {
       const std::uint64_t was = word.load();
       word.store(value);
-      const bool found = outcome(note) == outcome(AttachFault::corrupt);
+      const bool found = ring_outcome(note) == describe(AttachFault::corrupt);
       word.store(was);
-      return found && outcome(note) == "attached";
+      return found && ring_outcome(note) == "attached";
     };
     const std::uint64_t huge = std::uint64_t{1} << 63U;
     for (const std::uint64_t lanes : {std::uint64_t{0}, std::uint64_t{4}, std::uint64_t{65}, huge, huge + 3}) {
@@ -147,7 +143,7 @@ TEST_CASE("each way in which a segment is not the ring has its name") {
 
 TEST_CASE("free memory of a lane is given back, and what is in the lane is kept") {
   const RingShape shape{2, 1U << 20U, 255};
-  const Ring ring = make_removed(shape);
+  const Ring ring = removed_ring(shape);
   const std::string page(100, 'p');
   Word head{0};
   LaneProducer producer(ring.lane(0).tail.word, ring.records(0), &head);

@@ -21,7 +21,7 @@ namespace {
 constexpr std::size_t bytes = 65536;
 
 /// A segment that is gone with this test, however it ends: removed at once, it lives on while attached.
-SharedSegment make_removed() {
+SharedSegment removed_segment() {
   SharedSegment segment = SharedSegment::make(bytes);
   segment.remove();
   return segment;
@@ -54,7 +54,7 @@ bool attaches(int id, SharedSegment::Access access) {
 TEST_CASE("a segment is zeroed, private, and of mode 0640 whatever the umask") {
   for (const mode_t mask : {mode_t{0}, mode_t{0777}, mode_t{0022}}) {
     const mode_t before = umask(mask);
-    const SharedSegment segment = make_removed();
+    const SharedSegment segment = removed_segment();
     umask(before);
     const SegmentStatus status = segment.status();
     CHECK(status.mode == 0640);
@@ -69,7 +69,7 @@ TEST_CASE("a segment is zeroed, private, and of mode 0640 whatever the umask") {
 }
 
 TEST_CASE("two attachments see the same bytes, and detach when they go") {
-  const SharedSegment one = make_removed();
+  const SharedSegment one = removed_segment();
   {
     const SharedSegment two = there(SharedSegment::attach(one.id(), SharedSegment::Access::read_only));
     CHECK(two.size() == bytes);
@@ -82,7 +82,7 @@ TEST_CASE("two attachments see the same bytes, and detach when they go") {
 }
 
 TEST_CASE("a write through a read-only attachment is refused by the kernel") {
-  const SharedSegment segment = make_removed();
+  const SharedSegment segment = removed_segment();
   Child reader([&] {
     die_by_default();
     const auto attached = SharedSegment::attach(segment.id(), SharedSegment::Access::read_only);

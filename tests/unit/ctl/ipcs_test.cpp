@@ -19,7 +19,7 @@ class AttachedChild {
     REQUIRE(pid_ >= 0);
     if (pid_ == 0) {
       const auto attached = SharedSegment::attach(segment, access);
-      if (write(writing.get(), attached ? "y" : "n", 1) == 1) pause();
+      if (::write(writing.get(), attached ? "y" : "n", 1) == 1) pause();
       _exit(0);
     }
     writing.reset();

@@ -16,7 +16,7 @@ using test::FlusherMemory;
 
 namespace {
 
-constexpr std::uint32_t bucket = 3;
+constexpr std::uint32_t any_bucket = 3;
 
 DeciderSettings with(const BatchLimits& limits) {
   DeciderSettings settings;
@@ -51,9 +51,9 @@ TEST_CASE("a commit holds the visits since the last one, once") {
 
 TEST_CASE("a seal folds everything: sealed pages and the rest are the whole journal") {
   Deciders d(with({1, 600, 1U << 20U, 5000}));
-  const std::string due = d.memory.page_in(bucket, 0);
-  const std::string rest = d.memory.page_in(bucket, 1);
-  const std::string late = d.memory.page_in(bucket + 1);
+  const std::string due = d.memory.page_in(any_bucket, 0);
+  const std::string rest = d.memory.page_in(any_bucket, 1);
+  const std::string late = d.memory.page_in(any_bucket + 1);
   d.visit(due, 2);
   d.visit(rest, 3);
   static_cast<void>(d.commit(false));
@@ -66,22 +66,23 @@ TEST_CASE("a seal folds everything: sealed pages and the rest are the whole jour
   CHECK(sealing.sealed[0].pages == std::vector<PageVisits>{{due, 2}});
   std::map<std::uint32_t, std::vector<PageVisits>> open;
   for (const auto& [number, blob] : sealing.open) open[number] = decode_pages(blob);
-  CHECK(open == std::map<std::uint32_t, std::vector<PageVisits>>{{bucket, {{rest, 3}}}, {bucket + 1, {{late, 5}}}});
+  CHECK(open ==
+        std::map<std::uint32_t, std::vector<PageVisits>>{{any_bucket, {{rest, 3}}}, {any_bucket + 1, {{late, 5}}}});
 
   // The next seal finds nothing changed but the bucket that is due again.
-  d.answer_as_first(bucket);
+  d.answer_as_first(any_bucket);
   const Transaction next = d.commit(true);
   REQUIRE(next.sealed.size() == 1);
   CHECK(next.sealed[0].pages == std::vector<PageVisits>{{rest, 3}});
   REQUIRE(next.open.size() == 1);
-  CHECK(next.open[0].first == bucket);
+  CHECK(next.open[0].first == any_bucket);
   CHECK(next.open[0].second.empty());  // nothing is left of it
 }
 
 TEST_CASE(
     "a flush of more pages than a batch may hold goes in several, one unanswered a bucket, each expecting the last") {
   Deciders d(with({2, 600, 1U << 20U, 5000}));
-  for (std::uint32_t i = 0; i < 5; ++i) d.visit(d.memory.page_in(bucket, i), i + 1);
+  for (std::uint32_t i = 0; i < 5; ++i) d.visit(d.memory.page_in(any_bucket, i), i + 1);
   CHECK_FALSE(d.batches.wants_seal());
   const std::uint64_t flush = d.batches.begin_flush();
   std::vector<Batch> sent;
@@ -89,21 +90,21 @@ TEST_CASE(
     REQUIRE(sent.size() < 10);
     const Transaction sealing = d.commit(true);
     REQUIRE(sealing.sealed.size() == 1);
-    CHECK(d.ready == std::vector<std::uint32_t>{bucket});
+    CHECK(d.ready == std::vector<std::uint32_t>{any_bucket});
     CHECK_FALSE(d.batches.wants_seal());
     CHECK(d.commit(true).sealed.empty());
     CHECK_FALSE(d.batches.flush_is_done(flush));
-    sent.push_back(*d.batches.unanswered(bucket));
+    sent.push_back(*d.batches.unanswered(any_bucket));
     CHECK(d.batches.unanswered_count() == 1);
-    d.answer_as_first(bucket);
-    CHECK(d.batches.unanswered(bucket) == nullptr);
+    d.answer_as_first(any_bucket);
+    CHECK(d.batches.unanswered(any_bucket) == nullptr);
   }
   CHECK(d.batches.flush_is_done(flush));
   CHECK(seqs_of(sent) == std::vector<std::uint64_t>{1, 2, 3});
   std::string expected;
   std::vector<PageVisits> pages;
   for (const Batch& batch : sent) {
-    CHECK(batch.bucket == bucket);
+    CHECK(batch.bucket == any_bucket);
     CHECK(batch.expected == expected);
     CHECK(batch.mark.incarnation == test::first_life);
     CHECK(batch.mark.digest == digest_of(encode_pages(batch.pages)));
@@ -111,10 +112,10 @@ TEST_CASE(
     expected = to_text(batch.mark);
     pages.insert(pages.end(), batch.pages.begin(), batch.pages.end());
   }
-  CHECK(d.batches.field(bucket) == expected);
-  CHECK(d.batches.last_seq(bucket) == 3);
+  CHECK(d.batches.field(any_bucket) == expected);
+  CHECK(d.batches.last_seq(any_bucket) == 3);
   REQUIRE(pages.size() == 5);
-  for (std::uint32_t i = 0; i < 5; ++i) CHECK(pages[i] == PageVisits{d.memory.page_in(bucket, i), i + 1});
+  for (std::uint32_t i = 0; i < 5; ++i) CHECK(pages[i] == PageVisits{d.memory.page_in(any_bucket, i), i + 1});
   CHECK(d.drain.pages_with_visits() == 0);
   CHECK(d.pages.size() == 0);
 }
@@ -122,7 +123,7 @@ TEST_CASE(
 TEST_CASE("a flush is done when what was open at its beginning is answered, whatever came since") {
   Deciders d;
   CHECK(d.batches.flush_is_done(d.batches.begin_flush()));  // nothing is open
-  const std::string page = d.memory.page_in(bucket);
+  const std::string page = d.memory.page_in(any_bucket);
   d.visit(page);
   const std::uint64_t first = d.batches.begin_flush();
   static_cast<void>(d.commit(true));
@@ -130,33 +131,33 @@ TEST_CASE("a flush is done when what was open at its beginning is answered, what
   const std::uint64_t second = d.batches.begin_flush();
   CHECK(second > first);
   CHECK_FALSE(d.batches.flush_is_done(first));
-  d.answer_as_first(bucket);
+  d.answer_as_first(any_bucket);
   CHECK(d.batches.flush_is_done(first));
   CHECK_FALSE(d.batches.flush_is_done(second));
   static_cast<void>(d.commit(true));
   CHECK_FALSE(d.batches.flush_is_done(second));
-  d.answer_as_first(bucket);
+  d.answer_as_first(any_bucket);
   CHECK(d.batches.flush_is_done(second));
 }
 
 TEST_CASE("a batch is no one's to send before it is durable") {
   Deciders d;
-  d.visit(d.memory.page_in(bucket));
+  d.visit(d.memory.page_in(any_bucket));
   static_cast<void>(d.batches.begin_flush());
-  CHECK_FALSE(d.batches.was_written(bucket));
+  CHECK_FALSE(d.batches.was_written(any_bucket));
   const Transaction sealing = d.capture(true);
   REQUIRE(sealing.sealed.size() == 1);
-  CHECK(d.batches.unanswered(bucket) == nullptr);
-  CHECK(d.batches.was_written(bucket));  // as soon as it is captured it may come to be
-  CHECK(d.batches.committed() == std::vector<std::uint32_t>{bucket});
-  REQUIRE(d.batches.unanswered(bucket) != nullptr);
-  CHECK(d.batches.unanswered(bucket)->mark.seq == 1);
+  CHECK(d.batches.unanswered(any_bucket) == nullptr);
+  CHECK(d.batches.was_written(any_bucket));  // as soon as it is captured it may come to be
+  CHECK(d.batches.committed() == std::vector<std::uint32_t>{any_bucket});
+  REQUIRE(d.batches.unanswered(any_bucket) != nullptr);
+  CHECK(d.batches.unanswered(any_bucket)->mark.seq == 1);
   CHECK(d.batches.committed().empty());
 }
 
 TEST_CASE("visits move from open to inflight when their batch is durable, and to the base when it is answered") {
   Deciders d;
-  const std::string page = d.memory.page_in(bucket);
+  const std::string page = d.memory.page_in(any_bucket);
   d.visit(page, 3);
   d.give_entry(page, 100, 0);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 100, 5000, 0, 3});
@@ -167,25 +168,25 @@ TEST_CASE("visits move from open to inflight when their batch is durable, and to
   d.spool.apply(sealing);
   CHECK(d.batches.committed().size() == 1);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 100, 5000, 3, 2});
-  CHECK(d.batches.unanswered(bucket)->pages == std::vector<PageVisits>{{page, 3}});
-  d.answer(bucket, {103}, 7000);
+  CHECK(d.batches.unanswered(any_bucket)->pages == std::vector<PageVisits>{{page, 3}});
+  d.answer(any_bucket, {103}, 7000);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 103, 12000, 0, 2});
-  CHECK(d.memory.shown().answered(bucket).load() == 1);
+  CHECK(d.memory.shown().answered(any_bucket).load() == 1);
   static_cast<void>(d.batches.begin_flush());
   static_cast<void>(d.commit(true));
-  CHECK(d.batches.unanswered(bucket)->pages == std::vector<PageVisits>{{page, 2}});
+  CHECK(d.batches.unanswered(any_bucket)->pages == std::vector<PageVisits>{{page, 2}});
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 2);
 }
 
 TEST_CASE("a shard that says less than was counted makes no count fall; one that says more is believed") {
   for (const std::uint64_t total : {0U, 103U, 110U}) {
     Deciders d;
-    const std::string page = d.memory.page_in(bucket);
+    const std::string page = d.memory.page_in(any_bucket);
     d.visit(page, 3);
     d.give_entry(page, 100);
     static_cast<void>(d.batches.begin_flush());
     static_cast<void>(d.commit(true));
-    d.answer(bucket, {total});
+    d.answer(any_bucket, {total});
     CHECK(d.memory.entry(page).base == std::max<std::uint64_t>(total, 103));
     CHECK(d.memory.entry(page).inflight == 0);
   }
@@ -195,35 +196,35 @@ TEST_CASE("answered batches are kept, and told from the mark that a shard fell b
   Deciders d;
   std::vector<std::string> fields = {""};
   for (int i = 0; i < 3; ++i) {
-    d.count_one(d.memory.page_in(bucket, static_cast<std::uint32_t>(i)));
-    fields.push_back(d.batches.field(bucket));
+    d.count_one(d.memory.page_in(any_bucket, static_cast<std::uint32_t>(i)));
+    fields.push_back(d.batches.field(any_bucket));
   }
-  const auto all = d.batches.lost_since(bucket, "");
+  const auto all = d.batches.lost_since(any_bucket, "");
   REQUIRE(all);
   CHECK(seqs_of(*all) == std::vector<std::uint64_t>{1, 2, 3});
   for (std::size_t i = 0; i < 3; ++i) {
     CHECK((*all)[i].expected == fields[i]);
     CHECK(to_text((*all)[i].mark) == fields[i + 1]);
-    CHECK((*all)[i].pages == std::vector<PageVisits>{{d.memory.page_in(bucket, static_cast<std::uint32_t>(i)), 1}});
+    CHECK((*all)[i].pages == std::vector<PageVisits>{{d.memory.page_in(any_bucket, static_cast<std::uint32_t>(i)), 1}});
   }
-  const auto last = d.batches.lost_since(bucket, fields[2]);
+  const auto last = d.batches.lost_since(any_bucket, fields[2]);
   REQUIRE(last);
   CHECK(seqs_of(*last) == std::vector<std::uint64_t>{3});
-  CHECK_FALSE(d.batches.lost_since(bucket, "1-0000000000000abc 9 0000000000000000"));
-  CHECK_FALSE(d.batches.lost_since(bucket + 1, ""));
+  CHECK_FALSE(d.batches.lost_since(any_bucket, "1-0000000000000abc 9 0000000000000000"));
+  CHECK_FALSE(d.batches.lost_since(any_bucket + 1, ""));
 }
 
 TEST_CASE("kept batches are forgotten when they are old, the oldest first") {
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
-  d.count_one(d.memory.page_in(bucket), 1000);
-  const std::string first = d.batches.field(bucket);
-  d.count_one(d.memory.page_in(bucket, 1), 1030);
+  d.count_one(d.memory.page_in(any_bucket), 1000);
+  const std::string first = d.batches.field(any_bucket);
+  d.count_one(d.memory.page_in(any_bucket, 1), 1030);
   CHECK(d.commit(false, 1059).forgotten.empty());
-  CHECK(d.commit(false, 1060).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{bucket, 1}});
-  CHECK_FALSE(d.batches.lost_since(bucket, ""));
-  CHECK(d.batches.lost_since(bucket, first));
-  CHECK(d.commit(false, 1090).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{bucket, 2}});
-  CHECK_FALSE(d.batches.lost_since(bucket, first));
+  CHECK(d.commit(false, 1060).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{any_bucket, 1}});
+  CHECK_FALSE(d.batches.lost_since(any_bucket, ""));
+  CHECK(d.batches.lost_since(any_bucket, first));
+  CHECK(d.commit(false, 1090).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{any_bucket, 2}});
+  CHECK_FALSE(d.batches.lost_since(any_bucket, first));
   CHECK(d.memory.statistic(FlusherStatistic::kept_batches) == 0);
   CHECK(d.memory.statistic(FlusherStatistic::kept_bytes) == 0);
   CHECK(d.spool.load().kept.empty());
@@ -285,27 +286,27 @@ TEST_CASE("a wall clock that jumped while no flusher ran costs no kept batch its
 
 TEST_CASE("what the operator accepts is expected from then on, and nothing from before is sent again") {
   Deciders d;
-  d.count_one(d.memory.page_in(bucket));
-  d.visit(d.memory.page_in(bucket, 1), 4);
+  d.count_one(d.memory.page_in(any_bucket));
+  d.visit(d.memory.page_in(any_bucket, 1), 4);
   static_cast<void>(d.batches.begin_flush());
   static_cast<void>(d.commit(true));
-  CHECK_FALSE(d.batches.accept(bucket, d.batches.field(bucket)));
+  CHECK_FALSE(d.batches.accept(any_bucket, d.batches.field(any_bucket)));
   CHECK_FALSE(d.batches.has_news());
 
-  CHECK(d.batches.accept(bucket, "another writer's mark"));
+  CHECK(d.batches.accept(any_bucket, "another writer's mark"));
   CHECK(d.batches.has_news());
-  CHECK(d.batches.field(bucket) == "another writer's mark");
-  CHECK(d.batches.unanswered(bucket) == nullptr);  // it expects another mark, which is not durable yet
-  CHECK_FALSE(d.batches.lost_since(bucket, ""));
+  CHECK(d.batches.field(any_bucket) == "another writer's mark");
+  CHECK(d.batches.unanswered(any_bucket) == nullptr);  // it expects another mark, which is not durable yet
+  CHECK_FALSE(d.batches.lost_since(any_bucket, ""));
   const Transaction accepting = d.commit(false);
-  CHECK(accepting.forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{bucket, 1}});
+  CHECK(accepting.forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{any_bucket, 1}});
   REQUIRE(accepting.accepted.size() == 1);
   CHECK(accepting.accepted[0].field == "another writer's mark");
   CHECK(accepting.accepted[0].seq == 1);
-  CHECK(d.ready == std::vector<std::uint32_t>{bucket});
-  REQUIRE(d.batches.unanswered(bucket) != nullptr);
-  CHECK(d.batches.unanswered(bucket)->expected == "another writer's mark");
-  CHECK(d.batches.unanswered(bucket)->mark.seq == 2);
+  CHECK(d.ready == std::vector<std::uint32_t>{any_bucket});
+  REQUIRE(d.batches.unanswered(any_bucket) != nullptr);
+  CHECK(d.batches.unanswered(any_bucket)->expected == "another writer's mark");
+  CHECK(d.batches.unanswered(any_bucket)->mark.seq == 2);
   CHECK_FALSE(d.batches.has_news());
 
   // The spool says the same after a start.
@@ -320,24 +321,24 @@ TEST_CASE("what the operator accepts is expected from then on, and nothing from 
 TEST_CASE(
     "a mark that is accepted while a seal is on its way to the disk holds the batch back until it is durable too") {
   Deciders d;
-  d.visit(d.memory.page_in(bucket), 4);
+  d.visit(d.memory.page_in(any_bucket), 4);
   static_cast<void>(d.batches.begin_flush());
   const Transaction sealing = d.capture(true);
-  CHECK(d.batches.accept(bucket, "held"));
+  CHECK(d.batches.accept(any_bucket, "held"));
   d.spool.apply(sealing);
   CHECK(d.batches.committed().empty());
-  CHECK(d.batches.unanswered(bucket) == nullptr);
+  CHECK(d.batches.unanswered(any_bucket) == nullptr);
 
   const Transaction replacing = d.capture(false);
   REQUIRE(replacing.replaced.size() == 1);
   CHECK(replacing.replaced[0].expected == "held");
-  CHECK(d.batches.accept(bucket, "held now"));  // and once more
+  CHECK(d.batches.accept(any_bucket, "held now"));  // and once more
   d.spool.apply(replacing);
   CHECK(d.batches.committed().empty());
   static_cast<void>(d.commit(false));
-  CHECK(d.ready == std::vector<std::uint32_t>{bucket});
-  CHECK(d.batches.unanswered(bucket)->expected == "held now");
-  d.answer_as_first(bucket);
+  CHECK(d.ready == std::vector<std::uint32_t>{any_bucket});
+  CHECK(d.batches.unanswered(any_bucket)->expected == "held now");
+  d.answer_as_first(any_bucket);
   CHECK(d.commit(false).answered.size() == 1);
   CHECK(d.ready.empty());
 }
@@ -346,25 +347,25 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   Deciders d;
   std::vector<std::string> pages;
   for (std::uint32_t i = 0; i < 3; ++i) {
-    pages.push_back(d.memory.page_in(bucket, i));
+    pages.push_back(d.memory.page_in(any_bucket, i));
     d.visit(pages[i], i + 1);
   }
   d.give_entry(pages[1], 10);
   static_cast<void>(d.batches.begin_flush());
   static_cast<void>(d.commit(true));
-  const std::uint64_t former_digest = d.batches.unanswered(bucket)->mark.digest;
+  const std::uint64_t former_digest = d.batches.unanswered(any_bucket)->mark.digest;
   CHECK(d.memory.entry(pages[1]).inflight == 2);
 
-  d.batches.refused(bucket, {1}, "no integer");
-  CHECK(d.batches.unanswered(bucket) == nullptr);
+  d.batches.refused(any_bucket, {1}, "no integer");
+  CHECK(d.batches.unanswered(any_bucket) == nullptr);
   CHECK(d.batches.has_news());
   const Transaction transaction = d.commit(false);
   REQUIRE(transaction.set_aside.size() == 1);
   CHECK(transaction.set_aside[0].page == PageVisits{pages[1], 2});
-  CHECK(transaction.set_aside[0].bucket == bucket);
+  CHECK(transaction.set_aside[0].bucket == any_bucket);
   CHECK(transaction.set_aside[0].reason == "no integer");
-  CHECK(d.ready == std::vector<std::uint32_t>{bucket});
-  const Batch* const rest = d.batches.unanswered(bucket);
+  CHECK(d.ready == std::vector<std::uint32_t>{any_bucket});
+  const Batch* const rest = d.batches.unanswered(any_bucket);
   REQUIRE(rest != nullptr);
   CHECK(rest->pages == std::vector<PageVisits>{{pages[0], 1}, {pages[2], 3}});
   CHECK(rest->mark.seq == 1);
@@ -375,7 +376,7 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   CHECK(d.memory.statistic(FlusherStatistic::pages_set_aside) == 1);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 4);
 
-  d.answer(bucket, {1, 3});
+  d.answer(any_bucket, {1, 3});
   static_cast<void>(d.commit(false));
   CHECK(d.drain.pages_with_visits() == 0);
   CHECK(d.spool.set_aside() == std::map<std::string, std::uint64_t>{{pages[1], 2}});
@@ -383,26 +384,26 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
 
 TEST_CASE("a batch of which nothing is left still moves the mark") {
   Deciders d;
-  d.visit(d.memory.page_in(bucket), 2);
+  d.visit(d.memory.page_in(any_bucket), 2);
   const std::uint64_t flush = d.batches.begin_flush();
   static_cast<void>(d.commit(true));
-  d.batches.refused(bucket, {0}, "no integer");
+  d.batches.refused(any_bucket, {0}, "no integer");
   static_cast<void>(d.commit(false));
-  REQUIRE(d.batches.unanswered(bucket) != nullptr);
-  CHECK(d.batches.unanswered(bucket)->pages.empty());
+  REQUIRE(d.batches.unanswered(any_bucket) != nullptr);
+  CHECK(d.batches.unanswered(any_bucket)->pages.empty());
   CHECK_FALSE(d.batches.flush_is_done(flush));
-  d.answer(bucket, {});
+  d.answer(any_bucket, {});
   CHECK(d.batches.flush_is_done(flush));
-  CHECK(d.batches.last_seq(bucket) == 1);
+  CHECK(d.batches.last_seq(any_bucket) == 1);
 }
 
 TEST_CASE("an answer becomes durable with the next commit, and the batch is kept there") {
   Deciders d;
-  d.visit(d.memory.page_in(bucket), 2);
+  d.visit(d.memory.page_in(any_bucket), 2);
   static_cast<void>(d.batches.begin_flush());
   static_cast<void>(d.commit(true));
   CHECK_FALSE(d.batches.has_news());
-  d.answer_as_first(bucket);
+  d.answer_as_first(any_bucket);
   CHECK(d.batches.has_news());
   CHECK(d.spool.load().unanswered.size() == 1);
   static_cast<void>(d.commit(false, 1234));
@@ -413,7 +414,7 @@ TEST_CASE("an answer becomes durable with the next commit, and the batch is kept
   CHECK(spool.kept[0].answered_at == 1234);
   REQUIRE(spool.marks.size() == 1);
   CHECK(spool.marks[0].seq == 1);
-  CHECK(spool.marks[0].field == d.batches.field(bucket));
+  CHECK(spool.marks[0].field == d.batches.field(any_bucket));
 }
 
 TEST_CASE("identities are noted with the next commit") {

@@ -10,13 +10,14 @@ using namespace visitd;
 
 namespace {
 
-constexpr std::uint32_t buckets = 8192;
+constexpr std::uint32_t usual_buckets = 8192;
 constexpr std::uint32_t virtual_nodes = 100;
 
 /// The name of each bucket's shard.
 std::vector<std::string> placed_names(const std::vector<std::string>& shards) {
   std::vector<std::string> names;
-  for (const std::uint32_t shard : place_buckets(shards, virtual_nodes, buckets)) names.push_back(shards.at(shard));
+  for (const std::uint32_t shard : place_buckets(shards, virtual_nodes, usual_buckets))
+    names.push_back(shards.at(shard));
   return names;
 }
 
@@ -28,7 +29,7 @@ std::vector<std::string> shards_named(std::uint32_t count) {
 
 }  // namespace
 
-TEST_CASE("names place buckets, whatever their order in the settings") {
+TEST_CASE("names place usual_buckets, whatever their order in the settings") {
   std::vector<std::string> shards = {"alpha", "beta", "gamma", "delta"};
   const std::vector<std::string> placed = placed_names(shards);
   std::ranges::sort(shards);
@@ -43,13 +44,13 @@ TEST_CASE("another shard takes about its share, and nothing moves between the ot
     const std::vector<std::string> shards = shards_named(count + 1);
     const std::vector<std::string> after = placed_names(shards);
     std::uint32_t moved = 0;
-    for (std::uint32_t b = 0; b < buckets; ++b) {
+    for (std::uint32_t b = 0; b < usual_buckets; ++b) {
       if (before[b] == after[b]) continue;
       REQUIRE(after[b] == shards.back());
       ++moved;
     }
     CAPTURE(count);
-    const double share = buckets / static_cast<double>(count + 1);
+    const double share = usual_buckets / static_cast<double>(count + 1);
     CHECK(moved > share * 0.6);
     CHECK(moved < share * 1.5);
   }
@@ -59,8 +60,8 @@ TEST_CASE("every shard is used, about equally") {
   for (const std::uint32_t count : {2U, 3U, 5U, 16U, 64U}) {
     const std::vector<std::string> shards = shards_named(count);
     std::vector<std::uint32_t> used(count);
-    for (const std::uint32_t shard : place_buckets(shards, virtual_nodes, buckets)) ++used.at(shard);
-    const std::uint32_t share = buckets / count;
+    for (const std::uint32_t shard : place_buckets(shards, virtual_nodes, usual_buckets)) ++used.at(shard);
+    const std::uint32_t share = usual_buckets / count;
     CAPTURE(count);
     CHECK(*std::ranges::min_element(used) > share / 2);
     CHECK(*std::ranges::max_element(used) < share * 2);
@@ -76,7 +77,7 @@ TEST_CASE("a shard alone holds everything, with one virtual node too") {
 
 TEST_CASE("the placement of the default shards is this one for ever") {
   const std::vector<std::string> shards = shards_named(2);
-  const std::vector<std::uint32_t> placed = place_buckets(shards, virtual_nodes, buckets);
+  const std::vector<std::uint32_t> placed = place_buckets(shards, virtual_nodes, usual_buckets);
   std::string first;
   for (std::uint32_t b = 0; b < 64; ++b) first += static_cast<char>('0' + placed[b]);
   CHECK(first == "0110001111011111111100110110001111010010111101111000011101110010");

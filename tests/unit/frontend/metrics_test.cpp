@@ -68,7 +68,7 @@ std::map<std::string, std::string> samples_of(const std::string& text) {
   return samples;
 }
 
-struct Rig {
+struct MetricsRig {
   test::FrontendHost host;
   RingMembership membership{host.settings};
 
@@ -80,7 +80,7 @@ struct Rig {
 };
 
 TEST_CASE("the metrics of a frontend are those of its lane, and unused lanes have none") {
-  Rig rig;
+  MetricsRig rig;
   FrontendStatistics statistics(rig.membership.lane_header().statistics);
   statistics.set(FrontendStatistic::visits, 12);
   statistics.set(frontend_refusals_first_word + static_cast<std::size_t>(Refusal::host_missing), 3);
@@ -98,7 +98,7 @@ TEST_CASE("the metrics of a frontend are those of its lane, and unused lanes hav
 }
 
 TEST_CASE("the metrics tell of flusher and shards, and times as Unix time") {
-  Rig rig;
+  MetricsRig rig;
   const Cache& cache = rig.host.make_cache(rig.membership.ring());
   const Clocks clocks{50'000'000'000, 1'700'000'000};
   FlusherStatistics statistics(cache.header().statistics);

@@ -10,7 +10,7 @@
 namespace visitd {
 namespace {
 
-struct Rig {
+struct ReadinessRig {
   test::FrontendHost host;
   RingMembership membership{host.settings};
 
@@ -25,7 +25,7 @@ struct Rig {
 };
 
 TEST_CASE("a frontend is ready before there ever was a flusher, and says that there is none") {
-  Rig rig;
+  ReadinessRig rig;
   CHECK(rig.said("segment").starts_with("ok: ring segment "));
   CHECK(rig.said("lane") == "ok: lane 0 holds 0 of 65536 bytes");
   CHECK(rig.said("flusher") == "warning: no flusher has served this ring yet");
@@ -33,7 +33,7 @@ TEST_CASE("a frontend is ready before there ever was a flusher, and says that th
 }
 
 TEST_CASE("a lane that fills warns, and fails once it is full") {
-  Rig rig;
+  ReadinessRig rig;
   LaneProducer& records = rig.membership.records();
   while (records.tail() < 33'000) REQUIRE(records.publish(RecordKind::visit, "home", 1, 0, 1) == Published::published);
   CHECK(rig.said("lane").starts_with("warning: lane 0 holds 33024 of 65536 bytes"));
@@ -42,7 +42,7 @@ TEST_CASE("a lane that fills warns, and fails once it is full") {
 }
 
 TEST_CASE("a frontend that leaves its ring is not ready") {
-  Rig rig;
+  ReadinessRig rig;
   rig.membership.ring().header().superseded.store(1);
   CHECK(rig.said("segment").starts_with("failed: "));
   rig.membership.close_lane();
@@ -50,7 +50,7 @@ TEST_CASE("a frontend that leaves its ring is not ready") {
 }
 
 TEST_CASE("a flusher that is silent, a spool that does not keep up and a shard that is down are warnings") {
-  Rig rig;
+  ReadinessRig rig;
   const Cache& cache = rig.host.make_cache(rig.membership.ring());
   rig.membership.follow_cache();
   CHECK(rig.said("flusher").starts_with("ok: "));

@@ -15,9 +15,11 @@
 #include <vector>
 
 #include "common/errors.hpp"
+#include "tests/unit/contains.hpp"
 #include "tests/unit/frontend/frontend_host.hpp"
 
 using namespace visitd;
+using test::contains;
 using test::FrontendHost;
 
 namespace {
@@ -42,10 +44,6 @@ std::string why_not(const Settings& settings) {
   } catch (const std::exception& failure) {
     return failure.what();
   }
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
