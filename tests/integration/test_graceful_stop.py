@@ -21,8 +21,6 @@ CLIENTS = 6
 STOP_TIMEOUT_MS = 60_000
 SOON_S = 15.0
 
-
-
 def connect(stack: Stack) -> socket.socket:
     return socket.create_connection(("127.0.0.1", stack.port), timeout=PATIENCE_S)
 

@@ -74,18 +74,20 @@ def build_here(tree: Path) -> None:
         raise AssertionError(f"dpkg-buildpackage failed with {done.returncode}; all that it said: {tree.parent / 'build.log'}")
 
 
-def build_there(debian: Debian, tree: Path) -> None:
-    """With what debian/control asks for, and nothing else."""
-    inside = f"/{tree.relative_to(debian.root)}"
+def inside(debian: Debian, tree: Path) -> str:
+    return f"/{tree.relative_to(debian.root)}"
+
+
+def install_what_it_builds_with(debian: Debian, tree: Path) -> None:
+    """What debian/control asks for, and nothing else."""
     debian.install("dpkg-dev", "ccache")
-    debian.run("apt-get build-dep -y -qq --no-install-recommends ./", inside)
-    debian.run(" ".join(COMMAND), inside, SETTINGS | {"CXX": "ccache g++"}, BUILD_LIMIT_S)
+    debian.run("apt-get build-dep -y -qq --no-install-recommends ./", inside(debian, tree))
 
 
 def build_one(tree: Path, debian: Debian | None) -> Path:
     """dpkg-buildpackage of this tree, which may be in another Debian; what an earlier one compiled there is used again."""
     if debian:
-        build_there(debian, tree)
+        debian.run(" ".join(COMMAND), inside(debian, tree), SETTINGS | {"CXX": "ccache g++"}, BUILD_LIMIT_S)
     else:
         build_here(tree)
     version = version_of(tree)
@@ -135,6 +137,8 @@ def build(release: str = "") -> Packages:
                 tree = (debian.root / "work" if debian else folder) / "tree"
                 shutil.rmtree(tree, ignore_errors=True)
                 copy_project(tree)
+                if debian:
+                    install_what_it_builds_with(debian, tree)
                 made = [build_one(tree, debian)]
                 to_following_version(tree, following)
                 made.append(build_one(tree, debian))

@@ -29,7 +29,7 @@ std::vector<std::string> shards_named(std::uint32_t count) {
 
 }  // namespace
 
-TEST_CASE("names place usual_buckets, whatever their order in the settings") {
+TEST_CASE("names place buckets, whatever their order in the settings") {
   std::vector<std::string> shards = {"alpha", "beta", "gamma", "delta"};
   const std::vector<std::string> placed = placed_names(shards);
   std::ranges::sort(shards);
