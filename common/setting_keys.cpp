@@ -240,8 +240,13 @@ constexpr std::array table = {
            "How often counts are sent to Redis.", "BATCH_INTERVAL_SECONDS"),
     number("flusher", "commit_interval_ms", &Draft::commit_interval_ms, "ms", 10, minute_ms,
            "How often visits are made durable in the spool, which frees their room in the lanes."),
-    number("flusher", "pending_pages", &Draft::pending_pages, "", 16, 100'000'000,
-           "The most pages with visits that Redis has not acknowledged."),
+    number(
+        "flusher", "memory_limit_bytes", &Draft::memory_limit_bytes, "bytes", 4 * mib, 1024 * gib,
+        "The most memory for pages with visits that Redis has not acknowledged, about 110 bytes a page. Beyond half of "
+        "it, what waits for a shard that takes no batches is kept in the spool alone; beyond all of it visits wait in "
+        "the lanes."),
+    number("flusher", "journal_limit_bytes", &Draft::journal_limit_bytes, "bytes", 1 * mib, 64 * gib,
+           "From this size of the spool's journal on, or from that of all open visits on, it is folded by bucket."),
     number("flusher", "batch_pages", &Draft::batch_pages, "", 1, 1000, "The most pages that one script call changes."),
     number("flusher", "batches_in_flight", &Draft::batches_in_flight, "", 1, 65536,
            "The most unanswered batches of a shard."),

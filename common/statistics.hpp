@@ -57,6 +57,10 @@ enum class FlusherStatistic : std::uint8_t {
   last_commit_ns,
   last_flush_ns,
   flushes,
+  pending_bytes,
+  spilled_visits,
+  spilled_bytes,
+  journal_bytes,
   count
 };
 
@@ -105,7 +109,7 @@ inline constexpr StatisticInfo flusher_statistics[] = {
     {"batches_duplicate", "batches", "batches that the shard had already applied"},
     {"batches_sent_again", "batches", "kept batches sent again to a shard that had lost them"},
     {"pages_set_aside", "pages", "pages whose visits a shard cannot take"},
-    {"pending_pages", "pages", "pages that the flusher holds in memory", StatisticKind::gauge},
+    {"pending_pages", "pages", "pages in memory with visits that Redis has not acknowledged", StatisticKind::gauge},
     {"pending_visits", "visits", "visits applied and not yet acknowledged by Redis", StatisticKind::gauge},
     {"entries", "entries", "entries in the view", StatisticKind::gauge},
     {"entries_evicted", "entries", "entries evicted from the view"},
@@ -115,6 +119,10 @@ inline constexpr StatisticInfo flusher_statistics[] = {
     {"last_commit_ns", "ns", "when the last commit was; 0: never", StatisticKind::moment},
     {"last_flush_ns", "ns", "when a flush was last answered in full; 0: never", StatisticKind::moment},
     {"flushes", "flushes", "flushes answered in full"},
+    {"pending_bytes", "bytes", "memory of the pending pages", StatisticKind::gauge},
+    {"spilled_visits", "visits", "pending visits that wait in the spool alone for a shard", StatisticKind::gauge},
+    {"spilled_bytes", "bytes", "room in the spool of what waits there alone for a shard", StatisticKind::gauge},
+    {"journal_bytes", "bytes", "room in the spool of visits that are not folded by bucket", StatisticKind::gauge},
 };
 static_assert(std::size(flusher_statistics) == static_cast<std::size_t>(FlusherStatistic::count));
 

@@ -35,6 +35,22 @@ inline void check_uv(int result, std::string_view what) {
   return UvHandle<uv_timer_t>(timer.release());
 }
 
+/// Called in each round of the loop, which then does not wait.
+[[nodiscard]] inline UvHandle<uv_idle_t> make_idle(uv_loop_t* loop, void* data) {
+  auto idle = std::make_unique<uv_idle_t>();
+  check_uv(uv_idle_init(loop, idle.get()), "cannot make an idle handle");
+  idle->data = data;
+  return UvHandle<uv_idle_t>(idle.release());
+}
+
+/// Called in each round of the loop, after it looked at the sockets.
+[[nodiscard]] inline UvHandle<uv_check_t> make_check(uv_loop_t* loop, void* data) {
+  auto check = std::make_unique<uv_check_t>();
+  check_uv(uv_check_init(loop, check.get()), "cannot make a check handle");
+  check->data = data;
+  return UvHandle<uv_check_t>(check.release());
+}
+
 /// Polls a socket, which outlives the handle.
 [[nodiscard]] inline UvHandle<uv_poll_t> make_poll(uv_loop_t* loop, int fd, void* data) {
   auto poll = std::make_unique<uv_poll_t>();

@@ -7,15 +7,30 @@
 
 namespace visitd {
 
+namespace {
+
+// Of a page in an unanswered batch, besides its id twice: as text and number of the batch, and as part of what is kept.
+constexpr std::uint64_t page_in_flight_bytes = 72;
+// The least worth a transaction of its own, while more pages than that are due.
+constexpr std::uint64_t least_pages_to_seal = 16384;
+
+}  // namespace
+
 Batches::Batches(const BatchLimits& limits, Incarnation incarnation, std::vector<std::uint32_t> shard_of_bucket,
-                 FlusherView& view, PendingPages& pages, FlusherStatistics statistics)
+                 std::uint32_t shards, FlusherView& view, PendingPages& pages, OpenVisits& open,
+                 FlusherStatistics statistics)
     : limits_(limits),
       incarnation_(incarnation),
       view_(view),
       pages_(pages),
+      open_(open),
       statistics_(statistics),
-      buckets_(shard_of_bucket.size()) {
-  for (std::size_t b = 0; b < buckets_.size(); ++b) buckets_[b].shard = shard_of_bucket[b];
+      buckets_(shard_of_bucket.size()),
+      shards_(shards) {
+  for (std::uint32_t b = 0; b < buckets_.size(); ++b) {
+    buckets_[b].shard = shard_of_bucket[b];
+    shards_[shard_of_bucket[b]].buckets.push_back(b);
+  }
 }
 
 // ---- recovery
@@ -25,13 +40,12 @@ void Batches::recover_mark(const BucketMark& mark) {
   buckets_[mark.bucket].field = mark.field;
 }
 
-void Batches::recover_kept(const KeptBatch& kept) {
-  const Batch& batch = kept.batch;
+void Batches::recover_kept(KeptBatch kept) {
   // Within a bucket a wall clock that went back must not turn the order round: they come by bucket, then seq.
-  const bool follows = !kept_order_.empty() && kept_order_.back().bucket == batch.bucket;
+  const bool follows = !kept_order_.empty() && kept_order_.back().bucket == kept.bucket;
   const std::uint64_t answered_at =
       follows ? std::max(kept_order_.back().answered_at, kept.answered_at) : kept.answered_at;
-  keep(batch.bucket, {batch.mark, batch.expected, encode_pages(batch.pages)}, answered_at);
+  keep(kept.bucket, {kept.mark, std::move(kept.expected), std::move(kept.pages)}, answered_at);
 }
 
 void Batches::kept_recovered(std::uint64_t unix_now) {
@@ -43,31 +57,53 @@ void Batches::kept_recovered(std::uint64_t unix_now) {
 void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) {
   Bucket& bucket = buckets_[batch.bucket];
   std::string blob = encode_pages(batch.pages);
+  unanswered_bytes_ += blob.size();
+  count_unanswered(batch.bucket, pages.size(), true);
   bucket.unanswered = Unanswered{std::move(batch), std::move(pages), std::move(blob), 0, true};
-  ++unanswered_count_;
-}
-
-void Batches::page_opened(std::uint32_t page) {
-  Bucket& bucket = buckets_[pages_[page].bucket];
-  pages_[page].in_bucket = true;
-  bucket.open.push_back(page);
-  bucket.touched = true;
 }
 
 // ---- flush
 
+void Batches::set_takes_batches(std::uint32_t shard, bool takes) {
+  shards_[shard].takes_batches = takes;
+  open_.set_takes_batches(shard, takes);
+  if (!takes) return;
+  for (const std::uint32_t bucket : shards_[shard].buckets) queue(bucket);
+}
+
 void Batches::set_due(Bucket& bucket, std::uint64_t flush) noexcept {
-  if (bucket.due == 0 && flush != 0 && !bucket.unanswered) ++sealable_;
-  if (bucket.due != 0 && flush == 0 && !bucket.unanswered) --sealable_;
+  Shard& shard = shards_[bucket.shard];
+  if (bucket.due == 0 && flush != 0) ++shard.due;
+  if (bucket.due != 0 && flush == 0) --shard.due;
   bucket.due = flush;
+}
+
+void Batches::queue(std::uint32_t number) {
+  Bucket& bucket = buckets_[number];
+  Shard& shard = shards_[bucket.shard];
+  if (bucket.due == 0 || bucket.unanswered || bucket.queued || !shard.takes_batches) return;
+  if (!open_.is_in_memory(number)) return open_.want(number);
+  bucket.queued = true;
+  shard.to_seal.push_back(number);
 }
 
 std::uint64_t Batches::begin_flush() {
   ++flush_;
-  for (Bucket& bucket : buckets_) {
-    if (!bucket.open.empty() && bucket.due == 0) set_due(bucket, flush_);
-  }
+  for (const Shard& shard : shards_) make_due(shard);
   return flush_;
+}
+
+void Batches::begin_flush(std::uint32_t shard) {
+  ++flush_;
+  make_due(shards_[shard]);
+}
+
+void Batches::make_due(const Shard& shard) {
+  for (const std::uint32_t number : shard.buckets) {
+    if (buckets_[number].due != 0 || !open_.any(number)) continue;
+    set_due(buckets_[number], flush_);
+    queue(number);
+  }
 }
 
 bool Batches::flush_is_done(std::uint64_t flush) const {
@@ -76,17 +112,40 @@ bool Batches::flush_is_done(std::uint64_t flush) const {
   });
 }
 
+bool Batches::wants_seal() const noexcept {
+  return std::ranges::any_of(shards_, [&](const Shard& shard) {
+    // Full: the next one waits until a good part of it is answered.
+    return shard.takes_batches && !shard.to_seal.empty() &&
+           (shard.pages_in_flight == 0 || shard.pages_in_flight + least_pages_to_seal <= limits_.pages_in_flight);
+  });
+}
+
+std::uint64_t Batches::memory_bytes() const noexcept {
+  std::uint64_t pages = 0;
+  for (const Shard& shard : shards_) pages += shard.pages_in_flight;
+  return pages * page_in_flight_bytes + unanswered_bytes_ * 2;
+}
+
+void Batches::count_unanswered(std::uint32_t bucket, std::size_t pages, bool made) noexcept {
+  Shard& shard = shards_[buckets_[bucket].shard];
+  if (made) {
+    ++unanswered_count_;
+    ++shard.unanswered;
+    shard.pages_in_flight += pages;
+  } else {
+    --unanswered_count_;
+    --shard.unanswered;
+    shard.pages_in_flight -= pages;
+  }
+}
+
 // ---- transactions
 
-Transaction Batches::capture(bool seal_due, Drain& drain, const RingNote& ring, std::uint64_t unix_now) {
+Transaction Batches::capture(bool seal_now, Drain& drain, const RingNote& ring, std::uint64_t unix_now) {
   assert(sealing_.empty() && replacing_.empty());
   Transaction transaction;
   transaction.ring = ring;
   transaction.answered_at = unix_now;
-  drain.take_unspooled([&](const PendingPage& page) {
-    buckets_[page.bucket].touched = true;
-    if (!seal_due) append_pages(transaction.deltas, page.page, page.unspooled);
-  });
   transaction.answered = std::exchange(answered_, {});
   transaction.accepted = std::exchange(accepted_, {});
   for (const std::uint32_t number : std::exchange(expecting_anew_, {})) {
@@ -97,48 +156,59 @@ Transaction Batches::capture(bool seal_due, Drain& drain, const RingNote& ring, 
   }
   transaction.identities = std::exchange(identities_, {});
   transaction.forgotten = std::exchange(forgotten_, {});
-  for (const Refusal& refusal : std::exchange(refused_, {})) apply_refusal(refusal, drain, transaction);
+  for (const Refusal& refusal : std::exchange(refused_, {})) apply_refusal(refusal, transaction);
   forget_old(transaction, unix_now);
-  if (seal_due) {
-    transaction.fold = true;
-    for (std::uint32_t b = 0; b < buckets_.size(); ++b) {
-      Bucket& bucket = buckets_[b];
-      if (bucket.due != 0 && !bucket.unanswered) seal(b, transaction);
-      if (!bucket.touched) continue;
-      bucket.touched = false;
-      std::string rest;
-      for (const std::uint32_t page : bucket.open) append_pages(rest, pages_[page].page, pages_[page].open);
-      transaction.open.emplace_back(b, std::move(rest));
-    }
-  }
+  if (seal_now) seal_due(transaction);
+  open_.capture(transaction, drain, memory_bytes());
   return transaction;
 }
 
-void Batches::seal(std::uint32_t number, Transaction& transaction) {
+void Batches::seal_due(Transaction& transaction) {
+  std::uint64_t pages = 0;
+  // The shards in turn: none that is large keeps the others waiting.
+  for (std::size_t looked = 0; looked < shards_.size(); ++looked) {
+    Shard& shard = shards_[next_shard_];
+    next_shard_ = (next_shard_ + 1) % static_cast<std::uint32_t>(shards_.size());
+    if (!shard.takes_batches) continue;
+    while (!shard.to_seal.empty() && pages < limits_.pages_in_flight &&
+           shard.pages_in_flight < limits_.pages_in_flight) {
+      const std::uint32_t number = shard.to_seal.front();
+      shard.to_seal.pop_front();
+      buckets_[number].queued = false;
+      if (buckets_[number].due == 0 || buckets_[number].unanswered) continue;
+      if (!open_.is_in_memory(number)) {
+        open_.want(number);
+        continue;
+      }
+      pages += seal(number, transaction);
+    }
+  }
+}
+
+std::size_t Batches::seal(std::uint32_t number, Transaction& transaction) {
   Bucket& bucket = buckets_[number];
   Unanswered sealed;
   sealed.flush = bucket.due;
-  const std::size_t take = std::min<std::size_t>(bucket.open.size(), limits_.batch_pages);
-  sealed.pages.assign(bucket.open.begin(), bucket.open.begin() + static_cast<std::ptrdiff_t>(take));
-  bucket.open.erase(bucket.open.begin(), bucket.open.begin() + static_cast<std::ptrdiff_t>(take));
+  sealed.pages = open_.take(number, limits_.batch_pages);
+  if (!open_.any(number)) set_due(bucket, 0);
+  if (sealed.pages.empty()) return 0;
   Batch& batch = sealed.batch;
   batch.bucket = number;
   batch.expected = bucket.field;
+  batch.pages.reserve(sealed.pages.size());
   for (const std::uint32_t page : sealed.pages) {
-    pages_[page].in_bucket = false;
-    batch.pages.push_back({pages_[page].page, pages_[page].open});
+    batch.pages.push_back({std::string(pages_[page].id()), pages_[page].open});
   }
   sealed.blob = encode_pages(batch.pages);
   batch.mark = {incarnation_, bucket.seq + 1, digest_of(sealed.blob)};
-  if (bucket.open.empty()) set_due(bucket, 0);
-  bucket.touched = true;  // its folded row holds what is sealed now
-  if (batch.pages.empty()) return;
-  if (bucket.due != 0) --sealable_;
   transaction.sealed.push_back(batch);
+  const std::size_t size = sealed.pages.size();
+  unanswered_bytes_ += sealed.blob.size();
   bucket.unanswered = std::move(sealed);
-  ++unanswered_count_;
+  count_unanswered(number, size, true);
   sealing_.push_back(number);
   statistics_.add(FlusherStatistic::seals);
+  return size;
 }
 
 std::vector<std::uint32_t> Batches::committed() {
@@ -150,6 +220,7 @@ std::vector<std::uint32_t> Batches::committed() {
       const std::uint64_t visits = sealed.batch.pages[i].visits;
       page.open -= visits;
       page.inflight += visits;
+      pages_.count(page);
       if (page.node != 0) view_.seal(page.node, visits);
     }
   }
@@ -196,13 +267,14 @@ bool Batches::was_written(std::uint32_t bucket) const noexcept {
   return !buckets_[bucket].field.empty() || buckets_[bucket].seq != 0 || buckets_[bucket].unanswered;
 }
 
-void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& totals, Drain& drain,
-                       std::uint64_t now_ms, std::uint64_t unix_now) {
+void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
+                       std::uint64_t unix_now) {
   Bucket& bucket = buckets_[number];
   Unanswered done = std::move(*bucket.unanswered);
   bucket.unanswered.reset();
-  --unanswered_count_;
-  if (bucket.due != 0) ++sealable_;
+  count_unanswered(number, done.pages.size(), false);
+  unanswered_bytes_ -= done.blob.size();
+  queue(number);
   const Batch& batch = done.batch;
   bucket.seq = batch.mark.seq;
   bucket.field = to_text(batch.mark);
@@ -220,7 +292,7 @@ void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& t
     }
     page.inflight -= visits;
     answered_visits += visits;
-    if (page.open + page.inflight == 0) drain.page_acknowledged();
+    pages_.count(page);
     pages_.erase_if_idle(done.pages[i]);
   }
   statistics_.set(FlusherStatistic::pending_visits,
@@ -236,7 +308,7 @@ void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& ba
   refused_.push_back({bucket, bad_pages, why});
 }
 
-void Batches::apply_refusal(const Refusal& refusal, Drain& drain, Transaction& transaction) {
+void Batches::apply_refusal(const Refusal& refusal, Transaction& transaction) {
   Unanswered& unanswered = *buckets_[refusal.bucket].unanswered;
   Batch& batch = unanswered.batch;
   std::vector<PageVisits> pages;
@@ -253,13 +325,17 @@ void Batches::apply_refusal(const Refusal& refusal, Drain& drain, Transaction& t
     if (page.node != 0) view_.set_aside(page.node, visits);
     page.inflight -= visits;
     statistics_.set(FlusherStatistic::pending_visits, statistics_.get(FlusherStatistic::pending_visits) - visits);
-    if (page.open + page.inflight == 0) drain.page_acknowledged();
+    pages_.count(page);
     pages_.erase_if_idle(unanswered.pages[i]);
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
+  count_unanswered(refusal.bucket, unanswered.pages.size(), false);
+  unanswered_bytes_ -= unanswered.blob.size();
   batch.pages = std::move(pages);
   unanswered.pages = std::move(numbers);
   unanswered.blob = encode_pages(batch.pages);
+  count_unanswered(refusal.bucket, unanswered.pages.size(), true);
+  unanswered_bytes_ += unanswered.blob.size();
   batch.mark.digest = digest_of(unanswered.blob);
   transaction.replaced.push_back(batch);
   replacing_.push_back(refusal.bucket);
@@ -293,6 +369,8 @@ bool Batches::accept(std::uint32_t number, const std::string& held) {
 
 void Batches::update_statistics() noexcept {
   statistics_.set(FlusherStatistic::unanswered_batches, unanswered_count_);
+  statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
+  statistics_.set(FlusherStatistic::pending_bytes, pages_.pending_bytes());
   statistics_.set(FlusherStatistic::kept_batches, kept_order_.size());
   statistics_.set(FlusherStatistic::kept_bytes, kept_bytes_);
 }

@@ -1,5 +1,8 @@
-// Commit, seal, acknowledge: what becomes durable together, which visits a batch holds, and what its answer changes.
-// Decides; knows no clock, loop, socket or file. One transaction and, in each bucket, one unanswered batch at a time.
+// Seal, send, acknowledge: which visits a batch holds, and what its answer changes. Decides; knows no clock, loop,
+// socket or file. One transaction and, in each bucket, one unanswered batch at a time.
+//
+// Each shard is flushed on its own: buckets are sealed while their shard takes batches, and only as many pages as are
+// on their way at a time. What waits for a shard that is away stays open, where it can be spilled.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +14,7 @@
 #include "common/statistics.hpp"
 #include "flusher/drain.hpp"
 #include "flusher/flusher_view.hpp"
+#include "flusher/open_visits.hpp"
 #include "flusher/pending_pages.hpp"
 #include "flusher/spool.hpp"
 
@@ -21,48 +25,58 @@ struct BatchLimits {
   std::uint64_t keep_batches_s = 0;
   std::uint64_t keep_batches_bytes = 0;
   std::uint64_t ttl_ms = 0;
+  /// The most pages in unanswered batches of a shard, and in one transaction; a batch more is begun below it.
+  std::uint64_t pages_in_flight = 131072;
 };
 
 class Batches {
  public:
   /// `shard_of_bucket`: where each bucket is placed.
   Batches(const BatchLimits& limits, Incarnation incarnation, std::vector<std::uint32_t> shard_of_bucket,
-          FlusherView& view, PendingPages& pages, FlusherStatistics statistics);
+          std::uint32_t shards, FlusherView& view, PendingPages& pages, OpenVisits& open, FlusherStatistics statistics);
 
-  /// From the spool, before anything else: marks, kept and unanswered batches, open pages. The pages are in `pages`
-  /// already.
+  /// From the spool, before anything else: marks, kept and unanswered batches. The pages are in `pages` already.
   void recover_mark(const BucketMark& mark);
-  void recover_kept(const KeptBatch& kept);
+  void recover_kept(KeptBatch kept);
   /// After the last of them, which come by bucket, then seq. They are kept for their full time from `unix_now` on: what
   /// the wall clock said in former lives may be anything.
   void kept_recovered(std::uint64_t unix_now);
   void recover_unanswered(Batch batch, std::vector<std::uint32_t> pages);
-  void page_opened(std::uint32_t page);
 
   /// Other limits, from now on.
   void use(const BatchLimits& limits) noexcept { limits_ = limits; }
 
   // -- flush
 
-  /// Every bucket with open visits is due from now on. Returns the flush's number.
+  /// Whether a shard takes batches now: only then are its buckets sealed.
+  void set_takes_batches(std::uint32_t shard, bool takes);
+  /// Every bucket of all shards that has open visits is due from now on. Returns the flush's number.
   std::uint64_t begin_flush();
+  /// The same of one shard.
+  void begin_flush(std::uint32_t shard);
   /// Whether all that was open at that flush has been answered.
   [[nodiscard]] bool flush_is_done(std::uint64_t flush) const;
+  /// Whether all that was open on the shard when its flush began has been answered.
+  [[nodiscard]] bool is_flushed(std::uint32_t shard) const noexcept {
+    return shards_[shard].due == 0 && shards_[shard].unanswered == 0;
+  }
   /// Whether a due bucket could be sealed now.
-  [[nodiscard]] bool wants_seal() const noexcept { return sealable_ > 0; }
+  [[nodiscard]] bool wants_seal() const noexcept;
 
   // -- transactions
 
-  /// What is to become durable now: visits since the last one, answers, and with `seal` the due buckets as batches.
-  /// Nothing else may be captured until committed().
+  /// What is to become durable now: visits since the last one, answers, and with `seal` due buckets as batches. Nothing
+  /// else may be captured until committed().
   [[nodiscard]] Transaction capture(bool seal, Drain& drain, const RingNote& ring, std::uint64_t unix_now);
-  /// Whether capture(false, …) would hold anything besides positions.
+  /// Whether capture(false, …) would hold anything besides positions and visits.
   [[nodiscard]] bool has_news() const noexcept {
     return !answered_.empty() || !accepted_.empty() || !expecting_anew_.empty() || !refused_.empty() ||
            !identities_.empty();
   }
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
+  /// All open visits of the bucket are in memory again.
+  void recalled(std::uint32_t bucket) { queue(bucket); }
   void note_identity(ShardIdentity identity) { identities_.push_back(std::move(identity)); }
 
   // -- what a shard says
@@ -75,7 +89,7 @@ class Batches {
   /// Whether we ever wrote to the bucket, or may have.
   [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept;
   /// The unanswered batch was applied, now or before. `totals`: of its pages, in order.
-  void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, Drain& drain, std::uint64_t now_ms,
+  void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
                 std::uint64_t unix_now);
   /// The shard cannot take these pages of the unanswered batch: they are put aside, the rest is sent once that is
   /// durable.
@@ -89,6 +103,9 @@ class Batches {
 
   [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
   [[nodiscard]] std::size_t unanswered_count() const noexcept { return unanswered_count_; }
+  [[nodiscard]] std::size_t unanswered_on(std::uint32_t shard) const noexcept { return shards_[shard].unanswered; }
+  /// The memory that unanswered batches take.
+  [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
 
  private:
   struct Unanswered {
@@ -108,10 +125,17 @@ class Batches {
     std::uint64_t seq = 0;  ///< of the newest answered batch
     std::string field;
     std::optional<Unanswered> unanswered;
-    std::vector<Kept> kept;           ///< a chain: each expects its predecessor's mark
-    std::vector<std::uint32_t> open;  ///< pages with open visits
-    std::uint64_t due = 0;            ///< the oldest flush that wants its open visits sealed; 0: none
-    bool touched = false;             ///< its open visits differ from its folded row
+    std::vector<Kept> kept;  ///< a chain: each expects its predecessor's mark
+    std::uint64_t due = 0;   ///< the oldest flush that wants its open visits sealed; 0: none
+    bool queued = false;     ///< among its shard's buckets to seal
+  };
+  struct Shard {
+    bool takes_batches = false;
+    std::vector<std::uint32_t> buckets;
+    std::deque<std::uint32_t> to_seal;  ///< due buckets that have no unanswered batch and are in memory
+    std::size_t due = 0;                ///< buckets
+    std::size_t unanswered = 0;         ///< batches
+    std::uint64_t pages_in_flight = 0;
   };
   struct Refusal {
     std::uint32_t bucket;
@@ -119,22 +143,32 @@ class Batches {
     std::string why;
   };
 
-  void seal(std::uint32_t number, Transaction& transaction);
+  void make_due(const Shard& shard);
+  void seal_due(Transaction& transaction);
+  /// Returns how many pages it holds.
+  std::size_t seal(std::uint32_t number, Transaction& transaction);
+  /// Where the bucket is due and can be sealed: it will be. One that is spilled is asked for.
+  void queue(std::uint32_t number);
+  /// An unanswered batch was made, or is answered.
+  void count_unanswered(std::uint32_t bucket, std::size_t pages, bool made) noexcept;
   void keep(std::uint32_t bucket, Kept kept, std::uint64_t answered_at);
   void forget_old(Transaction& transaction, std::uint64_t unix_now);
   void set_due(Bucket& bucket, std::uint64_t flush) noexcept;
-  void apply_refusal(const Refusal& refusal, Drain& drain, Transaction& transaction);
+  void apply_refusal(const Refusal& refusal, Transaction& transaction);
   void update_statistics() noexcept;
 
   BatchLimits limits_;
   Incarnation incarnation_;
   FlusherView& view_;
   PendingPages& pages_;
+  OpenVisits& open_;
   FlusherStatistics statistics_;
   std::vector<Bucket> buckets_;
+  std::vector<Shard> shards_;
   std::uint64_t flush_ = 0;
-  std::size_t sealable_ = 0;  ///< due buckets without an unanswered batch
+  std::uint32_t next_shard_ = 0;  ///< to seal first
   std::size_t unanswered_count_ = 0;
+  std::uint64_t unanswered_bytes_ = 0;  ///< of their pages, encoded
 
   // for the next transaction
   std::vector<BucketMark> answered_;

@@ -27,16 +27,18 @@ Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& page
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     records_.emplace_back(lanes_[lane].records);
     positions_.push_back(view_.applied(lane));
+    refused_tails_.push_back(positions_.back());
   }
 }
 
-bool Drain::run() {
+bool Drain::run(std::uint64_t taken_bytes) {
+  taken_bytes_ = taken_bytes;
   bool applied = false;
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) applied |= run_lane(lane);
   if (applied) {
     statistics_.add(FlusherStatistic::visits_applied, applied_visits_);
     statistics_.add(FlusherStatistic::pending_visits, std::exchange(applied_visits_, 0));
-    statistics_.set(FlusherStatistic::pending_pages, pages_with_visits_);
+    statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
   }
   return applied;
 }
@@ -46,11 +48,12 @@ bool Drain::run_lane(std::uint32_t lane) {
   std::uint64_t position = start;
   const LaneRecords& records = records_[lane];
   const std::uint64_t tail = lanes_[lane].tail->load(std::memory_order_acquire);  // partner: the producer's publish
-  if (tail == start) return false;
+  if (tail == start || tail == refused_tails_[lane]) return false;
   const bool tail_is_sane = tail > start && tail - start <= records.capacity() && tail % 8 == 0;
   const std::uint64_t end = tail_is_sane ? std::min(tail, start + burst_bytes) : start;
-  // A tail that went back takes nothing back: what is counted stays counted.
-  std::uint64_t damaged = tail_is_sane ? 0 : std::max(tail, start);
+  // A tail that went back takes nothing back: what is counted stays counted. It is said once, and not looked at again.
+  if (!tail_is_sane) refused_tails_[lane] = tail;
+  std::uint64_t damaged = tail_is_sane ? 0 : std::max((tail + 7) / 8 * 8, start);
   char buffer[max_page_id_bytes];
   while (position < end) {
     records.prefetch(position + prefetch_bytes);
@@ -83,22 +86,30 @@ bool Drain::run_lane(std::uint32_t lane) {
 
 Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record& record, std::string_view page) {
   std::uint32_t number = pages_.find(record.page_hash, page);
-  const bool has_visits = number != PendingPages::none && pages_[number].open + pages_[number].inflight > 0;
-  if (!has_visits) {
-    if (pages_with_visits_ >= limits_.pending_pages) return Applied::no_room;
-    // A control character in an id would let whoever writes the ring reach the flusher's own fields in Redis.
-    if (number == PendingPages::none && check_page_id(page, limits_.page_id_limit) != PageIdFault::none)
-      return Applied::bad_page;
-    if (number == PendingPages::none)
-      number = pages_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
-    ++pages_with_visits_;
+  if (number == PendingPages::none) {
+    // A control character in an id would let somebody who writes the ring reach the flusher's own fields in Redis; a
+    // hash that is not the page's would make a second page of the same id, whose total replaces the first one's.
+    if (check_page_id(page, limits_.page_id_limit) != PageIdFault::none) return Applied::bad_page;
+    if (page_hash(page, limits_.hash_seed) != record.page_hash) return Applied::bad_page;
+  }
+  if (number == PendingPages::none || pages_[number].counted == 0) {
+    const std::uint64_t taken = taken_bytes_ + pages_.pending_bytes() + PendingPages::bytes_of(page.size());
+    // The first page always has room: a limit that is too small must not stop everything.
+    if (taken > limits_.memory_bytes && pages_.pages_with_visits() > 0) return Applied::no_room;
+  }
+  if (number == PendingPages::none || pages_[number].unspooled == 0) {
+    if (unspooled_is_full()) return Applied::no_room;
+  }
+  if (number == PendingPages::none) {
+    number = pages_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
   }
   PendingPage& pending = pages_[number];
   pending.open += record.visits;
+  pages_.count(pending);
   if (pending.unspooled == 0) unspooled_.push_back(number);
   pending.unspooled += record.visits;
-  if (!pending.in_bucket) {
-    pending.in_bucket = true;
+  if (pending.in_bucket == 0) {
+    pending.in_bucket = 1;
     page_opened_(number);
   }
   applied_visits_ += record.visits;
@@ -106,23 +117,25 @@ Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record
   return Applied::applied;
 }
 
-void Drain::run_to_tails() {
+std::vector<std::uint64_t> Drain::tails() const {
   std::vector<std::uint64_t> tails;
   tails.reserve(lanes_.size());
   for (const LaneMemory& lane : lanes_) tails.push_back(lane.tail->load(std::memory_order_acquire));
-  const auto reached = [&] {
-    return std::ranges::equal(positions_, tails,
-                              [](std::uint64_t position, std::uint64_t tail) { return position >= tail; });
-  };
-  // Visits that come meanwhile do not make it longer: each run applies something of what was there, or stops.
-  while (!reached() && run()) {
+  return tails;
+}
+
+bool Drain::has_applied(const std::vector<std::uint64_t>& tails) const noexcept {
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    if (positions_[lane] < tails[lane] && tails[lane] != refused_tails_[lane]) return false;
   }
+  return true;
 }
 
 bool Drain::is_empty() const noexcept {
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     // Sequentially consistent, with the producer's store of tail: see the doorbell.
-    if (lanes_[lane].tail->load(std::memory_order_seq_cst) != positions_[lane]) return false;
+    const std::uint64_t tail = lanes_[lane].tail->load(std::memory_order_seq_cst);
+    if (tail != positions_[lane] && tail != refused_tails_[lane]) return false;
   }
   return true;
 }

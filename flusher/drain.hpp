@@ -17,7 +17,8 @@ namespace visitd {
 struct DrainLimits {
   std::uint32_t buckets = 0;
   std::uint32_t page_id_limit = 0;
-  std::uint64_t pending_pages = 0;  ///< pages with visits that Redis has not acknowledged
+  std::uint64_t hash_seed = 0;     ///< the ring's
+  std::uint64_t memory_bytes = 0;  ///< for pages with visits that Redis has not acknowledged, and what is on its way
 };
 
 class Drain {
@@ -29,12 +30,14 @@ class Drain {
         FlusherStatistics statistics, PageOpened page_opened);
 
   /// Another limit, from now on.
-  void use(std::uint64_t pending_pages) noexcept { limits_.pending_pages = pending_pages; }
+  void use(std::uint64_t memory_bytes) noexcept { limits_.memory_bytes = memory_bytes; }
 
-  /// Applies at most one burst of each lane. True: something was applied.
-  bool run();
-  /// Applies everything that is in the lanes at this moment, as far as there is room for it.
-  void run_to_tails();
+  /// Applies at most one burst of each lane. True: something was applied. `taken_bytes`: what else takes of the limit.
+  bool run(std::uint64_t taken_bytes = 0);
+  /// Up to where each lane is written now.
+  [[nodiscard]] std::vector<std::uint64_t> tails() const;
+  /// Whether everything up to these positions is applied.
+  [[nodiscard]] bool has_applied(const std::vector<std::uint64_t>& tails) const noexcept;
   /// Whether every lane was applied up to where its tail is now.
   [[nodiscard]] bool is_empty() const noexcept;
   /// Bytes of the lane with the most bytes that are not durable up to `head`.
@@ -51,11 +54,8 @@ class Drain {
     }
   }
   [[nodiscard]] bool has_unspooled() const noexcept { return !unspooled_.empty(); }
-  /// Pages whose visits were acknowledged make room for others.
-  void page_acknowledged() noexcept { --pages_with_visits_; }
-  /// A page whose visits came from the spool.
-  void page_recovered() noexcept { ++pages_with_visits_; }
-  [[nodiscard]] std::uint64_t pages_with_visits() const noexcept { return pages_with_visits_; }
+  /// No further page is applied before a transaction has taken these: one that holds more would keep the loop too long.
+  [[nodiscard]] bool unspooled_is_full() const noexcept { return unspooled_.size() >= unspooled_pages_limit; }
   /// What was skipped because a record was damaged: lane and bytes since the last call.
   struct Damage {
     std::uint32_t lane;
@@ -66,6 +66,9 @@ class Drain {
 
  private:
   bool run_lane(std::uint32_t lane);
+  /// About 5 MiB of deltas with ids of 32 bytes, which the loop gathers in some 20 ms.
+  static constexpr std::size_t unspooled_pages_limit = 131072;
+
   enum class Applied { applied, no_room, bad_page };
   /// no_room: for one more pending page. bad_page: the id is none that a frontend may record. Then nothing was changed.
   Applied apply(std::uint32_t lane, std::uint64_t next, const Record& record, std::string_view page);
@@ -79,7 +82,8 @@ class Drain {
   PageOpened page_opened_;
   std::vector<std::uint64_t> positions_;
   std::vector<std::uint32_t> unspooled_;
-  std::uint64_t pages_with_visits_ = 0;
+  std::vector<std::uint64_t> refused_tails_;  ///< tails that cannot be: said once
+  std::uint64_t taken_bytes_ = 0;
   std::uint64_t applied_visits_ = 0;
   std::vector<Damage> damage_;
 };

@@ -41,6 +41,10 @@ std::string topology_layout(const EngineSettings& settings) {
   return fmt::format("1 {} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
 }
 
+static std::uint32_t shard_count(const EngineSettings& settings) {
+  return static_cast<std::uint32_t>(settings.shards.size());
+}
+
 static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
   return {settings.shards[shard],   topology_layout(settings), settings.batches_in_flight,    settings.reconnect_ms,
           settings.held_recheck_ms, settings.accept_eviction,  settings.accept_no_append_only};
@@ -52,14 +56,14 @@ class Engine::Session : public SessionPort {
       : engine_(engine),
         shard_(shard),
         session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
-                buckets_on(engine.placement_, shard), engine.batches_, engine.lookups_, engine.drain_,
-                engine.statistics_, *this) {}
+                buckets_on(engine.placement_, shard), engine.batches_, engine.lookups_, engine.statistics_, *this) {}
 
   void connect() override { engine_.port_.connect(shard_); }
   void close() override { engine_.port_.close(shard_); }
   void send(const ShardCommand& command) override { engine_.port_.send(shard_, command); }
   void state_changed(ShardState state, const std::string& why) override {
     set_shard_state(engine_.memory_.cache->shard[shard_], state, why);
+    engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
     engine_.port_.shard_changed(shard_, state, why);
     // Whoever waits for a shard that went away need not wait any longer.
     engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
@@ -90,20 +94,31 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       statistics_(memory.cache->statistics),
       placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory)))),
-      batches_(settings.batches, spool.incarnation, placement_, view_, pages_, statistics_),
-      drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, settings.pending_pages}, statistics_,
-             [this](std::uint32_t page) { batches_.page_opened(page); }),
-      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
-               [this](std::uint32_t page) {
-                 const PendingPage& asked = pages_[page];
-                 return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, asked.page);
-               }) {
-  recover_pending(spool, memory.hash_seed, settings.buckets, pages_, batches_, drain_);
-  recovered_pages_ = drain_.pages_with_visits();
-  std::uint64_t pending_visits = 0;
+      open_({settings.memory_limit_bytes, settings.journal_limit_bytes}, placement_, shard_count(settings), pages_,
+            statistics_),
+      batches_(settings.batches, spool.incarnation, placement_, shard_count(settings), view_, pages_, open_,
+               statistics_),
+      drain_(memory, view_, pages_,
+             {settings.buckets, settings.page_id_limit, memory.hash_seed, settings.memory_limit_bytes}, statistics_,
+             [this](std::uint32_t page) { open_.page_opened(page); }),
+      lookups_(
+          memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
+          [this](std::uint32_t page) {
+            const PendingPage& asked = pages_[page];
+            if (open_.is_in_memory(asked.bucket))
+              return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, std::string(asked.id()));
+            // What is spilled of the page is not known here: its bucket comes first.
+            open_.want(asked.bucket);
+            return false;
+          },
+          [this](std::uint32_t page) { open_.entry_dropped(page); }),
+      flushes_(settings.shards.size()) {
+  recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
+  recovered_pages_ = pages_.pages_with_visits();
+  std::uint64_t pending_visits = statistics_.get(FlusherStatistic::spilled_visits);
   pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
   statistics_.set(FlusherStatistic::pending_visits, pending_visits);
-  recover_entries(carried, memory.hash_seed, view_, pages_, batches_, lookups_);
+  recover_entries(spool, carried, memory.hash_seed, view_, pages_, open_, batches_, lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
     const auto known = std::ranges::find(spool.identities, settings.shards[shard], &ShardIdentity::shard);
@@ -120,9 +135,10 @@ Engine::~Engine() = default;
 
 void Engine::use(const EngineSettings& settings, Now now) {
   settings_ = settings;
-  next_flush_ms_ = std::min(next_flush_ms_, now.ms + settings.flush_interval_ms);
+  for (ShardFlush& flush : flushes_) flush.next_ms = std::min(flush.next_ms, now.ms + settings.flush_interval_ms);
   batches_.use(settings.batches);
-  drain_.use(settings.pending_pages);
+  open_.use({settings.memory_limit_bytes, settings.journal_limit_bytes});
+  drain_.use(settings.memory_limit_bytes);
   lookups_.use(settings.batches.ttl_ms);
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     sessions_[shard]->session.use(session_settings(settings, shard));
@@ -130,7 +146,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
 }
 
 bool Engine::drain(Now now) {
-  const bool applied = drain_.run();
+  const bool applied = drain_.run(batches_.memory_bytes());
   const bool asked = lookups_.run(now.ms);
   wake();
   return applied || asked;
@@ -138,20 +154,14 @@ bool Engine::drain(Now now) {
 
 void Engine::tick(Now now) {
   for (const auto& session : sessions_) session->session.tick(now.ms);
-  if (next_flush_ms_ == 0) next_flush_ms_ = now.ms + settings_.flush_interval_ms;
-  // Early, where the pending pages come near their limit: answers make room.
-  const bool crowded = drain_.pages_with_visits() > settings_.pending_pages / 4 * 3 && !running_flush_;
-  if (now.ms >= next_flush_ms_ || crowded) {
-    begin_flush(now);
-    next_flush_ms_ = now.ms + settings_.flush_interval_ms;
-  }
-  if (running_flush_ && batches_.flush_is_done(*running_flush_)) {
-    running_flush_.reset();
-    statistics_.add(FlusherStatistic::flushes);
-    statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
-  }
+  flush_when_due(now);
+  tell_flushed(now);
   if (to_retry_ && now.ms >= retry_at_ms_) port_.submit(*std::exchange(to_retry_, std::nullopt));
   if (committing_) return;
+  if (finishing_ == Finishing::wanted && is_durable()) {
+    submit_finished_ring(now);
+    return;
+  }
   if (batches_.wants_seal() && now.ms >= last_seal_ms_ + seal_gap_ms) {
     last_seal_ms_ = now.ms;
     submit(true, now);
@@ -159,10 +169,50 @@ void Engine::tick(Now now) {
   }
   const bool news = drain_.has_unspooled() || batches_.has_news() || positions_moved();
   const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
-  if (news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
-               drain_.deepest(durable_) > quarter)) {
+  if ((news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
+                drain_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
+      open_.wants_transaction(batches_.memory_bytes())) {
     submit(false, now);
   }
+}
+
+void Engine::flush_when_due(Now now) {
+  // Early, when the pending pages come near the limit of memory: answers make room.
+  const bool crowded = pages_.pending_bytes() + batches_.memory_bytes() > settings_.memory_limit_bytes / 4 * 3;
+  for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
+    ShardFlush& flush = flushes_[shard];
+    if (flush.next_ms == 0) flush.next_ms = now.ms + settings_.flush_interval_ms;
+    if (now.ms >= flush.next_ms) {
+      flush.next_ms = now.ms + settings_.flush_interval_ms;
+      flush.overdue = true;
+    }
+    if (shard_state(shard) != ShardState::up || (!flush.overdue && (!crowded || flush.running))) continue;
+    flush.overdue = false;
+    flush.running = true;
+    batches_.begin_flush(shard);
+    seal_at_once(now);
+  }
+}
+
+void Engine::tell_flushed(Now now) {
+  bool any = false;
+  bool all = true;
+  for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
+    ShardFlush& flush = flushes_[shard];
+    if (flush.running && batches_.is_flushed(shard)) {
+      flush.running = false;
+      any = true;
+    }
+    all &= !flush.running && !flush.overdue;
+    memory_.cache->shard[shard].unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
+  }
+  if (!any || !all) return;
+  statistics_.add(FlusherStatistic::flushes);
+  statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
+}
+
+void Engine::seal_at_once(Now now) noexcept {
+  last_seal_ms_ = now.ms < seal_gap_ms ? 0 : now.ms - seal_gap_ms;
 }
 
 void Engine::submit(bool seal, Now now) {
@@ -174,13 +224,35 @@ void Engine::submit(bool seal, Now now) {
   port_.submit(batches_.capture(seal, drain_, ring, now.unix));
 }
 
-void Engine::on_committed(Now now) {
+void Engine::submit_finished_ring(Now now) {
+  finishing_ = Finishing::submitted;
+  last_commit_ms_ = now.ms;
+  Transaction finished;
+  finished.ring = RingNote{memory_.ring_id, memory_.ring_segment, true, drain_.positions()};
+  committing_ = true;
+  committing_positions_ = drain_.positions();
+  port_.submit(std::move(finished));
+}
+
+void Engine::on_committed(const SpoolResult& result, Now now) {
   durable_ = std::move(committing_positions_);
   committing_ = false;
   store_heads();
   statistics_.add(FlusherStatistic::commits);
   statistics_.set(FlusherStatistic::last_commit_ns, now.ms * 1'000'000);
+  if (finishing_ == Finishing::submitted) {
+    finishing_ = Finishing::done;
+    return;
+  }
+  const auto recalled = open_.committed(result, [this](std::string_view page) { return find_or_insert(page); });
   for (const std::uint32_t bucket : batches_.committed()) sessions_[placement_[bucket]]->session.batch_ready(bucket);
+  for (const std::uint32_t bucket : recalled) batches_.recalled(bucket);
+}
+
+std::uint32_t Engine::find_or_insert(std::string_view page) {
+  const std::uint64_t hash = page_hash(page, memory_.hash_seed);
+  const std::uint32_t known = pages_.find(hash, page);
+  return known != PendingPages::none ? known : pages_.insert(hash, page, page_bucket(page, settings_.buckets));
 }
 
 void Engine::on_spool_full(Transaction transaction, Now now) {
@@ -215,9 +287,9 @@ void Engine::wake() {
 }
 
 std::uint64_t Engine::begin_flush(Now now) {
-  running_flush_ = batches_.begin_flush();
-  last_seal_ms_ = now.ms < seal_gap_ms ? 0 : now.ms - seal_gap_ms;
-  return *running_flush_;
+  for (ShardFlush& flush : flushes_) flush.running = true;
+  seal_at_once(now);
+  return batches_.begin_flush();
 }
 
 bool Engine::accept(const std::string& shard, Now now) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/cache.hpp"
@@ -14,6 +15,7 @@
 #include "flusher/drain.hpp"
 #include "flusher/flusher_view.hpp"
 #include "flusher/lookups.hpp"
+#include "flusher/open_visits.hpp"
 #include "flusher/recovery.hpp"
 #include "flusher/shard_session.hpp"
 
@@ -24,7 +26,8 @@ struct EngineSettings {
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
   std::uint32_t page_id_limit = 255;
-  std::uint64_t pending_pages = 1'000'000;
+  std::uint64_t memory_limit_bytes = 256U << 20U;
+  std::uint64_t journal_limit_bytes = 32U << 20U;
   std::uint64_t flush_interval_ms = 30000;
   std::uint64_t commit_interval_ms = 1000;
   BatchLimits batches;
@@ -75,21 +78,25 @@ class Engine {
 
   /// Applies a burst of each lane and takes the requests. True: there was something.
   bool drain(Now now);
-  /// Applies everything that is in the lanes at this moment.
-  void drain_all() { drain_.run_to_tails(); }
+  /// Up to where the lanes are written at this moment.
+  [[nodiscard]] std::vector<std::uint64_t> tails() const { return drain_.tails(); }
+  /// Whether the lanes are applied up to there.
+  [[nodiscard]] bool has_applied(const std::vector<std::uint64_t>& tails) const noexcept {
+    return drain_.has_applied(tails);
+  }
   /// Whether lanes and requests are empty at this moment.
   [[nodiscard]] bool is_idle() const noexcept { return drain_.is_empty() && lookups_.is_empty(); }
   /// Commits, seals, connects, when it is time.
   void tick(Now now);
 
-  void on_committed(Now now);
+  void on_committed(const SpoolResult& result, Now now);
   /// There is no room for the transaction: it is submitted again in a while.
   void on_spool_full(Transaction transaction, Now now);
   void on_connected(std::uint32_t shard);
   void on_answer(std::uint32_t shard, ShardAnswer answer, Now now);
   void on_broken(std::uint32_t shard, const std::string& why, Now now);
 
-  /// Seals and sends everything that is applied by now; see flush_is_done.
+  /// Seals and sends everything that is applied by now, as far as the shards take batches; see flush_is_done.
   std::uint64_t begin_flush(Now now);
   [[nodiscard]] bool flush_is_done(std::uint64_t flush) const { return batches_.flush_is_done(flush); }
   /// Takes what a shard holds as the truth. False: there is no shard of that name.
@@ -103,6 +110,9 @@ class Engine {
   [[nodiscard]] const std::vector<std::uint64_t>& durable() const noexcept { return durable_; }
   /// Makes what is there durable without waiting for the commit interval.
   void commit_soon() noexcept { commit_soon_ = true; }
+  /// Nobody can add to the ring any more: once all of it is durable, the spool notes that it is finished.
+  void finish_ring() noexcept { finishing_ = Finishing::wanted; }
+  [[nodiscard]] bool ring_is_finished() const noexcept { return finishing_ == Finishing::done; }
 
   [[nodiscard]] const std::vector<std::uint32_t>& placement() const noexcept { return placement_; }
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
@@ -124,6 +134,11 @@ class Engine {
   class Session;  ///< a ShardSession with its port
 
   void submit(bool seal, Now now);
+  void submit_finished_ring(Now now);
+  void flush_when_due(Now now);
+  void tell_flushed(Now now);
+  void seal_at_once(Now now) noexcept;
+  [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
   void store_heads();
   void wake();
   [[nodiscard]] bool positions_moved() const noexcept;
@@ -135,6 +150,7 @@ class Engine {
   std::vector<std::uint32_t> placement_;
   FlusherView view_;
   PendingPages pages_;
+  OpenVisits open_;
   Batches batches_;
   Drain drain_;
   Lookups lookups_;
@@ -147,10 +163,17 @@ class Engine {
   std::uint64_t retry_at_ms_ = 0;
   std::uint64_t last_commit_ms_ = 0;
   std::uint64_t last_seal_ms_ = 0;
-  std::uint64_t next_flush_ms_ = 0;
-  std::optional<std::uint64_t> running_flush_;
+  /// Each shard is flushed on its own.
+  struct ShardFlush {
+    std::uint64_t next_ms = 0;
+    bool running = false;
+    bool overdue = false;  ///< the shard takes no batches: as soon as it does
+  };
+  std::vector<ShardFlush> flushes_;
   std::uint64_t recovered_pages_ = 0;
   bool commit_soon_ = false;
+  enum class Finishing : std::uint8_t { no, wanted, submitted, done };
+  Finishing finishing_ = Finishing::no;
 };
 
 /// What visits:topology holds behind the identity: version, buckets, virtual nodes, shard names.

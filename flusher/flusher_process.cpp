@@ -46,6 +46,9 @@ constexpr std::uint64_t stop_commit_ms = 5000;
 // building the view of what the spool holds takes seconds for millions of pages.
 constexpr std::uint64_t stuck_commit_limits = 3;
 constexpr std::uint64_t recovery_ms = 600'000;
+// Pages in batches that are on their way, of all shards together; and of each, however many there are.
+constexpr std::uint64_t all_pages_in_flight = 262'144;
+constexpr std::uint64_t least_pages_in_flight = 32'768;
 
 // A wall clock that goes by so much at once was set. (It is slewed by less, and read in whole seconds.)
 constexpr std::int64_t wall_clock_jump_s = 5;
@@ -67,10 +70,12 @@ EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_l
   engine.virtual_nodes = settings.virtual_nodes;
   engine.buckets = settings.buckets;
   engine.page_id_limit = page_id_limit;
-  engine.pending_pages = settings.pending_pages;
+  engine.memory_limit_bytes = settings.memory_limit_bytes;
+  engine.journal_limit_bytes = settings.journal_limit_bytes;
   engine.flush_interval_ms = settings.flush_interval_ms;
   engine.commit_interval_ms = settings.commit_interval_ms;
-  engine.batches = {settings.batch_pages, settings.keep_batches_s, settings.keep_batches_bytes, settings.ttl_ms};
+  engine.batches = {settings.batch_pages, settings.keep_batches_s, settings.keep_batches_bytes, settings.ttl_ms,
+                    std::max(least_pages_in_flight, all_pages_in_flight / settings.shards.size())};
   engine.batches_in_flight = settings.batches_in_flight;
   engine.reconnect_ms = settings.reconnect_interval_ms;
   engine.held_recheck_ms = settings.held_recheck_ms;
@@ -173,7 +178,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     log::info("shows {} pending pages of ring segment {} after {} ms", engine_->recovered_pages(), ring_.note().segment,
               (monotonic_ns() - started_ns) / 1'000'000);
     spool_.emplace(loop_.get(), std::move(spool),
-                   [this](SpoolThread::Outcome outcome) { on_spool(std::move(outcome)); });
+                   [this](SpoolThread::Outcome outcome) { guarded([&] { on_spool(std::move(outcome)); }); });
     for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
       listeners_.push_back(std::make_unique<Listener>(*this, shard));
       connections_.push_back(std::make_unique<ShardConnection>(loop_.get(), settings.shards[shard], writer,
@@ -207,9 +212,15 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   class Listener : public ShardConnection::Listener {
    public:
     Listener(FlusherProcess& process, std::uint32_t shard) : process_(process), shard_(shard) {}
-    void on_connected() override { process_.engine_->on_connected(shard_); }
-    void on_answer(ShardAnswer answer) override { process_.engine_->on_answer(shard_, std::move(answer), now()); }
-    void on_broken(const std::string& why) override { process_.engine_->on_broken(shard_, why, now()); }
+    void on_connected() override {
+      process_.guarded([&] { process_.engine_->on_connected(shard_); });
+    }
+    void on_answer(ShardAnswer answer) override {
+      process_.guarded([&] { process_.engine_->on_answer(shard_, std::move(answer), now()); });
+    }
+    void on_broken(const std::string& why) override {
+      process_.guarded([&] { process_.engine_->on_broken(shard_, why, now()); });
+    }
 
    private:
     FlusherProcess& process_;
@@ -217,7 +228,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   };
 
   struct WaitingFlush {
-    std::uint64_t flush = 0;
+    std::vector<std::uint64_t> tails;    ///< what is in the lanes up to here is flushed too
+    std::optional<std::uint64_t> flush;  ///< begun once the lanes are applied up to there
     std::uint64_t deadline_ms = 0;
     std::uint64_t visits = 0;
     ControlReply reply;
@@ -277,6 +289,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void start_handles() {
     timer_ = make_timer(loop_.get(), this);
+    more_work_ = make_idle(loop_.get(), this);
+    sockets_looked_at_ = make_check(loop_.get(), this);
     bell_poll_ = make_poll(loop_.get(), bell_.fd(), this);
     terminate_ = make_signal(loop_.get(), this);
     interrupt_ = make_signal(loop_.get(), this);
@@ -284,32 +298,48 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     check_uv(uv_poll_start(bell_poll_.get(), UV_READABLE,
                            [](uv_poll_t* poll, int, int) {
                              of(poll).bell_.hush();
-                             of(poll).guarded(&FlusherProcess::on_turn);
+                             of(poll).guarded([poll] { of(poll).on_turn(); });
                            }),
              "cannot poll the doorbell");
     for (const auto& [signal, number] : {std::pair{terminate_.get(), SIGTERM}, {interrupt_.get(), SIGINT}}) {
-      check_uv(uv_signal_start(
-                   signal, [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::stop); }, number),
-               "cannot wait for signals");
+      check_uv(
+          uv_signal_start(
+              signal, [](uv_signal_t* handle, int) { of(handle).guarded([handle] { of(handle).stop(); }); }, number),
+          "cannot wait for signals");
     }
     check_uv(uv_signal_start(
-                 hangup_.get(), [](uv_signal_t* handle, int) { of(handle).guarded(&FlusherProcess::reload); }, SIGHUP),
+                 hangup_.get(), [](uv_signal_t* handle, int) { of(handle).guarded([handle] { of(handle).reload(); }); },
+                 SIGHUP),
              "cannot wait for signals");
+    // libuv calls it after each look at the sockets.
+    check_uv(uv_check_start(sockets_looked_at_.get(), [](uv_check_t* check) { of(check).looked_at_sockets_ = true; }),
+             "cannot follow the loop");
     last_visit_ms_ = monotonic_ms();
     next_check_ms_ = last_visit_ms_ + check_interval_ms;
-    turn_in(0);
+    turn_next();
   }
 
   // ---- the loop's turns
 
+  /// `ms`: at least 1. A timer of 0 that starts itself again would be run by libuv before 1.45 until it is not due any
+  /// more, and no socket looked at meanwhile.
   void turn_in(std::uint64_t ms) {
-    uv_timer_start(timer_.get(), [](uv_timer_t* timer) { of(timer).guarded(&FlusherProcess::on_turn); }, ms, 0);
+    uv_idle_stop(more_work_.get());
+    uv_timer_start(timer_.get(), [](uv_timer_t* timer) { of(timer).guarded([timer] { of(timer).on_turn(); }); }, ms, 0);
   }
 
-  /// A failure that this flusher cannot go on from ends its life; the next one recovers.
-  void guarded(void (FlusherProcess::*turn)()) noexcept {
+  /// A turn in each round of the loop, which looks at all sockets in between.
+  void turn_next() {
+    uv_timer_stop(timer_.get());
+    uv_idle_start(more_work_.get(), [](uv_idle_t* idle) { of(idle).guarded([idle] { of(idle).on_turn(); }); });
+  }
+
+  /// What C libraries call goes through here: nothing is thrown through them. A failure that this flusher cannot go on
+  /// from ends its life; the next one recovers.
+  template <typename Event>
+  void guarded(Event event) noexcept {
     try {
-      (this->*turn)();
+      event();
     } catch (const std::exception& failure) {
       end_with(failure.what());
     }
@@ -346,17 +376,20 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       if (ending_) return;
     }
     if (any) last_visit_ms_ = at.ms;
-    // This turn's work is done; what the spool's thread was given must get done as well.
-    if (spool_->busy_ms() < stuck_commit_limits * watchdog_.limit_ms()) watchdog_.feed(at.ms);
+    // A turn alone is no progress: the sockets were looked at since the last one, and what the spool's thread was given
+    // gets done.
+    if (std::exchange(looked_at_sockets_, false) && spool_->busy_ms() < stuck_commit_limits * watchdog_.limit_ms()) {
+      watchdog_.feed(at.ms);
+    }
     if (stopping_ && finish_stop(at)) return;
     if (more) {
-      turn_in(0);
+      turn_next();
     } else if (at.ms < last_visit_ms_ + quiet_ms || stopping_ || !flushes_.empty()) {
       turn_in(busy_interval_ms);
     } else {
       // Partner: a producer stores its tail, then looks whether we sleep.
       sleeping.store(1, std::memory_order_seq_cst);
-      turn_in(engine_->is_idle() ? asleep_interval_ms : 0);
+      turn_in(engine_->is_idle() ? asleep_interval_ms : busy_interval_ms);
     }
   }
 
@@ -368,7 +401,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       engine_->use(engine_settings(settings_, ring_.shape().page_id_limit), now());
       for (const auto& connection : connections_) connection->set_timeout(settings_.redis_timeout_ms);
       cache().header().ttl_ms.store(settings_.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
-      turn_in(0);
+      turn_next();
     }
     notify_reloaded();
   }
@@ -413,41 +446,27 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     engine_->commit_soon();
     source_.tell_former_version(engine_->durable());
     // In this order: nobody can add to the ring, then all that is in it is durable.
-    if (!leaving_.is_deserted() || finishing_ring_) return;
-    engine_->drain_all();
-    if (!engine_->is_durable() || spool_->busy()) return;
-    finishing_ring_ = true;
-    Transaction finished;
-    finished.ring = RingNote{ring_.id(), ring_.note().segment, true, {}};
-    for (std::uint32_t n = 0; n < ring_.shape().lanes; ++n) {
-      finished.ring->positions.push_back(ring_.lane(n).tail.word.load(std::memory_order_acquire));
-    }
-    spool_->submit(std::move(finished));
+    if (leaving_.is_deserted()) engine_->finish_ring();
   }
 
   void on_spool(SpoolThread::Outcome outcome) {
     switch (outcome.kind) {
       case SpoolThread::Outcome::Kind::committed:
-        if (finishing_ring_) {
-          log::info("ring segment {} is drained", ring_.note().segment);
-          end_loop(FlusherEnd::again);
-          return;
-        }
         if (spool_was_full_) log::info("the spool has room again");
         spool_was_full_ = false;
         log::debug("committed {} batches and {} answers in {:.1f} ms", outcome.transaction.sealed.size(),
                    outcome.transaction.answered.size(), static_cast<double>(outcome.took_ns) / 1e6);
-        engine_->on_committed(now());
+        engine_->on_committed(outcome.result, now());
+        if (engine_->ring_is_finished()) {
+          log::info("ring segment {} is drained", ring_.note().segment);
+          end_loop(FlusherEnd::again);
+        }
         return;
       case SpoolThread::Outcome::Kind::full:
         if (!spool_was_full_)
           log::error("{}; visits wait in the lanes, and are refused once those are full", outcome.message);
         spool_was_full_ = true;
-        if (finishing_ring_) {
-          finishing_ring_ = false;
-        } else {
-          engine_->on_spool_full(std::move(outcome.transaction), now());
-        }
+        engine_->on_spool_full(std::move(outcome.transaction), now());
         return;
       case SpoolThread::Outcome::Kind::failed:
         end_with(outcome.message);
@@ -463,7 +482,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     notify_service_manager("STOPPING=1");
     stopping_ = true;
     stop_flush_deadline_ms_ = monotonic_ms() + settings_.stop_flush_timeout_ms;
-    turn_in(0);
+    turn_next();
   }
 
   /// True: the loop ends now.
@@ -518,15 +537,12 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void handle(const ControlRequest& request, ControlReply reply) override {
     if (request.command == "flush") {
       log::debug("asked to flush");
-      engine_->drain_all();
-      const Now at = now();
-      const std::uint64_t visits = pending_visits();
-      flushes_.push_back({engine_->begin_flush(at), at.ms + request.timeout_ms, visits, std::move(reply)});
-      turn_in(0);
+      flushes_.push_back({engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, std::move(reply)});
+      turn_next();
     } else if (request.command == "accept") {
       if (engine_->accept(request.argument, now())) {
         reply({true, "", {{"shard", request.argument}}, {}});
-        turn_in(0);
+        turn_next();
       } else {
         reply({false, fmt::format("there is no shard {}", request.argument), {}, {}});
       }
@@ -561,7 +577,11 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void tell_flushes(Now at) {
     std::erase_if(flushes_, [&](WaitingFlush& waiting) {
-      if (engine_->flush_is_done(waiting.flush)) {
+      if (!waiting.flush && engine_->has_applied(waiting.tails)) {
+        waiting.visits = pending_visits();
+        waiting.flush = engine_->begin_flush(at);
+      }
+      if (waiting.flush && engine_->flush_is_done(*waiting.flush)) {
         log::debug("flushed {} visits", waiting.visits);
         waiting.reply({true, "", {}, {{"visits", waiting.visits}}});
         return true;
@@ -598,16 +618,18 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   std::vector<std::unique_ptr<ShardConnection>> connections_;
   std::optional<ControlServer> control_;
   UvHandle<uv_timer_t> timer_;
+  UvHandle<uv_idle_t> more_work_;
+  UvHandle<uv_check_t> sockets_looked_at_;
   UvHandle<uv_poll_t> bell_poll_;
   UvHandle<uv_signal_t> terminate_;
   UvHandle<uv_signal_t> interrupt_;
   UvHandle<uv_signal_t> hangup_;
 
   std::vector<WaitingFlush> flushes_;
+  bool looked_at_sockets_ = false;  ///< since the watchdog was fed
   std::uint64_t last_visit_ms_ = 0;
   bool spool_was_full_ = false;
   std::int64_t wall_ahead_s_ = even_time().wall_ahead_s();
-  bool finishing_ring_ = false;
   bool ending_ = false;
   std::uint64_t next_check_ms_ = 0;
   bool stopping_ = false;
@@ -621,7 +643,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
 void set_spool_aside(const Settings& settings) {
   const FileLease lease = take_flusher_lease(RuntimeDirectory(settings.runtime_directory));
-  const SpoolAside aside = Spool::set_aside_file(settings.state_directory);
+  const SpoolAside aside = Spool::set_aside_file(settings.state_directory, settings.buckets);
   const auto number = [](const auto& known) {
     return known ? fmt::format("{}", *known) : std::string("an unknown number of");
   };

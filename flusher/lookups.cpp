@@ -15,16 +15,18 @@ constexpr std::size_t waiting_limit = 65536;
 }  // namespace
 
 Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-                 PendingPages& pages, FlusherStatistics statistics, Ask ask)
+                 PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped)
     : lanes_(memory.lanes),
       cache_(*memory.cache),
       buckets_(buckets),
       page_id_limit_(view.memory().shape.page_id_limit),
+      hash_seed_(memory.hash_seed),
       ttl_ms_(ttl_ms),
       view_(view),
       pages_(pages),
       statistics_(statistics),
       ask_(std::move(ask)),
+      entry_dropped_(std::move(entry_dropped)),
       page_of_node_(view.memory().shape.entries + 1, PendingPages::none),
       used_(view.memory().shape.entries + 1) {
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
@@ -74,12 +76,13 @@ void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view p
       wake_ |= lane_bit;
       return;
     }
-    if (known.looked_up) {
+    if (known.looked_up != 0) {
       waiting_[number] |= lane_bit;
       return;
     }
   } else {
-    if (check_page_id(page, page_id_limit_) != PageIdFault::none) return;
+    // Another hash would make a second page of the same id: see Drain::apply.
+    if (check_page_id(page, page_id_limit_) != PageIdFault::none || page_hash(page, hash_seed_) != hash) return;
     number = pages_.insert(hash, page, page_bucket(page, buckets_));
   }
   if (waiting_.size() >= waiting_limit || !ask_(number)) {
@@ -87,7 +90,7 @@ void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view p
     pages_.erase_if_idle(number);
     return;
   }
-  pages_[number].looked_up = true;
+  pages_[number].looked_up = 1;
   waiting_[number] = lane_bit;
   statistics_.add(FlusherStatistic::lookups);
 }
@@ -98,7 +101,7 @@ void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t n
     // A shard that lost visits of other hosts for now does not make a count fall.
     view_.refresh(page.node, std::max(count, view_.base(page.node)), now_ms + ttl_ms_);
     used_[page.node] = 1;
-  } else if (page.page.size() <= page_id_limit_) {
+  } else if (page.length <= page_id_limit_) {
     make_entry(number, count, now_ms);
   }
   dropped(number);
@@ -109,14 +112,14 @@ void Lookups::dropped(std::uint32_t number) {
   if (waiting == waiting_.end()) return;
   wake_ |= waiting->second;
   waiting_.erase(waiting);
-  pages_[number].looked_up = false;
+  pages_[number].looked_up = 0;
   pages_.erase_if_idle(number);
 }
 
 void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
   if (view_.full()) evict_one();
   PendingPage& page = pages_[number];
-  page.node = view_.link(page.hash, page.page, count, now_ms + ttl_ms_, page.inflight, page.open);
+  page.node = view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, page.open);
   remember(number);
 }
 
@@ -136,21 +139,23 @@ void Lookups::evict_one() {
   do {
     hand_ = hand_ % static_cast<std::uint32_t>(page_of_node_.size() - 1) + 1;
   } while (std::exchange(used_[hand_], std::uint8_t{0}) != 0);
-  const std::uint32_t number = std::exchange(page_of_node_[hand_], PendingPages::none);
-  pages_[number].node = 0;
-  view_.unlink(hand_);
-  pages_.erase_if_idle(number);
+  drop_entry(hand_);
   statistics_.add(FlusherStatistic::entries_evicted);
+}
+
+void Lookups::drop_entry(std::uint32_t node) {
+  const std::uint32_t number = std::exchange(page_of_node_[node], PendingPages::none);
+  pages_[number].node = 0;
+  entry_dropped_(number);
+  view_.unlink(node);
+  pages_.erase_if_idle(number);
 }
 
 void Lookups::forget_bucket(std::uint32_t bucket) {
   for (std::uint32_t node = 1; node < page_of_node_.size(); ++node) {
     const std::uint32_t number = page_of_node_[node];
     if (number == PendingPages::none || pages_[number].bucket != bucket) continue;
-    page_of_node_[node] = PendingPages::none;
-    pages_[number].node = 0;
-    view_.unlink(node);
-    pages_.erase_if_idle(number);
+    drop_entry(node);
   }
   statistics_.set(FlusherStatistic::entries, view_.entries());
 }

@@ -19,9 +19,11 @@ class Lookups {
  public:
   /// Asks the page's shard. False: it cannot be asked now.
   using Ask = std::function<bool(std::uint32_t page)>;
+  /// The page's entry is about to go from the view.
+  using EntryDropped = std::function<void(std::uint32_t page)>;
 
   Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-          PendingPages& pages, FlusherStatistics statistics, Ask ask);
+          PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped);
 
   /// Another TTL for the counts that shards say from now on.
   void use(std::uint64_t ttl_ms) noexcept { ttl_ms_ = ttl_ms; }
@@ -47,6 +49,7 @@ class Lookups {
   void request(std::uint32_t lane, std::uint64_t hash, std::string_view page, std::uint64_t now_ms);
   void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
   void evict_one();
+  void drop_entry(std::uint32_t node);
   void remember(std::uint32_t page);
 
   std::vector<LaneMemory> lanes_;
@@ -54,11 +57,13 @@ class Lookups {
   CacheHeader& cache_;
   std::uint32_t buckets_;
   std::uint32_t page_id_limit_;
+  std::uint64_t hash_seed_;
   std::uint64_t ttl_ms_;
   FlusherView& view_;
   PendingPages& pages_;
   FlusherStatistics statistics_;
   Ask ask_;
+  EntryDropped entry_dropped_;
   std::vector<std::uint64_t> read_;                           ///< requests taken, bytes, one a lane
   std::unordered_map<std::uint32_t, std::uint64_t> waiting_;  ///< page → lanes that wait for it
   std::vector<std::uint32_t> page_of_node_;

@@ -1,71 +1,141 @@
 // What the flusher holds of each page in memory: visits that Redis has not acknowledged, and the page's entry in the
-// view.
+// view. Made for millions of pages: a page of 32 bytes takes at most 112 bytes with all that refers to it, no single
+// call moves more than a small part of the table, and the memory goes back when the pages are gone.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <memory>
+#include <set>
 #include <string_view>
 #include <vector>
 
 namespace visitd {
 
+/// One page; its id lies behind it.
 struct PendingPage {
   std::uint64_t hash = 0;       ///< seeded by the ring
-  std::uint64_t open = 0;       ///< applied, not sealed
+  std::uint64_t open = 0;       ///< applied, not sealed, not spilled
   std::uint64_t inflight = 0;   ///< sealed, not acknowledged
   std::uint64_t unspooled = 0;  ///< the part of open that no transaction holds yet
-  std::uint32_t bucket = 0;
-  std::uint32_t node = 0;  ///< of its entry in the view; 0: none
-  bool in_bucket = false;  ///< stands in its bucket's list of open pages
-  bool looked_up = false;  ///< somebody waits for its count
-  std::string page;
+  std::uint32_t node = 0;       ///< of its entry in the view; 0: none
+  std::uint16_t bucket = 0;
+  std::uint16_t length : 12 = 0;    ///< of its id, bytes
+  std::uint16_t in_bucket : 1 = 0;  ///< stands in its bucket's list of open pages
+  std::uint16_t looked_up : 1 = 0;  ///< somebody waits for its count
+  std::uint16_t spilled : 1 = 0;    ///< its entry counts visits that only the spool holds
+  std::uint16_t counted : 1 = 0;    ///< among the pages with visits
 
+  PendingPage() = default;
+  PendingPage(const PendingPage&) = delete;
+  PendingPage& operator=(const PendingPage&) = delete;
+
+  [[nodiscard]] std::string_view id() const noexcept { return {reinterpret_cast<const char*>(this + 1), length}; }
   /// Nothing is known of it that could not be forgotten.
   [[nodiscard]] bool idle() const noexcept {
-    return open == 0 && inflight == 0 && unspooled == 0 && node == 0 && !in_bucket && !looked_up;
+    return open == 0 && inflight == 0 && unspooled == 0 && node == 0 && in_bucket == 0 && looked_up == 0;
   }
 };
+static_assert(sizeof(PendingPage) == 40);
 
-/// A hash table of pages; their numbers stay the same as long as they are in it.
+/// A hash table of pages; their numbers and places stay the same as long as they are in it.
 class PendingPages {
  public:
   static constexpr std::uint32_t none = ~std::uint32_t{0};
+  /// What a page takes besides itself and its id: its place in the index (8 bytes, at least three eighths of the places
+  /// are taken), in its bucket's list and in the list of what is not durable (4 bytes each, doubled by growth).
+  static constexpr std::size_t overhead_bytes = 40;
 
   PendingPages();
 
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, std::string_view page) const noexcept;
-  /// A page that is not there yet.
+  /// A page that is not there yet, of at most 4095 bytes.
   std::uint32_t insert(std::uint64_t hash, std::string_view page, std::uint32_t bucket);
   void erase(std::uint32_t number) noexcept;
   void erase_if_idle(std::uint32_t number) noexcept {
-    if (pages_[number].idle()) erase(number);
+    if ((*this)[number].idle()) erase(number);
   }
 
-  [[nodiscard]] PendingPage& operator[](std::uint32_t number) noexcept { return pages_[number]; }
-  [[nodiscard]] const PendingPage& operator[](std::uint32_t number) const noexcept { return pages_[number]; }
-  [[nodiscard]] std::size_t size() const noexcept { return pages_.size() - free_.size(); }
+  [[nodiscard]] PendingPage& operator[](std::uint32_t number) noexcept { return *at(number); }
+  [[nodiscard]] const PendingPage& operator[](std::uint32_t number) const noexcept { return *at(number); }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+  // -- what is pending
+
+  /// Visits that Redis has not acknowledged came to a page, or were settled: acknowledged, set aside, or spilled to
+  /// the spool. To be called after each change of open and inflight.
+  void count(PendingPage& page) noexcept;
+  /// Pages with visits that Redis has not acknowledged.
+  [[nodiscard]] std::uint64_t pages_with_visits() const noexcept { return pages_with_visits_; }
+  /// The memory that they take.
+  [[nodiscard]] std::uint64_t pending_bytes() const noexcept { return pending_bytes_; }
+  [[nodiscard]] static std::uint64_t bytes_of(std::size_t page_length) noexcept {
+    return record_size(page_length) + overhead_bytes;
+  }
+
+  /// The memory of the table itself: of all pages, with visits or without.
+  [[nodiscard]] std::size_t table_bytes() const noexcept;
 
   template <typename Each>
   void each(Each call) const {
-    for (const PendingPage& page : pages_) call(page);  // a free place is an empty page
+    for (const Part& part : parts_) {
+      for (const Slot& slot : part.slots) {
+        if (slot.number != none) call((*this)[slot.number]);
+      }
+    }
   }
 
  private:
-  /// The upper half of the hash and the page's number: most mismatches are told without looking at the page.
+  /// The lower half of the hash and the page's number: growing needs no look at the page, and most mismatches neither.
   struct Slot {
     std::uint32_t tag = 0;
     std::uint32_t number = none;
   };
-  [[nodiscard]] static std::uint32_t tag_of(std::uint64_t hash) noexcept {
-    return static_cast<std::uint32_t>(hash >> 32U);
-  }
-  void place(std::uint64_t hash, std::uint32_t number) noexcept;
-  void grow();
+  /// The index in parts, by the top of the hash: each grows and shrinks on its own.
+  struct Part {
+    std::vector<Slot> slots;
+    std::size_t used = 0;
+  };
+  /// Places for pages whose ids take the same number of words. A number is the block's and the place's in it.
+  struct Block {
+    std::unique_ptr<std::byte[]> memory;
+    std::uint32_t words = 0;  ///< of an id
+    std::uint32_t used = 0;
+    std::uint32_t free = none;  ///< the first place that was given back; each names the next one
+    std::uint32_t touched = 0;  ///< places from here on were never used
+    std::uint32_t capacity = 0;
+  };
+  static constexpr std::size_t parts = 256;
+  static constexpr std::size_t least_slots = 16;
+  static constexpr std::uint32_t place_bits = 10;
+  static constexpr std::size_t block_bytes = (64U << 10U) - 64;
 
-  std::vector<Slot> slots_;
-  std::size_t mask_;
-  std::vector<PendingPage> pages_;
-  std::vector<std::uint32_t> free_;
+  [[nodiscard]] static constexpr std::size_t record_size(std::size_t page_length) noexcept {
+    return sizeof(PendingPage) + (page_length + 7) / 8 * 8;
+  }
+  [[nodiscard]] PendingPage* at(std::uint32_t number) const noexcept {
+    const Block& block = blocks_[number >> place_bits];
+    return reinterpret_cast<PendingPage*>(block.memory.get() + std::size_t{number & ((1U << place_bits) - 1)} *
+                                                                   record_size(std::size_t{block.words} * 8));
+  }
+  [[nodiscard]] static std::uint32_t tag_of(std::uint64_t hash) noexcept { return static_cast<std::uint32_t>(hash); }
+  [[nodiscard]] Part& part_of(std::uint64_t hash) noexcept { return parts_[hash >> 56U]; }
+  static void place(std::vector<Slot>& slots, Slot slot) noexcept;
+  static void resize(Part& part, std::size_t slots);
+  void remove_slot(Part& part, std::uint32_t tag, std::uint32_t number) noexcept;
+  [[nodiscard]] std::uint32_t take_place(std::size_t page_length);
+  [[nodiscard]] std::uint32_t make_block(std::uint32_t words);
+  void give_back(std::uint32_t number) noexcept;
+
+  std::vector<Part> parts_;
+  std::vector<Block> blocks_;
+  std::vector<std::uint32_t> unused_blocks_;        ///< numbers of blocks without memory
+  std::vector<std::set<std::uint32_t>> with_room_;  ///< by words of an id: blocks; the lowest is filled first
+  std::size_t size_ = 0;
+  std::size_t blocks_with_memory_ = 0;
+  std::uint64_t pages_with_visits_ = 0;
+  std::uint64_t pending_bytes_ = 0;
 };
 
 }  // namespace visitd

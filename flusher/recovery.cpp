@@ -1,12 +1,21 @@
 #include "flusher/recovery.hpp"
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
 
 #include "common/errors.hpp"
 #include "common/page_id.hpp"
 #include "common/shared_text.hpp"
 
 namespace visitd {
+
+namespace {
+
+// Stands for the node of a page whose entry is linked next, so that a page that was carried twice is linked once.
+constexpr std::uint32_t provisional_node = ~std::uint32_t{0};
+
+}  // namespace
 
 std::vector<std::uint64_t> positions_of(const SpoolState& spool, std::uint64_t ring_id,
                                         std::span<const std::uint64_t> heads) {
@@ -52,51 +61,59 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
 }
 
 void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
-                     Batches& batches, Drain& drain) {
-  const auto find_or_insert = [&](const std::string& page) {
+                     OpenVisits& open, Batches& batches) {
+  const auto find_or_insert = [&](std::string_view page) {
     const std::uint64_t hash = page_hash(page, hash_seed);
     const std::uint32_t known = pages.find(hash, page);
-    if (known != PendingPages::none) return known;
-    drain.page_recovered();
-    return pages.insert(hash, page, page_bucket(page, buckets));
+    return known != PendingPages::none ? known : pages.insert(hash, page, page_bucket(page, buckets));
   };
   for (const BucketMark& mark : spool.marks) {
     if (mark.bucket < buckets) batches.recover_mark(mark);
   }
-  for (const KeptBatch& kept : spool.kept) {
-    if (kept.batch.bucket < buckets) batches.recover_kept(kept);
+  for (KeptBatch& kept : spool.kept) {
+    if (kept.bucket < buckets) batches.recover_kept(std::move(kept));
   }
+  spool.kept = {};
   batches.kept_recovered(spool.loaded_at);
-  for (const auto& [page, visits] : spool.open) {
-    if (visits == 0) continue;
-    const std::uint32_t number = find_or_insert(page);
-    pages[number].open += visits;
-    if (!pages[number].in_bucket) batches.page_opened(number);
-  }
+  open.recover(spool, find_or_insert);
+  spool.open = {};
+  spool.journal = {};
   for (Batch& batch : spool.unanswered) {
     std::vector<std::uint32_t> numbers;
     for (const auto& [page, visits] : batch.pages) {
       numbers.push_back(find_or_insert(page));
       pages[numbers.back()].inflight += visits;
+      pages.count(pages[numbers.back()]);
     }
     batches.recover_unanswered(std::move(batch), std::move(numbers));
   }
 }
 
-void recover_entries(std::span<const CarriedEntry> carried, std::uint64_t hash_seed, FlusherView& view,
-                     PendingPages& pages, const Batches& batches, Lookups& lookups) {
+void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carried, std::uint64_t hash_seed,
+                     FlusherView& view, PendingPages& pages, OpenVisits& open, const Batches& batches,
+                     Lookups& lookups) {
   for (std::uint32_t bucket = 0; bucket < batches.buckets(); ++bucket)
     view.note_answered(bucket, batches.last_seq(bucket));
+  std::vector<std::pair<std::uint32_t, const CarriedEntry*>> kept;
   for (const CarriedEntry& entry : carried) {
-    if (view.full()) break;
+    if (kept.size() >= view.memory().shape.entries) break;
     if (entry.answered != batches.last_seq(entry.bucket) || entry.page.size() > view.memory().shape.page_id_limit)
       continue;
     const std::uint64_t hash = page_hash(entry.page, hash_seed);
     std::uint32_t number = pages.find(hash, entry.page);
     if (number == PendingPages::none) number = pages.insert(hash, entry.page, entry.bucket);
+    if (std::exchange(pages[number].node, provisional_node) != 0) continue;
+    kept.emplace_back(number, &entry);
+  }
+  std::vector<std::uint32_t> numbers;
+  numbers.reserve(kept.size());
+  for (const auto& [number, entry] : kept) numbers.push_back(number);
+  open.recover_entries(spool, numbers,
+                       [&](std::string_view page) { return pages.find(page_hash(page, hash_seed), page); });
+  for (const auto& [number, entry] : kept) {
     PendingPage& page = pages[number];
-    if (page.node != 0) continue;
-    page.node = view.link(hash, entry.page, entry.base, entry.expires, page.inflight, page.open);
+    page.node = view.link(page.hash, entry->page, entry->base, entry->expires, page.inflight,
+                          page.open + open.spilled_of(number));
     lookups.recovered_entry(number);
   }
 }

@@ -9,9 +9,9 @@
 
 #include "flusher/batches.hpp"
 #include "flusher/counting_memory.hpp"
-#include "flusher/drain.hpp"
 #include "flusher/flusher_view.hpp"
 #include "flusher/lookups.hpp"
+#include "flusher/open_visits.hpp"
 #include "flusher/pending_pages.hpp"
 #include "flusher/spool.hpp"
 
@@ -34,12 +34,13 @@ struct CarriedEntry {
 /// The entries of a view as they stand, also one that a dead flusher was changing. Trusts no chain.
 [[nodiscard]] std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t buckets);
 
-/// Fills pending pages and batches from the spool.
+/// Fills pending pages, open visits and batches from the spool, and takes what it needs out of it.
 void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
-                     Batches& batches, Drain& drain);
+                     OpenVisits& open, Batches& batches);
 
 /// Links the carried entries that agree with the spool, with what is pending. The view is not shown yet.
-void recover_entries(std::span<const CarriedEntry> carried, std::uint64_t hash_seed, FlusherView& view,
-                     PendingPages& pages, const Batches& batches, Lookups& lookups);
+void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carried, std::uint64_t hash_seed,
+                     FlusherView& view, PendingPages& pages, OpenVisits& open, const Batches& batches,
+                     Lookups& lookups);
 
 }  // namespace visitd

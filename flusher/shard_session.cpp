@@ -8,7 +8,7 @@
 namespace visitd {
 
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
-                           std::vector<std::uint32_t> buckets, Batches& batches, Lookups& lookups, Drain& drain,
+                           std::vector<std::uint32_t> buckets, Batches& batches, Lookups& lookups,
                            FlusherStatistics statistics, SessionPort& port)
     : settings_(std::move(settings)),
       identity_(std::move(identity)),
@@ -16,7 +16,6 @@ ShardSession::ShardSession(SessionSettings settings, std::string identity, std::
       buckets_(std::move(buckets)),
       batches_(batches),
       lookups_(lookups),
-      drain_(drain),
       statistics_(statistics),
       port_(port),
       sent_here_(batches.buckets()),
@@ -322,7 +321,7 @@ void ShardSession::on_batch_answer(std::uint32_t bucket, const BatchAnswer& answ
     case BatchAnswer::Kind::applied:
       sent_here_[bucket] = false;
       ever_sent_[bucket] = false;
-      batches_.answered(bucket, answer.totals, drain_, now_ms, unix_now);
+      batches_.answered(bucket, answer.totals, now_ms, unix_now);
       pump();
       return;
     case BatchAnswer::Kind::have:

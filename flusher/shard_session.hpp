@@ -48,8 +48,8 @@ class ShardSession {
  public:
   /// `identity`: what the spool knows of the shard; empty: nothing. `new_identity`: for a shard that has none yet.
   ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
-               std::vector<std::uint32_t> buckets, Batches& batches, Lookups& lookups, Drain& drain,
-               FlusherStatistics statistics, SessionPort& port);
+               std::vector<std::uint32_t> buckets, Batches& batches, Lookups& lookups, FlusherStatistics statistics,
+               SessionPort& port);
 
   /// Other limits and intervals, from now on; the shard's name and layout are as they were.
   void use(SessionSettings settings) { settings_ = std::move(settings); }
@@ -105,7 +105,6 @@ class ShardSession {
   std::vector<std::uint32_t> buckets_;
   Batches& batches_;
   Lookups& lookups_;
-  Drain& drain_;
   FlusherStatistics statistics_;
   SessionPort& port_;
 

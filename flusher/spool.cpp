@@ -16,6 +16,7 @@
 
 #include "common/advice.hpp"
 #include "common/clock.hpp"
+#include "common/page_id.hpp"
 #include "common/unique_fd.hpp"
 
 namespace visitd {
@@ -23,9 +24,9 @@ namespace visitd {
 namespace {
 
 #ifndef VISITD_NEXT_LAYOUTS
-constexpr int schema_version = 1;
-#else
 constexpr int schema_version = 2;
+#else
+constexpr int schema_version = 3;
 #endif
 constexpr int application_id = 0x76697374;  // "vist"
 constexpr int rings_kept = 64;
@@ -60,8 +61,15 @@ struct SchemaStep {
   const char* sql;
 };
 constexpr std::initializer_list<SchemaStep> schema_steps = {
+    // Buckets are folded one by one, and spilled. A program of schema 1 would count what the journal says of a folded
+    // bucket a second time.
+    {2, 2,
+     "ALTER TABLE open ADD COLUMN folded INTEGER NOT NULL DEFAULT 0;"
+     "CREATE TABLE spilled (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, digest INTEGER NOT NULL,"
+     " pages BLOB NOT NULL);"
+     "CREATE INDEX spilled_bucket ON spilled (bucket)"},
 #ifdef VISITD_NEXT_LAYOUTS
-    {2, 1, "ALTER TABLE batch ADD COLUMN made_by TEXT NOT NULL DEFAULT 'nobody'; CREATE TABLE added (number INTEGER)"},
+    {3, 2, "ALTER TABLE batch ADD COLUMN made_by TEXT NOT NULL DEFAULT 'nobody'; CREATE TABLE added (number INTEGER)"},
 #endif
 };
 
@@ -98,6 +106,11 @@ std::string join(const std::vector<std::uint64_t>& numbers) {
   return text;
 }
 
+/// Of a row of table open or spilled: a blob under another bucket or number is damaged too.
+std::uint64_t row_digest(std::string_view pages, std::uint32_t bucket, std::uint64_t folded) {
+  return digest_of(pages) + bucket + folded * 0x9e37'79b9'7f4a'7c15U;
+}
+
 std::uint64_t ring_digest(std::string_view id, std::string_view positions) {
   return digest_of(fmt::format("{} {}", id, positions));
 }
@@ -122,8 +135,7 @@ void sync_directory(const std::string& path) {
 /// Sums visits by page over blobs that may name a page more than once.
 class PageSums {
  public:
-  /// Starts with pages of which none appears twice.
-  explicit PageSums(std::vector<PageVisits> pages) : pages_(std::move(pages)) { rebuild(); }
+  PageSums() { rebuild(); }
 
   void add(std::string_view page, std::uint64_t visits) {
     if (2 * (pages_.size() + 1) > slots_.size()) rebuild();
@@ -180,8 +192,8 @@ class Spool::Database {
   Database(const std::string& directory, Purpose purpose);
 
   [[nodiscard]] SpoolState load();
-  void apply(const Transaction& transaction);
-  [[nodiscard]] std::uint64_t open_visits();
+  SpoolResult apply(const Transaction& transaction);
+  [[nodiscard]] std::uint64_t open_visits(std::uint32_t buckets);
   [[nodiscard]] std::uint64_t unanswered_batches();
   /// All of the write-ahead log goes into the file itself.
   void checkpoint() { execute("PRAGMA wal_checkpoint(TRUNCATE)"); }
@@ -261,9 +273,9 @@ class Spool::Database {
   /// What apply() runs. Prepared once the tables are there.
   struct Statements {
     explicit Statements(Database& database);
-    Statement begin, commit, rollback, note_ring, forget_rings, append_deltas, empty_journal, seal, replace_open,
-        remove_open, answer, note_mark, replace_batch, find_answered, forget_batch, forget_answer, note_identity,
-        set_aside;
+    Statement begin, commit, rollback, note_ring, forget_rings, append_deltas, shorten_journal, seal, replace_open,
+        spill, unspill, read_spilled, answer, note_mark, replace_batch, find_answered, forget_batch, forget_answer,
+        note_identity, set_aside;
   };
 
   struct Close {
@@ -280,16 +292,19 @@ class Spool::Database {
   [[nodiscard]] std::int64_t number_of(const char* sql);
   [[nodiscard]] Error damaged(std::string_view row, std::string_view how) const;
   [[nodiscard]] std::uint64_t batch_digest(const Batch& batch, std::string_view mark, std::string_view pages);
-  void write(const Transaction& transaction);
+  [[nodiscard]] SpoolResult write(const Transaction& transaction);
+  void spill(std::uint32_t bucket, std::string_view pages);
+  /// Makes the spilled rows of a bucket one, in which no page appears twice. Returns its bytes.
+  std::uint64_t compact(std::uint32_t bucket);
+  /// Calls use(blob) for each row of a bucket that `rows` gives: number, digest, blob.
+  template <typename Use>
+  void each_spilled(Statement& rows, std::uint32_t bucket, Use use);
   /// From `limit` pages of the write-ahead log on, copies them into the file.
   void carry_log(int limit);
   void write_batch(Statement& statement, const Batch& batch);
   void load_rings(SpoolState& state);
   void load_open(SpoolState& state);
   void load_batches(SpoolState& state);
-  /// Calls use(blob) for each row of "SELECT number, digest, blob", of which the digest was checked.
-  template <typename Use>
-  void for_each_blob(const char* table, const char* sql, Use use);
 
   std::string path_;
   std::unique_ptr<sqlite3, Close> handle_;
@@ -311,11 +326,13 @@ Spool::Database::Statements::Statements(Database& database)
           "UPDATE SET segment = excluded.segment, finished = excluded.finished, positions = excluded.positions, "
           "digest = excluded.digest"),
       forget_rings(database, "DELETE FROM ring WHERE noted <= (SELECT max(noted) FROM ring) - ?"),
-      append_deltas(database, "INSERT INTO journal (digest, deltas) VALUES (?, ?)"),
-      empty_journal(database, "DELETE FROM journal"),
+      append_deltas(database, "INSERT INTO journal (number, digest, deltas) VALUES (?, ?, ?)"),
+      shorten_journal(database, "DELETE FROM journal WHERE number <= ?"),
       seal(database, "INSERT INTO batch (mark, expected, digest, pages, bucket, seq) VALUES (?, ?, ?, ?, ?, ?)"),
-      replace_open(database, "INSERT OR REPLACE INTO open (bucket, digest, pages) VALUES (?, ?, ?)"),
-      remove_open(database, "DELETE FROM open WHERE bucket = ?"),
+      replace_open(database, "INSERT OR REPLACE INTO open (bucket, digest, folded, pages) VALUES (?, ?, ?, ?)"),
+      spill(database, "INSERT INTO spilled (bucket, digest, pages) VALUES (?, ?, ?)"),
+      unspill(database, "DELETE FROM spilled WHERE bucket = ?"),
+      read_spilled(database, "SELECT number, digest, pages FROM spilled WHERE bucket = ? ORDER BY number"),
       answer(database,
              "INSERT OR REPLACE INTO answered (number, at) SELECT number, ? FROM batch WHERE bucket = ? AND seq = ?"),
       note_mark(database, "INSERT OR REPLACE INTO bucket (bucket, seq, field) VALUES (?, ?, ?)"),
@@ -461,10 +478,11 @@ std::uint64_t Spool::Database::batch_digest(const Batch& batch, std::string_view
   return digest_of(scratch_);
 }
 
-void Spool::Database::apply(const Transaction& transaction) {
+SpoolResult Spool::Database::apply(const Transaction& transaction) {
+  SpoolResult result;
   statements_->begin.reset().run();
   try {
-    write(transaction);
+    result = write(transaction);
     statements_->commit.reset().run();
   } catch (...) {
     // SQLite may have rolled back by itself already.
@@ -472,6 +490,7 @@ void Spool::Database::apply(const Transaction& transaction) {
     throw;
   }
   carry_log(transaction.sealed.empty() ? log_limit : log_limit_after_seal);
+  return result;
 }
 
 void Spool::Database::carry_log(int limit) {
@@ -484,7 +503,7 @@ void Spool::Database::carry_log(int limit) {
   }
 }
 
-void Spool::Database::write(const Transaction& transaction) {
+SpoolResult Spool::Database::write(const Transaction& transaction) {
   Statements& run = *statements_;
   if (transaction.ring) {
     const RingNote& ring = *transaction.ring;
@@ -499,19 +518,25 @@ void Spool::Database::write(const Transaction& transaction) {
         .run();
     if (sqlite3_changes(handle()) != 0) run.forget_rings.reset().bind(std::int64_t{rings_kept}).run();
   }
-  if (transaction.fold) {
-    run.empty_journal.reset().run();
-  } else if (!transaction.deltas.empty()) {
-    run.append_deltas.reset().bind(digest_of(transaction.deltas)).blob(transaction.deltas).run();
+  if (!transaction.deltas.empty()) {
+    run.append_deltas.reset()
+        .bind(transaction.number)
+        .bind(digest_of(transaction.deltas))
+        .blob(transaction.deltas)
+        .run();
   }
+  if (transaction.journal_until != 0) run.shorten_journal.reset().bind(transaction.journal_until).run();
   for (const Batch& batch : transaction.sealed) write_batch(run.seal, batch);
   for (const auto& [bucket, pages] : transaction.open) {
-    if (pages.empty()) {
-      run.remove_open.reset().bind(bucket).run();
-    } else {
-      run.replace_open.reset().bind(bucket).bind(digest_of(pages) + bucket).blob(pages).run();
-    }
+    run.replace_open.reset()
+        .bind(bucket)
+        .bind(row_digest(pages, bucket, transaction.number))
+        .bind(transaction.number)
+        .blob(pages)
+        .run();
   }
+  for (const std::uint32_t bucket : transaction.unspilled) run.unspill.reset().bind(bucket).run();
+  for (const auto& [bucket, pages] : transaction.spilled) spill(bucket, pages);
   for (const BucketMark& mark : transaction.answered) {
     run.answer.reset().bind(transaction.answered_at).bind(mark.bucket).bind(mark.seq).run();
     if (sqlite3_changes(handle()) != 1) {
@@ -541,6 +566,40 @@ void Spool::Database::write(const Transaction& transaction) {
   }
   for (const SetAside& aside : transaction.set_aside) {
     run.set_aside.reset().bind(aside.bucket).blob(aside.page.page).bind(aside.page.visits).text(aside.reason).run();
+  }
+  SpoolResult result;
+  for (const std::uint32_t bucket : transaction.compacted) result.compacted.emplace_back(bucket, compact(bucket));
+  for (const std::uint32_t bucket : transaction.recalled) {
+    std::string pages;
+    each_spilled(run.read_spilled.reset().bind(bucket), bucket, [&](std::string_view blob) { pages += blob; });
+    result.recalled.emplace_back(bucket, std::move(pages));
+  }
+  return result;
+}
+
+void Spool::Database::spill(std::uint32_t bucket, std::string_view pages) {
+  statements_->spill.reset().bind(bucket).bind(row_digest(pages, bucket, 0)).blob(pages).run();
+}
+
+std::uint64_t Spool::Database::compact(std::uint32_t bucket) {
+  PageSums sums;
+  each_spilled(statements_->read_spilled.reset().bind(bucket), bucket, [&](std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) sums.add(reader.page(), reader.visits());
+  });
+  const std::string pages = encode_pages(std::move(sums).take());
+  statements_->unspill.reset().bind(bucket).run();
+  spill(bucket, pages);
+  return pages.size();
+}
+
+template <typename Use>
+void Spool::Database::each_spilled(Statement& rows, std::uint32_t bucket, Use use) {
+  while (rows.row()) {
+    const std::string_view blob = rows.bytes(2);
+    if (row_digest(blob, bucket, 0) != as_unsigned(rows.integer(1))) {
+      throw damaged(fmt::format("row {} of table spilled", rows.integer(0)), "digest");
+    }
+    use(blob);
   }
 }
 
@@ -614,30 +673,42 @@ void Spool::Database::load_rings(SpoolState& state) {
   }
 }
 
-template <typename Use>
-void Spool::Database::for_each_blob(const char* table, const char* sql, Use use) {
-  Statement rows(*this, sql);
-  while (rows.row()) {
-    const std::string_view blob = rows.bytes(2);
-    if (digest_of(blob) + as_unsigned(rows.integer(3)) != as_unsigned(rows.integer(1))) {
-      throw damaged(fmt::format("row {} of table {}", rows.integer(0), table), "digest");
-    }
-    use(blob);
-  }
-}
-
 void Spool::Database::load_open(SpoolState& state) {
-  for_each_blob("open", "SELECT bucket, digest, pages, bucket FROM open ORDER BY bucket", [&](std::string_view blob) {
-    for (PageReader reader(blob); reader.next();) {
-      state.open.push_back({std::string(reader.page()), reader.visits()});
+  // Before schema 2 a seal folded everything.
+  const bool folds_buckets = number_of("PRAGMA user_version") >= 2;
+  Statement open(*this, folds_buckets ? "SELECT bucket, digest, folded, pages FROM open ORDER BY bucket"
+                                      : "SELECT bucket, digest, 0, pages FROM open ORDER BY bucket");
+  while (open.row()) {
+    OpenRow row;
+    row.bucket = static_cast<std::uint32_t>(open.integer(0));
+    row.folded = as_unsigned(open.integer(2));
+    row.pages = open.bytes(3);
+    if (row_digest(row.pages, row.bucket, row.folded) != as_unsigned(open.integer(1))) {
+      throw damaged(fmt::format("row {} of table open", row.bucket), "digest");
     }
-  });
-  if (number_of("SELECT count(*) FROM journal") == 0) return;
-  PageSums sums(std::move(state.open));
-  for_each_blob("journal", "SELECT number, digest, deltas, 0 FROM journal ORDER BY number", [&](std::string_view blob) {
-    for (PageReader reader(blob); reader.next();) sums.add(reader.page(), reader.visits());
-  });
-  state.open = std::move(sums).take();
+    state.open.push_back(std::move(row));
+  }
+  Statement journal(*this, "SELECT number, digest, deltas FROM journal ORDER BY number");
+  while (journal.row()) {
+    JournalRow row;
+    row.number = as_unsigned(journal.integer(0));
+    row.deltas = journal.bytes(2);
+    if (digest_of(row.deltas) != as_unsigned(journal.integer(1))) {
+      throw damaged(fmt::format("row {} of table journal", row.number), "digest");
+    }
+    state.journal.push_back(std::move(row));
+  }
+  state.each_spilled = [this, folds_buckets](const std::function<void(std::uint32_t, std::string_view)>& use) {
+    if (!folds_buckets) return;
+    Statement rows(*this, "SELECT number, digest, pages, bucket FROM spilled ORDER BY number");
+    while (rows.row()) {
+      const auto bucket = static_cast<std::uint32_t>(rows.integer(3));
+      if (row_digest(rows.bytes(2), bucket, 0) != as_unsigned(rows.integer(1))) {
+        throw damaged(fmt::format("row {} of table spilled", rows.integer(0)), "digest");
+      }
+      use(bucket, rows.bytes(2));
+    }
+  };
 }
 
 void Spool::Database::load_batches(SpoolState& state) {
@@ -655,25 +726,37 @@ void Spool::Database::load_batches(SpoolState& state) {
     const auto row = [&] { return fmt::format("row {}, {} of table batch", rows.integer(0), rows.integer(1)); };
     if (batch_digest(batch, mark, pages) != as_unsigned(rows.integer(5))) throw damaged(row(), "digest");
     if (!parse_mark(mark, batch.mark)) throw damaged(row(), "no mark");
-    batch.pages = decode_pages(pages);
     if (rows.is_null(2)) {
+      batch.pages = decode_pages(pages);
       state.unanswered.push_back(std::move(batch));
     } else {
-      state.kept.push_back({std::move(batch), as_unsigned(rows.integer(2))});
+      state.kept.push_back(
+          {batch.bucket, batch.mark, std::move(batch.expected), std::string(pages), as_unsigned(rows.integer(2))});
     }
   }
   std::sort(state.kept.begin(), state.kept.end(), [](const KeptBatch& one, const KeptBatch& other) {
-    return std::pair(one.batch.bucket, one.batch.mark.seq) < std::pair(other.batch.bucket, other.batch.mark.seq);
+    return std::pair(one.bucket, one.mark.seq) < std::pair(other.bucket, other.mark.seq);
   });
 }
 
-std::uint64_t Spool::Database::open_visits() {
+std::uint64_t Spool::Database::open_visits(std::uint32_t buckets) {
+  SpoolState state;
+  load_open(state);
   std::uint64_t visits = 0;
   const auto add = [&](std::string_view blob) {
     for (PageReader reader(blob); reader.next();) visits += reader.visits();
   };
-  for_each_blob("open", "SELECT bucket, digest, pages, bucket FROM open", add);
-  for_each_blob("journal", "SELECT number, digest, deltas, 0 FROM journal", add);
+  std::vector<std::uint64_t> folded(buckets);
+  for (const OpenRow& row : state.open) {
+    add(row.pages);
+    if (row.bucket < buckets) folded[row.bucket] = row.folded;
+  }
+  for (const JournalRow& row : state.journal) {
+    for (PageReader reader(row.deltas); reader.next();) {
+      if (row.number > folded[page_bucket(reader.page(), buckets)]) visits += reader.visits();
+    }
+  }
+  state.each_spilled([&](std::uint32_t, std::string_view blob) { add(blob); });
   return visits;
 }
 
@@ -691,17 +774,17 @@ SpoolState Spool::load() {
   return database_->load();
 }
 
-void Spool::apply(const Transaction& transaction) {
-  database_->apply(transaction);
+SpoolResult Spool::apply(const Transaction& transaction) {
+  return database_->apply(transaction);
 }
 
-SpoolAside Spool::set_aside_file(const std::string& state_directory) {
+SpoolAside Spool::set_aside_file(const std::string& state_directory, std::uint32_t buckets) {
   const std::string file = state_directory + "/spool.db";
   if (!std::filesystem::exists(file)) throw error("{} does not exist: there is nothing to set aside", file);
   SpoolAside aside;
   try {
     Database database(state_directory, Database::Purpose::look);
-    aside.open_visits = database.open_visits();
+    aside.open_visits = database.open_visits(buckets);
     aside.unanswered_batches = database.unanswered_batches();
     database.checkpoint();
   } catch (const SpoolHeld&) {

@@ -5,9 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/errors.hpp"
@@ -26,7 +29,10 @@ struct RingNote {
 
 /// A batch that a shard has answered, kept for a shard that loses its tail.
 struct KeptBatch {
-  Batch batch;
+  std::uint32_t bucket = 0;
+  Mark mark;
+  std::string expected;
+  std::string pages;              ///< encode_pages blob: of many batches, most are never looked into
   std::uint64_t answered_at = 0;  ///< Unix seconds
 };
 
@@ -50,7 +56,21 @@ struct SetAside {
   std::string reason;
 };
 
-/// Everything that recovery needs. `open` is the sum of journal and folded rows: no page appears twice.
+/// A bucket's open visits as of a transaction; what the journal says of the bucket up to there is in it, or sealed.
+struct OpenRow {
+  std::uint32_t bucket = 0;
+  std::uint64_t folded = 0;  ///< the transaction's number
+  std::string pages;         ///< encode_pages blob
+};
+
+/// Visits that one transaction made durable.
+struct JournalRow {
+  std::uint64_t number = 0;  ///< the transaction's
+  std::string deltas;        ///< encode_pages blob
+};
+
+/// Everything that recovery needs. What is open are the rows of `open`, of `journal` what is newer than its bucket's
+/// row, and what is spilled.
 struct SpoolState {
   bool created = false;              ///< the spool was made by this start
   std::uint64_t loaded_at = 0;       ///< Unix seconds, of the clock that the transactions to come bear
@@ -58,7 +78,11 @@ struct SpoolState {
   Incarnation incarnation;           ///< of this start; already durable
   std::vector<Incarnation> history;  ///< earlier starts
   std::vector<RingNote> rings;       ///< in the order in which they were first noted
-  std::vector<PageVisits> open;
+  std::vector<OpenRow> open;         ///< at most one a bucket
+  std::vector<JournalRow> journal;   ///< by number
+  /// Calls its argument with bucket and blob of each spilled row; a page may be in several. Valid as long as the spool
+  /// is, until it is next written.
+  std::function<void(const std::function<void(std::uint32_t, std::string_view)>&)> each_spilled;
   std::vector<Batch> unanswered;  ///< at most one a bucket
   std::vector<KeptBatch> kept;    ///< by bucket, then seq, ascending
   std::vector<BucketMark> marks;  ///< one a bucket that was ever answered or accepted
@@ -68,12 +92,17 @@ struct SpoolState {
 
 /// What one SQLite transaction makes durable, in this order. Empty parts change nothing.
 struct Transaction {
-  std::optional<RingNote> ring;  ///< inserted or replaced, by id
-  std::string deltas;            ///< encode_pages blob, appended to the journal
-  bool fold = false;             ///< the journal is emptied: `sealed` and `open` hold all of it
+  std::optional<RingNote> ring;     ///< inserted or replaced, by id
+  std::uint64_t number = 0;         ///< grows from transaction to transaction; 0: neither journal nor rows change
+  std::uint64_t journal_until = 0;  ///< the journal's rows up to this number are deleted; 0: none
+  std::string deltas;               ///< encode_pages blob, appended to the journal under the number
   std::vector<Batch> sealed;
   std::vector<std::pair<std::uint32_t, std::string>>
-      open;  ///< bucket -> blob of all its open visits, replaced; empty: removed
+      open;  ///< bucket -> blob of all its open visits in memory: replaces its row, folded up to the number
+  std::vector<std::uint32_t> unspilled;                        ///< buckets whose spilled rows are deleted, first
+  std::vector<std::pair<std::uint32_t, std::string>> spilled;  ///< bucket -> blob, one more spilled row
+  std::vector<std::uint32_t> compacted;                        ///< buckets whose spilled rows become one
+  std::vector<std::uint32_t> recalled;                         ///< buckets whose spilled rows are given back
   std::vector<BucketMark>
       answered;                   ///< the bucket's batch of that seq moves from unanswered to kept; the mark is noted
   std::uint64_t answered_at = 0;  ///< Unix seconds, for all of `answered`
@@ -85,9 +114,16 @@ struct Transaction {
 
   /// Nothing to write.
   [[nodiscard]] bool empty() const noexcept {
-    return !ring && deltas.empty() && !fold && sealed.empty() && open.empty() && answered.empty() && accepted.empty() &&
+    return !ring && deltas.empty() && journal_until == 0 && sealed.empty() && open.empty() && unspilled.empty() &&
+           spilled.empty() && compacted.empty() && recalled.empty() && answered.empty() && accepted.empty() &&
            replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty();
   }
+};
+
+/// What a transaction gave back.
+struct SpoolResult {
+  std::vector<std::pair<std::uint32_t, std::string>> recalled;  ///< bucket -> blob; a page may be in it several times
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> compacted;  ///< bucket -> bytes of its spilled row
 };
 
 /// What set_aside_file has put away.
@@ -116,14 +152,14 @@ class Spool {
   /// What stands in it. Throws Error naming the damaged row.
   [[nodiscard]] SpoolState load();
 
-  /// One transaction, synced when this returns. Throws SpoolFull, or Error where the file can no longer be trusted
-  /// (then: stop, recover).
-  void apply(const Transaction& transaction);
+  /// One transaction, synced when this returns. Throws SpoolFull, or Error if the file can no longer be trusted (then:
+  /// stop, recover).
+  SpoolResult apply(const Transaction& transaction);
 
   /// Renames spool.db to spool.db.aside-UNIXTIME, whatever its state, so that the next start makes a new one. The
-  /// caller has made sure that no flusher starts meanwhile. Throws Error when there is none, or when another process
-  /// has it open.
-  [[nodiscard]] static SpoolAside set_aside_file(const std::string& state_directory);
+  /// caller has made sure that no flusher starts meanwhile. `buckets`: that it was written with. Throws Error when
+  /// there is none, or when another process has it open.
+  [[nodiscard]] static SpoolAside set_aside_file(const std::string& state_directory, std::uint32_t buckets);
 
  private:
   class Database;

@@ -71,7 +71,7 @@ class SpoolThread::Worker {
   void apply(Outcome& outcome) {
     const std::uint64_t began = monotonic_ns();
     try {
-      spool_->apply(outcome.transaction);
+      outcome.result = spool_->apply(outcome.transaction);
     } catch (const SpoolFull& full) {
       outcome.kind = Outcome::Kind::full;
       outcome.message = full.what();

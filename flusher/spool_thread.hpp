@@ -24,6 +24,7 @@ class SpoolThread {
     Kind kind = Kind::committed;
     std::string message;      ///< full, failed: for the operator
     Transaction transaction;  ///< what was submitted, given back
+    SpoolResult result;       ///< committed: what it gave back
     std::uint64_t took_ns = 0;
   };
 

@@ -2,18 +2,14 @@
 
 namespace visitd {
 
-void SimulatedSpool::apply(const Transaction& transaction) {
+SpoolResult SimulatedSpool::apply(const Transaction& transaction) {
   if (transaction.ring) rings_[transaction.ring->id] = *transaction.ring;
-  for (const auto& [page, visits] : decode_pages(transaction.deltas)) journal_[page] += visits;
-  if (transaction.fold) journal_.clear();
+  if (!transaction.deltas.empty()) journal_[transaction.number] = transaction.deltas;
+  std::erase_if(journal_, [&](const auto& row) { return row.first <= transaction.journal_until; });
   for (const Batch& batch : transaction.sealed) batches_[{batch.bucket, batch.mark.seq}] = {batch, false, 0};
-  for (const auto& [bucket, pages] : transaction.open) {
-    if (pages.empty()) {
-      open_.erase(bucket);
-    } else {
-      open_[bucket] = pages;
-    }
-  }
+  for (const auto& [bucket, pages] : transaction.open) open_[bucket] = {bucket, transaction.number, pages};
+  for (const std::uint32_t bucket : transaction.unspilled) spilled_.erase(bucket);
+  for (const auto& [bucket, pages] : transaction.spilled) spilled_[bucket].push_back(pages);
   for (const BucketMark& mark : transaction.answered) {
     Row& row = batches_.at({mark.bucket, mark.seq});
     row.answered = true;
@@ -25,6 +21,23 @@ void SimulatedSpool::apply(const Transaction& transaction) {
   for (const Key& key : transaction.forgotten) batches_.erase(key);
   for (const ShardIdentity& identity : transaction.identities) identities_[identity.shard] = identity.identity;
   for (const SetAside& aside : transaction.set_aside) set_aside_[aside.page.page] += aside.page.visits;
+  SpoolResult result;
+  for (const std::uint32_t bucket : transaction.compacted) {
+    std::map<std::string, std::uint64_t> sums;
+    for (const std::string& blob : spilled_[bucket]) {
+      for (const auto& [page, visits] : decode_pages(blob)) sums[page] += visits;
+    }
+    std::string whole;
+    for (const auto& [page, visits] : sums) append_pages(whole, page, visits);
+    result.compacted.emplace_back(bucket, whole.size());
+    spilled_[bucket] = {whole};
+  }
+  for (const std::uint32_t bucket : transaction.recalled) {
+    std::string whole;
+    for (const std::string& blob : spilled_[bucket]) whole += blob;
+    result.recalled.emplace_back(bucket, whole);
+  }
+  return result;
 }
 
 SpoolState SimulatedSpool::load() {
@@ -33,14 +46,17 @@ SpoolState SimulatedSpool::load() {
   state.created = starts_ == 0;
   state.incarnation = {++starts_, starts_ * 7919};
   for (const auto& [id, note] : rings_) state.rings.push_back(note);
-  std::map<std::string, std::uint64_t> open = journal_;
-  for (const auto& [bucket, pages] : open_) {
-    for (const auto& [page, visits] : decode_pages(pages)) open[page] += visits;
-  }
-  for (const auto& [page, visits] : open) state.open.push_back({page, visits});
+  for (const auto& [bucket, row] : open_) state.open.push_back(row);
+  for (const auto& [number, deltas] : journal_) state.journal.push_back({number, deltas});
+  state.each_spilled = [this](const std::function<void(std::uint32_t, std::string_view)>& use) {
+    for (const auto& [bucket, blobs] : spilled_) {
+      for (const std::string& blob : blobs) use(bucket, blob);
+    }
+  };
   for (const auto& [key, row] : batches_) {
     if (row.answered) {
-      state.kept.push_back({row.batch, row.answered_at});
+      state.kept.push_back(
+          {row.batch.bucket, row.batch.mark, row.batch.expected, encode_pages(row.batch.pages), row.answered_at});
     } else {
       state.unanswered.push_back(row.batch);
     }

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "flusher/spool.hpp"
 
@@ -11,7 +12,7 @@ namespace visitd {
 
 class SimulatedSpool {
  public:
-  void apply(const Transaction& transaction);
+  SpoolResult apply(const Transaction& transaction);
   /// A start: a new incarnation, then everything that recovery needs.
   [[nodiscard]] SpoolState load();
   /// Visits put aside, by page.
@@ -26,8 +27,9 @@ class SimulatedSpool {
   };
 
   std::map<std::uint64_t, RingNote> rings_;
-  std::map<std::string, std::uint64_t> journal_;
-  std::map<std::uint32_t, std::string> open_;
+  std::map<std::uint64_t, std::string> journal_;
+  std::map<std::uint32_t, OpenRow> open_;
+  std::map<std::uint32_t, std::vector<std::string>> spilled_;
   std::map<Key, Row> batches_;
   std::map<std::uint32_t, BucketMark> marks_;
   std::map<std::string, std::string> identities_;

@@ -34,6 +34,9 @@ void add(visitd::WorldStatistics& sum, const visitd::WorldStatistics& one) {
   sum.sent_again += one.sent_again;
   sum.full_disks += one.full_disks;
   sum.evictions += one.evictions;
+  sum.folds += one.folds;
+  sum.spills += one.spills;
+  sum.recalls += one.recalls;
 }
 
 /// Empty: the seed holds; else what broke.
@@ -74,13 +77,15 @@ int main(int argc, char** argv) {
       "%llu seeds: %llu visits, %llu exact reads (%llu looks between two stores), %llu kills (%llu between two "
       "stores), %llu broken "
       "connections, %llu lost tails, %llu duplicates refused, %llu batches sent again, %llu full disks, %llu "
-      "evictions\n",
+      "evictions, %llu folds, %llu spills, %llu recalls\n",
       static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.visits),
       static_cast<unsigned long long>(sum.reads), static_cast<unsigned long long>(sum.reads_of_changes),
       static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.kills_in_changes),
       static_cast<unsigned long long>(sum.breaks), static_cast<unsigned long long>(sum.losses),
       static_cast<unsigned long long>(sum.duplicates), static_cast<unsigned long long>(sum.sent_again),
-      static_cast<unsigned long long>(sum.full_disks), static_cast<unsigned long long>(sum.evictions));
+      static_cast<unsigned long long>(sum.full_disks), static_cast<unsigned long long>(sum.evictions),
+      static_cast<unsigned long long>(sum.folds), static_cast<unsigned long long>(sum.spills),
+      static_cast<unsigned long long>(sum.recalls));
   for (const auto& [mutant, name] : mutants) {
     if (no_mutants) break;
     std::string broken;

@@ -22,7 +22,9 @@ EngineSettings engine_settings(std::uint64_t batch_pages) {
   settings.virtual_nodes = 10;
   settings.buckets = 4;
   settings.page_id_limit = 32;
-  settings.pending_pages = 6;  // fewer than there are pages: the lanes wait for answers
+  // Less than all pages need: the lanes wait for answers, and what waits for a shard that is away is spilled.
+  settings.memory_limit_bytes = 500;
+  settings.journal_limit_bytes = 100;
   settings.flush_interval_ms = 40;
   settings.commit_interval_ms = 10;
   settings.batches = {static_cast<std::uint32_t>(batch_pages), 1'000'000, 1'000'000'000, 30};
@@ -54,6 +56,7 @@ World::World(std::uint64_t seed, Mutant mutant)
   for (std::size_t shard = 0; shard < shard_names.size(); ++shard) shards_.emplace_back("simulated");
   former_answers_.resize(shards_.size());
   connecting_.resize(shards_.size());
+  away_until_ms_.resize(shards_.size());
   KillStep::between_stores = [this] { between_stores(); };
 }
 
@@ -117,7 +120,11 @@ void World::step() {
     case 8:
     case 9: {
       const auto shard = static_cast<std::uint32_t>(chance(shards_.size()));
-      if (connecting_[shard]) {
+      if (connecting_[shard] && now_.ms < away_until_ms_[shard] && !calm_) {
+        connecting_[shard] = false;
+        shards_[shard].drop(random_);
+        flusher_event([&] { engine_->on_broken(shard, "away", now_); });
+      } else if (connecting_[shard]) {
         connecting_[shard] = false;
         flusher_event([&] { engine_->on_connected(shard); });
       } else if (!former_answers_[shard].empty()) {
@@ -273,12 +280,17 @@ void World::run_spool() {
   }
   if (mutant_ == Mutant::commit_told_before_durable && chance(2) == 0) {
     // Told at once; written only if the flusher lives long enough.
-    flusher_event([&] { engine_->on_committed(now_); });
+    SimulatedSpool told = spool_;
+    const SpoolResult result = told.apply(*submitted_);
+    flusher_event([&] { engine_->on_committed(result, now_); });
     if (submitted_ && engine_ != nullptr && chance(4) != 0) spool_.apply(*std::exchange(submitted_, std::nullopt));
     submitted_.reset();
     return;
   }
-  spool_.apply(*submitted_);
+  result_ = spool_.apply(*submitted_);
+  statistics_.spills += submitted_->spilled.size();
+  statistics_.recalls += submitted_->recalled.size();
+  statistics_.folds += submitted_->open.size();
   committed_ = true;
 }
 
@@ -289,7 +301,7 @@ void World::tell_spool() {
   } else if (committed_) {
     committed_ = false;
     submitted_.reset();
-    flusher_event([&] { engine_->on_committed(now_); });
+    flusher_event([&] { engine_->on_committed(result_, now_); });
   }
 }
 
@@ -301,6 +313,7 @@ void World::break_connection(std::uint32_t shard) {
   }
   shards_[shard].drop(random_);
   connecting_[shard] = false;
+  if (chance(3) == 0) away_until_ms_[shard] = now_.ms + chance(400);
   if (chance(3) == 0) {
     ++statistics_.losses;
     shards_[shard].lose_tail();

@@ -43,6 +43,9 @@ struct WorldStatistics {
   std::uint64_t sent_again = 0;
   std::uint64_t full_disks = 0;
   std::uint64_t evictions = 0;
+  std::uint64_t folds = 0;
+  std::uint64_t spills = 0;
+  std::uint64_t recalls = 0;
 };
 
 /// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
@@ -135,8 +138,10 @@ class World : public EnginePort {
   std::optional<Transaction> submitted_;
   std::optional<Transaction> refused_;  ///< by a full disk, not yet told
   bool committed_ = false;              ///< submitted and durable, not yet told
+  SpoolResult result_;                  ///< of what is durable
   bool calm_ = false;                   ///< no more kills, breaks or visits
   std::vector<bool> connecting_;
+  std::vector<std::uint64_t> away_until_ms_;  ///< no connection to a shard succeeds before
   std::unique_ptr<Engine> engine_;
 };
 
