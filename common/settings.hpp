@@ -74,7 +74,7 @@ struct Settings {
   std::uint32_t flush_interval_ms = 30000;
   std::uint32_t commit_interval_ms = 1000;
   std::uint64_t memory_limit_bytes = 256U << 20U;  ///< of pages with visits that Redis has not acknowledged
-  std::uint64_t journal_limit_bytes = 32U << 20U;  ///< of the spool's journal, before it is folded
+  std::uint64_t journal_limit_bytes = 16U << 20U;  ///< of the spool's journal, before it is folded
   std::uint32_t batch_pages = 1000;
   std::uint32_t batches_in_flight = 256;  ///< per shard
   std::uint32_t keep_batches_s = 600;

@@ -52,6 +52,7 @@ void Batches::kept_recovered(std::uint64_t unix_now) {
   std::ranges::sort(kept_order_, {},
                     [](const KeptOrder& kept) { return std::tuple(kept.answered_at, kept.bucket, kept.seq); });
   for (KeptOrder& kept : kept_order_) kept.answered_at = unix_now;
+  update_statistics();
 }
 
 void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) {
@@ -60,6 +61,7 @@ void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) 
   unanswered_bytes_ += blob.size();
   count_unanswered(batch.bucket, pages.size(), true);
   bucket.unanswered = Unanswered{std::move(batch), std::move(pages), std::move(blob), 0, true};
+  update_statistics();
 }
 
 // ---- flush

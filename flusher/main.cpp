@@ -1,7 +1,12 @@
+#include <malloc.h>
+
 #include "common/program.hpp"
 #include "flusher/flusher_process.hpp"
 
 int main(int argc, char** argv) {
+  // The blocks of pending pages are mapped one by one, so that the kernel gets them back as soon as one is free. The C
+  // library would raise the limit, and keep them, once a larger piece was freed.
+  mallopt(M_MMAP_THRESHOLD, 60 << 10);
   bool renew_spool = false;
   return visitd::run_program(
       argc, argv, "visit-flusher", "Counts the visits of this host and carries them to Redis.", visitd::Secrets::read,

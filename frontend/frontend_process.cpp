@@ -164,7 +164,7 @@ class FrontendProcess {
     leaving_ = true;
     counter_.close();
     membership_.close_lane();
-    uv_timer_start(check_.get(), [](uv_timer_t* timer) { of(timer).on_check(); }, 0, leaving_interval_ms);
+    uv_timer_start(check_.get(), [](uv_timer_t* timer) { of(timer).on_check(); }, 1, leaving_interval_ms);
   }
 
   void leave_when_durable() {

@@ -109,6 +109,25 @@ class HouseRules(unittest.TestCase):
                     faults.append(f"{name}:{number}: {line.strip()}")
         self.none(faults, "no volatile, no fences; in shared memory no memset and no read-modify-write")
 
+    def test_no_timer_is_armed_with_0(self):
+        # libuv before 1.45 runs due timers until none is due: one that arms itself with 0 keeps the loop from every socket.
+        faults = []
+        for name in OURS:
+            for call in re.finditer(r"\buv_timer_start\s*\(", TEXT[name]):
+                depth, at = 1, call.end()
+                arguments = [""]
+                while depth and at < len(TEXT[name]):
+                    character = TEXT[name][at]
+                    depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(character, 0)
+                    if character == "," and depth == 1:
+                        arguments.append("")
+                    elif depth:
+                        arguments[-1] += character
+                    at += 1
+                if arguments[2].strip() == "0":
+                    faults.append(f"{name}:{TEXT[name].count(chr(10), 0, call.start()) + 1}: {' '.join(''.join(arguments).split())[:80]}")
+        self.none(faults, "no timer is armed with 0: more work at once is an idle handle")
+
     def test_lines_of_cpp_fit(self):
         faults = [
             f"{name}:{number}: {len(line)} characters"
