@@ -11,6 +11,8 @@ namespace {
 
 // Of a page in an unanswered batch, besides its id twice: as text and number of the batch, and as part of what is kept.
 constexpr std::uint64_t page_in_flight_bytes = 72;
+// What one transaction seals: gathering it keeps the loop for some 20 ms.
+constexpr std::uint64_t sealed_pages_limit = 65536;
 // The least worth a transaction of its own, while more pages than that are due.
 constexpr std::uint64_t least_pages_to_seal = 16384;
 
@@ -172,8 +174,7 @@ void Batches::seal_due(Transaction& transaction) {
     Shard& shard = shards_[next_shard_];
     next_shard_ = (next_shard_ + 1) % static_cast<std::uint32_t>(shards_.size());
     if (!shard.takes_batches) continue;
-    while (!shard.to_seal.empty() && pages < limits_.pages_in_flight &&
-           shard.pages_in_flight < limits_.pages_in_flight) {
+    while (!shard.to_seal.empty() && pages < sealed_pages_limit && shard.pages_in_flight < limits_.pages_in_flight) {
       const std::uint32_t number = shard.to_seal.front();
       shard.to_seal.pop_front();
       buckets_[number].queued = false;

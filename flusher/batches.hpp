@@ -25,7 +25,7 @@ struct BatchLimits {
   std::uint64_t keep_batches_s = 0;
   std::uint64_t keep_batches_bytes = 0;
   std::uint64_t ttl_ms = 0;
-  /// The most pages in unanswered batches of a shard, and in one transaction; a batch more is begun below it.
+  /// The most pages in unanswered batches of a shard; below it one more is made.
   std::uint64_t pages_in_flight = 131072;
 };
 
