@@ -92,6 +92,8 @@ std::string_view name_of(ShardState state) noexcept {
       return "down";
     case ShardState::held:
       return "held";
+    case ShardState::refuses_writes:
+      return "refuses_writes";
   }
   return "unknown";
 }

@@ -36,7 +36,9 @@ inline constexpr std::size_t shard_name_words = 8;
 inline constexpr std::size_t shard_reason_words = 32;
 
 /// `up`: answers. `down`: cannot be asked. `held`: waits for the operator. `connecting`: not known yet.
-enum class ShardState : std::uint64_t { connecting = 0, up = 1, down = 2, held = 3 };
+/// `refuses_writes`: answers reads, and batches with an error. A reader meets states of later versions: it takes one
+/// that it does not know for `up`.
+enum class ShardState : std::uint64_t { connecting = 0, up = 1, down = 2, held = 3, refuses_writes = 4 };
 
 struct ShardSlot {
   Word state;                       ///< ShardState
@@ -45,7 +47,7 @@ struct ShardSlot {
   Word unanswered;                  ///< its unanswered batches
   Word name[shard_name_words];      ///< UTF-8, zeros behind it
   Word reason_version;              ///< odd: being written
-  Word reason[shard_reason_words];  ///< why it is down or held, for people
+  Word reason[shard_reason_words];  ///< why it is not up, for people
   Word spare[3];
 };
 static_assert(sizeof(ShardSlot) == 8 * (4 + shard_name_words + 1 + shard_reason_words + 3));

@@ -1,4 +1,7 @@
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <iostream>
 
 #include "common/runtime_directory.hpp"
 #include "ctl/commands.hpp"
@@ -10,13 +13,42 @@ namespace {
 
 constexpr std::uint32_t accept_timeout_ms = 10'000;
 
+/// What accepting the shard gives up, for people.
+std::string offer_text(const Json& offer) {
+  std::string text = fmt::format("{}: {} buckets hold something else than this host left there\n",
+                                 plain(offer["shard"]), plain(offer["buckets"]));
+  text += fmt::format("given up   what the shard lacks of {} visits of {} pages that this host last saw in them\n",
+                      plain(offer["visits"]), plain(offer["pages"]));
+  text += fmt::format("comes back {} visits out of kept batches\n", plain(offer["kept_visits"]));
+  return text + "Visits that no shard has acknowledged yet are counted on top of what the shard holds.\n";
+}
+
+/// Whether somebody at a terminal says yes.
+bool is_agreed(const Json& offer) {
+  std::cerr << offer_text(offer) << "Take what the shard holds as the truth? Type yes: " << std::flush;
+  std::string said;
+  std::getline(std::cin, said);
+  return said == "yes";
+}
+
 }  // namespace
 
-Json accept_report(const Settings& settings, const std::string& shard) {
+Json accept_report(const Settings& settings, const std::string& shard, bool yes) {
   const RuntimeDirectory directory(settings.runtime_directory);
   Json report = {{"shard", shard}};
   try {
-    report.update(ask_flusher(directory.control_socket(), "accept", shard, accept_timeout_ms));
+    const Json offer = ask_flusher(directory.control_socket(), "accept", shard, accept_timeout_ms);
+    report.update(offer);
+    const auto token = offer.find("token");
+    if (token == offer.end() || !token->is_string()) throw Error("the flusher is of another version: restart it first");
+    report["accepted"] = yes || (isatty(STDIN_FILENO) == 1 && is_agreed(offer));
+    if (!report["accepted"].get<bool>()) {
+      report["error"] = fmt::format("{}nothing was changed; to accept it say: visitctl accept {} --yes",
+                                    yes || isatty(STDIN_FILENO) == 1 ? "" : offer_text(offer), shard);
+      return report;
+    }
+    static_cast<void>(
+        ask_flusher(directory.control_socket(), "accept", shard, accept_timeout_ms, token->get<std::string>()));
   } catch (const std::exception& refused) {
     report["error"] = refused.what();
   }
@@ -25,11 +57,7 @@ Json accept_report(const Settings& settings, const std::string& shard) {
 
 std::string accept_text(const Json& report) {
   if (has_failed(report)) return {};
-  std::string text = fmt::format("{}: the flusher takes what it holds as the truth", plain(report["shard"]));
-  for (const auto& [name, value] : report.items()) {
-    if (name != "shard") text += fmt::format(", {} {}", printable(name), plain(value));
-  }
-  return text + "\n";
+  return offer_text(report) + fmt::format("{}: the flusher takes what it holds as the truth\n", plain(report["shard"]));
 }
 
 }  // namespace visitd

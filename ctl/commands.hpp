@@ -40,7 +40,8 @@ namespace visitd {
 [[nodiscard]] std::string flush_text(const Json& report);
 
 /// Has the flusher take what a held shard holds as the truth.
-[[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard);
+/// `yes`: what it gives up is accepted; else somebody at a terminal is asked.
+[[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard, bool yes);
 [[nodiscard]] std::string accept_text(const Json& report);
 
 /// Waits until SIGTERM or SIGINT. What a container needs whose namespaces others live in: a process that never dies.

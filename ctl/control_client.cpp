@@ -71,13 +71,14 @@ std::string receive_line(const UniqueFd& socket, std::uint64_t deadline_ms) {
 }  // namespace
 
 Json ask_flusher(const std::string& control_socket, const std::string& command, const std::string& argument,
-                 std::uint32_t timeout_ms) {
+                 std::uint32_t timeout_ms, const std::string& token) {
   const std::uint64_t patience_ms = timeout_ms + grace_ms;
   const std::uint64_t deadline_ms = monotonic_ms() + patience_ms;
   const UniqueFd socket = connect_to(control_socket, patience_ms);
   Json request = {{"command", command}};
   if (!argument.empty()) request["argument"] = argument;
   request["timeout_ms"] = timeout_ms;
+  if (!token.empty()) request["token"] = token;
   send_all(socket, request.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   Json answer = Json::parse(receive_line(socket, deadline_ms), nullptr, false);
   if (!answer.is_object() || !answer.contains("ok") || !answer["ok"].is_boolean()) {

@@ -26,6 +26,7 @@ struct Asked {
   std::optional<std::uint32_t> lane;
   std::string page;
   std::string shard;
+  bool yes = false;
   std::string watched;
   double timeout_s = 25;
   std::function<Json(const Settings&)> report;
@@ -80,8 +81,11 @@ void add_commands(CLI::App& app, Asked& asked) {
       });
   add_command(
       app, asked, "accept", "take what a held shard holds as the truth",
-      [&](const Settings& settings) { return accept_report(settings, asked.shard); }, accept_text,
-      [&](CLI::App& command) { command.add_option("SHARD", asked.shard, "the shard's name")->required(); });
+      [&](const Settings& settings) { return accept_report(settings, asked.shard, asked.yes); }, accept_text,
+      [&](CLI::App& command) {
+        command.add_option("SHARD", asked.shard, "the shard's name")->required();
+        command.add_flag("--yes", asked.yes, "do not ask, accept what it would give up");
+      });
   add_command(
       app, asked, "hold-namespaces", "do nothing until SIGTERM, in a container whose namespaces the others live in",
       [](const Settings&) {

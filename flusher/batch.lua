@@ -2,38 +2,41 @@
 -- fails halfway keeps what it has written.
 --
 -- KEYS[1]  the bucket's hash
--- ARGV     expected mark, new mark, the visits of each page, our writer field, "\1moved", "\1moving", the pages
+-- ARGV     expected mark, new mark, the identity that the bucket must bear, the visits of each page, "\1id", our writer
+--          field, "\1moved", "\1moving", the pages
 -- answers  "OK total ..."    applied
 --          "DUP total ..."   the mark is the new one already: applied before
 --          "HAVE mark"       the mark is neither the expected nor the new one
 --          "BAD index ..."   these pages (from 0) hold no count, or would pass 2^63-1
+--          "NOID identity"   the bucket bears another identity, or none: it was emptied, or is not ours
 --          "WRONGTYPE"       the key is no hash
 --          "MOVED marker", "MOVING marker"
 -- An absent field is an empty mark, an absent page counts 0. Counts are text: a Lua number is exact only below 2^53.
-local n = (#ARGV - 5) / 2
-local held = redis.pcall('HMGET', KEYS[1], unpack(ARGV, n + 3))
+local n = (#ARGV - 7) / 2
+local held = redis.pcall('HMGET', KEYS[1], unpack(ARGV, n + 4))
 if held.err then
   if string.find(held.err, 'WRONGTYPE', 1, true) then return 'WRONGTYPE' end
   return held
 end
-if held[2] then return 'MOVED ' .. held[2] end
-if held[3] then return 'MOVING ' .. held[3] end
+if held[1] ~= ARGV[3] then return 'NOID ' .. (held[1] or '') end
+if held[3] then return 'MOVED ' .. held[3] end
+if held[4] then return 'MOVING ' .. held[4] end
 
 local find, byte, sub, format = string.find, string.byte, string.sub, string.format
-local mark = held[1] or ''
+local mark = held[2] or ''
 if mark == ARGV[2] then
   local answer = {'DUP'}
   for i = 1, n do
-    local count = held[i + 3]
+    local count = held[i + 4]
     answer[i + 1] = count and find(count, '^%d+$') and count or '0'
   end
   return table.concat(answer, ' ')
 end
 if mark ~= ARGV[1] then return 'HAVE ' .. mark end
 
-local answer, write, bad = {'OK'}, {ARGV[n + 3], ARGV[2]}, {'BAD'}
+local answer, write, bad = {'OK'}, {ARGV[n + 5], ARGV[2]}, {'BAD'}
 for i = 1, n do
-  local count, visits, total = held[i + 3] or '0', ARGV[i + 2], nil
+  local count, visits, total = held[i + 4] or '0', ARGV[i + 3], nil
   if find(count, '^[1-9]%d*$') or count == '0' then
     if #count < 16 and #visits < 16 then
       total = format('%.0f', count + visits)
@@ -51,7 +54,7 @@ for i = 1, n do
   end
   if total then
     answer[i + 1] = total
-    write[2 * i + 1], write[2 * i + 2] = ARGV[n + 5 + i], total
+    write[2 * i + 1], write[2 * i + 2] = ARGV[n + 7 + i], total
   else
     bad[#bad + 1] = format('%.0f', i - 1)
   end

@@ -159,6 +159,7 @@ Transaction Batches::capture(bool seal_now, Drain& drain, const RingNote& ring, 
     replacing_.push_back(number);
   }
   transaction.identities = std::exchange(identities_, {});
+  transaction.set_aside = std::exchange(set_aside_, {});
   transaction.forgotten = std::exchange(forgotten_, {});
   for (const Refusal& refusal : std::exchange(refused_, {})) apply_refusal(refusal, transaction);
   forget_old(transaction, unix_now);
@@ -353,6 +354,19 @@ std::optional<std::vector<Batch>> Batches::lost_since(std::uint32_t number, cons
     lost.push_back({number, next->mark, next->expected, decode_pages(next->pages)});
   }
   return lost;
+}
+
+void Batches::set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
+  std::vector<PageVisits> pages;
+  for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
+    if (std::ranges::find(bad_pages, i) == bad_pages.end()) {
+      pages.push_back(std::move(batch.pages[i]));
+    } else if (set_aside_before_.emplace(batch.bucket, batch.mark.seq, batch.pages[i].page).second) {
+      set_aside_.push_back({batch.bucket, std::move(batch.pages[i]), why});
+      statistics_.add(FlusherStatistic::pages_set_aside);
+    }
+  }
+  batch.pages = std::move(pages);
 }
 
 bool Batches::accept(std::uint32_t number, const std::string& held) {

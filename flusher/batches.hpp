@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/statistics.hpp"
@@ -71,7 +73,7 @@ class Batches {
   /// Whether capture(false, …) would hold anything besides positions and visits.
   [[nodiscard]] bool has_news() const noexcept {
     return !answered_.empty() || !accepted_.empty() || !expecting_anew_.empty() || !refused_.empty() ||
-           !identities_.empty();
+           !identities_.empty() || !set_aside_.empty();
   }
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
@@ -97,6 +99,8 @@ class Batches {
   /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none of ours that
   /// is kept.
   [[nodiscard]] std::optional<std::vector<Batch>> lost_since(std::uint32_t bucket, const std::string& held) const;
+  /// The shard cannot take these pages of a kept batch again: they are put aside, and out of `batch`.
+  void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The operator takes what the shard holds as the truth. False: nothing had to change.
   bool accept(std::uint32_t bucket, const std::string& held);
   [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq; }
@@ -176,6 +180,7 @@ class Batches {
   std::vector<std::uint32_t> expecting_anew_;  ///< buckets whose unanswered batch expects another mark
   std::vector<Refusal> refused_;
   std::vector<ShardIdentity> identities_;
+  std::vector<SetAside> set_aside_;  ///< of kept batches
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;
 
   // of the captured transaction: buckets
@@ -188,6 +193,8 @@ class Batches {
     std::uint64_t answered_at;
     std::size_t bytes;
   };
+  /// Pages of kept batches that were put aside in this life: bucket, seq, page.
+  std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;
   std::deque<KeptOrder> kept_order_;  ///< oldest first
   std::uint64_t kept_bytes_ = 0;
 };

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -71,6 +72,13 @@ std::string to_line(const ControlAnswer& answer) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+std::uint64_t read_token(const std::string& text) {
+  std::uint64_t token = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), token, 16);
+  if (failed != std::errc{} || end != text.data() + text.size()) throw error("{} is no token of an offer", text);
+  return token;
+}
+
 /// Throws Error for the client.
 ControlRequest read_request(std::string_view line) {
   const Json json = Json::parse(line, nullptr, false);
@@ -85,8 +93,10 @@ ControlRequest read_request(std::string_view line) {
     } else if (name == "timeout_ms" && value.is_number_unsigned()) {
       request.timeout_ms =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(value.get<std::uint64_t>(), longest_timeout_ms));
+    } else if (name == "token" && value.is_string()) {
+      request.token = read_token(value.get<std::string>());
     } else {
-      throw Error("a request has command and argument, texts, and timeout_ms, a number; nothing else");
+      throw Error("a request has command, argument and token, texts, and timeout_ms, a number; nothing else");
     }
   }
   const auto* command = std::find_if(std::begin(commands), std::end(commands),
@@ -141,7 +151,8 @@ class ControlServer::Listener {
     if (failed == 0 && chmod(part.c_str(), 0660) != 0) failed = -errno;
     if (failed == 0)
       failed = uv_listen(stream(pipe_), 16, [](uv_stream_t* listening, int status) {
-        if (status == 0) static_cast<Listener*>(listening->data)->accept();
+        auto& listener = *static_cast<Listener*>(listening->data);
+        if (status == 0) listener.guarded([&] { listener.accept(); });
       });
     if (failed == 0 && rename(part.c_str(), path_.c_str()) != 0) failed = -errno;
     if (failed != 0) {
@@ -166,6 +177,15 @@ class ControlServer::Listener {
   void forget(const std::shared_ptr<Connection>& connection) { connections_.erase(connection); }
   [[nodiscard]] ControlHandler& handler() noexcept { return handler_; }
   [[nodiscard]] const ControlLimits& limits() const noexcept { return limits_; }
+  /// Nothing is thrown through libuv.
+  template <typename Call>
+  void guarded(Call call) noexcept {
+    try {
+      call();
+    } catch (const std::exception& failure) {
+      handler_.on_fault(failure.what());
+    }
+  }
 
  private:
   void accept();
@@ -200,7 +220,8 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
           *buffer = uv_buf_init(chunk.data(), static_cast<unsigned>(chunk.size()));
         },
         [](uv_stream_t* from, ssize_t bytes, const uv_buf_t*) {
-          static_cast<Connection*>(from->data)->on_read(bytes);
+          auto& connection = *static_cast<Connection*>(from->data);
+          connection.listener_.guarded([&] { connection.on_read(bytes); });
         });
   }
 
@@ -251,14 +272,21 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
     write(socket(), to_line(said), [weak = weak_from_this()](bool written) {
       const auto connection = weak.lock();
       if (!connection) return;
-      if (!written || connection->last_) return connection->end();
-      connection->next();
+      connection->listener_.guarded([&] {
+        if (!written || connection->last_) return connection->end();
+        connection->next();
+      });
     });
   }
 
   void start_timer(std::uint64_t delay_ms) {
     uv_timer_start(
-        timer_.get(), [](uv_timer_t* timer) { static_cast<Connection*>(timer->data)->on_timer(); }, delay_ms, 0);
+        timer_.get(),
+        [](uv_timer_t* timer) {
+          auto& connection = *static_cast<Connection*>(timer->data);
+          connection.listener_.guarded([&] { connection.on_timer(); });
+        },
+        delay_ms, 0);
   }
 
   void on_timer() {

@@ -3,7 +3,8 @@
 //
 //   → {"command":"flush","timeout_ms":20000}      ← {"ok":true,"visits":12}
 //   → {"command":"page","argument":"home"}        ← {"ok":true,"shard":"redis_7070","count":123}
-//   → {"command":"accept","argument":"redis_7070"} ← {"ok":false,"error":"redis_7070 is not held"}
+//   → {"command":"accept","argument":"redis_7070"} ← {"ok":true,"token":"5d41402abc4b2a76","visits":90}
+//   → {"command":"accept","argument":"redis_7070","token":"5d41402abc4b2a76"} ← {"ok":true,"shard":"redis_7070"}
 //
 // A connection's requests are answered one after another.
 #pragma once
@@ -24,8 +25,9 @@ namespace visitd {
 /// A vetted request: its command is one of those above, and it has the argument that the command needs.
 struct ControlRequest {
   std::string command;
-  std::string argument;          ///< of page: the page id; of accept: the shard's name; else empty
-  std::uint32_t timeout_ms = 0;  ///< how long the client waits; at most 600,000
+  std::string argument;                     ///< of page: the page id; of accept: the shard's name; else empty
+  std::uint32_t timeout_ms = 0;             ///< how long the client waits; at most 600,000
+  std::optional<std::uint64_t> token = {};  ///< of accept: what was offered is accepted; without it it is only offered
 };
 
 /// What becomes of it. Texts and numbers stand beside "ok" in the answer, under their names.
@@ -46,6 +48,8 @@ class ControlHandler {
   /// Called on the loop. Should reply within the request's timeout; a second after it the client is told that there was
   /// no answer. What it throws becomes the answer.
   virtual void handle(const ControlRequest& request, ControlReply reply) = 0;
+  /// Something was thrown where nothing may be: through a callback of the loop. It was caught.
+  virtual void on_fault(const std::string& what) noexcept = 0;
 };
 
 struct ControlLimits {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/errors.hpp"
 #include "common/page_id.hpp"
 #include "flusher/placement.hpp"
 
@@ -38,7 +39,13 @@ FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint
 std::string topology_layout(const EngineSettings& settings) {
   std::vector<std::string> shards = settings.shards;
   std::ranges::sort(shards);
-  return fmt::format("1 {} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
+  return fmt::format("{} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
+}
+
+/// The deployment's identity, as the spool knows it; empty: it knows none.
+static std::string known_identity(const SpoolState& spool) {
+  const auto row = std::ranges::find(spool.identities, deployment_row, &ShardIdentity::shard);
+  return row == spool.identities.end() ? std::string() : deployment_identity(row->identity);
 }
 
 static std::uint32_t shard_count(const EngineSettings& settings) {
@@ -46,8 +53,8 @@ static std::uint32_t shard_count(const EngineSettings& settings) {
 }
 
 static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
-  return {settings.shards[shard],   topology_layout(settings), settings.batches_in_flight,    settings.reconnect_ms,
-          settings.held_recheck_ms, settings.accept_eviction,  settings.accept_no_append_only};
+  return {settings.shards[shard],   topology_layout(settings), settings.batches_in_flight,     settings.reconnect_ms,
+          settings.held_recheck_ms, settings.accept_eviction,  settings.accept_no_append_only, settings.check_ms};
 }
 
 class Engine::Session : public SessionPort {
@@ -56,7 +63,8 @@ class Engine::Session : public SessionPort {
       : engine_(engine),
         shard_(shard),
         session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
-                buckets_on(engine.placement_, shard), engine.batches_, engine.lookups_, engine.statistics_, *this) {}
+                buckets_on(engine.placement_, shard), engine.deployment_, engine.batches_, engine.lookups_,
+                engine.statistics_, *this) {}
 
   void connect() override { engine_.port_.connect(shard_); }
   void close() override { engine_.port_.close(shard_); }
@@ -69,6 +77,7 @@ class Engine::Session : public SessionPort {
     engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
   }
   void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
+  void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
 
  private:
   static std::vector<std::uint32_t> buckets_on(const std::vector<std::uint32_t>& placement, std::uint32_t shard) {
@@ -112,6 +121,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
             return false;
           },
           [this](std::uint32_t page) { open_.entry_dropped(page); }),
+      deployment_(settings.shards, known_identity(spool)),
       flushes_(settings.shards.size()) {
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
@@ -282,6 +292,11 @@ void Engine::on_broken(std::uint32_t shard, const std::string& why, Now now) {
   wake();
 }
 
+void Engine::on_turned_away(std::uint32_t shard, const std::string& why, Now now) {
+  sessions_[shard]->session.on_turned_away(why, now.ms);
+  wake();
+}
+
 void Engine::wake() {
   if (const std::uint64_t lanes = lookups_.take_lanes_to_wake(); lanes != 0) port_.wake_lanes(lanes);
 }
@@ -292,11 +307,20 @@ std::uint64_t Engine::begin_flush(Now now) {
   return batches_.begin_flush();
 }
 
-bool Engine::accept(const std::string& shard, Now now) {
+Engine::Session& Engine::session_of(const std::string& shard) const {
   const auto known = std::ranges::find(settings_.shards, shard);
-  if (known == settings_.shards.end()) return false;
-  sessions_[static_cast<std::size_t>(known - settings_.shards.begin())]->session.accept(now.ms);
-  return true;
+  if (known == settings_.shards.end()) {
+    throw error("there is no shard {}; the shards are {}", shard, fmt::join(settings_.shards, ", "));
+  }
+  return *sessions_[static_cast<std::size_t>(known - settings_.shards.begin())];
+}
+
+AcceptOffer Engine::offer(const std::string& shard) const {
+  return session_of(shard).session.offer();
+}
+
+void Engine::accept(const std::string& shard, std::uint64_t token, Now now) {
+  session_of(shard).session.accept(token, now.ms);
 }
 
 bool Engine::positions_moved() const noexcept {

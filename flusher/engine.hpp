@@ -12,6 +12,7 @@
 #include "common/cache.hpp"
 #include "flusher/batches.hpp"
 #include "flusher/counting_memory.hpp"
+#include "flusher/deployment.hpp"
 #include "flusher/drain.hpp"
 #include "flusher/flusher_view.hpp"
 #include "flusher/lookups.hpp"
@@ -36,6 +37,7 @@ struct EngineSettings {
   std::uint64_t held_recheck_ms = 5000;
   bool accept_eviction = false;
   bool accept_no_append_only = false;
+  std::uint64_t check_ms = 5000;
 };
 
 /// What the engine makes happen outside.
@@ -49,6 +51,7 @@ class EnginePort {
   virtual void send(std::uint32_t shard, const ShardCommand& command) = 0;
   virtual void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) = 0;
   virtual void shard_unfit(std::uint32_t shard, const std::string& why) = 0;
+  virtual void shard_warned(std::uint32_t shard, const std::string& what) = 0;
   /// Rings the doorbells of these lanes' owners, a bit each.
   virtual void wake_lanes(std::uint64_t lanes) = 0;
 };
@@ -95,12 +98,15 @@ class Engine {
   void on_connected(std::uint32_t shard);
   void on_answer(std::uint32_t shard, ShardAnswer answer, Now now);
   void on_broken(std::uint32_t shard, const std::string& why, Now now);
+  void on_turned_away(std::uint32_t shard, const std::string& why, Now now);
 
   /// Seals and sends everything that is applied by now, as far as the shards take batches; see flush_is_done.
   std::uint64_t begin_flush(Now now);
   [[nodiscard]] bool flush_is_done(std::uint64_t flush) const { return batches_.flush_is_done(flush); }
-  /// Takes what a shard holds as the truth. False: there is no shard of that name.
-  bool accept(const std::string& shard, Now now);
+  /// What accepting a held shard would give up. Throws Error where it cannot be accepted.
+  [[nodiscard]] AcceptOffer offer(const std::string& shard) const;
+  /// Takes what a held shard holds as the truth, if that is what was offered. Throws Error where it cannot be accepted.
+  void accept(const std::string& shard, std::uint64_t token, Now now);
 
   /// Everything up to the lanes' tails is durable, and the answers too.
   [[nodiscard]] bool is_durable() const noexcept;
@@ -133,6 +139,7 @@ class Engine {
  private:
   class Session;  ///< a ShardSession with its port
 
+  [[nodiscard]] Session& session_of(const std::string& shard) const;
   void submit(bool seal, Now now);
   void submit_finished_ring(Now now);
   void flush_when_due(Now now);
@@ -154,6 +161,7 @@ class Engine {
   Batches batches_;
   Drain drain_;
   Lookups lookups_;
+  Deployment deployment_;
   std::vector<std::unique_ptr<Session>> sessions_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
@@ -176,7 +184,7 @@ class Engine {
   Finishing finishing_ = Finishing::no;
 };
 
-/// What visits:topology holds behind the identity: version, buckets, virtual nodes, shard names.
+/// What visits:topology holds at its end: buckets, virtual nodes, shard names.
 [[nodiscard]] std::string topology_layout(const EngineSettings& settings);
 
 }  // namespace visitd

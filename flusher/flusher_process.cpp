@@ -221,6 +221,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     void on_broken(const std::string& why) override {
       process_.guarded([&] { process_.engine_->on_broken(shard_, why, now()); });
     }
+    void on_turned_away(const std::string& why) override {
+      process_.guarded([&] { process_.engine_->on_turned_away(shard_, why, now()); });
+    }
+    void on_fault(const std::string& what) noexcept override { process_.end_with(what); }
 
    private:
     FlusherProcess& process_;
@@ -345,7 +349,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
   }
 
-  void end_with(const std::string& fatal) {
+  void end_with(const std::string& fatal) noexcept {
     fatal_ = fatal;
     uv_stop(loop_.get());
   }
@@ -524,6 +528,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     if (!was_up_[shard]) end_with(why);
   }
 
+  void shard_warned(std::uint32_t, const std::string& what) override { log::warning("{}", what); }
+
   void wake_lanes(std::uint64_t lanes) override {
     for (std::uint32_t lane = 0; lane < lane_bells_.size(); ++lane) {
       if ((lanes >> lane & 1U) == 0) continue;
@@ -534,23 +540,36 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   // ---- ControlHandler
 
+  void on_fault(const std::string& what) noexcept override { end_with(what); }
+
   void handle(const ControlRequest& request, ControlReply reply) override {
     if (request.command == "flush") {
       log::debug("asked to flush");
       flushes_.push_back({engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, std::move(reply)});
       turn_next();
     } else if (request.command == "accept") {
-      if (engine_->accept(request.argument, now())) {
-        reply({true, "", {{"shard", request.argument}}, {}});
-        turn_next();
-      } else {
-        reply({false, fmt::format("there is no shard {}", request.argument), {}, {}});
-      }
+      accept(request, reply);
     } else if (request.command == "page") {
       inspect_page(request.argument, std::move(reply));
     } else {
       reply({false, fmt::format("this flusher knows no command {}", request.command), {}, {}});
     }
+  }
+
+  /// Without the token of what was offered it only says what would be given up.
+  void accept(const ControlRequest& request, const ControlReply& reply) {
+    const AcceptOffer offer = engine_->offer(request.argument);
+    ControlAnswer answer{true, "", {{"shard", request.argument}, {"token", fmt::format("{:016x}", offer.token)}}, {}};
+    answer.numbers = {{"buckets", offer.buckets},
+                      {"pages", offer.pages},
+                      {"visits", offer.visits},
+                      {"kept_visits", offer.kept_visits}};
+    if (request.token) {
+      engine_->accept(request.argument, *request.token, now());
+      log::warning("shard {} is accepted as it is: the operator said so", request.argument);
+      turn_next();
+    }
+    reply(std::move(answer));
   }
 
   void inspect_page(const std::string& page, ControlReply reply) {

@@ -151,13 +151,24 @@ void Lookups::drop_entry(std::uint32_t node) {
   pages_.erase_if_idle(number);
 }
 
-void Lookups::forget_bucket(std::uint32_t bucket) {
+void Lookups::forget_buckets(const std::vector<bool>& buckets) {
   for (std::uint32_t node = 1; node < page_of_node_.size(); ++node) {
     const std::uint32_t number = page_of_node_[node];
-    if (number == PendingPages::none || pages_[number].bucket != bucket) continue;
+    if (number == PendingPages::none || !buckets[pages_[number].bucket]) continue;
     drop_entry(node);
   }
   statistics_.set(FlusherStatistic::entries, view_.entries());
+}
+
+std::pair<std::uint64_t, std::uint64_t> Lookups::known_of(const std::vector<bool>& buckets) const {
+  std::pair<std::uint64_t, std::uint64_t> known;
+  for (std::uint32_t node = 1; node < page_of_node_.size(); ++node) {
+    const std::uint32_t number = page_of_node_[node];
+    if (number == PendingPages::none || !buckets[pages_[number].bucket]) continue;
+    ++known.first;
+    known.second += view_.base(node);
+  }
+  return known;
 }
 
 }  // namespace visitd

@@ -39,8 +39,10 @@ class Lookups {
   void dropped(std::uint32_t page);
   /// The entry of a page that came with a view built anew.
   void recovered_entry(std::uint32_t page);
-  /// Entries of a bucket whose truth has changed are made anew when somebody asks.
-  void forget_bucket(std::uint32_t bucket);
+  /// Entries of buckets whose truth has changed are made anew when somebody asks. `buckets`: by number.
+  void forget_buckets(const std::vector<bool>& buckets);
+  /// How many pages of these buckets have an entry, and the sum of their counts in Redis as last seen.
+  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> known_of(const std::vector<bool>& buckets) const;
 
   /// The lanes whose frontends have something to look at since the last call, one bit each.
   [[nodiscard]] std::uint64_t take_lanes_to_wake() noexcept { return std::exchange(wake_, 0); }

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 #include <hiredis/async.h>
-#include <netdb.h>
-#include <sys/socket.h>
 #include <uv.h>
 
 #include <algorithm>
@@ -15,11 +13,16 @@
 #include <vector>
 
 #include "flusher/batch_script.hpp"
+#include "flusher/name_lookup.hpp"
 
 namespace visitd {
 
 namespace {
 
+constexpr std::string_view id_field = "\x01id";
+constexpr std::string_view fix_field =
+    "\x01"
+    "fix";
 constexpr std::string_view moved_field = "\x01moved";
 constexpr std::string_view moving_field = "\x01moving";
 constexpr std::string_view topology_key = "visits:topology";
@@ -131,6 +134,11 @@ bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAnswer& a
     answer.have = rest;
     return true;
   }
+  if (word == "NOID") {
+    answer.kind = BatchAnswer::Kind::foreign;
+    answer.have = rest;
+    return true;
+  }
   if (word == "BAD") {
     answer.kind = BatchAnswer::Kind::refused;
     answer.why = "the page's field holds no count, or would pass 2^63-1";
@@ -150,24 +158,50 @@ bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAnswer& a
   return false;
 }
 
+/// One bucket's answer of marks.lua.
+Marks::Held parse_held(std::string_view text) {
+  if (text.starts_with('!')) return {"", not_a_hash};
+  if (text.starts_with('=')) return {"", std::string(text.substr(1))};
+  const std::size_t end = std::min(text.find('\n'), text.size());
+  return {std::string(text.substr(0, end)), std::string(text.substr(std::min(end + 1, text.size())))};
+}
+
+/// The value of a line "name:value" of INFO; nullopt: it has no such line.
+std::optional<std::string> info_value(std::string_view info, std::string_view name) {
+  for (std::size_t at = info.find(name); at != std::string_view::npos; at = info.find(name, at + 1)) {
+    const std::size_t colon = at + name.size();
+    if ((at != 0 && info[at - 1] != '\n') || colon >= info.size() || info[colon] != ':') continue;
+    return std::string(info.substr(colon + 1, std::min(info.find_first_of("\r\n", colon), info.size()) - colon - 1));
+  }
+  return std::nullopt;
+}
+
 /// One command sent and not yet answered.
 struct Awaited {
   enum class Kind {
     authenticated,
     database_selected,
     named,
-    script_loaded,
+    marks_script_loaded,
+    topology_script_loaded,
+    batch_script_loaded,
     policy,
     append_only,
+    info,
     topology_of_facts,
-    topology_made,
     topology,
-    mark,
+    marks,
     batch,
     count
   };
   Kind kind;
-  std::size_t pages = 0;  ///< batch
+  std::size_t size = 0;     ///< batch: pages; marks: buckets
+  std::uint64_t since = 0;  ///< of the loop's clock
+};
+
+/// A reply of no kind that Redis gives to the command.
+struct Unexpected {
+  std::string_view command;
 };
 
 }  // namespace
@@ -190,6 +224,7 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   void start_life() { self_ = shared_from_this(); }
   void end_life() {
     close();
+    lookup_.reset();
     uv_close(reinterpret_cast<uv_handle_t*>(&timer_),
              [](uv_handle_t* handle) { const auto last = std::move(static_cast<Link*>(handle->data)->self_); });
   }
@@ -215,18 +250,29 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
       if (context != nullptr && !std::exchange(freeing, true)) redisAsyncFree(context);
     }
     void watch(int wanted);
+    void note_why(const char* said) noexcept {
+      try {
+        why = said;
+      } catch (const std::bad_alloc&) {
+        why.clear();  // "the connection was closed" will do
+      }
+    }
   };
 
-  /// A name being looked up; it outlives a Link that no longer wants it.
-  struct Lookup {
-    uv_getaddrinfo_t request{};
-    std::weak_ptr<Link> link;
-  };
-
-  static void on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* found);
+  void on_resolved(std::vector<std::string> addresses, const std::string& why);
   static void on_poll(uv_poll_t* handle, int status, int events);
   static void on_reply(redisAsyncContext* context, void* reply, void* unused);
   static void on_timer(uv_timer_t* timer);
+  void on_time();
+  /// Nothing is thrown through libuv or hiredis.
+  template <typename Call>
+  void guarded(Call call) noexcept {
+    try {
+      call();
+    } catch (const std::exception& failure) {
+      listener_.on_fault(failure.what());
+    }
+  }
 
   void try_next_address();
   bool open_wire(redisAsyncContext* context);
@@ -235,6 +281,11 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   void wire_ended(const std::string& why);
   void refuse(std::string error);
   void replied(Reply reply);
+  void prepared(Awaited::Kind kind, Reply reply);
+  void told_fact(Awaited::Kind kind, Reply reply);
+  [[nodiscard]] Facts take_facts(Reply topology);
+  [[nodiscard]] ShardAnswer answer_of(const Awaited& awaited, Reply reply);
+  [[nodiscard]] static Count count_of(Reply reply);
   void break_now(const std::string& why);
   void break_later(std::string why);
   void drop_wire();
@@ -250,16 +301,19 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   std::shared_ptr<Link> self_;
 
   State state_ = State::closed;
-  Lookup* lookup_ = nullptr;
+  std::unique_ptr<NameLookup> lookup_;
   std::vector<std::string> addresses_;  ///< still to be tried, the last one first
   std::string address_;                 ///< being tried
   Wire* wire_ = nullptr;
   std::deque<Awaited> awaited_;
-  std::uint64_t waiting_since_ = 0;  ///< of the loop's clock: when the last answer came, or the first command was sent
-  bool overdue_ = false;
-  std::string why_;  ///< breaking: told on the next turn of the loop
-  std::string script_digest_;
+  std::uint64_t overdue_since_ = 0;  ///< of the loop's clock: when the command was sent that is overdue; 0: none is
+  bool turned_away_ = false;         ///< the server answered with an error before the connection was ready
+  std::string why_;                  ///< breaking: told on the next turn of the loop
+  std::string batch_digest_;
+  std::string marks_digest_;
+  std::string topology_digest_;
   Facts facts_;
+  std::string info_;
   CommandText command_;
 };
 
@@ -285,40 +339,27 @@ void ShardConnection::Link::connect() {
     return;
   }
   state_ = State::resolving;
-  auto lookup = std::make_unique<Lookup>();
-  lookup->link = weak_from_this();
-  lookup->request.data = lookup.get();
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  if (const int failed = uv_getaddrinfo(loop_, &lookup->request, on_resolved, shard_.host.c_str(), nullptr, &hints);
-      failed != 0) {
-    break_later(fmt::format("the name cannot be looked up: {}", uv_strerror(failed)));
-    return;
+  if (lookup_ == nullptr) {
+    lookup_ = std::make_unique<NameLookup>(loop_, shard_.host,
+                                           [this](std::vector<std::string> addresses, const std::string& why) {
+                                             const std::shared_ptr<Link> keep = shared_from_this();
+                                             guarded([&] { on_resolved(std::move(addresses), why); });
+                                           });
   }
-  lookup_ = lookup.release();
+  // One that an earlier connection has not waited for may still be under way: then it is this one's.
+  lookup_->start();
 }
 
-void ShardConnection::Link::on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* found) {
-  const std::unique_ptr<Lookup> lookup(static_cast<Lookup*>(request->data));
-  const std::unique_ptr<addrinfo, decltype(&uv_freeaddrinfo)> owned(found, uv_freeaddrinfo);
-  const auto link = lookup->link.lock();
-  if (link == nullptr || link->lookup_ != lookup.get()) return;
-  link->lookup_ = nullptr;
-  if (status != 0) {
-    link->break_now(fmt::format("the name cannot be resolved: {}", uv_strerror(status)));
+void ShardConnection::Link::on_resolved(std::vector<std::string> addresses, const std::string& why) {
+  if (state_ != State::resolving) return;
+  if (addresses.empty()) {
+    break_now(fmt::format("the name cannot be resolved: {}", why));
     return;
   }
-  for (const addrinfo* next = found; next != nullptr; next = next->ai_next) {
-    char numeric[NI_MAXHOST];
-    if (getnameinfo(next->ai_addr, next->ai_addrlen, numeric, sizeof numeric, nullptr, 0, NI_NUMERICHOST) == 0) {
-      link->addresses_.emplace_back(numeric);
-    }
-  }
-  std::reverse(link->addresses_.begin(), link->addresses_.end());
-  link->state_ = State::connecting;
-  link->why_ = "the name has no address";
-  link->try_next_address();
+  addresses_ = std::move(addresses);
+  std::reverse(addresses_.begin(), addresses_.end());
+  state_ = State::connecting;
+  try_next_address();
 }
 
 void ShardConnection::Link::try_next_address() {
@@ -378,7 +419,7 @@ bool ShardConnection::Link::open_wire(redisAsyncContext* context) {
   context->ev.cleanup = [](void* data) {
     auto* held = static_cast<Wire*>(data);
     if (held->context == nullptr) return;
-    if (held->why.empty() && held->context->errstr != nullptr) held->why = held->context->errstr;
+    if (held->why.empty() && held->context->errstr != nullptr) held->note_why(held->context->errstr);
     held->context = nullptr;
     uv_close(reinterpret_cast<uv_handle_t*>(&held->poll),
              [](uv_handle_t* handle) { const std::unique_ptr<Wire> last(static_cast<Wire*>(handle->data)); });
@@ -389,7 +430,7 @@ bool ShardConnection::Link::open_wire(redisAsyncContext* context) {
 /// All of it at once: the answers say how far it came.
 void ShardConnection::Link::prepare() {
   awaited_.clear();
-  waiting_since_ = uv_now(loop_);
+  turned_away_ = false;
   if (!shard_.password.empty()) {
     command_.start(shard_.username.empty() ? 2 : 3);
     command_.add("AUTH");
@@ -408,20 +449,23 @@ void ShardConnection::Link::prepare() {
   command_.add("SETNAME");
   command_.add("visitd");
   queue({Awaited::Kind::named});
-  command_.start(3);
-  command_.add("SCRIPT");
-  command_.add("LOAD");
-  command_.add(batch_script);
-  queue({Awaited::Kind::script_loaded});
+  const auto load = [this](std::string_view script, Awaited::Kind kind) {
+    command_.start(3);
+    command_.add("SCRIPT");
+    command_.add("LOAD");
+    command_.add(script);
+    queue({kind});
+  };
+  load(marks_script, Awaited::Kind::marks_script_loaded);
+  load(topology_script, Awaited::Kind::topology_script_loaded);
+  load(batch_script, Awaited::Kind::batch_script_loaded);
 }
 
 void ShardConnection::Link::queue(Awaited awaited) {
   if (state_ == State::breaking) return;
-  if (awaited_.empty() && state_ == State::ready) {
-    waiting_since_ = uv_now(loop_);
-    overdue_ = false;
-    if (uv_is_active(reinterpret_cast<const uv_handle_t*>(&timer_)) == 0)
-      uv_timer_start(&timer_, on_timer, timeout_ms_, 0);
+  awaited.since = uv_now(loop_);
+  if (awaited_.empty() && state_ == State::ready && uv_is_active(reinterpret_cast<const uv_handle_t*>(&timer_)) == 0) {
+    uv_timer_start(&timer_, on_timer, timeout_ms_, 0);
   }
   awaited_.push_back(awaited);
   const std::string& text = command_.text();
@@ -437,36 +481,47 @@ void ShardConnection::Link::send(const ShardCommand& command) {
     void operator()(const AskFacts& /*unused*/) const {
       ask_configuration("maxmemory-policy", Awaited::Kind::policy);
       ask_configuration("appendonly", Awaited::Kind::append_only);
+      link.command_.start(1);
+      link.command_.add("INFO");
+      link.queue({Awaited::Kind::info});
       ask_topology(Awaited::Kind::topology_of_facts);
     }
     void operator()(const MakeTopology& made) const {
       CommandText& text = link.command_;
-      text.start(3);
-      text.add("SETNX");
+      text.start(6);
+      text.add("EVALSHA");
+      text.add(link.topology_digest_);
+      text.add("1");
       text.add(topology_key);
+      text.add(made.expected);
       text.add(made.topology);
-      link.queue({Awaited::Kind::topology_made});
-      ask_topology(Awaited::Kind::topology);
+      link.queue({Awaited::Kind::topology});
     }
-    void operator()(const AskMark& asked) const {
+    void operator()(const AskMarks& asked) const {
       CommandText& text = link.command_;
-      text.start(3);
-      text.add("HGET");
-      text.add_bucket_key(asked.bucket);
+      text.start(6 + asked.buckets.size());
+      text.add("EVALSHA");
+      text.add(link.marks_digest_);
+      text.add_number(asked.buckets.size());
+      for (const std::uint32_t bucket : asked.buckets) text.add_bucket_key(bucket);
       text.add(link.writer_field_);
-      link.queue({Awaited::Kind::mark});
+      text.add(id_field);
+      text.add(asked.stamp);
+      link.queue({Awaited::Kind::marks, asked.buckets.size()});
     }
     void operator()(const SendBatch& sent) const {
       CommandText& text = link.command_;
       const Batch& batch = *sent.batch;
-      text.start(9 + 2 * batch.pages.size());
+      text.start(11 + 2 * batch.pages.size());
       text.add("EVALSHA");
-      text.add(link.script_digest_);
+      text.add(link.batch_digest_);
       text.add("1");
       text.add_bucket_key(batch.bucket);
       text.add(batch.expected);
       text.add(to_text(batch.mark));
+      text.add(sent.id);
       for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+      text.add(id_field);
       text.add(link.writer_field_);
       text.add(moved_field);
       text.add(moving_field);
@@ -475,9 +530,11 @@ void ShardConnection::Link::send(const ShardCommand& command) {
     }
     void operator()(const AskCount& asked) const {
       CommandText& text = link.command_;
-      text.start(5);
+      text.start(7);
       text.add("HMGET");
       text.add_bucket_key(asked.bucket);
+      text.add(id_field);
+      text.add(fix_field);
       text.add(moved_field);
       text.add(link.writer_field_);
       text.add(asked.page);
@@ -526,7 +583,7 @@ void ShardConnection::Link::on_poll(uv_poll_t* handle, int status, int events) {
   if (wire.context == nullptr && wire.link != nullptr) {
     Link& link = *std::exchange(wire.link, nullptr);
     link.wire_ = nullptr;
-    link.wire_ended(wire.why);
+    link.guarded([&] { link.wire_ended(wire.why); });
   }
 }
 
@@ -534,7 +591,8 @@ void ShardConnection::Link::on_reply(redisAsyncContext* context, void* reply, vo
   const Wire& wire = *static_cast<const Wire*>(context->data);
   // No reply: the connection is ending, and on_poll says so once.
   if (reply == nullptr || wire.link == nullptr || wire.freeing) return;
-  wire.link->replied(Reply(*static_cast<const redisReply*>(reply)));
+  const std::shared_ptr<Link> link = wire.link->shared_from_this();
+  link->guarded([&] { link->replied(Reply(*static_cast<const redisReply*>(reply))); });
 }
 
 void ShardConnection::Link::wire_ended(const std::string& why) {
@@ -548,122 +606,182 @@ void ShardConnection::Link::wire_ended(const std::string& why) {
   break_now(said);
 }
 
-/// The server said no where there is no other way to go on. Within a reply's callback: the rest follows when hiredis
-/// returns.
+/// The connection is of no more use. Within a reply's callback: the rest follows when hiredis returns.
 void ShardConnection::Link::refuse(std::string error) {
   addresses_.clear();
-  Wire& wire = *wire_;
-  wire.why = error;
-  if (state_ == State::ready) answer(Refused{std::move(error)});
-  wire.free_context();
+  turned_away_ = state_ != State::ready;
+  wire_->why = std::move(error);
+  wire_->free_context();
 }
 
 void ShardConnection::Link::replied(Reply reply) {
   assert(!awaited_.empty());
   const Awaited awaited = awaited_.front();
   awaited_.pop_front();
-  waiting_since_ = uv_now(loop_);
-  overdue_ = false;
-  const auto unexpected = [&](std::string_view command) {
-    refuse(reply.is_error() ? fmt::format("{}: {}", command, reply.text())
-                            : fmt::format("{}: an answer of another kind than Redis gives", command));
-  };
   using Kind = Awaited::Kind;
   switch (awaited.kind) {
     case Kind::authenticated:
-      if (reply.is_error()) unexpected("the password was not accepted (redis.password)");
-      return;
     case Kind::database_selected:
-      if (reply.is_error()) unexpected("SELECT");
-      return;
-    case Kind::named:  // a server that does not permit it is none the worse
-      return;
-    case Kind::script_loaded:
-      if (!reply.is_string()) return unexpected("SCRIPT LOAD");
-      script_digest_ = reply.text();
-      addresses_.clear();
-      state_ = State::ready;
-      uv_timer_stop(&timer_);
-      listener_.on_connected();
-      return;
+    case Kind::named:
+    case Kind::marks_script_loaded:
+    case Kind::topology_script_loaded:
+    case Kind::batch_script_loaded:
+      return prepared(awaited.kind, reply);
     case Kind::policy:
-    case Kind::append_only: {
-      // An error: CONFIG is renamed or not permitted, and the server says nothing of it.
-      std::optional<std::string>& fact = awaited.kind == Kind::policy ? facts_.maxmemory_policy : facts_.append_only;
-      fact.reset();
-      if (reply.is_array() && reply.size() == 2 && reply[1].is_string()) fact = reply[1].text();
-      return;
-    }
+    case Kind::append_only:
+    case Kind::info:
+      return told_fact(awaited.kind, reply);
+    default:
+      break;
+  }
+  // Scripts that the server has forgotten are loaded by the next connection.
+  if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) return refuse(std::string(reply.text()));
+  if (reply.is_error() && !reply.is_wrong_type()) return answer(Refused{std::string(reply.text())});
+  try {
+    answer(answer_of(awaited, reply));
+  } catch (const Unexpected& unexpected) {
+    refuse(fmt::format("{}: an answer of another kind than Redis gives", unexpected.command));
+  }
+}
+
+/// An answer to what is said before the connection is ready.
+void ShardConnection::Link::prepared(Awaited::Kind kind, Reply reply) {
+  using Kind = Awaited::Kind;
+  if (kind == Kind::named) return;  // a server that does not permit it is none the worse
+  const bool as_expected =
+      kind == Kind::authenticated || kind == Kind::database_selected ? !reply.is_error() : reply.is_string();
+  if (!as_expected) {
+    const std::string_view command = kind == Kind::authenticated ? "the password was not accepted (redis.password)"
+                                     : kind == Kind::database_selected ? "SELECT"
+                                                                       : "SCRIPT LOAD";
+    return refuse(
+        fmt::format("{}: {}", command, reply.is_error() ? reply.text() : "an answer of another kind than Redis gives"));
+  }
+  if (kind == Kind::marks_script_loaded) marks_digest_ = reply.text();
+  if (kind == Kind::topology_script_loaded) topology_digest_ = reply.text();
+  if (kind != Kind::batch_script_loaded) return;
+  batch_digest_ = reply.text();
+  addresses_.clear();
+  state_ = State::ready;
+  uv_timer_stop(&timer_);
+  listener_.on_connected();
+}
+
+/// An error: the command is renamed or not permitted, and the server says nothing of it.
+void ShardConnection::Link::told_fact(Awaited::Kind kind, Reply reply) {
+  if (kind == Awaited::Kind::info) {
+    info_ = reply.text();
+    return;
+  }
+  const bool policy = kind == Awaited::Kind::policy;
+  std::optional<std::string>& fact = policy ? facts_.maxmemory_policy : facts_.append_only;
+  fact.reset();
+  if (reply.is_array() && reply.size() == 2 && reply[1].is_string()) fact = reply[1].text();
+}
+
+/// What CONFIG did not say, INFO may.
+Facts ShardConnection::Link::take_facts(Reply topology) {
+  Facts facts = std::exchange(facts_, {});
+  const std::string info = std::exchange(info_, {});
+  facts.role = info_value(info, "role");
+  if (!facts.maxmemory_policy) facts.maxmemory_policy = info_value(info, "maxmemory_policy");
+  if (!facts.append_only) {
+    facts.append_only = info_value(info, "aof_enabled");
+    if (facts.append_only) facts.append_only = *facts.append_only == "0" ? "no" : "yes";
+  }
+  facts.topology = topology.text();
+  return facts;
+}
+
+/// Throws Unexpected where the reply is of no kind that Redis gives.
+ShardAnswer ShardConnection::Link::answer_of(const Awaited& awaited, Reply reply) {
+  using Kind = Awaited::Kind;
+  switch (awaited.kind) {
     case Kind::topology_of_facts:
-      if (!reply.is_text_or_nil()) return unexpected("GET visits:topology");
-      facts_.topology = reply.text();
-      return answer(std::exchange(facts_, {}));
-    case Kind::topology_made:
-      if (!reply.is_integer()) unexpected("SETNX visits:topology");
-      return;
+      if (!reply.is_text_or_nil()) throw Unexpected{"GET visits:topology"};
+      return take_facts(reply);
     case Kind::topology:
-      if (!reply.is_text_or_nil()) return unexpected("GET visits:topology");
-      return answer(Topology{std::string(reply.text())});
-    case Kind::mark:
-      if (reply.is_wrong_type()) return answer(MarkHeld{not_a_hash});
-      if (!reply.is_text_or_nil()) return unexpected("HGET");
-      return answer(MarkHeld{std::string(reply.text())});
+      if (!reply.is_string()) throw Unexpected{"EVALSHA of topology.lua"};
+      return Topology{std::string(reply.text())};
+    case Kind::marks: {
+      if (!reply.is_array() || reply.size() != awaited.size) throw Unexpected{"EVALSHA of marks.lua"};
+      Marks marks;
+      marks.buckets.reserve(reply.size());
+      for (std::size_t i = 0; i < reply.size(); ++i) marks.buckets.push_back(parse_held(reply[i].text()));
+      return marks;
+    }
     case Kind::batch: {
       BatchAnswer applied;
-      if (!reply.is_string() || !parse_batch_answer(reply.text(), awaited.pages, applied)) return unexpected("EVALSHA");
-      return answer(std::move(applied));
-    }
-    case Kind::count: {
-      Count count;
-      if (reply.is_wrong_type()) {
-        count.readable = false;
-        return answer(std::move(count));
+      if (!reply.is_string() || !parse_batch_answer(reply.text(), awaited.size, applied)) {
+        throw Unexpected{"EVALSHA of batch.lua"};
       }
-      if (!reply.is_array() || reply.size() != 3 || !reply[0].is_text_or_nil() || !reply[1].is_text_or_nil() ||
-          !reply[2].is_text_or_nil()) {
-        return unexpected("HMGET");
-      }
-      count.moved = reply[0].text();
-      count.field = reply[1].text();
-      if (!reply[2].is_nil()) count.readable = parse_count(reply[2].text(), count.count);
-      if (!count.readable) count.count = 0;
-      return answer(std::move(count));
+      return applied;
     }
+    default:
+      return count_of(reply);
   }
+}
+
+Count ShardConnection::Link::count_of(Reply reply) {
+  Count count;
+  if (reply.is_wrong_type()) {
+    count.readable = false;
+    return count;
+  }
+  bool whole = reply.is_array() && reply.size() == 5;
+  for (std::size_t i = 0; whole && i < reply.size(); ++i) whole = reply[i].is_text_or_nil();
+  if (!whole) throw Unexpected{"HMGET"};
+  count.id = reply[0].text();
+  count.fix = reply[1].text();
+  count.moved = reply[2].text();
+  count.field = reply[3].text();
+  if (!reply[4].is_nil()) count.readable = parse_count(reply[4].text(), count.count);
+  if (!count.readable) count.count = 0;
+  return count;
 }
 
 void ShardConnection::Link::on_timer(uv_timer_t* timer) {
   Link& link = *static_cast<Link*>(timer->data);
   const std::shared_ptr<Link> keep = link.shared_from_this();
-  switch (link.state_) {
+  link.guarded([&] { link.on_time(); });
+}
+
+void ShardConnection::Link::on_time() {
+  switch (state_) {
     case State::closed:
       return;
     case State::breaking:
-      return link.break_now(std::exchange(link.why_, {}));
+      return break_now(std::exchange(why_, {}));
     case State::resolving:
-      return link.break_now(fmt::format("the name was not resolved within {} ms", link.timeout_ms_));
+      return break_now(fmt::format("the name was not resolved within {} ms", timeout_ms_));
     case State::connecting:
-      link.drop_wire();
-      return link.wire_ended(fmt::format("no connection within {} ms", link.timeout_ms_));
+      drop_wire();
+      return wire_ended(fmt::format("no connection within {} ms", timeout_ms_));
     case State::ready:
       break;
   }
-  if (link.awaited_.empty()) return;
-  const std::uint64_t waited = uv_now(link.loop_) - link.waiting_since_;
-  if (waited < link.timeout_ms_) {
-    uv_timer_start(timer, on_timer, link.timeout_ms_ - waited, 0);
-  } else if (!std::exchange(link.overdue_, true)) {
-    uv_timer_start(timer, on_timer, late_answer_grace_ms, 0);
+  if (awaited_.empty()) return;
+  const std::uint64_t since = awaited_.front().since;
+  const std::uint64_t waited = uv_now(loop_) - since;
+  if (waited < timeout_ms_) {
+    uv_timer_start(&timer_, on_timer, timeout_ms_ - waited, 0);
+  } else if (std::exchange(overdue_since_, since) != since) {
+    uv_timer_start(&timer_, on_timer, late_answer_grace_ms, 0);
   } else {
-    link.break_now(fmt::format("no answer within {} ms", link.timeout_ms_));
+    break_now(fmt::format("no answer within {} ms", timeout_ms_));
   }
 }
 
 void ShardConnection::Link::break_now(const std::string& why) {
   close();
   const bool elsewhere = !address_.empty() && address_ != shard_.host && address_ != shard_.unix_path;
-  listener_.on_broken(fmt::format("shard {} at {}{}: {}", shard_.name, where_,
-                                  elsewhere ? fmt::format(" ({})", address_) : std::string(), why));
+  const std::string said = fmt::format("shard {} at {}{}: {}", shard_.name, where_,
+                                       elsewhere ? fmt::format(" ({})", address_) : std::string(), why);
+  if (std::exchange(turned_away_, false)) {
+    listener_.on_turned_away(said);
+  } else {
+    listener_.on_broken(said);
+  }
 }
 
 void ShardConnection::Link::break_later(std::string why) {
@@ -682,14 +800,11 @@ void ShardConnection::Link::drop_wire() {
 
 void ShardConnection::Link::close() {
   drop_wire();
-  if (Lookup* lookup = std::exchange(lookup_, nullptr); lookup != nullptr) {
-    uv_cancel(reinterpret_cast<uv_req_t*>(&lookup->request));  // one that has begun ends by itself, unheard
-  }
   uv_timer_stop(&timer_);
   awaited_.clear();
   facts_ = {};
-  script_digest_.clear();
-  overdue_ = false;
+  info_.clear();
+  overdue_since_ = 0;
   state_ = State::closed;
 }
 

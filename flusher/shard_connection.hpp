@@ -22,13 +22,18 @@ class ShardConnection {
     virtual void on_connected() = 0;
     /// One for each send(), in order.
     virtual void on_answer(ShardAnswer answer) = 0;
-    /// Refused, reset, timed out, or an error in place of an answer. No answer comes after it. connect() may be called
+    /// Refused, reset, timed out, or no answer that Redis gives. No answer comes after it. connect() may be called
     /// again, also from within.
     virtual void on_broken(const std::string& why) = 0;
+    /// The same; the server answered with an error before the connection was ready, and would again.
+    virtual void on_turned_away(const std::string& why) = 0;
+    /// Something was thrown while an event was being told: nothing can be relied on any more. Nothing is thrown through
+    /// the libraries beneath.
+    virtual void on_fault(const std::string& what) noexcept = 0;
   };
 
   /// `writer`: names our field in each bucket ("\x01w:" and this). `timeout_ms`: for resolving the name, for each
-  /// address of it to be connected, and for the next answer while one is awaited. The loop is run once more after the
+  /// address of it to be connected, and for the oldest command that has no answer. The loop is run once more after the
   /// destructor.
   ShardConnection(uv_loop_s* loop, ShardSettings shard, const std::string& writer, std::uint32_t timeout_ms,
                   Listener& listener);

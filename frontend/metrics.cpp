@@ -132,7 +132,8 @@ void write_shards(const Cache& cache, Writer& writer) {
   for (const ShardSlot& slot : slots) names.push_back(label("shard", load_text(slot.name)));
   writer.family("visitd_shard_state", "gauge", "1: the shard is in this state");
   for (std::size_t i = 0; i < count; ++i) {
-    for (const ShardState state : {ShardState::connecting, ShardState::up, ShardState::down, ShardState::held}) {
+    for (const ShardState state :
+         {ShardState::connecting, ShardState::up, ShardState::down, ShardState::held, ShardState::refuses_writes}) {
       writer.sample(names[i] + "," + label("state", name_of(state)),
                     value_of(slots[i].state) == static_cast<std::uint64_t>(state) ? 1 : 0);
     }

@@ -40,7 +40,7 @@ class Restored(unittest.TestCase):
         time.sleep(0.3)
 
     def accept(self, stack: Stack, name: str) -> None:
-        stack.visitctl("accept", name)
+        stack.visitctl("accept", name, "--yes")
         wait_for(f"{name} is up again", lambda: self.state_of(stack, name)["state"] == "up")
 
     def test_a_shard_that_was_flushed_empty(self):

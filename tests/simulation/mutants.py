@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'drain', 'engine', 'lookups', 'pending_pages', 'placement', 'recovery',
+DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'pending_pages', 'placement', 'recovery',
                                                'shard_session')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp'] + [f'common/{name}.cpp' for name in (

@@ -38,38 +38,69 @@ std::optional<ShardAnswer> SimulatedShard::receive() {
 
 bool SimulatedShard::execute(std::mt19937_64& random) {
   if (!late_.empty() && (waiting_.empty() || random() % 2 == 0)) {
-    static_cast<void>(run(late_.front()));
+    static_cast<void>(answer(late_.front()));
     late_.pop_front();
     return true;
   }
   if (waiting_.empty()) return false;
-  answers_.push_back(run(waiting_.front()));
+  answers_.push_back(answer(waiting_.front()));
   waiting_.pop_front();
   return true;
 }
 
-ShardAnswer SimulatedShard::run(const Waiting& waiting) {
-  return std::visit(Overloaded{
-                        [&](const AskFacts&) -> ShardAnswer { return Facts{"noeviction", "yes", now_.topology}; },
-                        [&](const MakeTopology& make) -> ShardAnswer {
-                          // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
-                          if (now_.topology.empty()) now_.topology = disk_.topology = make.topology;
-                          return Topology{now_.topology};
-                        },
-                        [&](const AskMark& ask) -> ShardAnswer { return MarkHeld{field(ask.bucket, writer_)}; },
-                        [&](const SendBatch&) -> ShardAnswer { return run_batch(waiting.batch); },
-                        [&](const AskCount& ask) -> ShardAnswer {
-                          const std::string held = field(ask.bucket, ask.page);
-                          const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
-                          return Count{"", field(ask.bucket, writer_),
-                                       held.empty() || !readable ? 0 : std::stoull(held), readable};
-                        },
-                    },
-                    waiting.command);
+/// What it refuses it does not execute.
+ShardAnswer SimulatedShard::answer(const Waiting& waiting) {
+  const bool writes =
+      std::holds_alternative<SendBatch>(waiting.command) || std::holds_alternative<MakeTopology>(waiting.command) ||
+      (std::holds_alternative<AskMarks>(waiting.command) && !std::get<AskMarks>(waiting.command).stamp.empty());
+  if (refusing_ == Refusing::all || (refusing_ == Refusing::writes && writes)) return Refused{"OOM"};
+  return run(waiting);
 }
 
-BatchAnswer SimulatedShard::run_batch(const Batch& batch) {
+ShardAnswer SimulatedShard::run(const Waiting& waiting) {
+  return std::visit(
+      Overloaded{
+          [&](const AskFacts&) -> ShardAnswer { return Facts{"noeviction", "yes", now_.topology, "master"}; },
+          [&](const MakeTopology& make) -> ShardAnswer {
+            // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
+            if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
+            return Topology{now_.topology};
+          },
+          [&](const AskMarks& ask) -> ShardAnswer { return run_marks(ask); },
+          [&](const SendBatch& sent) -> ShardAnswer { return run_batch(waiting.batch, sent.id); },
+          [&](const AskCount& ask) -> ShardAnswer {
+            const std::string held = field(ask.bucket, ask.page);
+            const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
+            return Count{field(ask.bucket, id_field),
+                         "",
+                         "",
+                         field(ask.bucket, writer_),
+                         held.empty() || !readable ? 0 : std::stoull(held),
+                         readable};
+          },
+      },
+      waiting.command);
+}
+
+Marks SimulatedShard::run_marks(const AskMarks& ask) {
+  Marks marks;
+  for (const std::uint32_t bucket : ask.buckets) {
+    if (!ask.stamp.empty() && field(bucket, id_field).empty()) {
+      // Written before what says that all bear it: what loses one loses the other.
+      now_.buckets[bucket][id_field] = disk_.buckets[bucket][id_field] = ask.stamp;
+    }
+    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer_)});
+  }
+  return marks;
+}
+
+BatchAnswer SimulatedShard::run_batch(const Batch& batch, const std::string& id) {
   BatchAnswer answer;
+  if (field(batch.bucket, id_field) != id && !ignores_identity_) {
+    answer.kind = BatchAnswer::Kind::foreign;
+    answer.have = field(batch.bucket, id_field);
+    return answer;
+  }
   const std::string held = field(batch.bucket, writer_);
   const bool applied = held == to_text(batch.mark);
   if (!applied && held != batch.expected) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "flusher/shard_protocol.hpp"
 
@@ -36,6 +37,17 @@ class SimulatedShard {
   /// A crash: what was not synced is lost. The caller drops the connection.
   void lose_tail() { now_ = disk_; }
   void empty() { now_ = disk_ = {}; }
+  /// Answers with an error, and executes nothing of it.
+  enum class Refusing { nothing, writes, all };
+  void refuse(Refusing what) noexcept { refusing_ = what; }
+  /// A batch script that does not look at the identity.
+  void ignore_identity() noexcept { ignores_identity_ = true; }
+  /// Both hold what the other one held: their addresses were swapped.
+  static void swap(SimulatedShard& one, SimulatedShard& other) {
+    std::swap(one.now_, other.now_);
+    std::swap(one.disk_, other.disk_);
+  }
+  [[nodiscard]] bool holds(const std::string& page, std::uint32_t bucket) const { return !field(bucket, page).empty(); }
   void set_field(std::uint32_t bucket, const std::string& field, const std::string& value) {
     now_.buckets[bucket][field] = value;
   }
@@ -54,14 +66,20 @@ class SimulatedShard {
     Batch batch;
   };
 
+  static constexpr const char* id_field = "id";
+
+  [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
-  [[nodiscard]] BatchAnswer run_batch(const Batch& batch);
+  [[nodiscard]] Marks run_marks(const AskMarks& ask);
+  [[nodiscard]] BatchAnswer run_batch(const Batch& batch, const std::string& id);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
   std::string writer_;
   State now_;
   State disk_;
   bool connected_ = false;
+  Refusing refusing_ = Refusing::nothing;
+  bool ignores_identity_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::deque<Waiting> waiting_;
   std::deque<ShardAnswer> answers_;

@@ -112,6 +112,7 @@ class World : public EnginePort {
   void send(std::uint32_t shard, const ShardCommand& command) override;
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override;
   void shard_unfit(std::uint32_t shard, const std::string& why) override;
+  void shard_warned(std::uint32_t, const std::string&) override {}
   void wake_lanes(std::uint64_t lanes) override;
 
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return random_() % of; }

@@ -20,6 +20,7 @@ namespace {
 
 class Handler : public ControlHandler {
  public:
+  void on_fault(const std::string& what) noexcept override { FAIL_CHECK(what); }
   void handle(const ControlRequest& request, ControlReply reply) override {
     if (request.command == "flush") {
       if (request.timeout_ms >= 1000) reply({true, "", {}, {{"visits", 12}}});
@@ -101,7 +102,7 @@ TEST_CASE("commands reach the flusher and their answers come back") {
   const Json page = page_report(instance.settings, "home");
   CHECK(page["redis"] == Json{{"shard", "redis_7070"}, {"count", 41}});
   CHECK(page_text(page).find("redis       41") != std::string::npos);
-  const Json refused = accept_report(instance.settings, "redis_7071");
+  const Json refused = accept_report(instance.settings, "redis_7071", true);
   CHECK(refused["error"] == "redis_7071 is not held");
   CHECK(accept_text(refused).empty());
 }

@@ -38,7 +38,10 @@ class Handler : public ControlHandler {
     if (request.argument == "throw later") throw std::runtime_error("it broke");
   }
 
+  void on_fault(const std::string& what) noexcept override { faults.push_back(what); }
+
   std::vector<ControlRequest> requests;
+  std::vector<std::string> faults;
   ControlReply later;
 };
 

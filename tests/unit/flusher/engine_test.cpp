@@ -126,6 +126,7 @@ class Host : public EnginePort {
   void send(std::uint32_t shard, const ShardCommand& command) override { shards[shard].send(command); }
   void shard_changed(std::uint32_t, ShardState, const std::string&) override {}
   void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }
+  void shard_warned(std::uint32_t, const std::string& what) override { FAIL("warned: " << what); }
   void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
 
   FlusherMemory memory;
@@ -239,7 +240,7 @@ TEST_CASE("a lane that is a quarter full is committed early") {
 
 TEST_CASE("a commit can be asked for") {
   Host host;
-  host.run(2000);
+  host.run(2500);
   static_cast<void>(host.memory.publish(0, "home"));
   host.run(1);
   static_cast<void>(host.memory.publish(0, "home"));
@@ -395,8 +396,9 @@ TEST_CASE("an emptied shard is held, and taken as it is when that is asked for b
   CHECK(host.engine->shard_state(0) == ShardState::held);
   static_cast<void>(host.memory.publish(0, page, 4));
   host.run(1000);
-  CHECK_FALSE(host.engine->accept("three", host.now));
-  CHECK(host.engine->accept("one", host.now));
+  CHECK_THROWS_AS(static_cast<void>(host.engine->offer("three")), Error);
+  CHECK_THROWS_AS(host.engine->accept("two", 0, host.now), Error);  // it is up
+  host.engine->accept("one", host.engine->offer("one").token, host.now);
   host.run(1200);
   CHECK(host.engine->shard_state(0) == ShardState::up);
   static_cast<void>(host.engine->begin_flush(host.now));
@@ -520,7 +522,7 @@ TEST_CASE("an old copy of the spool is refused before anything is shown") {
 TEST_CASE("the layout that shards are marked with does not depend on the order of their names") {
   EngineSettings settings = usual();
   const std::string layout = topology_layout(settings);
-  CHECK(layout == "1 8 100 one,two");
+  CHECK(layout == "8 100 one,two");
   std::ranges::reverse(settings.shards);
   CHECK(topology_layout(settings) == layout);
   settings.buckets = 16;

@@ -165,7 +165,11 @@ TEST_CASE("entries of a bucket whose truth has changed go, and no others") {
   const std::string other = d.memory.page_in(4);
   for (const std::string& page : {gone, counted, other}) d.give_entry(page, 10);
   d.visit(counted, 2);
-  d.lookups.forget_bucket(3);
+  std::vector<bool> forgotten(8);
+  forgotten[3] = true;
+  CHECK(d.lookups.known_of(forgotten).first > 0);
+  d.lookups.forget_buckets(forgotten);
+  CHECK(d.lookups.known_of(forgotten).first == 0);
   CHECK_FALSE(d.memory.entry(gone).there);
   CHECK_FALSE(d.memory.entry(counted).there);
   CHECK(d.memory.entry(other).there);

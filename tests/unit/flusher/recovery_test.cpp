@@ -184,7 +184,7 @@ TEST_CASE("an entry comes over with what is pending of its page, where its bucke
   CHECK(d.memory.ask(0, agrees) == Published::published);
   CHECK(d.lookups.run(3999));
   CHECK(d.lookups.take_lanes_to_wake() == 1);
-  d.lookups.forget_bucket(3);
+  d.lookups.forget_buckets(std::vector<bool>(8, true));
   CHECK_FALSE(d.memory.entry(agrees).there);
 }
 

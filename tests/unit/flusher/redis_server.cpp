@@ -150,4 +150,50 @@ void RedisServer::resume() {
   ::kill(process_, SIGCONT);
 }
 
+TricklingServer::TricklingServer() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  sockaddr_in address = loopback(0);
+  socklen_t size = sizeof address;
+  if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
+      ::listen(socket_.get(), 4) != 0 ||
+      ::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    throw system_error("no port to trickle at");
+  }
+  port_ = ntohs(address.sin_port);
+  thread_ = std::thread([this] { serve(); });
+}
+
+TricklingServer::~TricklingServer() {
+  ending_ = true;
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  thread_.join();
+}
+
+void TricklingServer::serve() {
+  const UniqueFd client(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const auto take = [](std::string& text, std::string_view word) {
+    const std::size_t at = text.find(word);
+    if (at != std::string::npos) text.erase(0, at + word.size());
+    return at != std::string::npos;
+  };
+  std::string asked;
+  while (client && !ending_) {
+    char bytes[4096];
+    const ssize_t size = ::recv(client.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    if (size == 0) return;
+    if (size > 0) asked.append(bytes, static_cast<std::size_t>(size));
+    std::string answer;
+    if (take(asked, "SETNAME")) {
+      answer = "+OK\r\n";
+    } else if (take(asked, "LOAD")) {
+      answer = "$40\r\n" + std::string(40, 'a') + "\r\n";
+    } else if (take(asked, "HMGET")) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      answer = "*5\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n";
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    if (!answer.empty() && ::send(client.get(), answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return;
+  }
+}
+
 }  // namespace visitd::test

@@ -3,9 +3,11 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "common/unique_fd.hpp"
@@ -61,6 +63,24 @@ class RedisServer {
   std::vector<std::string> flags_;
   std::uint16_t port_;
   pid_t process_ = -1;
+};
+
+/// Speaks as much of Redis's protocol as a connection needs to be ready, then answers HMGETs one each 300 ms.
+class TricklingServer {
+ public:
+  TricklingServer();
+  TricklingServer(const TricklingServer&) = delete;
+  TricklingServer& operator=(const TricklingServer&) = delete;
+  ~TricklingServer();
+  [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+
+ private:
+  void serve();
+
+  UniqueFd socket_;
+  std::uint16_t port_ = 0;
+  std::atomic<bool> ending_ = false;
+  std::thread thread_;
 };
 
 }  // namespace visitd::test

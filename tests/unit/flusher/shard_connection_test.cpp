@@ -23,6 +23,7 @@ using Kind = BatchAnswer::Kind;
 
 constexpr std::uint64_t largest = 0x7fff'ffff'ffff'ffffU;  // 2^63-1
 constexpr std::uint32_t timeout_ms = 1000;
+const std::string id = "deployment 2";
 
 /// A loop, one connection on it, and what the connection has told.
 class Session : public ShardConnection::Listener {
@@ -32,9 +33,11 @@ class Session : public ShardConnection::Listener {
     uv_loop_init(&loop_);
     connection_ = std::make_unique<ShardConnection>(&loop_, std::move(shard), "w1", timeout_ms, *this);
   }
-  explicit Session(const RedisServer& server) : Session(tcp(server.port())) {
+  /// Bucket 17 bears the identity.
+  explicit Session(const RedisServer& server, bool stamped = true) : Session(tcp(server.port())) {
     connection_->connect();
     REQUIRE(wait_for([this] { return connected > 0; }));
+    if (stamped) stamp();
   }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -56,6 +59,11 @@ class Session : public ShardConnection::Listener {
     ++connected;
     if (when_connected) when_connected();
   }
+  void on_turned_away(const std::string& why) override {
+    turned_away.push_back(why);
+    on_broken(why);
+  }
+  void on_fault(const std::string& what) noexcept override { faults.push_back(what); }
   void on_answer(ShardAnswer answer) override {
     answers.push_back(std::move(answer));
     if (when_answered) when_answered();
@@ -93,7 +101,12 @@ class Session : public ShardConnection::Listener {
     REQUIRE(std::holds_alternative<Answer>(answers.front()));
     return std::get<Answer>(answers.front());
   }
-  BatchAnswer apply(const Batch& batch) { return ask<BatchAnswer>(SendBatch{&batch}); }
+  BatchAnswer apply(const Batch& batch) { return ask<BatchAnswer>(SendBatch{&batch, id}); }
+
+  void stamp() {
+    CHECK(ask<Marks>(AskMarks{{17}, id}).buckets.at(0).id == id);
+    answers.clear();
+  }
 
   ShardConnection& connection() { return *connection_; }
   void destroy() { connection_.reset(); }
@@ -101,6 +114,8 @@ class Session : public ShardConnection::Listener {
   int connected = 0;
   std::vector<ShardAnswer> answers;
   std::vector<std::string> broken;
+  std::vector<std::string> turned_away;
+  std::vector<std::string> faults;
   std::function<void()> when_connected;
   std::function<void()> when_answered;
   std::function<void()> when_broken;
@@ -142,7 +157,7 @@ TEST_CASE("a batch is applied once, however often it is sent") {
   CHECK(answer.totals == std::vector<std::uint64_t>{5});
   CHECK(server.ask({"HGET", key, "home"}) == "5");
   CHECK(server.ask({"HGET", key, "\x01w:w1"}) == to_text(batch_of(2, {}).mark));
-  CHECK(server.ask({"HLEN", key}) == "3");
+  CHECK(server.ask({"HLEN", key}) == "4");
 }
 
 TEST_CASE("a batch whose expectation does not hold is told what is there, and writes nothing") {
@@ -150,7 +165,7 @@ TEST_CASE("a batch whose expectation does not hold is told what is there, and wr
   Session session(server);
   CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::have);
   CHECK(session.answers.size() == 1);
-  CHECK(server.ask({"EXISTS", key}) == "0");
+  CHECK(server.ask({"HLEN", key}) == "1");
   session.apply(batch_of(1, {{"home", 1}}));
   const BatchAnswer answer = session.apply(batch_of(3, {{"home", 1}}));
   CHECK(answer.kind == Kind::have);
@@ -169,7 +184,7 @@ TEST_CASE("a page whose field holds no count is named, and nothing of its batch 
     CHECK(answer.kind == Kind::refused);
     CHECK(answer.bad_pages == std::vector<std::uint32_t>{1});
     CHECK_FALSE(answer.why.empty());
-    CHECK(server.ask({"HLEN", key}) == "1");
+    CHECK(server.ask({"HLEN", key}) == "2");
     CHECK_FALSE(session.ask<Count>(AskCount{17, "bad"}).readable);
   }
 }
@@ -181,7 +196,7 @@ TEST_CASE("a key of another type is told apart, and the connection goes on") {
   const BatchAnswer answer = session.apply(batch_of(1, {{"home", 1}}));
   CHECK(answer.kind == Kind::refused);
   CHECK(answer.bad_pages.empty());
-  CHECK(session.ask<MarkHeld>(AskMark{17}).field == not_a_hash);
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field == not_a_hash);
   CHECK_FALSE(session.ask<Count>(AskCount{17, "home"}).readable);
   CHECK(server.ask({"GET", key}) == "a string");
   CHECK(session.broken.empty());
@@ -275,7 +290,7 @@ TEST_CASE("a batch without pages moves the mark alone") {
   const RedisServer server;
   Session session(server);
   CHECK(session.apply(batch_of(1, {})).kind == Kind::applied);
-  CHECK(session.ask<MarkHeld>(AskMark{17}).field == to_text(batch_of(1, {}).mark));
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field == to_text(batch_of(1, {}).mark));
   CHECK(session.apply(batch_of(1, {})).kind == Kind::duplicate);
 }
 
@@ -286,10 +301,13 @@ TEST_CASE("facts, topology, marks and counts are told as the server holds them")
   CHECK(facts.maxmemory_policy == "allkeys-lru");
   CHECK(facts.append_only == "yes");
   CHECK(facts.topology.empty());
-  CHECK(session.ask<Topology>(MakeTopology{"first"}).topology == "first");
-  CHECK(session.ask<Topology>(MakeTopology{"second"}).topology == "first");
-  CHECK(session.ask<Facts>(AskFacts{}).topology == "first");
-  CHECK(session.ask<MarkHeld>(AskMark{17}).field.empty());
+  CHECK(facts.role == "master");
+  CHECK(session.ask<Topology>(MakeTopology{"", "first"}).topology == "first");
+  CHECK(session.ask<Topology>(MakeTopology{"", "second"}).topology == "first");
+  CHECK(session.ask<Topology>(MakeTopology{"other", "second"}).topology == "first");
+  CHECK(session.ask<Topology>(MakeTopology{"first", "second"}).topology == "second");
+  CHECK(session.ask<Facts>(AskFacts{}).topology == "second");
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
   const Count none = session.ask<Count>(AskCount{17, "home"});
   CHECK(none.readable);
   CHECK(none.count == 0);
@@ -297,13 +315,70 @@ TEST_CASE("facts, topology, marks and counts are told as the server holds them")
   CHECK(server.ask({"CLIENT", "LIST"}).find("name=visitd") != std::string::npos);
 }
 
-TEST_CASE("a server that does not tell its configuration is no fault") {
-  const RedisServer server({"--rename-command", "CONFIG", ""});
+TEST_CASE("a server without CONFIG tells by INFO, and one without both tells nothing") {
+  const RedisServer server({"--rename-command", "CONFIG", "", "--maxmemory-policy", "allkeys-lfu"});
   Session session(server);
-  const Facts facts = session.ask<Facts>(AskFacts{});
+  Facts facts = session.ask<Facts>(AskFacts{});
+  CHECK(facts.maxmemory_policy == "allkeys-lfu");
+  CHECK(facts.append_only == "yes");
+  CHECK(facts.role == "master");
+  CHECK(server.ask({"REPLICAOF", "127.0.0.1", "1"}) == "OK");
+  CHECK(session.ask<Facts>(AskFacts{}).role == "slave");
+  CHECK(session.broken.empty());
+
+  const RedisServer silent({"--rename-command", "CONFIG", "", "--rename-command", "INFO", "", "--appendonly", "no"});
+  Session other(silent);
+  facts = other.ask<Facts>(AskFacts{});
   CHECK_FALSE(facts.maxmemory_policy);
   CHECK_FALSE(facts.append_only);
-  CHECK(session.broken.empty());
+  CHECK_FALSE(facts.role);
+  CHECK(other.broken.empty());
+}
+
+TEST_CASE("marks and identities of many buckets are one command, and no identity is written over another") {
+  const RedisServer server;
+  Session session(server, false);
+  static_cast<void>(server.ask({"HSET", "visits:{3}", "\x01id", "another 2", "\x01w:w1", "a mark"}));
+  static_cast<void>(server.ask({"HSET", "visits:{4}", "\x01w:w1", "its mark"}));
+  static_cast<void>(server.ask({"SET", "visits:{5}", "a string"}));
+  AskMarks ask;
+  for (std::uint32_t bucket = 0; bucket < marks_asked_at_once; ++bucket) ask.buckets.push_back(bucket);
+  const auto check = [&](const std::string& others) {
+    const Marks marks = session.ask<Marks>(ask);
+    REQUIRE(marks.buckets.size() == marks_asked_at_once);
+    CHECK(marks.buckets[0].id == others);
+    CHECK(marks.buckets[0].field.empty());
+    CHECK(marks.buckets[3].id == "another 2");
+    CHECK(marks.buckets[3].field == "a mark");
+    CHECK(marks.buckets[4].id == others);
+    CHECK(marks.buckets[4].field == "its mark");
+    CHECK(marks.buckets[5].field == not_a_hash);
+    CHECK(marks.buckets.back().id == others);
+  };
+  check("");
+  CHECK(server.ask({"EXISTS", "visits:{0}"}) == "0");
+  ask.stamp = id;
+  check(id);
+  ask.stamp.clear();
+  check(id);
+}
+
+TEST_CASE("a bucket that bears no identity, or another one, takes no batch, and says what it bears") {
+  const RedisServer server;
+  Session session(server, false);
+  CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::foreign);
+  CHECK(server.ask({"EXISTS", key}) == "0");
+  static_cast<void>(server.ask({"HSET", key, "\x01id", "another 2", "home", "7"}));
+  const BatchAnswer answer = session.apply(batch_of(1, {{"home", 1}}));
+  CHECK(answer.kind == Kind::foreign);
+  CHECK(answer.have == "another 2");
+  CHECK(server.ask({"HGET", key, "home"}) == "7");
+  CHECK(session.ask<Count>(AskCount{17, "home"}).id == "another 2");
+  static_cast<void>(server.ask({"HSET", key,
+                                "\x01"
+                                "fix",
+                                "3"}));
+  CHECK(session.ask<Count>(AskCount{17, "home"}).fix == "3");
 }
 
 TEST_CASE("answers come in the order of the commands") {
@@ -312,7 +387,7 @@ TEST_CASE("answers come in the order of the commands") {
   std::vector<Batch> batches;
   for (std::uint64_t seq = 1; seq <= 200; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   for (const Batch& batch : batches) {
-    session.connection().send(SendBatch{&batch});
+    session.connection().send(SendBatch{&batch, id});
     session.connection().send(AskCount{17, "home"});
   }
   REQUIRE(session.wait_for_answers(400));
@@ -357,6 +432,7 @@ TEST_CASE("a Unix socket serves as well, and a missing one is told") {
   Session session(shard);
   session.connection().connect();
   REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+  session.stamp();
   CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::applied);
 
   shard.unix_path += "-missing";
@@ -376,6 +452,7 @@ TEST_CASE("passwords, users and databases are used, and a wrong password names t
     Session session(shard);
     session.connection().connect();
     REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+    session.stamp();
     session.apply(batch_of(1, {{"home", 1}}));
   }
   test::RedisClient client(server.port());
@@ -412,7 +489,7 @@ TEST_CASE("a killed server breaks the connection, and it can be connected again 
   std::vector<Batch> batches;
   for (std::uint64_t seq = 2; seq < 100; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   session.answers.clear();
-  for (const Batch& batch : batches) session.connection().send(SendBatch{&batch});
+  for (const Batch& batch : batches) session.connection().send(SendBatch{&batch, id});
   session.when_broken = [&] {
     if (session.connected == 1) session.connection().connect();
   };
@@ -432,7 +509,7 @@ TEST_CASE("a server that stands still is given up after the timeout") {
   Session session(server);
   server.pause();
   const std::uint64_t began = monotonic_ms();
-  session.connection().send(AskMark{17});
+  session.connection().send(AskMarks{{17}});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   const std::uint64_t took = monotonic_ms() - began;
   CHECK(took >= timeout_ms);
@@ -450,44 +527,98 @@ TEST_CASE("a server that stands still is given up after the timeout") {
 TEST_CASE("an answer that lies in the socket counts, however long this process stood still") {
   const RedisServer server;
   Session session(server);
-  session.connection().send(AskMark{17});
+  session.connection().send(AskMarks{{17}});
   session.wait_for([] { return true; });
   std::this_thread::sleep_for(std::chrono::milliseconds(2 * timeout_ms));
   CHECK(session.wait_for_answers(1));
   CHECK(session.broken.empty());
 }
 
-TEST_CASE("an error in place of an answer is told, then the connection breaks") {
+TEST_CASE("scripts that the server has forgotten are loaded by the next connection") {
   const RedisServer server;
   Session session(server);
   CHECK(server.ask({"SCRIPT", "FLUSH"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.connection().send(SendBatch{&batch});
-  session.connection().send(AskMark{17});
+  session.connection().send(SendBatch{&batch, id});
+  session.connection().send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
-  REQUIRE(session.answers.size() == 1);
-  CHECK(std::get<Refused>(session.answers.front()).error.find("NOSCRIPT") != std::string::npos);
+  CHECK(session.answers.empty());
   CHECK(session.broken.size() == 1);
+  CHECK(session.broken.front().find("NOSCRIPT") != std::string::npos);
   session.connection().connect();
   REQUIRE(session.wait_for([&] { return session.connected == 2; }));
   CHECK(session.apply(batch).kind == Kind::applied);
 }
 
-TEST_CASE("a server out of memory refuses a batch whole") {
-  const RedisServer server({"--maxmemory", "1", "--maxmemory-policy", "noeviction"});
+TEST_CASE("an error that the server answers is an answer, and the connection goes on") {
+  const RedisServer server;
   Session session(server);
+  CHECK(server.ask({"CONFIG", "SET", "maxmemory", "1"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.connection().send(SendBatch{&batch});
-  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
-  CHECK(std::get<Refused>(session.answers.front()).error.find("OOM") != std::string::npos);
-  CHECK(server.ask({"EXISTS", key}) == "0");
+  session.connection().send(SendBatch{&batch, id});
+  session.connection().send(AskCount{17, "home"});
+  REQUIRE(session.wait_for_answers(2));
+  CHECK(std::get<Refused>(session.answers[0]).error.find("OOM") == 0);
+  CHECK(std::get<Count>(session.answers[1]).count == 0);
+  CHECK(session.broken.empty());
+  CHECK(server.ask({"CONFIG", "SET", "maxmemory", "0"}) == "OK");
+  CHECK(session.apply(batch).kind == Kind::applied);
+  CHECK(session.connected == 1);
+  CHECK(server.ask({"ACL", "SETUSER", "default", "-hmget"}) == "OK");
+  CHECK(session.ask<Refused>(AskCount{17, "home"}).error.find("NOPERM") == 0);
+  CHECK(session.broken.empty());
+}
+
+TEST_CASE("a server that answers with an error before the connection is ready has turned us away") {
+  const RedisServer server({"--requirepass", "secret"});
+  Session session(Session::tcp(server.port()));
+  session.connection().connect();
+  REQUIRE(session.wait_for([&] { return !session.turned_away.empty(); }));
+  CHECK(session.turned_away.front().find("NOAUTH") != std::string::npos);
+  CHECK(session.connected == 0);
+
+  Session nobody(Session::tcp(test::free_port()));
+  nobody.connection().connect();
+  REQUIRE(nobody.wait_for([&] { return !nobody.broken.empty(); }));
+  CHECK(nobody.turned_away.empty());
+}
+
+TEST_CASE("what is thrown while an answer is told reaches no library") {
+  const RedisServer server;
+  Session session(server);
+  session.when_answered = [] { throw std::runtime_error("it broke"); };
+  session.connection().send(AskCount{17, "home"});
+  REQUIRE(session.wait_for([&] { return !session.faults.empty(); }));
+  CHECK(session.faults == std::vector<std::string>{"it broke"});
+  Session connecting(Session::tcp(server.port()));
+  connecting.when_connected = [] { throw std::runtime_error("it broke early"); };
+  connecting.connection().connect();
+  REQUIRE(connecting.wait_for([&] { return !connecting.faults.empty(); }));
+  Session breaking(Session::tcp(test::free_port()));
+  breaking.when_broken = [] { throw std::runtime_error("it broke late"); };
+  breaking.connection().connect();
+  REQUIRE(breaking.wait_for([&] { return !breaking.faults.empty(); }));
+}
+
+TEST_CASE("the oldest command without an answer ends the connection, however many later ones are answered") {
+  test::TricklingServer server;
+  Session session(Session::tcp(server.port()));
+  session.connection().connect();
+  REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+  const std::uint64_t began = monotonic_ms();
+  // Each answer comes within the timeout, all of them do not.
+  for (int asked = 0; asked < 20; ++asked) session.connection().send(AskCount{17, "home"});
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }, 10000));
+  CHECK(monotonic_ms() - began < 2 * timeout_ms);
+  CHECK_FALSE(session.answers.empty());
+  CHECK(session.broken.front().find("no answer within 1000 ms") != std::string::npos);
 }
 
 TEST_CASE("a closed or destroyed connection says nothing any more") {
   const RedisServer server;
   SUBCASE("closed while commands are out") {
     Session session(server);
-    session.connection().send(AskMark{17});
+    session.connection().send(AskMarks{{17}});
     session.connection().close();
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.empty());
@@ -498,7 +629,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("closed from within an answer") {
     Session session(server);
     session.when_answered = [&] { session.connection().close(); };
-    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMark{17});
+    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMarks{{17}});
     REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.size() == 1);
@@ -510,7 +641,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
       session.connection().close();
       session.connection().connect();
     };
-    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMark{17});
+    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMarks{{17}});
     CHECK(session.wait_for([&] { return session.connected == 2; }));
     CHECK(session.answers.size() == 1);
     CHECK(session.broken.empty());
@@ -518,7 +649,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("destroyed from within an answer") {
     Session session(server);
     session.when_answered = [&] { session.destroy(); };
-    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMark{17});
+    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMarks{{17}});
     REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.size() == 1);

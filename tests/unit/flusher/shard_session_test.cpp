@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/errors.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 
 using namespace visitd;
@@ -18,7 +20,8 @@ using test::FlusherMemory;
 namespace {
 
 constexpr std::uint64_t unix_now = 1000;
-const std::string layout = "1 8 100 redis_7070";
+const std::string layout = "8 100 redis_7070";
+const std::string id = "known 2";
 
 /// What a session asked for, in words.
 struct RecordingPort : SessionPort {
@@ -26,8 +29,11 @@ struct RecordingPort : SessionPort {
   void close() override { events.emplace_back("close"); }
   void send(const ShardCommand& command) override {
     if (std::holds_alternative<AskFacts>(command)) events.emplace_back("facts?");
-    if (const auto* make = std::get_if<MakeTopology>(&command)) events.push_back("topology=" + make->topology);
-    if (const auto* ask = std::get_if<AskMark>(&command)) events.push_back("mark? " + std::to_string(ask->bucket));
+    if (const auto* make = std::get_if<MakeTopology>(&command))
+      events.push_back("topology " + make->expected + "=" + make->topology);
+    if (const auto* ask = std::get_if<AskMarks>(&command)) {
+      events.push_back(ask->stamp.empty() ? "marks?" : "stamp " + ask->stamp);
+    }
     if (const auto* batch = std::get_if<SendBatch>(&command)) {
       events.push_back("batch " + std::to_string(batch->batch->bucket) + " #" + std::to_string(batch->batch->mark.seq));
     }
@@ -35,12 +41,14 @@ struct RecordingPort : SessionPort {
   }
   void state_changed(ShardState state, const std::string& why) override { states.emplace_back(state, why); }
   void unfit(const std::string& why) override { unfits.push_back(why); }
+  void warn(const std::string& what) override { warnings.push_back(what); }
 
   std::vector<std::string> take() { return std::exchange(events, {}); }
 
   std::vector<std::string> events;
   std::vector<std::pair<ShardState, std::string>> states;
   std::vector<std::string> unfits;
+  std::vector<std::string> warnings;
 };
 
 using Events = std::vector<std::string>;
@@ -49,12 +57,27 @@ using Events = std::vector<std::string>;
 struct Talk {
   explicit Talk(const std::string& identity = "", SessionSettings settings = usual()) { begin(identity, settings); }
 
-  static SessionSettings usual() { return {"redis_7070", layout, 256, 500, 5000, false, false}; }
+  static SessionSettings usual() { return {"redis_7070", layout, 256, 500, 5000, false, false, 5000}; }
+  static std::string topology(const std::string& identity, const char* state = "made") {
+    return identity + " 2 " + state + " redis_7070 " + layout;
+  }
+  static Facts facts(const std::string& topology) { return {"noeviction", "yes", topology, "master"}; }
+  /// What the buckets hold: as we know it, but for these.
+  [[nodiscard]] Marks marks(const std::map<std::uint32_t, std::string>& fields = {},
+                            const std::string& identity = id) const {
+    Marks held;
+    for (std::uint32_t bucket = 0; bucket < 6; ++bucket) {
+      const auto field = fields.find(bucket);
+      held.buckets.push_back({identity, field == fields.end() ? d.batches.field(bucket) : field->second});
+    }
+    return held;
+  }
 
   /// A session begins, as after a start.
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
+    deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
     session = std::make_unique<ShardSession>(settings, identity, "new", std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5},
-                                             d.batches, d.lookups, d.drain, d.memory.statistics(), port);
+                                             *deployment, d.batches, d.lookups, d.drain, d.memory.statistics(), port);
   }
   void connect() {
     session->tick(now_ms);
@@ -62,13 +85,14 @@ struct Talk {
   }
   void answer(ShardAnswer answer) { session->on_answer(std::move(answer), now_ms, unix_now); }
   /// Connects and passes the first questions of a shard that is in order.
-  void come_up(const std::string& identity = "known") {
+  void come_up(const std::map<std::uint32_t, std::string>& fields = {}) {
     connect();
-    answer(Facts{"noeviction", "yes", identity + " " + layout});
-    for (std::uint32_t bucket = 0; bucket < 6; ++bucket) {
-      if (d.batches.was_written(bucket)) answer(MarkHeld{d.batches.field(bucket)});
-    }
+    answer(facts(topology("known")));
+    answer(marks(fields));
     REQUIRE(session->state() == ShardState::up);
+  }
+  void come_up_quietly() {
+    come_up();
     port.take();
   }
   /// The page's visits become a durable batch, which the session is told of.
@@ -110,6 +134,7 @@ struct Talk {
 
   Deciders d;
   RecordingPort port;
+  std::unique_ptr<Deployment> deployment;
   std::unique_ptr<ShardSession> session;
   std::uint64_t now_ms = 10000;
 };
@@ -118,7 +143,7 @@ struct Talk {
 
 // ---- coming up
 
-TEST_CASE("a fresh shard is given an identity, and is up with no mark to ask for") {
+TEST_CASE("a fresh shard is made restartably: topology, each bucket, and then it is made") {
   Talk t;
   CHECK(t.session->state() == ShardState::connecting);
   t.session->tick(t.now_ms);
@@ -126,53 +151,160 @@ TEST_CASE("a fresh shard is given an identity, and is up with no mark to ask for
   CHECK(t.port.take() == Events{"connect"});
   t.session->on_connected();
   CHECK(t.port.take() == Events{"facts?"});
-  t.answer(Facts{"noeviction", "yes", ""});
-  CHECK(t.port.take() == Events{"topology=new " + layout});
-  t.answer(Topology{"new " + layout});
-  CHECK(t.port.take().empty());
+  t.answer(Talk::facts(""));
+  CHECK(t.port.take() == Events{"topology =" + Talk::topology("new", "making")});
+  t.answer(Topology{Talk::topology("new", "making")});
+  CHECK(t.port.take() == Events{"marks?"});
+  t.answer(t.marks({}, ""));
+  CHECK(t.port.take() == Events{"stamp new 2"});
+  CHECK(t.session->state() == ShardState::connecting);
+  t.answer(t.marks({}, "new 2"));
   CHECK(t.session->state() == ShardState::up);
   CHECK(t.port.states == std::vector<std::pair<ShardState, std::string>>{{ShardState::up, ""}});
+  t.session->tick(t.now_ms + 1);
+  t.session->tick(t.now_ms + 2);
+  CHECK(t.port.take() == Events{"topology " + Talk::topology("new", "making") + "=" + Talk::topology("new")});
+  t.answer(Topology{Talk::topology("new")});
+  t.session->tick(t.now_ms + 3);
+  CHECK(t.port.take().empty());
   const Transaction transaction = t.d.commit(false);
-  REQUIRE(transaction.identities.size() == 1);
+  REQUIRE(transaction.identities.size() == 2);
   CHECK(transaction.identities[0].shard == "redis_7070");
-  CHECK(transaction.identities[0].identity == "new");
+  CHECK(transaction.identities[0].identity == "new 2");
+  CHECK(transaction.identities[1].shard == deployment_row);
 }
 
-TEST_CASE("a fresh shard that another host has just named keeps that name") {
+TEST_CASE("a fresh shard that another host has just begun to make keeps that host's identity") {
   Talk t;
   t.connect();
-  t.answer(Facts{"noeviction", "yes", ""});
-  t.answer(Topology{"other " + layout});
+  t.answer(Talk::facts(""));
+  t.answer(Topology{Talk::topology("other", "making")});
+  t.answer(t.marks({}, "other 2"));
+  t.answer(t.marks({}, "other 2"));
   CHECK(t.session->state() == ShardState::up);
-  CHECK(t.d.commit(false).identities.at(0).identity == "other");
+  CHECK(t.d.commit(false).identities.at(0).identity == "other 2");
 }
 
-TEST_CASE("a server that will not say how it is set up is taken") {
+TEST_CASE("a bucket of another deployment is never stamped over") {
   Talk t;
   t.connect();
-  t.answer(Facts{std::nullopt, std::nullopt, "known " + layout});
-  CHECK(t.session->state() == ShardState::up);
+  t.answer(Talk::facts(Talk::topology("known", "making")));
+  t.answer(t.marks({}, ""));
+  t.answer(t.marks({}, "another 2"));
+  t.check_held("another 2");
 }
 
-TEST_CASE("a known shard is asked for the marks of the buckets that were written, and of no others") {
+TEST_CASE("a fresh deployment has one identity: its first shard's, once all have answered") {
+  Deciders d;
+  RecordingPort ports[2];
+  Deployment deployment({"b", "a"}, "");
+  SessionSettings settings = Talk::usual();
+  settings.shard = "b";
+  ShardSession b(settings, "", "identity-b", {0, 1}, deployment, d.batches, d.lookups, d.drain, d.memory.statistics(),
+                 ports[1]);
+  settings.shard = "a";
+  ShardSession a(settings, "", "identity-a", {2, 3}, deployment, d.batches, d.lookups, d.drain, d.memory.statistics(),
+                 ports[0]);
+  const std::string on_a = "identity-a 2 making a " + layout;
+  const std::string on_b = "identity-a 2 making b " + layout;
+  for (ShardSession* session : {&a, &b}) {
+    session->tick(0);
+    session->on_connected();
+  }
+  b.on_answer(Talk::facts(""), 0, 0);
+  CHECK(b.why().find("waiting for shard a") != std::string::npos);
+  a.on_answer(Talk::facts(""), 0, 0);
+  CHECK(ports[0].take().back() == "topology =" + on_a);
+  ports[1].take();
+  b.tick(1);
+  b.on_answer(Talk::facts(""), 1, 0);
+  CHECK(ports[1].take() == Events{"facts?"});  // still undecided
+  a.on_answer(Topology{on_a}, 2, 0);
+  b.tick(3);
+  b.on_answer(Talk::facts(""), 3, 0);
+  CHECK(ports[1].take().back() == "topology =" + on_b);
+
+  SUBCASE("a shard that the others have been made with was emptied") {
+    Deployment other({"a", "b"}, "");
+    RecordingPort port;
+    settings.shard = "b";
+    ShardSession fresh(settings, "", "identity-b", {0, 1}, other, d.batches, d.lookups, d.drain, d.memory.statistics(),
+                       port);
+    other.saw("a", parse_topology("identity-a 2 made a " + layout));
+    other.adopt("identity-a");
+    fresh.tick(0);
+    fresh.on_connected();
+    fresh.on_answer(Talk::facts(""), 0, 0);
+    fresh.on_answer(Marks{{{"", ""}, {"", ""}}}, 0, 0);
+    CHECK(fresh.state() == ShardState::held);
+    CHECK(fresh.why().find("the other shards say that the deployment is made") != std::string::npos);
+  }
+}
+
+TEST_CASE("a deployment of the version before is taken over, when marks agree") {
   Talk t;
   t.d.count_one(t.d.memory.page_in(2));
-  t.d.count_one(t.d.memory.page_in(4));
-  t.begin("known");
+  t.begin("old");
+  t.connect();
+  t.answer(Talk::facts("old 1 " + layout));
+  t.port.take();
+  t.answer(t.marks({}, ""));
+  CHECK(t.port.take() == Events{"topology old 1 " + layout + "=" + Talk::topology("old", "making")});
+  t.answer(Topology{Talk::topology("old", "making")});
+  t.answer(t.marks({}, ""));
+  CHECK(t.port.take() == Events{"marks?", "stamp old 2"});
+  t.answer(t.marks({}, "old 2"));
+  CHECK(t.session->state() == ShardState::up);
+
+  Talk lost;
+  lost.d.count_one(lost.d.memory.page_in(2));
+  static_cast<void>(lost.d.commit(false, unix_now + 600));
+  lost.begin("old");
+  lost.connect();
+  lost.answer(Talk::facts("old 1 " + layout));
+  lost.answer(lost.marks({{2, ""}}, ""));
+  lost.check_held("holds nothing of what was acknowledged");
+}
+
+TEST_CASE("a shard of the version before that was taken over already was restored from an old copy") {
+  Talk t(id);
+  t.connect();
+  t.answer(Talk::facts("known 1 " + layout));
+  t.answer(t.marks({}, ""));
+  t.check_held("restored from a copy older");
+}
+
+TEST_CASE("a server that will not say how it is set up is taken, and that is said once") {
+  Talk t(id);
+  for (int times = 0; times < 2; ++times) {
+    t.connect();
+    t.answer(Facts{std::nullopt, std::nullopt, Talk::topology("known"), std::nullopt});
+    t.answer(t.marks());
+    CHECK(t.session->state() == ShardState::up);
+    t.session->on_broken("reset", t.now_ms);
+    t.now_ms += 500;
+  }
+  REQUIRE(t.port.warnings.size() == 1);
+  CHECK(t.port.warnings[0].find("maxmemory-policy") != std::string::npos);
+}
+
+TEST_CASE("a known shard is asked for the marks of all its buckets, once a connection") {
+  Talk t;
+  t.d.count_one(t.d.memory.page_in(2));
+  t.begin(id);
   t.connect();
   t.port.take();
-  t.answer(Facts{"noeviction", "yes", "known " + layout});
-  CHECK(t.port.take() == Events{"mark? 2", "mark? 4"});
-  t.answer(MarkHeld{t.d.batches.field(2)});
+  t.answer(Talk::facts(Talk::topology("known")));
+  CHECK(t.port.take() == Events{"marks?"});
   CHECK(t.session->state() == ShardState::connecting);
-  t.answer(MarkHeld{t.d.batches.field(4)});
+  t.answer(t.marks());
   CHECK(t.session->state() == ShardState::up);
   CHECK(t.port.take().empty());
 }
 
 TEST_CASE("a broken connection is tried again after a while, and what it carried is void") {
-  Talk t("known");
-  t.come_up();
+  Talk t(id);
+  t.come_up_quietly();
   t.session->on_broken("reset by peer", t.now_ms);
   CHECK(t.session->state() == ShardState::down);
   CHECK(t.session->why() == "reset by peer");
@@ -185,9 +317,9 @@ TEST_CASE("a broken connection is tried again after a while, and what it carried
 }
 
 TEST_CASE("an answer to no question ends the connection") {
-  Talk t("known");
-  t.come_up();
-  t.answer(MarkHeld{""});
+  Talk t(id);
+  t.come_up_quietly();
+  t.answer(Count{});
   CHECK(t.port.take() == Events{"close"});
   CHECK(t.session->state() == ShardState::connecting);
 }
@@ -195,99 +327,177 @@ TEST_CASE("an answer to no question ends the connection") {
 // ---- what cannot be trusted is held
 
 TEST_CASE("a server that may lose counts is unfit, unless that was accepted") {
-  Talk evicting("known");
+  Talk evicting(id);
   evicting.connect();
-  evicting.answer(Facts{"allkeys-lru", "yes", "known " + layout});
+  evicting.answer(Facts{"allkeys-lru", "yes", Talk::topology("known")});
   REQUIRE(evicting.port.unfits.size() == 1);
   CHECK(evicting.port.unfits[0].find("redis.accept_eviction") != std::string::npos);
   evicting.check_held("maxmemory-policy is allkeys-lru");
 
-  Talk forgetful("known");
+  Talk forgetful(id);
   forgetful.connect();
-  forgetful.answer(Facts{"noeviction", "no", "known " + layout});
+  forgetful.answer(Facts{"noeviction", "no", Talk::topology("known")});
   CHECK(forgetful.port.unfits.size() == 1);
   forgetful.check_held("append-only");
+  CHECK_THROWS_WITH_AS(static_cast<void>(forgetful.session->offer()), doctest::Contains("cannot be accepted"), Error);
 
   SessionSettings settings = Talk::usual();
   settings.accept_eviction = settings.accept_no_append_only = true;
-  Talk accepted("known", settings);
+  Talk accepted(id, settings);
   accepted.connect();
-  accepted.answer(Facts{"allkeys-lru", "no", "known " + layout});
+  accepted.answer(Facts{"allkeys-lru", "no", Talk::topology("known")});
+  accepted.answer(accepted.marks());
   CHECK(accepted.session->state() == ShardState::up);
   CHECK(accepted.port.unfits.empty());
 }
 
+TEST_CASE("what a server is is asked again on the living connection") {
+  const auto ask = [](Talk& t) {
+    t.come_up_quietly();
+    t.session->tick(t.now_ms + 4999);
+    CHECK(t.port.take().empty());
+    t.session->tick(t.now_ms += 5000);
+    t.session->tick(t.now_ms + 1);
+    CHECK(t.port.take() == Events{"facts?"});
+  };
+  Talk policy(id);
+  ask(policy);
+  policy.answer(Facts{"allkeys-lru", "yes", Talk::topology("known")});
+  policy.check_held("maxmemory-policy is allkeys-lru");
+
+  Talk replica(id);
+  ask(replica);
+  replica.answer(Facts{"noeviction", "yes", Talk::topology("known"), "slave"});
+  CHECK(replica.session->state() == ShardState::refuses_writes);
+  CHECK(replica.session->why().find("is a replica") != std::string::npos);
+  replica.seal(replica.d.memory.page_in(2));
+  CHECK(replica.port.take().empty());  // one that can be written would lose it
+  CHECK(replica.session->look_up(0, 3, "page"));
+  CHECK(replica.port.take() == Events{"count? page"});
+  replica.answer(Count{id, "", "", "", 12, true});
+  replica.session->tick(replica.now_ms += 5000);
+  replica.port.take();
+  replica.answer(Talk::facts(Talk::topology("known")));
+  CHECK(replica.session->state() == ShardState::up);
+  CHECK(replica.port.take() == Events{"batch 2 #1"});
+
+  for (const std::string& topology : {std::string(), Talk::topology("other"), "known 2 made redis_7071 " + layout}) {
+    Talk emptied(id);
+    ask(emptied);
+    emptied.answer(Talk::facts(topology));
+    CHECK(emptied.port.take() == Events{"close"});
+    CHECK_FALSE(emptied.session->look_up(0, 3, "page"));
+  }
+}
+
 TEST_CASE("a shard that was emptied is held, whether it is known by its identity or by its marks alone") {
-  Talk by_identity("known");
+  Talk by_identity(id);
   by_identity.connect();
-  by_identity.answer(Facts{"noeviction", "yes", ""});
+  by_identity.answer(Talk::facts(""));
+  by_identity.answer(by_identity.marks({}, ""));
   by_identity.check_held("emptied or replaced");
 
   Talk by_marks;
   by_marks.d.count_one(by_marks.d.memory.page_in(1));
   by_marks.connect();
-  by_marks.answer(Facts{"noeviction", "yes", ""});
+  by_marks.answer(Talk::facts(""));
+  by_marks.answer(by_marks.marks({{1, ""}}, ""));
   by_marks.check_held("emptied or replaced");
 }
 
-TEST_CASE("another server, and another layout, are held") {
-  Talk identity("known");
+TEST_CASE("a bucket that was emptied, or is of another deployment, holds the shard") {
+  for (const std::string& held : {std::string(), std::string("another 2")}) {
+    Talk t(id);
+    t.connect();
+    t.answer(Talk::facts(Talk::topology("known")));
+    Marks marks = t.marks();
+    marks.buckets[4].id = held;
+    t.answer(marks);
+    t.check_held(held.empty() ? "bucket 4 has been emptied" : "bucket 4 bears the identity 'another 2'");
+  }
+}
+
+TEST_CASE("another server, another layout, and swapped addresses are held") {
+  Talk identity(id);
   identity.connect();
-  identity.answer(Facts{"noeviction", "yes", "other " + layout});
+  identity.answer(Talk::facts(Talk::topology("other")));
+  identity.answer(identity.marks({}, "other 2"));
   identity.check_held("its identity is other, and known was known");
 
-  Talk buckets("known");
+  Talk buckets(id);
   buckets.connect();
-  buckets.answer(Facts{"noeviction", "yes", "known 1 4096 100 redis_7070"});
-  buckets.check_held("laid out as '1 4096 100 redis_7070'");
+  buckets.answer(Talk::facts("known 2 made redis_7070 4096 100 redis_7070"));
+  buckets.check_held("laid out as '4096 100 redis_7070'");
 
-  Talk nonsense("known");
+  Talk swapped(id);
+  swapped.connect();
+  swapped.answer(Talk::facts("known 2 made redis_7071 " + layout));
+  swapped.check_held("says that it is shard redis_7071");
+  CHECK_THROWS_WITH_AS(static_cast<void>(swapped.session->offer()), doctest::Contains("cannot be accepted"), Error);
+
+  Talk nonsense(id);
   nonsense.connect();
-  nonsense.answer(Facts{"noeviction", "yes", "known"});
-  nonsense.check_held("laid out as ''");
+  nonsense.answer(Talk::facts("known"));
+  nonsense.check_held("laid out as 'known'");
 }
 
 TEST_CASE("marks that nothing explains hold the shard, after all of them are known") {
   const std::pair<const char*, const char*> cases[] = {
       {"", "holds nothing of what was acknowledged"},
-      {"(the key is not a hash)", "holds nothing of what was acknowledged"},
+      {"(the key is not a hash)", "is no hash"},
       {"1-0000000000000abc 1 0000000000000007", "restored from a copy older"},
       {"1-0000000000000abc 9 0000000000000007", "does not know"},
       {"7-0000000000000def 9 0000000000000007", "newer flusher"},
   };
   for (const auto& [held, why] : cases) {
     CAPTURE(held);
-    Talk t("known");
+    Talk t(id);
     t.d.count_one(t.d.memory.page_in(2, 0));
     t.d.count_one(t.d.memory.page_in(2, 1));
     t.d.count_one(t.d.memory.page_in(4));
     static_cast<void>(t.d.commit(false, unix_now + 600));  // the kept batches are forgotten
     t.connect();
-    t.answer(Facts{"noeviction", "yes", "known " + layout});
-    t.answer(MarkHeld{held});
-    CHECK(t.session->state() == ShardState::connecting);
-    t.answer(MarkHeld{t.d.batches.field(4)});
+    t.answer(Talk::facts(Talk::topology("known")));
+    t.answer(t.marks({{2, held}}));
     t.check_held(why);
     CHECK(t.session->why().find("bucket 2") != std::string::npos);
   }
 }
 
-TEST_CASE("a held shard is up again as soon as it is what was left") {
-  Talk t("known");
+TEST_CASE("a bucket that bears our mark though we never wrote it holds the shard, and can be accepted") {
+  Talk t(id);
   t.connect();
-  t.answer(Facts{"noeviction", "yes", ""});
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{3, "1-0000000000000abc 9 0000000000000007"}}));
+  t.check_held("newer flusher");
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{3, "1-0000000000000abc 9 0000000000000007"}}));
+  t.answer(t.marks());
+  CHECK(t.session->state() == ShardState::up);
+  t.session->on_broken("reset", t.now_ms);
+  t.now_ms += 500;
+  t.come_up();  // for good
+}
+
+TEST_CASE("a held shard is up again as soon as it is what was left") {
+  Talk t(id);
+  t.connect();
+  t.answer(Talk::facts(""));
+  t.answer(t.marks({}, ""));
   t.check_held("emptied");
   t.session->on_broken("refused", t.now_ms);
   CHECK(t.session->state() == ShardState::held);  // why it is held matters more than that it is away
   t.now_ms += 5000;
-  t.come_up();
+  t.come_up_quietly();
 }
 
 // ---- batches
 
 TEST_CASE("a batch is sent once it is durable, and its answer ends it") {
-  Talk t("known");
-  t.come_up();
+  Talk t(id);
+  t.come_up_quietly();
   const std::string page = t.d.memory.page_in(2);
   t.seal(page, 3);
   CHECK(t.port.take() == Events{"batch 2 #1"});
@@ -304,8 +514,8 @@ TEST_CASE("a batch is sent once it is durable, and its answer ends it") {
 TEST_CASE("no more batches are on their way than the window allows") {
   SessionSettings settings = Talk::usual();
   settings.batches_in_flight = 2;
-  Talk t("known", settings);
-  t.come_up();
+  Talk t(id, settings);
+  t.come_up_quietly();
   for (std::uint32_t bucket = 0; bucket < 5; ++bucket) t.seal(t.d.memory.page_in(bucket));
   CHECK(t.port.take() == Events{"batch 0 #1", "batch 1 #1"});
   t.answer(Talk::applied({1}));
@@ -332,34 +542,61 @@ TEST_CASE("what was lost is sent again first, then what has no answer, then read
   t.d.visit(page);
   static_cast<void>(t.d.batches.begin_flush());
   static_cast<void>(t.d.commit(true));
-  t.begin("known");
+  t.begin(id);
   t.connect();
-  t.answer(Facts{"noeviction", "yes", "known " + layout});
-  t.port.take();
-  t.answer(MarkHeld{fallen_back_to});
+  t.answer(Talk::facts(Talk::topology("known")));
   CHECK_FALSE(t.session->look_up(0, 2, page));
-  t.answer(MarkHeld{""});
+  t.port.take();
+  t.answer(t.marks({{2, fallen_back_to}, {4, ""}}));
   CHECK(t.session->state() == ShardState::up);
-  CHECK(t.session->look_up(0, 2, page));
-  CHECK(t.port.take() == Events{"batch 2 #2", "batch 2 #3", "batch 2 #4", "batch 4 #1", "count? " + page});
-  CHECK(t.d.memory.statistic(FlusherStatistic::batches_sent_again) == 2);
-
-  // Repairs change nothing of what is known.
+  // One batch of a bucket at a time; what is lost is not read.
+  CHECK(t.port.take() == Events{"batch 2 #2", "batch 4 #1"});
+  CHECK_FALSE(t.session->look_up(0, 2, page));
   t.answer(Talk::applied({2}));
+  CHECK(t.port.take() == Events{"batch 2 #3"});
+  t.answer(Talk::applied({1}));
   t.answer(Talk::applied({3}));
+  CHECK(t.session->look_up(0, 2, page));
+  CHECK(t.port.take() == Events{"batch 2 #4", "count? " + page});
+  CHECK(t.d.memory.statistic(FlusherStatistic::batches_sent_again) == 2);
+  // Repairs change nothing of what is known.
   CHECK(t.d.batches.last_seq(2) == 3);
   t.answer(Talk::applied({4}));
   CHECK(t.d.batches.last_seq(2) == 4);
+}
+
+TEST_CASE("a page that a shard cannot take again is set aside alone") {
+  Talk t;
+  t.d.visit(t.d.memory.page_in(2, 0), 3);
+  t.d.visit(t.d.memory.page_in(2, 1), 4);
+  static_cast<void>(t.d.batches.begin_flush());
+  static_cast<void>(t.d.commit(true));
+  t.d.answer_as_first(2);
+  static_cast<void>(t.d.commit(false));
+  t.begin(id);
+  t.come_up({{2, ""}});
+  CHECK(t.port.events.back() == "batch 2 #1");
+  BatchAnswer refused = Talk::other(BatchAnswer::Kind::refused, "no integer");
+  refused.bad_pages = {0};
+  t.answer(refused);
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.port.events.back() == "batch 2 #1");
+  const Transaction transaction = t.d.commit(false);
+  REQUIRE(transaction.set_aside.size() == 1);
+  CHECK(transaction.set_aside[0].page == PageVisits{t.d.memory.page_in(2, 0), 3});
+  t.answer(Talk::applied({4}));
+  CHECK(t.session->look_up(0, 2, "page"));
+  CHECK(t.d.memory.statistic(FlusherStatistic::pages_set_aside) == 1);
 }
 
 TEST_CASE("a repair that is not taken leads to another look at the shard") {
   Talk t;
   const std::string page = t.d.memory.page_in(2);
   t.d.count_one(page);
-  t.begin("known");
+  t.begin(id);
   t.connect();
-  t.answer(Facts{"noeviction", "yes", "known " + layout});
-  t.answer(MarkHeld{""});
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{2, ""}}));
   t.port.take();
   t.answer(Talk::other(BatchAnswer::Kind::have, "something"));
   CHECK(t.port.take() == Events{"close"});
@@ -370,23 +607,23 @@ TEST_CASE("a repair that is not taken leads to another look at the shard") {
 
 TEST_CASE("a batch whose answer was lost is sent again on the next connection, whether it was executed or not") {
   for (const bool executed : {false, true}) {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     t.seal(t.d.memory.page_in(2));
     t.session->on_broken("reset", t.now_ms);
     t.now_ms += 500;
     t.connect();
-    t.answer(Facts{"noeviction", "yes", "known " + layout});
+    t.answer(Talk::facts(Talk::topology("known")));
     t.port.take();
-    t.answer(MarkHeld{executed ? to_text(t.d.batches.unanswered(2)->mark) : ""});
+    t.answer(t.marks({{2, executed ? to_text(t.d.batches.unanswered(2)->mark) : ""}}));
     CHECK(t.session->state() == ShardState::up);
     CHECK(t.port.take() == Events{"batch 2 #1"});
   }
 }
 
 TEST_CASE("a mark that is neither the expected nor the new one leads to another look at the shard") {
-  Talk t("known");
-  t.come_up();
+  Talk t(id);
+  t.come_up_quietly();
   t.seal(t.d.memory.page_in(2));
   t.port.take();
   t.answer(Talk::other(BatchAnswer::Kind::have, "1-0000000000000abc 9 0000000000000007"));
@@ -398,8 +635,8 @@ TEST_CASE("a mark that is neither the expected nor the new one leads to another 
 
 TEST_CASE("a bucket that has moved away, or cannot be written at all, holds the shard") {
   for (const auto kind : {BatchAnswer::Kind::moved, BatchAnswer::Kind::refused}) {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     t.seal(t.d.memory.page_in(2));
     t.answer(Talk::other(kind, "to redis_7071"));
     t.check_held("to redis_7071");
@@ -408,8 +645,8 @@ TEST_CASE("a bucket that has moved away, or cannot be written at all, holds the 
 }
 
 TEST_CASE("pages that are refused are set aside, and the rest is sent when that is durable") {
-  Talk t("known");
-  t.come_up();
+  Talk t(id);
+  t.come_up_quietly();
   t.d.visit(t.d.memory.page_in(2, 0), 3);
   t.seal(t.d.memory.page_in(2, 1), 4);
   CHECK(t.port.take() == Events{"batch 2 #1"});
@@ -428,7 +665,7 @@ TEST_CASE("pages that are refused are set aside, and the rest is sent when that 
 // ---- accepting
 
 TEST_CASE("an emptied shard is taken as it is when the operator says so, and batches go on from there") {
-  Talk t("known");
+  Talk t(id);
   const std::string page = t.d.memory.page_in(2);
   t.d.count_one(page);
   t.d.give_entry(page, 100);
@@ -437,17 +674,25 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
   static_cast<void>(t.d.commit(true));
   static_cast<void>(t.d.commit(false, unix_now + 600));  // nothing is kept that could repair it
   t.connect();
-  t.answer(Facts{"noeviction", "yes", ""});
+  t.answer(Talk::facts(""));
+  t.answer(t.marks({{2, ""}}, ""));
   t.check_held("visitctl accept redis_7070");
   t.session->on_broken("closed", t.now_ms);
-  t.session->accept(t.now_ms);
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 1);
+  CHECK(offer.pages == 1);
+  CHECK(offer.visits == 100);
+  CHECK(offer.kept_visits == 0);
+  CHECK_THROWS_WITH_AS(t.session->accept(offer.token + 1, t.now_ms), doctest::Contains("has changed"), Error);
+  t.session->accept(offer.token, t.now_ms);
   t.connect();
   t.port.take();
-  t.answer(Facts{"noeviction", "yes", ""});
-  CHECK(t.port.take() == Events{"topology=new " + layout});
-  t.answer(Topology{"new " + layout});
-  CHECK(t.port.take() == Events{"mark? 2"});
-  t.answer(MarkHeld{""});
+  t.answer(Talk::facts(""));
+  CHECK(t.port.take() == Events{"topology =" + Talk::topology("known", "making")});
+  t.answer(Topology{Talk::topology("known", "making")});
+  t.answer(t.marks({{2, ""}}, ""));
+  CHECK(t.port.take() == Events{"marks?", "stamp " + id});
+  t.answer(t.marks());
   CHECK(t.session->state() == ShardState::up);
   CHECK_FALSE(t.d.memory.entry(page).there);  // what it said of the old data is void
   CHECK(t.port.take().empty());               // not before its new expectation is durable
@@ -460,22 +705,64 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
   t.session->on_broken("reset", t.now_ms);
   t.now_ms += 500;
   t.connect();
-  t.answer(Facts{"noeviction", "yes", ""});
+  t.answer(Talk::facts(""));
+  t.answer(t.marks({}, ""));
   CHECK(t.session->state() == ShardState::held);
 }
 
-TEST_CASE("accepting a shard that only lost what is kept repairs it and gives nothing up") {
-  Talk t("known");
+TEST_CASE("what was accepted is void when the shard has changed meanwhile, or is not held") {
+  Talk t(id);
   t.d.count_one(t.d.memory.page_in(2));
-  t.session->accept(t.now_ms);
+  static_cast<void>(t.d.commit(false, unix_now + 600));
   t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{2, "7-0000000000000def 9 0000000000000007"}}));
+  t.check_held("visitctl accept");
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{2, "7-0000000000000def 10 0000000000000007"}}));
+  t.check_held("has changed since it was accepted");
+  t.session->on_broken("closed", t.now_ms);
+  t.come_up();
+  CHECK_THROWS_WITH_AS(static_cast<void>(t.session->offer()), doctest::Contains("is up, not held"), Error);
+}
+
+TEST_CASE("after an accept every count of the shard is what the shard holds") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(2));
+  t.d.give_entry(t.d.memory.page_in(3), 50);  // read by this host alone
+  static_cast<void>(t.d.commit(false, unix_now + 600));
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{2, ""}}));
+  t.check_held("visitctl accept");
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(t.marks({{2, ""}}));
+  t.answer(t.marks({{2, ""}}));
+  CHECK(t.session->state() == ShardState::up);
+  CHECK_FALSE(t.d.memory.entry(t.d.memory.page_in(3)).there);
+}
+
+TEST_CASE("accepting a shard of another identity repairs what is kept, and its identity is the deployment's") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(2));
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("other")));
+  t.answer(t.marks({{2, ""}}, "other 2"));
+  t.check_held("visitctl accept");
+  CHECK(t.session->offer().kept_visits == 1);
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("other")));
+  t.answer(t.marks({{2, ""}}, "other 2"));
   t.port.take();
-  t.answer(Facts{"noeviction", "yes", "other " + layout});
-  CHECK(t.port.take() == Events{"mark? 2"});
-  t.answer(MarkHeld{""});
+  t.answer(t.marks({{2, ""}}, "other 2"));
   CHECK(t.port.take() == Events{"batch 2 #1"});
   CHECK(t.d.batches.last_seq(2) == 1);
-  CHECK(t.d.commit(false).identities.at(0).identity == "other");
+  CHECK(t.d.commit(false).identities.at(0).identity == "other 2");
 }
 
 // ---- reads
@@ -483,8 +770,8 @@ TEST_CASE("accepting a shard that only lost what is kept repairs it and gives no
 TEST_CASE("a read goes behind a batch that an earlier connection may have executed") {
   SessionSettings settings = Talk::usual();
   settings.batches_in_flight = 1;
-  Talk t("known", settings);
-  t.come_up();
+  Talk t(id, settings);
+  t.come_up_quietly();
   t.seal(t.d.memory.page_in(1));
   t.seal(t.d.memory.page_in(2));
   CHECK(t.port.take() == Events{"batch 1 #1"});
@@ -493,12 +780,11 @@ TEST_CASE("a read goes behind a batch that an earlier connection may have execut
   CHECK(t.port.take() == Events{"count? page"});
 
   // After a start nobody knows what was sent.
-  t.begin("known", settings);
+  t.begin(id, settings);
   t.connect();
-  t.answer(Facts{"noeviction", "yes", "known " + layout});
-  t.answer(MarkHeld{""});
+  t.answer(Talk::facts(Talk::topology("known")));
   t.port.take();
-  t.answer(MarkHeld{""});
+  t.answer(t.marks({{1, ""}, {2, ""}}));
   CHECK(t.port.take() == Events{"batch 1 #1"});
   CHECK(t.session->look_up(0, 2, "page"));
   CHECK(t.port.take() == Events{"batch 2 #1", "count? page"});
@@ -512,44 +798,44 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
   };
   const std::string page = Deciders().memory.page_in(2);
   {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{"", "", 12, true});
+    t.answer(Count{id, "", "", "", 12, true});
     CHECK(t.d.memory.entry(page) == FlusherMemory::Entry{true, 12, t.now_ms + 5000, 0, 0});
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
   }
   {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{"", "", 0, false});  // its field holds no count
+    t.answer(Count{id, "", "", "", 0, false});  // its field holds no count
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
     CHECK(t.session->state() == ShardState::up);
   }
   {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{"", "1-0000000000000abc 9 0000000000000007", 12, true});
+    t.answer(Count{id, "", "", "1-0000000000000abc 9 0000000000000007", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
     CHECK(t.port.events.back() == "close");
     CHECK(t.session->state() == ShardState::connecting);
   }
   {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{"redis_7071", "", 12, true});
+    t.answer(Count{id, "", "redis_7071", "", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
     t.check_held("redis_7071");
   }
   {
-    Talk t("known");
-    t.come_up();
+    Talk t(id);
+    t.come_up_quietly();
     look_up(t, page);
     t.session->on_broken("reset", t.now_ms);
     CHECK_FALSE(t.d.memory.entry(page).there);
@@ -558,16 +844,16 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
 }
 
 TEST_CASE("an inspection is answered whatever becomes of the connection") {
-  Talk t("known");
+  Talk t(id);
   std::vector<std::optional<Count>> told;
   const auto inspect = [&] { t.session->inspect(2, "page", [&](auto count) { told.push_back(std::move(count)); }); };
   inspect();
   REQUIRE(told.size() == 1);
   CHECK_FALSE(told[0]);
-  t.come_up();
+  t.come_up_quietly();
   inspect();
   CHECK(t.port.take() == Events{"count? page"});
-  t.answer(Count{"moved", "a field", 12, true});  // for people: nothing is concluded from it
+  t.answer(Count{id, "", "moved", "a field", 12, true});  // for people: nothing is concluded from it
   REQUIRE(told.size() == 2);
   CHECK(told[1]->count == 12);
   CHECK(t.session->state() == ShardState::up);
@@ -577,14 +863,124 @@ TEST_CASE("an inspection is answered whatever becomes of the connection") {
   CHECK_FALSE(told[2]);
 }
 
-TEST_CASE("an error in place of an answer waits for the connection to break and say why") {
-  Talk t("known");
-  t.come_up();
+TEST_CASE("a count of a bucket that bears another identity is never shown, and the shard is looked at again") {
+  for (const std::string& held : {std::string(), std::string("another 2")}) {
+    Talk t(id);
+    const std::string page = t.d.memory.page_in(2);
+    t.come_up_quietly();
+    REQUIRE(t.d.memory.ask(0, page) == Published::published);
+    REQUIRE(t.d.lookups.run(t.now_ms));
+    REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+    t.answer(Count{held, "", "", "", 0, true});
+    CHECK_FALSE(t.d.memory.entry(page).there);
+    CHECK(t.port.events.back() == "close");
+
+    t.now_ms += 500;
+    t.come_up_quietly();
+    t.seal(page);
+    t.answer(Talk::other(BatchAnswer::Kind::foreign, held));
+    CHECK(t.port.events.back() == "close");
+    CHECK(t.d.batches.unanswered(2) != nullptr);
+  }
+}
+
+// ---- errors that a server answers
+
+TEST_CASE("a batch that is answered with an error is tried again after 1 s, doubling to 30 s, while reads go on") {
+  Talk t(id);
+  t.come_up_quietly();
   t.seal(t.d.memory.page_in(2));
+  t.seal(t.d.memory.page_in(3));
   t.port.take();
-  t.answer(Refused{"LOADING"});
+  t.port.states.clear();
+  const std::string error = "OOM command not allowed when used memory > 'maxmemory'.";
+  t.answer(Refused{error + " script: 5d41402a, on @user_script:59."});
+  t.answer(Refused{error});
+  CHECK(t.session->state() == ShardState::refuses_writes);
+  CHECK(t.session->why() == error);
+  CHECK(t.port.states.size() == 1);
+  std::uint64_t wait_ms = 1000;
+  for (int tries = 0; tries < 8; ++tries) {
+    CAPTURE(tries);
+    t.session->tick(t.now_ms + wait_ms - 1);
+    std::erase(t.port.events, "facts?");
+    CHECK(t.port.take().empty());
+    t.now_ms += wait_ms;
+    t.session->tick(t.now_ms);
+    std::erase(t.port.events, "facts?");
+    CHECK(t.port.take().size() == 1);  // one finds out
+    if (wait_ms >= 4000) t.answer(Talk::facts(Talk::topology("known")));
+    t.answer(Refused{error});
+    t.session->tick(t.now_ms);
+    CHECK(t.port.take().empty());
+    // Reads go on; those of a page whose batch waits too.
+    CHECK(t.session->look_up(0, 2, "page"));
+    CHECK(t.port.take() == Events{"count? page"});
+    t.answer(Count{id, "", "", "", 12, true});
+    wait_ms = std::min<std::uint64_t>(2 * wait_ms, 30000);
+  }
+  CHECK(t.port.states.size() == 1);
+  t.now_ms += 30000;
+  t.session->tick(t.now_ms);
+  t.port.take();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(Talk::applied({1}));
   CHECK(t.session->state() == ShardState::up);
-  t.session->on_broken("LOADING", t.now_ms);
-  CHECK(t.session->state() == ShardState::down);
-  CHECK(t.d.batches.unanswered(2) != nullptr);
+  CHECK(t.port.take().size() == 1);  // the other one
+  t.answer(Talk::applied({1}));
+  CHECK(t.d.batches.unanswered_count() == 0);
+}
+
+TEST_CASE("a batch that an earlier connection executed is not counted twice by a read while batches wait") {
+  Talk t(id);
+  t.come_up_quietly();
+  const std::string page = t.d.memory.page_in(2);
+  t.seal(page);
+  const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
+  t.answer(Refused{"BUSY"});
+  REQUIRE(t.d.memory.ask(0, page) == Published::published);
+  REQUIRE(t.d.lookups.run(t.now_ms));
+  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.answer(Count{id, "", "", mark, 1, true});
+  CHECK_FALSE(t.d.memory.entry(page).there);
+  CHECK(t.session->state() == ShardState::refuses_writes);  // no other connection
+}
+
+TEST_CASE("a read that is answered with an error is not known, and the connection goes on") {
+  Talk t(id);
+  t.come_up_quietly();
+  const std::string page = t.d.memory.page_in(2);
+  REQUIRE(t.d.memory.ask(0, page) == Published::published);
+  REQUIRE(t.d.lookups.run(t.now_ms));
+  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.port.take();
+  t.answer(Refused{"NOPERM this user has no permissions to run the 'hmget' command"});
+  CHECK_FALSE(t.d.memory.entry(page).there);
+  CHECK(t.d.lookups.take_lanes_to_wake() == 1);
+  CHECK(t.port.take().empty());
+  CHECK(t.session->state() == ShardState::up);
+}
+
+TEST_CASE("a server that turns us away is asked less and less often, and says why once") {
+  Talk t(id);
+  t.port.states.clear();
+  std::uint64_t wait_ms = 500;
+  for (int tries = 0; tries < 9; ++tries) {
+    CAPTURE(tries);
+    t.session->tick(t.now_ms);
+    CHECK(t.port.take() == Events{"connect"});
+    if (tries % 2 == 0) {
+      t.session->on_turned_away("shard redis_7070 answers: LOADING", t.now_ms);
+    } else {
+      t.session->on_connected();
+      t.answer(Refused{"LOADING"});
+      CHECK(t.port.take() == Events{"facts?", "close"});
+    }
+    CHECK(t.session->state() == ShardState::down);
+    t.session->tick(t.now_ms + wait_ms - 1);
+    CHECK(t.port.take().empty());
+    t.now_ms += wait_ms;
+    wait_ms = std::min<std::uint64_t>(2 * wait_ms, 30000);
+  }
+  CHECK(t.port.states.size() == 1);
 }
