@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "common/cache_layout.hpp"
 #include "common/ring.hpp"
@@ -62,6 +63,10 @@ class CacheFront {
   SharedSegment segment_;
   SegmentNote note_;
 };
+
+/// The caches of a ring that exist on this host, of any version, whether the runtime directory names them or not: also
+/// removed ones that somebody still has attached. Of those that this process' user made.
+[[nodiscard]] std::vector<CacheFront> caches_of(std::uint64_t ring_id);
 
 /// Bytes of lane n that the spool does not hold yet. `cache`: nullptr while there is none.
 [[nodiscard]] inline std::uint64_t uncommitted_bytes(const Ring& ring, const Cache* cache, std::uint32_t n) noexcept {

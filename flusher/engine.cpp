@@ -26,6 +26,13 @@ std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
   return heads;
 }
 
+std::vector<std::uint64_t> freed_of(const CountingMemory& memory) {
+  std::vector<std::uint64_t> freed;
+  freed.reserve(memory.lanes.size());
+  for (const LaneMemory& lane : memory.lanes) freed.push_back(lane.freed);
+  return freed;
+}
+
 FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint64_t> positions) {
   const std::uint64_t active = memory.cache->active.word.load(std::memory_order_relaxed);
   FlusherView view(memory.views[(active + 1) & 1U]);
@@ -89,7 +96,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       port_(port),
       statistics_(memory.cache->statistics),
       placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
-      view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory)))),
+      view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
       batches_(settings.batches, spool.incarnation, placement_, view_, pages_, statistics_),
       drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, settings.pending_pages}, statistics_,
              [this](std::uint32_t page) { batches_.page_opened(page); }),

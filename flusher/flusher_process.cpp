@@ -165,6 +165,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     const std::string writer = state.writer;
     const std::uint64_t started_ns = monotonic_ns();
     fill_header();
+    say_where_lanes_start(state, ring_, cache().header());
     engine_.emplace(engine_settings(settings, ring_.shape().page_id_limit), counting_memory(), std::move(state),
                     source_.take_carried(), random_identities(settings.shards.size()), *this);
     place_buckets_in_header();
@@ -236,8 +237,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     memory.ring_segment = ring_.note().segment;
     memory.hash_seed = ring_.hash_seed();
     for (std::uint32_t n = 0; n < ring_.shape().lanes; ++n) {
-      memory.lanes.push_back(
-          {&ring_.lane(n).tail.word, &ring_.lane(n).requests_tail.word, ring_.records(n), ring_.requests(n)});
+      memory.lanes.push_back({&ring_.lane(n).tail.word, &ring_.lane(n).requests_tail.word, ring_.records(n),
+                              ring_.requests(n), freed_of(ring_, n)});
     }
     memory.cache = &cache().header();
     memory.views = cache().views();

@@ -92,11 +92,15 @@ RingMembership::RingMembership(const Settings& settings, RingMaker maker, millis
                                    std::memory_order_release);
   lane_header().about.state.store(static_cast<std::uint64_t>(LaneState::open), std::memory_order_release);
   lane_header().about.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
-  records_.emplace(lane_header().tail.word, ring_->records(lane_), nullptr);
+  records_.emplace(lane_header().tail.word, ring_->records(lane_), nullptr, &lane_header().about.freed);
   requests_.emplace(lane_header().requests_tail.word, ring_->requests(lane_), nullptr);
   own_bell_ = Doorbell::open(directory_.lane_bell(lane_));
   flusher_bell_ = Doorbell::open(directory_.flusher_bell());
   follow_cache();
+}
+
+RingMembership::~RingMembership() {
+  if (records_) records_->look_at_head();  // the last note of what is freed, for a flusher that loses spool and cache
 }
 
 void prepare_ring(const Settings& settings) {
