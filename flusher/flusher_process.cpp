@@ -79,6 +79,13 @@ EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_l
   return engine;
 }
 
+SpoolLayout layout_of(const Settings& settings) {
+  SpoolLayout layout{settings.buckets, settings.virtual_nodes, {}};
+  for (const ShardSettings& shard : settings.shards) layout.shards.push_back(shard.name);
+  std::ranges::sort(layout.shards);
+  return layout;
+}
+
 std::vector<std::string> random_identities(std::size_t count) {
   std::vector<std::string> identities;
   identities.reserve(count);
@@ -634,7 +641,7 @@ FlusherEnd run_flusher(LiveSettings& live) {
   const Settings& settings = live.get();
   const RuntimeDirectory directory(settings.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
-  Spool spool(settings.state_directory);
+  Spool spool(settings.state_directory, layout_of(settings));
   SpoolState state = spool.load();
   state.loaded_at = now().unix;
   if (state.created)

@@ -16,6 +16,7 @@
 
 #include "common/advice.hpp"
 #include "common/clock.hpp"
+#include "common/page_id.hpp"
 #include "common/unique_fd.hpp"
 
 namespace visitd {
@@ -177,7 +178,7 @@ class Spool::Database {
   enum class Purpose { keep, look };
 
   /// keep: makes what is missing and begins an incarnation. look: only an existing spool, and nothing is changed.
-  Database(const std::string& directory, Purpose purpose);
+  Database(const std::string& directory, Purpose purpose, const std::optional<SpoolLayout>& layout = std::nullopt);
 
   [[nodiscard]] SpoolState load();
   void apply(const Transaction& transaction);
@@ -275,6 +276,10 @@ class Spool::Database {
   void make_tables();
   void change_schema(const SchemaStep& step);
   void begin_incarnation();
+  /// Notes the layout where there is no note. Throws Error where the spool was made with another.
+  void keep_layout(const SpoolLayout& layout);
+  /// Of a spool that has no note: whether its rows lie where this layout puts them.
+  void check_places(const SpoolLayout& layout);
   void check(int result, const char* doing);
   void execute(const char* sql) { check(sqlite3_exec(handle(), sql, nullptr, nullptr, nullptr), sql); }
   [[nodiscard]] std::int64_t number_of(const char* sql);
@@ -330,7 +335,8 @@ Spool::Database::Statements::Statements(Database& database)
       note_identity(database, "INSERT OR REPLACE INTO identity (shard, identity) VALUES (?, ?)"),
       set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
 
-Spool::Database::Database(const std::string& directory, Purpose purpose) : path_(directory + "/spool.db") {
+Spool::Database::Database(const std::string& directory, Purpose purpose, const std::optional<SpoolLayout>& layout)
+    : path_(directory + "/spool.db") {
   if (purpose == Purpose::keep) make_file(directory);
   sqlite3* opened = nullptr;
   const int result = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
@@ -374,6 +380,7 @@ Spool::Database::Database(const std::string& directory, Purpose purpose) : path_
   }
   if (empty) make_tables();
   if (purpose == Purpose::keep) {
+    if (layout) keep_layout(*layout);
     for (const SchemaStep& step : schema_steps) {
       if (step.schema > number_of("PRAGMA user_version")) change_schema(step);
     }
@@ -423,6 +430,43 @@ void Spool::Database::begin_incarnation() {
       .bind(incarnation_.number)
       .text(random)
       .run();
+}
+
+void Spool::Database::keep_layout(const SpoolLayout& layout) {
+  Statement noted(*this, "SELECT value FROM meta WHERE key = 'layout'");
+  if (noted.row()) {
+    SpoolLayout known;
+    if (!parse_layout(noted.bytes(0), known)) throw damaged("table meta", "no layout");
+    if (const std::string fault = layout_fault(known, layout); !fault.empty()) {
+      throw error("the spool {} cannot be used with these settings: {}", path_, fault);
+    }
+    return;
+  }
+  check_places(layout);
+  const std::string text = to_text(layout);
+  Statement(*this, "INSERT INTO meta (key, value) VALUES ('layout', ?)").text(text).run();
+}
+
+void Spool::Database::check_places(const SpoolLayout& layout) {
+  const auto refuse = [&](std::int64_t bucket) {
+    return error(
+        "the spool {} cannot be used with these settings: it holds visits in bucket {} which are in another bucket, or "
+        "in none, with redis.buckets = {}. Set redis.buckets as it was when they were counted",
+        path_, bucket, layout.buckets);
+  };
+  const std::int64_t largest = number_of(
+      "SELECT max(coalesce((SELECT max(bucket) FROM batch), 0), coalesce((SELECT max(bucket) FROM open), 0), "
+      "coalesce((SELECT max(bucket) FROM bucket), 0))");
+  if (largest >= std::int64_t{layout.buckets}) throw refuse(largest);
+  // Each page lies in the bucket of its hash: a few tell another number of buckets.
+  for (const char* sql :
+       {"SELECT bucket, pages FROM batch ORDER BY number DESC LIMIT 100", "SELECT bucket, pages FROM open LIMIT 100"}) {
+    Statement rows(*this, sql);
+    while (rows.row()) {
+      PageReader pages(rows.bytes(1));
+      if (pages.next() && page_bucket(pages.page(), layout.buckets) != rows.integer(0)) throw refuse(rows.integer(0));
+    }
+  }
 }
 
 void Spool::Database::check(int result, const char* doing) {
@@ -681,8 +725,8 @@ std::uint64_t Spool::Database::unanswered_batches() {
   return as_unsigned(number_of("SELECT count(*) FROM batch WHERE number NOT IN (SELECT number FROM answered)"));
 }
 
-Spool::Spool(const std::string& state_directory)
-    : database_(std::make_unique<Database>(state_directory, Database::Purpose::keep)) {}
+Spool::Spool(const std::string& state_directory, const std::optional<SpoolLayout>& layout)
+    : database_(std::make_unique<Database>(state_directory, Database::Purpose::keep, layout)) {}
 Spool::Spool(Spool&&) noexcept = default;
 Spool& Spool::operator=(Spool&&) noexcept = default;
 Spool::~Spool() = default;

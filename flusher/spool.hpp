@@ -12,6 +12,7 @@
 
 #include "common/errors.hpp"
 #include "flusher/batch.hpp"
+#include "flusher/spool_layout.hpp"
 
 namespace visitd {
 
@@ -107,8 +108,9 @@ struct SpoolFull : Error {
 class Spool {
  public:
   /// Opens or makes it, checks its schema version, and makes a new incarnation durable. Throws Error naming the file
-  /// and what to do.
-  explicit Spool(const std::string& state_directory);
+  /// and what to do. `layout`: of the settings; noted at the spool's first use, and any other one refused before
+  /// anything is written. nullopt: not looked at.
+  explicit Spool(const std::string& state_directory, const std::optional<SpoolLayout>& layout = std::nullopt);
   Spool(Spool&&) noexcept;
   Spool& operator=(Spool&&) noexcept;
   ~Spool();

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "common/clock.hpp"
+#include "common/page_id.hpp"
 #include "flusher/spool_thread.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
@@ -543,6 +544,63 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
   CHECK(outcomes.empty());
   Spool spool(disk.path());
   CHECK(sorted(spool.load().open).front() == PageVisits{"home", 4});
+}
+
+// ---- the layout
+
+namespace {
+
+/// What a start with this layout says; empty: it is taken.
+std::string start_with(const std::string& directory, const SpoolLayout& layout) {
+  try {
+    const Spool spool(directory, layout);
+  } catch (const Error& failed) {
+    return failed.what();
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("a spool is used with the layout of its first use alone") {
+  const TemporaryFolder directory;
+  const SpoolLayout made{64, 100, {"one", "two"}};
+  CHECK(start_with(directory.path(), made).empty());
+  CHECK(start_with(directory.path(), made).empty());
+  CHECK(start_with(directory.path(), {32, 100, {"one", "two"}}).find("redis.buckets = 64") != std::string::npos);
+  CHECK(start_with(directory.path(), {64, 10, {"one", "two"}}).find("redis.virtual_nodes = 100") != std::string::npos);
+  CHECK(start_with(directory.path(), {64, 100, {"one"}}).find("shards one, two") != std::string::npos);
+  CHECK(start_with(directory.path(), made).empty());
+  // Refused starts began no life: three were taken.
+  CHECK(Spool(directory.path()).load().incarnation.number == 4);
+}
+
+TEST_CASE("a spool without a note takes the one under which its pages lie where they are") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    Transaction sealed;
+    for (int n = 0; n < 20; ++n) {
+      const std::string page = fmt::format("page-{}", n);
+      sealed.open.emplace_back(page_bucket(page, 64), encode_pages({{page, 1}}));
+    }
+    spool.apply(sealed);
+  }
+  CHECK(start_with(directory.path(), {8, 100, {"one"}}).find("Set redis.buckets as it was") != std::string::npos);
+  CHECK(start_with(directory.path(), {128, 100, {"one"}}).find("Set redis.buckets as it was") != std::string::npos);
+  CHECK(start_with(directory.path(), {64, 100, {"one"}}).empty());
+  CHECK(start_with(directory.path(), {128, 100, {"one"}}).find("redis.buckets = 64") != std::string::npos);
+}
+
+TEST_CASE("a layout reads as it was written") {
+  const SpoolLayout layout{8192, 100, {"a,b", "c d"}};
+  SpoolLayout parsed;
+  REQUIRE(parse_layout(to_text(layout), parsed));
+  CHECK(parsed == layout);
+  for (const char* text : {"", "8192", "8192\n100", "8192\n0\na", "x\n100\na", "8192\n100x\na"}) {
+    CHECK_FALSE(parse_layout(text, parsed));
+  }
+  CHECK(parsed == layout);
 }
 
 }  // namespace visitd
