@@ -394,6 +394,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void on_check() {
     watch_wall_clock();
+    spool_->look();
     if (stopping_) return;
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (!lease_.still_named()) {

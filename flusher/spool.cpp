@@ -1,11 +1,8 @@
 #include "flusher/spool.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sqlite3.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -16,8 +13,9 @@
 
 #include "common/advice.hpp"
 #include "common/clock.hpp"
+#include "common/log.hpp"
 #include "common/page_id.hpp"
-#include "common/unique_fd.hpp"
+#include "flusher/spool_file.hpp"
 
 namespace visitd {
 
@@ -114,12 +112,6 @@ bool split(std::string_view text, std::vector<std::uint64_t>& numbers) {
   return true;
 }
 
-/// Writes a directory's entries to the disk.
-void sync_directory(const std::string& path) {
-  const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory || ::fsync(directory.get()) != 0) throw system_error("{}: cannot sync the directory", path);
-}
-
 /// Sums visits by page over blobs that may name a page more than once.
 class PageSums {
  public:
@@ -179,6 +171,13 @@ class Spool::Database {
 
   /// keep: makes what is missing and begins an incarnation. look: only an existing spool, and nothing is changed.
   Database(const std::string& directory, Purpose purpose, const std::optional<SpoolLayout>& layout = std::nullopt);
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+  ~Database();
+
+  /// Where the file under the name is no longer the open one: writes all to a new file there, and goes on with that.
+  /// Throws SpoolFull where that is not possible now.
+  void look();
 
   [[nodiscard]] SpoolState load();
   void apply(const Transaction& transaction);
@@ -272,7 +271,8 @@ class Spool::Database {
   };
 
   [[nodiscard]] sqlite3* handle() const noexcept { return handle_.get(); }
-  void make_file(const std::string& directory);
+  void open();
+  void reopen();
   void make_tables();
   void change_schema(const SchemaStep& step);
   void begin_incarnation();
@@ -296,6 +296,7 @@ class Spool::Database {
   template <typename Use>
   void for_each_blob(const char* table, const char* sql, Use use);
 
+  SpoolFile file_;
   std::string path_;
   std::unique_ptr<sqlite3, Close> handle_;
   std::unique_ptr<Statements> statements_;
@@ -336,27 +337,9 @@ Spool::Database::Statements::Statements(Database& database)
       set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
 
 Spool::Database::Database(const std::string& directory, Purpose purpose, const std::optional<SpoolLayout>& layout)
-    : path_(directory + "/spool.db") {
-  if (purpose == Purpose::keep) make_file(directory);
-  sqlite3* opened = nullptr;
-  const int result = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
-  handle_.reset(opened);
-  check(result, "open");
-  sqlite3_extended_result_codes(handle(), 1);
-  // Exclusive before anything is read: then the index of the write-ahead log is in our memory, and the file is ours
-  // alone.
-  execute("PRAGMA locking_mode = EXCLUSIVE");
-  execute("PRAGMA synchronous = FULL");
-  execute("PRAGMA temp_store = MEMORY");
-  execute("PRAGMA cache_size = -32768");            // KiB: a whole seal stays in memory until its commit
-  execute("PRAGMA journal_size_limit = 33554432");  // bytes: a burst does not leave its size behind for ever
-  sqlite3_wal_hook(
-      handle(),
-      [](void* database, sqlite3* /*unused*/, const char* /*unused*/, int pages) {
-        static_cast<Database*>(database)->log_pages_ = pages;
-        return SQLITE_OK;
-      },
-      this);
+    : file_(directory), path_(file_.path()) {
+  if (purpose == Purpose::keep) file_.make();
+  open();
 
   const std::int64_t version = number_of("PRAGMA user_version");
   const std::int64_t application = number_of("PRAGMA application_id");
@@ -386,21 +369,78 @@ Spool::Database::Database(const std::string& directory, Purpose purpose, const s
     }
     statements_ = std::make_unique<Statements>(*this);
     begin_incarnation();
+    file_.note();  // the write-ahead log is there since something was written
   }
 }
 
-void Spool::Database::make_file(const std::string& directory) {
-  if (::mkdir(directory.c_str(), 0700) == 0) {
-    sync_directory(directory + "/..");
-  } else if (errno != EEXIST) {
-    throw system_error("the state directory {} (paths.state_directory) cannot be made; {}", directory,
-                       advice_for_path(errno, directory));
+Spool::Database::~Database() {
+  if (handle() == nullptr) return;
+  try {
+    look();
+  } catch (const std::exception& failure) {
+    log::error("{}", failure.what());
   }
-  // Never opened by us when it exists: closing it would drop the lock that SQLite may hold on it in this process.
-  const UniqueFd made(::open(path_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
-  if (!made && errno != EEXIST)
-    throw system_error("the spool {} cannot be made; {}", path_, advice_for_path(errno, path_));
-  if (made) sync_directory(directory);
+  // Closing it would remove the log that lies under its name, which is not ours.
+  if (!file_.displaced().empty()) sqlite3_db_config(handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+}
+
+void Spool::Database::open() {
+  sqlite3* opened = nullptr;
+  const int result = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  handle_.reset(opened);
+  check(result, "open");
+  sqlite3_extended_result_codes(handle(), 1);
+  // Exclusive before anything is read: then the index of the write-ahead log is in our memory, and the file is ours
+  // alone.
+  execute("PRAGMA locking_mode = EXCLUSIVE");
+  execute("PRAGMA synchronous = FULL");
+  execute("PRAGMA temp_store = MEMORY");
+  execute("PRAGMA cache_size = -32768");            // KiB: a whole seal stays in memory until its commit
+  execute("PRAGMA journal_size_limit = 33554432");  // bytes: a burst does not leave its size behind for ever
+  sqlite3_wal_hook(
+      handle(),
+      [](void* database, sqlite3* /*unused*/, const char* /*unused*/, int pages) {
+        static_cast<Database*>(database)->log_pages_ = pages;
+        return SQLITE_OK;
+      },
+      this);
+}
+
+void Spool::Database::look() {
+  const std::string how = file_.displaced();
+  if (how.empty()) return;
+  std::string kept;
+  try {
+    const std::string draft = file_.draft();
+    Statement(*this, "VACUUM INTO ?").text(draft).run();
+    file_.finish_draft();
+    kept = file_.take_place();
+  } catch (const std::exception& failure) {
+    file_.drop_draft();
+    throw SpoolFull(
+        fmt::format("the spool {} {} under the running flusher, which cannot write what it has open to a new file "
+                    "there: {}; it tries again once a second. Do not end it before that is put right",
+                    path_, how, failure.what()));
+  }
+  log::warning("the spool {} {} under the running flusher; all that it held was written to a new file there{}", path_,
+               how,
+               kept.empty() ? ""
+                            : fmt::format(". The file that was found is kept as {}: to restore a copy, stop the "
+                                          "flusher first",
+                                          kept));
+  file_.note();
+  reopen();
+}
+
+void Spool::Database::reopen() {
+  statements_.reset();
+  sqlite3_db_config(handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);  // the new file's log bears the same name
+  open();
+  execute("PRAGMA journal_mode = WAL");
+  statements_ = std::make_unique<Statements>(*this);
+  // Something is written, so that the log is there to be noted.
+  execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('rescued', 'yes')");
+  file_.note();
 }
 
 void Spool::Database::make_tables() {
@@ -736,11 +776,23 @@ SpoolState Spool::load() {
 }
 
 void Spool::apply(const Transaction& transaction) {
+  database_->look();
   database_->apply(transaction);
+  // What is told to be durable lies under the name.
+  try {
+    database_->look();
+  } catch (const SpoolFull& failure) {
+    log::error("{}", failure.what());  // the next transaction waits until that is put right
+  }
+}
+
+void Spool::look() {
+  database_->look();
 }
 
 SpoolAside Spool::set_aside_file(const std::string& state_directory) {
   const std::string file = state_directory + "/spool.db";
+  SpoolFile(state_directory).recover();
   if (!std::filesystem::exists(file)) throw error("{} does not exist: there is nothing to set aside", file);
   SpoolAside aside;
   try {
@@ -755,9 +807,7 @@ SpoolAside Spool::set_aside_file(const std::string& state_directory) {
     aside.open_visits.reset();
     aside.unanswered_batches.reset();
   }
-  const std::string base = fmt::format("{}.aside-{}", file, unix_seconds());
-  aside.path = base;
-  for (unsigned next = 2; std::filesystem::exists(aside.path); ++next) aside.path = fmt::format("{}-{}", base, next);
+  aside.path = free_path(fmt::format("{}.aside-{}", file, unix_seconds()));
   for (const char* ending : {"-wal", "-shm", ""}) {
     if (std::rename((file + ending).c_str(), (aside.path + ending).c_str()) != 0 && errno != ENOENT) {
       throw system_error("{}{}: cannot be renamed", file, ending);

@@ -122,6 +122,11 @@ class Spool {
   /// (then: stop, recover).
   void apply(const Transaction& transaction);
 
+  /// Looks whether the file under the name is still the one that is open, as apply() does before and after. Where it
+  /// was removed or replaced, or lost its write-ahead log, all that is open is written to a new file there, what
+  /// somebody put there is kept beside it, and the log says so. Throws SpoolFull where that is not possible now.
+  void look();
+
   /// Renames spool.db to spool.db.aside-UNIXTIME, whatever its state, so that the next start makes a new one. The
   /// caller has made sure that no flusher starts meanwhile. Throws Error when there is none, or when another process
   /// has it open.

@@ -546,6 +546,88 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
   CHECK(sorted(spool.load().open).front() == PageVisits{"home", 4});
 }
 
+// ---- the file under its name
+
+namespace {
+
+Transaction one_visit() {
+  Transaction transaction;
+  transaction.deltas = encode_pages({{"home", 1}});
+  return transaction;
+}
+
+std::uint64_t visits_in(const TemporaryFolder& directory) {
+  std::uint64_t visits = 0;
+  for (const PageVisits& page : Spool(directory.path()).load().open) visits += page.visits;
+  return visits;
+}
+
+}  // namespace
+
+TEST_CASE("a spool that was removed or replaced is written anew under its name, with all that it held") {
+  const TemporaryFolder directory;
+  const std::string file = file_of(directory);
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+    for (const char* ending : {"", "-wal"}) {
+      std::filesystem::remove(file + ending);
+      spool.look();
+      CHECK(std::filesystem::exists(file));
+      spool.apply(one_visit());
+    }
+    std::ofstream(file + ".other") << "somebody's";
+    std::filesystem::rename(file + ".other", file);
+    spool.apply(one_visit());
+    std::filesystem::remove_all(directory.path());
+    spool.apply(one_visit());
+  }
+  CHECK(visits_in(directory) == 5);
+}
+
+TEST_CASE("a spool that was replaced just before it ends leaves the other file beside it, and is whole") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+    std::ofstream(file_of(directory) + ".other") << "somebody's";
+    std::filesystem::rename(file_of(directory) + ".other", file_of(directory));
+  }
+  CHECK(visits_in(directory) == 1);
+  int kept = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
+    kept += entry.path().string().find("spool.db.found-") != std::string::npos ? 1 : 0;
+  }
+  CHECK(kept == 1);
+}
+
+TEST_CASE("a start takes the new file that a killed flusher had finished, and keeps what lay under the name") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+  }
+  std::filesystem::rename(file_of(directory), file_of(directory) + ".rescued");
+  for (const char* ending : {"", "-wal", "-shm"}) std::ofstream(file_of(directory) + ending) << "somebody's";
+  CHECK(visits_in(directory) == 1);
+  CHECK_FALSE(std::filesystem::exists(file_of(directory) + ".rescued"));
+}
+
+TEST_CASE("where no new file can be made nothing is written, and the spool goes on once one can") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+    std::filesystem::remove_all(directory.path());
+    std::ofstream(directory.path()) << "in the way";
+    CHECK_THROWS_AS(spool.apply(one_visit()), SpoolFull);
+    CHECK_THROWS_AS(spool.look(), SpoolFull);
+    std::filesystem::remove(directory.path());
+    spool.apply(one_visit());
+  }
+  CHECK(visits_in(directory) == 2);
+}
+
 // ---- the layout
 
 namespace {
