@@ -12,6 +12,7 @@
 #include <span>
 #include <string_view>
 
+#include "common/invariant.hpp"
 #include "common/ring_layout.hpp"
 #include "common/shared_word.hpp"
 
@@ -84,6 +85,7 @@ class LaneProducer {
       word[record_head_words + i].store(text_word(page, i), std::memory_order_release);
     }
     tail_ = position + size;
+    must_hold(head_ <= tail_ && tail_ - head_ <= capacity_, "head <= tail <= head + capacity");
     tail_word_->store(tail_, std::memory_order_release);  // partner: the consumer's and the readers' load of tail
     return Published::published;
   }

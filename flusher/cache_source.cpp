@@ -1,5 +1,6 @@
 #include "flusher/cache_source.hpp"
 
+#include "common/invariant.hpp"
 #include "common/lane.hpp"
 #include "common/log.hpp"
 
@@ -15,7 +16,7 @@ void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const Cach
   std::vector<std::uint64_t> heads;
   std::vector<std::uint64_t> freed;
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
-    heads.push_back(value_of(cache.head[n].word));
+    heads.push_back(value_of(at_index(cache.head, n).word));
     freed.push_back(freed_of(ring, n));
   }
   const std::vector<LaneStart> starts = lane_starts(spool, ring.id(), heads, freed);
@@ -95,15 +96,16 @@ void CacheSource::continue_from(const CacheHeader& former) noexcept {
     if (value > to.load(std::memory_order_relaxed)) to.store(value, std::memory_order_release);
   };
   for (std::uint32_t lane = 0; lane < cache_->shape().lanes; ++lane) {
-    copy(cache_->header().head[lane].word, former.head[lane].word);
-    copy(cache_->header().requests_read[lane], former.requests_read[lane]);
+    copy(at_index(cache_->header().head, lane).word, at_index(former.head, lane).word);
+    copy(at_index(cache_->header().requests_read, lane), at_index(former.requests_read, lane));
   }
 }
 
 void CacheSource::tell_former_version(std::span<const std::uint64_t> heads) noexcept {
   if (!other_version_) return;
   for (std::size_t lane = 0; lane < heads.size(); ++lane) {
-    other_version_->header().head[lane].word.store(heads[lane], std::memory_order_release);  // partner: is_durable
+    at_index(other_version_->header().head, lane)
+        .word.store(heads[lane], std::memory_order_release);  // partner: is_durable
   }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/invariant.hpp"
 #include "common/page_id.hpp"
 #include "flusher/placement.hpp"
 
@@ -21,7 +22,7 @@ std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
   std::vector<std::uint64_t> heads;
   heads.reserve(memory.lanes.size());
   for (std::size_t lane = 0; lane < memory.lanes.size(); ++lane) {
-    heads.push_back(memory.cache->head[lane].word.load(std::memory_order_relaxed));
+    heads.push_back(at_index(memory.cache->head, lane).word.load(std::memory_order_relaxed));
   }
   return heads;
 }
@@ -66,7 +67,7 @@ class Engine::Session : public SessionPort {
   void close() override { engine_.port_.close(shard_); }
   void send(const ShardCommand& command) override { engine_.port_.send(shard_, command); }
   void state_changed(ShardState state, const std::string& why) override {
-    set_shard_state(engine_.memory_.cache->shard[shard_], state, why);
+    set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
     engine_.port_.shard_changed(shard_, state, why);
     // Whoever waits for a shard that went away need not wait any longer.
     engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
@@ -198,8 +199,11 @@ void Engine::on_spool_full(Transaction transaction, Now now) {
 
 void Engine::store_heads() {
   for (std::size_t lane = 0; lane < durable_.size(); ++lane) {
-    memory_.cache->head[lane].word.store(durable_[lane],
-                                         std::memory_order_release);  // partner: LaneProducer::look_at_head
+    Word& head = at_index(memory_.cache->head, lane).word;
+    must_hold(head.load(std::memory_order_relaxed) <= durable_[lane] && durable_[lane] <= drain_.positions()[lane],
+              "a head never goes back, and never past what is applied");
+    head.store(durable_[lane],
+               std::memory_order_release);  // partner: LaneProducer::look_at_head
   }
 }
 

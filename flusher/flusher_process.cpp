@@ -15,6 +15,7 @@
 #include "common/errors.hpp"
 #include "common/file_lease.hpp"
 #include "common/held_locks.hpp"
+#include "common/invariant.hpp"
 #include "common/log.hpp"
 #include "common/runtime_directory.hpp"
 #include "common/service_manager.hpp"
@@ -255,8 +256,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void fill_header() {
     CacheHeader& header = cache().header();
     for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
-      store_text(header.shard[shard].name, settings_.shards[shard].name);
-      set_shard_state(header.shard[shard], ShardState::connecting, "");
+      store_text(at_index(header.shard, shard).name, settings_.shards[shard].name);
+      set_shard_state(at_index(header.shard, shard), ShardState::connecting, "");
     }
     for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
     header.shards.store(settings_.shards.size(), std::memory_order_release);
@@ -274,7 +275,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       ++counts[shard];
     }
     for (std::size_t shard = 0; shard < counts.size(); ++shard) {
-      cache().header().shard[shard].buckets.store(counts[shard], std::memory_order_release);
+      at_index(cache().header().shard, shard).buckets.store(counts[shard], std::memory_order_release);
     }
   }
 

@@ -109,6 +109,14 @@ class HouseRules(unittest.TestCase):
                     faults.append(f"{name}:{number}: {line.strip()}")
         self.none(faults, "no volatile, no fences; in shared memory no memset and no read-modify-write")
 
+    def test_arrays_in_shared_memory_are_indexed_through_one_accessor(self):
+        faults = []
+        for name in OURS:
+            for number, line in code_lines(name):
+                if re.search(r"(\.|->)(shard|head|requests_read)\[", line) and "it.shard[" not in line:
+                    faults.append(f"{name}:{number}: {line.strip()}")
+        self.none(faults, "shard, head and requests_read of a CacheHeader are indexed with at_index, which checks the bound")
+
     def test_lines_of_cpp_fit(self):
         faults = [
             f"{name}:{number}: {len(line)} characters"
