@@ -64,6 +64,18 @@ std::optional<CacheFront> CacheFront::attach(const SegmentNote& note, SharedSegm
   return is_it ? std::optional(std::move(front)) : std::nullopt;
 }
 
+std::vector<CacheFront> caches_of(std::uint64_t ring_id) {
+  std::vector<CacheFront> caches;
+  for (const int id : own_segments()) {
+    const auto segment = SharedSegment::attach(id, SharedSegment::Access::read_only);
+    if (!segment || segment->size() < shared_cache_header_bytes) continue;
+    const auto& header = *reinterpret_cast<const CacheHeader*>(segment->data());
+    auto front = CacheFront::attach({header.id.load(std::memory_order_acquire), id}, SharedSegment::Access::read_only);
+    if (front && front->ring_id() == ring_id) caches.push_back(std::move(*front));
+  }
+  return caches;
+}
+
 void set_shard_state(ShardSlot& slot, ShardState state, std::string_view why) noexcept {
   const std::uint64_t version = slot.reason_version.load(std::memory_order_relaxed);
   slot.reason_version.store(version | 1U, std::memory_order_release);

@@ -6,8 +6,10 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "common/cache_layout.hpp"
+#include "common/invariant.hpp"
 #include "common/ring.hpp"
 #include "common/view.hpp"
 
@@ -31,6 +33,7 @@ class Cache {
   [[nodiscard]] std::array<ViewMemory, 2> views() const noexcept { return {view(0), view(1)}; }
   /// The shard on which a bucket is placed.
   [[nodiscard]] Word& shard_of_bucket(std::uint32_t bucket) const noexcept {
+    must_hold(bucket < shape_.buckets, "a bucket is one of the cache's");
     return reinterpret_cast<Word*>(segment_.data() + shape_.buckets_offset())[bucket];
   }
   [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
@@ -63,9 +66,13 @@ class CacheFront {
   SegmentNote note_;
 };
 
+/// The caches of a ring that exist on this host, of any version, whether the runtime directory names them or not: also
+/// removed ones that somebody still has attached. Of those that this process' user made.
+[[nodiscard]] std::vector<CacheFront> caches_of(std::uint64_t ring_id);
+
 /// Bytes of lane n that the spool does not hold yet. `cache`: nullptr while there is none.
 [[nodiscard]] inline std::uint64_t uncommitted_bytes(const Ring& ring, const Cache* cache, std::uint32_t n) noexcept {
-  const std::uint64_t head = cache != nullptr ? value_of(cache->header().head[n].word) : 0;
+  const std::uint64_t head = cache != nullptr ? value_of(at_index(cache->header().head, n).word) : 0;
   const std::uint64_t tail = value_of(ring.lane(n).tail.word);
   return tail > head ? tail - head : 0;
 }

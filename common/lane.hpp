@@ -12,6 +12,7 @@
 #include <span>
 #include <string_view>
 
+#include "common/invariant.hpp"
 #include "common/ring_layout.hpp"
 #include "common/shared_word.hpp"
 
@@ -32,13 +33,23 @@ enum class Published { published, full };
 /// The writing end. One thread of one process, the owner of the lane's lock.
 class LaneProducer {
  public:
-  /// `tail`, `records`: of the ring. `head`: of the cache, or nullptr while there is none (then head is 0).
-  LaneProducer(Word& tail, std::span<Word> records, const Word* head) noexcept
+  /// `tail`, `records`: of the ring. `head`: of the cache, or nullptr while there is none (then head is what `freed`
+  /// says). `freed`: of the lane's header, where the producer notes which head it has seen; nullptr: nowhere.
+  LaneProducer(Word& tail, std::span<Word> records, const Word* head, Word* freed = nullptr) noexcept
       : tail_word_(&tail),
+        freed_word_(freed),
         records_(records.data()),
         capacity_(records.size_bytes()),
         tail_(tail.load(std::memory_order_acquire)) {
+    // What the owner before had seen freed stays free, also while there is no cache.
+    if (freed_word_ != nullptr) head_ = known_freed(freed_word_->load(std::memory_order_acquire), tail_, capacity_);
     attach_head(head);
+  }
+
+  /// What a lane's `freed` says, as far as it can be true beside the lane's tail; 0: nothing.
+  [[nodiscard]] static constexpr std::uint64_t known_freed(std::uint64_t freed, std::uint64_t tail,
+                                                           std::uint64_t capacity) noexcept {
+    return freed <= tail && tail - freed <= capacity && freed % 8 == 0 ? freed : 0;
   }
 
   /// Another cache serves this ring from now on. A head never goes back, whichever cache says it.
@@ -74,6 +85,7 @@ class LaneProducer {
       word[record_head_words + i].store(text_word(page, i), std::memory_order_release);
     }
     tail_ = position + size;
+    must_hold(head_ <= tail_ && tail_ - head_ <= capacity_, "head <= tail <= head + capacity");
     tail_word_->store(tail_, std::memory_order_release);  // partner: the consumer's and the readers' load of tail
     return Published::published;
   }
@@ -91,12 +103,16 @@ class LaneProducer {
   /// As last seen.
   [[nodiscard]] std::uint64_t head() const noexcept { return head_; }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
-  /// Takes a newer head from the cache, if there is one.
+  /// Takes a newer head from the cache, if there is one, and notes it as freed.
   void look_at_head() noexcept {
     if (head_word_ == nullptr) return;
     // Acquire, with the flusher's release: it has finished reading what we write over.
     const std::uint64_t head = head_word_->load(std::memory_order_acquire);
-    if (head > head_ && head <= tail_) head_ = head;
+    if (head <= head_ || head > tail_) return;
+    head_ = head;
+    // Before anything is written over: a flusher that has lost spool and cache, and starts where this says, finds whole
+    // records from there on. Release, with its load before those of the records.
+    if (freed_word_ != nullptr) freed_word_->store(head, std::memory_order_release);
   }
 
   static constexpr std::uint64_t first_word(std::uint64_t size, RecordKind kind, std::uint64_t page_length) noexcept {
@@ -107,6 +123,7 @@ class LaneProducer {
   [[nodiscard]] std::uint64_t offset(std::uint64_t position) const noexcept { return position & (capacity_ - 1); }
 
   Word* tail_word_;
+  Word* freed_word_;
   Word* records_;
   const Word* head_word_ = nullptr;
   std::uint64_t capacity_;  ///< bytes, a power of two

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/file_lease.hpp"
+#include "common/invariant.hpp"
 #include "common/ring_layout.hpp"
 #include "common/runtime_directory.hpp"
 #include "common/shared_segment.hpp"
@@ -47,7 +48,8 @@ class Ring {
   [[nodiscard]] std::uint64_t hash_seed() const noexcept { return hash_seed_; }
   [[nodiscard]] RingHeader& header() const noexcept { return *reinterpret_cast<RingHeader*>(segment_.data()); }
   [[nodiscard]] LaneHeader& lane(std::uint32_t n) const noexcept {
-    return *reinterpret_cast<LaneHeader*>(segment_.data() + places_.lane_headers + n * places_.lane_header_bytes);
+    return *reinterpret_cast<LaneHeader*>(segment_.data() + places_.lane_headers +
+                                          checked(n) * places_.lane_header_bytes);
   }
   [[nodiscard]] LaneState lane_state(std::uint32_t n) const noexcept {
     return static_cast<LaneState>(lane(n).about.state.load(std::memory_order_acquire));
@@ -57,7 +59,7 @@ class Ring {
     return {reinterpret_cast<Word*>(segment_.data() + records_offset(n)), shape_.lane_bytes / 8};
   }
   [[nodiscard]] std::span<Word> requests(std::uint32_t n) const noexcept {
-    return {reinterpret_cast<Word*>(segment_.data() + places_.requests + n * places_.request_bytes),
+    return {reinterpret_cast<Word*>(segment_.data() + places_.requests + checked(n) * places_.request_bytes),
             places_.request_bytes / 8};
   }
   [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
@@ -84,8 +86,13 @@ class Ring {
        std::uint64_t hash_seed) noexcept
       : segment_(std::move(segment)), note_(note), shape_(shape), places_(places), hash_seed_(hash_seed) {}
   [[nodiscard]] static bool fit(const Places& places, const RingShape& shape, std::size_t bytes) noexcept;
+  /// The lane, which is one of the ring's.
+  [[nodiscard]] std::uint64_t checked(std::uint32_t n) const noexcept {
+    must_hold(n < shape_.lanes, "a lane is one of the ring's");
+    return n;
+  }
   [[nodiscard]] std::size_t records_offset(std::uint32_t n) const noexcept {
-    return places_.records + n * shape_.lane_bytes;
+    return places_.records + checked(n) * shape_.lane_bytes;
   }
 
   SharedSegment segment_;

@@ -88,7 +88,8 @@ struct LaneHeader {
     Word owner;         ///< process id, for people; ownership is the lock
     Word owners;        ///< how many there have been
     Word heartbeat_ns;  ///< monotonic; about once a second
-    Word spare[2];
+    Word freed;         ///< the head that the owner has seen, noted before it reuses the space; 0: not known
+    Word spare[1];
   } about;
 #ifdef VISITD_NEXT_LAYOUTS
   Word before_statistics[128];

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <type_traits>
 
+#include "common/cache_layout.hpp"
 #include "common/ip_network.hpp"
 #include "common/page_id.hpp"
 #include "common/shard_address.hpp"
@@ -156,7 +157,7 @@ constexpr std::array table = {
                      number("pages", "page_id_limit_bytes", &Draft::page_id_limit_bytes, "bytes", 1, max_page_id_bytes,
                             "The longest page id, as decoded UTF-8; longer ones are answered 400.")),
 
-    after_restart_of(Takes::frontends, number("ring", "lanes", &Draft::lanes, "", 1, 64,
+    after_restart_of(Takes::frontends, number("ring", "lanes", &Draft::lanes, "", 1, max_lanes,
                                               "How many frontends can run on the host at a time.")),
     after_restart_of(
         Takes::frontends,
@@ -259,7 +260,7 @@ constexpr std::array table = {
 
     after_restart_of(Takes::flusher,
                      secret(part_of_shard(
-                         text("redis", "shards", &Draft::shard_addresses, 1, 1024, is_not_empty,
+                         text("redis", "shards", &Draft::shard_addresses, 1, max_shards, is_not_empty,
                               "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB] or NAME=unix:///PATH[?db=DB]",
                               "The Redis servers that hold the counts; without a name a shard is called redis_PORT. "
                               "Names place the pages: an address may change, a name may not.",

@@ -22,6 +22,7 @@
 #include <utility>
 #include <variant>
 
+#include "common/cache_layout.hpp"
 #include "common/errors.hpp"
 #include "common/ring_layout.hpp"
 #include "common/setting_keys.hpp"
@@ -471,12 +472,6 @@ void Loader::check_together() const {
     throw error("{}redis.buckets is {}, fewer than the {} shards",
                 place({&key_named("redis", "buckets"), &key_named("redis", "shards")}), draft_.buckets, shards);
   }
-  constexpr std::uint64_t point_limit = 1'000'000;
-  if (shards * draft_.virtual_nodes > point_limit) {
-    throw error("{}redis.virtual_nodes is {}, which makes {} points of {} shards; allowed: {} in all",
-                place({&key_named("redis", "virtual_nodes"), &key_named("redis", "shards")}), draft_.virtual_nodes,
-                shards * draft_.virtual_nodes, shards, point_limit);
-  }
 }
 
 // --- shards
@@ -553,6 +548,11 @@ void Loader::make_shards(Secrets secrets) {
 }
 
 void Loader::check_distinct() const {
+  // Addresses in a list are counted as their key's other limits are; tables are counted here.
+  if (draft_.shards.size() > max_shards) {
+    throw error("{}: this is shard {} of {}, and visitd keeps at most {} apart; list fewer", shard_places_[max_shards],
+                max_shards + 1, draft_.shards.size(), max_shards);
+  }
   std::set<std::string> names;
   std::set<std::string> addresses;
   for (std::size_t i = 0; i < draft_.shards.size(); ++i) {

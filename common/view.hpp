@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "common/cache_layout.hpp"
+#include "common/invariant.hpp"
 
 namespace visitd {
 
@@ -28,12 +29,19 @@ struct ViewMemory {
   CacheShape shape;
   std::byte* start = nullptr;
 
-  [[nodiscard]] Word& applied(std::uint64_t lane) const noexcept { return word(0, lane); }
+  [[nodiscard]] Word& applied(std::uint64_t lane) const noexcept { return word(0, lane, max_lanes); }
   [[nodiscard]] UndoNote& undo() const noexcept { return *reinterpret_cast<UndoNote*>(start + shape.undo_offset()); }
-  [[nodiscard]] Word& version(std::uint64_t chain) const noexcept { return word(shape.versions_offset(), chain); }
-  [[nodiscard]] Word& first(std::uint64_t chain) const noexcept { return word(shape.firsts_offset(), chain); }
-  [[nodiscard]] Word& answered(std::uint64_t bucket) const noexcept { return word(shape.answered_offset(), bucket); }
+  [[nodiscard]] Word& version(std::uint64_t chain) const noexcept {
+    return word(shape.versions_offset(), chain, shape.chains());
+  }
+  [[nodiscard]] Word& first(std::uint64_t chain) const noexcept {
+    return word(shape.firsts_offset(), chain, shape.chains());
+  }
+  [[nodiscard]] Word& answered(std::uint64_t bucket) const noexcept {
+    return word(shape.answered_offset(), bucket, shape.buckets);
+  }
   [[nodiscard]] NodeHead& node(std::uint64_t n) const noexcept {
+    must_hold(n <= shape.entries, "a node is one of the view's");
     return *reinterpret_cast<NodeHead*>(start + shape.nodes_offset() + n * shape.node_bytes());
   }
   [[nodiscard]] Word* page_words(std::uint64_t n) const noexcept { return reinterpret_cast<Word*>(&node(n) + 1); }
@@ -53,7 +61,8 @@ struct ViewMemory {
   }
 
  private:
-  [[nodiscard]] Word& word(std::size_t offset, std::uint64_t i) const noexcept {
+  [[nodiscard]] Word& word(std::size_t offset, std::uint64_t i, std::uint64_t bound) const noexcept {
+    must_hold(i < bound, "an index into a view is below its bound");
     return reinterpret_cast<Word*>(start + offset)[i];
   }
 };
@@ -126,11 +135,15 @@ class ViewWriter {
   }
 
   /// A lane's position moves past records of pages that have no entry.
-  void set_applied(std::uint64_t lane, std::uint64_t position) { set(view_.applied(lane), position); }
+  void set_applied(std::uint64_t lane, std::uint64_t position) {
+    must_hold(applied(lane) <= position, "applied never goes back");
+    set(view_.applied(lane), position);
+  }
   [[nodiscard]] std::uint64_t applied(std::uint64_t lane) const noexcept { return own(view_.applied(lane)); }
 
   /// Visits of an entry's page are counted, and their lane's position moves, in one change.
   void apply(Node n, std::uint64_t visits, std::uint64_t lane, std::uint64_t position) {
+    must_hold(applied(lane) <= position, "applied never goes back");
     change(n, lane, [&](NodeHead& node) {
       set(node.open, own(node.open) + visits);
       set(view_.applied(lane), position);

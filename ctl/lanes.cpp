@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "common/clock.hpp"
+#include "common/invariant.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/processes.hpp"
 
@@ -57,7 +58,7 @@ Json lane_report(const Segments& segments, const Ring& ring, std::uint32_t lane,
   report["capacity_bytes"] = ring.shape().lane_bytes;
   report["requests_waiting_bytes"] = nullptr;
   if (const Cache* const cache = segments.view_of(ring)) {
-    const std::uint64_t read = get(cache->header().requests_read[lane]);
+    const std::uint64_t read = get(at_index(cache->header().requests_read, lane));
     const std::uint64_t posted = get(header.requests_tail.word);
     if (read <= posted) report["requests_waiting_bytes"] = posted - read;
   }

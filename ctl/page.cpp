@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "common/clock.hpp"
+#include "common/invariant.hpp"
 #include "common/page_id.hpp"
 #include "common/shared_text.hpp"
 #include "ctl/commands.hpp"
@@ -26,7 +27,7 @@ bool count_unapplied(const Segments& segments, const Ring& ring, std::uint64_t h
   std::uint64_t total = 0;
   Json lanes = Json::array();
   for (std::uint32_t lane = 0; lane < ring.shape().lanes; ++lane) {
-    const Word* const head = cache != nullptr ? &cache->header().head[lane].word : nullptr;
+    const Word* const head = cache != nullptr ? &at_index(cache->header().head, lane).word : nullptr;
     const std::uint64_t tail = ring.lane(lane).tail.word.load(std::memory_order_acquire);
     if (const std::string fault = positions_fault(from[lane], from[lane], tail, ring.shape().lane_bytes);
         !fault.empty()) {
@@ -61,7 +62,7 @@ void report_placement(const Cache& cache, const std::string& page, Json& report)
   const std::uint64_t shard = cache.shard_of_bucket(bucket).load(std::memory_order_acquire);
   report["bucket"] = bucket;
   if (shard >= max_shards || shard >= header.shards.load(std::memory_order_acquire)) return;
-  const ShardSlot& slot = header.shard[shard];
+  const ShardSlot& slot = at_index(header.shard, shard);
   report["shard"] = load_text(slot.name);
   report["shard_state"] = name_of(static_cast<ShardState>(slot.state.load(std::memory_order_acquire)));
 }

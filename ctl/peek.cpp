@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "common/invariant.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/segments.hpp"
 
@@ -28,7 +29,7 @@ bool peek_lane(const Segments& segments, const Ring& ring, std::uint32_t lane, s
   }
   const LaneRecords records{std::span<const Word>(ring.records(lane))};
   const Cache* const cache = segments.any_cache();
-  const Word* const head = cache != nullptr ? &cache->header().head[lane].word : nullptr;
+  const Word* const head = cache != nullptr ? &at_index(cache->header().head, lane).word : nullptr;
   std::uint64_t position = 0;
   char page[8 * words_for(max_page_id_bytes)];
   const Walk walk = walk_lane(

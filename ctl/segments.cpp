@@ -1,6 +1,7 @@
 #include "ctl/segments.hpp"
 
 #include "common/errors.hpp"
+#include "common/invariant.hpp"
 
 namespace visitd {
 
@@ -115,7 +116,7 @@ LanePositions lane_positions(const Segments& segments, const Ring& ring, std::ui
     return positions;
   }
   const CacheHeader& header = cache->header();
-  const Word& head = header.head[lane].word;
+  const Word& head = at_index(header.head, lane).word;
   for (int tries = 0; tries < position_tries; ++tries) {
     const std::uint64_t active = header.active.word.load(std::memory_order_acquire);
     positions.head = head.load(std::memory_order_acquire);

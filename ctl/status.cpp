@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/clock.hpp"
+#include "common/invariant.hpp"
 #include "common/shared_text.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/lanes.hpp"
@@ -73,7 +74,7 @@ Json shards_report(const CacheHeader& header, std::uint64_t now_ns) {
   Json shards = Json::array();
   const std::uint64_t count = std::min<std::uint64_t>(get(header.shards), max_shards);
   for (std::uint64_t i = 0; i < count; ++i) {
-    const ShardSlot& slot = header.shard[i];
+    const ShardSlot& slot = at_index(header.shard, i);
     const std::string reason = shard_reason(slot);
     shards.push_back({{"name", load_text(slot.name)},
                       {"state", name_of(static_cast<ShardState>(get(slot.state)))},

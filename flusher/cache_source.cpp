@@ -1,8 +1,54 @@
 #include "flusher/cache_source.hpp"
 
+#include "common/invariant.hpp"
+#include "common/lane.hpp"
 #include "common/log.hpp"
 
 namespace visitd {
+
+std::uint64_t freed_of(const Ring& ring, std::uint32_t n) noexcept {
+  const LaneHeader& lane = ring.lane(n);
+  const std::uint64_t freed = value_of(lane.about.freed);  // before the tail, which only grows
+  return LaneProducer::known_freed(freed, value_of(lane.tail.word), ring.shape().lane_bytes);
+}
+
+void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache) {
+  std::vector<std::uint64_t> heads;
+  std::vector<std::uint64_t> freed;
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
+    heads.push_back(value_of(at_index(cache.head, n).word));
+    freed.push_back(freed_of(ring, n));
+  }
+  const std::vector<LaneStart> starts = lane_starts(spool, ring.id(), heads, freed);
+  for (std::uint32_t n = 0; n < starts.size(); ++n) {
+    const LaneStart& start = starts[n];
+    switch (start.by) {
+      case LaneStart::By::spool:
+      case LaneStart::By::nobody:
+        break;
+      case LaneStart::By::cache:
+        log::warning(
+            "lane {}: this spool does not know ring segment {}; counting goes on at position {}, up to which a cache "
+            "says that a former spool held everything: visits that were only in that spool are lost with it",
+            n, ring.note().segment, start.position);
+        break;
+      case LaneStart::By::ring:
+        log::warning(
+            "lane {}: neither this spool nor a cache knows ring segment {}; counting goes on at position {}, which is "
+            "what the lane's frontend noted as freed, once a second: visits that became durable in the former spool "
+            "after that note may be counted twice, visits that were only in that spool are lost with it",
+            n, ring.note().segment, start.position);
+        break;
+      case LaneStart::By::ring_blindly:
+        log::error(
+            "lane {}: this spool holds ring segment {} up to position {}, and the lane's frontend had seen freed up to "
+            "{}: the spool is an old copy, and a newer one held what lies between. Counting goes on at {}. Stop the "
+            "flusher and put the newer spool back, where there is one",
+            n, ring.note().segment, start.spool, start.position, start.position);
+        break;
+    }
+  }
+}
 
 CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& shape, const Ring& ring)
     : directory_(directory) {
@@ -34,26 +80,32 @@ CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& sh
   unnoted_ = true;
   log::info("made cache segment {}: {} entries", cache_->note().segment, shape.entries);
   if (former_ && former_->ring_id() == ring.id()) {
-    continue_from(former_->header(), shape.lanes);
+    continue_from(former_->header());
   } else if (other_version_ && other_version_->ring_id() == ring.id()) {
-    continue_from(other_version_->header(), shape.lanes);
+    continue_from(other_version_->header());
+  }
+  // Where the runtime directory no longer names it: frontends that follow it still have it attached.
+  for (const CacheFront& found : caches_of(ring.id())) {
+    if (found.note().segment != cache_->note().segment) continue_from(found.header());
   }
 }
 
-void CacheSource::continue_from(const CacheHeader& former, std::uint32_t lanes) noexcept {
+void CacheSource::continue_from(const CacheHeader& former) noexcept {
   const auto copy = [](Word& to, const Word& from) {
-    to.store(from.load(std::memory_order_acquire), std::memory_order_release);
+    const std::uint64_t value = from.load(std::memory_order_acquire);
+    if (value > to.load(std::memory_order_relaxed)) to.store(value, std::memory_order_release);
   };
-  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-    copy(cache_->header().head[lane].word, former.head[lane].word);
-    copy(cache_->header().requests_read[lane], former.requests_read[lane]);
+  for (std::uint32_t lane = 0; lane < cache_->shape().lanes; ++lane) {
+    copy(at_index(cache_->header().head, lane).word, at_index(former.head, lane).word);
+    copy(at_index(cache_->header().requests_read, lane), at_index(former.requests_read, lane));
   }
 }
 
 void CacheSource::tell_former_version(std::span<const std::uint64_t> heads) noexcept {
   if (!other_version_) return;
   for (std::size_t lane = 0; lane < heads.size(); ++lane) {
-    other_version_->header().head[lane].word.store(heads[lane], std::memory_order_release);  // partner: is_durable
+    at_index(other_version_->header().head, lane)
+        .word.store(heads[lane], std::memory_order_release);  // partner: is_durable
   }
 }
 

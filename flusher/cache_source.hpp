@@ -13,6 +13,12 @@
 
 namespace visitd {
 
+/// What the owners of lane n had seen freed, where that can be true; 0: nothing. To be read before the lane's records.
+[[nodiscard]] std::uint64_t freed_of(const Ring& ring, std::uint32_t n) noexcept;
+
+/// Says in the log from where the lanes are counted on where the spool does not say it. Throws as lane_starts does.
+void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache);
+
 class CacheSource {
  public:
   /// Attaches the cache in use, or makes one of `shape` for the ring. Reads which entries were shown until now.
@@ -33,7 +39,8 @@ class CacheSource {
   void use();
 
  private:
-  void continue_from(const CacheHeader& former, std::uint32_t lanes) noexcept;
+  /// Takes over what another cache of this ring knows more of.
+  void continue_from(const CacheHeader& former) noexcept;
 
   const RuntimeDirectory& directory_;
   std::optional<Cache> former_;              ///< only where another one takes its place

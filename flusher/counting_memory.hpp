@@ -18,6 +18,7 @@ struct LaneMemory {
   const Word* requests_tail = nullptr;
   std::span<const Word> records;
   std::span<const Word> requests;
+  std::uint64_t freed = 0;  ///< what the lane's header said at the start, where it can be true; 0: nothing
 };
 
 struct CountingMemory {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/errors.hpp"
+#include "common/invariant.hpp"
 #include "common/page_id.hpp"
 #include "flusher/placement.hpp"
 
@@ -22,9 +23,16 @@ std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
   std::vector<std::uint64_t> heads;
   heads.reserve(memory.lanes.size());
   for (std::size_t lane = 0; lane < memory.lanes.size(); ++lane) {
-    heads.push_back(memory.cache->head[lane].word.load(std::memory_order_relaxed));
+    heads.push_back(at_index(memory.cache->head, lane).word.load(std::memory_order_relaxed));
   }
   return heads;
+}
+
+std::vector<std::uint64_t> freed_of(const CountingMemory& memory) {
+  std::vector<std::uint64_t> freed;
+  freed.reserve(memory.lanes.size());
+  for (const LaneMemory& lane : memory.lanes) freed.push_back(lane.freed);
+  return freed;
 }
 
 FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint64_t> positions) {
@@ -70,7 +78,7 @@ class Engine::Session : public SessionPort {
   void close() override { engine_.port_.close(shard_); }
   void send(const ShardCommand& command) override { engine_.port_.send(shard_, command); }
   void state_changed(ShardState state, const std::string& why) override {
-    set_shard_state(engine_.memory_.cache->shard[shard_], state, why);
+    set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
     engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
     engine_.port_.shard_changed(shard_, state, why);
     // Whoever waits for a shard that went away need not wait any longer.
@@ -102,7 +110,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       port_(port),
       statistics_(memory.cache->statistics),
       placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
-      view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory)))),
+      view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
       open_({settings.memory_limit_bytes, settings.journal_limit_bytes}, placement_, shard_count(settings), pages_,
             statistics_),
       batches_(settings.batches, spool.incarnation, placement_, shard_count(settings), view_, pages_, open_,
@@ -214,7 +222,7 @@ void Engine::tell_flushed(Now now) {
       any = true;
     }
     all &= !flush.running && !flush.overdue;
-    memory_.cache->shard[shard].unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
+    at_index(memory_.cache->shard, shard).unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
   }
   if (!any || !all) return;
   statistics_.add(FlusherStatistic::flushes);
@@ -273,8 +281,11 @@ void Engine::on_spool_full(Transaction transaction, Now now) {
 
 void Engine::store_heads() {
   for (std::size_t lane = 0; lane < durable_.size(); ++lane) {
-    memory_.cache->head[lane].word.store(durable_[lane],
-                                         std::memory_order_release);  // partner: LaneProducer::look_at_head
+    Word& head = at_index(memory_.cache->head, lane).word;
+    must_hold(head.load(std::memory_order_relaxed) <= durable_[lane] && durable_[lane] <= drain_.positions()[lane],
+              "a head never goes back, and never past what is applied");
+    head.store(durable_[lane],
+               std::memory_order_release);  // partner: LaneProducer::look_at_head
   }
 }
 

@@ -15,6 +15,7 @@
 #include "common/errors.hpp"
 #include "common/file_lease.hpp"
 #include "common/held_locks.hpp"
+#include "common/invariant.hpp"
 #include "common/log.hpp"
 #include "common/runtime_directory.hpp"
 #include "common/service_manager.hpp"
@@ -82,6 +83,13 @@ EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_l
   engine.accept_eviction = settings.accept_eviction;
   engine.accept_no_append_only = settings.accept_no_append_only;
   return engine;
+}
+
+SpoolLayout layout_of(const Settings& settings) {
+  SpoolLayout layout{settings.buckets, settings.virtual_nodes, {}};
+  for (const ShardSettings& shard : settings.shards) layout.shards.push_back(shard.name);
+  std::ranges::sort(layout.shards);
+  return layout;
 }
 
 std::vector<std::string> random_identities(std::size_t count) {
@@ -170,6 +178,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     const std::string writer = state.writer;
     const std::uint64_t started_ns = monotonic_ns();
     fill_header();
+    say_where_lanes_start(state, ring_, cache().header());
     engine_.emplace(engine_settings(settings, ring_.shape().page_id_limit), counting_memory(), std::move(state),
                     source_.take_carried(), random_identities(settings.shards.size()), *this);
     place_buckets_in_header();
@@ -252,8 +261,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     memory.ring_segment = ring_.note().segment;
     memory.hash_seed = ring_.hash_seed();
     for (std::uint32_t n = 0; n < ring_.shape().lanes; ++n) {
-      memory.lanes.push_back(
-          {&ring_.lane(n).tail.word, &ring_.lane(n).requests_tail.word, ring_.records(n), ring_.requests(n)});
+      memory.lanes.push_back({&ring_.lane(n).tail.word, &ring_.lane(n).requests_tail.word, ring_.records(n),
+                              ring_.requests(n), freed_of(ring_, n)});
     }
     memory.cache = &cache().header();
     memory.views = cache().views();
@@ -263,8 +272,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void fill_header() {
     CacheHeader& header = cache().header();
     for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
-      store_text(header.shard[shard].name, settings_.shards[shard].name);
-      set_shard_state(header.shard[shard], ShardState::connecting, "");
+      store_text(at_index(header.shard, shard).name, settings_.shards[shard].name);
+      set_shard_state(at_index(header.shard, shard), ShardState::connecting, "");
     }
     for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
     header.shards.store(settings_.shards.size(), std::memory_order_release);
@@ -282,7 +291,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       ++counts[shard];
     }
     for (std::size_t shard = 0; shard < counts.size(); ++shard) {
-      cache().header().shard[shard].buckets.store(counts[shard], std::memory_order_release);
+      at_index(cache().header().shard, shard).buckets.store(counts[shard], std::memory_order_release);
     }
   }
 
@@ -423,6 +432,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void on_check() {
     watch_wall_clock();
+    spool_->look();
     if (stopping_) return;
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (!lease_.still_named()) {
@@ -674,7 +684,7 @@ FlusherEnd run_flusher(LiveSettings& live) {
   const Settings& settings = live.get();
   const RuntimeDirectory directory(settings.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
-  Spool spool(settings.state_directory);
+  Spool spool(settings.state_directory, layout_of(settings));
   SpoolState state = spool.load();
   state.loaded_at = now().unix;
   if (state.created)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/invariant.hpp"
 #include "common/page_id.hpp"
 
 namespace visitd {
@@ -31,7 +32,7 @@ Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint6
       used_(view.memory().shape.entries + 1) {
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     requests_.emplace_back(lanes_[lane].requests);
-    read_.push_back(cache_.requests_read[lane].load(std::memory_order_relaxed));
+    read_.push_back(at_index(cache_.requests_read, lane).load(std::memory_order_relaxed));
   }
 }
 
@@ -54,7 +55,8 @@ bool Lookups::run(std::uint64_t now_ms) {
       position += record.size;
     }
     read_[lane] = tail;
-    cache_.requests_read[lane].store(tail, std::memory_order_release);  // partner: the producer's look at head
+    at_index(cache_.requests_read, lane)
+        .store(tail, std::memory_order_release);  // partner: the producer's look at head
   }
   return any;
 }

@@ -17,22 +17,34 @@ constexpr std::uint32_t provisional_node = ~std::uint32_t{0};
 
 }  // namespace
 
-std::vector<std::uint64_t> positions_of(const SpoolState& spool, std::uint64_t ring_id,
-                                        std::span<const std::uint64_t> heads) {
+std::vector<LaneStart> lane_starts(const SpoolState& spool, std::uint64_t ring_id, std::span<const std::uint64_t> heads,
+                                   std::span<const std::uint64_t> freed) {
   const auto note = std::ranges::find(spool.rings, ring_id, &RingNote::id);
-  if (note == spool.rings.end()) return {heads.begin(), heads.end()};
-  std::vector<std::uint64_t> positions = note->positions;
-  positions.resize(heads.size());
+  const bool known = note != spool.rings.end();
+  std::vector<LaneStart> starts(heads.size());
   for (std::size_t lane = 0; lane < heads.size(); ++lane) {
-    if (positions[lane] >= heads[lane]) continue;
-    throw error(
-        "the spool is older than the ring: of lane {} it holds what was recorded up to position {}, and everything up "
-        "to {} had been "
-        "made durable in a newer spool. Put the newer spool back, or start once with --renew-spool to set this one "
-        "aside and count on "
-        "from where the newer one was",
-        lane, positions[lane], heads[lane]);
+    LaneStart& start = starts[lane];
+    const std::uint64_t noted = known && lane < note->positions.size() ? note->positions[lane] : 0;
+    const std::uint64_t seen = lane < freed.size() ? freed[lane] : 0;
+    if (known && noted < heads[lane]) {
+      throw error(
+          "the spool is older than the ring: of lane {} it holds what was recorded up to position {}, and everything "
+          "up to {} had been made durable in a newer spool. Put the newer spool back, or start once with "
+          "--renew-spool to set this one aside and count on from where the newer one was",
+          lane, noted, heads[lane]);
+    }
+    start = known              ? LaneStart{noted, LaneStart::By::spool}
+            : heads[lane] != 0 ? LaneStart{heads[lane], LaneStart::By::cache}
+                               : LaneStart{};
+    if (seen > start.position) start = {seen, known ? LaneStart::By::ring_blindly : LaneStart::By::ring, noted};
   }
+  return starts;
+}
+
+std::vector<std::uint64_t> positions_of(const SpoolState& spool, std::uint64_t ring_id,
+                                        std::span<const std::uint64_t> heads, std::span<const std::uint64_t> freed) {
+  std::vector<std::uint64_t> positions;
+  for (const LaneStart& start : lane_starts(spool, ring_id, heads, freed)) positions.push_back(start.position);
   return positions;
 }
 

@@ -17,10 +17,31 @@
 
 namespace visitd {
 
-/// The positions that the spool has of this ring; of a ring that it does not know, what the cache's `heads` say is
-/// durable. Throws Error, with what to do, where the spool is older than the ring.
+/// Where a lane's counting goes on, and who said so.
+struct LaneStart {
+  enum class By {
+    spool,         ///< it knows the ring
+    cache,         ///< the spool does not know the ring; everything up to there was durable in a former one
+    ring,          ///< neither knows as much as the lane's owner, who had seen up to there freed
+    nobody,        ///< at the lane's beginning
+    ring_blindly,  ///< the spool knows the ring, but less of it than the lane's owner: it is an old copy
+  };
+  std::uint64_t position = 0;
+  By by = By::nobody;
+  std::uint64_t spool = 0;  ///< ring_blindly: the spool's position
+};
+
+/// The spool's positions in a ring that it knows; in one that it does not know, the largest that a cache (`heads`) or
+/// the lanes' owners (`freed`) saw durable: what was durable once is never counted again. A cache is the flusher's
+/// word: throws Error, with what to do, where it says that the spool is older than the ring. The ring is the frontends'
+/// word, who could say anything: it moves their own lanes and stops nobody.
+[[nodiscard]] std::vector<LaneStart> lane_starts(const SpoolState& spool, std::uint64_t ring_id,
+                                                 std::span<const std::uint64_t> heads,
+                                                 std::span<const std::uint64_t> freed);
+/// The positions alone, and with nothing that the ring says.
 [[nodiscard]] std::vector<std::uint64_t> positions_of(const SpoolState& spool, std::uint64_t ring_id,
-                                                      std::span<const std::uint64_t> heads);
+                                                      std::span<const std::uint64_t> heads,
+                                                      std::span<const std::uint64_t> freed = {});
 
 /// A page of an entry that was shown before, and what Redis had said of it.
 struct CarriedEntry {

@@ -1,11 +1,8 @@
 #include "flusher/spool.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sqlite3.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -16,8 +13,9 @@
 
 #include "common/advice.hpp"
 #include "common/clock.hpp"
+#include "common/log.hpp"
 #include "common/page_id.hpp"
-#include "common/unique_fd.hpp"
+#include "flusher/spool_file.hpp"
 
 namespace visitd {
 
@@ -126,12 +124,6 @@ bool split(std::string_view text, std::vector<std::uint64_t>& numbers) {
   return true;
 }
 
-/// Writes a directory's entries to the disk.
-void sync_directory(const std::string& path) {
-  const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory || ::fsync(directory.get()) != 0) throw system_error("{}: cannot sync the directory", path);
-}
-
 /// Sums visits by page over blobs that may name a page more than once.
 class PageSums {
  public:
@@ -189,7 +181,14 @@ class Spool::Database {
   enum class Purpose { keep, look };
 
   /// keep: makes what is missing and begins an incarnation. look: only an existing spool, and nothing is changed.
-  Database(const std::string& directory, Purpose purpose);
+  Database(const std::string& directory, Purpose purpose, const std::optional<SpoolLayout>& layout = std::nullopt);
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+  ~Database();
+
+  /// Where the file under the name is no longer the open one: writes all to a new file there, and goes on with that.
+  /// Throws SpoolFull where that is not possible now.
+  void look();
 
   [[nodiscard]] SpoolState load();
   SpoolResult apply(const Transaction& transaction);
@@ -283,10 +282,15 @@ class Spool::Database {
   };
 
   [[nodiscard]] sqlite3* handle() const noexcept { return handle_.get(); }
-  void make_file(const std::string& directory);
+  void open();
+  void reopen();
   void make_tables();
   void change_schema(const SchemaStep& step);
   void begin_incarnation();
+  /// Notes the layout where there is no note. Throws Error where the spool was made with another.
+  void keep_layout(const SpoolLayout& layout);
+  /// Of a spool that has no note: whether its rows lie where this layout puts them.
+  void check_places(const SpoolLayout& layout);
   void check(int result, const char* doing);
   void execute(const char* sql) { check(sqlite3_exec(handle(), sql, nullptr, nullptr, nullptr), sql); }
   [[nodiscard]] std::int64_t number_of(const char* sql);
@@ -306,6 +310,7 @@ class Spool::Database {
   void load_open(SpoolState& state);
   void load_batches(SpoolState& state);
 
+  SpoolFile file_;
   std::string path_;
   std::unique_ptr<sqlite3, Close> handle_;
   std::unique_ptr<Statements> statements_;
@@ -347,27 +352,10 @@ Spool::Database::Statements::Statements(Database& database)
       note_identity(database, "INSERT OR REPLACE INTO identity (shard, identity) VALUES (?, ?)"),
       set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
 
-Spool::Database::Database(const std::string& directory, Purpose purpose) : path_(directory + "/spool.db") {
-  if (purpose == Purpose::keep) make_file(directory);
-  sqlite3* opened = nullptr;
-  const int result = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
-  handle_.reset(opened);
-  check(result, "open");
-  sqlite3_extended_result_codes(handle(), 1);
-  // Exclusive before anything is read: then the index of the write-ahead log is in our memory, and the file is ours
-  // alone.
-  execute("PRAGMA locking_mode = EXCLUSIVE");
-  execute("PRAGMA synchronous = FULL");
-  execute("PRAGMA temp_store = MEMORY");
-  execute("PRAGMA cache_size = -32768");            // KiB: a whole seal stays in memory until its commit
-  execute("PRAGMA journal_size_limit = 33554432");  // bytes: a burst does not leave its size behind for ever
-  sqlite3_wal_hook(
-      handle(),
-      [](void* database, sqlite3* /*unused*/, const char* /*unused*/, int pages) {
-        static_cast<Database*>(database)->log_pages_ = pages;
-        return SQLITE_OK;
-      },
-      this);
+Spool::Database::Database(const std::string& directory, Purpose purpose, const std::optional<SpoolLayout>& layout)
+    : file_(directory), path_(file_.path()) {
+  if (purpose == Purpose::keep) file_.make();
+  open();
 
   const std::int64_t version = number_of("PRAGMA user_version");
   const std::int64_t application = number_of("PRAGMA application_id");
@@ -391,26 +379,84 @@ Spool::Database::Database(const std::string& directory, Purpose purpose) : path_
   }
   if (empty) make_tables();
   if (purpose == Purpose::keep) {
+    if (layout) keep_layout(*layout);
     for (const SchemaStep& step : schema_steps) {
       if (step.schema > number_of("PRAGMA user_version")) change_schema(step);
     }
     statements_ = std::make_unique<Statements>(*this);
     begin_incarnation();
+    file_.note();  // the write-ahead log is there since something was written
   }
 }
 
-void Spool::Database::make_file(const std::string& directory) {
-  if (::mkdir(directory.c_str(), 0700) == 0) {
-    sync_directory(directory + "/..");
-  } else if (errno != EEXIST) {
-    throw system_error("the state directory {} (paths.state_directory) cannot be made; {}", directory,
-                       advice_for_path(errno, directory));
+Spool::Database::~Database() {
+  if (handle() == nullptr) return;
+  try {
+    look();
+  } catch (const std::exception& failure) {
+    log::error("{}", failure.what());
   }
-  // Never opened by us when it exists: closing it would drop the lock that SQLite may hold on it in this process.
-  const UniqueFd made(::open(path_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
-  if (!made && errno != EEXIST)
-    throw system_error("the spool {} cannot be made; {}", path_, advice_for_path(errno, path_));
-  if (made) sync_directory(directory);
+  // Closing it would remove the log that lies under its name, which is not ours.
+  if (!file_.displaced().empty()) sqlite3_db_config(handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+}
+
+void Spool::Database::open() {
+  sqlite3* opened = nullptr;
+  const int result = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  handle_.reset(opened);
+  check(result, "open");
+  sqlite3_extended_result_codes(handle(), 1);
+  // Exclusive before anything is read: then the index of the write-ahead log is in our memory, and the file is ours
+  // alone.
+  execute("PRAGMA locking_mode = EXCLUSIVE");
+  execute("PRAGMA synchronous = FULL");
+  execute("PRAGMA temp_store = MEMORY");
+  execute("PRAGMA cache_size = -32768");            // KiB: a whole seal stays in memory until its commit
+  execute("PRAGMA journal_size_limit = 33554432");  // bytes: a burst does not leave its size behind for ever
+  sqlite3_wal_hook(
+      handle(),
+      [](void* database, sqlite3* /*unused*/, const char* /*unused*/, int pages) {
+        static_cast<Database*>(database)->log_pages_ = pages;
+        return SQLITE_OK;
+      },
+      this);
+}
+
+void Spool::Database::look() {
+  const std::string how = file_.displaced();
+  if (how.empty()) return;
+  std::string kept;
+  try {
+    const std::string draft = file_.draft();
+    Statement(*this, "VACUUM INTO ?").text(draft).run();
+    file_.finish_draft();
+    kept = file_.take_place();
+  } catch (const std::exception& failure) {
+    file_.drop_draft();
+    throw SpoolFull(
+        fmt::format("the spool {} {} under the running flusher, which cannot write what it has open to a new file "
+                    "there: {}; it tries again once a second. Do not end it before that is put right",
+                    path_, how, failure.what()));
+  }
+  log::warning("the spool {} {} under the running flusher; all that it held was written to a new file there{}", path_,
+               how,
+               kept.empty() ? ""
+                            : fmt::format(". The file that was found is kept as {}: to restore a copy, stop the "
+                                          "flusher first",
+                                          kept));
+  file_.note();
+  reopen();
+}
+
+void Spool::Database::reopen() {
+  statements_.reset();
+  sqlite3_db_config(handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);  // the new file's log bears the same name
+  open();
+  execute("PRAGMA journal_mode = WAL");
+  statements_ = std::make_unique<Statements>(*this);
+  // Something is written, so that the log is there to be noted.
+  execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('rescued', 'yes')");
+  file_.note();
 }
 
 void Spool::Database::make_tables() {
@@ -440,6 +486,43 @@ void Spool::Database::begin_incarnation() {
       .bind(incarnation_.number)
       .text(random)
       .run();
+}
+
+void Spool::Database::keep_layout(const SpoolLayout& layout) {
+  Statement noted(*this, "SELECT value FROM meta WHERE key = 'layout'");
+  if (noted.row()) {
+    SpoolLayout known;
+    if (!parse_layout(noted.bytes(0), known)) throw damaged("table meta", "no layout");
+    if (const std::string fault = layout_fault(known, layout); !fault.empty()) {
+      throw error("the spool {} cannot be used with these settings: {}", path_, fault);
+    }
+    return;
+  }
+  check_places(layout);
+  const std::string text = to_text(layout);
+  Statement(*this, "INSERT INTO meta (key, value) VALUES ('layout', ?)").text(text).run();
+}
+
+void Spool::Database::check_places(const SpoolLayout& layout) {
+  const auto refuse = [&](std::int64_t bucket) {
+    return error(
+        "the spool {} cannot be used with these settings: it holds visits in bucket {} which are in another bucket, or "
+        "in none, with redis.buckets = {}. Set redis.buckets as it was when they were counted",
+        path_, bucket, layout.buckets);
+  };
+  const std::int64_t largest = number_of(
+      "SELECT max(coalesce((SELECT max(bucket) FROM batch), 0), coalesce((SELECT max(bucket) FROM open), 0), "
+      "coalesce((SELECT max(bucket) FROM bucket), 0))");
+  if (largest >= std::int64_t{layout.buckets}) throw refuse(largest);
+  // Each page lies in the bucket of its hash: a few tell another number of buckets.
+  for (const char* sql :
+       {"SELECT bucket, pages FROM batch ORDER BY number DESC LIMIT 100", "SELECT bucket, pages FROM open LIMIT 100"}) {
+    Statement rows(*this, sql);
+    while (rows.row()) {
+      PageReader pages(rows.bytes(1));
+      if (pages.next() && page_bucket(pages.page(), layout.buckets) != rows.integer(0)) throw refuse(rows.integer(0));
+    }
+  }
 }
 
 void Spool::Database::check(int result, const char* doing) {
@@ -764,8 +847,8 @@ std::uint64_t Spool::Database::unanswered_batches() {
   return as_unsigned(number_of("SELECT count(*) FROM batch WHERE number NOT IN (SELECT number FROM answered)"));
 }
 
-Spool::Spool(const std::string& state_directory)
-    : database_(std::make_unique<Database>(state_directory, Database::Purpose::keep)) {}
+Spool::Spool(const std::string& state_directory, const std::optional<SpoolLayout>& layout)
+    : database_(std::make_unique<Database>(state_directory, Database::Purpose::keep, layout)) {}
 Spool::Spool(Spool&&) noexcept = default;
 Spool& Spool::operator=(Spool&&) noexcept = default;
 Spool::~Spool() = default;
@@ -775,11 +858,24 @@ SpoolState Spool::load() {
 }
 
 SpoolResult Spool::apply(const Transaction& transaction) {
-  return database_->apply(transaction);
+  database_->look();
+  SpoolResult result = database_->apply(transaction);
+  // What is told to be durable lies under the name.
+  try {
+    database_->look();
+  } catch (const SpoolFull& failure) {
+    log::error("{}", failure.what());  // the next transaction waits until that is put right
+  }
+  return result;
+}
+
+void Spool::look() {
+  database_->look();
 }
 
 SpoolAside Spool::set_aside_file(const std::string& state_directory, std::uint32_t buckets) {
   const std::string file = state_directory + "/spool.db";
+  SpoolFile(state_directory).recover();
   if (!std::filesystem::exists(file)) throw error("{} does not exist: there is nothing to set aside", file);
   SpoolAside aside;
   try {
@@ -794,9 +890,7 @@ SpoolAside Spool::set_aside_file(const std::string& state_directory, std::uint32
     aside.open_visits.reset();
     aside.unanswered_batches.reset();
   }
-  const std::string base = fmt::format("{}.aside-{}", file, unix_seconds());
-  aside.path = base;
-  for (unsigned next = 2; std::filesystem::exists(aside.path); ++next) aside.path = fmt::format("{}-{}", base, next);
+  aside.path = free_path(fmt::format("{}.aside-{}", file, unix_seconds()));
   for (const char* ending : {"-wal", "-shm", ""}) {
     if (std::rename((file + ending).c_str(), (aside.path + ending).c_str()) != 0 && errno != ENOENT) {
       throw system_error("{}{}: cannot be renamed", file, ending);

@@ -15,6 +15,7 @@
 
 #include "common/errors.hpp"
 #include "flusher/batch.hpp"
+#include "flusher/spool_layout.hpp"
 
 namespace visitd {
 
@@ -143,8 +144,9 @@ struct SpoolFull : Error {
 class Spool {
  public:
   /// Opens or makes it, checks its schema version, and makes a new incarnation durable. Throws Error naming the file
-  /// and what to do.
-  explicit Spool(const std::string& state_directory);
+  /// and what to do. `layout`: of the settings; noted at the spool's first use, and any other one refused before
+  /// anything is written. nullopt: not looked at.
+  explicit Spool(const std::string& state_directory, const std::optional<SpoolLayout>& layout = std::nullopt);
   Spool(Spool&&) noexcept;
   Spool& operator=(Spool&&) noexcept;
   ~Spool();
@@ -155,6 +157,11 @@ class Spool {
   /// One transaction, synced when this returns. Throws SpoolFull, or Error if the file can no longer be trusted (then:
   /// stop, recover).
   SpoolResult apply(const Transaction& transaction);
+
+  /// Looks whether the file under the name is still the one that is open, as apply() does before and after. Where it
+  /// was removed or replaced, or lost its write-ahead log, all that is open is written to a new file there, what
+  /// somebody put there is kept beside it, and the log says so. Throws SpoolFull where that is not possible now.
+  void look();
 
   /// Renames spool.db to spool.db.aside-UNIXTIME, whatever its state, so that the next start makes a new one. The
   /// caller has made sure that no flusher starts meanwhile. `buckets`: that it was written with. Throws Error when

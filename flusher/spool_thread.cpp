@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/clock.hpp"
+#include "common/log.hpp"
 
 namespace visitd {
 
@@ -35,6 +36,15 @@ class SpoolThread::Worker {
     change_.notify_one();
   }
 
+  void look() {
+    if (busy_) return;
+    {
+      const std::lock_guard lock(mutex_);
+      look_wanted_ = true;
+    }
+    change_.notify_one();
+  }
+
   [[nodiscard]] bool busy() const noexcept { return busy_; }
   [[nodiscard]] std::uint64_t busy_ms() const noexcept { return busy_ ? monotonic_ms() - busy_since_ms_ : 0; }
 
@@ -54,7 +64,13 @@ class SpoolThread::Worker {
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      change_.wait(lock, [this] { return stopping_ || wanted_; });
+      change_.wait(lock, [this] { return stopping_ || wanted_ || look_wanted_; });
+      if (std::exchange(look_wanted_, false) && !wanted_ && !stopping_) {
+        lock.unlock();
+        look_at_file();
+        lock.lock();
+        continue;
+      }
       if (!wanted_) break;
       Outcome outcome;
       outcome.transaction = std::move(*wanted_);
@@ -66,6 +82,15 @@ class SpoolThread::Worker {
       uv_async_send(&wake_);
     }
     spool_.reset();  // closed when the thread is joined: another Spool can be opened on the file
+  }
+
+  /// What cannot be mended fails the next transaction too, which tells the loop.
+  void look_at_file() {
+    try {
+      spool_->look();
+    } catch (const std::exception& failure) {
+      log::error("{}", failure.what());
+    }
   }
 
   void apply(Outcome& outcome) {
@@ -104,6 +129,7 @@ class SpoolThread::Worker {
   std::condition_variable change_;
   std::optional<Transaction> wanted_;
   std::optional<Outcome> outcome_;
+  bool look_wanted_ = false;
   bool stopping_ = false;
   std::thread thread_;
 };
@@ -117,6 +143,10 @@ SpoolThread::~SpoolThread() {
 
 void SpoolThread::submit(Transaction transaction) {
   worker_->submit(std::move(transaction));
+}
+
+void SpoolThread::look() {
+  worker_->look();
 }
 
 bool SpoolThread::busy() const noexcept {

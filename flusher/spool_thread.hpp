@@ -37,6 +37,8 @@ class SpoolThread {
 
   /// Starts a transaction. Only when none is under way.
   void submit(Transaction transaction);
+  /// Looks at the file, unless a transaction is under way, which does so itself.
+  void look();
   /// A transaction was submitted and its outcome not yet told.
   [[nodiscard]] bool busy() const noexcept;
   /// For how long; 0: not busy.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/clock.hpp"
+#include "common/invariant.hpp"
 #include "common/log.hpp"
 #include "common/page_id.hpp"
 #include "common/shared_text.hpp"
@@ -53,8 +54,9 @@ void Counts::use_cache() {
   const CacheHeader& header = membership_.cache()->header();
   follow_ttl();
   shards_.clear();
-  for (std::uint64_t shard = 0; shard < header.shards.load(std::memory_order_acquire); ++shard) {
-    shards_.push_back(load_text(header.shard[shard].name));
+  const std::uint64_t shards = std::min<std::uint64_t>(header.shards.load(std::memory_order_acquire), max_shards);
+  for (std::uint64_t shard = 0; shard < shards; ++shard) {
+    shards_.push_back(load_text(at_index(header.shard, shard).name));
   }
 }
 
@@ -94,9 +96,10 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   if (silent_ms > (seen == Look::absent ? lookup_timeout_ms_ : flusher_away_ms_)) {
     return last_known(seen, sighting, now_ms, "the flusher is away");
   }
-  const auto shard_state = shard < shards_.size()
-                               ? static_cast<ShardState>(header.shard[shard].state.load(std::memory_order_acquire))
-                               : ShardState::connecting;
+  const auto shard_state =
+      shard < shards_.size()
+          ? static_cast<ShardState>(at_index(header.shard, shard).state.load(std::memory_order_acquire))
+          : ShardState::connecting;
   if (shard_state == ShardState::down) return last_known(seen, sighting, now_ms, "the page's shard is down");
   if (shard_state == ShardState::held)
     return last_known(seen, sighting, now_ms, "the page's shard is held for the operator");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <span>
 
+#include "common/invariant.hpp"
 #include "common/shared_text.hpp"
 
 namespace visitd {
@@ -48,7 +49,7 @@ Check check_flusher(const Settings& settings, const Cache* cache, std::uint64_t 
 std::uint64_t oldest_uncommitted_s(const Ring& ring, const Cache& cache) noexcept {
   std::uint64_t oldest_s = 0;
   for (std::uint32_t lane = 0; lane < ring.shape().lanes; ++lane) {
-    const std::uint64_t head = value_of(cache.header().head[lane].word);
+    const std::uint64_t head = value_of(at_index(cache.header().head, lane).word);
     const std::uint64_t tail = value_of(ring.lane(lane).tail.word);
     const LaneRecords records(std::span<const Word>(ring.records(lane)));
     Record record;
@@ -88,7 +89,8 @@ std::vector<Check> check_readiness(const Settings& settings, const RingMembershi
                             check_spool(settings, membership, now.unix_s)};
   if (const Cache* const cache = membership.cache()) {
     const std::uint64_t shards = std::min<std::uint64_t>(value_of(cache->header().shards), max_shards);
-    for (std::uint64_t shard = 0; shard < shards; ++shard) checks.push_back(check_shard(cache->header().shard[shard]));
+    for (std::uint64_t shard = 0; shard < shards; ++shard)
+      checks.push_back(check_shard(at_index(cache->header().shard, shard)));
   }
   return checks;
 }

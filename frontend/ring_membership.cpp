@@ -9,6 +9,7 @@
 #include "common/clock.hpp"
 #include "common/errors.hpp"
 #include "common/held_locks.hpp"
+#include "common/invariant.hpp"
 #include "common/log.hpp"
 
 namespace visitd {
@@ -56,7 +57,7 @@ std::optional<CacheFront> cache_front_of(const Ring& ring, const RuntimeDirector
 /// Every lane is in the spool up to its tail.
 bool is_drained(const Ring& ring, const std::optional<CacheFront>& cache) {
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
-    const std::uint64_t head = cache ? cache->header().head[n].word.load(std::memory_order_acquire) : 0;
+    const std::uint64_t head = cache ? at_index(cache->header().head, n).word.load(std::memory_order_acquire) : 0;
     if (tail_of(ring, n) != head) return false;
   }
   return true;
@@ -92,11 +93,15 @@ RingMembership::RingMembership(const Settings& settings, RingMaker maker, millis
                                    std::memory_order_release);
   lane_header().about.state.store(static_cast<std::uint64_t>(LaneState::open), std::memory_order_release);
   lane_header().about.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
-  records_.emplace(lane_header().tail.word, ring_->records(lane_), nullptr);
+  records_.emplace(lane_header().tail.word, ring_->records(lane_), nullptr, &lane_header().about.freed);
   requests_.emplace(lane_header().requests_tail.word, ring_->requests(lane_), nullptr);
   own_bell_ = Doorbell::open(directory_.lane_bell(lane_));
   flusher_bell_ = Doorbell::open(directory_.flusher_bell());
   follow_cache();
+}
+
+RingMembership::~RingMembership() {
+  if (records_) records_->look_at_head();  // the last note of what is freed, for a flusher that loses spool and cache
 }
 
 void prepare_ring(const Settings& settings) {
@@ -268,8 +273,8 @@ void RingMembership::follow_cache() {
   if (!cache_) remove_former_rings();
   cache_ = std::move(next);
   ++cache_changes_;
-  records_->attach_head(&cache_->header().head[lane_].word);
-  requests_->attach_head(&cache_->header().requests_read[lane_]);
+  records_->attach_head(&at_index(cache_->header().head, lane_).word);
+  requests_->attach_head(&at_index(cache_->header().requests_read, lane_));
 }
 
 /// A flusher serves this ring, so it has drained all that came before.
@@ -296,7 +301,7 @@ void RingMembership::close_lane() noexcept {
 }
 
 bool RingMembership::is_durable() const noexcept {
-  return cache_ && cache_->header().head[lane_].word.load(std::memory_order_acquire) == records_->tail();
+  return cache_ && at_index(cache_->header().head, lane_).word.load(std::memory_order_acquire) == records_->tail();
 }
 
 }  // namespace visitd

@@ -38,6 +38,7 @@ class RingMembership {
                           std::chrono::milliseconds patience = prepare_patience);
   RingMembership(const RingMembership&) = delete;
   RingMembership& operator=(const RingMembership&) = delete;
+  ~RingMembership();
 
   [[nodiscard]] const Ring& ring() const noexcept { return *ring_; }
   [[nodiscard]] std::uint32_t lane() const noexcept { return lane_; }

@@ -128,6 +128,14 @@ class HouseRules(unittest.TestCase):
                     faults.append(f"{name}:{TEXT[name].count(chr(10), 0, call.start()) + 1}: {' '.join(''.join(arguments).split())[:80]}")
         self.none(faults, "no timer is armed with 0: more work at once is an idle handle")
 
+    def test_arrays_in_shared_memory_are_indexed_through_one_accessor(self):
+        faults = []
+        for name in OURS:
+            for number, line in code_lines(name):
+                if re.search(r"(\.|->)(shard|head|requests_read)\[", line) and "it.shard[" not in line:
+                    faults.append(f"{name}:{number}: {line.strip()}")
+        self.none(faults, "shard, head and requests_read of a CacheHeader are indexed with at_index, which checks the bound")
+
     def test_lines_of_cpp_fit(self):
         faults = [
             f"{name}:{number}: {len(line)} characters"

@@ -7,6 +7,7 @@ import time
 import unittest
 
 from harness import PATIENCE_S, Stack, wait_for
+from test_segments import noted, remove_segment
 
 
 class Restored(unittest.TestCase):
@@ -144,7 +145,6 @@ class Restored(unittest.TestCase):
             stack.stop_one("flusher")
             shutil.copytree(stack.state_directory, f"{stack.state_directory}.copy")
             stack.stop_one("frontend_1")
-            # Another ring, so that positions say nothing: as after a reboot.
             stack.restart("frontend_1")
             stack.restart("flusher")
             stack.wait_ready()
@@ -154,6 +154,9 @@ class Restored(unittest.TestCase):
             stack.stop_one("frontend_1")
             shutil.rmtree(stack.state_directory)
             shutil.move(f"{stack.state_directory}.copy", stack.state_directory)
+            # No ring and no cache that could say more: as after a reboot.
+            for segment in {*noted(stack, "rings"), *noted(stack, "cache")}:
+                remove_segment(segment)
             shutil.rmtree(stack.runtime_directory)
             stack.runtime_directory.mkdir()
             stack.start_one("frontend_1")

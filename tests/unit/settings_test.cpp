@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/cache_layout.hpp"
 #include "common/errors.hpp"
 #include "tests/unit/contains.hpp"
 
@@ -309,9 +310,6 @@ TEST_CASE("values that do not fit each other are refused") {
   CHECK(contains(refusal("[paths]\nruntime_directory = \"/a/b\"\nstate_directory = \"/a/./b/\"\n"),
                  "is the runtime directory"));
   CHECK(contains(refusal("[redis]\nbuckets = 1\n"), "fewer than the 2 shards"));
-  std::string shards;
-  for (int port = 1; port <= 101; ++port) shards += fmt::format("\"h:{}\",", port);
-  CHECK(contains(refusal("[redis]\nvirtual_nodes = 10000\nshards = [" + shards + "]\n"), "1010000 points"));
 }
 
 TEST_CASE("each shard may have a table of its own") {
@@ -356,7 +354,24 @@ TEST_CASE("a wrong table of a shard is refused with its line") {
       contains(refusal("[redis]\nshards = [\"h:1\"]\n[[redis.shard]]\nurl = \"h:2\"\n"), "the shards are given twice"));
   CHECK(contains(refusal("[redis]\nshards = [\"redis://h:x\"]\n"),
                  "visitd.toml:2: 'redis://h:(hidden)' is not the address"));
-  CHECK(contains(refusal("[redis]\nshards = []\n"), "allowed: 1 to 1024"));
+  CHECK(contains(refusal("[redis]\nshards = []\n"), "allowed: 1 to 64"));
+}
+
+TEST_CASE("more shards than shared memory has room for are refused, however they are listed") {
+  const auto list = [](unsigned shards) {
+    std::string text = "[redis]\nshards = [";
+    for (unsigned n = 0; n < shards; ++n) text += fmt::format("\"h:{}\", ", 7000 + n);
+    return text + "]\n";
+  };
+  const auto tables = [](unsigned shards) {
+    std::string text;
+    for (unsigned n = 0; n < shards; ++n) text += fmt::format("[[redis.shard]]\nurl = \"h:{}\"\n", 7000 + n);
+    return text;
+  };
+  CHECK(load(list(visitd::max_shards)).shards.size() == visitd::max_shards);
+  CHECK(load(tables(visitd::max_shards)).shards.size() == visitd::max_shards);
+  CHECK(contains(refusal(list(visitd::max_shards + 1)), "allowed: 1 to 64"));
+  CHECK(contains(refusal(tables(visitd::max_shards + 1)), "this is shard 65 of 65, and visitd keeps at most 64 apart"));
 }
 
 TEST_CASE("two shards of one name or one place are refused") {

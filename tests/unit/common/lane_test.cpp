@@ -349,3 +349,37 @@ TEST_CASE("random bytes are refused or read within bounds, and a reader of them 
     }
   }
 }
+
+TEST_CASE("the producer notes what it has seen freed before it writes over it") {
+  TestLane lane;
+  Word freed{0};
+  LaneProducer producer(lane.tail, lane.words, &lane.head, &freed);
+  while (publish(producer, "page") == Published::published) {
+  }
+  CHECK(freed.load() == 0);
+  const std::uint64_t overwritten_from = lane.tail.load() - small_lane;
+  lane.take();
+  lane.take();
+  lane.free_taken();
+  CHECK(freed.load() == 0);
+  REQUIRE(publish(producer, "page") == Published::published);
+  CHECK(freed.load() == lane.position);
+  // Whoever starts there finds whole records up to the tail.
+  CHECK(lane.tail.load() - small_lane > overwritten_from);
+  CHECK(freed.load() >= lane.tail.load() - small_lane);
+  while (lane.position < lane.tail.load()) REQUIRE(lane.take().check == RecordCheck::whole);
+}
+
+TEST_CASE("the next owner of a lane starts with what the one before had seen freed, where that can be true") {
+  TestLane lane(small_lane, small_lane);
+  const auto head_of = [&](std::uint64_t said) {
+    Word freed{said};
+    return LaneProducer(lane.tail, lane.words, nullptr, &freed).head();
+  };
+  CHECK(head_of(64) == 64);
+  CHECK(head_of(small_lane) == small_lane);
+  CHECK(head_of(small_lane + 8) == 0);  // past the tail
+  CHECK(head_of(65) == 0);              // between two words
+  lane.tail.store(2 * small_lane);
+  CHECK(head_of(64) == 0);  // more than a lane behind the tail
+}

@@ -54,6 +54,24 @@ TEST_CASE("positions of a ring that the spool knows are the spool's") {
   CHECK(positions_of(spool, 8, Positions{0, 0}) == Positions{1, 2});
 }
 
+TEST_CASE("a ring that the spool does not know starts at the largest head that cache and ring know") {
+  CHECK(positions_of({}, 9, Positions{64, 64, 0}, Positions{128, 8, 0}) == Positions{128, 64, 0});
+  const auto starts = lane_starts({}, 9, Positions{64, 64, 0}, Positions{128, 8, 0});
+  CHECK(starts[0].by == LaneStart::By::ring);
+  CHECK(starts[1].by == LaneStart::By::cache);
+  CHECK(starts[2].by == LaneStart::By::nobody);
+}
+
+TEST_CASE("what the ring says moves the lane on, and stops no flusher, also where the spool knows the ring") {
+  const SpoolState spool = with_ring(7, {100, 200});
+  CHECK(positions_of(spool, 7, Positions{0, 0}, Positions{40, 200}) == Positions{100, 200});
+  const auto starts = lane_starts(spool, 7, Positions{0, 0}, Positions{160, 0});
+  CHECK(starts[0].position == 160);
+  CHECK(starts[0].by == LaneStart::By::ring_blindly);
+  CHECK(starts[0].spool == 100);
+  CHECK(starts[1].by == LaneStart::By::spool);
+}
+
 TEST_CASE("a ring that the spool does not know starts where the cache says it is durable") {
   CHECK(positions_of(with_ring(7, {100}), 9, Positions{64, 0}) == Positions{64, 0});
   CHECK(positions_of({}, 9, Positions{0, 0}) == Positions{0, 0});

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "common/clock.hpp"
+#include "common/page_id.hpp"
 #include "flusher/spool_thread.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
@@ -543,6 +544,145 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
   CHECK(outcomes.empty());
   Spool spool(disk.path());
   CHECK(sorted(spool.load().open).front() == PageVisits{"home", 4});
+}
+
+// ---- the file under its name
+
+namespace {
+
+Transaction one_visit() {
+  Transaction transaction;
+  transaction.deltas = encode_pages({{"home", 1}});
+  return transaction;
+}
+
+std::uint64_t visits_in(const TemporaryFolder& directory) {
+  std::uint64_t visits = 0;
+  for (const PageVisits& page : Spool(directory.path()).load().open) visits += page.visits;
+  return visits;
+}
+
+}  // namespace
+
+TEST_CASE("a spool that was removed or replaced is written anew under its name, with all that it held") {
+  const TemporaryFolder directory;
+  const std::string file = file_of(directory);
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+    for (const char* ending : {"", "-wal"}) {
+      std::filesystem::remove(file + ending);
+      spool.look();
+      CHECK(std::filesystem::exists(file));
+      spool.apply(one_visit());
+    }
+    std::ofstream(file + ".other") << "somebody's";
+    std::filesystem::rename(file + ".other", file);
+    spool.apply(one_visit());
+    std::filesystem::remove_all(directory.path());
+    spool.apply(one_visit());
+  }
+  CHECK(visits_in(directory) == 5);
+}
+
+TEST_CASE("a spool that was replaced just before it ends leaves the other file beside it, and is whole") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+    std::ofstream(file_of(directory) + ".other") << "somebody's";
+    std::filesystem::rename(file_of(directory) + ".other", file_of(directory));
+  }
+  CHECK(visits_in(directory) == 1);
+  int kept = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
+    kept += entry.path().string().find("spool.db.found-") != std::string::npos ? 1 : 0;
+  }
+  CHECK(kept == 1);
+}
+
+TEST_CASE("a start takes the new file that a killed flusher had finished, and keeps what lay under the name") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+  }
+  std::filesystem::rename(file_of(directory), file_of(directory) + ".rescued");
+  for (const char* ending : {"", "-wal", "-shm"}) std::ofstream(file_of(directory) + ending) << "somebody's";
+  CHECK(visits_in(directory) == 1);
+  CHECK_FALSE(std::filesystem::exists(file_of(directory) + ".rescued"));
+}
+
+TEST_CASE("where no new file can be made nothing is written, and the spool goes on once one can") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    spool.apply(one_visit());
+    std::filesystem::remove_all(directory.path());
+    std::ofstream(directory.path()) << "in the way";
+    CHECK_THROWS_AS(spool.apply(one_visit()), SpoolFull);
+    CHECK_THROWS_AS(spool.look(), SpoolFull);
+    std::filesystem::remove(directory.path());
+    spool.apply(one_visit());
+  }
+  CHECK(visits_in(directory) == 2);
+}
+
+// ---- the layout
+
+namespace {
+
+/// What a start with this layout says; empty: it is taken.
+std::string start_with(const std::string& directory, const SpoolLayout& layout) {
+  try {
+    const Spool spool(directory, layout);
+  } catch (const Error& failed) {
+    return failed.what();
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("a spool is used with the layout of its first use alone") {
+  const TemporaryFolder directory;
+  const SpoolLayout made{64, 100, {"one", "two"}};
+  CHECK(start_with(directory.path(), made).empty());
+  CHECK(start_with(directory.path(), made).empty());
+  CHECK(start_with(directory.path(), {32, 100, {"one", "two"}}).find("redis.buckets = 64") != std::string::npos);
+  CHECK(start_with(directory.path(), {64, 10, {"one", "two"}}).find("redis.virtual_nodes = 100") != std::string::npos);
+  CHECK(start_with(directory.path(), {64, 100, {"one"}}).find("shards one, two") != std::string::npos);
+  CHECK(start_with(directory.path(), made).empty());
+  // Refused starts began no life: three were taken.
+  CHECK(Spool(directory.path()).load().incarnation.number == 4);
+}
+
+TEST_CASE("a spool without a note takes the one under which its pages lie where they are") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    Transaction sealed;
+    for (int n = 0; n < 20; ++n) {
+      const std::string page = fmt::format("page-{}", n);
+      sealed.open.emplace_back(page_bucket(page, 64), encode_pages({{page, 1}}));
+    }
+    spool.apply(sealed);
+  }
+  CHECK(start_with(directory.path(), {8, 100, {"one"}}).find("Set redis.buckets as it was") != std::string::npos);
+  CHECK(start_with(directory.path(), {128, 100, {"one"}}).find("Set redis.buckets as it was") != std::string::npos);
+  CHECK(start_with(directory.path(), {64, 100, {"one"}}).empty());
+  CHECK(start_with(directory.path(), {128, 100, {"one"}}).find("redis.buckets = 64") != std::string::npos);
+}
+
+TEST_CASE("a layout reads as it was written") {
+  const SpoolLayout layout{8192, 100, {"a,b", "c d"}};
+  SpoolLayout parsed;
+  REQUIRE(parse_layout(to_text(layout), parsed));
+  CHECK(parsed == layout);
+  for (const char* text : {"", "8192", "8192\n100", "8192\n0\na", "x\n100\na", "8192\n100x\na"}) {
+    CHECK_FALSE(parse_layout(text, parsed));
+  }
+  CHECK(parsed == layout);
 }
 
 }  // namespace visitd
