@@ -30,6 +30,7 @@ enum class FrontendStatistic : std::uint8_t {
   connections_evicted,
   connections_timed_out,
   connections_over_address_limit,
+  reads_damaged,
   count
 };
 /// From this word on, how often each kind of refusal was answered; frontend/refusals.hpp numbers and names them.
@@ -57,6 +58,7 @@ enum class FlusherStatistic : std::uint8_t {
   last_commit_ns,
   last_flush_ns,
   flushes,
+  pages_uncountable,
   count
 };
 
@@ -90,6 +92,7 @@ inline constexpr StatisticInfo frontend_statistics[] = {
     {"connections_evicted", "connections", "connections closed to make room for others"},
     {"connections_timed_out", "connections", "connections that took too long over a request or its answer"},
     {"connections_over_address_limit", "connections", "connections refused because their address had too many"},
+    {"reads_damaged", "reads", "reads answered 503 because the page cannot be counted in Redis"},
 };
 static_assert(std::size(frontend_statistics) == static_cast<std::size_t>(FrontendStatistic::count));
 
@@ -115,6 +118,8 @@ inline constexpr StatisticInfo flusher_statistics[] = {
     {"last_commit_ns", "ns", "when the last commit was; 0: never", StatisticKind::moment},
     {"last_flush_ns", "ns", "when a flush was last answered in full; 0: never", StatisticKind::moment},
     {"flushes", "flushes", "flushes answered in full"},
+    {"pages_uncountable", "pages", "pages known whose field in Redis holds no count, or has no room for their visits",
+     StatisticKind::gauge},
 };
 static_assert(std::size(flusher_statistics) == static_cast<std::size_t>(FlusherStatistic::count));
 

@@ -1,5 +1,6 @@
 #include "flusher/flusher_process.hpp"
 
+#include <fmt/ranges.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -220,6 +221,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     std::uint64_t flush = 0;
     std::uint64_t deadline_ms = 0;
     std::uint64_t visits = 0;
+    std::uint64_t pages_set_aside = 0;  ///< by then
     ControlReply reply;
   };
 
@@ -338,6 +340,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
                  damage.position, damage.bytes);
     }
     engine_->tick(at);
+    tell_uncountable_pages();
     tell_flushes(at);
     // Within a turn, of which there are always some a second: a timer would wake a flusher that has nothing to do.
     if (at.ms >= next_check_ms_) {
@@ -521,7 +524,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       engine_->drain_all();
       const Now at = now();
       const std::uint64_t visits = pending_visits();
-      flushes_.push_back({engine_->begin_flush(at), at.ms + request.timeout_ms, visits, std::move(reply)});
+      flushes_.push_back(
+          {engine_->begin_flush(at), at.ms + request.timeout_ms, visits, pages_set_aside(), std::move(reply)});
       turn_in(0);
     } else if (request.command == "accept") {
       if (engine_->accept(request.argument, now())) {
@@ -542,13 +546,15 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     ControlAnswer answer{true, "", {}, {}};
     answer.text = {{"shard", settings_.shards[state.shard].name}, {"known_field", state.field}};
     answer.numbers = {{"bucket", state.bucket}, {"open", state.open}, {"inflight", state.inflight}};
+    if (state.set_aside != 0) answer.numbers.emplace_back("set_aside", state.set_aside);
+    if (!state.fault.empty()) answer.text.emplace_back("damaged", state.fault);
     engine_->inspect(page, [answer = std::move(answer), reply = std::move(reply)](std::optional<Count> count) mutable {
       if (count && count->readable) {
         answer.numbers.emplace_back("count", count->count);
         answer.text.emplace_back("field", count->field);
       } else {
-        answer.text.emplace_back("unreadable",
-                                 count ? "the page's field in Redis is no integer" : "the shard cannot be asked now");
+        answer.text.emplace_back("unreadable", count ? std::string(describe(UncountablePages::Change::unreadable))
+                                                     : std::string("the shard cannot be asked now"));
       }
       reply(std::move(answer));
     });
@@ -559,11 +565,44 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     return FlusherStatistics(cache().header().statistics).get(FlusherStatistic::pending_visits);
   }
 
+  [[nodiscard]] std::uint64_t pages_set_aside() noexcept {
+    return FlusherStatistics(cache().header().statistics).get(FlusherStatistic::pages_set_aside);
+  }
+
+  /// The first pages that cannot be counted, for people.
+  [[nodiscard]] std::string uncountable_names() const {
+    constexpr std::size_t shown = 10;
+    const std::vector<std::string> pages = engine_->uncountable_pages(shown + 1);
+    std::string names =
+        fmt::format("{}", fmt::join(pages.begin(), pages.begin() + std::min(pages.size(), shown), ", "));
+    return pages.size() > shown ? names + " and others" : names;
+  }
+
+  void tell_uncountable_pages() {
+    for (const UncountablePages::News& news : engine_->take_uncountable()) {
+      const Engine::PageState state = engine_->page_state(news.page);
+      const std::string& shard = settings_.shards[state.shard].name;
+      if (news.change == UncountablePages::Change::countable) {
+        log::info("page {} of shard {} can be counted again", news.page, shard);
+      } else {
+        log::error(
+            "page {} of shard {} cannot be counted: {}. Its readers are answered 503 count-damaged; mend its field in "
+            "the hash visits:{{{}}} (visitctl page shows it)",
+            news.page, shard, describe(news.change), state.bucket);
+      }
+    }
+  }
+
   void tell_flushes(Now at) {
     std::erase_if(flushes_, [&](WaitingFlush& waiting) {
       if (engine_->flush_is_done(waiting.flush)) {
         log::debug("flushed {} visits", waiting.visits);
-        waiting.reply({true, "", {}, {{"visits", waiting.visits}}});
+        ControlAnswer answer{true, "", {}, {{"visits", waiting.visits}}};
+        if (const std::uint64_t aside = pages_set_aside() - waiting.pages_set_aside; aside != 0) {
+          answer.numbers.emplace_back("pages_set_aside", aside);
+          answer.text.emplace_back("set_aside", uncountable_names());
+        }
+        waiting.reply(std::move(answer));
         return true;
       }
       if (at.ms < waiting.deadline_ms) return false;

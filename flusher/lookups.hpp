@@ -12,6 +12,7 @@
 #include "flusher/counting_memory.hpp"
 #include "flusher/flusher_view.hpp"
 #include "flusher/pending_pages.hpp"
+#include "flusher/uncountable_pages.hpp"
 
 namespace visitd {
 
@@ -33,10 +34,16 @@ class Lookups {
 
   /// What Redis said of a page that was asked for.
   void counted(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
-  /// There will be no answer (a broken connection, an unreadable field): whoever waits looks for himself.
+  /// What Redis holds of a page that was asked for is no count.
+  void unreadable(std::uint32_t page, std::uint64_t now_ms);
+  /// Asks whether pages that could not be counted can be now, some of them with each call.
+  void ask_uncountable();
+  /// There will be no answer (a broken connection): who waits looks again.
   void dropped(std::uint32_t page);
   /// The entry of a page that came with a view built anew.
   void recovered_entry(std::uint32_t page);
+  [[nodiscard]] UncountablePages& uncountable() noexcept { return uncountable_; }
+  [[nodiscard]] const UncountablePages& uncountable() const noexcept { return uncountable_; }
   /// Entries of a bucket whose truth has changed are made anew when somebody asks.
   void forget_bucket(std::uint32_t bucket);
 
@@ -45,13 +52,17 @@ class Lookups {
 
  private:
   void request(std::uint32_t lane, std::uint64_t hash, std::string_view page, std::uint64_t now_ms);
-  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
+  /// `lanes`: who waits for it, one bit each.
+  void ask_shard(std::uint32_t page, std::uint64_t lanes);
+  void damaged(std::uint32_t page, std::uint64_t now_ms);
+  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms, CountState state);
   void evict_one();
   void remember(std::uint32_t page);
 
   std::vector<LaneMemory> lanes_;
   std::vector<LaneRecords> requests_;
   CacheHeader& cache_;
+  std::uint64_t hash_seed_;
   std::uint32_t buckets_;
   std::uint32_t page_id_limit_;
   std::uint64_t ttl_ms_;
@@ -59,6 +70,7 @@ class Lookups {
   PendingPages& pages_;
   FlusherStatistics statistics_;
   Ask ask_;
+  UncountablePages uncountable_;
   std::vector<std::uint64_t> read_;                           ///< requests taken, bytes, one a lane
   std::unordered_map<std::uint32_t, std::uint64_t> waiting_;  ///< page → lanes that wait for it
   std::vector<std::uint32_t> page_of_node_;

@@ -44,6 +44,7 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
       entry.bucket = page_bucket(entry.page, buckets);
       entry.base = get(node.base);
       entry.expires = get(node.expires);
+      entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;
       entry.answered = get(shown.answered(entry.bucket));
       carried.push_back(std::move(entry));
     }
@@ -96,7 +97,7 @@ void recover_entries(std::span<const CarriedEntry> carried, std::uint64_t hash_s
     if (number == PendingPages::none) number = pages.insert(hash, entry.page, entry.bucket);
     PendingPage& page = pages[number];
     if (page.node != 0) continue;
-    page.node = view.link(hash, entry.page, entry.base, entry.expires, page.inflight, page.open);
+    page.node = view.link(hash, entry.page, entry.base, entry.expires, page.inflight, page.open, entry.state);
     lookups.recovered_entry(number);
   }
 }

@@ -354,7 +354,7 @@ void ShardSession::on_count(const Sent& sent, const Count& count, std::uint64_t 
     reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again",
                           settings_.shard, sent.bucket, count.field, batches_.field(sent.bucket)));
   } else if (!count.readable) {
-    lookups_.dropped(sent.page);
+    lookups_.unreadable(sent.page, now_ms);
   } else {
     lookups_.counted(sent.page, count.count, now_ms);
   }

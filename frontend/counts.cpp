@@ -85,6 +85,7 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   const std::string_view shard_name = shard < shards_.size() ? std::string_view(shards_[shard]) : std::string_view();
   if (seen == Look::entry && sighting.expires_ms > now_ms) {
     if (sighting.expires_ms - now_ms <= ask_ahead_ms_) ask_ahead(hash, page, sighting.expires_ms);
+    if (sighting.damaged) return damaged();
     const auto ttl = static_cast<std::int64_t>((sighting.expires_ms - now_ms + 999) / 1000);
     return {CountAnswer::Kind::fresh, sighting.count, ttl, state.asked ? shard_name : "in-memory", {}};
   }
@@ -129,12 +130,28 @@ Counts::Look Counts::look(std::uint64_t hash, std::string_view page, Sighting& s
     return Look::again;
   }
   if (!visits) return Look::again;
-  sighting = {snapshot_.base + snapshot_.inflight + snapshot_.open + *visits, snapshot_.expires};
+  sighting = sum_of(snapshot_, *visits);
   return Look::entry;
+}
+
+Counts::Sighting Counts::sum_of(const Snapshot& snapshot, std::uint64_t visits) noexcept {
+  Sighting sighting{snapshot.base, snapshot.expires, snapshot.is_damaged() || snapshot.base > count_limit};
+  for (const std::uint64_t part : {snapshot.inflight, snapshot.open, visits}) {
+    // Redis will not take them: the page's count ends there.
+    sighting.damaged |= part > count_limit - std::min(sighting.count, count_limit);
+    sighting.count += part;
+  }
+  return sighting;
+}
+
+CountAnswer Counts::damaged() noexcept {
+  statistics_.add(FrontendStatistic::reads_damaged);
+  return {CountAnswer::Kind::damaged, 0, 0, {}, {}};
 }
 
 CountAnswer Counts::last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
                                std::string_view why) noexcept {
+  if (seen == Look::entry && sighting.damaged) return damaged();
   if (seen == Look::entry && now_ms < sighting.expires_ms + stale_limit_ms_) {
     statistics_.add(FrontendStatistic::reads_stale);
     const std::int64_t past =

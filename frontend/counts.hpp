@@ -34,8 +34,11 @@ class Counts {
   struct Sighting {
     std::uint64_t count = 0;
     std::uint64_t expires_ms = 0;
+    bool damaged = false;  ///< there is no count to show
   };
 
+  [[nodiscard]] static Sighting sum_of(const Snapshot& snapshot, std::uint64_t visits) noexcept;
+  [[nodiscard]] CountAnswer damaged() noexcept;
   [[nodiscard]] Look look(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept;
   [[nodiscard]] CountAnswer last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
                                        std::string_view why) noexcept;

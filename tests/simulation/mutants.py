@@ -16,7 +16,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'drain', 'engine', 'lookups', 'pending_pages', 'placement', 'recovery',
-                                               'shard_session')]
+                                               'shard_session', 'uncountable_pages')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp'] + [f'common/{name}.cpp' for name in (
     'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]

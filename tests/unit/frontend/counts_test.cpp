@@ -409,3 +409,32 @@ TEST_CASE("a frontend of a ring that has a successor gives no count, be it fresh
   CHECK(answer.kind == Kind::unknown);
   CHECK(answer.why == "this frontend is about to leave its ring for a newer one");
 }
+
+// ---- damaged
+
+TEST_CASE("a page that Redis cannot count has no number, fresh, stale or with the flusher away") {
+  Reading r;
+  const auto node = r.link("home", 100, 5000, 1, 2);
+  r.view->damage(node, r.now_ms + 5000);
+  CHECK(r.read("home").kind == Kind::damaged);
+  r.view->damage(node, r.now_ms - 1);
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);  // asked again
+  CHECK(r.requests() == Pages{"home"});
+  r.now_ms += 100'000;  // and the flusher does not answer
+  CHECK(r.read("home", state).kind == Kind::damaged);
+  CHECK(r.host.statistics().get(FrontendStatistic::reads_damaged) == 2);
+}
+
+TEST_CASE("a sum that passes the most that Redis holds is no number, whichever part carries it there") {
+  Reading r;
+  r.link("base", count_limit + 1, 5000);
+  r.link("inflight", count_limit, 5000, 1);
+  r.link("open", count_limit - 1, 5000, 1, 1);
+  r.link("lane", count_limit - 2, 5000, 1, 1);
+  r.link("huge", count_limit, 5000, ~std::uint64_t{0}, ~std::uint64_t{0});
+  for (const char* page : {"base", "inflight", "open", "huge"}) CHECK(r.read(page).kind == Kind::damaged);
+  CHECK(r.read("lane").count == count_limit);
+  r.visit("lane", 1);
+  CHECK(r.read("lane").kind == Kind::damaged);
+}
