@@ -40,6 +40,9 @@ constexpr std::uint64_t asleep_interval_ms = 250;
 // How long the loop may stay with the lanes before it looks at the sockets again.
 constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
+// A ring is looked for more often while frontends are likely to be just starting, too: their first reads wait for it.
+constexpr long first_ring_wait_ns = 10'000'000;
+constexpr std::uint64_t first_ring_waits = 500;
 constexpr long ring_wait_ns = 50'000'000;
 // For the last commits of a stopping flusher; what is later is in the ring or comes again from the shards.
 constexpr std::uint64_t stop_commit_ms = 5000;
@@ -125,7 +128,8 @@ class BlockedSignals {
 std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spool, const SpoolState& state,
                                   FileLease& lease, Watchdog& watchdog) {
   const BlockedSignals signals;
-  for (bool told = false;;) {
+  std::uint64_t waits = 0;
+  for (bool told = false;; ++waits) {
     std::vector<RingNote> gone;
     auto ring = find_ring(directory, state, gone);
     if (ring) {
@@ -141,7 +145,7 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
     if (!told) log::info("waiting for the first frontend to make a ring");
     told = true;
     watchdog.feed(monotonic_ms());
-    if (signals.wait(ring_wait_ns)) return std::nullopt;
+    if (signals.wait(waits < first_ring_waits ? first_ring_wait_ns : ring_wait_ns)) return std::nullopt;
     if (!lease.still_named()) {
       directory.ensure();
       lease = take_flusher_lease(directory);

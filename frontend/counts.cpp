@@ -14,6 +14,10 @@ namespace {
 // A flusher in the middle of a change is done within nanoseconds; one that was preempted there is waited for on the
 // parking list.
 constexpr int tries_at_once = 1000;
+// A flusher shows itself at least four times a second. One that does not may have been followed by another, whose cache
+// is to be found: looked for so often while a read waits for it, and once a second by RingMembership::check.
+constexpr std::uint64_t flusher_quiet_ms = 500;
+constexpr std::uint64_t look_for_cache_ms = 10;
 // A killed flusher loses requests: they are posted again.
 constexpr std::uint64_t ask_again_ms = 250;
 
@@ -58,12 +62,36 @@ void Counts::use_cache() {
   }
 }
 
+/// True: there is another cache than before.
+bool Counts::find_cache() noexcept {
+  const std::uint64_t changes = membership_.cache_changes();
+  try {
+    membership_.follow_cache();
+    use_cache();
+  } catch (const std::exception& failure) {
+    log::error("{}", failure.what());  // the read waits; the next look may find it mended
+  }
+  return membership_.cache_changes() != changes;
+}
+
+/// Where nothing is known of a flusher that lives: all reads that wait for one look for it together.
+void Counts::find_cache_soon(std::uint64_t now_ms) noexcept {
+  if (const Cache* const cache = membership_.cache(); cache != nullptr) {
+    const std::uint64_t heartbeat_ms = cache->header().heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
+    if (now_ms < heartbeat_ms + flusher_quiet_ms) return;
+  }
+  if (now_ms < looked_for_cache_ms_ + look_for_cache_ms) return;
+  looked_for_cache_ms_ = now_ms;
+  static_cast<void>(find_cache());
+}
+
 CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {
   if (state.deadline_ms == 0) {
     state.deadline_ms = now_ms + lookup_timeout_ms_;
     statistics_.add(FrontendStatistic::reads);
   }
   use_cache();
+  find_cache_soon(now_ms);
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
   Sighting sighting;
   Look seen = Look::again;
@@ -102,7 +130,12 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   if (shard_state == ShardState::held)
     return last_known(seen, sighting, now_ms, "the page's shard is held for the operator");
   if (now_ms >= state.deadline_ms) return last_known(seen, sighting, now_ms, "the page's shard did not answer in time");
-  ask(hash, page, state, now_ms);
+  if (shard_state == ShardState::connecting) {
+    // It cannot be asked now, and what was asked before was in vain. Once it is up, the flusher rings.
+    state.asked_at_ms = 0;
+  } else {
+    ask(hash, page, state, now_ms);
+  }
   return {CountAnswer::Kind::parked, 0, 0, {}, {}};
 }
 
@@ -119,15 +152,8 @@ Counts::Look Counts::look(std::uint64_t hash, std::string_view page, Sighting& s
   if (membership_.ring().is_superseded()) return Look::superseded;
   // Looked at after the records, like head: another cache may free space that this one still shows as taken.
   if (header.retired.word.load(std::memory_order_relaxed) != 0) {
-    const std::uint64_t changes = membership_.cache_changes();
-    try {
-      membership_.follow_cache();
-    } catch (const std::exception& failure) {
-      log::error("{}", failure.what());  // the read waits; the next look may find it mended
-    }
-    if (membership_.cache_changes() == changes) return Look::absent;  // none has taken its place yet
-    use_cache();
-    return Look::again;
+    // Where none has taken its place yet, nothing is known.
+    return find_cache() ? Look::again : Look::absent;
   }
   if (!visits) return Look::again;
   sighting = sum_of(snapshot_, *visits);
@@ -166,7 +192,7 @@ void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, st
   if (state.asked_at_ms != 0 && now_ms < state.asked_at_ms + ask_again_ms) return;
   // Full: the flusher has yet to take what was posted before. The next try posts it.
   if (post(hash, page) == Published::full) return;
-  if (state.asked_at_ms == 0) statistics_.add(FrontendStatistic::reads_parked);
+  if (!state.asked) statistics_.add(FrontendStatistic::reads_parked);
   state.asked_at_ms = now_ms;
   state.asked = true;
 }

@@ -46,6 +46,8 @@ class Counts {
   void ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept;
   Published post(std::uint64_t hash, std::string_view page) noexcept;
   void use_cache();
+  bool find_cache() noexcept;
+  void find_cache_soon(std::uint64_t now_ms) noexcept;
 
   std::uint64_t lookup_timeout_ms_ = 0;
   std::uint64_t flusher_away_ms_ = 0;
@@ -55,6 +57,7 @@ class Counts {
   Backlog backlog_;
   Snapshot snapshot_;
   std::uint64_t cache_changes_ = 0;
+  std::uint64_t looked_for_cache_ms_ = 0;
   std::uint64_t ask_ahead_ms_ = 0;                ///< of the cache in use
   std::array<std::uint64_t, 256> asked_ahead_{};  ///< pages and the ends of their TTL, mixed: each is asked for once
   std::vector<std::string> shards_;               ///< names, of the cache in use

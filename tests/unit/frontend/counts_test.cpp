@@ -358,6 +358,49 @@ TEST_CASE("before there is any cache a read waits, and is unknown in the end") {
   CHECK(r.read("home").count == 13);
 }
 
+TEST_CASE(
+    "a read that waits finds the first cache by itself, and looks for it no more often than all ten milliseconds") {
+  Reading r(false);
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  r.cache = &r.host.make_cache(r.membership.ring());
+  r.view.emplace(FrontendHost::show_view(*r.cache));
+  r.link("home", 10, 5000);
+  r.beat();
+  r.now_ms += 9;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  r.now_ms += 1;
+  CHECK(r.read("home", state).count == 10);
+}
+
+TEST_CASE("a read finds another cache where the flusher of the former one does not show itself") {
+  Reading r;
+  r.link("home", 10, 5000);
+  CHECK(r.read("home").count == 10);
+  r.cache = &r.host.make_cache(r.membership.ring());
+  r.view.emplace(FrontendHost::show_view(*r.cache));
+  r.link("home", 20, 5000);
+  CHECK(r.read("home").count == 10);
+  r.now_ms += 500;
+  r.beat();
+  CHECK(r.read("home").count == 20);
+}
+
+TEST_CASE("a shard that is just being connected is asked once it is up, however lately it was asked in vain") {
+  Reading r;
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(r.requests() == Pages{"home"});
+  ShardSlot& shard = FrontendHost::shard_of(*r.cache, "home");
+  set_shard_state(shard, ShardState::connecting, "");
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(r.requests().empty());
+  set_shard_state(shard, ShardState::up, "");
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(r.requests() == Pages{"home"});
+  CHECK(r.host.statistic(FrontendStatistic::reads_parked) == 1);
+}
+
 TEST_CASE("a cache that was retired is left for the one in use, within the read") {
   Reading r;
   r.link("home", 10, 5000);
