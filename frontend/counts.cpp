@@ -9,6 +9,8 @@
 
 namespace visitd {
 
+using Look = CountReader::Look;
+
 namespace {
 
 // A flusher in the middle of a change is done within nanoseconds; one that was preempted there is waited for on the
@@ -35,7 +37,7 @@ std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
 Counts::Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
     : membership_(membership),
       statistics_(statistics),
-      backlog_(lanes_of(membership.ring()), settings.backlog_index_pages) {
+      reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.backlog_index_pages) {
   use(settings);
   use_cache();
 }
@@ -55,6 +57,7 @@ void Counts::use_cache() {
   if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
   cache_changes_ = membership_.cache_changes();
   const CacheHeader& header = membership_.cache()->header();
+  reader_.use({&header.active.word, &header.retired.word, header.head, membership_.cache()->views()});
   follow_ttl();
   shards_.clear();
   for (std::uint64_t shard = 0; shard < header.shards.load(std::memory_order_acquire); ++shard) {
@@ -93,13 +96,13 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   use_cache();
   find_cache_soon(now_ms);
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
-  Sighting sighting;
+  CountReader::Sighting sighting;
   Look seen = Look::again;
   for (int tries = 0; tries < tries_at_once && seen == Look::again; ++tries) {
     seen = look(hash, page, sighting);
     if (seen == Look::again) statistics_.add(FrontendStatistic::snapshots_again);
   }
-  statistics_.set(FrontendStatistic::reads_scanned_directly, backlog_.direct_scans());
+  statistics_.set(FrontendStatistic::reads_scanned_directly, reader_.direct_scans());
   if (seen == Look::superseded)
     return last_known(seen, sighting, now_ms, "this frontend is about to leave its ring for a newer one");
   const Cache* const cache = membership_.cache();
@@ -139,35 +142,11 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   return {CountAnswer::Kind::parked, 0, 0, {}, {}};
 }
 
-Counts::Look Counts::look(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept {
-  const Cache* const cache = membership_.cache();
-  if (cache == nullptr) return Look::absent;
-  const CacheHeader& header = cache->header();
-  const auto views = cache->views();
-  const Seen seen = take_snapshot(header.active.word, views, hash, page, snapshot_);
-  if (seen == Seen::again) return Look::again;
-  if (seen == Seen::absent) return Look::absent;
-  const auto visits = backlog_.visits_since(snapshot_.applied, header.head, hash, page);
-  // A visit that was acknowledged in a newer ring is not in these lanes.
-  if (membership_.ring().is_superseded()) return Look::superseded;
-  // Looked at after the records, like head: another cache may free space that this one still shows as taken.
-  if (header.retired.word.load(std::memory_order_relaxed) != 0) {
-    // Where none has taken its place yet, nothing is known.
-    return find_cache() ? Look::again : Look::absent;
-  }
-  if (!visits) return Look::again;
-  sighting = sum_of(snapshot_, *visits);
-  return Look::entry;
-}
-
-Counts::Sighting Counts::sum_of(const Snapshot& snapshot, std::uint64_t visits) noexcept {
-  Sighting sighting{snapshot.base, snapshot.expires, snapshot.is_damaged() || snapshot.base > count_limit};
-  for (const std::uint64_t part : {snapshot.inflight, snapshot.open, visits}) {
-    // Redis will not take them: the page's count ends there.
-    sighting.damaged |= part > count_limit - std::min(sighting.count, count_limit);
-    sighting.count += part;
-  }
-  return sighting;
+Look Counts::look(std::uint64_t hash, std::string_view page, CountReader::Sighting& sighting) noexcept {
+  const Look seen = reader_.look(hash, page, sighting);
+  if (seen != Look::retired) return seen;
+  // Where none has taken its place yet, nothing is known.
+  return find_cache() ? Look::again : Look::absent;
 }
 
 CountAnswer Counts::damaged() noexcept {
@@ -175,7 +154,7 @@ CountAnswer Counts::damaged() noexcept {
   return {CountAnswer::Kind::damaged, 0, 0, {}, {}};
 }
 
-CountAnswer Counts::last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
+CountAnswer Counts::last_known(Look seen, const CountReader::Sighting& sighting, std::uint64_t now_ms,
                                std::string_view why) noexcept {
   if (seen == Look::entry && sighting.damaged) return damaged();
   if (seen == Look::entry && now_ms < sighting.expires_ms + stale_limit_ms_) {
