@@ -8,7 +8,7 @@
 //   the undo note                           (UndoNote)
 //   version of each chain, first node of each chain, answered seq of each bucket
 //   nodes 0, 1, ...                         (node_words each; node 0 is "none" and never used)
-// A node: next, hash, page length, base, expires, inflight, open, spare; then the page's bytes.
+// A node: next, hash, page length, base, expires, inflight, open, state; then the page's bytes.
 //
 // All versions share what stands in the CacheHeader before `statistics`: so another version finds out up to where the
 // lanes are durable. All else may change with cache_layout_version.
@@ -92,7 +92,7 @@ struct UndoNote {
   Word open;
   Word lane;  ///< no_lane: no position moves
   Word applied;
-  Word spare;
+  Word state;
 };
 static_assert(sizeof(UndoNote) == cache_line_bytes);
 inline constexpr std::uint64_t no_lane = max_lanes;
@@ -101,6 +101,15 @@ inline constexpr std::uint64_t no_lane = max_lanes;
 [[nodiscard]] constexpr std::uint64_t refresh_ahead_ms(std::uint64_t ttl_ms) noexcept {
   return ttl_ms / 5;
 }
+
+/// Whether a page has a count at all. Versions that do not know the word leave 0 there.
+enum class CountState : std::uint64_t {
+  fine = 0,
+  damaged = 1,  ///< its field in Redis is no integer, or cannot take its visits: nobody may show a number
+};
+
+/// The largest count: Redis holds signed 64-bit integers.
+inline constexpr std::uint64_t count_limit = (std::uint64_t{1} << 63U) - 1;
 
 /// The fixed part of a node; the page's words follow.
 struct NodeHead {
@@ -111,7 +120,7 @@ struct NodeHead {
   Word expires;   ///< monotonic ms: when Redis is to be asked again
   Word inflight;  ///< sealed, not acknowledged
   Word open;      ///< applied since the last seal
-  Word spare;
+  Word state;     ///< CountState
 #ifdef VISITD_NEXT_LAYOUTS
   Word after_spare[8];
 #endif

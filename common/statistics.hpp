@@ -30,6 +30,7 @@ enum class FrontendStatistic : std::uint8_t {
   connections_evicted,
   connections_timed_out,
   connections_over_address_limit,
+  reads_damaged,
   count
 };
 /// From this word on, how often each kind of refusal was answered; frontend/refusals.hpp numbers and names them.
@@ -61,6 +62,7 @@ enum class FlusherStatistic : std::uint8_t {
   spilled_visits,
   spilled_bytes,
   journal_bytes,
+  pages_uncountable,
   count
 };
 
@@ -94,6 +96,7 @@ inline constexpr StatisticInfo frontend_statistics[] = {
     {"connections_evicted", "connections", "connections closed to make room for others"},
     {"connections_timed_out", "connections", "connections that took too long over a request or its answer"},
     {"connections_over_address_limit", "connections", "connections refused because their address had too many"},
+    {"reads_damaged", "reads", "reads answered 503 because the page cannot be counted in Redis"},
 };
 static_assert(std::size(frontend_statistics) == static_cast<std::size_t>(FrontendStatistic::count));
 
@@ -123,6 +126,8 @@ inline constexpr StatisticInfo flusher_statistics[] = {
     {"spilled_visits", "visits", "pending visits that wait in the spool alone for a shard", StatisticKind::gauge},
     {"spilled_bytes", "bytes", "room in the spool of what waits there alone for a shard", StatisticKind::gauge},
     {"journal_bytes", "bytes", "room in the spool of visits that are not folded by bucket", StatisticKind::gauge},
+    {"pages_uncountable", "pages", "pages known whose field in Redis holds no count, or has no room for their visits",
+     StatisticKind::gauge},
 };
 static_assert(std::size(flusher_statistics) == static_cast<std::size_t>(FlusherStatistic::count));
 

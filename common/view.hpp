@@ -106,7 +106,7 @@ class ViewWriter {
 
   /// Makes an entry of a page that has none, with what is pending. Not when full().
   Node link(std::uint64_t hash, std::string_view page, std::uint64_t base, std::uint64_t expires,
-            std::uint64_t inflight, std::uint64_t open) {
+            std::uint64_t inflight, std::uint64_t open, CountState state = CountState::fine) {
     const Node n = free_.back();
     free_.pop_back();
     NodeHead& node = view_.node(n);
@@ -118,6 +118,7 @@ class ViewWriter {
     set(node.expires, expires);
     set(node.inflight, inflight);
     set(node.open, open);
+    set(node.state, static_cast<std::uint64_t>(state));
     Word& first = view_.first(chain_of(hash));
     set(node.next, own(first));
     set(first, n);  // W6
@@ -158,30 +159,48 @@ class ViewWriter {
     });
   }
 
-  /// Visits that were inflight are part of base from now on.
+  /// Visits that were inflight are part of base from now on. A damaged count stays so until Redis is asked again, and
+  /// is asked as soon as before.
   void acknowledge(Node n, std::uint64_t visits, std::uint64_t base, std::uint64_t expires) {
     change(n, no_lane, [&](NodeHead& node) {
       set(node.base, base);
-      set(node.expires, expires);
+      if (own(node.state) == static_cast<std::uint64_t>(CountState::fine)) set(node.expires, expires);
       set(node.inflight, own(node.inflight) - visits);
     });
   }
 
-  /// What Redis says now.
+  /// What Redis says now: a count.
   void refresh(Node n, std::uint64_t base, std::uint64_t expires) {
     change(n, no_lane, [&](NodeHead& node) {
       set(node.base, base);
       set(node.expires, expires);
+      // Last: who takes over a change that was not finished shows no number that Redis did not say.
+      set(node.state, static_cast<std::uint64_t>(CountState::fine));
     });
   }
 
-  /// Visits that no shard can take leave the count.
+  /// What Redis says now is no count.
+  void damage(Node n, std::uint64_t expires) {
+    change(n, no_lane, [&](NodeHead& node) {
+      set(node.state, static_cast<std::uint64_t>(CountState::damaged));
+      set(node.expires, expires);
+    });
+  }
+
+  /// Visits that no shard can take leave the count, which is damaged until Redis says a count again.
   void set_aside(Node n, std::uint64_t inflight) {
-    change(n, no_lane, [&](NodeHead& node) { set(node.inflight, own(node.inflight) - inflight); });
+    change(n, no_lane, [&](NodeHead& node) {
+      set(node.state, static_cast<std::uint64_t>(CountState::damaged));
+      set(node.expires, 0);
+      set(node.inflight, own(node.inflight) - inflight);
+    });
   }
 
   [[nodiscard]] std::uint64_t base(Node n) const noexcept { return own(view_.node(n).base); }
   [[nodiscard]] std::uint64_t expires(Node n) const noexcept { return own(view_.node(n).expires); }
+  [[nodiscard]] bool is_damaged(Node n) const noexcept {
+    return own(view_.node(n).state) != static_cast<std::uint64_t>(CountState::fine);
+  }
 
   /// The bucket's newest batch whose pages begin to move to base.
   void note_answered(std::uint64_t bucket, std::uint64_t seq) { set(view_.answered(bucket), seq); }
@@ -205,6 +224,7 @@ class ViewWriter {
     set(undo.expires, own(node.expires));
     set(undo.inflight, own(node.inflight));
     set(undo.open, own(node.open));
+    set(undo.state, own(node.state));
     set(undo.lane, lane);
     if (lane != no_lane) set(undo.applied, own(view_.applied(lane)));
     Word& version = view_.version(chain_of(own(node.hash)));
@@ -226,7 +246,10 @@ struct Snapshot {
   std::uint64_t expires = 0;
   std::uint64_t inflight = 0;
   std::uint64_t open = 0;
+  std::uint64_t state = 0;  ///< CountState
   std::uint64_t applied[max_lanes] = {};
+
+  [[nodiscard]] bool is_damaged() const noexcept { return state != static_cast<std::uint64_t>(CountState::fine); }
 };
 
 /// The longest chain a reader follows: far beyond any that a seeded hash makes.
@@ -257,6 +280,7 @@ inline constexpr std::uint32_t chain_limit = 256;
     snapshot.expires = undo.expires.load(std::memory_order_acquire);
     snapshot.inflight = undo.inflight.load(std::memory_order_acquire);
     snapshot.open = undo.open.load(std::memory_order_acquire);
+    snapshot.state = undo.state.load(std::memory_order_acquire);
     if (n == 0 || n > nodes) return Seen::again;
     found = view.is_page(n, hash, page);  // only a linked entry is ever changed: its page is whole
   }
@@ -271,6 +295,7 @@ inline constexpr std::uint32_t chain_limit = 256;
       snapshot.expires = node.expires.load(std::memory_order_acquire);
       snapshot.inflight = node.inflight.load(std::memory_order_acquire);
       snapshot.open = node.open.load(std::memory_order_acquire);
+      snapshot.state = node.state.load(std::memory_order_acquire);
       found = true;
       break;
     }

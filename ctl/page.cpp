@@ -99,6 +99,9 @@ bool look(const Segments& segments, const Ring& ring, const std::string& page, J
   report["inflight"] = snapshot.inflight;
   report["open"] = snapshot.open;
   report["expires_in_ms"] = static_cast<std::int64_t>(snapshot.expires - monotonic_ms());
+  if (snapshot.is_damaged()) {
+    report["faults"].push_back("the page's count in Redis is damaged: readers are answered 503 count-damaged");
+  }
   if (report["faults"].empty()) {
     report["count"] = snapshot.base + snapshot.inflight + snapshot.open + report["unapplied"].get<std::uint64_t>();
   }

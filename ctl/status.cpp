@@ -172,6 +172,9 @@ std::string status_text(const Json& report) {
                     plain(statistics["commits"]), plain(statistics["commit_failures"]));
     text += fmt::format("last      commit {}, flush {}\n", ago(report["last_commit_age_ms"]),
                         ago(report["last_flush_age_ms"]));
+    if (const auto damaged = statistics["pages_uncountable"].get<std::uint64_t>(); damaged != 0) {
+      text += fmt::format("damaged   {} pages cannot be counted in Redis: the flusher's log names them\n", damaged);
+    }
     text +=
         fmt::format("view      {} entries of {}\n", plain(statistics["entries"]), plain(flusher["cache"]["entries"]));
   }

@@ -133,6 +133,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       flushes_(settings.shards.size()) {
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
+  for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
   std::uint64_t pending_visits = statistics_.get(FlusherStatistic::spilled_visits);
   pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
   statistics_.set(FlusherStatistic::pending_visits, pending_visits);
@@ -225,6 +226,7 @@ void Engine::tell_flushed(Now now) {
     at_index(memory_.cache->shard, shard).unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
   }
   if (!any || !all) return;
+  lookups_.ask_uncountable();
   statistics_.add(FlusherStatistic::flushes);
   statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
 }
@@ -239,7 +241,13 @@ void Engine::submit(bool seal, Now now) {
   const RingNote ring{memory_.ring_id, memory_.ring_segment, false, drain_.positions()};
   committing_ = true;
   committing_positions_ = ring.positions;
-  port_.submit(batches_.capture(seal, drain_, ring, now.unix));
+  Transaction transaction = batches_.capture(seal, drain_, ring, now.unix);
+  note_set_aside(transaction.set_aside);
+  port_.submit(std::move(transaction));
+}
+
+void Engine::note_set_aside(const std::vector<SetAside>& pages) {
+  for (const SetAside& aside : pages) lookups_.uncountable().set_aside(aside.page.page, aside.page.visits);
 }
 
 void Engine::submit_finished_ring(Now now) {
@@ -365,6 +373,8 @@ Engine::PageState Engine::page_state(const std::string& page) const {
     state.open = pages_[number].open;
     state.inflight = pages_[number].inflight;
   }
+  state.set_aside = lookups_.uncountable().visits_aside(page);
+  state.fault = lookups_.uncountable().fault(page);
   return state;
 }
 

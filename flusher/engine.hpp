@@ -123,6 +123,11 @@ class Engine {
   [[nodiscard]] const std::vector<std::uint32_t>& placement() const noexcept { return placement_; }
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
   [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
+  [[nodiscard]] std::vector<UncountablePages::News> take_uncountable() { return lookups_.uncountable().take_news(); }
+  /// The first pages that cannot be counted, at most so many.
+  [[nodiscard]] std::vector<std::string> uncountable_pages(std::size_t most) const {
+    return lookups_.uncountable().names(most);
+  }
   [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
   /// What is pending of a page; for people.
   struct PageState {
@@ -131,6 +136,8 @@ class Engine {
     std::uint64_t open = 0;
     std::uint64_t inflight = 0;
     std::string field;
+    std::uint64_t set_aside = 0;  ///< visits that the shard could not take
+    std::string_view fault;       ///< why the page cannot be counted; empty: it can, as far as is known
   };
   [[nodiscard]] PageState page_state(const std::string& page) const;
   /// What Redis says of a page; nullopt: its shard cannot be asked now, or went away.
@@ -146,6 +153,7 @@ class Engine {
   void tell_flushed(Now now);
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
+  void note_set_aside(const std::vector<SetAside>& pages);
   void store_heads();
   void wake();
   [[nodiscard]] bool positions_moved() const noexcept;

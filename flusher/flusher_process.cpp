@@ -1,5 +1,6 @@
 #include "flusher/flusher_process.hpp"
 
+#include <fmt/ranges.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -40,6 +41,9 @@ constexpr std::uint64_t asleep_interval_ms = 250;
 // How long the loop may stay with the lanes before it looks at the sockets again.
 constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
+// A ring is looked for more often while frontends are likely to be just starting, too: their first reads wait for it.
+constexpr long first_ring_wait_ns = 10'000'000;
+constexpr std::uint64_t first_ring_waits = 500;
 constexpr long ring_wait_ns = 50'000'000;
 // For the last commits of a stopping flusher; what is later is in the ring or comes again from the shards.
 constexpr std::uint64_t stop_commit_ms = 5000;
@@ -137,7 +141,8 @@ class BlockedSignals {
 std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spool, const SpoolState& state,
                                   FileLease& lease, Watchdog& watchdog) {
   const BlockedSignals signals;
-  for (bool told = false;;) {
+  std::uint64_t waits = 0;
+  for (bool told = false;; ++waits) {
     std::vector<RingNote> gone;
     auto ring = find_ring(directory, state, gone);
     if (ring) {
@@ -153,7 +158,7 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
     if (!told) log::info("waiting for the first frontend to make a ring");
     told = true;
     watchdog.feed(monotonic_ms());
-    if (signals.wait(ring_wait_ns)) return std::nullopt;
+    if (signals.wait(waits < first_ring_waits ? first_ring_wait_ns : ring_wait_ns)) return std::nullopt;
     if (!lease.still_named()) {
       directory.ensure();
       lease = take_flusher_lease(directory);
@@ -245,6 +250,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     std::optional<std::uint64_t> flush;  ///< begun once the lanes are applied up to there
     std::uint64_t deadline_ms = 0;
     std::uint64_t visits = 0;
+    std::uint64_t pages_set_aside = 0;  ///< by then
     ControlReply reply;
   };
 
@@ -381,6 +387,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
                  damage.position, damage.bytes);
     }
     engine_->tick(at);
+    tell_uncountable_pages();
     tell_flushes(at);
     // Within a turn, of which there are always some a second: a timer would wake a flusher that has nothing to do.
     if (at.ms >= next_check_ms_) {
@@ -555,7 +562,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void handle(const ControlRequest& request, ControlReply reply) override {
     if (request.command == "flush") {
       log::debug("asked to flush");
-      flushes_.push_back({engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, std::move(reply)});
+      flushes_.push_back({engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, pages_set_aside(), std::move(reply)});
       turn_next();
     } else if (request.command == "accept") {
       accept(request, reply);
@@ -587,13 +594,15 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     ControlAnswer answer{true, "", {}, {}};
     answer.text = {{"shard", settings_.shards[state.shard].name}, {"known_field", state.field}};
     answer.numbers = {{"bucket", state.bucket}, {"open", state.open}, {"inflight", state.inflight}};
+    if (state.set_aside != 0) answer.numbers.emplace_back("set_aside", state.set_aside);
+    if (!state.fault.empty()) answer.text.emplace_back("damaged", state.fault);
     engine_->inspect(page, [answer = std::move(answer), reply = std::move(reply)](std::optional<Count> count) mutable {
       if (count && count->readable) {
         answer.numbers.emplace_back("count", count->count);
         answer.text.emplace_back("field", count->field);
       } else {
-        answer.text.emplace_back("unreadable",
-                                 count ? "the page's field in Redis is no integer" : "the shard cannot be asked now");
+        answer.text.emplace_back("unreadable", count ? std::string(describe(UncountablePages::Change::unreadable))
+                                                     : std::string("the shard cannot be asked now"));
       }
       reply(std::move(answer));
     });
@@ -604,6 +613,34 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     return FlusherStatistics(cache().header().statistics).get(FlusherStatistic::pending_visits);
   }
 
+  [[nodiscard]] std::uint64_t pages_set_aside() noexcept {
+    return FlusherStatistics(cache().header().statistics).get(FlusherStatistic::pages_set_aside);
+  }
+
+  /// The first pages that cannot be counted, for people.
+  [[nodiscard]] std::string uncountable_names() const {
+    constexpr std::size_t shown = 10;
+    const std::vector<std::string> pages = engine_->uncountable_pages(shown + 1);
+    std::string names =
+        fmt::format("{}", fmt::join(pages.begin(), pages.begin() + std::min(pages.size(), shown), ", "));
+    return pages.size() > shown ? names + " and others" : names;
+  }
+
+  void tell_uncountable_pages() {
+    for (const UncountablePages::News& news : engine_->take_uncountable()) {
+      const Engine::PageState state = engine_->page_state(news.page);
+      const std::string& shard = settings_.shards[state.shard].name;
+      if (news.change == UncountablePages::Change::countable) {
+        log::info("page {} of shard {} can be counted again", news.page, shard);
+      } else {
+        log::error(
+            "page {} of shard {} cannot be counted: {}. Its readers are answered 503 count-damaged; mend its field in "
+            "the hash visits:{{{}}} (visitctl page shows it)",
+            news.page, shard, describe(news.change), state.bucket);
+      }
+    }
+  }
+
   void tell_flushes(Now at) {
     std::erase_if(flushes_, [&](WaitingFlush& waiting) {
       if (!waiting.flush && engine_->has_applied(waiting.tails)) {
@@ -612,7 +649,12 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       }
       if (waiting.flush && engine_->flush_is_done(*waiting.flush)) {
         log::debug("flushed {} visits", waiting.visits);
-        waiting.reply({true, "", {}, {{"visits", waiting.visits}}});
+        ControlAnswer answer{true, "", {}, {{"visits", waiting.visits}}};
+        if (const std::uint64_t aside = pages_set_aside() - waiting.pages_set_aside; aside != 0) {
+          answer.numbers.emplace_back("pages_set_aside", aside);
+          answer.text.emplace_back("set_aside", uncountable_names());
+        }
+        waiting.reply(std::move(answer));
         return true;
       }
       if (at.ms < waiting.deadline_ms) return false;

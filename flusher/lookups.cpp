@@ -19,15 +19,16 @@ Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint6
                  PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped)
     : lanes_(memory.lanes),
       cache_(*memory.cache),
+      hash_seed_(memory.hash_seed),
       buckets_(buckets),
       page_id_limit_(view.memory().shape.page_id_limit),
-      hash_seed_(memory.hash_seed),
       ttl_ms_(ttl_ms),
       view_(view),
       pages_(pages),
       statistics_(statistics),
       ask_(std::move(ask)),
       entry_dropped_(std::move(entry_dropped)),
+      uncountable_(statistics),
       page_of_node_(view.memory().shape.entries + 1, PendingPages::none),
       used_(view.memory().shape.entries + 1) {
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
@@ -87,26 +88,60 @@ void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view p
     if (check_page_id(page, page_id_limit_) != PageIdFault::none || page_hash(page, hash_seed_) != hash) return;
     number = pages_.insert(hash, page, page_bucket(page, buckets_));
   }
+  ask_shard(number, lane_bit);
+}
+
+void Lookups::ask_shard(std::uint32_t number, std::uint64_t lanes) {
   if (waiting_.size() >= waiting_limit || !ask_(number)) {
-    wake_ |= lane_bit;
+    wake_ |= lanes;
     pages_.erase_if_idle(number);
     return;
   }
   pages_[number].looked_up = 1;
-  waiting_[number] = lane_bit;
+  waiting_[number] = lanes;
   statistics_.add(FlusherStatistic::lookups);
 }
 
 void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
   PendingPage& page = pages_[number];
-  if (page.node != 0) {
-    // A shard that lost visits of other hosts for now does not make a count fall.
-    view_.refresh(page.node, std::max(count, view_.base(page.node)), now_ms + ttl_ms_);
+  if (!uncountable_.counted(page.id(), count)) {
+    damaged(number, now_ms);
+  } else if (page.node != 0) {
+    // A shard that lost visits of other hosts for now does not make a count fall. One that somebody mended is taken as
+    // it stands.
+    const std::uint64_t base = view_.is_damaged(page.node) ? count : std::max(count, view_.base(page.node));
+    view_.refresh(page.node, base, now_ms + ttl_ms_);
     used_[page.node] = 1;
   } else if (page.length <= page_id_limit_) {
-    make_entry(number, count, now_ms);
+    make_entry(number, count, now_ms, CountState::fine);
   }
   dropped(number);
+}
+
+void Lookups::unreadable(std::uint32_t number, std::uint64_t now_ms) {
+  uncountable_.unreadable(pages_[number].id());
+  damaged(number, now_ms);
+  dropped(number);
+}
+
+/// Shown as damaged for a TTL, so that readers have an answer and Redis is asked no more often than of other pages.
+void Lookups::damaged(std::uint32_t number, std::uint64_t now_ms) {
+  PendingPage& page = pages_[number];
+  if (page.node != 0) {
+    view_.damage(page.node, now_ms + ttl_ms_);
+    used_[page.node] = 1;
+  } else if (page.length <= page_id_limit_) {
+    make_entry(number, 0, now_ms, CountState::damaged);
+  }
+}
+
+void Lookups::ask_uncountable() {
+  for (const std::string& page : uncountable_.to_ask_again()) {
+    const std::uint64_t hash = page_hash(page, hash_seed_);
+    std::uint32_t number = pages_.find(hash, page);
+    if (number == PendingPages::none) number = pages_.insert(hash, page, page_bucket(page, buckets_));
+    if (pages_[number].looked_up == 0) ask_shard(number, 0);
+  }
 }
 
 void Lookups::dropped(std::uint32_t number) {
@@ -118,14 +153,15 @@ void Lookups::dropped(std::uint32_t number) {
   pages_.erase_if_idle(number);
 }
 
-void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
+void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms, CountState state) {
   if (view_.full()) evict_one();
   PendingPage& page = pages_[number];
-  page.node = view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, page.open);
+  page.node = view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, page.open, state);
   remember(number);
 }
 
 void Lookups::recovered_entry(std::uint32_t number) {
+  if (view_.is_damaged(pages_[number].node)) uncountable_.recover_damaged(pages_[number].id());
   remember(number);
 }
 

@@ -12,6 +12,7 @@
 #include "flusher/counting_memory.hpp"
 #include "flusher/flusher_view.hpp"
 #include "flusher/pending_pages.hpp"
+#include "flusher/uncountable_pages.hpp"
 
 namespace visitd {
 
@@ -35,7 +36,11 @@ class Lookups {
 
   /// What Redis said of a page that was asked for.
   void counted(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
-  /// There will be no answer (a broken connection, an unreadable field): whoever waits looks for himself.
+  /// What Redis holds of a page that was asked for is no count.
+  void unreadable(std::uint32_t page, std::uint64_t now_ms);
+  /// Asks whether pages that could not be counted can be now, some of them with each call.
+  void ask_uncountable();
+  /// There will be no answer (a broken connection): who waits looks again.
   void dropped(std::uint32_t page);
   /// The entry of a page that came with a view built anew.
   void recovered_entry(std::uint32_t page);
@@ -43,13 +48,18 @@ class Lookups {
   void forget_buckets(const std::vector<bool>& buckets);
   /// How many pages of these buckets have an entry, and the sum of their counts in Redis as last seen.
   [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> known_of(const std::vector<bool>& buckets) const;
+  [[nodiscard]] UncountablePages& uncountable() noexcept { return uncountable_; }
+  [[nodiscard]] const UncountablePages& uncountable() const noexcept { return uncountable_; }
 
   /// The lanes whose frontends have something to look at since the last call, one bit each.
   [[nodiscard]] std::uint64_t take_lanes_to_wake() noexcept { return std::exchange(wake_, 0); }
 
  private:
   void request(std::uint32_t lane, std::uint64_t hash, std::string_view page, std::uint64_t now_ms);
-  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
+  /// `lanes`: who waits for it, one bit each.
+  void ask_shard(std::uint32_t page, std::uint64_t lanes);
+  void damaged(std::uint32_t page, std::uint64_t now_ms);
+  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms, CountState state);
   void evict_one();
   void drop_entry(std::uint32_t node);
   void remember(std::uint32_t page);
@@ -57,15 +67,16 @@ class Lookups {
   std::vector<LaneMemory> lanes_;
   std::vector<LaneRecords> requests_;
   CacheHeader& cache_;
+  std::uint64_t hash_seed_;
   std::uint32_t buckets_;
   std::uint32_t page_id_limit_;
-  std::uint64_t hash_seed_;
   std::uint64_t ttl_ms_;
   FlusherView& view_;
   PendingPages& pages_;
   FlusherStatistics statistics_;
   Ask ask_;
   EntryDropped entry_dropped_;
+  UncountablePages uncountable_;
   std::vector<std::uint64_t> read_;                           ///< requests taken, bytes, one a lane
   std::unordered_map<std::uint32_t, std::uint64_t> waiting_;  ///< page → lanes that wait for it
   std::vector<std::uint32_t> page_of_node_;

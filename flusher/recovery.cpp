@@ -65,6 +65,7 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
       entry.bucket = page_bucket(entry.page, buckets);
       entry.base = get(node.base);
       entry.expires = get(node.expires);
+      entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;
       entry.answered = get(shown.answered(entry.bucket));
       carried.push_back(std::move(entry));
     }
@@ -125,7 +126,7 @@ void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carr
   for (const auto& [number, entry] : kept) {
     PendingPage& page = pages[number];
     page.node = view.link(page.hash, entry->page, entry->base, entry->expires, page.inflight,
-                          page.open + open.spilled_of(number));
+                          page.open + open.spilled_of(number), entry->state);
     lookups.recovered_entry(number);
   }
 }

@@ -711,7 +711,7 @@ void ShardSession::on_count(const Sent& sent, const Count& count) {
     reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again",
                           settings_.shard, sent.bucket, count.field, batches_.field(sent.bucket)));
   } else if (!count.readable) {
-    lookups_.dropped(sent.page);
+    lookups_.unreadable(sent.page, now_ms_);
   } else {
     reconnect_backoff_.reset();
     lookups_.counted(sent.page, count.count, now_ms_);

@@ -17,8 +17,9 @@ struct CountRead {
 };
 
 struct CountAnswer {
-  /// stale: the last known count; unknown: 503 with Retry-After; parked: try again when woken.
-  enum class Kind { fresh, stale, unknown, parked };
+  /// stale: the last known count; unknown: 503 with Retry-After; damaged: the same, since Redis holds no count of the
+  /// page; parked: try again when woken.
+  enum class Kind { fresh, stale, unknown, damaged, parked };
 
   Kind kind = Kind::unknown;
   std::uint64_t count = 0;

@@ -10,11 +10,17 @@
 
 namespace visitd {
 
+using Look = CountReader::Look;
+
 namespace {
 
 // A flusher in the middle of a change is done within nanoseconds; one that was preempted there is waited for on the
 // parking list.
 constexpr int tries_at_once = 1000;
+// A flusher shows itself at least four times a second. One that does not may have been followed by another, whose cache
+// is to be found: looked for so often while a read waits for it, and once a second by RingMembership::check.
+constexpr std::uint64_t flusher_quiet_ms = 500;
+constexpr std::uint64_t look_for_cache_ms = 10;
 // A killed flusher loses requests: they are posted again.
 constexpr std::uint64_t ask_again_ms = 250;
 
@@ -32,7 +38,7 @@ std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
 Counts::Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
     : membership_(membership),
       statistics_(statistics),
-      backlog_(lanes_of(membership.ring()), settings.backlog_index_pages) {
+      reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.backlog_index_pages) {
   use(settings);
   use_cache();
 }
@@ -52,6 +58,7 @@ void Counts::use_cache() {
   if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
   cache_changes_ = membership_.cache_changes();
   const CacheHeader& header = membership_.cache()->header();
+  reader_.use({&header.active.word, &header.retired.word, header.head, membership_.cache()->views()});
   follow_ttl();
   shards_.clear();
   const std::uint64_t shards = std::min<std::uint64_t>(header.shards.load(std::memory_order_acquire), max_shards);
@@ -60,20 +67,44 @@ void Counts::use_cache() {
   }
 }
 
+/// True: there is another cache than before.
+bool Counts::find_cache() noexcept {
+  const std::uint64_t changes = membership_.cache_changes();
+  try {
+    membership_.follow_cache();
+    use_cache();
+  } catch (const std::exception& failure) {
+    log::error("{}", failure.what());  // the read waits; the next look may find it mended
+  }
+  return membership_.cache_changes() != changes;
+}
+
+/// Where nothing is known of a flusher that lives: all reads that wait for one look for it together.
+void Counts::find_cache_soon(std::uint64_t now_ms) noexcept {
+  if (const Cache* const cache = membership_.cache(); cache != nullptr) {
+    const std::uint64_t heartbeat_ms = cache->header().heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
+    if (now_ms < heartbeat_ms + flusher_quiet_ms) return;
+  }
+  if (now_ms < looked_for_cache_ms_ + look_for_cache_ms) return;
+  looked_for_cache_ms_ = now_ms;
+  static_cast<void>(find_cache());
+}
+
 CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {
   if (state.deadline_ms == 0) {
     state.deadline_ms = now_ms + lookup_timeout_ms_;
     statistics_.add(FrontendStatistic::reads);
   }
   use_cache();
+  find_cache_soon(now_ms);
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
-  Sighting sighting;
+  CountReader::Sighting sighting;
   Look seen = Look::again;
   for (int tries = 0; tries < tries_at_once && seen == Look::again; ++tries) {
     seen = look(hash, page, sighting);
     if (seen == Look::again) statistics_.add(FrontendStatistic::snapshots_again);
   }
-  statistics_.set(FrontendStatistic::reads_scanned_directly, backlog_.direct_scans());
+  statistics_.set(FrontendStatistic::reads_scanned_directly, reader_.direct_scans());
   if (seen == Look::superseded)
     return last_known(seen, sighting, now_ms, "this frontend is about to leave its ring for a newer one");
   const Cache* const cache = membership_.cache();
@@ -87,6 +118,7 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   const std::string_view shard_name = shard < shards_.size() ? std::string_view(shards_[shard]) : std::string_view();
   if (seen == Look::entry && sighting.expires_ms > now_ms) {
     if (sighting.expires_ms - now_ms <= ask_ahead_ms_) ask_ahead(hash, page, sighting.expires_ms);
+    if (sighting.damaged) return damaged();
     const auto ttl = static_cast<std::int64_t>((sighting.expires_ms - now_ms + 999) / 1000);
     return {CountAnswer::Kind::fresh, sighting.count, ttl, state.asked ? shard_name : "in-memory", {}};
   }
@@ -104,40 +136,30 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   if (shard_state == ShardState::held)
     return last_known(seen, sighting, now_ms, "the page's shard is held for the operator");
   if (now_ms >= state.deadline_ms) return last_known(seen, sighting, now_ms, "the page's shard did not answer in time");
-  ask(hash, page, state, now_ms);
+  if (shard_state == ShardState::connecting) {
+    // It cannot be asked now, and what was asked before was in vain. Once it is up, the flusher rings.
+    state.asked_at_ms = 0;
+  } else {
+    ask(hash, page, state, now_ms);
+  }
   return {CountAnswer::Kind::parked, 0, 0, {}, {}};
 }
 
-Counts::Look Counts::look(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept {
-  const Cache* const cache = membership_.cache();
-  if (cache == nullptr) return Look::absent;
-  const CacheHeader& header = cache->header();
-  const auto views = cache->views();
-  const Seen seen = take_snapshot(header.active.word, views, hash, page, snapshot_);
-  if (seen == Seen::again) return Look::again;
-  if (seen == Seen::absent) return Look::absent;
-  const auto visits = backlog_.visits_since(snapshot_.applied, header.head, hash, page);
-  // A visit that was acknowledged in a newer ring is not in these lanes.
-  if (membership_.ring().is_superseded()) return Look::superseded;
-  // Looked at after the records, like head: another cache may free space that this one still shows as taken.
-  if (header.retired.word.load(std::memory_order_relaxed) != 0) {
-    const std::uint64_t changes = membership_.cache_changes();
-    try {
-      membership_.follow_cache();
-    } catch (const std::exception& failure) {
-      log::error("{}", failure.what());  // the read waits; the next look may find it mended
-    }
-    if (membership_.cache_changes() == changes) return Look::absent;  // none has taken its place yet
-    use_cache();
-    return Look::again;
-  }
-  if (!visits) return Look::again;
-  sighting = {snapshot_.base + snapshot_.inflight + snapshot_.open + *visits, snapshot_.expires};
-  return Look::entry;
+Look Counts::look(std::uint64_t hash, std::string_view page, CountReader::Sighting& sighting) noexcept {
+  const Look seen = reader_.look(hash, page, sighting);
+  if (seen != Look::retired) return seen;
+  // Where none has taken its place yet, nothing is known.
+  return find_cache() ? Look::again : Look::absent;
 }
 
-CountAnswer Counts::last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
+CountAnswer Counts::damaged() noexcept {
+  statistics_.add(FrontendStatistic::reads_damaged);
+  return {CountAnswer::Kind::damaged, 0, 0, {}, {}};
+}
+
+CountAnswer Counts::last_known(Look seen, const CountReader::Sighting& sighting, std::uint64_t now_ms,
                                std::string_view why) noexcept {
+  if (seen == Look::entry && sighting.damaged) return damaged();
   if (seen == Look::entry && now_ms < sighting.expires_ms + stale_limit_ms_) {
     statistics_.add(FrontendStatistic::reads_stale);
     const std::int64_t past =
@@ -152,7 +174,7 @@ void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, st
   if (state.asked_at_ms != 0 && now_ms < state.asked_at_ms + ask_again_ms) return;
   // Full: the flusher has yet to take what was posted before. The next try posts it.
   if (post(hash, page) == Published::full) return;
-  if (state.asked_at_ms == 0) statistics_.add(FrontendStatistic::reads_parked);
+  if (!state.asked) statistics_.add(FrontendStatistic::reads_parked);
   state.asked_at_ms = now_ms;
   state.asked = true;
 }

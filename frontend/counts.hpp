@@ -10,8 +10,7 @@
 
 #include "common/settings.hpp"
 #include "common/statistics.hpp"
-#include "common/view.hpp"
-#include "frontend/backlog.hpp"
+#include "frontend/count_reader.hpp"
 #include "frontend/counter.hpp"
 #include "frontend/ring_membership.hpp"
 
@@ -30,28 +29,26 @@ class Counts {
   void follow_ttl() noexcept;
 
  private:
-  enum class Look { entry, absent, again, superseded };
-  struct Sighting {
-    std::uint64_t count = 0;
-    std::uint64_t expires_ms = 0;
-  };
-
-  [[nodiscard]] Look look(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept;
-  [[nodiscard]] CountAnswer last_known(Look seen, const Sighting& sighting, std::uint64_t now_ms,
-                                       std::string_view why) noexcept;
+  [[nodiscard]] CountAnswer damaged() noexcept;
+  [[nodiscard]] CountReader::Look look(std::uint64_t hash, std::string_view page,
+                                       CountReader::Sighting& sighting) noexcept;
+  [[nodiscard]] CountAnswer last_known(CountReader::Look seen, const CountReader::Sighting& sighting,
+                                       std::uint64_t now_ms, std::string_view why) noexcept;
   void ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
   void ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept;
   Published post(std::uint64_t hash, std::string_view page) noexcept;
   void use_cache();
+  bool find_cache() noexcept;
+  void find_cache_soon(std::uint64_t now_ms) noexcept;
 
   std::uint64_t lookup_timeout_ms_ = 0;
   std::uint64_t flusher_away_ms_ = 0;
   std::uint64_t stale_limit_ms_ = 0;
   RingMembership& membership_;
   FrontendStatistics statistics_;
-  Backlog backlog_;
-  Snapshot snapshot_;
+  CountReader reader_;
   std::uint64_t cache_changes_ = 0;
+  std::uint64_t looked_for_cache_ms_ = 0;
   std::uint64_t ask_ahead_ms_ = 0;                ///< of the cache in use
   std::array<std::uint64_t, 256> asked_ahead_{};  ///< pages and the ends of their TTL, mixed: each is asked for once
   std::vector<std::string> shards_;               ///< names, of the cache in use

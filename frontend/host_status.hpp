@@ -13,7 +13,7 @@ struct Check {
   /// warning: visits are counted all the same. failed: this frontend cannot count.
   enum class Result : std::uint8_t { ok, warning, failed };
 
-  std::string name;  ///< "segment", "lane", "flusher", "spool", "shard NAME"
+  std::string name;  ///< "segment", "lane", "flusher", "spool", "pages", "shard NAME"
   Result result = Result::ok;
   std::string detail;  ///< a sentence for people
 };

@@ -74,6 +74,14 @@ Check check_spool(const Settings& settings, const RingMembership& membership, st
           fmt::format("the oldest visit that is not in the spool has waited {} s", waited_s)};
 }
 
+Check check_pages(const Cache& cache) {
+  const std::uint64_t pages =
+      value_of(cache.header().statistics[static_cast<std::size_t>(FlusherStatistic::pages_uncountable)]);
+  if (pages == 0) return {"pages", Result::ok, "every page that was asked for can be counted"};
+  return {"pages", Result::warning,
+          fmt::format("{} pages cannot be counted in Redis: the flusher's log names them, and what to mend", pages)};
+}
+
 Check check_shard(const ShardSlot& slot) {
   const auto state = static_cast<ShardState>(value_of(slot.state));
   const std::string reason = shard_reason(slot);
@@ -88,6 +96,7 @@ std::vector<Check> check_readiness(const Settings& settings, const RingMembershi
                             check_flusher(settings, membership.cache(), now.monotonic_ns),
                             check_spool(settings, membership, now.unix_s)};
   if (const Cache* const cache = membership.cache()) {
+    checks.push_back(check_pages(*cache));
     const std::uint64_t shards = std::min<std::uint64_t>(value_of(cache->header().shards), max_shards);
     for (std::uint64_t shard = 0; shard < shards; ++shard)
       checks.push_back(check_shard(at_index(cache->header().shard, shard)));

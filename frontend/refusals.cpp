@@ -44,6 +44,8 @@ const RefusalText& describe(Refusal refusal) noexcept {
       {503, "count-unknown", "", ""},
       {503, "not-ready", "", ""},
       {500, "internal-error", "", ""},
+      {503, "count-damaged", "",
+       "the page has no count: what Redis holds of it is no number, or has no room for its visits"},
   }};
   return texts[static_cast<std::size_t>(refusal)];
 }

@@ -50,8 +50,10 @@ enum class Refusal : std::uint8_t {
   count_unknown,
   not_ready,
   internal_error,
+  // What is new comes last: frontends of two versions may write to one ring, and each counts by number.
+  count_damaged,
 };
-inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::internal_error) + 1;
+inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::count_damaged) + 1;
 
 struct RefusalText {
   std::uint16_t status;        ///< of HTTP

@@ -287,6 +287,10 @@ Handled Routes::read_one(const Call& call, std::string_view segment, Answer& ans
     refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why}, answer);
     return Handled::answered;
   }
+  if (count.kind == CountAnswer::Kind::damaged) {
+    refuse_for_now({.refusal = Refusal::count_damaged}, answer);
+    return Handled::answered;
+  }
   answer.no_store = true;
   set_json(answer);
   note_cache_status(count, answer);
@@ -363,8 +367,12 @@ Handled Routes::read_all(const Call& call, Answer& answer) {
     call.read->asked_at_ms = std::max(call.read->asked_at_ms, state.asked_at_ms);
     call.read->asked = call.read->asked || state.asked;
     all_asked = all_asked && (count.kind != CountAnswer::Kind::parked || state.asked_at_ms != 0);
-    if (count.kind == CountAnswer::Kind::unknown) {
-      refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why, .parameter = page}, answer);
+    if (count.kind == CountAnswer::Kind::unknown || count.kind == CountAnswer::Kind::damaged) {
+      const bool damaged = count.kind == CountAnswer::Kind::damaged;
+      refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown,
+                      .detail = count.why,
+                      .parameter = page},
+                     answer);
       return Handled::answered;
     }
     parked = parked || count.kind == CountAnswer::Kind::parked;

@@ -169,7 +169,8 @@ class Answers:
         return answer
 
     def test_answers_are_what_the_document_says_and_all_that_it_says_is_seen(self):
-        for part in (self.successes, self.refusals_of_form, self.refusals_of_content, self.other_paths_and_methods, self.full_of_bodies, self.without_flusher):
+        for part in (self.successes, self.refusals_of_form, self.refusals_of_content, self.other_paths_and_methods, self.full_of_bodies, self.damaged,
+                     self.without_flusher):
             with self.subTest(part.__name__):
                 self.faults: list[str] = []
                 part()
@@ -244,6 +245,21 @@ class Answers:
         finally:
             for connection in held:
                 connection.close()
+
+    def damaged(self):
+        """Counts that somebody spoiled in Redis."""
+        for page in ("spoiled", "query"):
+            place = self.stack.status("page", page)
+            with next(shard for shard in self.stack.shards if shard.name == place["shard"]).client() as redis:
+                redis("HSET", f"visits:{{{place['bucket']}}}", page, "spoiled")
+        for method, target, body in (("GET", "/visits/spoiled", None), ("HEAD", "/visits/spoiled", None), ("GET", "/visits/query", None),
+                                     ("GET", "/visits?page=home&page=spoiled", None), ("POST", "/visits/query", b'["spoiled"]')):  # fmt: skip
+            wait_for(f"{method} {target} is refused", lambda asked=(method, target, body): self.ask(*asked[:2], body=asked[2]).status == 503)
+        for page in ("spoiled", "query"):
+            place = self.stack.status("page", page)
+            with next(shard for shard in self.stack.shards if shard.name == place["shard"]).client() as redis:
+                redis("HSET", f"visits:{{{place['bucket']}}}", page, "1")
+        wait_for("it is mended", lambda: self.ask("GET", "/visits/query").status == 200)
 
     def without_flusher(self):
         # What all before must not run into, and here must soon come.

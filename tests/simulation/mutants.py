@@ -15,11 +15,11 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'pending_pages', 'placement', 'recovery',
-                                               'shard_session')]
+DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
+                                               'placement', 'recovery', 'shard_session', 'uncountable_pages')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
-SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp'] + [f'common/{name}.cpp' for name in (
-    'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
+SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp', 'frontend/count_reader.cpp'] + [f'common/{name}.cpp' for name in (
+    'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
 MUTANTS = {
@@ -58,6 +58,14 @@ MUTANTS = {
         'flusher/batches.cpp', 'bucket.touched = true;  // its folded row', 'bucket.touched = false;  // its folded row'),
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
+    'heads are looked at after the lanes': (
+        'frontend/count_reader.cpp', 'visits_since(snapshot_.applied, cache_.heads,', 'visits_since(snapshot_.applied, nullptr,'),
+    'a retired cache shows no count': (
+        'frontend/count_reader.cpp', 'if (cache_.retired->load(std::memory_order_relaxed) != 0) return Look::retired;', ''),
+    'a ring that has a successor shows no count': (
+        'frontend/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
+    'visits in the lanes are part of the count': (
+        'frontend/count_reader.cpp', 'sighting = sum_of(snapshot_, *visits);', 'sighting = sum_of(snapshot_, 0);'),
     'the index takes off what is applied': (
         'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }

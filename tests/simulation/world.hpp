@@ -20,7 +20,7 @@
 #include "common/lane.hpp"
 #include "common/view.hpp"
 #include "flusher/engine.hpp"
-#include "frontend/backlog.hpp"
+#include "frontend/count_reader.hpp"
 #include "tests/simulation/simulated_shard.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 
@@ -103,6 +103,8 @@ class World : public EnginePort {
 
   // checks
   void read(std::size_t page, std::size_t reader);
+  void read_all();
+  void leave_ring_and_cache();
   void check_end() const;
 
   // EnginePort
@@ -131,7 +133,8 @@ class World : public EnginePort {
   std::deque<Lane> lanes_;
   CacheShape shape_;
   std::vector<Line> cache_memory_;
-  std::vector<Backlog> backlogs_;  ///< one a reader
+  Word superseded_{0};
+  std::deque<CountReader> readers_;
   SimulatedSpool spool_;
   std::vector<SimulatedShard> shards_;
   std::vector<std::deque<ShardAnswer>> former_answers_;

@@ -52,7 +52,11 @@ TEST_CASE("a flusher killed in place of each store of one life leaves every coun
 TEST_CASE("a rule taken out is found") {
   const auto is_found = [](Broken broken) {
     ViewWorld world(seed, broken);
-    return !fault_within(world, 20'000).empty();
+    try {
+      return !fault_within(world, 20'000).empty();
+    } catch (const std::logic_error&) {
+      return true;  // a record that was overwritten before it was counted
+    }
   };
   CHECK_FALSE(is_found(Broken::none));
   CHECK(is_found(Broken::note_after_version));

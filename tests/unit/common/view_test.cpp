@@ -106,6 +106,50 @@ TEST_CASE("a visit moves from open to inflight to base, and the count stays") {
   views.writer.set_aside(n, 1);
   CHECK(views.look(3, "page") == Seen::entry);
   CHECK(views.count() == 205);
+  CHECK(views.snapshot.is_damaged());
+  CHECK(views.snapshot.expires == 0);
+}
+
+TEST_CASE("a damaged count stays damaged until Redis says a count") {
+  Views views;
+  const auto n = views.writer.link(3, "page", 100, 7, 5, 0);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK_FALSE(views.snapshot.is_damaged());
+  views.writer.damage(n, 20);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.snapshot.is_damaged());
+  CHECK(views.snapshot.expires == 20);
+  // The answer to a batch neither mends it nor puts off the next look at Redis.
+  views.writer.acknowledge(n, 5, 105, 99);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.snapshot.is_damaged());
+  CHECK(views.snapshot.expires == 20);
+  views.writer.refresh(n, 8, 30);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK_FALSE(views.snapshot.is_damaged());
+  CHECK(views.count() == 8);
+  // A node that is used again for another page tells nothing of the former one.
+  views.writer.damage(n, 40);
+  views.writer.unlink(n);
+  CHECK(views.writer.link(3, "other", 1, 1, 0, 0) == n);
+  CHECK(views.look(3, "other") == Seen::entry);
+  CHECK_FALSE(views.snapshot.is_damaged());
+}
+
+TEST_CASE("a reader amid a change sees the state that the count had before it") {
+  Views views;
+  const auto n = views.writer.link(3, "page", 100, 7, 0, 0);
+  Word& version = views.both[1].memory.version(3);
+  views.writer.damage(n, 20);
+  version.store(version.load() - 1);  // the writer died before its last store
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK_FALSE(views.snapshot.is_damaged());
+  CHECK(views.snapshot.expires == 7);
+  version.store(version.load() + 1);
+  views.writer.refresh(n, 8, 30);
+  version.store(version.load() - 1);
+  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.snapshot.is_damaged());
 }
 
 TEST_CASE("a chain stays whole whichever of its entries goes") {

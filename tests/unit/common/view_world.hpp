@@ -172,6 +172,7 @@ class RuleBreaker : public ViewWriter<KillStep> {
     set(undo.expires, get(node.expires));
     set(undo.inflight, get(node.inflight));
     set(undo.open, get(node.open));
+    set(undo.state, get(node.state));
     set(undo.lane, broken_ == Broken::no_note_of_position ? no_lane : lane);
     if (lane != no_lane) set(undo.applied, get(memory().applied(lane)));
   }

@@ -85,13 +85,14 @@ class FlusherMemory {
     std::uint64_t expires = 0;
     std::uint64_t inflight = 0;
     std::uint64_t open = 0;
+    bool damaged = false;
     friend bool operator==(const Entry&, const Entry&) = default;
   };
   [[nodiscard]] Entry entry(std::string_view page) const {
     const std::array<ViewMemory, 2> views = {view(0), view(1)};
     Snapshot snapshot;
     if (take_snapshot(cache().active.word, views, hash_of(page), page, snapshot) != Seen::entry) return {};
-    return {true, snapshot.base, snapshot.expires, snapshot.inflight, snapshot.open};
+    return {true, snapshot.base, snapshot.expires, snapshot.inflight, snapshot.open, snapshot.is_damaged()};
   }
 
   CacheShape shape;

@@ -180,3 +180,57 @@ TEST_CASE("entries of a bucket whose truth has changed go, and no others") {
   d.give_entry(counted, 4);
   CHECK(d.memory.entry(counted) == FlusherMemory::Entry{true, 4, 5000, 0, 2});
 }
+
+TEST_CASE("a page whose field holds no count is damaged, said once, and taken as it stands once it is mended") {
+  using Change = UncountablePages::Change;
+  Deciders d;
+  d.give_entry("home", 100);
+  d.visit("home", 3);
+  d.lookups.unreadable(d.number_of("home"), 10);
+  CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 100, 5010, 0, 3, true});
+  CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 1);
+  d.lookups.unreadable(d.number_of("home"), 20);
+  auto news = d.lookups.uncountable().take_news();
+  REQUIRE(news.size() == 1);
+  CHECK(news[0].page == "home");
+  CHECK(news[0].change == Change::unreadable);
+  CHECK(d.lookups.uncountable().names(10) == std::vector<std::string>{"home"});
+
+  // Lower than it was: somebody wrote it.
+  d.give_entry("home", 7, 30);
+  CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 7, 5030, 0, 3, false});
+  CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 0);
+  news = d.lookups.uncountable().take_news();
+  REQUIRE(news.size() == 1);
+  CHECK(news[0].change == Change::countable);
+  CHECK(d.lookups.uncountable().names(10).empty());
+}
+
+TEST_CASE("a count without room for the visits that were put aside is no count of the page") {
+  Deciders d;
+  d.lookups.uncountable().set_aside("home", 5);
+  CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 1);
+  d.give_entry("home", count_limit - 4, 10);
+  CHECK(d.memory.entry("home").damaged);
+  d.give_entry("home", count_limit - 5, 20);
+  CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, count_limit - 5, 5020, 0, 0, false});
+  CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 0);
+}
+
+TEST_CASE("the flusher asks by itself whether pages can be counted again, and remembers a bounded number of them") {
+  Deciders d;
+  for (std::size_t i = 0; i < UncountablePages::limit + 10; ++i) {
+    d.lookups.uncountable().set_aside("page-" + std::to_string(i), 1);
+  }
+  CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == UncountablePages::limit);
+  for (std::size_t round = 0; round < UncountablePages::limit / 64; ++round) {
+    d.asked.clear();
+    d.lookups.ask_uncountable();
+    REQUIRE(d.asked.size() == 64);
+    for (const std::string& page : std::vector<std::string>(d.asked)) d.lookups.counted(d.number_of(page), 9, 0);
+  }
+  CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 0);
+  d.asked.clear();
+  d.lookups.ask_uncountable();
+  CHECK(d.asked.empty());
+}

@@ -358,6 +358,49 @@ TEST_CASE("before there is any cache a read waits, and is unknown in the end") {
   CHECK(r.read("home").count == 13);
 }
 
+TEST_CASE(
+    "a read that waits finds the first cache by itself, and looks for it no more often than all ten milliseconds") {
+  Reading r(false);
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  r.cache = &r.host.make_cache(r.membership.ring());
+  r.view.emplace(FrontendHost::show_view(*r.cache));
+  r.link("home", 10, 5000);
+  r.beat();
+  r.now_ms += 9;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  r.now_ms += 1;
+  CHECK(r.read("home", state).count == 10);
+}
+
+TEST_CASE("a read finds another cache where the flusher of the former one does not show itself") {
+  Reading r;
+  r.link("home", 10, 5000);
+  CHECK(r.read("home").count == 10);
+  r.cache = &r.host.make_cache(r.membership.ring());
+  r.view.emplace(FrontendHost::show_view(*r.cache));
+  r.link("home", 20, 5000);
+  CHECK(r.read("home").count == 10);
+  r.now_ms += 500;
+  r.beat();
+  CHECK(r.read("home").count == 20);
+}
+
+TEST_CASE("a shard that is just being connected is asked once it is up, however lately it was asked in vain") {
+  Reading r;
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(r.requests() == Pages{"home"});
+  ShardSlot& shard = FrontendHost::shard_of(*r.cache, "home");
+  set_shard_state(shard, ShardState::connecting, "");
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(r.requests().empty());
+  set_shard_state(shard, ShardState::up, "");
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(r.requests() == Pages{"home"});
+  CHECK(r.host.statistic(FrontendStatistic::reads_parked) == 1);
+}
+
 TEST_CASE("a cache that was retired is left for the one in use, within the read") {
   Reading r;
   r.link("home", 10, 5000);
@@ -408,4 +451,33 @@ TEST_CASE("a frontend of a ring that has a successor gives no count, be it fresh
   const CountAnswer answer = r.read("home");
   CHECK(answer.kind == Kind::unknown);
   CHECK(answer.why == "this frontend is about to leave its ring for a newer one");
+}
+
+// ---- damaged
+
+TEST_CASE("a page that Redis cannot count has no number, fresh, stale or with the flusher away") {
+  Reading r;
+  const auto node = r.link("home", 100, 5000, 1, 2);
+  r.view->damage(node, r.now_ms + 5000);
+  CHECK(r.read("home").kind == Kind::damaged);
+  r.view->damage(node, r.now_ms - 1);
+  CountRead state;
+  CHECK(r.read("home", state).kind == Kind::parked);  // asked again
+  CHECK(r.requests() == Pages{"home"});
+  r.now_ms += 100'000;  // and the flusher does not answer
+  CHECK(r.read("home", state).kind == Kind::damaged);
+  CHECK(r.host.statistics().get(FrontendStatistic::reads_damaged) == 2);
+}
+
+TEST_CASE("a sum that passes the most that Redis holds is no number, whichever part carries it there") {
+  Reading r;
+  r.link("base", count_limit + 1, 5000);
+  r.link("inflight", count_limit, 5000, 1);
+  r.link("open", count_limit - 1, 5000, 1, 1);
+  r.link("lane", count_limit - 2, 5000, 1, 1);
+  r.link("huge", count_limit, 5000, ~std::uint64_t{0}, ~std::uint64_t{0});
+  for (const char* page : {"base", "inflight", "open", "huge"}) CHECK(r.read(page).kind == Kind::damaged);
+  CHECK(r.read("lane").count == count_limit);
+  r.visit("lane", 1);
+  CHECK(r.read("lane").kind == Kind::damaged);
 }
