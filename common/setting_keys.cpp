@@ -292,6 +292,8 @@ constexpr std::array table = {
            "How long after a broken connection the next one is tried."),
     number("redis", "held_recheck_ms", &Draft::held_recheck_ms, "ms", 10, hour_ms,
            "How often a held shard is looked at again, in case it was put right."),
+    number("redis", "check_interval_ms", &Draft::check_interval_ms, "ms", 10, hour_ms,
+           "How often a shard is asked what it is: its role, eviction policy, append-only file and identity."),
     choice("redis", "accept_eviction", &Draft::accept_eviction,
            "Start although a shard may evict keys, and with them counts."),
     choice("redis", "accept_no_append_only", &Draft::accept_no_append_only,

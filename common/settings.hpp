@@ -87,9 +87,10 @@ struct Settings {
   std::uint32_t buckets = 8192;
   std::uint32_t redis_timeout_ms = 3000;  ///< connecting, and the oldest unanswered command
   std::uint32_t reconnect_interval_ms = 500;
-  std::uint32_t held_recheck_ms = 5000;  ///< how often a held shard is looked at again
-  bool accept_eviction = false;          ///< start although a shard may evict keys
-  bool accept_no_append_only = false;    ///< start although a shard has no append-only file
+  std::uint32_t held_recheck_ms = 5000;    ///< how often a held shard is looked at again
+  std::uint32_t check_interval_ms = 5000;  ///< how often a shard is asked what it is
+  bool accept_eviction = false;            ///< start although a shard may evict keys
+  bool accept_no_append_only = false;      ///< start although a shard has no append-only file
 
   // [log]
   bool debug = false;

@@ -84,6 +84,7 @@ EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_l
   engine.batches_in_flight = settings.batches_in_flight;
   engine.reconnect_ms = settings.reconnect_interval_ms;
   engine.held_recheck_ms = settings.held_recheck_ms;
+  engine.check_ms = settings.check_interval_ms;
   engine.accept_eviction = settings.accept_eviction;
   engine.accept_no_append_only = settings.accept_no_append_only;
   return engine;

@@ -308,6 +308,7 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   std::deque<Awaited> awaited_;
   std::uint64_t overdue_since_ = 0;  ///< of the loop's clock: when the command was sent that is overdue; 0: none is
   bool turned_away_ = false;         ///< the server answered with an error before the connection was ready
+  std::string first_error_;          ///< that a server may answer and yet go on, before the connection is ready
   std::string why_;                  ///< breaking: told on the next turn of the loop
   std::string batch_digest_;
   std::string marks_digest_;
@@ -431,6 +432,7 @@ bool ShardConnection::Link::open_wire(redisAsyncContext* context) {
 void ShardConnection::Link::prepare() {
   awaited_.clear();
   turned_away_ = false;
+  first_error_.clear();
   if (!shard_.password.empty()) {
     command_.start(shard_.username.empty() ? 2 : 3);
     command_.add("AUTH");
@@ -596,7 +598,11 @@ void ShardConnection::Link::on_reply(redisAsyncContext* context, void* reply, vo
 }
 
 void ShardConnection::Link::wire_ended(const std::string& why) {
-  const std::string said = why.empty() ? "the connection was closed" : why;
+  const std::string said = !first_error_.empty() ? first_error_ : why.empty() ? "the connection was closed" : why;
+  if (state_ == State::connecting && !first_error_.empty()) {
+    addresses_.clear();
+    turned_away_ = true;
+  }
   // An address that could not be reached leaves the others; a server that answered is the one that was meant.
   if (state_ == State::connecting && !addresses_.empty()) {
     why_ = said;
@@ -647,7 +653,11 @@ void ShardConnection::Link::replied(Reply reply) {
 /// An answer to what is said before the connection is ready.
 void ShardConnection::Link::prepared(Awaited::Kind kind, Reply reply) {
   using Kind = Awaited::Kind;
-  if (kind == Kind::named) return;  // a server that does not permit it is none the worse
+  if (kind == Kind::named) {
+    // A server that does not permit it is none the worse, unless it ends the connection: too many clients.
+    if (reply.is_error()) first_error_ = reply.text();
+    return;
+  }
   const bool as_expected =
       kind == Kind::authenticated || kind == Kind::database_selected ? !reply.is_error() : reply.is_string();
   if (!as_expected) {
@@ -662,6 +672,7 @@ void ShardConnection::Link::prepared(Awaited::Kind kind, Reply reply) {
   if (kind != Kind::batch_script_loaded) return;
   batch_digest_ = reply.text();
   addresses_.clear();
+  first_error_.clear();
   state_ = State::ready;
   uv_timer_stop(&timer_);
   listener_.on_connected();
