@@ -4,12 +4,16 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <thread>
+
 #include "common/advice.hpp"
 #include "common/errors.hpp"
 
 namespace visitd {
 
 namespace {
+
+constexpr std::chrono::milliseconds take_pause{10};
 
 FileIdentity identity_of(const struct stat& state) noexcept {
   return {state.st_dev, state.st_ino};
@@ -52,10 +56,10 @@ FileIdentity ensure_lock_file(const std::string& path) {
   return identity_of(open_lock_file(path), path);
 }
 
-std::optional<FileLease> FileLease::lock(const std::string& path, bool wait) {
+std::optional<FileLease> FileLease::try_take(const std::string& path) {
   for (int tries = 0; tries < 100; ++tries) {
     UniqueFd fd = open_lock_file(path);
-    while (flock(fd.get(), LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
+    while (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno == EINTR) continue;
       if (errno == EWOULDBLOCK) return std::nullopt;
       throw system_error("{}: cannot be locked", path);
@@ -67,13 +71,12 @@ std::optional<FileLease> FileLease::lock(const std::string& path, bool wait) {
   throw error("{}: the lock file is replaced again and again; something removes it", path);
 }
 
-std::optional<FileLease> FileLease::try_take(const std::string& path) {
-  return lock(path, false);
-}
-FileLease FileLease::take(const std::string& path) {
-  auto lease = lock(path, true);
-  if (!lease) throw error("{}: cannot be locked", path);
-  return std::move(*lease);
+std::optional<FileLease> FileLease::take(const std::string& path, std::chrono::milliseconds patience) {
+  for (std::chrono::milliseconds waited{0};; waited += take_pause) {
+    if (auto lease = try_take(path)) return lease;
+    if (waited >= patience) return std::nullopt;
+    std::this_thread::sleep_for(take_pause);
+  }
 }
 
 bool FileLease::still_named() const {

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,8 +31,8 @@ class FileLease {
  public:
   /// Takes the lock; nullopt: somebody holds it. The file is made where missing.
   [[nodiscard]] static std::optional<FileLease> try_take(const std::string& path);
-  /// Takes the lock, waits for it.
-  [[nodiscard]] static FileLease take(const std::string& path);
+  /// Takes the lock, waits for it; nullopt: somebody held it all the time.
+  [[nodiscard]] static std::optional<FileLease> take(const std::string& path, std::chrono::milliseconds patience);
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] FileIdentity identity() const noexcept { return identity_; }
@@ -41,8 +42,6 @@ class FileLease {
  private:
   FileLease(std::string path, UniqueFd fd, FileIdentity identity) noexcept
       : path_(std::move(path)), fd_(std::move(fd)), identity_(identity) {}
-  static std::optional<FileLease> lock(const std::string& path, bool wait);
-
   std::string path_;
   UniqueFd fd_;
   FileIdentity identity_;

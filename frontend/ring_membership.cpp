@@ -72,11 +72,11 @@ bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
 
 }  // namespace
 
-RingMembership::RingMembership(const Settings& settings, Task task, milliseconds patience)
-    : directory_(settings.runtime_directory), task_(task) {
+RingMembership::RingMembership(const Settings& settings, Task task, const RingPatience& patience)
+    : directory_(settings.runtime_directory), task_(task), patience_(patience) {
   if (task_ != Task::join) directory_.ensure();
   for (milliseconds waited{0}; !open_ring(settings); waited += prepare_pause) {
-    if (waited >= patience) {
+    if (waited >= patience_.prepare) {
       throw error(
           "{} names no ring that can be used, and this frontend makes none (--prepared): run visit-frontend --prepare "
           "as its user; under systemd, visitd-ring.service does",
@@ -86,7 +86,7 @@ RingMembership::RingMembership(const Settings& settings, Task task, milliseconds
   }
 }
 
-RingMembership::RingMembership(const Settings& settings, RingMaker maker, milliseconds patience)
+RingMembership::RingMembership(const Settings& settings, RingMaker maker, const RingPatience& patience)
     : RingMembership(settings, maker == RingMaker::prepared ? Task::join : Task::make_and_join, patience) {
   lane_header().about.owner.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
   lane_header().about.owners.store(lane_header().about.owners.load(std::memory_order_relaxed) + 1,
@@ -105,7 +105,7 @@ RingMembership::~RingMembership() {
 }
 
 void prepare_ring(const Settings& settings) {
-  const RingMembership made(settings, RingMembership::Task::make);
+  const RingMembership made(settings, RingMembership::Task::make, {.prepare = milliseconds{0}});
   // Only to be made; whoever rings or listens opens it again.
   for (std::uint32_t n = 0; n < made.ring().shape().lanes; ++n)
     static_cast<void>(Doorbell::open(made.directory_.lane_bell(n)));
@@ -115,7 +115,13 @@ void prepare_ring(const Settings& settings) {
 bool RingMembership::open_ring(const Settings& settings) {
   if (task_ == Task::join && !file_identity(directory_.ring_lock())) return false;
   const RingShape wanted{settings.lanes, settings.lane_bytes, settings.page_id_limit_bytes};
-  const FileLease making = FileLease::take(directory_.ring_lock());
+  const auto making = FileLease::take(directory_.ring_lock(), patience_.make);
+  if (!making) {
+    throw error(
+        "{} has held the lock {} for {} s, and only who holds it may make or leave a ring: look at what that process "
+        "waits for, or end it; then start this one again",
+        lock_holder(directory_.ring_lock()), directory_.ring_lock(), patience_.make.count() / 1000);
+  }
   std::vector<SegmentNote> notes = directory_.rings();
   if (!notes.empty()) {
     auto attached = Ring::attach(notes.back(), SharedSegment::Access::read_write, Layouts::readable);
@@ -216,12 +222,30 @@ bool RingMembership::replace_ring(Ring& ring, const RingShape& wanted) {
     return is_drained(ring, cache);
   };
   for (int pauses = 1; !is_left(); ++pauses) {
+    if (pauses * leaving_pause > patience_.leave) throw error("{}", why_not_left(ring, cache));
     std::this_thread::sleep_for(leaving_pause);
     follow_flusher();
     if (pauses % leaving_pauses_a_line == 0)
       log::info("waiting until the flusher has drained the ring of the former settings");
   }
   return true;
+}
+
+std::string RingMembership::why_not_left(const Ring& ring, const std::optional<CacheFront>& cache) const {
+  std::string lanes;
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
+    const std::uint64_t head = cache ? value_of(at_index(cache->header().head, n).word) : 0;
+    const std::uint64_t tail = tail_of(ring, n);
+    const bool owned =
+        ring.lane_state(n) == LaneState::open && !LockWatch(directory_.lane_lock(n), ring.lane_lock(n)).is_free();
+    if (owned) lanes += fmt::format("\n  lane {} is still used by {}", n, lock_holder(directory_.lane_lock(n)));
+    if (head != tail)
+      lanes += fmt::format("\n  lane {} holds {} bytes that the flusher has not made durable", n, tail - head);
+  }
+  return fmt::format(
+      "ring segment {}, of former settings, was not left within {} s; see that the flusher runs and its disk is not "
+      "full. Nothing in it is lost: the flusher takes it before the ring that the next start makes{}",
+      ring.note().segment, patience_.leave.count() / 1000, lanes);
 }
 
 void RingMembership::make_ring(const RingShape& shape, std::vector<SegmentNote> notes) {

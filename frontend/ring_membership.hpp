@@ -27,15 +27,20 @@ enum class RingMaker {
 /// of other settings is just being left. Throws Error as RingMembership does.
 void prepare_ring(const Settings& settings);
 
+/// How long other processes may take.
+struct RingPatience {
+  std::chrono::milliseconds prepare{10'000};  ///< to prepare a ring, where this one makes none
+  std::chrono::milliseconds leave{60'000};    ///< to leave a ring of other settings, and to make its visits durable
+  std::chrono::milliseconds make{90'000};     ///< to make or leave a ring, before this one may: longer than `leave`
+};
+
 class RingMembership {
  public:
-  static constexpr std::chrono::seconds prepare_patience{10};
-
   /// Opens the ring in use, or makes one, and takes a free lane of it. Waits where a ring of other settings is just
   /// being left. Throws Error where there is no free lane, the ring is of another version, or none was prepared.
-  /// `patience`: how long another process may take to prepare one.
+  /// Throws Error too where another process takes longer than `patience`, and says what it waited for.
   explicit RingMembership(const Settings& settings, RingMaker maker = RingMaker::each_frontend,
-                          std::chrono::milliseconds patience = prepare_patience);
+                          const RingPatience& patience = {});
   RingMembership(const RingMembership&) = delete;
   RingMembership& operator=(const RingMembership&) = delete;
   ~RingMembership();
@@ -67,7 +72,7 @@ class RingMembership {
  private:
   friend void prepare_ring(const Settings& settings);
   enum class Task { join, make_and_join, make };
-  RingMembership(const Settings& settings, Task task, std::chrono::milliseconds patience = {});
+  RingMembership(const Settings& settings, Task task, const RingPatience& patience);
   /// False: there is none that can be used, and it is for another process to make one.
   [[nodiscard]] bool open_ring(const Settings& settings);
   bool use_ring(Ring ring, const RingShape& wanted);
@@ -75,9 +80,11 @@ class RingMembership {
   bool take_lane();
   void remove_former_rings();
   [[nodiscard]] bool replace_ring(Ring& ring, const RingShape& wanted);
+  [[nodiscard]] std::string why_not_left(const Ring& ring, const std::optional<CacheFront>& cache) const;
 
   RuntimeDirectory directory_;
   Task task_;
+  RingPatience patience_;
   std::optional<Ring> ring_;
   std::optional<FileLease> lease_;
   std::uint32_t lane_ = 0;

@@ -58,7 +58,8 @@ TEST_CASE("the kernel frees the lease of a process that is killed, and who waits
   });
   taken.wait();
   CHECK_FALSE(FileLease::try_take(path));
-  Child waiter([&] { return FileLease::take(path).still_named() ? 0 : 1; });
+  CHECK_FALSE(FileLease::take(path, std::chrono::milliseconds(30)));
+  Child waiter([&] { return FileLease::take(path, std::chrono::seconds(10))->still_named() ? 0 : 1; });
   holder.kill(SIGKILL);
   CHECK(holder.wait().signal == SIGKILL);
   CHECK(waiter.wait().status == 0);
@@ -104,8 +105,9 @@ TEST_CASE("a waiter whose lock file is replaced meanwhile takes the new one") {
   const Signpost starts;
   Child waiter([&] {
     starts.pass();
-    const FileLease lease = FileLease::take(path);
-    return lease.identity() == file_identity(path) ? 0 : 1;
+    const auto lease = FileLease::take(path, std::chrono::seconds(10));
+    if (!lease) return 2;
+    return lease->identity() == file_identity(path) ? 0 : 1;
   });
   starts.wait();
   // It waits, or is about to: both ways must end with the file that the path names.

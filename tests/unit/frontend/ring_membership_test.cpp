@@ -274,6 +274,41 @@ TEST_CASE("with a flusher at work a frontend of other settings waits until the f
   CHECK(next->ring().note() != former->ring().note());
 }
 
+TEST_CASE("a ring of other settings that is not left in time is an error that names who uses it, and what is there") {
+  FrontendHost host;
+  RingMembership former(host.settings);
+  visit(former);
+  const Cache& cache = host.make_cache(former.ring());
+  const auto flusher = FileLease::try_take(host.directory.flusher_lock());
+  REQUIRE(flusher);
+  Settings other = host.settings;
+  other.lane_bytes = 131072;
+  cache.header().heartbeat_ns.word.store(monotonic_ns());
+  std::string why;
+  try {
+    const RingMembership next(other, RingMaker::each_frontend, {.leave = std::chrono::milliseconds(100)});
+  } catch (const Error& failure) {
+    why = failure.what();
+  }
+  CHECK(contains(why, "was not left within"));
+  CHECK(contains(why, "lane 0 is still used by process"));
+  CHECK(contains(why, "bytes that the flusher has not made durable"));
+  // It was marked removed: the next start makes another beside it, which the flusher takes after it.
+  const RingMembership next(other, RingMaker::each_frontend, {.leave = std::chrono::milliseconds(100)});
+  CHECK(next.ring().note() != former.ring().note());
+  CHECK(host.directory.rings().size() == 2);
+  CHECK(former.ring().is_superseded());
+}
+
+TEST_CASE("who may not make a ring for too long says who keeps it from that") {
+  FrontendHost host;
+  host.directory.ensure();
+  const auto other = FileLease::try_take(host.directory.ring_lock());
+  REQUIRE(other);
+  CHECK_THROWS_WITH_AS(RingMembership(host.settings, RingMaker::each_frontend, {.make = std::chrono::milliseconds(30)}),
+                       doctest::Contains("has held the lock"), Error);
+}
+
 // ---- the cache
 
 TEST_CASE("a cache is found when it serves this ring, and followed when another takes its place") {
@@ -364,7 +399,7 @@ TEST_CASE("a check shows that the frontend lives") {
 TEST_CASE("a frontend that makes nothing says who does, and finds all it needs once that was done") {
   FrontendHost host;
   try {
-    const RingMembership membership(host.settings, RingMaker::prepared, std::chrono::milliseconds(30));
+    const RingMembership membership(host.settings, RingMaker::prepared, {.prepare = std::chrono::milliseconds(30)});
     FAIL("it started without a ring");
   } catch (const std::exception& failure) {
     CHECK(contains(failure.what(), "run visit-frontend --prepare"));
@@ -400,10 +435,12 @@ TEST_CASE("a ring that was removed is made anew by preparing, and by no frontend
   prepare_ring(host.settings);
   const SegmentNote former = host.directory.rings().back();
   remove_ring(host);
-  CHECK_THROWS_AS(RingMembership(host.settings, RingMaker::prepared, std::chrono::milliseconds(30)), Error);
+  CHECK_THROWS_AS(RingMembership(host.settings, RingMaker::prepared, {.prepare = std::chrono::milliseconds(30)}),
+                  Error);
   // One that starts while the ring is being made waits for it.
   auto started = std::async(std::launch::async, [&] {
-    return std::make_unique<RingMembership>(host.settings, RingMaker::prepared, std::chrono::seconds(30));
+    return std::make_unique<RingMembership>(host.settings, RingMaker::prepared,
+                                            RingPatience{.prepare = std::chrono::seconds(30)});
   });
   CHECK(started.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout);
   prepare_ring(host.settings);
