@@ -45,15 +45,6 @@ std::string lower(std::string_view text) {
 
 // --- what is near a name that is unknown
 
-/// A key of an earlier version.
-struct FormerKey {
-  std::string_view name;
-  std::string_view instead;
-};
-constexpr FormerKey former_keys[] = {
-    {"pending_pages", "set flusher.memory_limit_bytes instead, with about 110 bytes a page"},
-};
-
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -284,10 +275,8 @@ void Loader::read_section(const std::string& path, std::string_view section, con
     }
     if (std::ranges::find(names, name.str()) == names.end()) {
       const auto owner = std::ranges::find(keys, name.str(), &Key::name);
-      const auto former = std::ranges::find(former_keys, name.str(), &FormerKey::name);
-      const std::string hint = former != std::end(former_keys) ? fmt::format(" now: {}.", former->instead)
-                               : owner != keys.end()           ? fmt::format("; it belongs to [{}].", owner->section)
-                                                               : did_you_mean(name.str(), names);
+      const std::string hint =
+          owner != keys.end() ? fmt::format("; it belongs to [{}].", owner->section) : did_you_mean(name.str(), names);
       throw error("{}: key '{}.{}' is unknown{} Keys of [{}]: {}", where, section, name.str(), hint, section,
                   fmt::join(names, ", "));
     }

@@ -16,8 +16,8 @@ MIB = 1 << 20
 MEMORY_LIMIT = 64 * MIB
 # What a flusher takes besides pages that are pending: its program and libraries, SQLite's cache, one transaction, the buffers of its connections.
 OTHER_MEMORY = 96 * MIB
-# The same of one that has just started and has nothing to do.
-OTHER_AT_START = 32 * MIB
+# The same of one that has just started: SQLite keeps up to 20 MiB of what it has read.
+OTHER_AT_START = 48 * MIB
 LIMIT_S = 60 + PAGES / 10_000
 
 
