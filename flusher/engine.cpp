@@ -195,18 +195,17 @@ void Engine::flush_when_due(Now now) {
 }
 
 void Engine::tell_flushed(Now now) {
-  bool any = false;
-  bool all = true;
   for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
     ShardFlush& flush = flushes_[shard];
     if (flush.running && batches_.is_flushed(shard)) {
       flush.running = false;
-      any = true;
+      flush.answered = true;
     }
-    all &= !flush.running && !flush.overdue;
     memory_.cache->shard[shard].unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
   }
-  if (!any || !all) return;
+  // Each shard is flushed in its own time: all of them at least once make one.
+  if (!std::ranges::all_of(flushes_, &ShardFlush::answered)) return;
+  for (ShardFlush& flush : flushes_) flush.answered = false;
   statistics_.add(FlusherStatistic::flushes);
   statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
 }

@@ -195,7 +195,7 @@ class Host {
     std::ofstream(config_) << fmt::format(
         "[paths]\nruntime_directory = \"{0}/run\"\nstate_directory = \"{0}/state\"\n[ring]\nlanes = 1\nlane_bytes = "
         "\"64MiB\"\n"
-        "[flusher]\nflush_interval_ms = 3600000\npending_pages = 2000000\n[redis]\nshards = "
+        "[flusher]\nflush_interval_ms = 3600000\nmemory_limit_bytes = \"2GiB\"\n[redis]\nshards = "
         "[\"{1}\"]\n",
         folder_.path(), fmt::join(shards, "\", \""));
     directory_.ensure();

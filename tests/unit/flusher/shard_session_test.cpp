@@ -54,7 +54,7 @@ struct Talk {
   /// A session begins, as after a start.
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     session = std::make_unique<ShardSession>(settings, identity, "new", std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5},
-                                             d.batches, d.lookups, d.drain, d.memory.statistics(), port);
+                                             d.batches, d.lookups, d.memory.statistics(), port);
   }
   void connect() {
     session->tick(now_ms);
