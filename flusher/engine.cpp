@@ -107,8 +107,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
             const PendingPage& asked = pages_[page];
             if (open_.is_in_memory(asked.bucket))
               return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, std::string(asked.id()));
-            // What is spilled of the page is not known here: its bucket comes first.
-            open_.want(asked.bucket);
+            // What is spilled of the page is not known here: its bucket comes first. While the shard cannot be asked
+            // anyway, it stays where it is.
+            if (shard_state(placement_[asked.bucket]) == ShardState::up) open_.want(asked.bucket);
             return false;
           },
           [this](std::uint32_t page) { open_.entry_dropped(page); }),

@@ -88,6 +88,9 @@ class Deciders {
     const auto recalled = open.committed(result, [this](std::string_view page) { return find_or_insert(page); });
     ready = batches.committed();
     for (const std::uint32_t bucket : recalled) batches.recalled(bucket);
+    for (std::uint32_t lane = 0; lane < memory.shape.lanes; ++lane) {
+      memory.cache().head[lane].word.store(transaction.ring->positions[lane]);
+    }
   }
   /// The shard says that these are the counts after the bucket's batch.
   void answer(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms = 0,
