@@ -434,3 +434,111 @@ TEST_CASE("identities are noted with the next commit") {
   CHECK(transaction.identities[0].identity == "identity-1");
   CHECK_FALSE(d.batches.has_news());
 }
+
+// ---- shards
+
+namespace {
+
+/// Buckets 0 to 3 on one shard, 4 to 7 on another.
+DeciderSettings two_shards(const BatchLimits& limits) {
+  DeciderSettings settings = with(limits);
+  settings.shard_of_bucket = {0, 0, 0, 0, 1, 1, 1, 1};
+  settings.shards = 2;
+  return settings;
+}
+
+std::uint64_t pages_in(const Transaction& transaction) {
+  std::uint64_t pages = 0;
+  for (const Batch& batch : transaction.sealed) pages += batch.pages.size();
+  return pages;
+}
+
+}  // namespace
+
+TEST_CASE("a shard that takes no batches is not sealed, holds up no other, and its flush goes on when it does") {
+  Deciders d(two_shards({1000, 600, 1U << 20U, 5000}));
+  d.visit(d.memory.page_in(1), 2);
+  d.visit(d.memory.page_in(6), 3);
+  d.batches.set_takes_batches(1, false);
+  const std::uint64_t flush = d.batches.begin_flush();
+  const Transaction first = d.commit(true);
+  REQUIRE(first.sealed.size() == 1);
+  CHECK(first.sealed[0].bucket == 1);
+  CHECK(d.batches.unanswered_on(0) == 1);
+  CHECK(d.batches.unanswered_on(1) == 0);
+  CHECK_FALSE(d.batches.wants_seal());
+  d.answer_as_first(1);
+  CHECK(d.batches.is_flushed(0));
+  CHECK_FALSE(d.batches.is_flushed(1));
+  CHECK_FALSE(d.batches.flush_is_done(flush));
+  // The other shard is flushed again and again meanwhile.
+  for (int round = 0; round < 3; ++round) {
+    d.visit(d.memory.page_in(1));
+    d.batches.begin_flush(0);
+    REQUIRE(d.commit(true).sealed.size() == 1);
+    d.answer_as_first(1);
+    CHECK(d.batches.is_flushed(0));
+  }
+  d.visit(d.memory.page_in(6), 4);
+  d.batches.set_takes_batches(1, true);
+  REQUIRE(d.batches.wants_seal());
+  const Transaction second = d.commit(true);
+  REQUIRE(second.sealed.size() == 1);
+  CHECK(second.sealed[0].pages == std::vector<PageVisits>{{d.memory.page_in(6), 7}});
+  d.answer_as_first(6);
+  CHECK(d.batches.flush_is_done(flush));
+  CHECK(d.batches.is_flushed(1));
+}
+
+TEST_CASE("a shard that stops taking batches while a bucket waits to be sealed gets none") {
+  Deciders d(two_shards({1000, 600, 1U << 20U, 5000}));
+  d.visit(d.memory.page_in(6));
+  static_cast<void>(d.batches.begin_flush());
+  CHECK(d.batches.wants_seal());
+  d.batches.set_takes_batches(1, false);
+  CHECK_FALSE(d.batches.wants_seal());
+  CHECK(d.commit(true).sealed.empty());
+  d.batches.set_takes_batches(1, true);
+  CHECK(d.commit(true).sealed.size() == 1);
+}
+
+TEST_CASE("pages on their way to a shard are bounded, a batch more is begun below the bound, and the rest follows") {
+  Deciders d(two_shards({4, 600, 1U << 20U, 5000, 10}));
+  for (std::uint32_t bucket = 0; bucket < 4; ++bucket) {
+    for (std::uint32_t i = 0; i < 9; ++i) d.visit(d.memory.page_in(bucket, i));
+  }
+  const std::uint64_t flush = d.batches.begin_flush();
+  std::uint64_t sealed = 0;
+  int transactions = 0;
+  while (!d.batches.flush_is_done(flush)) {
+    REQUIRE(++transactions < 20);
+    REQUIRE(d.batches.wants_seal());
+    const std::uint64_t pages = pages_in(d.commit(true));
+    CHECK(pages > 0);
+    CHECK(pages < 10 + 4);
+    CHECK(d.batches.memory_bytes() > 0);
+    sealed += pages;
+    CHECK_FALSE(d.batches.wants_seal());  // full
+    CHECK(d.commit(true).sealed.empty());
+    for (std::uint32_t bucket = 0; bucket < 4; ++bucket) {
+      if (d.batches.unanswered(bucket) != nullptr) d.answer_as_first(bucket);
+    }
+  }
+  CHECK(d.batches.memory_bytes() == 0);
+  CHECK(d.pages.size() == 0);
+  CHECK(sealed == 36);
+}
+
+TEST_CASE("one transaction seals of every shard, however many buckets of one are due") {
+  Deciders d(two_shards({4, 600, 1U << 20U, 5000, 16}));
+  for (std::uint32_t bucket = 0; bucket < 4; ++bucket) {
+    for (std::uint32_t i = 0; i < 9; ++i) d.visit(d.memory.page_in(bucket, i));
+  }
+  for (std::uint32_t bucket = 4; bucket < 6; ++bucket) d.visit(d.memory.page_in(bucket));
+  static_cast<void>(d.batches.begin_flush());
+  const Transaction first = d.commit(true);
+  std::map<std::uint32_t, int> batches;
+  for (const Batch& batch : first.sealed) ++batches[batch.bucket / 4];
+  CHECK(batches[0] >= 2);
+  CHECK(batches[1] == 2);
+}

@@ -176,3 +176,14 @@ TEST_CASE("entries of a bucket whose truth has changed go, and no others") {
   d.give_entry(counted, 4);
   CHECK(d.memory.entry(counted) == FlusherMemory::Entry{true, 4, 5000, 0, 2});
 }
+
+TEST_CASE("a request whose hash is not its page's makes no second page of the name") {
+  Deciders d;
+  d.visit("home", 4);
+  REQUIRE(d.memory.ask_with_hash(0, "home", FlusherMemory::hash_of("about")) == Published::published);
+  CHECK(d.lookups.run(0));
+  CHECK(d.asked.empty());
+  CHECK(d.pages.size() == 1);
+  CHECK(ask(d, 0, "home") == 0);
+  CHECK(d.asked == std::vector<std::string>{"home"});
+}

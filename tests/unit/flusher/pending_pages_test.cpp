@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <string>
@@ -166,4 +167,88 @@ TEST_CASE("pages come and go at random as in a map") {
     REQUIRE(pages[number].id() == key.second);
   }
   CHECK(pages_with_a_name(pages) == model.size());
+}
+
+// ---- memory
+
+TEST_CASE("a page with an id of 32 bytes takes at most 112 bytes, at every size from 100,000 pages on") {
+  PendingPages pages;
+  constexpr std::uint64_t most = 1'000'000;
+  std::vector<std::uint32_t> numbers;
+  numbers.reserve(most);
+  std::string name(32, 'x');
+  std::size_t largest = 0;
+  for (std::uint64_t i = 0; i < most; ++i) {
+    const std::string digits = std::to_string(i);
+    name.replace(name.size() - digits.size(), digits.size(), digits);
+    numbers.push_back(pages.insert(i * 0x9E37'79B9'7F4A'7C15U, name, 1));
+    if (pages.size() < 100'000) continue;
+    // Besides the table: the page's place in its bucket's list and in the list of what is not durable.
+    largest = std::max(largest, pages.table_bytes() * 1000 / pages.size() + 8000);
+  }
+  MESSAGE("thousandths of a byte a page, at most: " << largest);
+  CHECK(largest <= PendingPages::bytes_of(32) * 1000);
+  CHECK(PendingPages::bytes_of(32) <= 160);
+
+  // What came first goes first: the memory of half of them comes back, and of all of them all of it.
+  const std::size_t full = pages.table_bytes();
+  for (std::uint64_t i = 0; i < most / 2; ++i) pages.erase(numbers[i]);
+  CHECK(pages.table_bytes() < full * 6 / 10);
+  CHECK(pages.size() == most / 2);
+  std::mt19937_64 random(1);
+  std::shuffle(numbers.begin() + most / 2, numbers.end(), random);
+  for (std::uint64_t i = most / 2; i < most; ++i) pages.erase(numbers[i]);
+  CHECK(pages.size() == 0);
+  CHECK(pages.table_bytes() < 512U << 10U);
+}
+
+TEST_CASE("pages of all lengths keep their ids, and blocks that are empty serve other lengths") {
+  PendingPages pages;
+  std::size_t largest = 0;
+  for (const std::size_t length : {1U, 7U, 8U, 9U, 64U, 255U, 256U, 1000U, 4095U}) {
+    // Some 4 MiB of each.
+    const std::uint64_t count = (4U << 20U) / PendingPages::bytes_of(length);
+    std::vector<std::pair<std::uint32_t, std::string>> there;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      std::string name = std::to_string(i);
+      name.resize(length, '.');
+      there.emplace_back(pages.insert(i * 0x9E37'79B9'7F4A'7C15U, name, 2), name);
+    }
+    bool same = true;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const auto& [number, name] = there[i];
+      same = same && pages[number].id() == name && pages[number].bucket == 2;
+      // Names of one digit are one name with many hashes.
+      same = same && pages.find(i * 0x9E37'79B9'7F4A'7C15U, name) == number;
+    }
+    CHECK(same);
+    CHECK(pages.size() == count);
+    CHECK(pages_with_a_name(pages) == count);
+    largest = std::max(largest, pages.table_bytes());
+    for (const auto& [number, name] : there) pages.erase(number);
+  }
+  CHECK(largest < 6U << 20U);  // each length had the memory of the others
+  CHECK(pages.table_bytes() < 1U << 20U);
+}
+
+TEST_CASE("what is pending is counted by pages and bytes of those that have visits, once each") {
+  PendingPages pages;
+  const std::uint32_t read = pages.insert(1, "read", 0);  // nobody visited it
+  const std::uint32_t visited = pages.insert(2, "visited by many", 0);
+  pages.count(pages[read]);
+  CHECK(pages.pages_with_visits() == 0);
+  CHECK(pages.pending_bytes() == 0);
+  pages[visited].open = 3;
+  pages.count(pages[visited]);
+  pages.count(pages[visited]);
+  CHECK(pages.pages_with_visits() == 1);
+  CHECK(pages.pending_bytes() == PendingPages::bytes_of(15));
+  pages[visited].open = 0;
+  pages[visited].inflight = 3;
+  pages.count(pages[visited]);
+  CHECK(pages.pages_with_visits() == 1);
+  pages[visited].inflight = 0;
+  pages.count(pages[visited]);
+  CHECK(pages.pages_with_visits() == 0);
+  CHECK(pages.pending_bytes() == 0);
 }
