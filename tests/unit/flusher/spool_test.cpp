@@ -530,6 +530,176 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
   CHECK(open_in(spool.load()).front() == PageVisits{"home", committed});
 }
 
+namespace {
+
+std::string blob_literal(const std::string& bytes) {
+  std::string literal = "x'";
+  for (const char byte : bytes) literal += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return literal + "'";
+}
+
+/// A spool as schema 1 had it: what is open are the rows of `open`, and all of the journal.
+void make_schema_1(const TemporaryFolder& directory) {
+  const std::string row = encode_pages({{page_in(4, "folded"), 6}});
+  const std::string deltas = encode_pages({{page_in(4, "folded"), 1}, {"home", 2}});
+  const Batch batch = batch_of(9, 1, {{page_in(9, "sealed"), 5}});
+  const std::string pages = encode_pages(batch.pages);
+  const auto digest = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };
+  const std::string mark = to_text(batch.mark);
+  const std::string sql = fmt::format(
+      "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE incarnation (number INTEGER PRIMARY KEY, random TEXT NOT NULL);"
+      "CREATE TABLE ring (noted INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, segment INTEGER NOT NULL,"
+      " finished INTEGER NOT NULL, positions TEXT NOT NULL, digest INTEGER NOT NULL);"
+      "CREATE TABLE journal (number INTEGER PRIMARY KEY, digest INTEGER NOT NULL, deltas BLOB NOT NULL);"
+      "CREATE TABLE open (bucket INTEGER PRIMARY KEY, digest INTEGER NOT NULL, pages BLOB NOT NULL);"
+      "CREATE TABLE batch (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, seq INTEGER NOT NULL,"
+      " mark TEXT NOT NULL, expected TEXT NOT NULL, digest INTEGER NOT NULL, pages BLOB NOT NULL,"
+      " UNIQUE (bucket, seq));"
+      "CREATE TABLE answered (number INTEGER PRIMARY KEY, at INTEGER NOT NULL);"
+      "CREATE TABLE bucket (bucket INTEGER PRIMARY KEY, seq INTEGER NOT NULL, field TEXT NOT NULL);"
+      "CREATE TABLE identity (shard TEXT PRIMARY KEY, identity TEXT NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE set_aside (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, page BLOB NOT NULL,"
+      " visits INTEGER NOT NULL, reason TEXT NOT NULL);"
+      "INSERT INTO meta VALUES ('writer', '00000000000000aa');"
+      "INSERT INTO incarnation VALUES (1, '0000000000000bbb');"
+      "INSERT INTO ring VALUES (1, '0000000000000007', 42, 0, '8 16 ', {});"
+      "INSERT INTO open VALUES (4, {}, {});"
+      "INSERT INTO journal VALUES (1, {}, {});"
+      "INSERT INTO batch VALUES (1, 9, 1, '{}', '', {}, {});"
+      "INSERT INTO bucket VALUES (3, 8, 'a mark');"
+      "INSERT INTO identity VALUES ('one', 'an identity');"
+      "PRAGMA application_id = {};"
+      "PRAGMA user_version = 1",
+      digest(digest_of("0000000000000007 8 16 ")), digest(digest_of(row) + 4), blob_literal(row),
+      digest(digest_of(deltas)), blob_literal(deltas), mark, digest(digest_of(fmt::format("9 1 {}  {}", mark, pages))),
+      blob_literal(pages), 0x76697374);
+  change(file_of(directory), sql.c_str());
+}
+
+}  // namespace
+
+TEST_CASE("a spool of schema 1 is taken over with all that it holds, and goes on by bucket") {
+  const TemporaryFolder directory;
+  make_schema_1(directory);
+  const std::vector<PageVisits> expected = sorted({{page_in(4, "folded"), 7}, {"home", 2}});
+  {
+    Spool spool(directory.path());
+    const SpoolState state = spool.load();
+    CHECK_FALSE(state.created);
+    CHECK(state.writer == "00000000000000aa");
+    CHECK(state.incarnation.number == 2);
+    REQUIRE(state.rings.size() == 1);
+    CHECK(state.rings[0].positions == std::vector<std::uint64_t>{8, 16});
+    REQUIRE(state.open.size() == 1);
+    CHECK(state.open[0].folded == 0);  // the journal, which begins with 1, is not in it
+    CHECK(open_in(state) == expected);
+    REQUIRE(state.unanswered.size() == 1);
+    CHECK(same(state.unanswered[0], batch_of(9, 1, {{page_in(9, "sealed"), 5}})));
+    REQUIRE(state.marks.size() == 1);
+    CHECK(state.marks[0].seq == 8);
+    REQUIRE(state.identities.size() == 1);
+
+    Transaction fold;  // of the one bucket, whose row then holds what the journal says of it
+    fold.number = 2;
+    fold.open = {{4, encode_pages({{page_in(4, "folded"), 7}})}};
+    fold.spilled = {{page_bucket("home", buckets), encode_pages({{"home", 3}})}};
+    spool.apply(fold);
+  }
+  Spool spool(directory.path());
+  CHECK(open_in(spool.load()) == sorted({{page_in(4, "folded"), 7}, {"home", 5}}));
+}
+
+TEST_CASE("a spool of schema 1 that is set aside before anybody took it over is counted as it was") {
+  const TemporaryFolder directory;
+  make_schema_1(directory);
+  const SpoolAside aside = Spool::set_aside_file(directory.path(), buckets);
+  CHECK(aside.open_visits == 9);
+  CHECK(aside.unanswered_batches == 1);
+}
+
+TEST_CASE("spilled rows come back together, become one, and go with their bucket") {
+  const TemporaryFolder directory;
+  Spool spool(directory.path());
+  const std::string first = page_in(7, "first");
+  const std::string second = page_in(7, "second");
+  for (std::uint64_t number = 1; number <= 3; ++number) {
+    Transaction spill;
+    spill.number = number;
+    spill.spilled = {{7, encode_pages({{first, number}, {second, 1}})}, {8, encode_pages({{page_in(8, "x"), 1}})}};
+    const SpoolResult result = spool.apply(spill);
+    CHECK(result.recalled.empty());
+    CHECK(result.compacted.empty());
+  }
+  CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 3}, {page_in(8, "x"), 3}}));
+
+  Transaction recall;
+  recall.number = 4;
+  recall.recalled = {7, 9};
+  SpoolResult result = spool.apply(recall);
+  REQUIRE(result.recalled.size() == 2);
+  CHECK(result.recalled[0].first == 7);
+  CHECK(decode_pages(result.recalled[0].second) ==
+        std::vector<PageVisits>{{first, 1}, {second, 1}, {first, 2}, {second, 1}, {first, 3}, {second, 1}});
+  CHECK(result.recalled[1] == std::pair<std::uint32_t, std::string>{9, ""});  // nothing is spilled of it
+  CHECK(open_in(spool.load()).size() == 3);  // what is recalled stays until its bucket is folded
+
+  Transaction compact;
+  compact.number = 5;
+  compact.spilled = {{7, encode_pages({{second, 10}})}};
+  compact.compacted = {7};
+  compact.recalled = {7};
+  result = spool.apply(compact);
+  const std::string whole = encode_pages({{first, 6}, {second, 13}});
+  CHECK(result.compacted == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{7, whole.size()}});
+  REQUIRE(result.recalled.size() == 1);
+  CHECK(result.recalled[0].second == whole);
+  std::uint64_t rows = 0;
+  spool.load().each_spilled([&](std::uint32_t bucket, std::string_view) { rows += bucket == 7 ? 1 : 0; });
+  CHECK(rows == 1);
+
+  Transaction fold;
+  fold.number = 6;
+  fold.open = {{7, whole}};
+  fold.unspilled = {7};
+  spool.apply(fold);
+  rows = 0;
+  spool.load().each_spilled([&](std::uint32_t bucket, std::string_view) { rows += bucket == 7 ? 1 : 0; });
+  CHECK(rows == 0);
+  CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 13}, {page_in(8, "x"), 3}}));
+
+  // What is spilled again in the transaction that deletes the rows of before is not deleted.
+  Transaction again;
+  again.number = 7;
+  again.open = {{7, ""}};
+  again.unspilled = {7};
+  again.spilled = {{7, whole}};
+  spool.apply(again);
+  CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 13}, {page_in(8, "x"), 3}}));
+}
+
+TEST_CASE("visits of folded and spilled buckets are told once when a spool is set aside") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    const std::string page = page_in(7, "page");
+    Transaction commit;
+    commit.number = 1;
+    commit.deltas = encode_pages({{page, 3}, {page_in(8, "page"), 4}});
+    spool.apply(commit);
+    commit = {};
+    commit.number = 2;
+    commit.open = {{7, encode_pages({{page, 5}})}};  // three of the journal, two more
+    spool.apply(commit);
+    commit = {};
+    commit.number = 3;
+    commit.deltas = encode_pages({{page, 10}});
+    commit.spilled = {{9, encode_pages({{page_in(9, "page"), 100}})}};
+    spool.apply(commit);
+  }
+  CHECK(Spool::set_aside_file(directory.path(), buckets).open_visits == 5 + 4 + 10 + 100);
+}
+
 TEST_CASE("a spool set aside is whole in its new place, told of, and followed by a new one") {
   const TemporaryFolder directory;
   CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path(), buckets)), Error);
