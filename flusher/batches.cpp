@@ -170,23 +170,25 @@ Transaction Batches::capture(bool seal_now, Drain& drain, const RingNote& ring, 
 
 void Batches::seal_due(Transaction& transaction) {
   std::uint64_t pages = 0;
-  // The shards in turn: none that is large keeps the others waiting.
-  for (std::size_t looked = 0; looked < shards_.size(); ++looked) {
-    Shard& shard = shards_[next_shard_];
-    next_shard_ = (next_shard_ + 1) % static_cast<std::uint32_t>(shards_.size());
-    if (!shard.takes_batches) continue;
-    while (!shard.to_seal.empty() && pages < sealed_pages_limit && shard.pages_in_flight < limits_.pages_in_flight) {
-      const std::uint32_t number = shard.to_seal.front();
-      shard.to_seal.pop_front();
-      buckets_[number].queued = false;
-      if (buckets_[number].due == 0 || buckets_[number].unanswered) continue;
-      if (!open_.is_in_memory(number)) {
-        open_.want(number);
-        continue;
-      }
-      pages += seal(number, transaction);
+  // A bucket of each shard in turn: one with many does not keep the others waiting.
+  for (bool any = true; any && pages < sealed_pages_limit;) {
+    any = false;
+    for (Shard& shard : shards_) {
+      if (!shard.takes_batches || shard.to_seal.empty() || shard.pages_in_flight >= limits_.pages_in_flight) continue;
+      any = true;
+      pages += seal_next(shard, transaction);
     }
   }
+}
+
+std::size_t Batches::seal_next(Shard& shard, Transaction& transaction) {
+  const std::uint32_t number = shard.to_seal.front();
+  shard.to_seal.pop_front();
+  buckets_[number].queued = false;
+  if (buckets_[number].due == 0 || buckets_[number].unanswered) return 0;
+  if (open_.is_in_memory(number)) return seal(number, transaction);
+  open_.want(number);
+  return 0;
 }
 
 std::size_t Batches::seal(std::uint32_t number, Transaction& transaction) {

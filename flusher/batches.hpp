@@ -149,6 +149,8 @@ class Batches {
 
   void make_due(const Shard& shard);
   void seal_due(Transaction& transaction);
+  /// The first bucket to seal of a shard. Returns how many pages its batch holds.
+  std::size_t seal_next(Shard& shard, Transaction& transaction);
   /// Returns how many pages it holds.
   std::size_t seal(std::uint32_t number, Transaction& transaction);
   /// Where the bucket is due and can be sealed: it will be. One that is spilled is asked for.
@@ -170,7 +172,6 @@ class Batches {
   std::vector<Bucket> buckets_;
   std::vector<Shard> shards_;
   std::uint64_t flush_ = 0;
-  std::uint32_t next_shard_ = 0;  ///< to seal first
   std::size_t unanswered_count_ = 0;
   std::uint64_t unanswered_bytes_ = 0;  ///< of their pages, encoded
 

@@ -27,8 +27,8 @@ Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& page
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     records_.emplace_back(lanes_[lane].records);
     positions_.push_back(view_.applied(lane));
-    refused_tails_.push_back(positions_.back());
   }
+  refused_tails_.resize(lanes_.size());
 }
 
 bool Drain::run(std::uint64_t taken_bytes) {

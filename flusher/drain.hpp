@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -82,7 +83,7 @@ class Drain {
   PageOpened page_opened_;
   std::vector<std::uint64_t> positions_;
   std::vector<std::uint32_t> unspooled_;
-  std::vector<std::uint64_t> refused_tails_;  ///< tails that cannot be: said once
+  std::vector<std::optional<std::uint64_t>> refused_tails_;  ///< tails that cannot be: said once
   std::uint64_t taken_bytes_ = 0;
   std::uint64_t applied_visits_ = 0;
   std::vector<Damage> damage_;

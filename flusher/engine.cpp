@@ -124,8 +124,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
             const PendingPage& asked = pages_[page];
             if (open_.is_in_memory(asked.bucket))
               return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, std::string(asked.id()));
-            // What is spilled of the page is not known here: its bucket comes first.
-            open_.want(asked.bucket);
+            // What is spilled of the page is not known here: its bucket comes first. While the shard cannot be asked
+            // anyway, it stays where it is.
+            if (shard_state(placement_[asked.bucket]) == ShardState::up) open_.want(asked.bucket);
             return false;
           },
           [this](std::uint32_t page) { open_.entry_dropped(page); }),
@@ -214,18 +215,17 @@ void Engine::flush_when_due(Now now) {
 }
 
 void Engine::tell_flushed(Now now) {
-  bool any = false;
-  bool all = true;
   for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
     ShardFlush& flush = flushes_[shard];
     if (flush.running && batches_.is_flushed(shard)) {
       flush.running = false;
-      any = true;
+      flush.answered = true;
     }
-    all &= !flush.running && !flush.overdue;
     at_index(memory_.cache->shard, shard).unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
   }
-  if (!any || !all) return;
+  // Each shard is flushed in its own time: all of them at least once make one.
+  if (!std::ranges::all_of(flushes_, &ShardFlush::answered)) return;
+  for (ShardFlush& flush : flushes_) flush.answered = false;
   lookups_.ask_uncountable();
   statistics_.add(FlusherStatistic::flushes);
   statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);

@@ -183,7 +183,8 @@ class Engine {
   struct ShardFlush {
     std::uint64_t next_ms = 0;
     bool running = false;
-    bool overdue = false;  ///< the shard takes no batches: as soon as it does
+    bool overdue = false;   ///< the shard takes no batches: as soon as it does
+    bool answered = false;  ///< in full, since all of them were
   };
   std::vector<ShardFlush> flushes_;
   std::uint64_t recovered_pages_ = 0;

@@ -563,7 +563,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void handle(const ControlRequest& request, ControlReply reply) override {
     if (request.command == "flush") {
       log::debug("asked to flush");
-      flushes_.push_back({engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, pages_set_aside(), std::move(reply)});
+      flushes_.push_back(
+          {engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, pages_set_aside(), std::move(reply)});
       turn_next();
     } else if (request.command == "accept") {
       accept(request, reply);

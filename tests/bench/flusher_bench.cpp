@@ -102,7 +102,7 @@ double apply_rate(std::size_t pages, std::size_t visits, bool with_entries) {
   FlusherView view(memory.memory().views[1]);
   view.clear(std::vector<std::uint64_t>{0});
   PendingPages pending;
-  Drain drain(memory.memory(), view, pending, {buckets, 255, 10'000'000},
+  Drain drain(memory.memory(), view, pending, {buckets, 255, 42, std::uint64_t{4} << 30U},
               FlusherStatistics(memory.memory().cache->statistics),
               [&](std::uint32_t page) { pending[page].in_bucket = true; });
   const std::vector<std::string> names = page_names(pages);
@@ -126,7 +126,9 @@ double apply_rate(std::size_t pages, std::size_t visits, bool with_entries) {
   }
   const std::uint64_t start = monotonic_ns();
   while (drain.run()) {
+    if (drain.unspooled_is_full()) drain.take_unspooled([](const PendingPage&) {});
   }
+  if (!drain.is_empty() || !drain.take_damage().empty()) throw Error("not all of the lane was applied");
   return static_cast<double>(visits) / seconds_since(start) / 1e6;
 }
 
@@ -195,7 +197,7 @@ class Host {
     std::ofstream(config_) << fmt::format(
         "[paths]\nruntime_directory = \"{0}/run\"\nstate_directory = \"{0}/state\"\n[ring]\nlanes = 1\nlane_bytes = "
         "\"64MiB\"\n"
-        "[flusher]\nflush_interval_ms = 3600000\npending_pages = 2000000\n[redis]\nshards = "
+        "[flusher]\nflush_interval_ms = 3600000\nmemory_limit_bytes = \"2GiB\"\n[redis]\nshards = "
         "[\"{1}\"]\n",
         folder_.path(), fmt::join(shards, "\", \""));
     directory_.ensure();

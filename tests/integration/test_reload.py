@@ -205,7 +205,8 @@ class Everything(unittest.TestCase):
             traffic = Traffic(stack, clients=6, readers=2, pages=30).start()
             for turn in range(30):
                 change(stack, "flusher", flush_interval_ms=(50, 400)[turn % 2], commit_interval_ms=(20, 100)[turn % 2],
-                       batch_pages=(1, 1000)[turn % 2], pending_pages=(20, 1000)[turn % 2])  # fmt: skip
+                       batch_pages=(1, 1000)[turn % 2], memory_limit_bytes=("4MiB", "64MiB")[turn % 2],
+                       journal_limit_bytes=("1MiB", "32MiB")[turn % 2])  # fmt: skip
                 change(stack, "cache", ttl_ms=(100, 5000)[turn % 2])
                 change(stack, "http", hot_routes=("httplib", "direct")[turn % 2], lookup_timeout_ms=(5000, 8000)[turn % 2],
                        idle_timeout_ms=(60_000, 90_000)[turn % 2])  # fmt: skip

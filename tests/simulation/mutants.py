@@ -54,8 +54,29 @@ MUTANTS = {
         'flusher/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
     'a page stays pending until it is acknowledged': (
         'flusher/batches.cpp', 'page.inflight += visits;', ''),
-    'the open row is replaced by what was not sealed': (
-        'flusher/batches.cpp', 'bucket.touched = true;  // its folded row', 'bucket.touched = false;  // its folded row'),
+    'a seal replaces its bucket\'s row by what was not sealed': (
+        'flusher/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_[page].in_bucket = 0; fold(number);',
+        'for (const std::uint32_t page : taken) pages_[page].in_bucket = 0;'),
+    'a bucket\'s row says up to where the journal is folded': (
+        'flusher/open_visits.cpp', 'if (row.number <= folded[pages_[number].bucket]) {', 'if (false) {'),
+    'the journal is cut only where every bucket is folded': (
+        'flusher/open_visits.cpp', 'unfolded_.empty() ? transaction.number : unfolded_.front().first - 1;', 'transaction.number;'),
+    'a bucket is recalled before it is sealed, and before a page of it is read': (
+        'flusher/open_visits.hpp', 'return buckets_[bucket].place == Place::memory || buckets_[bucket].place == Place::recalled;',
+        'return bucket < buckets_.size();'),
+    'what was recalled is deleted from the spool with its fold': (
+        'flusher/open_visits.cpp', 'transaction.unspilled.push_back(number);', ''),
+    'a spill folds its bucket': (
+        'flusher/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
+    'only what the transaction has spilled leaves the memory': (
+        'flusher/open_visits.cpp', 'page.open -= visits;', 'page.open = 0;'),
+    'a page that somebody waits for is not spilled': (
+        'flusher/open_visits.cpp', 'if (pending.looked_up != 0) continue;', '',
+        'if (spilling && pages_[page].looked_up == 0) continue;', 'if (spilling) continue;'),
+    'an entry that comes over counts what is spilled of its page': (
+        'flusher/open_visits.cpp', 'known->second += reader.visits();', ''),
+    'a page counts itself again once it is recalled': (
+        'flusher/open_visits.cpp', 'pages_[page].open += reader.visits();', ''),
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'heads are looked at after the lanes': (

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/unit/flusher/deciders.hpp"
+#include "tests/unit/flusher/spool_contents.hpp"
 
 using namespace visitd;
 using test::Deciders;
@@ -22,6 +23,11 @@ DeciderSettings with(const BatchLimits& limits) {
   DeciderSettings settings;
   settings.batches = limits;
   return settings;
+}
+
+std::vector<PageVisits> sorted(std::vector<PageVisits> pages) {
+  std::ranges::sort(pages, {}, &PageVisits::page);
+  return pages;
 }
 
 std::vector<std::uint64_t> seqs_of(const std::vector<Batch>& batches) {
@@ -41,7 +47,7 @@ TEST_CASE("a commit holds the visits since the last one, once") {
   CHECK(decode_pages(first.deltas) == std::vector<PageVisits>{{"home", 5}, {"about", 1}});
   REQUIRE(first.ring);
   CHECK(first.ring->positions == d.drain.positions());
-  CHECK_FALSE(first.fold);
+  CHECK(first.open.empty());
   CHECK(first.sealed.empty());
   CHECK(first.answered_at == 1234);
   d.visit("about", 4);
@@ -49,7 +55,7 @@ TEST_CASE("a commit holds the visits since the last one, once") {
   CHECK(d.commit(false).deltas.empty());
 }
 
-TEST_CASE("a seal folds everything: sealed pages and the rest are the whole journal") {
+TEST_CASE("a seal folds its bucket: batch and row hold all of it, and the journal says only what is of others") {
   Deciders d(with({1, 600, 1U << 20U, 5000}));
   const std::string due = d.memory.page_in(any_bucket, 0);
   const std::string rest = d.memory.page_in(any_bucket, 1);
@@ -60,14 +66,14 @@ TEST_CASE("a seal folds everything: sealed pages and the rest are the whole jour
   static_cast<void>(d.batches.begin_flush());
   d.visit(late, 5);  // opened after the flush began: its bucket is not due
   const Transaction sealing = d.commit(true);
-  CHECK(sealing.fold);
-  CHECK(sealing.deltas.empty());
+  CHECK(decode_pages(sealing.deltas) == std::vector<PageVisits>{{late, 5}});
   REQUIRE(sealing.sealed.size() == 1);
   CHECK(sealing.sealed[0].pages == std::vector<PageVisits>{{due, 2}});
   std::map<std::uint32_t, std::vector<PageVisits>> open;
   for (const auto& [number, blob] : sealing.open) open[number] = decode_pages(blob);
-  CHECK(open ==
-        std::map<std::uint32_t, std::vector<PageVisits>>{{any_bucket, {{rest, 3}}}, {any_bucket + 1, {{late, 5}}}});
+  CHECK(open == std::map<std::uint32_t, std::vector<PageVisits>>{{any_bucket, {{rest, 3}}}});
+  CHECK(sealing.journal_until == sealing.number - 1);  // all that was of the sealed bucket alone
+  CHECK(test::open_in(d.spool.load(), 8) == sorted({{rest, 3}, {late, 5}}));
 
   // The next seal finds nothing changed but the bucket that is due again.
   d.answer_as_first(any_bucket);
@@ -77,6 +83,7 @@ TEST_CASE("a seal folds everything: sealed pages and the rest are the whole jour
   REQUIRE(next.open.size() == 1);
   CHECK(next.open[0].first == any_bucket);
   CHECK(next.open[0].second.empty());  // nothing is left of it
+  CHECK(test::open_in(d.spool.load(), 8) == std::vector<PageVisits>{{late, 5}});
 }
 
 TEST_CASE(
@@ -116,7 +123,7 @@ TEST_CASE(
   CHECK(d.batches.last_seq(any_bucket) == 3);
   REQUIRE(pages.size() == 5);
   for (std::uint32_t i = 0; i < 5; ++i) CHECK(pages[i] == PageVisits{d.memory.page_in(any_bucket, i), i + 1});
-  CHECK(d.drain.pages_with_visits() == 0);
+  CHECK(d.pages.pages_with_visits() == 0);
   CHECK(d.pages.size() == 0);
 }
 
@@ -250,7 +257,7 @@ TEST_CASE("after a start the oldest kept batch still goes first, whatever its bu
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
   SpoolState spool = former.spool.load();
   spool.loaded_at = 1055;
-  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.batches, d.drain);
+  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
   CHECK(d.capture(false, 1114).forgotten.empty());
   CHECK(d.batches.committed().empty());
   CHECK(d.capture(false, 1115).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {0, 1}});
@@ -263,7 +270,7 @@ TEST_CASE("a wall clock that went back between two batches costs neither of them
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
   SpoolState spool = former.spool.load();
   spool.loaded_at = 900;
-  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.batches, d.drain);
+  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
   CHECK(d.capture(false, 959).forgotten.empty());
   CHECK(d.batches.committed().empty());
   CHECK(d.capture(false, 960).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {5, 2}});
@@ -277,7 +284,7 @@ TEST_CASE("a wall clock that jumped while no flusher ran costs no kept batch its
     Deciders d(with({1000, 60, 1U << 20U, 5000}));
     SpoolState spool = former.spool.load();
     spool.loaded_at = started_at;
-    recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.batches, d.drain);
+    recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
     CHECK(d.capture(false, started_at + 59).forgotten.empty());
     CHECK(d.batches.committed().empty());
     CHECK(d.capture(false, started_at + 60).forgotten.size() == 1);
@@ -372,13 +379,13 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   CHECK(rest->mark.digest != former_digest);
   CHECK(rest->mark.digest == digest_of(encode_pages(rest->pages)));
   CHECK(d.memory.entry(pages[1]).inflight == 0);
-  CHECK(d.drain.pages_with_visits() == 2);
+  CHECK(d.pages.pages_with_visits() == 2);
   CHECK(d.memory.statistic(FlusherStatistic::pages_set_aside) == 1);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 4);
 
   d.answer(any_bucket, {1, 3});
   static_cast<void>(d.commit(false));
-  CHECK(d.drain.pages_with_visits() == 0);
+  CHECK(d.pages.pages_with_visits() == 0);
   CHECK(d.spool.set_aside() == std::map<std::string, std::uint64_t>{{pages[1], 2}});
 }
 
@@ -426,4 +433,112 @@ TEST_CASE("identities are noted with the next commit") {
   CHECK(transaction.identities[0].shard == "one");
   CHECK(transaction.identities[0].identity == "identity-1");
   CHECK_FALSE(d.batches.has_news());
+}
+
+// ---- shards
+
+namespace {
+
+/// Buckets 0 to 3 on one shard, 4 to 7 on another.
+DeciderSettings two_shards(const BatchLimits& limits) {
+  DeciderSettings settings = with(limits);
+  settings.shard_of_bucket = {0, 0, 0, 0, 1, 1, 1, 1};
+  settings.shards = 2;
+  return settings;
+}
+
+std::uint64_t pages_in(const Transaction& transaction) {
+  std::uint64_t pages = 0;
+  for (const Batch& batch : transaction.sealed) pages += batch.pages.size();
+  return pages;
+}
+
+}  // namespace
+
+TEST_CASE("a shard that takes no batches is not sealed, holds up no other, and its flush goes on when it does") {
+  Deciders d(two_shards({1000, 600, 1U << 20U, 5000}));
+  d.visit(d.memory.page_in(1), 2);
+  d.visit(d.memory.page_in(6), 3);
+  d.batches.set_takes_batches(1, false);
+  const std::uint64_t flush = d.batches.begin_flush();
+  const Transaction first = d.commit(true);
+  REQUIRE(first.sealed.size() == 1);
+  CHECK(first.sealed[0].bucket == 1);
+  CHECK(d.batches.unanswered_on(0) == 1);
+  CHECK(d.batches.unanswered_on(1) == 0);
+  CHECK_FALSE(d.batches.wants_seal());
+  d.answer_as_first(1);
+  CHECK(d.batches.is_flushed(0));
+  CHECK_FALSE(d.batches.is_flushed(1));
+  CHECK_FALSE(d.batches.flush_is_done(flush));
+  // The other shard is flushed again and again meanwhile.
+  for (int round = 0; round < 3; ++round) {
+    d.visit(d.memory.page_in(1));
+    d.batches.begin_flush(0);
+    REQUIRE(d.commit(true).sealed.size() == 1);
+    d.answer_as_first(1);
+    CHECK(d.batches.is_flushed(0));
+  }
+  d.visit(d.memory.page_in(6), 4);
+  d.batches.set_takes_batches(1, true);
+  REQUIRE(d.batches.wants_seal());
+  const Transaction second = d.commit(true);
+  REQUIRE(second.sealed.size() == 1);
+  CHECK(second.sealed[0].pages == std::vector<PageVisits>{{d.memory.page_in(6), 7}});
+  d.answer_as_first(6);
+  CHECK(d.batches.flush_is_done(flush));
+  CHECK(d.batches.is_flushed(1));
+}
+
+TEST_CASE("a shard that stops taking batches while a bucket waits to be sealed gets none") {
+  Deciders d(two_shards({1000, 600, 1U << 20U, 5000}));
+  d.visit(d.memory.page_in(6));
+  static_cast<void>(d.batches.begin_flush());
+  CHECK(d.batches.wants_seal());
+  d.batches.set_takes_batches(1, false);
+  CHECK_FALSE(d.batches.wants_seal());
+  CHECK(d.commit(true).sealed.empty());
+  d.batches.set_takes_batches(1, true);
+  CHECK(d.commit(true).sealed.size() == 1);
+}
+
+TEST_CASE("pages on their way to a shard are bounded, a batch more is begun below the bound, and the rest follows") {
+  Deciders d(two_shards({4, 600, 1U << 20U, 5000, 10}));
+  for (std::uint32_t bucket = 0; bucket < 4; ++bucket) {
+    for (std::uint32_t i = 0; i < 9; ++i) d.visit(d.memory.page_in(bucket, i));
+  }
+  const std::uint64_t flush = d.batches.begin_flush();
+  std::uint64_t sealed = 0;
+  int transactions = 0;
+  while (!d.batches.flush_is_done(flush)) {
+    REQUIRE(++transactions < 20);
+    REQUIRE(d.batches.wants_seal());
+    const std::uint64_t pages = pages_in(d.commit(true));
+    CHECK(pages > 0);
+    CHECK(pages < 10 + 4);
+    CHECK(d.batches.memory_bytes() > 0);
+    sealed += pages;
+    CHECK_FALSE(d.batches.wants_seal());  // full
+    CHECK(d.commit(true).sealed.empty());
+    for (std::uint32_t bucket = 0; bucket < 4; ++bucket) {
+      if (d.batches.unanswered(bucket) != nullptr) d.answer_as_first(bucket);
+    }
+  }
+  CHECK(d.batches.memory_bytes() == 0);
+  CHECK(d.pages.size() == 0);
+  CHECK(sealed == 36);
+}
+
+TEST_CASE("one transaction seals of every shard, however many buckets of one are due") {
+  Deciders d(two_shards({4, 600, 1U << 20U, 5000, 16}));
+  for (std::uint32_t bucket = 0; bucket < 4; ++bucket) {
+    for (std::uint32_t i = 0; i < 9; ++i) d.visit(d.memory.page_in(bucket, i));
+  }
+  for (std::uint32_t bucket = 4; bucket < 6; ++bucket) d.visit(d.memory.page_in(bucket));
+  static_cast<void>(d.batches.begin_flush());
+  const Transaction first = d.commit(true);
+  std::map<std::uint32_t, int> batches;
+  for (const Batch& batch : first.sealed) ++batches[batch.bucket / 4];
+  CHECK(batches[0] >= 2);
+  CHECK(batches[1] == 2);
 }

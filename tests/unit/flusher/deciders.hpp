@@ -11,6 +11,7 @@
 #include "flusher/drain.hpp"
 #include "flusher/flusher_view.hpp"
 #include "flusher/lookups.hpp"
+#include "flusher/open_visits.hpp"
 #include "flusher/pending_pages.hpp"
 #include "flusher/recovery.hpp"
 #include "tests/simulation/simulated_spool.hpp"
@@ -22,7 +23,9 @@ inline constexpr Incarnation first_life{1, 0xabc};
 
 struct DeciderSettings {
   BatchLimits batches{1000, 600, 1U << 20U, 5000};
-  std::uint64_t pending_pages = 1000;
+  OpenLimits open{1U << 20U, 1U << 20U};
+  std::vector<std::uint32_t> shard_of_bucket = std::vector<std::uint32_t>(8);  ///< all of them on one
+  std::uint32_t shards = 1;
   CacheShape shape{2, 16, 8, 64};
   Incarnation incarnation = first_life;
 };
@@ -32,16 +35,22 @@ class Deciders {
   explicit Deciders(const DeciderSettings& settings = {})
       : memory(settings.shape),
         view(shown_view(memory)),
-        batches(settings.batches, settings.incarnation, std::vector<std::uint32_t>(settings.shape.buckets), view, pages,
+        open(settings.open, settings.shard_of_bucket, settings.shards, pages, memory.statistics()),
+        batches(settings.batches, settings.incarnation, settings.shard_of_bucket, settings.shards, view, pages, open,
                 memory.statistics()),
         drain(memory.memory(), view, pages,
-              {settings.shape.buckets, settings.shape.page_id_limit, settings.pending_pages}, memory.statistics(),
-              [this](std::uint32_t page) { batches.page_opened(page); }),
-        lookups(memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
-                [this](std::uint32_t page) {
-                  if (shard_answers) asked.push_back(pages[page].page);
-                  return shard_answers;
-                }) {}
+              {settings.shape.buckets, settings.shape.page_id_limit, FlusherMemory::hash_seed,
+               settings.open.memory_bytes},
+              memory.statistics(), [this](std::uint32_t page) { open.page_opened(page); }),
+        lookups(
+            memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
+            [this](std::uint32_t page) {
+              if (shard_answers) asked.emplace_back(pages[page].id());
+              return shard_answers;
+            },
+            [this](std::uint32_t page) { open.entry_dropped(page); }) {
+    for (std::uint32_t shard = 0; shard < settings.shards; ++shard) batches.set_takes_batches(shard, true);
+  }
 
   Deciders(const Deciders&) = delete;
   Deciders& operator=(const Deciders&) = delete;
@@ -49,16 +58,19 @@ class Deciders {
   /// Publishes and applies.
   void visit(std::string_view page, std::uint32_t visits = 1) {
     static_cast<void>(memory.publish(0, page, visits));
-    static_cast<void>(drain.run());
+    static_cast<void>(drain.run(batches.memory_bytes()));
   }
   [[nodiscard]] std::uint32_t number_of(std::string_view page) const {
     return pages.find(FlusherMemory::hash_of(page), page);
   }
+  std::uint32_t find_or_insert(std::string_view page) {
+    const std::uint32_t known = number_of(page);
+    if (known != PendingPages::none) return known;
+    return pages.insert(FlusherMemory::hash_of(page), page, memory.bucket_of(page));
+  }
   /// The page has an entry from now on.
   void give_entry(const std::string& page, std::uint64_t base, std::uint64_t now_ms = 0) {
-    std::uint32_t number = number_of(page);
-    if (number == PendingPages::none) number = pages.insert(FlusherMemory::hash_of(page), page, memory.bucket_of(page));
-    lookups.counted(number, base, now_ms);
+    lookups.counted(find_or_insert(page), base, now_ms);
   }
 
   Transaction capture(bool seal, std::uint64_t unix_now = 1000) {
@@ -67,14 +79,23 @@ class Deciders {
   /// Captures, makes it durable, and says so. Returns the transaction.
   Transaction commit(bool seal, std::uint64_t unix_now = 1000) {
     Transaction transaction = capture(seal, unix_now);
-    spool.apply(transaction);
-    ready = batches.committed();
+    finish(transaction);
     return transaction;
+  }
+  /// Makes a captured transaction durable, and says so.
+  void finish(const Transaction& transaction) {
+    const SpoolResult result = spool.apply(transaction);
+    const auto recalled = open.committed(result, [this](std::string_view page) { return find_or_insert(page); });
+    ready = batches.committed();
+    for (const std::uint32_t bucket : recalled) batches.recalled(bucket);
+    for (std::uint32_t lane = 0; lane < memory.shape.lanes; ++lane) {
+      memory.cache().head[lane].word.store(transaction.ring->positions[lane]);
+    }
   }
   /// The shard says that these are the counts after the bucket's batch.
   void answer(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms = 0,
               std::uint64_t unix_now = 1000) {
-    batches.answered(bucket, totals, drain, now_ms, unix_now);
+    batches.answered(bucket, totals, now_ms, unix_now);
   }
   /// The visits that a batch holds are the totals: the shard held nothing before.
   void answer_as_first(std::uint32_t bucket, std::uint64_t unix_now = 1000) {
@@ -94,6 +115,7 @@ class Deciders {
   FlusherMemory memory;
   FlusherView view;
   PendingPages pages;
+  OpenVisits open;
   Batches batches;
   Drain drain;
   bool shard_answers = true;

@@ -18,6 +18,7 @@
 #include "tests/simulation/simulated_shard.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/unit/flusher/flusher_memory.hpp"
+#include "tests/unit/flusher/spool_contents.hpp"
 
 using namespace visitd;
 using test::FlusherMemory;
@@ -29,7 +30,7 @@ EngineSettings usual() {
   settings.shards = {"one", "two"};
   settings.buckets = 8;
   settings.page_id_limit = 64;
-  settings.pending_pages = 1000;
+  settings.memory_limit_bytes = 100'000;
   settings.flush_interval_ms = 30000;
   settings.commit_interval_ms = 1000;
   settings.batches = {1000, 600, 1U << 20U, 5000};
@@ -83,8 +84,8 @@ class Host : public EnginePort {
   }
   void finish_commit() {
     if (!submitted) return;
-    spool.apply(*std::exchange(submitted, std::nullopt));
-    engine->on_committed(now);
+    const SpoolResult result = spool.apply(*std::exchange(submitted, std::nullopt));
+    engine->on_committed(result, now);
   }
   /// The connection to a shard breaks, and no other one succeeds until it is reachable again.
   void cut_off(std::uint32_t shard) {
@@ -105,6 +106,16 @@ class Host : public EnginePort {
     for (std::uint32_t bucket = 0;; ++bucket) {
       if (placed.at(bucket) == shard) return memory.page_in(bucket, nth);
     }
+  }
+
+  /// Pages that are placed on a shard, of all its buckets.
+  [[nodiscard]] std::vector<std::string> pages_on(std::uint32_t shard, std::size_t count) const {
+    std::vector<std::string> pages;
+    for (std::uint32_t i = 0; pages.size() < count; ++i) {
+      std::string page = "page-" + std::to_string(i);
+      if (engine->placement()[memory.bucket_of(page)] == shard) pages.push_back(std::move(page));
+    }
+    return pages;
   }
 
   // EnginePort
@@ -191,7 +202,7 @@ TEST_CASE("visits become durable at the commit interval, and only then is their 
   host.run(110);
   CHECK(host.head(0) == host.memory.tail(0).load());
   CHECK(host.engine->is_durable());
-  CHECK(host.spool.load().open == std::vector<PageVisits>{{"home", 2}});
+  CHECK(test::open_in(host.spool.load(), 8) == std::vector<PageVisits>{{"home", 2}});
   CHECK(host.memory.statistic(FlusherStatistic::last_commit_ns) > (host.now.ms - 200) * 1'000'000);
 }
 
@@ -275,7 +286,7 @@ TEST_CASE("a full disk costs no visit: the same transaction is tried again, and 
   CHECK(host.memory.publish(0, "home") == Published::published);
   ++recorded;
   host.run(2000);
-  CHECK(host.spool.load().open == std::vector<PageVisits>{{"home", recorded}});
+  CHECK(test::open_in(host.spool.load(), 8) == std::vector<PageVisits>{{"home", recorded}});
 }
 
 // ---- flushes
@@ -320,8 +331,9 @@ TEST_CASE("a flush that is asked for carries what is applied, in as many batches
 
 TEST_CASE("pages that crowd the memory are flushed early, and the lanes go on") {
   EngineSettings settings = usual();
-  settings.pending_pages = 8;
+  settings.memory_limit_bytes = 8 * PendingPages::bytes_of(8);
   Host host(settings);
+  host.run(10);
   for (std::uint32_t i = 0; i < 30; ++i) static_cast<void>(host.memory.publish(0, "page-" + std::to_string(i)));
   host.run(500);
   CHECK(host.engine->is_idle());
@@ -329,11 +341,12 @@ TEST_CASE("pages that crowd the memory are flushed early, and the lanes go on") 
   for (std::uint32_t i = 0; i < 30; ++i) there += host.counted("page-" + std::to_string(i));
   CHECK(there >= 30 - 8);
   CHECK(host.memory.statistic(FlusherStatistic::flushes) >= 3);
+  CHECK(host.memory.statistic(FlusherStatistic::spilled_visits) == 0);
 }
 
 TEST_CASE("a few pages do not hurry a flush") {
   EngineSettings settings = usual();
-  settings.pending_pages = 8;
+  settings.memory_limit_bytes = 8 * PendingPages::bytes_of(8);
   Host host(settings);
   for (std::uint32_t i = 0; i < 6; ++i) static_cast<void>(host.memory.publish(0, "page-" + std::to_string(i)));
   host.run(5000);
@@ -361,8 +374,8 @@ TEST_CASE("a shard that is away holds up no other, and is caught up when it retu
   }
   CHECK(host.counted(here) == 6);
   CHECK(host.counted(away) == 0);
-  CHECK(host.engine->page_state(away).inflight == 5);
-  CHECK(host.engine->page_state(away).open == 10);
+  CHECK(host.engine->page_state(away).inflight == 0);  // a shard that takes no batches gets none
+  CHECK(host.engine->page_state(away).open == 15);
   CHECK(host.engine->page_state(away).shard == 1);
   host.reachable[1] = true;
   host.engine->on_broken(1, "still", host.now);
@@ -371,6 +384,7 @@ TEST_CASE("a shard that is away holds up no other, and is caught up when it retu
   static_cast<void>(host.engine->begin_flush(host.now));
   host.run(300);
   CHECK(host.counted(away) == 15);
+  CHECK(host.counted(here) == 6);
   CHECK(host.engine->page_state(away).inflight == 0);
 }
 
@@ -448,6 +462,164 @@ TEST_CASE("an inspection says what the shard holds, or that it cannot be asked")
   REQUIRE(*told);
   CHECK((*told)->count == 3);
   CHECK((*told)->field == host.engine->page_state(page).field);
+}
+
+// ---- leaving a ring
+
+TEST_CASE("a ring is finished once all of it is durable, and one transaction is under way at a time, however slow") {
+  Host host;
+  host.run(2000);
+  host.disk_works = false;
+  static_cast<void>(host.memory.publish(0, "home", 3));
+  host.run(1);
+  static_cast<void>(host.memory.publish(0, "home", 4));
+  host.run(1200);
+  REQUIRE(host.submitted);
+  const std::uint64_t submits = host.submits;
+  host.engine->finish_ring();
+  host.engine->commit_soon();
+  host.run(5000);  // submit() of the host refuses a second one
+  CHECK(host.submits == submits);
+  CHECK_FALSE(host.engine->ring_is_finished());
+  const auto is_finishing = [&] { return host.submitted && host.submitted->ring->finished; };
+  for (int commits = 0; commits < 5 && !is_finishing(); ++commits) {
+    REQUIRE(host.submitted);
+    host.finish_commit();
+    CHECK_FALSE(host.engine->ring_is_finished());
+    host.run(2000);
+  }
+  REQUIRE(is_finishing());
+  CHECK(host.submitted->ring->positions[0] == host.memory.tail(0).load());
+  CHECK_FALSE(host.engine->ring_is_finished());  // not before it is durable
+  host.run(5000);
+  CHECK(is_finishing());
+  // A full disk does not make it forgotten.
+  host.engine->on_spool_full(std::move(*std::exchange(host.submitted, std::nullopt)), host.now);
+  host.run(500);
+  CHECK_FALSE(host.submitted);
+  host.run(1000);
+  REQUIRE(is_finishing());
+  host.finish_commit();
+  CHECK(host.engine->ring_is_finished());
+  const SpoolState state = host.spool.load();
+  REQUIRE(state.rings.size() == 1);
+  CHECK(state.rings[0].finished);
+  CHECK(test::open_in(state, 8) == std::vector<PageVisits>{{"home", 7}});
+}
+
+// ---- memory
+
+namespace {
+
+/// Memory for fewer pages than are visited, and short intervals.
+EngineSettings little_memory() {
+  EngineSettings settings = usual();
+  settings.memory_limit_bytes = 100 * PendingPages::bytes_of(8);
+  settings.flush_interval_ms = 500;
+  settings.commit_interval_ms = 20;
+  return settings;
+}
+
+}  // namespace
+
+TEST_CASE("what waits for a shard that is away fills no other shard's room, and comes back exact") {
+  Host host(little_memory(), 1U << 20U);
+  host.run(10);
+  host.cut_off(1);
+  const std::vector<std::string> here = host.pages_on(0, 20);
+  const std::vector<std::string> away = host.pages_on(1, 200);
+  for (std::uint32_t round = 1; round <= 5; ++round) {
+    for (std::size_t i = 0; i < away.size(); ++i) {
+      static_cast<void>(host.memory.publish(0, away[i]));
+      if (i % 10 == 0) static_cast<void>(host.memory.publish(1, here[i / 10]));
+    }
+    for (int step = 0; step < 1500; ++step) {
+      host.run(1);
+      REQUIRE(host.memory.statistic(FlusherStatistic::pending_bytes) <= host.settings.memory_limit_bytes);
+    }
+    CHECK(host.engine->is_idle());  // no lane waits
+    // The shard that is there has had its flush all the while.
+    for (const std::string& page : here) REQUIRE(host.counted(page) == round);
+  }
+  CHECK(host.memory.statistic(FlusherStatistic::spilled_visits) > 5 * 150);
+  CHECK(host.memory.statistic(FlusherStatistic::pending_visits) == 5 * 200);
+  CHECK(host.memory.cache().shard[1].unanswered.load() == 0);
+  for (const std::string& page : away) REQUIRE(host.counted(page) == 0);
+
+  host.reachable[1] = true;
+  host.engine->on_broken(1, "still", host.now);
+  for (int step = 0; step < 20'000 && host.memory.statistic(FlusherStatistic::pending_visits) != 0; ++step) {
+    host.run(1);
+    REQUIRE(host.memory.statistic(FlusherStatistic::pending_bytes) <= host.settings.memory_limit_bytes);
+  }
+  for (const std::string& page : away) REQUIRE(host.counted(page) == 5);
+  CHECK(host.memory.statistic(FlusherStatistic::spilled_visits) == 0);
+  host.run(100);
+  CHECK(test::open_in(host.spool.load(), 8).empty());
+}
+
+TEST_CASE("a flusher that starts while a shard is away goes on with what is spilled") {
+  Host host(little_memory(), 1U << 20U);
+  host.run(10);
+  host.cut_off(1);
+  const std::vector<std::string> away = host.pages_on(1, 200);
+  for (const std::string& page : away) static_cast<void>(host.memory.publish(0, page, 2));
+  host.run(1000);
+  REQUIRE(host.memory.statistic(FlusherStatistic::spilled_visits) > 100);
+  host.start();
+  CHECK(host.memory.statistic(FlusherStatistic::pending_visits) == 400);
+  for (const std::string& page : away) static_cast<void>(host.memory.publish(0, page, 3));
+  host.run(1000);
+  CHECK(host.engine->is_idle());
+  host.reachable[1] = true;
+  host.engine->on_broken(1, "still", host.now);
+  host.run(10'000);
+  for (const std::string& page : away) REQUIRE(host.counted(page) == 5);
+  CHECK(host.memory.statistic(FlusherStatistic::pending_visits) == 0);
+}
+
+TEST_CASE("a page of a spilled bucket is not answered before its bucket is recalled, and then with all its visits") {
+  EngineSettings settings = little_memory();
+  settings.flush_interval_ms = 3'600'000;
+  Host host(settings, 1U << 20U);
+  host.run(10);
+  const std::string page = host.page_on(1);
+  static_cast<void>(host.memory.publish(0, page, 100));
+  host.run(1);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(200);
+  REQUIRE(host.counted(page) == 100);
+  host.cut_off(1);
+  for (std::uint32_t i = 0; i < 100; ++i) static_cast<void>(host.memory.publish(0, host.page_on(1, i), 3));
+  host.run(200);
+  REQUIRE(host.engine->page_state(page).open == 0);
+  REQUIRE(host.memory.statistic(FlusherStatistic::spilled_visits) > 100);
+
+  // The shard cannot be asked: who asks is woken, and nothing is fetched for it.
+  const std::uint64_t spilled = host.memory.statistic(FlusherStatistic::spilled_visits);
+  host.woken = 0;
+  static_cast<void>(host.memory.ask(1, page));
+  host.run(200);
+  CHECK(host.woken == 2);
+  CHECK_FALSE(host.memory.entry(page).there);
+  CHECK(host.memory.statistic(FlusherStatistic::spilled_visits) == spilled);
+
+  host.reachable[1] = true;
+  host.engine->on_broken(1, "still", host.now);
+  host.run(1000);
+  REQUIRE(host.engine->shard_state(1) == ShardState::up);
+  // The bucket is not due; a read brings it. The first one is told to come again.
+  host.woken = 0;
+  static_cast<void>(host.memory.ask(1, page));
+  static_cast<void>(host.engine->drain(host.now));
+  CHECK(host.woken == 2);
+  CHECK_FALSE(host.memory.entry(page).there);
+  host.run(50);
+  static_cast<void>(host.memory.ask(1, page));
+  host.run(5);
+  const FlusherMemory::Entry entry = host.memory.entry(page);
+  REQUIRE(entry.there);
+  CHECK(entry.base + entry.inflight + entry.open == 103);
 }
 
 // ---- lives

@@ -66,8 +66,9 @@ class FlusherMemory {
   Published publish(std::uint32_t lane, std::string_view page, std::uint32_t visits = 1) {
     return producer(lane).publish(RecordKind::visit, page, visits, 1'700'000'000, hash_of(page));
   }
-  Published ask(std::uint32_t lane, std::string_view page) {
-    return lanes_[lane].asker->publish(RecordKind::request, page, 0, 0, hash_of(page));
+  Published ask(std::uint32_t lane, std::string_view page) { return ask_with_hash(lane, page, hash_of(page)); }
+  Published ask_with_hash(std::uint32_t lane, std::string_view page, std::uint64_t hash) {
+    return lanes_[lane].asker->publish(RecordKind::request, page, 0, 0, hash);
   }
   [[nodiscard]] LaneProducer& producer(std::uint32_t lane) { return *lanes_[lane].producer; }
   [[nodiscard]] Word& tail(std::uint32_t lane) { return lanes_[lane].tail; }

@@ -234,3 +234,14 @@ TEST_CASE("the flusher asks by itself whether pages can be counted again, and re
   d.lookups.ask_uncountable();
   CHECK(d.asked.empty());
 }
+
+TEST_CASE("a request whose hash is not its page's makes no second page of the name") {
+  Deciders d;
+  d.visit("home", 4);
+  REQUIRE(d.memory.ask_with_hash(0, "home", FlusherMemory::hash_of("about")) == Published::published);
+  CHECK(d.lookups.run(0));
+  CHECK(d.asked.empty());
+  CHECK(d.pages.size() == 1);
+  CHECK(ask(d, 0, "home") == 0);
+  CHECK(d.asked == std::vector<std::string>{"home"});
+}

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <string>
@@ -12,12 +13,13 @@ using namespace visitd;
 
 namespace {
 
-constexpr std::uint64_t first_slots = 1024;
+/// Of a part of the index; all these hashes are of one part.
+constexpr std::uint64_t first_slots = 16;
 
 /// What each() says there is.
 std::size_t pages_with_a_name(const PendingPages& pages) {
   std::size_t count = 0;
-  pages.each([&](const PendingPage& page) { count += page.page.empty() ? 0 : 1; });
+  pages.each([&](const PendingPage& page) { count += page.id().empty() ? 0 : 1; });
   return count;
 }
 
@@ -29,7 +31,7 @@ TEST_CASE("a page is found by hash and name together") {
   CHECK(pages.find(17, "home") == home);
   CHECK(pages.find(17, "about") == PendingPages::none);
   CHECK(pages.find(18, "home") == PendingPages::none);
-  CHECK(pages[home].page == "home");
+  CHECK(pages[home].id() == "home");
   CHECK(pages[home].hash == 17);
   CHECK(pages[home].bucket == 3);
   CHECK(pages[home].idle());
@@ -53,7 +55,7 @@ TEST_CASE("places at the end of the table go on at its beginning") {
   PendingPages pages;
   // All of them want the last slot or the one before it.
   std::vector<std::pair<std::uint64_t, std::uint32_t>> there;
-  for (std::uint64_t i = 0; i < 12; ++i) {
+  for (std::uint64_t i = 0; i < 10; ++i) {
     const std::uint64_t hash = (i << 32U) | (first_slots - 1 - i % 2);
     there.emplace_back(hash, pages.insert(hash, "p" + std::to_string(i), 0));
   }
@@ -135,9 +137,10 @@ TEST_CASE("pages come and go at random as in a map") {
   std::map<std::pair<std::uint64_t, std::string>, std::uint32_t> model;
   // Few hashes, close together and at the table's end, so that runs are long and wrap around.
   const auto any_key = [&] {
-    const std::uint64_t low = random() % 2 == 0 ? first_slots - 8 + random() % 16 : random() % 600;
+    const std::uint64_t end = std::uint64_t{16} << random() % 8;  // of any size of the index
+    const std::uint64_t low = random() % 2 == 0 ? end - 8 + random() % 16 : random() % 600;
     const std::uint64_t hash = ((random() % 3) << 32U) | low;
-    return std::pair(hash, "p" + std::to_string(random() % 4));
+    return std::pair(hash, std::string(1 + random() % 40 / 10 * 10, 'p'));
   };
   for (int step = 0; step < 60000; ++step) {
     const auto key = any_key();
@@ -161,7 +164,91 @@ TEST_CASE("pages come and go at random as in a map") {
   }
   for (const auto& [key, number] : model) {
     REQUIRE(pages.find(key.first, key.second) == number);
-    REQUIRE(pages[number].page == key.second);
+    REQUIRE(pages[number].id() == key.second);
   }
   CHECK(pages_with_a_name(pages) == model.size());
+}
+
+// ---- memory
+
+TEST_CASE("a page with an id of 32 bytes takes at most 112 bytes, at every size from 100,000 pages on") {
+  PendingPages pages;
+  constexpr std::uint64_t most = 1'000'000;
+  std::vector<std::uint32_t> numbers;
+  numbers.reserve(most);
+  std::string name(32, 'x');
+  std::size_t largest = 0;
+  for (std::uint64_t i = 0; i < most; ++i) {
+    const std::string digits = std::to_string(i);
+    name.replace(name.size() - digits.size(), digits.size(), digits);
+    numbers.push_back(pages.insert(i * 0x9E37'79B9'7F4A'7C15U, name, 1));
+    if (pages.size() < 100'000) continue;
+    // Besides the table: the page's place in its bucket's list and in the list of what is not durable.
+    largest = std::max(largest, pages.table_bytes() * 1000 / pages.size() + 8000);
+  }
+  MESSAGE("thousandths of a byte a page, at most: " << largest);
+  CHECK(largest <= PendingPages::bytes_of(32) * 1000);
+  CHECK(PendingPages::bytes_of(32) <= 160);
+
+  // What came first goes first: the memory of half of them comes back, and of all of them all of it.
+  const std::size_t full = pages.table_bytes();
+  for (std::uint64_t i = 0; i < most / 2; ++i) pages.erase(numbers[i]);
+  CHECK(pages.table_bytes() < full * 6 / 10);
+  CHECK(pages.size() == most / 2);
+  std::mt19937_64 random(1);
+  std::shuffle(numbers.begin() + most / 2, numbers.end(), random);
+  for (std::uint64_t i = most / 2; i < most; ++i) pages.erase(numbers[i]);
+  CHECK(pages.size() == 0);
+  CHECK(pages.table_bytes() < 512U << 10U);
+}
+
+TEST_CASE("pages of all lengths keep their ids, and blocks that are empty serve other lengths") {
+  PendingPages pages;
+  std::size_t largest = 0;
+  for (const std::size_t length : {1U, 7U, 8U, 9U, 64U, 255U, 256U, 1000U, 4095U}) {
+    // Some 4 MiB of each.
+    const std::uint64_t count = (4U << 20U) / PendingPages::bytes_of(length);
+    std::vector<std::pair<std::uint32_t, std::string>> there;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      std::string name = std::to_string(i);
+      name.resize(length, '.');
+      there.emplace_back(pages.insert(i * 0x9E37'79B9'7F4A'7C15U, name, 2), name);
+    }
+    bool same = true;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const auto& [number, name] = there[i];
+      same = same && pages[number].id() == name && pages[number].bucket == 2;
+      // Names of one digit are one name with many hashes.
+      same = same && pages.find(i * 0x9E37'79B9'7F4A'7C15U, name) == number;
+    }
+    CHECK(same);
+    CHECK(pages.size() == count);
+    CHECK(pages_with_a_name(pages) == count);
+    largest = std::max(largest, pages.table_bytes());
+    for (const auto& [number, name] : there) pages.erase(number);
+  }
+  CHECK(largest < 6U << 20U);  // each length had the memory of the others
+  CHECK(pages.table_bytes() < 1U << 20U);
+}
+
+TEST_CASE("what is pending is counted by pages and bytes of those that have visits, once each") {
+  PendingPages pages;
+  const std::uint32_t read = pages.insert(1, "read", 0);  // nobody visited it
+  const std::uint32_t visited = pages.insert(2, "visited by many", 0);
+  pages.count(pages[read]);
+  CHECK(pages.pages_with_visits() == 0);
+  CHECK(pages.pending_bytes() == 0);
+  pages[visited].open = 3;
+  pages.count(pages[visited]);
+  pages.count(pages[visited]);
+  CHECK(pages.pages_with_visits() == 1);
+  CHECK(pages.pending_bytes() == PendingPages::bytes_of(15));
+  pages[visited].open = 0;
+  pages[visited].inflight = 3;
+  pages.count(pages[visited]);
+  CHECK(pages.pages_with_visits() == 1);
+  pages[visited].inflight = 0;
+  pages.count(pages[visited]);
+  CHECK(pages.pages_with_visits() == 0);
+  CHECK(pages.pending_bytes() == 0);
 }

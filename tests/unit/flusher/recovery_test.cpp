@@ -9,6 +9,7 @@
 
 #include "common/errors.hpp"
 #include "tests/unit/flusher/deciders.hpp"
+#include "tests/unit/flusher/spool_contents.hpp"
 
 using namespace visitd;
 using test::Deciders;
@@ -37,8 +38,8 @@ std::map<std::string, CarriedEntry> by_page(const std::vector<CarriedEntry>& ent
 struct NextLife : Deciders {
   NextLife(SpoolState state, const std::vector<CarriedEntry>& carried, const DeciderSettings& settings = {})
       : Deciders(settings) {
-    recover_pending(state, FlusherMemory::hash_seed, buckets, pages, batches, drain);
-    recover_entries(carried, FlusherMemory::hash_seed, view, pages, batches, lookups);
+    recover_pending(state, FlusherMemory::hash_seed, buckets, pages, open, batches);
+    recover_entries(state, carried, FlusherMemory::hash_seed, view, pages, open, batches, lookups);
   }
 };
 
@@ -106,9 +107,9 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
 
   settings.incarnation = {2, 0xdef};
   NextLife d(former.spool.load(), {}, settings);
-  CHECK(d.drain.pages_with_visits() == 4);
+  CHECK(d.pages.pages_with_visits() == 4);
   CHECK(d.pages.size() == 4);
-  const auto page = [&](const std::string& name) { return d.pages[d.number_of(name)]; };
+  const auto page = [&](const std::string& name) -> const PendingPage& { return d.pages[d.number_of(name)]; };
   CHECK(page(names[0]).open == 10);
   CHECK(page(names[0]).inflight == 1);
   CHECK(page(names[1]).open == 0);
@@ -144,17 +145,21 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
   CHECK(d.pages.size() == 0);
   static_cast<void>(d.commit(true));
   const SpoolState spool = d.spool.load();
-  CHECK(spool.open.empty());
+  CHECK(test::open_in(spool, buckets).empty());
   CHECK(spool.unanswered.empty());
 }
 
 TEST_CASE("nothing of a bucket that the settings no longer have is taken") {
   SpoolState spool;
   spool.marks.push_back({buckets + 1, 4, "field"});
-  spool.kept.push_back({{buckets + 1, {test::first_life, 4, 0}, "", {{"home", 1}}}, 1000});
+  spool.kept.push_back({buckets + 1, {test::first_life, 4, 0}, "", encode_pages({{"home", 1}}), 1000});
+  spool.open.push_back({buckets, 1, encode_pages({{"home", 1}})});
+  spool.each_spilled = [](const auto& use) { use(buckets + 1, encode_pages({{"home", 1}})); };
   NextLife d(spool, {});
   CHECK(d.batches.unanswered_count() == 0);
   CHECK(d.memory.statistic(FlusherStatistic::kept_batches) == 0);
+  CHECK(d.memory.statistic(FlusherStatistic::spilled_visits) == 0);
+  CHECK(d.pages.size() == 0);
 }
 
 // ---- entries

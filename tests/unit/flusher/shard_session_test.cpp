@@ -77,7 +77,7 @@ struct Talk {
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
     session = std::make_unique<ShardSession>(settings, identity, "new", std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5},
-                                             *deployment, d.batches, d.lookups, d.drain, d.memory.statistics(), port);
+                                             *deployment, d.batches, d.lookups, d.memory.statistics(), port);
   }
   void connect() {
     session->tick(now_ms);
@@ -200,11 +200,9 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
   Deployment deployment({"b", "a"}, "");
   SessionSettings settings = Talk::usual();
   settings.shard = "b";
-  ShardSession b(settings, "", "identity-b", {0, 1}, deployment, d.batches, d.lookups, d.drain, d.memory.statistics(),
-                 ports[1]);
+  ShardSession b(settings, "", "identity-b", {0, 1}, deployment, d.batches, d.lookups, d.memory.statistics(), ports[1]);
   settings.shard = "a";
-  ShardSession a(settings, "", "identity-a", {2, 3}, deployment, d.batches, d.lookups, d.drain, d.memory.statistics(),
-                 ports[0]);
+  ShardSession a(settings, "", "identity-a", {2, 3}, deployment, d.batches, d.lookups, d.memory.statistics(), ports[0]);
   const std::string on_a = "identity-a 2 making a " + layout;
   const std::string on_b = "identity-a 2 making b " + layout;
   for (ShardSession* session : {&a, &b}) {
@@ -228,8 +226,7 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     Deployment other({"a", "b"}, "");
     RecordingPort port;
     settings.shard = "b";
-    ShardSession fresh(settings, "", "identity-b", {0, 1}, other, d.batches, d.lookups, d.drain, d.memory.statistics(),
-                       port);
+    ShardSession fresh(settings, "", "identity-b", {0, 1}, other, d.batches, d.lookups, d.memory.statistics(), port);
     other.saw("a", parse_topology("identity-a 2 made a " + layout));
     other.adopt("identity-a");
     fresh.tick(0);

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@
 #include "common/clock.hpp"
 #include "common/page_id.hpp"
 #include "flusher/spool_thread.hpp"
+#include "tests/unit/flusher/spool_contents.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace visitd {
@@ -43,6 +45,25 @@ bool same(const Batch& one, const Batch& other) {
          one.pages == other.pages;
 }
 
+bool same(const KeptBatch& kept, const Batch& batch) {
+  return kept.bucket == batch.bucket && kept.mark == batch.mark && kept.expected == batch.expected &&
+         decode_pages(kept.pages) == batch.pages;
+}
+
+constexpr std::uint32_t buckets = 100;
+
+/// A page of a bucket, with a name of its own.
+std::string page_in(std::uint32_t bucket, std::string_view name) {
+  for (std::uint32_t n = 0;; ++n) {
+    std::string page = fmt::format("{} {}", name, n);
+    if (page_bucket(page, buckets) == bucket) return page;
+  }
+}
+
+std::vector<PageVisits> open_in(const SpoolState& state) {
+  return test::open_in(state, buckets);
+}
+
 std::vector<PageVisits> sorted(std::vector<PageVisits> pages) {
   std::sort(pages.begin(), pages.end(),
             [](const PageVisits& one, const PageVisits& other) { return one.page < other.page; });
@@ -60,6 +81,18 @@ void overwrite(const std::string& path, std::size_t offset, std::string_view byt
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
+/// Changes a spool that nobody has open.
+void change(const std::string& path, const char* sql) {
+  sqlite3* file = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &file) == SQLITE_OK);
+  char* refused = nullptr;
+  const int result = sqlite3_exec(file, sql, nullptr, nullptr, &refused);
+  INFO(sql, ": ", std::string(refused == nullptr ? "" : refused));
+  CHECK(result == SQLITE_OK);
+  sqlite3_free(refused);
+  sqlite3_close(file);
+}
+
 std::size_t find_in(const std::string& path, std::string_view wanted) {
   std::ifstream file(path, std::ios::binary);
   const std::string all{std::istreambuf_iterator<char>(file), {}};
@@ -69,7 +102,7 @@ std::size_t find_in(const std::string& path, std::string_view wanted) {
 std::string message_of(const std::string& directory) {
   try {
     Spool spool(directory);
-    static_cast<void>(spool.load());
+    static_cast<void>(open_in(spool.load()));
   } catch (const Error& failed) {
     return failed.what();
   }
@@ -151,6 +184,7 @@ TEST_CASE("every part of a transaction is read back") {
     Spool spool(directory.path());
     Transaction first;
     first.ring = ring;
+    first.number = 1;
     first.deltas = encode_pages({{"home", 2}, {odd, 1}});
     first.identities = {{"redis_7070", "identity one"}, {"redis_7071", "identity two"}};
     first.set_aside = {{5, {odd, 9}, "no integer"}};
@@ -160,17 +194,22 @@ TEST_CASE("every part of a transaction is read back") {
 
     Transaction second;  // a page more than once in the journal
     second.ring = other_ring;
+    second.number = 2;
     second.deltas = encode_pages({{"home", 3}, {"about", 1}});
     spool.apply(second);
-    CHECK(sorted(spool.load().open) == sorted({{odd, 1}, {"home", 5}, {"about", 1}}));
+    CHECK(open_in(spool.load()) == sorted({{odd, 1}, {"home", 5}, {"about", 1}}));
 
     Transaction third;  // a seal
-    third.fold = true;
+    third.number = 3;
+    third.journal_until = 2;
     third.sealed = {batch_of(1, 1, {{"home", 5}}), batch_of(2, 1, {{odd, 1}}), batch_of(3, 4, {})};
-    third.open = {{4, encode_pages({{"about", 1}, {"news", 6}})}, {6, encode_pages({{"gone", 1}})}};
+    third.open = {{page_bucket("about", buckets), encode_pages({{"about", 1}})},
+                  {4, encode_pages({{page_in(4, "news"), 6}})},
+                  {6, encode_pages({{page_in(6, "gone"), 1}})}};
     spool.apply(third);
 
     Transaction fourth;
+    fourth.number = 4;
     fourth.deltas = encode_pages({{"about", 10}, {"new", 1}});
     fourth.open = {{6, ""}};
     fourth.answered = {{1, 1, "mark one"}};
@@ -202,13 +241,17 @@ TEST_CASE("every part of a transaction is read back") {
   CHECK(state.rings[1].id == 7);
   CHECK(state.rings[1].finished);
   CHECK(state.rings[1].positions.empty());
-  CHECK(sorted(state.open) == sorted({{"about", 11}, {"news", 6}, {"new", 1}}));
+  CHECK(open_in(state) == sorted({{"about", 11}, {page_in(4, "news"), 6}, {"new", 1}}));
+  REQUIRE(state.journal.size() == 1);
+  CHECK(state.journal[0].number == 4);
+  REQUIRE(state.open.size() == 3);
+  for (const OpenRow& row : state.open) CHECK(row.folded == (row.bucket == 6 ? 4 : 3));
   REQUIRE(state.unanswered.size() == 1);
   CHECK(same(state.unanswered[0], batch_of(2, 1, {{"smaller", 1}})));
   REQUIRE(state.kept.size() == 2);
-  CHECK(same(state.kept[0].batch, batch_of(1, 2, {{"home", 1}})));
+  CHECK(same(state.kept[0], batch_of(1, 2, {{"home", 1}})));
   CHECK(state.kept[0].answered_at == 1'700'000'030);
-  CHECK(same(state.kept[1].batch, batch_of(3, 4, {})));
+  CHECK(same(state.kept[1], batch_of(3, 4, {})));
   REQUIRE(state.marks.size() == 3);
   CHECK(state.marks[0].bucket == 1);
   CHECK(state.marks[0].seq == 2);
@@ -245,6 +288,7 @@ TEST_CASE("a transaction that cannot be is refused whole") {
   const TemporaryFolder directory;
   Spool spool(directory.path());
   Transaction wrong;
+  wrong.number = 1;
   wrong.deltas = encode_pages({{"home", 1}});
   SUBCASE("an answer to a batch that is not there") {
     wrong.answered = {{1, 1, "mark"}};
@@ -256,40 +300,57 @@ TEST_CASE("a transaction that cannot be is refused whole") {
     wrong.sealed = {batch_of(1, 1, {}), batch_of(1, 1, {})};
   }
   CHECK_THROWS_AS(spool.apply(wrong), Error);
-  CHECK(spool.load().open.empty());
+  CHECK(spool.load().journal.empty());
   wrong = {};
+  wrong.number = 1;
   wrong.deltas = encode_pages({{"home", 1}});
   spool.apply(wrong);
-  CHECK(spool.load().open.size() == 1);
+  CHECK(open_in(spool.load()) == std::vector<PageVisits>{{"home", 1}});
 }
 
-TEST_CASE("a page's visits in many journal rows are one sum") {
+TEST_CASE("what is open of a page is its bucket's row, and what the journal says behind the row's number") {
   const TemporaryFolder directory;
-  Spool spool(directory.path());
   std::mt19937_64 random(7);
   std::vector<PageVisits> expected;
   for (int page = 0; page < 5000; ++page) expected.push_back({fmt::format("page {}", page), 0});
-  Transaction folded;
-  for (std::uint32_t bucket = 0; bucket < 10; ++bucket) {
-    std::string pages;
-    for (std::size_t page = bucket; page < expected.size(); page += 20) {
-      append_pages(pages, expected[page].page, 1);
-      expected[page].visits += 1;
+  {
+    Spool spool(directory.path());
+    for (std::uint64_t number = 1; number <= 20; ++number) {
+      Transaction commit;
+      commit.number = number;
+      for (int visit = 0; visit < 2000; ++visit) {
+        PageVisits& page = expected[random() % expected.size()];
+        append_pages(commit.deltas, page.page, 2);
+        page.visits += 2;
+      }
+      // Five buckets are folded by each transaction: all of them at some time.
+      for (auto bucket = static_cast<std::uint32_t>((number - 1) * 5); bucket < number * 5; ++bucket) {
+        std::string row;
+        for (const PageVisits& page : expected) {
+          if (page_bucket(page.page, buckets) == bucket) append_pages(row, page.page, page.visits);
+        }
+        commit.open.emplace_back(bucket, row);
+      }
+      spool.apply(commit);
     }
-    folded.open.emplace_back(bucket, pages);
-  }
-  spool.apply(folded);
-  for (int row = 0; row < 20; ++row) {
-    Transaction commit;
-    for (int visit = 0; visit < 2000; ++visit) {
-      PageVisits& page = expected[random() % expected.size()];
-      append_pages(commit.deltas, page.page, 2);
-      page.visits += 2;
-    }
-    spool.apply(commit);
   }
   std::erase_if(expected, [](const PageVisits& page) { return page.visits == 0; });
-  CHECK(sorted(spool.load().open) == sorted(expected));
+  Spool spool(directory.path());
+  const SpoolState state = spool.load();
+  CHECK(state.open.size() == buckets);
+  CHECK(state.journal.size() == 20);
+  CHECK(open_in(state) == sorted(expected));
+  Transaction shorten;
+  shorten.number = 21;
+  shorten.journal_until = 1;  // every bucket is folded past it
+  spool.apply(shorten);
+  CHECK(spool.load().journal.size() == 19);
+  CHECK(open_in(spool.load()) == sorted(expected));
+  shorten.number = 22;
+  shorten.journal_until = 2;  // those that were folded first are not
+  spool.apply(shorten);
+  CHECK(spool.load().journal.size() == 18);
+  CHECK(open_in(spool.load()) != sorted(expected));
 }
 
 TEST_CASE("a spool that another has open is refused, and the other goes on") {
@@ -306,10 +367,11 @@ TEST_CASE("a spool that another has open is refused, and the other goes on") {
     CHECK(status == 0);
   }
   Transaction commit;
+  commit.number = 1;
   commit.deltas = encode_pages({{"home", 1}});
   spool.apply(commit);
   CHECK(message_of(directory.path()).find("another flusher has") != std::string::npos);
-  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path())), Error);
+  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path(), buckets)), Error);
 }
 
 TEST_CASE("a spool of a newer visitd, another program's database and a file of junk are refused untouched") {
@@ -318,7 +380,7 @@ TEST_CASE("a spool of a newer visitd, another program's database and a file of j
     Spool spool(directory.path());
   }
   SUBCASE("newer") {
-    overwrite(file_of(directory), 60, std::string_view("\0\0\0\x63", 4));  // user_version
+    change(file_of(directory), "UPDATE meta SET value = '99' WHERE key = 'least_schema'; PRAGMA user_version = 99");
     const std::string message = message_of(directory.path());
     CHECK(message.find("newer visitd (schema 99") != std::string::npos);
     CHECK(message.find(file_of(directory)) != std::string::npos);
@@ -339,8 +401,10 @@ TEST_CASE("a damaged row is found and named") {
     Spool spool(directory.path());
     Transaction commit;
     commit.ring = RingNote{1, 1, false, {1234567}};
+    commit.number = 1;
     commit.deltas = encode_pages({{"in the journal", 1}});
-    commit.open = {{77, encode_pages({{"folded", 1}})}};
+    commit.spilled = {{78, encode_pages({{"spilt", 1}})}};
+    commit.open = {{77, encode_pages({{"in a row", 1}})}};
     commit.sealed = {batch_of(5, 9, {{"sealed", 1}})};
     spool.apply(commit);
   }
@@ -360,7 +424,10 @@ TEST_CASE("a damaged row is found and named") {
     damage("in the journal", "row 1 of table journal");
   }
   SUBCASE("open") {
-    damage("folded", "row 77 of table open");
+    damage("in a row", "row 77 of table open");
+  }
+  SUBCASE("spilled") {
+    damage("spilt", "row 1 of table spilled");
   }
   SUBCASE("batch") {
     damage("sealed", "row 5, 9 of table batch");
@@ -385,6 +452,7 @@ TEST_CASE("after a kill the spool holds all that was committed, and each transac
         for (std::uint64_t next = committed + 1; next < committed + 100'000; ++next) {
           Transaction commit;
           commit.ring = RingNote{1, 1, false, {next}};
+          commit.number = next;
           commit.deltas = encode_pages({{"home", 1}});
           commit.sealed = {batch_of(static_cast<std::uint32_t>(next % 100), next, {{std::string(300, 'x'), next}})};
           if (next > 1) commit.answered = {{static_cast<std::uint32_t>((next - 1) % 100), next - 1, "mark"}};
@@ -413,7 +481,7 @@ TEST_CASE("after a kill the spool holds all that was committed, and each transac
     REQUIRE(state.rings.size() == 1);
     const std::uint64_t held = state.rings[0].positions.at(0);
     CHECK((held == last || held == last + 1));
-    CHECK(state.open == std::vector<PageVisits>{{"home", held}});
+    CHECK(open_in(state) == std::vector<PageVisits>{{"home", held}});
     REQUIRE(state.unanswered.size() == 1);
     CHECK(state.unanswered[0].mark.seq == held);
     CHECK(state.kept.size() == held - 1);
@@ -432,6 +500,7 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
     for (std::uint64_t next = 1; next < 1000 && !full; ++next) {
       commit = {};
       commit.ring = RingNote{1, 1, false, {next}};
+      commit.number = next;
       commit.deltas = encode_pages({{"home", 1}, {std::string(40'000, 'x'), 1}});
       commit.sealed = {batch_of(1, next, {{std::string(500, 'y'), next}})};
       try {
@@ -447,7 +516,7 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
     for (int again = 0; again < 5; ++again) CHECK_THROWS_AS(spool.apply(commit), SpoolFull);
     SpoolState state = spool.load();
     CHECK(state.rings.at(0).positions.at(0) == committed);
-    CHECK(sorted(state.open).front() == PageVisits{"home", committed});
+    CHECK(open_in(state).front() == PageVisits{"home", committed});
     CHECK(state.unanswered.size() == committed);
 
     disk.enlarge();
@@ -458,24 +527,195 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
     CHECK(state.unanswered.size() == committed);
   }
   Spool spool(disk.path());
-  CHECK(sorted(spool.load().open).front() == PageVisits{"home", committed});
+  CHECK(open_in(spool.load()).front() == PageVisits{"home", committed});
+}
+
+namespace {
+
+std::string blob_literal(const std::string& bytes) {
+  std::string literal = "x'";
+  for (const char byte : bytes) literal += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return literal + "'";
+}
+
+/// A spool as schema 1 had it: what is open are the rows of `open`, and all of the journal.
+void make_schema_1(const TemporaryFolder& directory) {
+  const std::string row = encode_pages({{page_in(4, "folded"), 6}});
+  const std::string deltas = encode_pages({{page_in(4, "folded"), 1}, {"home", 2}});
+  const Batch batch = batch_of(9, 1, {{page_in(9, "sealed"), 5}});
+  const std::string pages = encode_pages(batch.pages);
+  const auto digest = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };
+  const std::string mark = to_text(batch.mark);
+  const std::string sql = fmt::format(
+      "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE incarnation (number INTEGER PRIMARY KEY, random TEXT NOT NULL);"
+      "CREATE TABLE ring (noted INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, segment INTEGER NOT NULL,"
+      " finished INTEGER NOT NULL, positions TEXT NOT NULL, digest INTEGER NOT NULL);"
+      "CREATE TABLE journal (number INTEGER PRIMARY KEY, digest INTEGER NOT NULL, deltas BLOB NOT NULL);"
+      "CREATE TABLE open (bucket INTEGER PRIMARY KEY, digest INTEGER NOT NULL, pages BLOB NOT NULL);"
+      "CREATE TABLE batch (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, seq INTEGER NOT NULL,"
+      " mark TEXT NOT NULL, expected TEXT NOT NULL, digest INTEGER NOT NULL, pages BLOB NOT NULL,"
+      " UNIQUE (bucket, seq));"
+      "CREATE TABLE answered (number INTEGER PRIMARY KEY, at INTEGER NOT NULL);"
+      "CREATE TABLE bucket (bucket INTEGER PRIMARY KEY, seq INTEGER NOT NULL, field TEXT NOT NULL);"
+      "CREATE TABLE identity (shard TEXT PRIMARY KEY, identity TEXT NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE set_aside (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, page BLOB NOT NULL,"
+      " visits INTEGER NOT NULL, reason TEXT NOT NULL);"
+      "INSERT INTO meta VALUES ('writer', '00000000000000aa');"
+      "INSERT INTO incarnation VALUES (1, '0000000000000bbb');"
+      "INSERT INTO ring VALUES (1, '0000000000000007', 42, 0, '8 16 ', {});"
+      "INSERT INTO open VALUES (4, {}, {});"
+      "INSERT INTO journal VALUES (1, {}, {});"
+      "INSERT INTO batch VALUES (1, 9, 1, '{}', '', {}, {});"
+      "INSERT INTO bucket VALUES (3, 8, 'a mark');"
+      "INSERT INTO identity VALUES ('one', 'an identity');"
+      "PRAGMA application_id = {};"
+      "PRAGMA user_version = 1",
+      digest(digest_of("0000000000000007 8 16 ")), digest(digest_of(row) + 4), blob_literal(row),
+      digest(digest_of(deltas)), blob_literal(deltas), mark, digest(digest_of(fmt::format("9 1 {}  {}", mark, pages))),
+      blob_literal(pages), 0x76697374);
+  change(file_of(directory), sql.c_str());
+}
+
+}  // namespace
+
+TEST_CASE("a spool of schema 1 is taken over with all that it holds, and goes on by bucket") {
+  const TemporaryFolder directory;
+  make_schema_1(directory);
+  const std::vector<PageVisits> expected = sorted({{page_in(4, "folded"), 7}, {"home", 2}});
+  {
+    Spool spool(directory.path());
+    const SpoolState state = spool.load();
+    CHECK_FALSE(state.created);
+    CHECK(state.writer == "00000000000000aa");
+    CHECK(state.incarnation.number == 2);
+    REQUIRE(state.rings.size() == 1);
+    CHECK(state.rings[0].positions == std::vector<std::uint64_t>{8, 16});
+    REQUIRE(state.open.size() == 1);
+    CHECK(state.open[0].folded == 0);  // the journal, which begins with 1, is not in it
+    CHECK(open_in(state) == expected);
+    REQUIRE(state.unanswered.size() == 1);
+    CHECK(same(state.unanswered[0], batch_of(9, 1, {{page_in(9, "sealed"), 5}})));
+    REQUIRE(state.marks.size() == 1);
+    CHECK(state.marks[0].seq == 8);
+    REQUIRE(state.identities.size() == 1);
+
+    Transaction fold;  // of the one bucket, whose row then holds what the journal says of it
+    fold.number = 2;
+    fold.open = {{4, encode_pages({{page_in(4, "folded"), 7}})}};
+    fold.spilled = {{page_bucket("home", buckets), encode_pages({{"home", 3}})}};
+    spool.apply(fold);
+  }
+  Spool spool(directory.path());
+  CHECK(open_in(spool.load()) == sorted({{page_in(4, "folded"), 7}, {"home", 5}}));
+}
+
+TEST_CASE("a spool of schema 1 that is set aside before anybody took it over is counted as it was") {
+  const TemporaryFolder directory;
+  make_schema_1(directory);
+  const SpoolAside aside = Spool::set_aside_file(directory.path(), buckets);
+  CHECK(aside.open_visits == 9);
+  CHECK(aside.unanswered_batches == 1);
+}
+
+TEST_CASE("spilled rows come back together, become one, and go with their bucket") {
+  const TemporaryFolder directory;
+  Spool spool(directory.path());
+  const std::string first = page_in(7, "first");
+  const std::string second = page_in(7, "second");
+  for (std::uint64_t number = 1; number <= 3; ++number) {
+    Transaction spill;
+    spill.number = number;
+    spill.spilled = {{7, encode_pages({{first, number}, {second, 1}})}, {8, encode_pages({{page_in(8, "x"), 1}})}};
+    const SpoolResult result = spool.apply(spill);
+    CHECK(result.recalled.empty());
+    CHECK(result.compacted.empty());
+  }
+  CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 3}, {page_in(8, "x"), 3}}));
+
+  Transaction recall;
+  recall.number = 4;
+  recall.recalled = {7, 9};
+  SpoolResult result = spool.apply(recall);
+  REQUIRE(result.recalled.size() == 2);
+  CHECK(result.recalled[0].first == 7);
+  CHECK(decode_pages(result.recalled[0].second) ==
+        std::vector<PageVisits>{{first, 1}, {second, 1}, {first, 2}, {second, 1}, {first, 3}, {second, 1}});
+  CHECK(result.recalled[1] == std::pair<std::uint32_t, std::string>{9, ""});  // nothing is spilled of it
+  CHECK(open_in(spool.load()).size() == 3);  // what is recalled stays until its bucket is folded
+
+  Transaction compact;
+  compact.number = 5;
+  compact.spilled = {{7, encode_pages({{second, 10}})}};
+  compact.compacted = {7};
+  compact.recalled = {7};
+  result = spool.apply(compact);
+  const std::string whole = encode_pages({{first, 6}, {second, 13}});
+  CHECK(result.compacted == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{7, whole.size()}});
+  REQUIRE(result.recalled.size() == 1);
+  CHECK(result.recalled[0].second == whole);
+  std::uint64_t rows = 0;
+  spool.load().each_spilled([&](std::uint32_t bucket, std::string_view) { rows += bucket == 7 ? 1 : 0; });
+  CHECK(rows == 1);
+
+  Transaction fold;
+  fold.number = 6;
+  fold.open = {{7, whole}};
+  fold.unspilled = {7};
+  spool.apply(fold);
+  rows = 0;
+  spool.load().each_spilled([&](std::uint32_t bucket, std::string_view) { rows += bucket == 7 ? 1 : 0; });
+  CHECK(rows == 0);
+  CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 13}, {page_in(8, "x"), 3}}));
+
+  // What is spilled again in the transaction that deletes the rows of before is not deleted.
+  Transaction again;
+  again.number = 7;
+  again.open = {{7, ""}};
+  again.unspilled = {7};
+  again.spilled = {{7, whole}};
+  spool.apply(again);
+  CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 13}, {page_in(8, "x"), 3}}));
+}
+
+TEST_CASE("visits of folded and spilled buckets are told once when a spool is set aside") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    const std::string page = page_in(7, "page");
+    Transaction commit;
+    commit.number = 1;
+    commit.deltas = encode_pages({{page, 3}, {page_in(8, "page"), 4}});
+    spool.apply(commit);
+    commit = {};
+    commit.number = 2;
+    commit.open = {{7, encode_pages({{page, 5}})}};  // three of the journal, two more
+    spool.apply(commit);
+    commit = {};
+    commit.number = 3;
+    commit.deltas = encode_pages({{page, 10}});
+    commit.spilled = {{9, encode_pages({{page_in(9, "page"), 100}})}};
+    spool.apply(commit);
+  }
+  CHECK(Spool::set_aside_file(directory.path(), buckets).open_visits == 5 + 4 + 10 + 100);
 }
 
 TEST_CASE("a spool set aside is whole in its new place, told of, and followed by a new one") {
   const TemporaryFolder directory;
-  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path())), Error);
+  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path(), buckets)), Error);
   std::string writer;
   {
     Spool spool(directory.path());
     Transaction commit;
+    commit.number = 1;
     commit.deltas = encode_pages({{"home", 3}});
-    commit.open = {{4, encode_pages({{"about", 4}})}};
+    commit.open = {{page_bucket("about", buckets), encode_pages({{"about", 4}})}};
     commit.sealed = {batch_of(1, 1, {{"sealed", 1}}), batch_of(2, 1, {{"sealed too", 1}})};
     commit.answered = {{1, 1, "mark"}};
     spool.apply(commit);
     writer = spool.load().writer;
   }
-  const SpoolAside aside = Spool::set_aside_file(directory.path());
+  const SpoolAside aside = Spool::set_aside_file(directory.path(), buckets);
   CHECK(aside.path.starts_with(file_of(directory) + ".aside-"));
   CHECK(aside.open_visits == 7);
   CHECK(aside.unanswered_batches == 1);
@@ -485,17 +725,17 @@ TEST_CASE("a spool set aside is whole in its new place, told of, and followed by
     CHECK(spool.load().created);
     CHECK(spool.load().writer != writer);
   }
-  const SpoolAside second = Spool::set_aside_file(directory.path());
+  const SpoolAside second = Spool::set_aside_file(directory.path(), buckets);
   CHECK(second.path != aside.path);
   CHECK(second.open_visits == 0);
   std::filesystem::rename(aside.path, file_of(directory));
   {
     Spool spool(directory.path());
     CHECK(spool.load().writer == writer);
-    CHECK(spool.load().open.size() == 2);
+    CHECK(open_in(spool.load()).size() == 2);
   }
   overwrite(file_of(directory), 0, "no database");
-  const SpoolAside damaged = Spool::set_aside_file(directory.path());
+  const SpoolAside damaged = Spool::set_aside_file(directory.path(), buckets);
   CHECK_FALSE(damaged.open_visits);
   CHECK_FALSE(damaged.unanswered_batches);
   CHECK(std::filesystem::exists(damaged.path));
@@ -521,9 +761,11 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
       return std::exchange(outcomes.back(), {});
     };
     Transaction small;
+    small.number = 1;
     small.deltas = encode_pages({{"home", 1}});
     CHECK(run(small).kind == SpoolThread::Outcome::Kind::committed);
     Transaction large;
+    large.number = 2;
     large.deltas = encode_pages({{"home", 2}, {std::string(3'000'000, 'x'), 1}});
     SpoolThread::Outcome outcome = run(large);
     CHECK(outcome.kind == SpoolThread::Outcome::Kind::full);
@@ -536,6 +778,7 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
     outcome = run(wrong);
     CHECK(outcome.kind == SpoolThread::Outcome::Kind::failed);
     CHECK(outcome.message.find("batch 1 of bucket 1") != std::string::npos);
+    small.number = 3;
     thread.submit(small);  // under way when the thread is told to end: finished, not told
     outcomes.clear();
   }
@@ -543,7 +786,7 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
   CHECK(uv_loop_close(&loop) == 0);
   CHECK(outcomes.empty());
   Spool spool(disk.path());
-  CHECK(sorted(spool.load().open).front() == PageVisits{"home", 4});
+  CHECK(open_in(spool.load()).front() == PageVisits{"home", 4});
 }
 
 // ---- the file under its name
@@ -551,14 +794,17 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
 namespace {
 
 Transaction one_visit() {
+  static std::uint64_t number = 0;
   Transaction transaction;
+  transaction.number = ++number;
   transaction.deltas = encode_pages({{"home", 1}});
   return transaction;
 }
 
 std::uint64_t visits_in(const TemporaryFolder& directory) {
   std::uint64_t visits = 0;
-  for (const PageVisits& page : Spool(directory.path()).load().open) visits += page.visits;
+  Spool spool(directory.path());
+  for (const PageVisits& page : open_in(spool.load())) visits += page.visits;
   return visits;
 }
 
