@@ -145,7 +145,7 @@ TEST_CASE("without a file and environment the defaults hold") {
   CHECK(settings.flush_interval_ms == 30000);
   CHECK(settings.page_id_limit_bytes == 255);
   CHECK(settings.memory_limit_bytes == 256 * 1024 * 1024);
-  CHECK(settings.journal_limit_bytes == 32 * 1024 * 1024);
+  CHECK(settings.journal_limit_bytes == 16 * 1024 * 1024);
   CHECK(settings.listen == std::vector<std::string>{"[::]:8000"});
   CHECK(settings.api_prefix == "/api/v1/counter");
   CHECK(settings.virtual_nodes == 100);
@@ -248,9 +248,6 @@ TEST_CASE("an unknown key is refused with its line, the nearest name and the sec
                  "visitd.toml:5: key 'ring.zzz' is unknown. Keys of [ring]: lanes, lane_bytes"));
   CHECK(contains(refusal("[http]\nttl_ms = 5\n"), "it belongs to [cache]"));
   CHECK(contains(refusal("[cache]\ncache_entries = 5\n"), "did you mean 'entries'"));
-  CHECK(contains(refusal("[flusher]\npending_pages = 1000\n"),
-                 "visitd.toml:2: key 'flusher.pending_pages' is unknown now: set flusher.memory_limit_bytes instead, "
-                 "with about 110 bytes a page. Keys of [flusher]: "));
   CHECK(contains(refusal("[htpp]\nlisten = []\n"), "visitd.toml:1: section 'htpp' is unknown; did you mean 'http'?"));
   CHECK(
       contains(refusal("lanes = 4\n"), "visitd.toml:1: key 'lanes' stands outside its section: write it below [ring]"));
