@@ -185,6 +185,7 @@ void Engine::note_set_aside(const std::vector<SetAside>& pages) {
 void Engine::on_committed(Now now) {
   durable_ = std::move(committing_positions_);
   committing_ = false;
+  lookups_.uncountable().aside_is_durable();
   store_heads();
   statistics_.add(FlusherStatistic::commits);
   statistics_.set(FlusherStatistic::last_commit_ns, now.ms * 1'000'000);

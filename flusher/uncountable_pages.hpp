@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,11 +31,14 @@ class UncountablePages {
   void recover(const std::string& page, std::uint64_t visits);
   /// A former life found the page damaged.
   void recover_damaged(const std::string& page);
-  /// Visits of the page were put aside now.
+  /// Visits of the page are put aside by the transaction that becomes durable next. Until then they may come back with
+  /// the next life, and no count without them may be shown.
   void set_aside(const std::string& page, std::uint64_t visits);
+  void aside_is_durable() noexcept { undurable_.clear(); }
   /// Redis says of the page what is no count.
   void unreadable(const std::string& page);
-  /// Redis says a count. False: it has no room for the visits that were put aside, so it is not the page's count.
+  /// Redis says a count. False: it is not the page's count, since it has no room for the visits that were put aside, or
+  /// these are not put aside durably yet.
   [[nodiscard]] bool counted(const std::string& page, std::uint64_t count);
 
   /// What is known of one page, for people; "": nothing is wrong with it.
@@ -59,6 +63,7 @@ class UncountablePages {
 
   FlusherStatistics statistics_;
   Pages pages_;
+  std::set<std::string> undurable_;  ///< pages of the transaction that is not durable yet
   std::uint64_t damaged_ = 0;
   std::vector<News> news_;
   std::string asked_last_;

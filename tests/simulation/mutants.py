@@ -58,6 +58,16 @@ MUTANTS = {
         'flusher/batches.cpp', 'bucket.touched = true;  // its folded row', 'bucket.touched = false;  // its folded row'),
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
+    'a field that is no count damages the entry': (
+        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms);', 'lookups_.counted(sent.page, 0, now_ms);'),
+    'visits that are put aside leave no number behind': (
+        'common/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
+    'the next life knows what is damaged': (
+        'flusher/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
+    'the undo note bears the state': (
+        'common/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
+    'no count is shown without visits that are not durably put aside': (
+        'flusher/uncountable_pages.cpp', 'if (undurable_.contains(page)) return false;', ''),
     'heads are looked at after the lanes': (
         'frontend/count_reader.cpp', 'visits_since(snapshot_.applied, cache_.heads,', 'visits_since(snapshot_.applied, nullptr,'),
     'a retired cache shows no count': (
