@@ -75,7 +75,7 @@ MUTANTS = {
     'a ring that has a successor shows no count': (
         'frontend/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
     'visits in the lanes are part of the count': (
-        'frontend/count_reader.cpp', 'sighting = sum_of(snapshot_, *visits);', 'sighting = sum_of(snapshot_, 0);'),
+        'frontend/count_reader.cpp', 'snapshot_.count_with(*visits);', 'snapshot_.count_with(0);'),
     'the index takes off what is applied': (
         'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }
