@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -250,6 +251,15 @@ struct Snapshot {
   std::uint64_t applied[max_lanes] = {};
 
   [[nodiscard]] bool is_damaged() const noexcept { return state != static_cast<std::uint64_t>(CountState::fine); }
+  /// The page's count, with its visits that stand in the lanes. nullopt: it has none, damaged or past what Redis holds.
+  [[nodiscard]] std::optional<std::uint64_t> count_with(std::uint64_t visits) const noexcept {
+    std::uint64_t count = 0;
+    for (const std::uint64_t part : {base, inflight, open, visits}) {
+      if (part > count_limit - count) return std::nullopt;
+      count += part;
+    }
+    return is_damaged() ? std::nullopt : std::optional(count);
+  }
 };
 
 /// The longest chain a reader follows: far beyond any that a seeded hash makes.

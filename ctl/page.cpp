@@ -99,11 +99,11 @@ bool look(const Segments& segments, const Ring& ring, const std::string& page, J
   report["inflight"] = snapshot.inflight;
   report["open"] = snapshot.open;
   report["expires_in_ms"] = static_cast<std::int64_t>(snapshot.expires - monotonic_ms());
-  if (snapshot.is_damaged()) {
-    report["faults"].push_back("the page's count in Redis is damaged: readers are answered 503 count-damaged");
-  }
-  if (report["faults"].empty()) {
-    report["count"] = snapshot.base + snapshot.inflight + snapshot.open + report["unapplied"].get<std::uint64_t>();
+  if (!report["faults"].empty()) return true;
+  if (const auto count = snapshot.count_with(report["unapplied"].get<std::uint64_t>())) {
+    report["count"] = *count;
+  } else {
+    report["faults"].push_back("Redis cannot count the page: readers are answered 503 count-damaged");
   }
   return true;
 }

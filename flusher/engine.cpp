@@ -263,6 +263,7 @@ void Engine::submit_finished_ring(Now now) {
 void Engine::on_committed(const SpoolResult& result, Now now) {
   durable_ = std::move(committing_positions_);
   committing_ = false;
+  lookups_.uncountable().aside_is_durable();
   store_heads();
   statistics_.add(FlusherStatistic::commits);
   statistics_.set(FlusherStatistic::last_commit_ns, now.ms * 1'000'000);

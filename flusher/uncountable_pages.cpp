@@ -29,6 +29,7 @@ void UncountablePages::recover_damaged(std::string_view page) {
 }
 
 void UncountablePages::set_aside(std::string_view page, std::uint64_t visits) {
+  undurable_.emplace(page);
   const auto known = find_or_add(page);
   if (known == pages_.end()) return;
   known->second.aside += visits;
@@ -41,7 +42,8 @@ void UncountablePages::unreadable(std::string_view page) {
 }
 
 bool UncountablePages::counted(std::string_view page, std::uint64_t count) {
-  if (pages_.empty()) return true;
+  if (pages_.empty() && undurable_.empty()) return true;
+  if (undurable_.contains(page)) return false;
   const auto known = pages_.find(page);
   if (known == pages_.end()) return true;
   const bool has_room = count <= count_limit && known->second.aside <= count_limit - count;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,11 +32,14 @@ class UncountablePages {
   void recover(std::string_view page, std::uint64_t visits);
   /// A former life found the page damaged.
   void recover_damaged(std::string_view page);
-  /// Visits of the page were put aside now.
+  /// Visits of the page are put aside by the transaction that becomes durable next. Until then they may come back with
+  /// the next life, and no count without them may be shown.
   void set_aside(std::string_view page, std::uint64_t visits);
+  void aside_is_durable() noexcept { undurable_.clear(); }
   /// Redis says of the page what is no count.
   void unreadable(std::string_view page);
-  /// Redis says a count. False: it has no room for the visits that were put aside, so it is not the page's count.
+  /// Redis says a count. False: it is not the page's count, since it has no room for the visits that were put aside, or
+  /// these are not put aside durably yet.
   [[nodiscard]] bool counted(std::string_view page, std::uint64_t count);
 
   /// What is known of one page, for people; "": nothing is wrong with it.
@@ -60,6 +64,7 @@ class UncountablePages {
 
   FlusherStatistics statistics_;
   Pages pages_;
+  std::set<std::string, std::less<>> undurable_;  ///< pages of the transaction that is not durable yet
   std::uint64_t damaged_ = 0;
   std::vector<News> news_;
   std::string asked_last_;

@@ -1,7 +1,5 @@
 #include "frontend/count_reader.hpp"
 
-#include <algorithm>
-
 namespace visitd {
 
 CountReader::Look CountReader::look(std::uint64_t hash, std::string_view page, Sighting& sighting) {
@@ -15,18 +13,9 @@ CountReader::Look CountReader::look(std::uint64_t hash, std::string_view page, S
   // Looked at after the records, like head: another cache may free space that this one still shows as taken.
   if (cache_.retired->load(std::memory_order_relaxed) != 0) return Look::retired;
   if (!visits) return Look::again;
-  sighting = sum_of(snapshot_, *visits);
+  const auto count = snapshot_.count_with(*visits);
+  sighting = {count.value_or(0), snapshot_.expires, !count};
   return Look::entry;
-}
-
-CountReader::Sighting CountReader::sum_of(const Snapshot& snapshot, std::uint64_t visits) noexcept {
-  Sighting sighting{snapshot.base, snapshot.expires, snapshot.is_damaged() || snapshot.base > count_limit};
-  for (const std::uint64_t part : {snapshot.inflight, snapshot.open, visits}) {
-    // Redis will not take them: the page's count ends there.
-    sighting.damaged |= part > count_limit - std::min(sighting.count, count_limit);
-    sighting.count += part;
-  }
-  return sighting;
 }
 
 }  // namespace visitd

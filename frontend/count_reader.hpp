@@ -48,8 +48,6 @@ class CountReader {
   [[nodiscard]] std::uint64_t direct_scans() const noexcept { return backlog_.direct_scans(); }
 
  private:
-  [[nodiscard]] static Sighting sum_of(const Snapshot& snapshot, std::uint64_t visits) noexcept;
-
   const Word& superseded_;
   CacheMemory cache_;
   Backlog backlog_;

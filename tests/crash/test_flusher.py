@@ -114,17 +114,17 @@ class Flusher(unittest.TestCase):
             self.record(stack, 10)
             self.assertEqual(stack.get("home"), 10)
             stack.kill9("flusher")
-            # Seven stores note the change, the eighth makes the version odd, the ninth and tenth are the change.
-            for stores in (7, 8, 9, 10):
+            # Eight stores note the change, the ninth makes the version odd, the tenth and eleventh are the change.
+            for stores in (8, 9, 10, 11):
                 died = subprocess.run([str(BUILD_ROOT / "tests/crash/half_change"), str(stack.runtime_directory), "home", str(stores)])
                 self.assertEqual(died.returncode, -9)
                 stack.post("home")
                 begun = time.monotonic()
-                expected = 10 + (stores - 6)
+                expected = 10 + (stores - 7)
                 for _ in range(50):
                     self.assertEqual(stack.get("home"), expected)
                 self.assertLess(time.monotonic() - begun, 5)
-                if stores >= 8:
+                if stores >= 9:
                     # Odd now, for ever: the next half change would begin in the middle of this one.
                     stack.restart("flusher")
                     self.assertEqual(stack.get("home"), expected)

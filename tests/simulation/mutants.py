@@ -79,6 +79,16 @@ MUTANTS = {
         'flusher/open_visits.cpp', 'pages_[page].open += reader.visits();', ''),
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
+    'a field that is no count damages the entry': (
+        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms);', 'lookups_.counted(sent.page, 0, now_ms);'),
+    'visits that are put aside leave no number behind': (
+        'common/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
+    'the next life knows what is damaged': (
+        'flusher/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
+    'the undo note bears the state': (
+        'common/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
+    'no count is shown without visits that are not durably put aside': (
+        'flusher/uncountable_pages.cpp', 'if (undurable_.contains(page)) return false;', ''),
     'heads are looked at after the lanes': (
         'frontend/count_reader.cpp', 'visits_since(snapshot_.applied, cache_.heads,', 'visits_since(snapshot_.applied, nullptr,'),
     'a retired cache shows no count': (
@@ -86,7 +96,7 @@ MUTANTS = {
     'a ring that has a successor shows no count': (
         'frontend/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
     'visits in the lanes are part of the count': (
-        'frontend/count_reader.cpp', 'sighting = sum_of(snapshot_, *visits);', 'sighting = sum_of(snapshot_, 0);'),
+        'frontend/count_reader.cpp', 'snapshot_.count_with(*visits);', 'snapshot_.count_with(0);'),
     'the index takes off what is applied': (
         'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }

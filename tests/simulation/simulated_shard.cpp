@@ -57,6 +57,22 @@ ShardAnswer SimulatedShard::answer(const Waiting& waiting) {
   return run(waiting);
 }
 
+void SimulatedShard::spoil(std::uint32_t bucket, const std::string& page) {
+  spoiled_.emplace(page, field(bucket, page));
+  now_.buckets[bucket][page] = disk_.buckets[bucket][page] = "spoiled";
+}
+
+void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
+  const std::string before = spoiled_.extract(page).mapped();
+  for (State* state : {&now_, &disk_}) {
+    if (before.empty()) {
+      state->buckets[bucket].erase(page);
+    } else {
+      state->buckets[bucket][page] = before;
+    }
+  }
+}
+
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
   return std::visit(
       Overloaded{
@@ -110,8 +126,9 @@ BatchAnswer SimulatedShard::run_batch(const Batch& batch, const std::string& id)
   }
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     const std::string count = field(batch.bucket, batch.pages[i].page);
-    if (!applied && count.find_first_not_of("0123456789") != std::string::npos) answer.bad_pages.push_back(i);
-    answer.totals.push_back(answer.bad_pages.empty() && !count.empty() ? std::stoull(count) : 0);
+    const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
+    if (!applied && !readable) answer.bad_pages.push_back(i);
+    answer.totals.push_back(readable && !count.empty() ? std::stoull(count) : 0);
   }
   if (applied) {
     answer.kind = BatchAnswer::Kind::duplicate;

@@ -52,6 +52,11 @@ class SimulatedShard {
     now_.buckets[bucket][field] = value;
   }
 
+  /// Somebody writes into a page's field what is no count, and later what stood there. Not on a server that loses its
+  /// tail meanwhile.
+  void spoil(std::uint32_t bucket, const std::string& page);
+  void mend(std::uint32_t bucket, const std::string& page);
+
   [[nodiscard]] std::string mark(std::uint32_t bucket) const { return field(bucket, writer_); }
   [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
 
@@ -83,6 +88,7 @@ class SimulatedShard {
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::deque<Waiting> waiting_;
   std::deque<ShardAnswer> answers_;
+  std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field
 };
 
 }  // namespace visitd

@@ -37,6 +37,8 @@ void add(visitd::WorldStatistics& sum, const visitd::WorldStatistics& one) {
   sum.folds += one.folds;
   sum.spills += one.spills;
   sum.recalls += one.recalls;
+  sum.spoiled += one.spoiled;
+  sum.reads_damaged += one.reads_damaged;
 }
 
 /// Empty: the seed holds; else what broke.
@@ -77,7 +79,7 @@ int main(int argc, char** argv) {
       "%llu seeds: %llu visits, %llu exact reads (%llu looks between two stores), %llu kills (%llu between two "
       "stores), %llu broken "
       "connections, %llu lost tails, %llu duplicates refused, %llu batches sent again, %llu full disks, %llu "
-      "evictions, %llu folds, %llu spills, %llu recalls\n",
+      "evictions, %llu folds, %llu spills, %llu recalls, %llu fields spoiled, %llu reads of damaged counts\n",
       static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.visits),
       static_cast<unsigned long long>(sum.reads), static_cast<unsigned long long>(sum.reads_of_changes),
       static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.kills_in_changes),
@@ -85,7 +87,8 @@ int main(int argc, char** argv) {
       static_cast<unsigned long long>(sum.duplicates), static_cast<unsigned long long>(sum.sent_again),
       static_cast<unsigned long long>(sum.full_disks), static_cast<unsigned long long>(sum.evictions),
       static_cast<unsigned long long>(sum.folds), static_cast<unsigned long long>(sum.spills),
-      static_cast<unsigned long long>(sum.recalls));
+      static_cast<unsigned long long>(sum.recalls),
+      static_cast<unsigned long long>(sum.spoiled), static_cast<unsigned long long>(sum.reads_damaged));
   for (const auto& [mutant, name] : mutants) {
     if (no_mutants) break;
     std::string broken;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/page_id.hpp"
+#include "flusher/placement.hpp"
 #include "tests/simulation/kill_step.hpp"
 
 namespace visitd {
@@ -55,6 +56,7 @@ World::World(std::uint64_t seed, Mutant mutant)
     const LonelyWord* const heads = mutant_ == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
     readers_.back().use({&cache().active.word, &cache().retired.word, heads, memory().views});
   }
+  spoils_ = seed % 4 == 3;
   for (std::size_t shard = 0; shard < shard_names.size(); ++shard) shards_.emplace_back("simulated");
   former_answers_.resize(shards_.size());
   connecting_.resize(shards_.size());
@@ -83,13 +85,14 @@ void World::run(std::uint64_t steps) {
   start_flusher();
   for (std::uint64_t i = 0; i < steps; ++i) step();
   calm_ = true;
+  mend_all();
   const auto all_there = [&] {
     std::uint64_t there = 0;
     std::uint64_t recorded = 0;
     for (std::size_t p = 0; p < pages; ++p) {
       const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
       for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
-      recorded += recorded_[p];
+      recorded += recorded_[p] - aside(p);
     }
     return there >= recorded;
   };
@@ -194,6 +197,7 @@ void World::step() {
       break;
     case 19:
       if (chance(12) == 0) kill_flusher();
+      if (spoils_ && chance(8) == 0) spoil_or_mend();
       break;
   }
 }
@@ -223,9 +227,51 @@ void World::read(std::size_t page, std::size_t reader) {
   CountReader::Sighting sighting;
   if (readers_[reader].look(hashes_[page], page_names_[page], sighting) != CountReader::Look::entry) return;
   ++statistics_.reads;
-  if (sighting.damaged || sighting.count != recorded_[page]) {
+  const std::uint64_t recorded = recorded_[page] - aside(page);
+  if (sighting.damaged && ever_spoiled_[page]) {
+    ++statistics_.reads_damaged;
+    return;
+  }
+  if (sighting.damaged || sighting.count != recorded || aside_since_[page]) {
     throw Broken(fmt::format("reader {} counts {}{} of {}, of which {} were recorded", reader, sighting.count,
-                             sighting.damaged ? " (damaged)" : "", page_names_[page], recorded_[page]));
+                             sighting.damaged ? " (damaged)" : "", page_names_[page], recorded));
+  }
+}
+
+std::uint64_t World::aside(std::size_t page) const {
+  const auto visits_in = [&](const std::map<std::string, std::uint64_t>& pages_aside) {
+    const auto found = pages_aside.find(page_names_[page]);
+    return found == pages_aside.end() ? 0 : found->second;
+  };
+  return visits_in(spool_.set_aside()) + visits_in(captured_aside_);
+}
+
+// ---- the operator
+
+SimulatedShard& World::shard_of(std::size_t page) {
+  const std::uint32_t bucket = page_bucket(page_names_[page], buckets);
+  return shards_[place_buckets(shard_names, 10, buckets)[bucket]];
+}
+
+void World::spoil_or_mend() {
+  const std::size_t page = chance(pages);
+  const std::uint32_t bucket = page_bucket(page_names_[page], buckets);
+  if (spoiled_[page]) {
+    shard_of(page).mend(bucket, page_names_[page]);
+    aside_since_[page] = false;
+  } else {
+    shard_of(page).spoil(bucket, page_names_[page]);
+    ++statistics_.spoiled;
+    ever_spoiled_[page] = true;
+  }
+  spoiled_[page] = !spoiled_[page];
+}
+
+void World::mend_all() {
+  for (std::size_t page = 0; page < pages; ++page) {
+    if (!spoiled_[page]) continue;
+    shard_of(page).mend(page_bucket(page_names_[page], buckets), page_names_[page]);
+    spoiled_[page] = aside_since_[page] = false;
   }
 }
 
@@ -287,6 +333,7 @@ void World::kill_flusher() {
   // What the spool's thread had begun is in the file or not, whole.
   if (submitted_ && !committed_ && mutant_ != Mutant::commit_told_before_durable && chance(2) == 0)
     spool_.apply(*submitted_);
+  captured_aside_.clear();
   submitted_.reset();
   refused_.reset();
   committed_ = false;
@@ -320,6 +367,7 @@ void World::run_spool() {
   statistics_.spills += submitted_->spilled.size();
   statistics_.recalls += submitted_->recalled.size();
   statistics_.folds += submitted_->open.size();
+  captured_aside_.clear();
   committed_ = true;
 }
 
@@ -343,7 +391,7 @@ void World::break_connection(std::uint32_t shard) {
   shards_[shard].drop(random_);
   connecting_[shard] = false;
   if (chance(3) == 0) away_until_ms_[shard] = now_.ms + chance(400);
-  if (chance(3) == 0) {
+  if (!spoils_ && chance(3) == 0) {
     ++statistics_.losses;
     shards_[shard].lose_tail();
   }
@@ -353,6 +401,12 @@ void World::break_connection(std::uint32_t shard) {
 // ---- EnginePort
 
 void World::submit(Transaction transaction) {
+  captured_aside_.clear();
+  for (const SetAside& aside : transaction.set_aside) {
+    captured_aside_[aside.page.page] += aside.page.visits;
+    const auto page = static_cast<std::size_t>(std::ranges::find(page_names_, aside.page.page) - page_names_.begin());
+    if (spoiled_[page]) aside_since_[page] = true;
+  }
   submitted_ = std::move(transaction);
 }
 
@@ -394,8 +448,9 @@ void World::check_end() const {
     const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
     std::uint64_t there = 0;
     for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
-    if (there != recorded_[p])
-      throw Broken(fmt::format("the shards hold {} of {}, recorded were {}", there, page_names_[p], recorded_[p]));
+    const std::uint64_t recorded = recorded_[p] - aside(p);
+    if (there != recorded)
+      throw Broken(fmt::format("the shards hold {} of {}, recorded were {}", there, page_names_[p], recorded));
   }
 }
 

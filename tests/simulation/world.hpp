@@ -46,6 +46,8 @@ struct WorldStatistics {
   std::uint64_t folds = 0;
   std::uint64_t spills = 0;
   std::uint64_t recalls = 0;
+  std::uint64_t spoiled = 0;
+  std::uint64_t reads_damaged = 0;
 };
 
 /// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
@@ -104,6 +106,11 @@ class World : public EnginePort {
   // checks
   void read(std::size_t page, std::size_t reader);
   void read_all();
+  void spoil_or_mend();
+  void mend_all();
+  [[nodiscard]] SimulatedShard& shard_of(std::size_t page);
+  /// Visits that no shard could take, durably or as the spool is just told.
+  [[nodiscard]] std::uint64_t aside(std::size_t page) const;
   void leave_ring_and_cache();
   void check_end() const;
 
@@ -134,6 +141,12 @@ class World : public EnginePort {
   CacheShape shape_;
   std::vector<Line> cache_memory_;
   Word superseded_{0};
+  /// Whether somebody spoils fields in Redis. Then no server loses its tail: what is sent again would be refused.
+  bool spoils_ = false;
+  std::array<bool, pages> spoiled_{};
+  std::array<bool, pages> ever_spoiled_{};
+  std::array<bool, pages> aside_since_{};                ///< since it was spoiled visits were put aside
+  std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
   std::deque<CountReader> readers_;
   SimulatedSpool spool_;
   std::vector<SimulatedShard> shards_;

@@ -136,6 +136,23 @@ TEST_CASE("a damaged count stays damaged until Redis says a count") {
   CHECK_FALSE(views.snapshot.is_damaged());
 }
 
+TEST_CASE("a life that takes over a change at any store finds no number that Redis did not say") {
+  Views views;
+  const ViewMemory& memory = views.both[1].memory;
+  std::size_t looks = 0;
+  const auto step = [&] {
+    if (memory.first(3).load() == 0) return;
+    ++looks;
+    const NodeHead& node = memory.node(memory.first(3).load());
+    CHECK((node.state.load() != 0 || node.base.load() == 8));
+  };
+  ViewWriter<decltype(step)> writer(memory, step);
+  writer.clear({});
+  const auto n = writer.link(3, "page", 0, 7, 0, 0, CountState::damaged);
+  writer.refresh(n, 8, 30);
+  CHECK(looks > 8);
+}
+
 TEST_CASE("a reader amid a change sees the state that the count had before it") {
   Views views;
   const auto n = views.writer.link(3, "page", 100, 7, 0, 0);

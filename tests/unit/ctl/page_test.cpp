@@ -130,6 +130,23 @@ TEST_CASE("a damaged record behind the page's is a fault, and no count is given"
   CHECK(page_text(report).find("the record at 32 is damaged") != std::string::npos);
 }
 
+TEST_CASE("a page that Redis cannot count has no count, and it is said that it has none") {
+  Instance instance;
+  instance.make_ring();
+  instance.make_cache();
+  auto view = instance.show_view();
+  const auto node = view.link(instance.hash_of("home"), "home", 10, monotonic_ms() + 1000, 0, 0);
+  CHECK(page_report(instance.settings, "home")["count"] == 10);
+  view.damage(node, monotonic_ms() + 1000);
+  const Json damaged = page_report(instance.settings, "home");
+  CHECK(damaged["count"].is_null());
+  CHECK(damaged["faults"].size() == 1);
+  view.refresh(node, count_limit, monotonic_ms() + 1000);
+  CHECK(page_report(instance.settings, "home")["count"] == count_limit);
+  instance.publish(0, "home");
+  CHECK(page_report(instance.settings, "home")["count"].is_null());
+}
+
 TEST_CASE("while it is counted, no look at a page misses a visit or sees one twice") {
   Instance instance;
   instance.make_ring({2, 4096, 64});

@@ -210,6 +210,10 @@ TEST_CASE("a count without room for the visits that were put aside is no count o
   Deciders d;
   d.lookups.uncountable().set_aside("home", 5);
   CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 1);
+  // Not durably: the visits may come back with the next life.
+  d.give_entry("home", 7, 5);
+  CHECK(d.memory.entry("home").damaged);
+  d.lookups.uncountable().aside_is_durable();
   d.give_entry("home", count_limit - 4, 10);
   CHECK(d.memory.entry("home").damaged);
   d.give_entry("home", count_limit - 5, 20);
@@ -222,6 +226,7 @@ TEST_CASE("the flusher asks by itself whether pages can be counted again, and re
   for (std::size_t i = 0; i < UncountablePages::limit + 10; ++i) {
     d.lookups.uncountable().set_aside("page-" + std::to_string(i), 1);
   }
+  d.lookups.uncountable().aside_is_durable();
   CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == UncountablePages::limit);
   for (std::size_t round = 0; round < UncountablePages::limit / 64; ++round) {
     d.asked.clear();
