@@ -122,6 +122,7 @@ class Host : public EnginePort {
   void submit(Transaction transaction) override {
     REQUIRE_FALSE(submitted);
     ++submits;
+    recalls += transaction.recalled.size();
     submitted = std::move(transaction);
   }
   void connect(std::uint32_t shard) override {
@@ -151,6 +152,7 @@ class Host : public EnginePort {
   std::array<bool, 2> reachable{true, true};
   std::array<bool, 2> connecting{};
   std::uint64_t submits = 0;
+  std::uint64_t recalls = 0;  ///< buckets
   std::uint64_t connects = 0;
   std::uint64_t woken = 0;
 };
@@ -603,6 +605,7 @@ TEST_CASE("a page of a spilled bucket is not answered before its bucket is recal
   CHECK(host.woken == 2);
   CHECK_FALSE(host.memory.entry(page).there);
   CHECK(host.memory.statistic(FlusherStatistic::spilled_visits) == spilled);
+  CHECK(host.recalls == 0);
 
   host.reachable[1] = true;
   host.engine->on_broken(1, "still", host.now);
@@ -620,6 +623,7 @@ TEST_CASE("a page of a spilled bucket is not answered before its bucket is recal
   const FlusherMemory::Entry entry = host.memory.entry(page);
   REQUIRE(entry.there);
   CHECK(entry.base + entry.inflight + entry.open == 103);
+  CHECK(host.recalls == 1);
 }
 
 // ---- lives

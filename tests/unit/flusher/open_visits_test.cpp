@@ -202,7 +202,7 @@ TEST_CASE("one wrong watermark counts visits twice, or loses them: the right one
         }) == visits);
   CHECK(recovered([&](SpoolState& state) {
           state.journal.insert(state.journal.begin(), {state.open[0].folded, encode_pages({{page, 1}})});
-          --state.open[0].folded;
+          state.open[0].folded -= 1;
         }) == visits + 1);
 }
 
@@ -325,6 +325,7 @@ TEST_CASE("spilled rows of a bucket become one when they are more than twice wha
   std::uint64_t compactions = 0;
   std::uint64_t most = 0;
   std::vector<std::string> pages;
+  pages.reserve(6);
   for (std::uint32_t i = 0; i < 6; ++i) pages.push_back(d.memory.page_in(away, i));
   for (int round = 0; round < 3000; ++round) {
     for (const std::string& page : pages) {

@@ -29,6 +29,7 @@ inline std::vector<PageVisits> open_in(const SpoolState& state, std::uint32_t bu
   for (const JournalRow& row : state.journal) add(row.deltas, row.number);
   if (state.each_spilled) state.each_spilled([&](std::uint32_t, std::string_view blob) { add(blob, 0); });
   std::vector<PageVisits> pages;
+  pages.reserve(sums.size());
   for (const auto& [page, visits] : sums) pages.push_back({page, visits});
   return pages;
 }
