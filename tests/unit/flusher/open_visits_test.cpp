@@ -273,6 +273,8 @@ TEST_CASE("a bucket that is spilled, visited again, spilled again, recalled and 
   d.answer_as_first(away);
   CHECK(d.pages.size() == 0);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 0);
+  CHECK(d.batches.is_flushed(1));
+  CHECK_FALSE(d.batches.wants_seal());  // nothing is left of it
 }
 
 TEST_CASE("what is visited while a spill is on its way to the disk stays in memory") {
