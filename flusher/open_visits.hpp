@@ -55,7 +55,7 @@ class OpenVisits {
   void page_opened(std::uint32_t page);
   /// Whether the bucket has open visits, in memory or spilled.
   [[nodiscard]] bool any(std::uint32_t bucket) const noexcept {
-    return !buckets_[bucket].open.empty() || buckets_[bucket].place != Place::memory;
+    return !buckets_[bucket].open.empty() || !is_in_memory(bucket);
   }
   /// All of the bucket's open visits are in memory: it can be sealed, and its pages read.
   [[nodiscard]] bool is_in_memory(std::uint32_t bucket) const noexcept {

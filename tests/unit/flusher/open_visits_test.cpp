@@ -273,6 +273,8 @@ TEST_CASE("a bucket that is spilled, visited again, spilled again, recalled and 
   d.answer_as_first(away);
   CHECK(d.pages.size() == 0);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 0);
+  CHECK(d.batches.is_flushed(1));
+  CHECK_FALSE(d.batches.wants_seal());  // nothing is left of it
 }
 
 TEST_CASE("what is visited while a spill is on its way to the disk stays in memory") {
@@ -399,17 +401,26 @@ TEST_CASE("an entry that goes while its page is spilled takes nothing of the pag
   d.give_entry(page, 100);
   fill(d, away, 7, 2);
   static_cast<void>(d.commit(false));
+  const std::uint32_t number = d.number_of(page);
   std::vector<bool> forgotten(d.memory.shape.buckets);
   forgotten[away] = true;
   d.lookups.forget_buckets(forgotten);
   CHECK_FALSE(d.memory.entry(page).there);
   CHECK(d.pages.size() == 0);
   CHECK(open_in(d.spool)[page] == 2);
-  // Its number is another page's now, which nothing is spilled of.
-  const std::uint32_t other = d.find_or_insert(d.memory.page_in(here));
-  CHECK(d.open.spilled_of(other) == 0);
+  // Its number is another page's now, of which other visits are spilled.
+  const std::string other = d.memory.page_in(away, 30);
+  d.give_entry(other, 1);
+  REQUIRE(d.number_of(other) == number);
+  CHECK(d.open.spilled_of(number) == 0);
+  d.visit(other, 9);
+  fill(d, away, 6);
+  CHECK(d.commit(false).spilled.size() == 1);
+  CHECK(d.open.spilled_of(number) == 9);
   d.batches.set_takes_batches(1, true);
-  CHECK(flush(d)[page] == 2);
+  const Visits sent = flush(d);
+  CHECK(sent.at(page) == 3);
+  CHECK(sent.at(other) == 9);
 }
 
 TEST_CASE("a page whose count somebody waits for is not spilled with its bucket") {
