@@ -622,10 +622,9 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   /// The first pages that cannot be counted, for people.
   [[nodiscard]] std::string uncountable_names() const {
     constexpr std::size_t shown = 10;
-    const std::vector<std::string> pages = engine_->uncountable_pages(shown + 1);
-    std::string names =
-        fmt::format("{}", fmt::join(pages.begin(), pages.begin() + std::min(pages.size(), shown), ", "));
-    return pages.size() > shown ? names + " and others" : names;
+    std::vector<std::string> pages = engine_->uncountable_pages(shown + 1);
+    if (pages.size() > shown) pages.back() = "and others";
+    return fmt::format("{}", fmt::join(pages, ", "));
   }
 
   void tell_uncountable_pages() {

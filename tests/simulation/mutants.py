@@ -34,7 +34,7 @@ MUTANTS = {
         'flusher/batches.cpp', 'view_.acknowledge(page.node, visits, base,',
         'view_.refresh(page.node, base, now_ms); view_.acknowledge(page.node, visits, base,'),
     'an entry is made with what is pending': (
-        'flusher/lookups.cpp', 'page.inflight, page.open);', '0, 0);'),
+        'flusher/lookups.cpp', 'page.inflight, page.open, state);', '0, 0, state);'),
     'the answered batch is noted before its pages move': (
         'flusher/batches.cpp', 'view_.note_answered(number, batch.mark.seq);', ''),
     'bases come over only where the bucket agrees': (
