@@ -97,8 +97,12 @@ bool Deployment::made_besides(const std::string& name) const noexcept {
   });
 }
 
+bool Deployment::all_answered() const noexcept {
+  return std::ranges::all_of(shards_, &Shard::known);
+}
+
 const Deployment::Shard* Deployment::deciding() const noexcept {
-  if (!std::ranges::all_of(shards_, &Shard::known)) return nullptr;
+  if (!all_answered()) return nullptr;
   // A deployment of a former version takes the identity of one of its shards.
   const auto former = std::ranges::find_if(
       shards_, [](const Shard& shard) { return shard.topology.kind == TopologyText::Kind::former; });

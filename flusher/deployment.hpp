@@ -55,6 +55,8 @@ class Deployment {
 
   /// Whether another shard says that every shard has borne the identity: one that does not was emptied.
   [[nodiscard]] bool made_besides(const std::string& shard) const noexcept;
+  /// Whether every shard has said what it holds.
+  [[nodiscard]] bool all_answered() const noexcept;
   /// Whether this shard gives the identity to a deployment that has none.
   [[nodiscard]] bool decided_by(const std::string& shard) const noexcept;
   /// For people: which shards have to answer first, or which one decides.

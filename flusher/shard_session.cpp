@@ -307,8 +307,12 @@ void ShardSession::on_no_topology() {
           true);
     return ask_marks({});
   }
-  if (!deployment_.identity().empty()) return make_topology(deployment_.identity());
-  if (deployment_.decided_by(settings_.shard)) return make_topology(new_identity_);
+  // Not before all shards have answered: one of them may say that the deployment is made, and then this one was
+  // emptied.
+  if (!deployment_.identity().empty() && (accepting_ || deployment_.all_answered())) {
+    return make_topology(deployment_.identity());
+  }
+  if (deployment_.identity().empty() && deployment_.decided_by(settings_.shard)) return make_topology(new_identity_);
   wait_for_identity();
 }
 
