@@ -129,7 +129,7 @@ void Batches::seal(std::uint32_t number, Transaction& transaction) {
     batch.pages.push_back({pages_[page].page, pages_[page].open});
   }
   sealed.blob = encode_pages(batch.pages);
-  batch.mark = {incarnation_, bucket.seq + 1, digest_of(sealed.blob)};
+  batch.mark = {incarnation_, bucket.seq + 1, salted_digest(sealed.blob)};
   if (bucket.open.empty()) set_due(bucket, 0);
   bucket.touched = true;  // its folded row holds what is sealed now
   if (batch.pages.empty()) return;
@@ -260,7 +260,7 @@ void Batches::apply_refusal(const Refusal& refusal, Drain& drain, Transaction& t
   batch.pages = std::move(pages);
   unanswered.pages = std::move(numbers);
   unanswered.blob = encode_pages(batch.pages);
-  batch.mark.digest = digest_of(unanswered.blob);
+  batch.mark.digest = salted_digest(unanswered.blob);
   transaction.replaced.push_back(batch);
   replacing_.push_back(refusal.bucket);
 }

@@ -106,6 +106,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
                  const PendingPage& asked = pages_[page];
                  return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, asked.page);
                }) {
+  batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, batches_, drain_);
   recovered_pages_ = drain_.pages_with_visits();
   std::uint64_t pending_visits = 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,7 @@ struct EngineSettings {
   std::uint64_t held_recheck_ms = 5000;
   bool accept_eviction = false;
   bool accept_no_append_only = false;
+  std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
 };
 
 /// What the engine makes happen outside.
