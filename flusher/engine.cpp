@@ -112,6 +112,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
   std::uint64_t pending_visits = 0;
   pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
   statistics_.set(FlusherStatistic::pending_visits, pending_visits);
+  // A spool that knows no ring is not the one of those entries: what it lacks may be in the shards by now, though its
+  // buckets seem to agree.
+  if (spool.rings.empty()) carried.clear();
   recover_entries(carried, memory.hash_seed, view_, pages_, batches_, lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {

@@ -19,7 +19,7 @@ DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'drain', 'eng
                                                'shard_session')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp'] + [f'common/{name}.cpp' for name in (
-    'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
+    'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
 MUTANTS = {
@@ -58,6 +58,14 @@ MUTANTS = {
         'flusher/batches.cpp', 'bucket.touched = true;  // its folded row', 'bucket.touched = false;  // its folded row'),
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
+    'a new spool takes over no base': (
+        'flusher/engine.cpp', 'if (spool.rings.empty()) carried.clear();', ''),
+    'a lane starts at what its owner had seen freed': (
+        'flusher/recovery.cpp', 'if (seen > start.position)', 'if (false)'),
+    'the owner notes what it has seen freed': (
+        'common/lane.hpp', 'if (freed_word_ != nullptr) freed_word_->store(head, std::memory_order_release);', ''),
+    'a lane starts at the head that a cache knows': (
+        'flusher/recovery.cpp', 'heads[lane] != 0 ?', 'false ?'),
     'the index takes off what is applied': (
         'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }
