@@ -25,6 +25,7 @@ struct Incarnation {
 };
 
 /// What a writer's field of a bucket holds in Redis: "NUMBER-RANDOM SEQ DIGEST" (random and digest: 16 hex digits).
+/// The digest is that of the batch's pages with a salt: it only tells marks apart.
 struct Mark {
   Incarnation incarnation;
   std::uint64_t seq = 0;

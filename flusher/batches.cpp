@@ -206,7 +206,7 @@ std::size_t Batches::seal(std::uint32_t number, Transaction& transaction) {
     batch.pages.push_back({std::string(pages_[page].id()), pages_[page].open});
   }
   sealed.blob = encode_pages(batch.pages);
-  batch.mark = {incarnation_, bucket.seq + 1, digest_of(sealed.blob)};
+  batch.mark = {incarnation_, bucket.seq + 1, salted_digest(sealed.blob)};
   transaction.sealed.push_back(batch);
   const std::size_t size = sealed.pages.size();
   unanswered_bytes_ += sealed.blob.size();
@@ -342,7 +342,7 @@ void Batches::apply_refusal(const Refusal& refusal, Transaction& transaction) {
   unanswered.blob = encode_pages(batch.pages);
   count_unanswered(refusal.bucket, unanswered.pages.size(), true);
   unanswered_bytes_ += unanswered.blob.size();
-  batch.mark.digest = digest_of(unanswered.blob);
+  batch.mark.digest = salted_digest(unanswered.blob);
   transaction.replaced.push_back(batch);
   replacing_.push_back(refusal.bucket);
 }

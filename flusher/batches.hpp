@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -47,6 +48,10 @@ class Batches {
 
   /// Other limits, from now on.
   void use(const BatchLimits& limits) noexcept { limits_ = limits; }
+
+  /// Where a sealed batch's salt comes from: two live copies of one flusher, which share its incarnation, seal equal
+  /// visits under marks that differ. Without one it is 0.
+  void use_salt(std::function<std::uint64_t()> salt) { salt_ = std::move(salt); }
 
   // -- flush
 
@@ -164,7 +169,13 @@ class Batches {
   void update_statistics() noexcept;
 
   BatchLimits limits_;
+  /// What tells a mark from others of its incarnation and seq.
+  [[nodiscard]] std::uint64_t salted_digest(const std::string& blob) const {
+    return digest_of(blob) ^ (salt_ ? salt_() : 0);
+  }
+
   Incarnation incarnation_;
+  std::function<std::uint64_t()> salt_;
   FlusherView& view_;
   PendingPages& pages_;
   OpenVisits& open_;

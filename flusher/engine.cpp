@@ -132,12 +132,16 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
           [this](std::uint32_t page) { open_.entry_dropped(page); }),
       deployment_(settings.shards, known_identity(spool)),
       flushes_(settings.shards.size()) {
+  batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
   for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
   std::uint64_t pending_visits = statistics_.get(FlusherStatistic::spilled_visits);
   pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
   statistics_.set(FlusherStatistic::pending_visits, pending_visits);
+  // A spool that knows no ring is not the one of those entries: what it lacks may be in the shards by now, though its
+  // buckets seem to agree.
+  if (spool.rings.empty()) carried.clear();
   recover_entries(spool, carried, memory.hash_seed, view_, pages_, open_, batches_, lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,7 @@ struct EngineSettings {
   bool accept_eviction = false;
   bool accept_no_append_only = false;
   std::uint64_t check_ms = 5000;
+  std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
 };
 
 /// What the engine makes happen outside.

@@ -25,7 +25,9 @@
 #include "flusher/cache_source.hpp"
 #include "flusher/control.hpp"
 #include "flusher/engine.hpp"
+#include "flusher/host_identity.hpp"
 #include "flusher/ring_source.hpp"
+#include "flusher/salt.hpp"
 #include "flusher/shard_connection.hpp"
 #include "flusher/spool_thread.hpp"
 
@@ -57,6 +59,7 @@ constexpr std::uint64_t least_pages_in_flight = 32'768;
 
 // A wall clock that goes by so much at once was set. (It is slewed by less, and read in whole seconds.)
 constexpr std::int64_t wall_clock_jump_s = 5;
+constexpr std::uint64_t clock_life_interval_ms = 60'000;
 
 /// Of this process, over all its lives.
 const EvenUnixTime& even_time() {
@@ -87,6 +90,7 @@ EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_l
   engine.check_ms = settings.check_interval_ms;
   engine.accept_eviction = settings.accept_eviction;
   engine.accept_no_append_only = settings.accept_no_append_only;
+  engine.salt = draw_salt;
   return engine;
 }
 
@@ -102,6 +106,20 @@ std::vector<std::string> random_identities(std::size_t count) {
   identities.reserve(count);
   for (std::size_t i = 0; i < count; ++i) identities.push_back(fmt::format("{:016x}", random_id()));
   return identities;
+}
+
+/// Says in the log where the spool came from another machine.
+void say_where_spool_was(Spool& spool) {
+  const std::string machine = host_identity().machine;
+  if (machine.empty()) return;
+  const std::string former = spool.note_machine(machine);
+  if (former.empty() || former == machine) return;
+  log::warning(
+      "this spool was last used on the machine {}, and this is {} (/etc/machine-id). If it was moved here, all is "
+      "well. "
+      "If it was copied and the other one still counts, both write under one name, which the shards refuse: stop this "
+      "flusher and start it once with --renew-spool",
+      former, machine);
 }
 
 FileLease take_flusher_lease(const RuntimeDirectory& directory) {
@@ -427,21 +445,44 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     notify_reloaded();
   }
 
-  void watch_wall_clock() {
+  /// A copy of this running process may live elsewhere: a new life has a mark of its own, so that what either counts is
+  /// told apart.
+  void watch_for_copies() {
+    const std::int64_t jump_s = watch_wall_clock();
+    const std::uint64_t now_ms = monotonic_ms();
+    if (const std::string changed = difference(host_, host_identity()); !changed.empty()) {
+      end_again(fmt::format("{} changed under this flusher, as where a copy of a running machine or container goes on",
+                            changed));
+    } else if (jump_s >= wall_clock_jump_s && now_ms >= next_clock_life_ms()) {
+      next_clock_life_ms() = now_ms + clock_life_interval_ms;
+      end_again("the wall clock went forward, as where a machine is resumed that may have been copied meanwhile");
+    }
+  }
+
+  /// Of the process: a clock that jumps all the time does not end every life.
+  static std::uint64_t& next_clock_life_ms() {
+    static std::uint64_t next = 0;
+    return next;
+  }
+
+  /// By how much it was set since the last look, in seconds; 0: by less than is said.
+  std::int64_t watch_wall_clock() {
     const std::int64_t ahead_s = even_time().wall_ahead_s();
     const std::int64_t jump_s = ahead_s - wall_ahead_s_;
     wall_ahead_s_ = ahead_s;
-    if (jump_s > -wall_clock_jump_s && jump_s < wall_clock_jump_s) return;
+    if (jump_s > -wall_clock_jump_s && jump_s < wall_clock_jump_s) return 0;
     log::warning(
         "the wall clock went {} by {} s: nothing that is counted or kept goes by it, only times that people read; "
         "where nobody set it and the machine did not sleep, look at its time service (timedatectl)",
         jump_s > 0 ? "forward" : "back", jump_s > 0 ? jump_s : -jump_s);
+    return jump_s;
   }
 
   void on_check() {
-    watch_wall_clock();
     spool_->look();
     if (stopping_) return;
+    watch_for_copies();
+    if (ending_) return;
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (!lease_.still_named()) {
       end_again("the runtime directory was replaced");
@@ -702,6 +743,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   std::uint64_t last_visit_ms_ = 0;
   bool spool_was_full_ = false;
   std::int64_t wall_ahead_s_ = even_time().wall_ahead_s();
+  HostIdentity host_ = host_identity();
   bool ending_ = false;
   std::uint64_t next_check_ms_ = 0;
   bool stopping_ = false;
@@ -728,6 +770,7 @@ FlusherEnd run_flusher(LiveSettings& live) {
   const RuntimeDirectory directory(settings.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
   Spool spool(settings.state_directory, layout_of(settings));
+  say_where_spool_was(spool);
   SpoolState state = spool.load();
   state.loaded_at = now().unix;
   if (state.created)

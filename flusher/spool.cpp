@@ -192,6 +192,7 @@ class Spool::Database {
 
   [[nodiscard]] SpoolState load();
   SpoolResult apply(const Transaction& transaction);
+  [[nodiscard]] std::string note_machine(const std::string& machine);
   [[nodiscard]] std::uint64_t open_visits(std::uint32_t buckets);
   [[nodiscard]] std::uint64_t unanswered_batches();
   /// All of the write-ahead log goes into the file itself.
@@ -486,6 +487,17 @@ void Spool::Database::begin_incarnation() {
       .bind(incarnation_.number)
       .text(random)
       .run();
+}
+
+std::string Spool::Database::note_machine(const std::string& machine) {
+  std::string former;
+  {
+    Statement noted(*this, "SELECT value FROM meta WHERE key = 'machine'");
+    if (noted.row()) former = noted.bytes(0);
+  }
+  if (former == machine) return former;
+  Statement(*this, "INSERT OR REPLACE INTO meta (key, value) VALUES ('machine', ?)").text(machine).run();
+  return former;
 }
 
 void Spool::Database::keep_layout(const SpoolLayout& layout) {
@@ -867,6 +879,10 @@ SpoolResult Spool::apply(const Transaction& transaction) {
     log::error("{}", failure.what());  // the next transaction waits until that is put right
   }
   return result;
+}
+
+std::string Spool::note_machine(const std::string& machine) {
+  return database_->note_machine(machine);
 }
 
 void Spool::look() {

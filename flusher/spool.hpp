@@ -154,6 +154,9 @@ class Spool {
   /// What stands in it. Throws Error naming the damaged row.
   [[nodiscard]] SpoolState load();
 
+  /// Notes on which machine this life of the spool is. Returns the one that was noted before; empty: none.
+  [[nodiscard]] std::string note_machine(const std::string& machine);
+
   /// One transaction, synced when this returns. Throws SpoolFull, or Error if the file can no longer be trusted (then:
   /// stop, recover).
   SpoolResult apply(const Transaction& transaction);

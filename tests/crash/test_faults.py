@@ -96,8 +96,11 @@ class WallClock(unittest.TestCase):
                     return answered > former and kept >= max(before, answered)
 
                 wait_for("every answered batch is kept", answered_more, LIMIT_S)
+                lives = stack.processes["flusher"].text().count("pending pages of ring segment")
                 stack.kill9("flusher")
                 stack.start_one("flusher")
+                wait_for("the next life has begun",
+                         lambda lives=lives: stack.processes["flusher"].text().count("pending pages of ring segment") > lives)  # fmt: skip
 
                 def kept_from_before(before=before) -> bool:
                     kept, answered = kept_and_answered(stack)

@@ -94,6 +94,14 @@ MUTANTS = {
         'frontend/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
     'visits in the lanes are part of the count': (
         'frontend/count_reader.cpp', 'snapshot_.count_with(*visits);', 'snapshot_.count_with(0);'),
+    'a new spool takes over no base': (
+        'flusher/engine.cpp', 'if (spool.rings.empty()) carried.clear();', ''),
+    'a lane starts at what its owner had seen freed': (
+        'flusher/recovery.cpp', 'if (seen > start.position)', 'if (false)'),
+    'the owner notes what it has seen freed': (
+        'common/lane.hpp', 'if (freed_word_ != nullptr) freed_word_->store(head, std::memory_order_release);', ''),
+    'a lane starts at the head that a cache knows': (
+        'flusher/recovery.cpp', 'heads[lane] != 0 ?', 'false ?'),
     'the index takes off what is applied': (
         'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }

@@ -34,6 +34,10 @@ class SimulatedShard {
   /// waits.
   bool execute(std::mt19937_64& random);
   void sync() { disk_ = now_; }
+  /// Another spool writes from now on, under another name.
+  void set_writer(std::string writer) { writer_ = std::move(writer); }
+  /// Nothing waits on a connection that is gone.
+  [[nodiscard]] bool has_late() const noexcept { return !late_.empty(); }
   /// A crash: what was not synced is lost. The caller drops the connection.
   void lose_tail() { now_ = disk_; }
   void empty() { now_ = disk_ = {}; }
@@ -57,6 +61,7 @@ class SimulatedShard {
   void spoil(std::uint32_t bucket, const std::string& page);
   void mend(std::uint32_t bucket, const std::string& page);
 
+  void set_mark(std::uint32_t bucket, const std::string& mark) { set_field(bucket, writer_, mark); }
   [[nodiscard]] std::string mark(std::uint32_t bucket) const { return field(bucket, writer_); }
   [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
 

@@ -33,6 +33,8 @@ void add(visitd::WorldStatistics& sum, const visitd::WorldStatistics& one) {
   sum.duplicates += one.duplicates;
   sum.sent_again += one.sent_again;
   sum.full_disks += one.full_disks;
+  sum.wiped_spools += one.wiped_spools;
+  sum.wiped_caches += one.wiped_caches;
   sum.evictions += one.evictions;
   sum.folds += one.folds;
   sum.spills += one.spills;
@@ -79,7 +81,8 @@ int main(int argc, char** argv) {
       "%llu seeds: %llu visits, %llu exact reads (%llu looks between two stores), %llu kills (%llu between two "
       "stores), %llu broken "
       "connections, %llu lost tails, %llu duplicates refused, %llu batches sent again, %llu full disks, %llu "
-      "evictions, %llu folds, %llu spills, %llu recalls, %llu fields spoiled, %llu reads of damaged counts\n",
+      "evictions, %llu folds, %llu spills, %llu recalls, %llu fields spoiled, %llu reads of damaged counts, %llu wiped "
+      "spools (%llu with the cache)\n",
       static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.visits),
       static_cast<unsigned long long>(sum.reads), static_cast<unsigned long long>(sum.reads_of_changes),
       static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.kills_in_changes),
@@ -87,8 +90,9 @@ int main(int argc, char** argv) {
       static_cast<unsigned long long>(sum.duplicates), static_cast<unsigned long long>(sum.sent_again),
       static_cast<unsigned long long>(sum.full_disks), static_cast<unsigned long long>(sum.evictions),
       static_cast<unsigned long long>(sum.folds), static_cast<unsigned long long>(sum.spills),
-      static_cast<unsigned long long>(sum.recalls),
-      static_cast<unsigned long long>(sum.spoiled), static_cast<unsigned long long>(sum.reads_damaged));
+      static_cast<unsigned long long>(sum.recalls), static_cast<unsigned long long>(sum.spoiled),
+      static_cast<unsigned long long>(sum.reads_damaged), static_cast<unsigned long long>(sum.wiped_spools),
+      static_cast<unsigned long long>(sum.wiped_caches));
   for (const auto& [mutant, name] : mutants) {
     if (no_mutants) break;
     std::string broken;

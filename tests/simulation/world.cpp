@@ -45,7 +45,7 @@ World::World(std::uint64_t seed, Mutant mutant)
   }
   for (std::uint32_t n = 0; n < lanes; ++n) {
     Lane& lane = lanes_.emplace_back();
-    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word);
+    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
     lane.asker = std::make_unique<LaneProducer>(lane.requests_tail.word, lane.requests, &cache().requests_read[n]);
   }
   for (int reader = 0; reader < 2; ++reader) {
@@ -74,7 +74,8 @@ CountingMemory World::memory() {
   memory.ring_segment = 1;
   memory.hash_seed = seed_of_hashes;
   for (Lane& lane : lanes_)
-    memory.lanes.push_back({&lane.tail.word, &lane.requests_tail.word, lane.records, lane.requests});
+    memory.lanes.push_back({&lane.tail.word, &lane.requests_tail.word, lane.records, lane.requests,
+                            LaneProducer::known_freed(lane.freed.load(), lane.tail.word.load(), 8 * lane_words)});
   memory.cache = &cache();
   auto* const start = reinterpret_cast<std::byte*>(cache_memory_.data());
   memory.views = {ViewMemory{shape_, start + shape_.view_offset(0)}, ViewMemory{shape_, start + shape_.view_offset(1)}};
@@ -196,7 +197,10 @@ void World::step() {
       if (chance(12) == 0) break_connection(static_cast<std::uint32_t>(chance(shards_.size())));
       break;
     case 19:
-      if (chance(12) == 0) kill_flusher();
+      if (chance(12) == 0) {
+        kill_flusher();
+        if (!spoils_ && chance(2) == 0) wipe();
+      }
       if (spoils_ && chance(8) == 0) spoil_or_mend();
       break;
   }
@@ -210,7 +214,7 @@ void World::publish() {
   if (chance(50) == 0) {
     // The owner dies between two records; the next one appends.
     const auto n = static_cast<std::size_t>(&lane == &lanes_[0] ? 0 : 1);
-    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word);
+    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
   }
   const auto visits = static_cast<std::uint32_t>(1 + chance(3));
   if (lane.producer->publish(RecordKind::visit, page_names_[page], visits, 0, hashes_[page]) == Published::full) return;
@@ -339,6 +343,41 @@ void World::kill_flusher() {
   committed_ = false;
 }
 
+/// The state directory is wiped, at a moment when all that the spool held is in the shards too: then it costs no visit,
+/// and what was durable must not be counted again. With it, at times, the cache goes.
+void World::wipe() {
+  std::array<std::uint64_t, pages> in_lanes{};
+  for (std::uint32_t n = 0; n < lanes; ++n) {
+    const LaneRecords records{std::span<const Word>(lanes_[n].records)};
+    const std::uint64_t tail = lanes_[n].tail.word.load();
+    Record record;
+    for (std::uint64_t at = cache().head[n].word.load(); at < tail; at += record.size) {
+      if (records.read(at, tail, record) != RecordCheck::whole) throw Broken("a record above head is damaged");
+      if (record.kind != RecordKind::visit) continue;
+      in_lanes[static_cast<std::size_t>(std::ranges::find(hashes_, record.page_hash) - hashes_.begin())] +=
+          record.visits;
+    }
+  }
+  if (std::ranges::any_of(shards_, &SimulatedShard::has_late)) return;
+  for (std::size_t p = 0; p < pages; ++p) {
+    std::uint64_t there = in_lanes[p];
+    for (const SimulatedShard& shard : shards_)
+      there += shard.count(page_names_[p], page_bucket(page_names_[p], buckets));
+    if (there != recorded_[p]) return;
+  }
+  ++statistics_.wiped_spools;
+  spool_ = {};
+  for (SimulatedShard& shard : shards_) {
+    shard.sync();  // nobody keeps what it would lose
+    shard.set_writer(fmt::format("simulated-{}", statistics_.wiped_spools));
+  }
+  if (chance(2) != 0) return;
+  ++statistics_.wiped_caches;
+  for (Lane& lane : lanes_) lane.producer->look_at_head();  // the last heartbeat
+  for (LonelyWord& head : cache().head) head.word.store(0);
+  cache().active.word.store(0);
+}
+
 void World::flusher_turn() {
   flusher_event([&] {
     static_cast<void>(engine_->drain(now_));
@@ -425,7 +464,7 @@ void World::send(std::uint32_t shard, const ShardCommand& command) {
   if (mutant_ == Mutant::shard_applies_without_compare && batch != nullptr) {
     // The field agrees with whatever is expected.
     if (shards_[shard].mark(batch->batch->bucket) != batch->batch->expected) {
-      shards_[shard].set_field(batch->batch->bucket, "simulated", batch->batch->expected);
+      shards_[shard].set_mark(batch->batch->bucket, batch->batch->expected);
     }
   }
   shards_[shard].send(command);

@@ -42,6 +42,8 @@ struct WorldStatistics {
   std::uint64_t duplicates = 0;
   std::uint64_t sent_again = 0;
   std::uint64_t full_disks = 0;
+  std::uint64_t wiped_spools = 0;
+  std::uint64_t wiped_caches = 0;
   std::uint64_t evictions = 0;
   std::uint64_t folds = 0;
   std::uint64_t spills = 0;
@@ -85,6 +87,7 @@ class World : public EnginePort {
   struct Lane {
     LonelyWord tail;
     LonelyWord requests_tail;
+    Word freed{0};
     std::array<Word, lane_words> records{};
     std::array<Word, lane_words> requests{};
     std::unique_ptr<LaneProducer> producer;
@@ -97,6 +100,7 @@ class World : public EnginePort {
   void post_request();
   void start_flusher();
   void kill_flusher();
+  void wipe();
   void flusher_turn();
   void run_spool();
   void tell_spool();

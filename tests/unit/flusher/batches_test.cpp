@@ -542,3 +542,19 @@ TEST_CASE("one transaction seals of every shard, however many buckets of one are
   CHECK(batches[1] == 2);
   CHECK(pages_in(first) == 16);  // no more than the bound for one shard
 }
+
+TEST_CASE("two live copies of one flusher seal equal visits under marks that differ") {
+  std::vector<Mark> marks;
+  for (const std::uint64_t drawn : {0x1111U, 0x2222U}) {
+    Deciders d;
+    d.batches.use_salt([&] { return drawn; });
+    d.visit(d.memory.page_in(any_bucket), 3);
+    static_cast<void>(d.commit(false));
+    static_cast<void>(d.batches.begin_flush());
+    static_cast<void>(d.commit(true));
+    marks.push_back(d.batches.unanswered(any_bucket)->mark);
+  }
+  CHECK(marks[0].incarnation == marks[1].incarnation);
+  CHECK(marks[0].seq == marks[1].seq);
+  CHECK(marks[0].digest != marks[1].digest);
+}

@@ -874,6 +874,18 @@ TEST_CASE("where no new file can be made nothing is written, and the spool goes 
   CHECK(visits_in(directory) == 2);
 }
 
+TEST_CASE("a spool remembers on which machine it was used last") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    CHECK(spool.note_machine("one").empty());
+    CHECK(spool.note_machine("one") == "one");
+  }
+  Spool spool(directory.path());
+  CHECK(spool.note_machine("two") == "one");
+  CHECK(spool.note_machine("two") == "two");
+}
+
 // ---- the layout
 
 namespace {
