@@ -19,7 +19,7 @@ DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment',
                                                'shard_session')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp'] + [f'common/{name}.cpp' for name in (
-    'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
+    'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
 MUTANTS = {
@@ -50,6 +50,8 @@ MUTANTS = {
         'flusher/shard_session.cpp',
         'if (ever_sent_[bucket]) send_batch(bucket);', '',
         'count.field != batches_.field(sent.bucket)', 'false'),
+    'an emptied shard is not made again': (
+        'flusher/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
     'nothing of the old connection survives': (
         'flusher/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
     'a page stays pending until it is acknowledged': (
