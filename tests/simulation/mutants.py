@@ -50,6 +50,8 @@ MUTANTS = {
         'flusher/shard_session.cpp',
         'if (ever_sent_[bucket]) send_batch(bucket);', '',
         'count.field != batches_.field(sent.bucket)', 'false'),
+    'an emptied shard is not made again': (
+        'flusher/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
     'nothing of the old connection survives': (
         'flusher/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
     'a page stays pending until it is acknowledged': (

@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "flusher/shard_protocol.hpp"
 
@@ -41,6 +42,16 @@ class SimulatedShard {
   /// A crash: what was not synced is lost. The caller drops the connection.
   void lose_tail() { now_ = disk_; }
   void empty() { now_ = disk_ = {}; }
+  void forget(std::uint32_t bucket) {
+    now_.buckets.erase(bucket);
+    disk_.buckets.erase(bucket);
+  }
+  /// A deployment stands on it.
+  void make(const std::string& topology, const std::vector<std::uint32_t>& buckets, const std::string& id) {
+    now_.topology = topology;
+    for (const std::uint32_t bucket : buckets) now_.buckets[bucket][id_field] = id;
+    disk_ = now_;
+  }
   /// Answers with an error, and executes nothing of it.
   enum class Refusing { nothing, writes, all };
   void refuse(Refusing what) noexcept { refusing_ = what; }
@@ -50,6 +61,7 @@ class SimulatedShard {
   static void swap(SimulatedShard& one, SimulatedShard& other) {
     std::swap(one.now_, other.now_);
     std::swap(one.disk_, other.disk_);
+    std::swap(one.late_, other.late_);  // what was sent to a server reaches that server
   }
   [[nodiscard]] bool holds(const std::string& page, std::uint32_t bucket) const { return !field(bucket, page).empty(); }
   void set_field(std::uint32_t bucket, const std::string& field, const std::string& value) {

@@ -20,6 +20,7 @@ constexpr Named mutants[] = {
     {visitd::Mutant::kept_batches_lost, "answered batches are not kept over a restart"},
     {visitd::Mutant::bases_carried_blindly, "bases are carried over although the bucket disagrees"},
     {visitd::Mutant::backlog_trusts_freed_bytes, "a reader does not look at head again"},
+    {visitd::Mutant::shard_ignores_identity, "a batch is applied to a bucket that bears no identity"},
 };
 
 void add(visitd::WorldStatistics& sum, const visitd::WorldStatistics& one) {
@@ -41,12 +42,16 @@ void add(visitd::WorldStatistics& sum, const visitd::WorldStatistics& one) {
   sum.recalls += one.recalls;
   sum.spoiled += one.spoiled;
   sum.reads_damaged += one.reads_damaged;
+  sum.exchanges += one.exchanges;
 }
 
 /// Empty: the seed holds; else what broke.
 std::string run_seed(std::uint64_t seed, std::uint64_t steps, visitd::Mutant mutant, visitd::WorldStatistics& sum) {
   try {
-    visitd::World world(seed, mutant);
+    // Half of the seeds harm no shard; the others take turns.
+    constexpr visitd::Harm harms[] = {visitd::Harm::refusing, visitd::Harm::emptied, visitd::Harm::deleted,
+                                      visitd::Harm::swapped};
+    visitd::World world(seed, mutant, seed % 2 == 0 ? visitd::Harm::none : harms[seed / 2 % 4]);
     world.run(steps);
     add(sum, world.statistics());
     return {};
@@ -78,21 +83,22 @@ int main(int argc, char** argv) {
     if (++failures == 10) break;
   }
   std::printf(
-      "%llu seeds: %llu visits, %llu exact reads (%llu looks between two stores), %llu kills (%llu between two "
+      "%llu seeds: %llu shards exchanged, %llu visits, %llu exact reads (%llu looks between two stores), %llu kills "
+      "(%llu between two "
       "stores), %llu broken "
       "connections, %llu lost tails, %llu duplicates refused, %llu batches sent again, %llu full disks, %llu "
       "evictions, %llu folds, %llu spills, %llu recalls, %llu fields spoiled, %llu reads of damaged counts, %llu wiped "
       "spools (%llu with the cache)\n",
-      static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.visits),
-      static_cast<unsigned long long>(sum.reads), static_cast<unsigned long long>(sum.reads_of_changes),
-      static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.kills_in_changes),
-      static_cast<unsigned long long>(sum.breaks), static_cast<unsigned long long>(sum.losses),
-      static_cast<unsigned long long>(sum.duplicates), static_cast<unsigned long long>(sum.sent_again),
-      static_cast<unsigned long long>(sum.full_disks), static_cast<unsigned long long>(sum.evictions),
-      static_cast<unsigned long long>(sum.folds), static_cast<unsigned long long>(sum.spills),
-      static_cast<unsigned long long>(sum.recalls), static_cast<unsigned long long>(sum.spoiled),
-      static_cast<unsigned long long>(sum.reads_damaged), static_cast<unsigned long long>(sum.wiped_spools),
-      static_cast<unsigned long long>(sum.wiped_caches));
+      static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.exchanges),
+      static_cast<unsigned long long>(sum.visits), static_cast<unsigned long long>(sum.reads),
+      static_cast<unsigned long long>(sum.reads_of_changes), static_cast<unsigned long long>(sum.kills),
+      static_cast<unsigned long long>(sum.kills_in_changes), static_cast<unsigned long long>(sum.breaks),
+      static_cast<unsigned long long>(sum.losses), static_cast<unsigned long long>(sum.duplicates),
+      static_cast<unsigned long long>(sum.sent_again), static_cast<unsigned long long>(sum.full_disks),
+      static_cast<unsigned long long>(sum.evictions), static_cast<unsigned long long>(sum.folds),
+      static_cast<unsigned long long>(sum.spills), static_cast<unsigned long long>(sum.recalls),
+      static_cast<unsigned long long>(sum.spoiled), static_cast<unsigned long long>(sum.reads_damaged),
+      static_cast<unsigned long long>(sum.wiped_spools), static_cast<unsigned long long>(sum.wiped_caches));
   for (const auto& [mutant, name] : mutants) {
     if (no_mutants) break;
     std::string broken;

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "common/page_id.hpp"
+#include "flusher/deployment.hpp"
 #include "flusher/placement.hpp"
 #include "tests/simulation/kill_step.hpp"
 
@@ -37,8 +39,13 @@ EngineSettings engine_settings(std::uint64_t batch_pages) {
 
 }  // namespace
 
-World::World(std::uint64_t seed, Mutant mutant)
-    : random_(seed), mutant_(mutant), shape_{lanes, 4, buckets, 32}, cache_memory_(shape_.bytes() / sizeof(Line) + 1) {
+World::World(std::uint64_t seed, Mutant mutant, Harm harm)
+    : random_(seed),
+      mutant_(mutant),
+      harm_(harm),
+      exchanged_(shard_names.size()),
+      shape_{lanes, 4, buckets, 32},
+      cache_memory_(shape_.bytes() / sizeof(Line) + 1) {
   for (std::size_t p = 0; p < pages; ++p) {
     page_names_[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
     hashes_[p] = page_hash(page_names_[p], seed_of_hashes);
@@ -56,11 +63,15 @@ World::World(std::uint64_t seed, Mutant mutant)
     const LonelyWord* const heads = mutant_ == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
     readers_.back().use({&cache().active.word, &cache().retired.word, heads, memory().views});
   }
-  spoils_ = seed % 4 == 3;
+  spoils_ = harm_ == Harm::none && seed % 4 == 2;
   for (std::size_t shard = 0; shard < shard_names.size(); ++shard) shards_.emplace_back("simulated");
   former_answers_.resize(shards_.size());
   connecting_.resize(shards_.size());
   away_until_ms_.resize(shards_.size());
+  if (mutant_ == Mutant::shard_ignores_identity) {
+    for (SimulatedShard& shard : shards_) shard.ignore_identity();
+  }
+  if (harm_ != Harm::none) fill_shards();
   KillStep::between_stores = [this] { between_stores(); };
 }
 
@@ -82,22 +93,85 @@ CountingMemory World::memory() {
   return memory;
 }
 
+/// Another host has made the deployment and counted: so a read of an emptied shard is wrong also where this host never
+/// wrote.
+void World::fill_shards() {
+  const EngineSettings settings = engine_settings(1);
+  for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
+    std::vector<std::uint32_t> all(buckets);
+    std::iota(all.begin(), all.end(), 0U);
+    shards_[shard].make(
+        to_text({TopologyText::Kind::deployment, "made", true, shard_names[shard], topology_layout(settings)}), all,
+        bucket_identity("made"));
+  }
+  for (std::size_t p = 0; p < pages; ++p) {
+    recorded_[p] = 100 * (p + 1);
+    shards_[home_of(p)].set_field(page_bucket(page_names_[p], buckets), page_names_[p], std::to_string(recorded_[p]));
+  }
+  for (SimulatedShard& shard : shards_) shard.sync();
+}
+
+std::uint64_t World::home_of(std::size_t page) const {
+  const EngineSettings settings = engine_settings(1);
+  return place_buckets(settings.shards, settings.virtual_nodes,
+                       settings.buckets)[page_bucket(page_names_[page], buckets)];
+}
+
+void World::harm_shard() {
+  const std::size_t shard = chance(shards_.size());
+  switch (harm_) {
+    case Harm::none:
+      return;
+    case Harm::refusing:
+      shards_[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing
+                            : chance(2) == 0 ? SimulatedShard::Refusing::writes
+                                             : SimulatedShard::Refusing::all);
+      return;
+    case Harm::emptied:
+    case Harm::deleted:
+      if (harmed_) return;
+      exchanged_[shard] = true;
+      if (harm_ == Harm::emptied) {
+        shards_[shard].empty();
+      } else {
+        for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) shards_[shard].forget(bucket);
+      }
+      break;
+    case Harm::swapped:
+      if (harmed_) return;
+      for (std::uint32_t n = 0; n < shards_.size(); ++n) break_connection(n);
+      SimulatedShard::swap(shards_[0], shards_[1]);
+      exchanged_.assign(exchanged_.size(), true);
+      break;
+  }
+  harmed_ = true;
+  ++statistics_.exchanges;
+}
+
 void World::run(std::uint64_t steps) {
   start_flusher();
-  for (std::uint64_t i = 0; i < steps; ++i) step();
+  const std::uint64_t harm_at = harm_ == Harm::none ? steps : chance(steps);
+  for (std::uint64_t i = 0; i < steps; ++i) {
+    step();
+    if (i == harm_at || (harm_ == Harm::refusing && chance(100) == 0)) harm_shard();
+  }
   calm_ = true;
   mend_all();
+  for (SimulatedShard& shard : shards_) shard.refuse(SimulatedShard::Refusing::nothing);
   const auto all_there = [&] {
     std::uint64_t there = 0;
     std::uint64_t recorded = 0;
     for (std::size_t p = 0; p < pages; ++p) {
+      if (exchanged_[home_of(p)]) continue;
       const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
       for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
       recorded += recorded_[p] - aside(p);
     }
     return there >= recorded;
   };
-  for (std::uint64_t i = 0; i < 40000 && !(all_there() && engine_ != nullptr && engine_->is_durable()); ++i) step();
+  const std::uint64_t calm_steps = harmed_ ? 5000 : 40000;
+  for (std::uint64_t i = 0; i < calm_steps && !(all_there() && engine_ != nullptr && engine_->is_durable()); ++i)
+    step();
   check_end();
   read_all();
   leave_ring_and_cache();
@@ -199,7 +273,7 @@ void World::step() {
     case 19:
       if (chance(12) == 0) {
         kill_flusher();
-        if (!spoils_ && chance(2) == 0) wipe();
+        if (harm_ == Harm::none && !spoils_ && chance(2) == 0) wipe();
       }
       if (spoils_ && chance(8) == 0) spoil_or_mend();
       break;
@@ -471,7 +545,7 @@ void World::send(std::uint32_t shard, const ShardCommand& command) {
 }
 
 void World::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
-  if (state == ShardState::held) throw Broken(fmt::format("shard {} is held: {}", shard, why));
+  if (state == ShardState::held && !harmed_) throw Broken(fmt::format("shard {} is held: {}", shard, why));
 }
 
 void World::shard_unfit(std::uint32_t shard, const std::string& why) {
@@ -485,11 +559,20 @@ void World::wake_lanes(std::uint64_t) {}
 void World::check_end() const {
   for (std::size_t p = 0; p < pages; ++p) {
     const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
-    std::uint64_t there = 0;
-    for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
-    const std::uint64_t recorded = recorded_[p] - aside(p);
-    if (there != recorded)
-      throw Broken(fmt::format("the shards hold {} of {}, recorded were {}", there, page_names_[p], recorded));
+    const std::uint64_t home = home_of(p);
+    if (exchanged_[home]) continue;
+    if (const std::uint64_t there = shards_[home].count(page_names_[p], bucket); there != recorded_[p] - aside(p))
+      throw Broken(fmt::format("shard {} holds {} of {}, recorded were {}", shard_names[home], there, page_names_[p],
+                               recorded_[p]));
+  }
+  for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
+    for (std::size_t p = 0; p < pages; ++p) {
+      const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
+      const bool belongs = harm_ == Harm::swapped && harmed_ ? home_of(p) != shard : home_of(p) == shard;
+      if ((!belongs || (exchanged_[shard] && harm_ != Harm::swapped)) && shards_[shard].holds(page_names_[p], bucket))
+        throw Broken(
+            fmt::format("{} was written into shard {}, which is not what it was", page_names_[p], shard_names[shard]));
+    }
   }
 }
 

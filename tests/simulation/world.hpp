@@ -50,6 +50,16 @@ struct WorldStatistics {
   std::uint64_t recalls = 0;
   std::uint64_t spoiled = 0;
   std::uint64_t reads_damaged = 0;
+  std::uint64_t exchanges = 0;
+};
+
+/// What becomes of a shard in the middle of a run, besides kills, breaks and lost tails.
+enum class Harm {
+  none,
+  refusing,  ///< it answers batches, or everything, with an error, and goes on later
+  emptied,   ///< everything is deleted under the living connection
+  deleted,   ///< one bucket is deleted
+  swapped,   ///< two shards stand in each other's place
 };
 
 /// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
@@ -61,11 +71,12 @@ enum class Mutant {
   kept_batches_lost,              ///< a restart forgets the batches that were answered
   bases_carried_blindly,          ///< also where the view disagrees with the spool
   backlog_trusts_freed_bytes,     ///< a reader does not look at head again
+  shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
 };
 
 class World : public EnginePort {
  public:
-  explicit World(std::uint64_t seed, Mutant mutant = Mutant::none);
+  explicit World(std::uint64_t seed, Mutant mutant = Mutant::none, Harm harm = Harm::none);
   World(const World&) = delete;
   World& operator=(const World&) = delete;
   ~World() override;
@@ -106,6 +117,8 @@ class World : public EnginePort {
   void tell_spool();
   void break_connection(std::uint32_t shard);
   void between_stores();
+  void fill_shards();
+  void harm_shard();
 
   // checks
   void read(std::size_t page, std::size_t reader);
@@ -131,11 +144,15 @@ class World : public EnginePort {
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return random_() % of; }
   [[nodiscard]] CacheHeader& cache() noexcept { return *reinterpret_cast<CacheHeader*>(cache_memory_.data()); }
   [[nodiscard]] CountingMemory memory();
+  [[nodiscard]] std::uint64_t home_of(std::size_t page) const;
   template <typename Event>
   void flusher_event(Event event);
 
   std::mt19937_64 random_;
   Mutant mutant_;
+  Harm harm_;
+  bool harmed_ = false;          ///< a shard is no more what it was: it may be held
+  std::vector<bool> exchanged_;  ///< by shard: what it held, the world has forgotten; nothing may be written there
   WorldStatistics statistics_;
   Now now_{1'000'000, 1'000};
   std::array<std::string, pages> page_names_;
