@@ -9,8 +9,6 @@ namespace visitd {
 
 namespace {
 
-// Of a page in an unanswered batch, besides its id twice: as text and number of the batch, and as part of what is kept.
-constexpr std::uint64_t page_in_flight_bytes = 72;
 // What one transaction seals: gathering it keeps the loop for some 20 ms.
 constexpr std::uint64_t sealed_pages_limit = 65536;
 // The least worth a transaction of its own, while more pages than that are due.
@@ -60,7 +58,6 @@ void Batches::kept_recovered(std::uint64_t unix_now) {
 void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) {
   Bucket& bucket = buckets_[batch.bucket];
   std::string blob = encode_pages(batch.pages);
-  unanswered_bytes_ += blob.size();
   count_unanswered(batch.bucket, pages.size(), true);
   bucket.unanswered = Unanswered{std::move(batch), std::move(pages), std::move(blob), 0, true};
   update_statistics();
@@ -120,14 +117,10 @@ bool Batches::wants_seal() const noexcept {
   return std::ranges::any_of(shards_, [&](const Shard& shard) {
     // Full: the next one waits until a good part of it is answered.
     return shard.takes_batches && !shard.to_seal.empty() &&
-           (shard.pages_in_flight == 0 || shard.pages_in_flight + least_pages_to_seal <= limits_.pages_in_flight);
+           (shard.pages_in_flight == 0 ||
+            shard.pages_in_flight + std::min(least_pages_to_seal, limits_.pages_in_flight / 2) <=
+                limits_.pages_in_flight);
   });
-}
-
-std::uint64_t Batches::memory_bytes() const noexcept {
-  std::uint64_t pages = 0;
-  for (const Shard& shard : shards_) pages += shard.pages_in_flight;
-  return pages * page_in_flight_bytes + unanswered_bytes_ * 2;
 }
 
 void Batches::count_unanswered(std::uint32_t bucket, std::size_t pages, bool made) noexcept {
@@ -164,7 +157,7 @@ Transaction Batches::capture(bool seal_now, Drain& drain, const RingNote& ring, 
   for (const Refusal& refusal : std::exchange(refused_, {})) apply_refusal(refusal, transaction);
   forget_old(transaction, unix_now);
   if (seal_now) seal_due(transaction);
-  open_.capture(transaction, drain, memory_bytes());
+  open_.capture(transaction, drain);
   return transaction;
 }
 
@@ -209,7 +202,6 @@ std::size_t Batches::seal(std::uint32_t number, Transaction& transaction) {
   batch.mark = {incarnation_, bucket.seq + 1, salted_digest(sealed.blob)};
   transaction.sealed.push_back(batch);
   const std::size_t size = sealed.pages.size();
-  unanswered_bytes_ += sealed.blob.size();
   bucket.unanswered = std::move(sealed);
   count_unanswered(number, size, true);
   sealing_.push_back(number);
@@ -279,7 +271,6 @@ void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& t
   Unanswered done = std::move(*bucket.unanswered);
   bucket.unanswered.reset();
   count_unanswered(number, done.pages.size(), false);
-  unanswered_bytes_ -= done.blob.size();
   queue(number);
   const Batch& batch = done.batch;
   bucket.seq = batch.mark.seq;
@@ -336,12 +327,10 @@ void Batches::apply_refusal(const Refusal& refusal, Transaction& transaction) {
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
   count_unanswered(refusal.bucket, unanswered.pages.size(), false);
-  unanswered_bytes_ -= unanswered.blob.size();
   batch.pages = std::move(pages);
   unanswered.pages = std::move(numbers);
   unanswered.blob = encode_pages(batch.pages);
   count_unanswered(refusal.bucket, unanswered.pages.size(), true);
-  unanswered_bytes_ += unanswered.blob.size();
   batch.mark.digest = salted_digest(unanswered.blob);
   transaction.replaced.push_back(batch);
   replacing_.push_back(refusal.bucket);

@@ -113,8 +113,6 @@ class Batches {
   [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
   [[nodiscard]] std::size_t unanswered_count() const noexcept { return unanswered_count_; }
   [[nodiscard]] std::size_t unanswered_on(std::uint32_t shard) const noexcept { return shards_[shard].unanswered; }
-  /// The memory that unanswered batches take.
-  [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
 
  private:
   struct Unanswered {
@@ -184,7 +182,6 @@ class Batches {
   std::vector<Shard> shards_;
   std::uint64_t flush_ = 0;
   std::size_t unanswered_count_ = 0;
-  std::uint64_t unanswered_bytes_ = 0;  ///< of their pages, encoded
 
   // for the next transaction
   std::vector<BucketMark> answered_;

@@ -31,8 +31,7 @@ Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& page
   refused_tails_.resize(lanes_.size());
 }
 
-bool Drain::run(std::uint64_t taken_bytes) {
-  taken_bytes_ = taken_bytes;
+bool Drain::run() {
   bool applied = false;
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) applied |= run_lane(lane);
   if (applied) {
@@ -92,10 +91,10 @@ Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record
     if (check_page_id(page, limits_.page_id_limit) != PageIdFault::none) return Applied::bad_page;
     if (page_hash(page, limits_.hash_seed) != record.page_hash) return Applied::bad_page;
   }
-  if (number == PendingPages::none || pages_[number].counted == 0) {
-    const std::uint64_t taken = taken_bytes_ + pages_.pending_bytes() + PendingPages::bytes_of(page.size());
+  if (number == PendingPages::none || pages_[number].in_bucket == 0) {
+    const std::uint64_t taken = pages_.open_bytes() + PendingPages::bytes_of(page.size());
     // The first page always has room: a limit that is too small must not stop everything.
-    if (taken > limits_.memory_bytes && pages_.pages_with_visits() > 0) return Applied::no_room;
+    if (taken > limits_.memory_bytes && pages_.open_bytes() > 0) return Applied::no_room;
   }
   if (number == PendingPages::none || pages_[number].unspooled == 0) {
     if (unspooled_is_full()) return Applied::no_room;
@@ -109,7 +108,7 @@ Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record
   if (pending.unspooled == 0) unspooled_.push_back(number);
   pending.unspooled += record.visits;
   if (pending.in_bucket == 0) {
-    pending.in_bucket = 1;
+    pages_.set_in_bucket(pending, true);
     page_opened_(number);
   }
   applied_visits_ += record.visits;

@@ -19,7 +19,7 @@ struct DrainLimits {
   std::uint32_t buckets = 0;
   std::uint32_t page_id_limit = 0;
   std::uint64_t hash_seed = 0;     ///< the ring's
-  std::uint64_t memory_bytes = 0;  ///< for pages with visits that Redis has not acknowledged, and what is on its way
+  std::uint64_t memory_bytes = 0;  ///< for pages with open visits
 };
 
 class Drain {
@@ -33,8 +33,8 @@ class Drain {
   /// Another limit, from now on.
   void use(std::uint64_t memory_bytes) noexcept { limits_.memory_bytes = memory_bytes; }
 
-  /// Applies at most one burst of each lane. True: something was applied. `taken_bytes`: what else takes of the limit.
-  bool run(std::uint64_t taken_bytes = 0);
+  /// Applies at most one burst of each lane. True: something was applied.
+  bool run();
   /// Up to where each lane is written now.
   [[nodiscard]] std::vector<std::uint64_t> tails() const;
   /// Whether everything up to these positions is applied.
@@ -84,7 +84,6 @@ class Drain {
   std::vector<std::uint64_t> positions_;
   std::vector<std::uint32_t> unspooled_;
   std::vector<std::optional<std::uint64_t>> refused_tails_;  ///< tails that cannot be: said once
-  std::uint64_t taken_bytes_ = 0;
   std::uint64_t applied_visits_ = 0;
   std::vector<Damage> damage_;
 };

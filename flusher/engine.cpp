@@ -16,6 +16,8 @@ namespace visitd {
 namespace {
 
 constexpr std::uint64_t spool_retry_ms = 1000;
+// Of a page in an unanswered batch: its place in the table of pages, the batch, and its copies for spool and shard.
+constexpr std::uint64_t page_in_flight_bytes = 400;
 // Rests of large buckets are sealed together, so that a flush of many costs few transactions.
 constexpr std::uint64_t seal_gap_ms = 50;
 
@@ -54,6 +56,21 @@ std::string topology_layout(const EngineSettings& settings) {
 static std::string known_identity(const SpoolState& spool) {
   const auto row = std::ranges::find(spool.identities, deployment_row, &ShardIdentity::shard);
   return row == spool.identities.end() ? std::string() : deployment_identity(row->identity);
+}
+
+/// Three quarters of the memory are for open visits. So a shard that goes away with all that is on its way to it leaves
+/// the others their room.
+static std::uint64_t open_limit(const EngineSettings& settings) {
+  return settings.memory_limit_bytes / 4 * 3;
+}
+
+/// The last quarter is for what is on its way to all shards.
+static BatchLimits batch_limits(const EngineSettings& settings) {
+  BatchLimits limits = settings.batches;
+  limits.pages_in_flight =
+      std::clamp<std::uint64_t>(settings.memory_limit_bytes / 4 / page_in_flight_bytes / settings.shards.size(), 1,
+                                settings.batches.pages_in_flight);
+  return limits;
 }
 
 static std::uint32_t shard_count(const EngineSettings& settings) {
@@ -111,13 +128,12 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       statistics_(memory.cache->statistics),
       placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
-      open_({settings.memory_limit_bytes, settings.journal_limit_bytes}, placement_, shard_count(settings), pages_,
+      open_({open_limit(settings), settings.journal_limit_bytes}, placement_, shard_count(settings), pages_,
             statistics_),
-      batches_(settings.batches, spool.incarnation, placement_, shard_count(settings), view_, pages_, open_,
+      batches_(batch_limits(settings), spool.incarnation, placement_, shard_count(settings), view_, pages_, open_,
                statistics_),
-      drain_(memory, view_, pages_,
-             {settings.buckets, settings.page_id_limit, memory.hash_seed, settings.memory_limit_bytes}, statistics_,
-             [this](std::uint32_t page) { open_.page_opened(page); }),
+      drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)},
+             statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
       lookups_(
           memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
           [this](std::uint32_t page) {
@@ -160,9 +176,9 @@ Engine::~Engine() = default;
 void Engine::use(const EngineSettings& settings, Now now) {
   settings_ = settings;
   for (ShardFlush& flush : flushes_) flush.next_ms = std::min(flush.next_ms, now.ms + settings.flush_interval_ms);
-  batches_.use(settings.batches);
-  open_.use({settings.memory_limit_bytes, settings.journal_limit_bytes});
-  drain_.use(settings.memory_limit_bytes);
+  batches_.use(batch_limits(settings));
+  open_.use({open_limit(settings), settings.journal_limit_bytes});
+  drain_.use(open_limit(settings));
   lookups_.use(settings.batches.ttl_ms);
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     sessions_[shard]->session.use(session_settings(settings, shard));
@@ -170,7 +186,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
 }
 
 bool Engine::drain(Now now) {
-  const bool applied = drain_.run(batches_.memory_bytes());
+  const bool applied = drain_.run();
   const bool asked = lookups_.run(now.ms);
   wake();
   return applied || asked;
@@ -195,14 +211,14 @@ void Engine::tick(Now now) {
   const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
   if ((news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
                 drain_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
-      open_.wants_transaction(batches_.memory_bytes())) {
+      open_.wants_transaction()) {
     submit(false, now);
   }
 }
 
 void Engine::flush_when_due(Now now) {
   // Early, when the pending pages come near the limit of memory: answers make room.
-  const bool crowded = pages_.pending_bytes() + batches_.memory_bytes() > settings_.memory_limit_bytes / 4 * 3;
+  const bool crowded = pages_.open_bytes() > open_limit(settings_) / 4 * 3;
   for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
     ShardFlush& flush = flushes_[shard];
     if (flush.next_ms == 0) flush.next_ms = now.ms + settings_.flush_interval_ms;

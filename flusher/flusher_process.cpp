@@ -53,9 +53,6 @@ constexpr std::uint64_t stop_commit_ms = 5000;
 // building the view of what the spool holds takes seconds for millions of pages.
 constexpr std::uint64_t stuck_commit_limits = 3;
 constexpr std::uint64_t recovery_ms = 600'000;
-// Pages in batches that are on their way, of all shards together; and of each, however many there are.
-constexpr std::uint64_t all_pages_in_flight = 262'144;
-constexpr std::uint64_t least_pages_in_flight = 32'768;
 
 // A wall clock that goes by so much at once was set. (It is slewed by less, and read in whole seconds.)
 constexpr std::int64_t wall_clock_jump_s = 5;
@@ -82,8 +79,7 @@ EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_l
   engine.journal_limit_bytes = settings.journal_limit_bytes;
   engine.flush_interval_ms = settings.flush_interval_ms;
   engine.commit_interval_ms = settings.commit_interval_ms;
-  engine.batches = {settings.batch_pages, settings.keep_batches_s, settings.keep_batches_bytes, settings.ttl_ms,
-                    std::max(least_pages_in_flight, all_pages_in_flight / settings.shards.size())};
+  engine.batches = {settings.batch_pages, settings.keep_batches_s, settings.keep_batches_bytes, settings.ttl_ms};
   engine.batches_in_flight = settings.batches_in_flight;
   engine.reconnect_ms = settings.reconnect_interval_ms;
   engine.held_recheck_ms = settings.held_recheck_ms;

@@ -105,7 +105,7 @@ void OpenVisits::recover_entries(const SpoolState& spool, const std::vector<std:
 
 void OpenVisits::page_opened(std::uint32_t page) {
   Bucket& bucket = buckets_[pages_[page].bucket];
-  pages_[page].in_bucket = 1;
+  pages_.set_in_bucket(pages_[page], true);
   bucket.open.push_back(page);
   ++open_pages_[bucket.shard];
 }
@@ -129,7 +129,7 @@ std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t mo
   bucket.open.erase(bucket.open.begin(), end);
   if (bucket.open.empty()) bucket.open.shrink_to_fit();
   open_pages_[bucket.shard] -= taken.size();
-  for (const std::uint32_t page : taken) pages_[page].in_bucket = 0;
+  for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);
   fold(number);
   return taken;
 }
@@ -140,16 +140,16 @@ std::uint64_t OpenVisits::journal_limit() const noexcept {
   return std::max(limits_.journal_bytes, rows_bytes_);
 }
 
-bool OpenVisits::is_crowded(std::uint64_t taken_bytes) const noexcept {
-  return pages_.pending_bytes() + taken_bytes > limits_.memory_bytes / 2;
+bool OpenVisits::is_crowded() const noexcept {
+  return pages_.open_bytes() > limits_.memory_bytes / 2;
 }
 
-bool OpenVisits::may_recall(std::uint32_t bucket, std::uint64_t taken_bytes) const noexcept {
+bool OpenVisits::may_recall(std::uint32_t bucket, std::uint64_t recalling_bytes) const noexcept {
   // One bucket comes in any case: pages in memory that belong to spilled buckets leave it only after their bucket.
   if (recalled_ == 0) return true;
   // A bucket that is larger than a part of the memory comes nevertheless: it has to come whole.
   const std::uint64_t needed = std::min(buckets_[bucket].spilled_bytes * recall_growth, limits_.memory_bytes / 4);
-  return pages_.pending_bytes() + taken_bytes + needed <= limits_.memory_bytes / 4 * 3;
+  return pages_.open_bytes() + recalling_bytes + needed <= limits_.memory_bytes / 4 * 3;
 }
 
 void OpenVisits::want(std::uint32_t number) {
@@ -158,10 +158,10 @@ void OpenVisits::want(std::uint32_t number) {
   wanted_.push_back(number);
 }
 
-bool OpenVisits::wants_transaction(std::uint64_t taken_bytes) const noexcept {
+bool OpenVisits::wants_transaction() const noexcept {
   if (journal_bytes_ > journal_limit()) return true;
-  if (!wanted_.empty() && may_recall(wanted_.front(), taken_bytes)) return true;
-  if (!is_crowded(taken_bytes)) return false;
+  if (!wanted_.empty() && may_recall(wanted_.front(), 0)) return true;
+  if (!is_crowded()) return false;
   std::uint64_t waiting = 0;
   for (std::size_t shard = 0; shard < open_pages_.size(); ++shard) {
     if (!takes_batches_[shard]) waiting += open_pages_[shard];
@@ -188,11 +188,11 @@ void OpenVisits::choose_folds() {
   }
 }
 
-void OpenVisits::capture(Transaction& transaction, Drain& drain, std::uint64_t taken_bytes) {
+void OpenVisits::capture(Transaction& transaction, Drain& drain) {
   assert(spilling_.empty());
   transaction.number = ++journal_;
   choose_folds();
-  choose_spills(transaction, taken_bytes);
+  choose_spills(transaction);
   drain.take_unspooled([&](const PendingPage& page) {
     Bucket& bucket = buckets_[page.bucket];
     if (bucket.folding) return;  // its row, its batch or its spilled row holds it
@@ -207,7 +207,7 @@ void OpenVisits::capture(Transaction& transaction, Drain& drain, std::uint64_t t
     journal_bytes_ += transaction.deltas.size();
   }
   truncate_journal(transaction);
-  choose_recalls(transaction, taken_bytes);
+  choose_recalls(transaction);
   update_statistics();
 }
 
@@ -243,8 +243,8 @@ void OpenVisits::truncate_journal(Transaction& transaction) {
   }
 }
 
-void OpenVisits::choose_spills(Transaction& transaction, std::uint64_t taken_bytes) {
-  if (!is_crowded(taken_bytes)) return;
+void OpenVisits::choose_spills(Transaction& transaction) {
+  if (!is_crowded()) return;
   std::size_t pages = 0;
   for (std::size_t looked = 0; looked < buckets_.size() && pages < spilled_pages_limit; ++looked) {
     const std::uint32_t number = next_spill_;
@@ -291,9 +291,9 @@ void OpenVisits::unspill(std::uint32_t number, Transaction& transaction) {
   --recalled_;
 }
 
-void OpenVisits::choose_recalls(Transaction& transaction, std::uint64_t taken_bytes) {
+void OpenVisits::choose_recalls(Transaction& transaction) {
   std::uint64_t bytes = 0;
-  while (!wanted_.empty() && bytes < recalled_bytes_limit && may_recall(wanted_.front(), taken_bytes + bytes)) {
+  while (!wanted_.empty() && bytes < recalled_bytes_limit && may_recall(wanted_.front(), bytes)) {
     const std::uint32_t number = wanted_.front();
     wanted_.pop_front();
     Bucket& bucket = buckets_[number];
@@ -320,7 +320,7 @@ std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, cons
     const std::size_t before = bucket.open.size();
     std::erase_if(bucket.open, [&](std::uint32_t number) {
       if (pages_[number].open != 0) return false;
-      pages_[number].in_bucket = 0;
+      pages_.set_in_bucket(pages_[number], false);
       pages_.count(pages_[number]);
       pages_.erase_if_idle(number);
       return true;

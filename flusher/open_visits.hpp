@@ -28,7 +28,7 @@
 namespace visitd {
 
 struct OpenLimits {
-  std::uint64_t memory_bytes = 0;   ///< for pages with visits that Redis has not acknowledged
+  std::uint64_t memory_bytes = 0;   ///< for pages with open visits
   std::uint64_t journal_bytes = 0;  ///< from here on, or from the size of all folded rows on, buckets are folded
 };
 
@@ -73,14 +73,14 @@ class OpenVisits {
   /// Asks for a spilled bucket. It comes with one of the next transactions, as far as there is memory for it.
   void want(std::uint32_t bucket);
   /// Whether a transaction would spill, fold, or bring a bucket that is wanted.
-  [[nodiscard]] bool wants_transaction(std::uint64_t taken_bytes) const noexcept;
+  [[nodiscard]] bool wants_transaction() const noexcept;
 
   // -- transactions
 
   /// Takes up to `most` pages of the bucket, to be sealed: the transaction being captured folds the rest.
   [[nodiscard]] std::vector<std::uint32_t> take(std::uint32_t bucket, std::size_t most);
   /// Adds to the transaction what is not durable, and what is folded, spilled and recalled by it.
-  void capture(Transaction& transaction, Drain& drain, std::uint64_t taken_bytes);
+  void capture(Transaction& transaction, Drain& drain);
   /// The captured transaction is durable. Returns the buckets that were recalled.
   std::vector<std::uint32_t> committed(const SpoolResult& result, const FindPage& find_or_insert);
 
@@ -108,12 +108,12 @@ class OpenVisits {
 
   void fold(std::uint32_t bucket);
   void choose_folds();
-  [[nodiscard]] bool is_crowded(std::uint64_t taken_bytes) const noexcept;
-  [[nodiscard]] bool may_recall(std::uint32_t bucket, std::uint64_t taken_bytes) const noexcept;
+  [[nodiscard]] bool is_crowded() const noexcept;
+  [[nodiscard]] bool may_recall(std::uint32_t bucket, std::uint64_t recalling_bytes) const noexcept;
   [[nodiscard]] std::uint64_t journal_limit() const noexcept;
-  void choose_spills(Transaction& transaction, std::uint64_t taken_bytes);
+  void choose_spills(Transaction& transaction);
   void spill(std::uint32_t bucket, Transaction& transaction);
-  void choose_recalls(Transaction& transaction, std::uint64_t taken_bytes);
+  void choose_recalls(Transaction& transaction);
   /// The spool forgets what is spilled of a bucket that was recalled.
   void unspill(std::uint32_t bucket, Transaction& transaction);
   void write_row(std::uint32_t bucket, Transaction& transaction);

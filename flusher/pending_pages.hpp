@@ -66,6 +66,14 @@ class PendingPages {
   /// Visits that Redis has not acknowledged came to a page, or were settled: acknowledged, set aside, or spilled to
   /// the spool. To be called after each change of open and inflight.
   void count(PendingPage& page) noexcept;
+  /// The page comes to its bucket's list of open pages, or goes from it.
+  void set_in_bucket(PendingPage& page, bool in_bucket) noexcept {
+    if ((page.in_bucket != 0) == in_bucket) return;
+    page.in_bucket = in_bucket ? 1 : 0;
+    open_bytes_ += in_bucket ? bytes_of(page.length) : ~bytes_of(page.length) + 1;
+  }
+  /// The memory of the pages in these lists.
+  [[nodiscard]] std::uint64_t open_bytes() const noexcept { return open_bytes_; }
   /// Pages with visits that Redis has not acknowledged.
   [[nodiscard]] std::uint64_t pages_with_visits() const noexcept { return pages_with_visits_; }
   /// The memory that they take.
@@ -136,6 +144,7 @@ class PendingPages {
   std::size_t blocks_with_memory_ = 0;
   std::uint64_t pages_with_visits_ = 0;
   std::uint64_t pending_bytes_ = 0;
+  std::uint64_t open_bytes_ = 0;
 };
 
 }  // namespace visitd

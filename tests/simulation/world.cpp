@@ -46,8 +46,11 @@ World::World(std::uint64_t seed, Mutant mutant, Harm harm)
       exchanged_(shard_names.size()),
       shape_{lanes, 4, buckets, 32},
       cache_memory_(shape_.bytes() / sizeof(Line) + 1) {
+  const EngineSettings settings = engine_settings(1);
+  const auto placement = place_buckets(settings.shards, settings.virtual_nodes, settings.buckets);
   for (std::size_t p = 0; p < pages; ++p) {
     page_names_[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
+    homes_[p] = placement[page_bucket(page_names_[p], buckets)];
     hashes_[p] = page_hash(page_names_[p], seed_of_hashes);
   }
   for (std::uint32_t n = 0; n < lanes; ++n) {
@@ -106,15 +109,9 @@ void World::fill_shards() {
   }
   for (std::size_t p = 0; p < pages; ++p) {
     recorded_[p] = 100 * (p + 1);
-    shards_[home_of(p)].set_field(page_bucket(page_names_[p], buckets), page_names_[p], std::to_string(recorded_[p]));
+    shards_[homes_[p]].set_field(page_bucket(page_names_[p], buckets), page_names_[p], std::to_string(recorded_[p]));
   }
   for (SimulatedShard& shard : shards_) shard.sync();
-}
-
-std::uint64_t World::home_of(std::size_t page) const {
-  const EngineSettings settings = engine_settings(1);
-  return place_buckets(settings.shards, settings.virtual_nodes,
-                       settings.buckets)[page_bucket(page_names_[page], buckets)];
 }
 
 void World::harm_shard() {
@@ -162,7 +159,7 @@ void World::run(std::uint64_t steps) {
     std::uint64_t there = 0;
     std::uint64_t recorded = 0;
     for (std::size_t p = 0; p < pages; ++p) {
-      if (exchanged_[home_of(p)]) continue;
+      if (exchanged_[homes_[p]]) continue;
       const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
       for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
       recorded += recorded_[p] - aside(p);
@@ -326,19 +323,14 @@ std::uint64_t World::aside(std::size_t page) const {
 
 // ---- the operator
 
-SimulatedShard& World::shard_of(std::size_t page) {
-  const std::uint32_t bucket = page_bucket(page_names_[page], buckets);
-  return shards_[place_buckets(shard_names, 10, buckets)[bucket]];
-}
-
 void World::spoil_or_mend() {
   const std::size_t page = chance(pages);
   const std::uint32_t bucket = page_bucket(page_names_[page], buckets);
   if (spoiled_[page]) {
-    shard_of(page).mend(bucket, page_names_[page]);
+    shards_[homes_[page]].mend(bucket, page_names_[page]);
     aside_since_[page] = false;
   } else {
-    shard_of(page).spoil(bucket, page_names_[page]);
+    shards_[homes_[page]].spoil(bucket, page_names_[page]);
     ++statistics_.spoiled;
     ever_spoiled_[page] = true;
   }
@@ -348,7 +340,7 @@ void World::spoil_or_mend() {
 void World::mend_all() {
   for (std::size_t page = 0; page < pages; ++page) {
     if (!spoiled_[page]) continue;
-    shard_of(page).mend(page_bucket(page_names_[page], buckets), page_names_[page]);
+    shards_[homes_[page]].mend(page_bucket(page_names_[page], buckets), page_names_[page]);
     spoiled_[page] = aside_since_[page] = false;
   }
 }
@@ -559,7 +551,7 @@ void World::wake_lanes(std::uint64_t) {}
 void World::check_end() const {
   for (std::size_t p = 0; p < pages; ++p) {
     const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
-    const std::uint64_t home = home_of(p);
+    const std::uint64_t home = homes_[p];
     if (exchanged_[home]) continue;
     if (const std::uint64_t there = shards_[home].count(page_names_[p], bucket); there != recorded_[p] - aside(p))
       throw Broken(fmt::format("shard {} holds {} of {}, recorded were {}", shard_names[home], there, page_names_[p],
@@ -568,7 +560,7 @@ void World::check_end() const {
   for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
     for (std::size_t p = 0; p < pages; ++p) {
       const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
-      const bool belongs = harm_ == Harm::swapped && harmed_ ? home_of(p) != shard : home_of(p) == shard;
+      const bool belongs = harm_ == Harm::swapped && harmed_ ? homes_[p] != shard : homes_[p] == shard;
       if ((!belongs || (exchanged_[shard] && harm_ != Harm::swapped)) && shards_[shard].holds(page_names_[p], bucket))
         throw Broken(
             fmt::format("{} was written into shard {}, which is not what it was", page_names_[p], shard_names[shard]));

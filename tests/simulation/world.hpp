@@ -125,7 +125,6 @@ class World : public EnginePort {
   void read_all();
   void spoil_or_mend();
   void mend_all();
-  [[nodiscard]] SimulatedShard& shard_of(std::size_t page);
   /// Visits that no shard could take, durably or as the spool is just told.
   [[nodiscard]] std::uint64_t aside(std::size_t page) const;
   void leave_ring_and_cache();
@@ -144,7 +143,6 @@ class World : public EnginePort {
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return random_() % of; }
   [[nodiscard]] CacheHeader& cache() noexcept { return *reinterpret_cast<CacheHeader*>(cache_memory_.data()); }
   [[nodiscard]] CountingMemory memory();
-  [[nodiscard]] std::uint64_t home_of(std::size_t page) const;
   template <typename Event>
   void flusher_event(Event event);
 
@@ -158,6 +156,7 @@ class World : public EnginePort {
   std::array<std::string, pages> page_names_;
   std::array<std::uint64_t, pages> recorded_{};
   std::array<std::uint64_t, pages> hashes_{};
+  std::array<std::uint32_t, pages> homes_{};  ///< shards
   std::deque<Lane> lanes_;
   CacheShape shape_;
   std::vector<Line> cache_memory_;

@@ -58,7 +58,7 @@ class Deciders {
   /// Publishes and applies.
   void visit(std::string_view page, std::uint32_t visits = 1) {
     static_cast<void>(memory.publish(0, page, visits));
-    static_cast<void>(drain.run(batches.memory_bytes()));
+    static_cast<void>(drain.run());
   }
   [[nodiscard]] std::uint32_t number_of(std::string_view page) const {
     return pages.find(FlusherMemory::hash_of(page), page);

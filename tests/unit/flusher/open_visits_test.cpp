@@ -214,9 +214,9 @@ TEST_CASE("beyond half of the memory the pages of a shard that is away leave it,
   fill(d, here, 3);
   fill(d, away, 4);
   CHECK(d.commit(false).spilled.empty());  // there is room
-  CHECK_FALSE(d.open.wants_transaction(0));
+  CHECK_FALSE(d.open.wants_transaction());
   fill(d, away, 9, 2);
-  CHECK(d.open.wants_transaction(0));
+  CHECK(d.open.wants_transaction());
   const Transaction spilling = d.capture(false);
   REQUIRE(spilling.spilled.size() == 1);
   CHECK(spilling.spilled[0].first == away);
@@ -231,7 +231,7 @@ TEST_CASE("beyond half of the memory the pages of a shard that is away leave it,
   CHECK(d.memory.statistic(FlusherStatistic::spilled_visits) == 4 + 9 * 2);
   CHECK(d.memory.statistic(FlusherStatistic::spilled_bytes) == spilling.spilled[0].second.size());
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 3 + 4 + 9 * 2);
-  CHECK_FALSE(d.open.wants_transaction(0));
+  CHECK_FALSE(d.open.wants_transaction());
 }
 
 TEST_CASE("a bucket that is spilled, visited again, spilled again, recalled and sealed is exact") {
@@ -249,10 +249,10 @@ TEST_CASE("a bucket that is spilled, visited again, spilled again, recalled and 
   visited[d.memory.page_in(away)] += 5;
   static_cast<void>(d.batches.begin_flush());
   CHECK_FALSE(d.batches.wants_seal());
-  CHECK_FALSE(d.open.wants_transaction(0));  // nobody wants it while its shard takes no batches
+  CHECK_FALSE(d.open.wants_transaction());  // nobody wants it while its shard takes no batches
 
   d.batches.set_takes_batches(1, true);
-  CHECK(d.open.wants_transaction(0));
+  CHECK(d.open.wants_transaction());
   CHECK_FALSE(d.batches.wants_seal());  // not before all of it is here
   const Transaction recalling = d.commit(true);
   CHECK(recalling.recalled == std::vector<std::uint32_t>{away});
@@ -454,15 +454,13 @@ TEST_CASE("a bucket that is wanted comes when there is memory for it, and the fi
   d.open.want(5);
   d.open.want(4);     // once is enough
   d.open.want(here);  // it is here
-  CHECK(d.open.wants_transaction(0));
+  CHECK(d.open.wants_transaction());
   CHECK(d.commit(false).recalled == std::vector<std::uint32_t>{4});
-  CHECK_FALSE(d.open.wants_transaction(0));
+  CHECK_FALSE(d.open.wants_transaction());
   CHECK(d.commit(false).recalled.empty());
   d.batches.begin_flush(0);
-  static_cast<void>(d.commit(true));
-  d.answer_as_first(here);
-  CHECK(d.open.wants_transaction(0));
-  CHECK(d.commit(false).recalled == std::vector<std::uint32_t>{5});
+  // What is sealed leaves its room at once: its batch has room of its own.
+  CHECK(d.commit(true).recalled == std::vector<std::uint32_t>{5});
   CHECK_FALSE(d.open.is_in_memory(6));
 }
 
