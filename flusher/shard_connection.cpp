@@ -27,6 +27,9 @@ constexpr std::string_view moved_field = "\x01moved";
 constexpr std::string_view moving_field = "\x01moving";
 constexpr std::string_view topology_key = "visits:topology";
 
+/// What is told on the next round of the loop. Not 0: see FlusherProcess::turn_in.
+constexpr std::uint64_t next_round_ms = 1;
+
 /// How long an overdue answer is still looked for: after this process itself was stopped, it lies in the socket
 /// already.
 constexpr std::uint64_t late_answer_grace_ms = 50;
@@ -799,7 +802,7 @@ void ShardConnection::Link::break_later(std::string why) {
   drop_wire();
   state_ = State::breaking;
   why_ = std::move(why);
-  uv_timer_start(&timer_, on_timer, 0, 0);
+  uv_timer_start(&timer_, on_timer, next_round_ms, 0);
 }
 
 void ShardConnection::Link::drop_wire() {
