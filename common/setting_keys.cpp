@@ -241,11 +241,11 @@ constexpr std::array table = {
            "How often counts are sent to Redis.", "BATCH_INTERVAL_SECONDS"),
     number("flusher", "commit_interval_ms", &Draft::commit_interval_ms, "ms", 10, minute_ms,
            "How often visits are made durable in the spool, which frees their room in the lanes."),
-    number(
-        "flusher", "memory_limit_bytes", &Draft::memory_limit_bytes, "bytes", 4 * mib, 1024 * gib,
-        "The most memory for pages with visits that Redis has not acknowledged, about 110 bytes a page. Beyond half of "
-        "it, what waits for a shard that takes no batches is kept in the spool alone; beyond all of it visits wait in "
-        "the lanes."),
+    number("flusher", "memory_limit_bytes", &Draft::memory_limit_bytes, "bytes", 4 * mib, 1024 * gib,
+           "The most memory for pages with visits that Redis has not acknowledged, about 110 bytes a page. Three "
+           "quarters of it are for visits that are not on their way yet: beyond half of these, what waits for a "
+           "shard that takes no batches is kept in the spool alone; beyond all of these, visits wait in the "
+           "lanes."),
     number("flusher", "journal_limit_bytes", &Draft::journal_limit_bytes, "bytes", 1 * mib, 64 * gib,
            "From this size of the spool's journal on, or from that of all open visits on, it is folded by bucket."),
     number("flusher", "batch_pages", &Draft::batch_pages, "", 1, 1000, "The most pages that one script call changes."),

@@ -27,43 +27,41 @@ inline void check_uv(int result, std::string_view what) {
   if (result < 0) throw error("{}: {}", what, uv_strerror(result));
 }
 
-/// `data`: what the handle's callbacks find in handle->data.
+/// `init`: libuv's initialisation of such a handle. `data`: what the handle's callbacks find in handle->data.
+template <typename Handle, typename Init>
+[[nodiscard]] UvHandle<Handle> make_handle(void* data, std::string_view fault, Init init) {
+  auto handle = std::make_unique<Handle>();
+  check_uv(init(handle.get()), fault);
+  handle->data = data;
+  return UvHandle<Handle>(handle.release());
+}
+
 [[nodiscard]] inline UvHandle<uv_timer_t> make_timer(uv_loop_t* loop, void* data) {
-  auto timer = std::make_unique<uv_timer_t>();
-  check_uv(uv_timer_init(loop, timer.get()), "cannot make a timer");
-  timer->data = data;
-  return UvHandle<uv_timer_t>(timer.release());
+  return make_handle<uv_timer_t>(data, "cannot make a timer",
+                                 [&](uv_timer_t* made) { return uv_timer_init(loop, made); });
 }
 
 /// Called in each round of the loop, which then does not wait.
 [[nodiscard]] inline UvHandle<uv_idle_t> make_idle(uv_loop_t* loop, void* data) {
-  auto idle = std::make_unique<uv_idle_t>();
-  check_uv(uv_idle_init(loop, idle.get()), "cannot make an idle handle");
-  idle->data = data;
-  return UvHandle<uv_idle_t>(idle.release());
+  return make_handle<uv_idle_t>(data, "cannot make an idle handle",
+                                [&](uv_idle_t* made) { return uv_idle_init(loop, made); });
 }
 
 /// Called in each round of the loop, after it looked at the sockets.
 [[nodiscard]] inline UvHandle<uv_check_t> make_check(uv_loop_t* loop, void* data) {
-  auto check = std::make_unique<uv_check_t>();
-  check_uv(uv_check_init(loop, check.get()), "cannot make a check handle");
-  check->data = data;
-  return UvHandle<uv_check_t>(check.release());
+  return make_handle<uv_check_t>(data, "cannot make a check handle",
+                                 [&](uv_check_t* made) { return uv_check_init(loop, made); });
 }
 
 /// Polls a socket, which outlives the handle.
 [[nodiscard]] inline UvHandle<uv_poll_t> make_poll(uv_loop_t* loop, int fd, void* data) {
-  auto poll = std::make_unique<uv_poll_t>();
-  check_uv(uv_poll_init(loop, poll.get(), fd), "cannot poll a socket");
-  poll->data = data;
-  return UvHandle<uv_poll_t>(poll.release());
+  return make_handle<uv_poll_t>(data, "cannot poll a socket",
+                                [&](uv_poll_t* made) { return uv_poll_init(loop, made, fd); });
 }
 
 [[nodiscard]] inline UvHandle<uv_signal_t> make_signal(uv_loop_t* loop, void* data) {
-  auto signal = std::make_unique<uv_signal_t>();
-  check_uv(uv_signal_init(loop, signal.get()), "cannot wait for signals");
-  signal->data = data;
-  return UvHandle<uv_signal_t>(signal.release());
+  return make_handle<uv_signal_t>(data, "cannot wait for signals",
+                                  [&](uv_signal_t* made) { return uv_signal_init(loop, made); });
 }
 
 /// A loop. It goes after everything on it; what was closed is given back then.

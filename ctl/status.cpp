@@ -124,6 +124,9 @@ Json status_report(const Settings& settings) {
     const CacheHeader& header = cache->header();
     report["spool"] = {{"pending_visits", get(header, FlusherStatistic::pending_visits)},
                        {"pending_pages", get(header, FlusherStatistic::pending_pages)},
+                       {"spilled_visits", get(header, FlusherStatistic::spilled_visits)},
+                       {"spilled_bytes", get(header, FlusherStatistic::spilled_bytes)},
+                       {"journal_bytes", get(header, FlusherStatistic::journal_bytes)},
                        {"unanswered_batches", get(header, FlusherStatistic::unanswered_batches)},
                        {"kept_batches", get(header, FlusherStatistic::kept_batches)},
                        {"kept_bytes", get(header, FlusherStatistic::kept_bytes)}};
@@ -164,8 +167,12 @@ std::string status_text(const Json& report) {
     if (!flusher["cache"]["view_shown"].get<bool>()) text += "cache     no view is shown yet\n";
     text += fmt::format("applied   {} visits since its start, {} damaged records\n",
                         plain(statistics["visits_applied"]), plain(statistics["records_damaged"]));
-    text +=
-        fmt::format("pending   {} visits of {} pages\n", plain(spool["pending_visits"]), plain(spool["pending_pages"]));
+    text += fmt::format("pending   {} visits, {} pages in memory\n", plain(spool["pending_visits"]),
+                        plain(spool["pending_pages"]));
+    if (spool["spilled_visits"].get<std::uint64_t>() != 0) {
+      text += fmt::format("spilled   {} of these visits wait in the spool alone ({}) for a shard that takes none\n",
+                          plain(spool["spilled_visits"]), plain_bytes(spool["spilled_bytes"]));
+    }
     text +=
         fmt::format("spool     {} unanswered batches, {} kept ({}); {} commits, {} of them found no room\n",
                     plain(spool["unanswered_batches"]), plain(spool["kept_batches"]), plain_bytes(spool["kept_bytes"]),

@@ -33,6 +33,7 @@ constexpr int rings_kept = 64;
 /// it leaves this to the next commit, as long as the log is not very long.
 constexpr int log_limit = 2048;
 constexpr int log_limit_after_seal = 16384;
+constexpr std::uint64_t log_page_bytes = 4096;
 
 constexpr const char* schema = R"sql(
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -306,6 +307,7 @@ class Spool::Database {
   void each_spilled(Statement& rows, std::uint32_t bucket, Use use);
   /// From `limit` pages of the write-ahead log on, copies them into the file.
   void carry_log(int limit);
+  [[nodiscard]] bool log_may_fill_disk() const noexcept;
   void write_batch(Statement& statement, const Batch& batch);
   void load_rings(SpoolState& state);
   void load_open(SpoolState& state);
@@ -589,13 +591,20 @@ SpoolResult Spool::Database::apply(const Transaction& transaction) {
 }
 
 void Spool::Database::carry_log(int limit) {
-  if (log_pages_ < limit) return;
+  if (log_pages_ < limit && !log_may_fill_disk()) return;
   try {
     check(sqlite3_wal_checkpoint_v2(handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr), "checkpoint");
     log_pages_ = 0;
   } catch (const SpoolFull&) {  // NOLINT(bugprone-empty-catch)
     // What was committed is in the log; the file takes it when there is room.
   }
+}
+
+/// What is carried may need as much room again: a log that takes it itself could never be carried.
+bool Spool::Database::log_may_fill_disk() const noexcept {
+  std::error_code failed;
+  const std::filesystem::space_info room = std::filesystem::space(path_, failed);
+  return !failed && room.available < 2 * static_cast<std::uint64_t>(log_pages_) * log_page_bytes;
 }
 
 SpoolResult Spool::Database::write(const Transaction& transaction) {
