@@ -25,6 +25,7 @@ _visitctl() {
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
     flush) options+=' --timeout' ;;
+    accept) options+=' --yes' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

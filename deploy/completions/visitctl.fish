@@ -19,3 +19,4 @@ complete -c visitctl -n '__fish_seen_subcommand_from check' -a 'frontend flusher
 complete -c visitctl -n '__fish_seen_subcommand_from peek' -l limit -x -d 'the most records a lane'
 complete -c visitctl -n '__fish_seen_subcommand_from peek' -l lane -x -d 'only this lane'
 complete -c visitctl -n '__fish_seen_subcommand_from flush' -l timeout -x -d 'seconds to wait'
+complete -c visitctl -n '__fish_seen_subcommand_from accept' -l yes -d 'do not ask'

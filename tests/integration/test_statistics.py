@@ -229,6 +229,7 @@ class Moves(unittest.TestCase):
         self.until_moved("visitd_flusher_spilled_visits")
         self.until_moved("visitd_flusher_spilled_bytes")
         self.stack.restart(shard.name)
+        self.until(lambda: all(shard["state"] == "up" for shard in self.stack.status()["shards"]))
 
     def until(self, done) -> None:
         wait_for("it is done", done)

@@ -86,7 +86,7 @@ class ManualPages(unittest.TestCase):
         for program, page in ((FRONTEND, "visit-frontend.8"), (FLUSHER, "visit-flusher.8"), (VISITCTL, "visitctl.1")):
             text = (MAN / page).read_text()
             told = {f"--{name}" for name in re.findall(r"^\.It (?:Fl h , -|Fl -)([a-z-]+)", text, re.MULTILINE)}
-            told |= {f"--{name}" for name in re.findall(r"^\.It Cm.*Fl -([a-z]+) Ar", text, re.MULTILINE)}
+            told |= {f"--{name}" for name in re.findall(r"^\.It Cm.*Fl -([a-z]+)(?: Ar|$)", text, re.MULTILINE)}
             told |= {f"--{name}" for name in re.findall(r"^\.It Cm.*?Fl -([a-z]+) Ar", text, re.MULTILINE)}
             takes = long_options(said(program, "--help"))
             if program == VISITCTL:

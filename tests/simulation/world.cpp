@@ -404,6 +404,7 @@ void World::kill_flusher() {
   if (submitted_ && !committed_ && mutant_ != Mutant::commit_told_before_durable && chance(2) == 0)
     spool_.apply(*submitted_);
   captured_aside_.clear();
+  captured_number_ = 0;
   submitted_.reset();
   refused_.reset();
   committed_ = false;
@@ -510,8 +511,10 @@ void World::submit(Transaction transaction) {
   for (const SetAside& aside : transaction.set_aside) {
     captured_aside_[aside.page.page] += aside.page.visits;
     const auto page = static_cast<std::size_t>(std::ranges::find(page_names_, aside.page.page) - page_names_.begin());
-    if (spoiled_[page]) aside_since_[page] = true;
+    // One that found the disk full comes again: the page may have been mended and spoiled anew since its batch.
+    if (spoiled_[page] && transaction.number != captured_number_) aside_since_[page] = true;
   }
+  captured_number_ = transaction.number;
   submitted_ = std::move(transaction);
 }
 

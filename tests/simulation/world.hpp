@@ -167,6 +167,7 @@ class World : public EnginePort {
   std::array<bool, pages> ever_spoiled_{};
   std::array<bool, pages> aside_since_{};                ///< since it was spoiled visits were put aside
   std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
+  std::uint64_t captured_number_ = 0;                    ///< of the transaction captured last
   std::deque<CountReader> readers_;
   SimulatedSpool spool_;
   std::vector<SimulatedShard> shards_;
