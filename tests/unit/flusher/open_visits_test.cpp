@@ -24,7 +24,7 @@ using test::FlusherMemory;
 
 namespace {
 
-constexpr std::uint32_t buckets = 8;
+constexpr std::uint32_t all_buckets = 8;
 constexpr std::uint32_t here = 1;  ///< a bucket of shard 0
 constexpr std::uint32_t away = 5;  ///< a bucket of shard 1
 
@@ -45,7 +45,7 @@ std::unique_ptr<Deciders> next_life(SimulatedSpool spool, const DeciderSettings&
   auto next = std::make_unique<Deciders>(settings);
   next->spool = std::move(spool);
   SpoolState state = next->spool.load();
-  recover_pending(state, FlusherMemory::hash_seed, buckets, next->pages, next->open, next->batches);
+  recover_pending(state, FlusherMemory::hash_seed, all_buckets, next->pages, next->open, next->batches);
   recover_entries(state, carried, FlusherMemory::hash_seed, next->view, next->pages, next->open, next->batches,
                   next->lookups);
   return next;
@@ -66,7 +66,7 @@ Visits open_of(Deciders& d) {
 
 Visits open_in(SimulatedSpool spool) {
   Visits visits;
-  for (const auto& [page, count] : test::open_in(spool.load(), buckets)) visits[page] = count;
+  for (const auto& [page, count] : test::open_in(spool.load(), all_buckets)) visits[page] = count;
   return visits;
 }
 
@@ -87,7 +87,7 @@ Visits flush(Deciders& d) {
   const std::uint64_t flush = d.batches.begin_flush();
   for (int turn = 0; turn < 100 && !d.batches.flush_is_done(flush); ++turn) {
     static_cast<void>(d.commit(true));
-    for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+    for (std::uint32_t bucket = 0; bucket < all_buckets; ++bucket) {
       if (d.batches.unanswered(bucket) == nullptr) continue;
       for (const PageVisits& page : d.batches.unanswered(bucket)->pages) sent[page.page] += page.visits;
       d.answer_as_first(bucket);
@@ -109,7 +109,7 @@ TEST_CASE("the journal stays within its limit and the size of all rows, however 
   std::uint64_t folds = 0;
   std::uint64_t largest = 0;
   for (std::uint32_t i = 0; i < 2000; ++i) {
-    const std::string page = d.memory.page_in(i % buckets, i % 3);
+    const std::string page = d.memory.page_in(i % all_buckets, i % 3);
     d.visit(page);
     ++visited[page];
     const Transaction transaction = d.commit(false);
@@ -190,7 +190,7 @@ TEST_CASE("one wrong watermark counts visits twice, or loses them: the right one
     REQUIRE(state.journal.size() == 2);
     change(state);
     Deciders next(two_shards());
-    recover_pending(state, FlusherMemory::hash_seed, buckets, next.pages, next.open, next.batches);
+    recover_pending(state, FlusherMemory::hash_seed, all_buckets, next.pages, next.open, next.batches);
     const std::uint32_t number = next.number_of(page);
     return number == PendingPages::none ? 0 : next.pages[number].open;
   };
@@ -522,7 +522,7 @@ TEST_CASE("entries of spilled buckets come over with what is spilled of their pa
   static_cast<void>(former.commit(false));
   REQUIRE(former.memory.entry(page) == FlusherMemory::Entry{true, 100, 5000, 0, 9});
 
-  const auto next = next_life(former.spool, settings, carried_entries(former.memory.shown(), buckets));
+  const auto next = next_life(former.spool, settings, carried_entries(former.memory.shown(), all_buckets));
   for (const std::string& name : {page, unvisited, other}) CHECK(next->memory.entry(name) == former.memory.entry(name));
   CHECK(next->open.spilled_of(next->number_of(page)) == 4);
   CHECK(next->open.spilled_of(next->number_of(unvisited)) == 0);
@@ -554,7 +554,7 @@ struct RandomLives {
         static_cast<void>(d->batches.begin_flush());
         break;
       case 2:
-        d->open.want(static_cast<std::uint32_t>(random() % buckets));
+        d->open.want(static_cast<std::uint32_t>(random() % all_buckets));
         break;
       case 3:
         answer_all();
@@ -574,7 +574,7 @@ struct RandomLives {
 
   void visit() {
     const std::string page =
-        d->memory.page_in(static_cast<std::uint32_t>(random() % buckets), static_cast<std::uint32_t>(random() % 3));
+        d->memory.page_in(static_cast<std::uint32_t>(random() % all_buckets), static_cast<std::uint32_t>(random() % 3));
     waiting.push_back({page, 1 + random() % 3});
     d->visit(page, static_cast<std::uint32_t>(waiting.back().visits));
     // Without room for its page a visit waits in the lane, and those behind it.
@@ -587,7 +587,7 @@ struct RandomLives {
     REQUIRE(told == now_applied);
   }
   void answer_all() {
-    for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+    for (std::uint32_t bucket = 0; bucket < all_buckets; ++bucket) {
       if (d->batches.unanswered(bucket) != nullptr && takes[bucket / 4]) d->answer_as_first(bucket);
     }
   }
@@ -617,7 +617,7 @@ struct RandomLives {
     const auto add = [&](const std::vector<PageVisits>& pages) {
       for (const auto& [page, visits] : pages) held[page] += visits;
     };
-    add(test::open_in(state, buckets));
+    add(test::open_in(state, all_buckets));
     for (const Batch& batch : state.unanswered) add(batch.pages);
     for (const KeptBatch& batch : state.kept) add(decode_pages(batch.pages));
     REQUIRE(held == durable);

@@ -23,7 +23,7 @@ using Kind = BatchAnswer::Kind;
 
 constexpr std::uint64_t largest = 0x7fff'ffff'ffff'ffffU;  // 2^63-1
 constexpr std::uint32_t timeout_ms = 1000;
-const std::string id = "deployment 2";
+const std::string own_id = "deployment 2";
 
 /// A loop, one connection on it, and what the connection has told.
 class Session : public ShardConnection::Listener {
@@ -101,10 +101,10 @@ class Session : public ShardConnection::Listener {
     REQUIRE(std::holds_alternative<Answer>(answers.front()));
     return std::get<Answer>(answers.front());
   }
-  BatchAnswer apply(const Batch& batch) { return ask<BatchAnswer>(SendBatch{&batch, id}); }
+  BatchAnswer apply(const Batch& batch) { return ask<BatchAnswer>(SendBatch{&batch, own_id}); }
 
   void stamp() {
-    CHECK(ask<Marks>(AskMarks{{17}, id}).buckets.at(0).id == id);
+    CHECK(ask<Marks>(AskMarks{{17}, own_id}).buckets.at(0).id == own_id);
     answers.clear();
   }
 
@@ -357,10 +357,10 @@ TEST_CASE("marks and identities of many buckets are one command, and no identity
   };
   check("");
   CHECK(server.ask({"EXISTS", "visits:{0}"}) == "0");
-  ask.stamp = id;
-  check(id);
+  ask.stamp = own_id;
+  check(own_id);
   ask.stamp.clear();
-  check(id);
+  check(own_id);
 }
 
 TEST_CASE("a bucket that bears no identity, or another one, takes no batch, and says what it bears") {
@@ -387,7 +387,7 @@ TEST_CASE("answers come in the order of the commands") {
   std::vector<Batch> batches;
   for (std::uint64_t seq = 1; seq <= 200; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   for (const Batch& batch : batches) {
-    session.connection().send(SendBatch{&batch, id});
+    session.connection().send(SendBatch{&batch, own_id});
     session.connection().send(AskCount{17, "home"});
   }
   REQUIRE(session.wait_for_answers(400));
@@ -489,7 +489,7 @@ TEST_CASE("a killed server breaks the connection, and it can be connected again 
   std::vector<Batch> batches;
   for (std::uint64_t seq = 2; seq < 100; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   session.answers.clear();
-  for (const Batch& batch : batches) session.connection().send(SendBatch{&batch, id});
+  for (const Batch& batch : batches) session.connection().send(SendBatch{&batch, own_id});
   session.when_broken = [&] {
     if (session.connected == 1) session.connection().connect();
   };
@@ -539,7 +539,7 @@ TEST_CASE("scripts that the server has forgotten are loaded by the next connecti
   Session session(server);
   CHECK(server.ask({"SCRIPT", "FLUSH"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.connection().send(SendBatch{&batch, id});
+  session.connection().send(SendBatch{&batch, own_id});
   session.connection().send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   CHECK(session.answers.empty());
@@ -555,7 +555,7 @@ TEST_CASE("an error that the server answers is an answer, and the connection goe
   Session session(server);
   CHECK(server.ask({"CONFIG", "SET", "maxmemory", "1"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.connection().send(SendBatch{&batch, id});
+  session.connection().send(SendBatch{&batch, own_id});
   session.connection().send(AskCount{17, "home"});
   REQUIRE(session.wait_for_answers(2));
   CHECK(std::get<Refused>(session.answers[0]).error.find("OOM") == 0);
