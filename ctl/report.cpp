@@ -96,7 +96,10 @@ std::string plain_span(const Json& value, std::string_view absent) {
 }
 
 Json age_ms(std::uint64_t since_ns, std::uint64_t now_ns) {
-  return since_ns == 0 || since_ns > now_ns ? Json(nullptr) : Json((now_ns - since_ns) / 1'000'000);
+  // What was stored after we looked at the clock is just now.
+  constexpr std::uint64_t just_now_ns = 1'000'000'000;
+  if (since_ns == 0 || since_ns > now_ns + just_now_ns) return nullptr;
+  return since_ns > now_ns ? 0 : (now_ns - since_ns) / 1'000'000;
 }
 
 std::string Table::text() const {

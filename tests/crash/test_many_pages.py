@@ -134,7 +134,7 @@ def held_by(shard) -> tuple[int, int]:
 class ManyPages(unittest.TestCase):
     def stack(self) -> Stack:
         stack = Stack(frontends=1, shards=2, settings={
-            "ring": {"lanes": 2, "lane_bytes": 32 * MIB},
+            "ring": {"lanes": 2, "lane_bytes": (4 if SANITIZED else 32) * MIB},
             "flusher": {"memory_limit_bytes": MEMORY_LIMIT, "flush_interval_ms": 2000, "commit_interval_ms": 1000},
         })  # fmt: skip
         self.addCleanup(stack.close)

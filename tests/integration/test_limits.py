@@ -239,8 +239,9 @@ class Limits(unittest.TestCase):
         load.check(self)
 
     def test_the_disk_of_the_spool(self):
-        stack = Stack(frontends=1, settings={"ring": {"lanes": 1, "lane_bytes": 1 << 16}, "flusher": {"flush_interval_ms": 300, "keep_batches_bytes": 1 << 18}})
-        # More than the spool's write-ahead log takes by itself before it is carried over into the file.
+        stack = Stack(frontends=1, settings={"ring": {"lanes": 1, "lane_bytes": 1 << 16}, "flusher": {"flush_interval_ms": 300, "keep_batches_bytes": 1 << 22}})
+        # The kept batches let the spool grow all the while. The disk has more room than its write-ahead log takes by itself
+        # before the spool carries it into its file.
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", stack.state_directory], check=True)
         try:
             stack.start()

@@ -114,12 +114,14 @@ def wait_for_count(page: str, expected: int) -> None:
 
 def redis_count(page: str) -> int:
     """What all shards hold of it, asked past visitd."""
-    total = 0
-    for port in SHARDS.values():
-        for key in run("redis-cli", "-p", str(port), "--raw", "keys", "visits:{*}").split():
-            value = run("redis-cli", "-p", str(port), "--raw", "hget", key, page).strip()
-            total += int(value or 0)
-    return total
+    # One command a shard: every bucket of a deployment has a key.
+    script = """
+        local total = 0
+        for _, key in ipairs(redis.call('keys', 'visits:{*}')) do
+          total = total + (redis.call('hget', key, ARGV[1]) or 0)
+        end
+        return total"""
+    return sum(int(run("redis-cli", "-p", str(port), "--raw", "eval", script, "0", page)) for port in SHARDS.values())
 
 
 def flush() -> None:
