@@ -328,13 +328,13 @@ void World::spoil_or_mend() {
   const std::uint32_t bucket = page_bucket(page_names_[page], buckets);
   if (spoiled_[page]) {
     shards_[homes_[page]].mend(bucket, page_names_[page]);
-    aside_since_[page] = false;
-  } else {
+    spoiled_[page] = aside_since_[page] = false;
+  } else if (!ever_spoiled_[page]) {
+    // Once: of a page that was mended in between, an answer from then may rightly come after the next fault.
     shards_[homes_[page]].spoil(bucket, page_names_[page]);
     ++statistics_.spoiled;
-    ever_spoiled_[page] = true;
+    ever_spoiled_[page] = spoiled_[page] = true;
   }
-  spoiled_[page] = !spoiled_[page];
 }
 
 void World::mend_all() {
