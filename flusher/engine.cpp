@@ -142,7 +142,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
               return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, std::string(asked.id()));
             // What is spilled of the page is not known here: its bucket comes first. While the shard cannot be asked
             // anyway, it stays where it is.
-            if (shard_state(placement_[asked.bucket]) == ShardState::up) open_.want(asked.bucket);
+            if (shard_state(placement_[asked.bucket]) == ShardState::up) open_.want_for_read(asked.bucket);
             return false;
           },
           [this](std::uint32_t page) { open_.entry_dropped(page); }),

@@ -158,6 +158,12 @@ void OpenVisits::want(std::uint32_t number) {
   wanted_.push_back(number);
 }
 
+void OpenVisits::want_for_read(std::uint32_t number) {
+  Bucket& bucket = buckets_[number];
+  if (bucket.place != Place::spilled || std::exchange(bucket.read, true)) return;
+  wanted_.insert(wanted_.begin() + static_cast<std::ptrdiff_t>(wanted_for_reads_++), number);
+}
+
 bool OpenVisits::wants_transaction() const noexcept {
   if (journal_bytes_ > journal_limit()) return true;
   if (!wanted_.empty() && may_recall(wanted_.front(), 0)) return true;
@@ -297,8 +303,13 @@ void OpenVisits::choose_recalls(Transaction& transaction) {
     const std::uint32_t number = wanted_.front();
     wanted_.pop_front();
     Bucket& bucket = buckets_[number];
-    bucket.wanted = false;
-    if (bucket.place != Place::spilled) continue;
+    if (wanted_for_reads_ != 0) {
+      --wanted_for_reads_;
+      bucket.read = false;
+    } else {
+      bucket.wanted = false;
+    }
+    if (bucket.place != Place::spilled) continue;  // it stood in the queue twice
     bucket.place = Place::recalling;
     ++recalled_;
     bytes += bucket.spilled_bytes * recall_growth;

@@ -72,6 +72,8 @@ class OpenVisits {
   void set_takes_batches(std::uint32_t shard, bool takes) noexcept { takes_batches_[shard] = takes; }
   /// Asks for a spilled bucket. It comes with one of the next transactions, as far as there is memory for it.
   void want(std::uint32_t bucket);
+  /// The same for somebody who waits for the count of one of its pages: before all that is to be sealed.
+  void want_for_read(std::uint32_t bucket);
   /// Whether a transaction would spill, fold, or bring a bucket that is wanted.
   [[nodiscard]] bool wants_transaction() const noexcept;
 
@@ -97,6 +99,7 @@ class OpenVisits {
     std::uint32_t shard = 0;
     Place place = Place::memory;
     bool wanted = false;
+    bool read = false;  ///< wanted for a read
     // by the transaction being captured
     bool folding = false;
     bool spilling = false;
@@ -128,6 +131,7 @@ class OpenVisits {
   std::vector<bool> takes_batches_;        ///< by shard
   std::vector<std::uint64_t> open_pages_;  ///< by shard: in memory
   std::deque<std::uint32_t> wanted_;       ///< buckets to recall, the first one first
+  std::size_t wanted_for_reads_ = 0;       ///< so many of them, at the front, are wanted for reads
   std::uint32_t next_spill_ = 0;           ///< bucket to look at next
   std::size_t recalled_ = 0;               ///< buckets recalled, or being so
 

@@ -464,6 +464,23 @@ TEST_CASE("a bucket that is wanted comes when there is memory for it, and the fi
   CHECK_FALSE(d.open.is_in_memory(6));
 }
 
+TEST_CASE("a bucket that is wanted for a read comes before those that are to be sealed, and once") {
+  Deciders d(two_shards(400));
+  d.batches.set_takes_batches(1, false);
+  for (std::uint32_t bucket = 4; bucket < 8; ++bucket) fill(d, bucket, 60);
+  CHECK(d.commit(false).spilled.size() == 4);
+  d.batches.set_takes_batches(1, true);
+  for (std::uint32_t bucket = 4; bucket < 8; ++bucket) d.open.want(bucket);
+  d.open.want_for_read(7);
+  d.open.want_for_read(6);
+  d.open.want_for_read(7);
+  std::vector<std::uint32_t> recalled;
+  while (d.open.wants_transaction()) {
+    for (const std::uint32_t bucket : d.commit(false).recalled) recalled.push_back(bucket);
+  }
+  CHECK(recalled == std::vector<std::uint32_t>{7, 6, 4, 5});
+}
+
 // ---- lives
 
 TEST_CASE("a start finds rows, journal and spilled rows, and goes on as if nothing had been") {
