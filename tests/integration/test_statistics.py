@@ -150,7 +150,6 @@ class Moves(unittest.TestCase):
             redis("HSET", key, *(word for pair in before.items() for word in pair))
             redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         self.until_moved("visitd_flusher_batches_sent_again_total")
-        self.until_moved("visitd_shard_state")
 
     def a_page_that_cannot_be_counted(self):
         shard, key = self.place("spoiled")
@@ -226,6 +225,7 @@ class Moves(unittest.TestCase):
         pages = [f"waiting-{number:06d}" for number in range(60_000)]
         for begin in range(0, len(pages), 5000):
             self.until(lambda part=pages[begin : begin + 5000]: self.record(part) == 200)
+        self.until_moved("visitd_shard_state")
         self.until_moved("visitd_flusher_spilled_visits")
         self.until_moved("visitd_flusher_spilled_bytes")
         self.stack.restart(shard.name)
