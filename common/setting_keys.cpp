@@ -254,7 +254,7 @@ constexpr std::array table = {
     number("flusher", "keep_batches_s", &Draft::keep_batches_s, "s", 0, 7 * day_s,
            "How long answered batches are kept for a shard that loses its last seconds."),
     number("flusher", "keep_batches_bytes", &Draft::keep_batches_bytes, "bytes", 0, 64 * gib,
-           "The most room that answered batches take in the spool; the oldest go first."),
+           "The most room that answered batches take, in memory and in the spool; the oldest go first."),
     number("flusher", "stop_flush_timeout_ms", &Draft::stop_flush_timeout_ms, "ms", 0, 10 * minute_ms,
            "How long a stopping flusher waits for Redis; what it did not take stays in the spool."),
 
@@ -289,7 +289,8 @@ constexpr std::array table = {
     number("redis", "timeout_ms", &Draft::redis_timeout_ms, "ms", 10, 10 * minute_ms,
            "For connecting, and for the oldest unanswered command."),
     number("redis", "reconnect_interval_ms", &Draft::reconnect_interval_ms, "ms", 10, 10 * minute_ms,
-           "How long after a broken connection the next one is tried."),
+           "How long after a broken connection the next one is tried. One that had lasted as long is tried again at "
+           "once."),
     number("redis", "held_recheck_ms", &Draft::held_recheck_ms, "ms", 10, hour_ms,
            "How often a held shard is looked at again, in case it was put right."),
     number("redis", "check_interval_ms", &Draft::check_interval_ms, "ms", 10, hour_ms,

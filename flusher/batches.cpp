@@ -248,7 +248,7 @@ void Batches::forget_old(Transaction& transaction, std::uint64_t unix_now) {
 }
 
 void Batches::keep(std::uint32_t bucket, Kept kept, std::uint64_t answered_at) {
-  const std::size_t bytes = kept.pages.size() + kept.expected.size() + sizeof(Kept);
+  const std::size_t bytes = kept.pages.size() + bytes_beside_pages;
   kept_bytes_ += bytes;
   kept_order_.push_back({bucket, kept.mark.seq, answered_at, bytes});
   buckets_[bucket].kept.push_back(std::move(kept));

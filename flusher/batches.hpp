@@ -38,6 +38,10 @@ class Batches {
   Batches(const BatchLimits& limits, Incarnation incarnation, std::vector<std::uint32_t> shard_of_bucket,
           std::uint32_t shards, FlusherView& view, PendingPages& pages, OpenVisits& open, FlusherStatistics statistics);
 
+  /// What a kept batch takes besides its encoded pages, bytes: it, its place in the order, its mark as text, and what
+  /// the allocator takes for both.
+  static constexpr std::size_t bytes_beside_pages = 192;
+
   /// From the spool, before anything else: marks, kept and unanswered batches. The pages are in `pages` already.
   void recover_mark(const BucketMark& mark);
   void recover_kept(KeptBatch kept);
@@ -127,6 +131,13 @@ class Batches {
     std::string expected;
     std::string pages;
   };
+  struct KeptOrder {
+    std::uint32_t bucket;
+    std::uint64_t seq;
+    std::uint64_t answered_at;
+    std::size_t bytes;
+  };
+  static_assert(sizeof(Kept) + sizeof(KeptOrder) + 64 <= bytes_beside_pages);
   struct Bucket {
     std::uint32_t shard = 0;
     std::uint64_t seq = 0;  ///< of the newest answered batch
@@ -196,12 +207,6 @@ class Batches {
   std::vector<std::uint32_t> sealing_;
   std::vector<std::uint32_t> replacing_;
 
-  struct KeptOrder {
-    std::uint32_t bucket;
-    std::uint64_t seq;
-    std::uint64_t answered_at;
-    std::size_t bytes;
-  };
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.
   std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;
   std::deque<KeptOrder> kept_order_;  ///< oldest first

@@ -83,10 +83,10 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
   for (const BucketMark& mark : spool.marks) {
     if (mark.bucket < buckets) batches.recover_mark(mark);
   }
-  for (KeptBatch& kept : spool.kept) {
-    if (kept.bucket < buckets) batches.recover_kept(std::move(kept));
+  // There may be hundreds of megabytes of them: none is in memory twice.
+  for (; !spool.kept.empty(); spool.kept.pop_front()) {
+    if (spool.kept.front().bucket < buckets) batches.recover_kept(std::move(spool.kept.front()));
   }
-  spool.kept = {};
   batches.kept_recovered(spool.loaded_at);
   open.recover(spool, find_or_insert);
   spool.open = {};

@@ -77,8 +77,10 @@ void ShardSession::on_connected() {
 
 void ShardSession::on_broken(const std::string& why, std::uint64_t now_ms) {
   now_ms_ = now_ms;
+  // One that broke soon is not tried without end.
+  const bool lasted = step_ == Step::up && now_ms - up_since_ms_ >= settings_.reconnect_ms;
   leave();
-  connect_at_ms_ = now_ms + settings_.reconnect_ms;
+  connect_at_ms_ = lasted ? now_ms : now_ms + settings_.reconnect_ms;
   if (state_ != ShardState::held) set_state(ShardState::down, why);
 }
 
@@ -493,6 +495,7 @@ void ShardSession::on_stamped(const Sent& sent, const Marks& marks) {
 
 void ShardSession::come_up() {
   step_ = Step::up;
+  up_since_ms_ = now_ms_;
   check_at_ms_ = now_ms_ + settings_.check_ms;
   note_identity();
   for (const std::uint32_t bucket : buckets_) {

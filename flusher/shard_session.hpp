@@ -183,6 +183,7 @@ class ShardSession {
   bool made_ = false;     ///< the topology says that every bucket bears it
   bool making_ended_ = false;
   std::uint64_t changes_seen_ = 0;  ///< of the deployment
+  std::uint64_t up_since_ms_ = 0;
   std::uint64_t check_at_ms_ = 0;
   bool checking_ = false;
   std::size_t marks_awaited_ = 0;

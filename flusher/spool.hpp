@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -85,7 +86,7 @@ struct SpoolState {
   /// is, until it is next written.
   std::function<void(const std::function<void(std::uint32_t, std::string_view)>&)> each_spilled;
   std::vector<Batch> unanswered;  ///< at most one a bucket
-  std::vector<KeptBatch> kept;    ///< by bucket, then seq, ascending
+  std::deque<KeptBatch> kept;     ///< by bucket, then seq, ascending
   std::vector<BucketMark> marks;  ///< one a bucket that was ever answered or accepted
   std::vector<ShardIdentity> identities;
   std::vector<SetAside> set_aside;

@@ -313,6 +313,21 @@ TEST_CASE("a broken connection is tried again after a while, and what it carried
   CHECK(t.session->why() == "refused");
 }
 
+TEST_CASE("a connection that had lasted is tried again at once, and then after a while") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.now_ms += 500;
+  t.session->on_broken("reset by peer", t.now_ms);
+  CHECK(t.session->state() == ShardState::down);
+  t.session->tick(t.now_ms);
+  CHECK(t.port.take() == Events{"connect"});
+  t.session->on_broken("refused", t.now_ms);
+  t.session->tick(t.now_ms + 499);
+  CHECK(t.port.take().empty());
+  t.session->tick(t.now_ms + 500);
+  CHECK(t.port.take() == Events{"connect"});
+}
+
 TEST_CASE("an answer to no question ends the connection") {
   Talk t(id);
   t.come_up_quietly();
