@@ -1,6 +1,7 @@
-// What the flusher costs: applying visits, a warm read of a count, a flush of 100,000 pages to two shards beside
-// HINCRBY of the same pages through bare hiredis (in turn in one run), and the start with 1,000,000 pages pending in
-// the spool. Lines of "name value unit". usage: flusher-bench VISIT_FLUSHER
+// What the flusher costs: applying visits, a warm read of a count, a flush of 100,000 and of 1,000,000 pages to two
+// shards beside HINCRBY of the same pages through bare hiredis (in turn in one run), a broken connection, and the start
+// with 1,000,000 pages pending in the spool, and with 256 MiB of kept batches. Lines of "name value unit". usage:
+// flusher-bench VISIT_FLUSHER
 #include <hiredis/hiredis.h>
 #include <signal.h>
 #include <spawn.h>
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,8 +27,10 @@
 #include "common/ring.hpp"
 #include "common/settings.hpp"
 #include "ctl/control_client.hpp"
+#include "flusher/batches.hpp"
 #include "flusher/drain.hpp"
 #include "flusher/placement.hpp"
+#include "flusher/spool.hpp"
 #include "frontend/backlog.hpp"
 #include "tests/unit/flusher/redis_server.hpp"
 #include "tests/unit/temporary_folder.hpp"
@@ -171,6 +175,13 @@ class FlusherProgram {
   }
   FlusherProgram(const FlusherProgram&) = delete;
   FlusherProgram& operator=(const FlusherProgram&) = delete;
+  [[nodiscard]] double peak_bytes() const {
+    std::ifstream status(fmt::format("/proc/{}/status", process_));
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) * 1024;
+    }
+    throw Error("the kernel does not say how much memory the flusher had");
+  }
   ~FlusherProgram() {
     kill(process_, SIGKILL);
     waitpid(process_, nullptr, 0);
@@ -221,6 +232,11 @@ class Host {
     producer_->attach_head(&cache_->header().head[0].word);
   }
   void kill() { flusher_.reset(); }
+  /// The most memory that the flusher ever had, bytes.
+  [[nodiscard]] double peak_bytes() const { return flusher_->peak_bytes(); }
+  [[nodiscard]] std::string state_directory() const { return folder_.path() + "/state"; }
+
+  [[nodiscard]] ShardState shard() const { return static_cast<ShardState>(cache_->header().shard[0].state.load()); }
 
   void publish(const std::vector<std::string>& pages) {
     for (const std::string& page : pages) {
@@ -305,19 +321,55 @@ void hincrby_at_once(const std::vector<Context>& shards, const PagesOfShards& pa
   }
 }
 
-void bench_flush(const std::string& program) {
-  const test::RedisServer one;
-  const test::RedisServer two;
+/// Commands that clients sent since the server's statistics were reset. What scripts call is counted there too: HMGET,
+/// which is sent by nobody.
+std::uint64_t commands_of(const test::RedisServer& server) {
+  std::istringstream statistics(server.ask({"INFO", "commandstats"}));
+  std::uint64_t commands = 0;
+  for (std::string line; std::getline(statistics, line);) {
+    const std::size_t calls = line.find("calls=");
+    if (calls != std::string::npos && !line.starts_with("cmdstat_hmget:"))
+      commands += std::stoull(line.substr(calls + 6));
+  }
+  return commands;
+}
+
+/// A shard with all buckets: its connection is broken, until the shard is up again.
+void bench_reconnect(const std::string& program) {
+  const test::RedisServer server;
+  Host host(program, {fmt::format("redis://127.0.0.1:{}", server.port())});
+  host.start();
+  host.publish(page_names(100'000));
+  host.flush();
+  std::vector<double> times;
+  std::uint64_t commands = 0;
+  for (std::size_t run = 0; run < runs; ++run) {
+    // A connection that broke within redis.reconnect_interval_ms is not tried again at once.
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    static_cast<void>(server.ask({"CONFIG", "RESETSTAT"}));
+    const std::uint64_t start = monotonic_ns();
+    static_cast<void>(server.ask({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}));
+    wait_until("the connection is broken", [&] { return host.shard() != ShardState::up; });
+    wait_until("the shard is up", [&] { return host.shard() == ShardState::up; });
+    times.push_back(seconds_since(start) * 1e3);
+    commands = std::max(commands, commands_of(server) - 2);  // without CONFIG and CLIENT
+  }
+  print("a broken connection, until 8,192 written buckets are up (at most 200)", median(times), "ms");
+  print("... commands for it (at most 20)", static_cast<double>(commands), "commands");
+}
+
+void bench_flush(const std::string& program, std::size_t page_count) {
+  const std::array<test::RedisServer, 2> servers;
   std::vector<std::string> urls;
   std::vector<std::string> names;
   std::vector<Context> contexts;
-  for (const test::RedisServer* server : {&one, &two}) {
-    urls.push_back(fmt::format("redis://127.0.0.1:{}", server->port()));
-    names.push_back(fmt::format("redis_{}", server->port()));
-    contexts.emplace_back(redisConnect("127.0.0.1", server->port()));
+  for (const test::RedisServer& server : servers) {
+    urls.push_back(fmt::format("redis://127.0.0.1:{}", server.port()));
+    names.push_back(fmt::format("redis_{}", server.port()));
+    contexts.emplace_back(redisConnect("127.0.0.1", server.port()));
   }
   const std::vector<std::uint32_t> placement = place_buckets(names, 100, buckets);
-  const std::vector<std::string> pages = page_names(100'000);
+  const std::vector<std::string> pages = page_names(page_count);
   Host host(program, urls);
   host.start();
   PagesOfShards of_shards(contexts.size());
@@ -340,10 +392,11 @@ void bench_flush(const std::string& program) {
     in_turn.clear();
     at_once.clear();
   }
-  print("flush of 100,000 pages to two shards", median(flushes), "ms");
-  print("HINCRBY of them, 1,000 in a pipeline", median(in_turn), "ms");
-  print("flush / HINCRBY (at most 1.5)", median(flushes) / median(in_turn), "x");
-  print("flush / HINCRBY on both shards at once", median(flushes) / median(at_once), "x");
+  const std::string what = fmt::format("flush of {} pages to two shards", page_count);
+  print(what.c_str(), median(flushes), "ms");
+  print("... HINCRBY of them, 1,000 in a pipeline", median(in_turn), "ms");
+  print("... flush / HINCRBY (at most 1.5)", median(flushes) / median(in_turn), "x");
+  print("... flush / HINCRBY on both shards at once", median(flushes) / median(at_once), "x");
 }
 
 void bench_start(const std::string& program) {
@@ -360,6 +413,42 @@ void bench_start(const std::string& program) {
   print("start with 1,000,000 pages pending, until its view is shown (at most 2)", median(starts), "s");
 }
 
+/// A spool of batches that were answered, as large as they may become by default.
+void bench_kept(const std::string& program) {
+  constexpr double limit = 256.0 * 1024 * 1024;
+  constexpr std::size_t pages_a_batch = 100;
+  Host host(program, {"redis://127.0.0.1:1"});
+  host.start();
+  host.kill();
+  {
+    Spool spool(host.state_directory());
+    const Incarnation incarnation = spool.load().incarnation;
+    const std::vector<std::string> names = page_names(pages_a_batch);
+    Batch batch;
+    for (const std::string& name : names) batch.pages.push_back({name, 1});
+    const std::size_t bytes = encode_pages(batch.pages).size() + Batches::bytes_beside_pages;
+    const std::size_t rounds = static_cast<std::size_t>(limit) / bytes / buckets;
+    for (std::uint64_t seq = 1; seq <= rounds; ++seq) {
+      Transaction sealed;
+      Transaction answered;
+      answered.answered_at = unix_seconds();
+      for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+        batch.bucket = bucket;
+        batch.expected = seq == 1 ? "" : to_text({incarnation, seq - 1, 0});
+        batch.mark = {incarnation, seq, 0};
+        sealed.sealed.push_back(batch);
+        answered.answered.push_back({bucket, seq, to_text(batch.mark)});
+      }
+      spool.apply(sealed);
+      spool.apply(answered);
+    }
+  }
+  const std::uint64_t start = monotonic_ns();
+  host.start();
+  print("start with 256 MiB of kept batches, until its view is shown", seconds_since(start), "s");
+  print("... most memory, of 256 MiB (at most 1.3)", host.peak_bytes() / limit, "x");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -372,8 +461,11 @@ int main(int argc, char** argv) {
     print("apply, 1,000 pages without entries", apply_rate(1000, 2'000'000, false), "million visits/s");
     print("apply, 1,000,000 distinct pages (at least 1)", apply_rate(1'000'000, 1'000'000, false), "million visits/s");
     print("warm read of a count, empty backlog (at most 150)", warm_read_ns(), "ns");
-    bench_flush(argv[1]);
+    bench_flush(argv[1], 100'000);
+    bench_flush(argv[1], 1'000'000);
+    bench_reconnect(argv[1]);
     bench_start(argv[1]);
+    bench_kept(argv[1]);
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "flusher-bench: %s\n", failure.what());
     return 1;
