@@ -8,7 +8,7 @@ namespace visitd {
 
 namespace {
 
-constexpr int tries = 20;
+constexpr int read_tries = 20;
 
 /// The records of one lane into `report`. False: the lane moved on meanwhile; again.
 bool peek_lane(const Segments& segments, const Ring& ring, std::uint32_t lane, std::uint64_t limit, Json& report) {
@@ -64,7 +64,7 @@ Json peek_report(const Settings& settings, std::uint64_t limit, std::optional<st
       if (lane && *lane != n) continue;
       Json peeked;
       bool whole = false;
-      for (int i = 0; i < tries && !whole; ++i) whole = peek_lane(segments, *noted.ring, n, limit, peeked);
+      for (int i = 0; i < read_tries && !whole; ++i) whole = peek_lane(segments, *noted.ring, n, limit, peeked);
       if (!whole) {
         peeked["records"] = Json::array();
         peeked["fault"] = "its records are freed faster than they can be read; try again";
