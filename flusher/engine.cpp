@@ -165,7 +165,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
     sessions_.push_back(std::make_unique<Session>(
         *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
   }
-  durable_ = drain_.positions();
+  // Not what the lanes' owners say: a head that the spool does not know would have the next start take it for an old
+  // copy, if this one ends before it has committed anything.
+  durable_ = positions_of(spool, memory.ring_id, heads_of(memory));
   // Shown with one store; only then may space be freed. Partner: the readers' R1.
   memory_.cache->active.word.store(memory_.cache->active.word.load(std::memory_order_relaxed) + 1,
                                    std::memory_order_release);

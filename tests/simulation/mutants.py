@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
                                                'placement', 'recovery', 'shard_session', 'uncountable_pages')]
-SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
+SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp', 'frontend/count_reader.cpp'] + [f'common/{name}.cpp' for name in (
     'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
 
@@ -50,6 +50,28 @@ MUTANTS = {
         'flusher/shard_session.cpp',
         'if (ever_sent_[bucket]) send_batch(bucket);', '',
         'count.field != batches_.field(sent.bucket)', 'false'),
+    'a read looks at the bucket\'s identity': (
+        'flusher/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
+    'a mark that the spool does not know is a reason to hold': (
+        'flusher/shard_session.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+    'a mark has a salt': (
+        'flusher/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
+    'a spool that is older than its ring is refused': (
+        'flusher/recovery.cpp', 'if (known && noted < heads[lane]) {', 'if (false) {'),
+    'what a lane\'s owner says stops no later start': (
+        'flusher/engine.cpp', 'durable_ = positions_of(spool, memory.ring_id, heads_of(memory));', 'durable_ = drain_.positions();'),
+    'one look at a time at what the server is': (
+        'flusher/shard_session.cpp', 'if (std::exchange(checking_, true)) return;', ''),
+    'one read of Redis a page': (
+        'flusher/lookups.cpp', 'if (known.looked_up != 0) {', 'if (false) {'),
+    'one batch of a bucket is on its way': (
+        'flusher/shard_session.cpp', 'if (sent_here_[bucket]) return;', ''),
+    'a count is asked for again after its TTL': (
+        'flusher/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
+    'an answered batch brings what others counted': (
+        'flusher/batches.cpp', 'std::max(totals[i], view_.base(page.node) + visits);', 'view_.base(page.node) + visits;'),
+    'a count does not fall with what a shard lost of others': (
+        'flusher/lookups.cpp', 'std::max(count, view_.base(page.node));', 'count;'),
     'an emptied shard is not made again': (
         'flusher/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
     'nothing of the old connection survives': (
