@@ -73,11 +73,7 @@ class WallClock(unittest.TestCase):
                     file.write(struct.pack("q", seconds))
 
             for name in ("flusher", *stack.frontends):
-                process = stack.processes[name]
-                asan = process.environment.get("ASAN_OPTIONS", "")
-                # A sanitizer wants to be loaded first, and the shift does not mind.
-                process.environment = process.environment | {"LD_PRELOAD": str(SHIFTED_CLOCK), "SHIFTED_CLOCK_FILE": str(shift),
-                                                             "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0".lstrip(":")}  # fmt: skip
+                stack.preload(name, SHIFTED_CLOCK, SHIFTED_CLOCK_FILE=str(shift))
                 stack.start_one(name)
             stack.wait_ready(LIMIT_S)
 

@@ -260,6 +260,7 @@ class Shard:
 
     def __init__(self, name: str, port: int, folder: Path):
         self.name, self.port, self.folder = name, port, folder
+        self.host = "127.0.0.1"  # what the settings call it
 
     def client(self) -> Redis:
         return Redis(self.port)
@@ -330,10 +331,17 @@ class Stack:
         for section, values in sections.items():
             lines += [f"[{section}]"] + [f"{key} = {value(item)}" for key, item in values.items()] + [""]
         for shard in self.shards:
-            lines += ["[[redis.shard]]", f"name = {value(shard.name)}", f'url = "redis://127.0.0.1:{shard.port}"', ""]
+            lines += ["[[redis.shard]]", f"name = {value(shard.name)}", f'url = "redis://{shard.host}:{shard.port}"', ""]
         self.settings_file.write_text("\n".join(lines))
 
     # --- the processes
+
+    def preload(self, name: str, library: Path, **environment: str) -> None:
+        """From its next start on a process has this library preloaded, and these variables beside its others."""
+        process = self.processes[name]
+        asan = process.environment.get("ASAN_OPTIONS", "")
+        process.environment = process.environment | environment | {
+            "LD_PRELOAD": str(library), "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0".lstrip(":")}  # fmt: skip
 
     @property
     def frontends(self) -> list[str]:
@@ -506,6 +514,11 @@ class Stack:
         answer = self.read(page, prefix)
         assert answer.status == 200, f"GET of {page!r}: {answer}"
         return answer.json()["count"]
+
+    def shows(self, page: str, count: int) -> bool:
+        """Whether a read of the page is answered, with this count."""
+        answer = self.read(page)
+        return answer.status == 200 and answer.json()["count"] == count
 
     def redis_counts(self) -> dict[str, int]:
         """What the shards hold: page and count, over all buckets. A page that two shards hold is an error."""
