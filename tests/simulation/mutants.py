@@ -44,11 +44,12 @@ MUTANTS = {
     'a seal is durable before anything is sent': (
         'flusher/batches.cpp', 'bucket.unanswered = std::move(sealed);\n', 'bucket.unanswered = std::move(sealed); bucket.unanswered->durable = true;\n'),
     'lost batches are sent again': (
-        'flusher/shard_session.cpp', 'std::ranges::move(*lost, std::back_inserter(repairs_));', ''),
-    # Each of the two guards the other: a read before such a batch is answered bears another mark.
+        'flusher/shard_session.cpp',
+        'repairs_[bucket].assign(std::move_iterator(lost->begin()), std::move_iterator(lost->end()));', ''),
+    # Each of the two guards the other: a read before such a batch is answered has another mark.
     'a read waits for a batch that may have been executed': (
         'flusher/shard_session.cpp',
-        'if (ever_sent_[bucket]) send_batch(bucket);', '',
+        'if (ever_sent_[bucket] && !writes_wait()) send_batch(bucket);', '',
         'count.field != batches_.field(sent.bucket)', 'false'),
     'a read looks at the bucket\'s identity': (
         'flusher/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
@@ -79,8 +80,8 @@ MUTANTS = {
     'a page stays pending until it is acknowledged': (
         'flusher/batches.cpp', 'page.inflight += visits;', ''),
     'a seal replaces its bucket\'s row by what was not sealed': (
-        'flusher/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_[page].in_bucket = 0; fold(number);',
-        'for (const std::uint32_t page : taken) pages_[page].in_bucket = 0;'),
+        'flusher/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false); fold(number);',
+        'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);'),
     'a bucket\'s row says up to where the journal is folded': (
         'flusher/open_visits.cpp', 'if (row.number <= folded[pages_[number].bucket]) {', 'if (false) {'),
     'the journal is cut only where every bucket is folded': (
@@ -101,12 +102,12 @@ MUTANTS = {
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (
-        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms);', 'lookups_.counted(sent.page, 0, now_ms);'),
+        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms_);', 'lookups_.counted(sent.page, 0, now_ms_);'),
     'visits that are put aside leave no number behind': (
         'common/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
     'the next life knows what is damaged': (
         'flusher/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
-    'the undo note bears the state': (
+    'the undo note has the state': (
         'common/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
     'no count is shown without visits that are not durably put aside': (
         'flusher/uncountable_pages.cpp', 'if (undurable_.contains(page)) return false;', ''),

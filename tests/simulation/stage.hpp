@@ -58,6 +58,7 @@ enum class Harm {
   emptied,       ///< everything on a shard is deleted under the living connections
   deleted,       ///< the buckets of a shard are
   swapped,       ///< two shards stand in each other's place
+  wiped,         ///< a host's state directory is wiped while its lanes hold visits
   restored,      ///< a host's state directory is put back as it was earlier
   copied,        ///< a second host begins with a copy of the first one's state directory
   copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation

@@ -192,6 +192,8 @@ bool World::harm() {
     case Harm::swapped:
       exchange();
       break;
+    case Harm::wiped:
+      return wipe();
     case Harm::restored:
       return restore();
     case Harm::copied:
@@ -216,9 +218,18 @@ void World::exchange() {
   SimulatedShard::swap_servers(stage_.shards[0], stage_.shards[1]);
 }
 
+bool World::wipe() {
+  stage_.calm = true;  // until nothing is on its way, so that the spool that goes costs no visit
+  if (!hosts_[0].all_in_shards()) return false;
+  stage_.calm = false;
+  for (std::uint64_t visits = chance(8); visits > 0; --visits) publish(hosts_[0]);
+  hosts_[0].kill_flusher();
+  return hosts_[0].wipe();
+}
+
 bool World::restore() {
   SimulatedHost& host = hosts_[0];
-  stage_.calm = true;  // until nothing is on its way, so that the spool that goes costs no visit
+  stage_.calm = true;
   if (!host.all_in_shards()) return false;
   host.kill_flusher();
   stage_.calm = false;

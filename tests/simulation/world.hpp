@@ -48,6 +48,7 @@ class World {
   /// False: not now.
   [[nodiscard]] bool harm();
   void exchange();
+  [[nodiscard]] bool wipe();
   [[nodiscard]] bool restore();
   [[nodiscard]] bool copy();
   void spoil_or_mend();
