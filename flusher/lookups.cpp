@@ -92,14 +92,36 @@ void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view p
 }
 
 void Lookups::ask_shard(std::uint32_t number, std::uint64_t lanes) {
-  if (waiting_.size() >= waiting_limit || !ask_(number)) {
+  const Asked asked = waiting_.size() < waiting_limit ? ask_(number) : Asked::no;
+  if (asked == Asked::no) {
     wake_ |= lanes;
     pages_.erase_if_idle(number);
     return;
   }
+  // From now on its visits stay in memory: the answer is to find all of them there.
   pages_[number].looked_up = 1;
   waiting_[number] = lanes;
-  statistics_.add(FlusherStatistic::lookups);
+  if (asked == Asked::later) {
+    for_bucket_.push_back(number);
+  } else {
+    statistics_.add(FlusherStatistic::lookups);
+  }
+}
+
+void Lookups::ask_waiting() {
+  for (const std::uint32_t number : std::exchange(for_bucket_, {})) {
+    switch (ask_(number)) {
+      case Asked::yes:
+        statistics_.add(FlusherStatistic::lookups);
+        break;
+      case Asked::later:
+        for_bucket_.push_back(number);
+        break;
+      case Asked::no:
+        dropped(number);
+        break;
+    }
+  }
 }
 
 void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {

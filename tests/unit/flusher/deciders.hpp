@@ -46,7 +46,7 @@ class Deciders {
             memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
             [this](std::uint32_t page) {
               if (shard_answers) asked.emplace_back(pages[page].id());
-              return shard_answers;
+              return shard_answers ? Lookups::Asked::yes : Lookups::Asked::no;
             },
             [this](std::uint32_t page) { open.entry_dropped(page); }) {
     for (std::uint32_t shard = 0; shard < settings.shards; ++shard) batches.set_takes_batches(shard, true);
@@ -121,7 +121,7 @@ class Deciders {
   bool shard_answers = true;
   std::vector<std::string> asked;  ///< pages that were asked of a shard
   Lookups lookups;
-  SimulatedSpool spool;
+  SimulatedSpool spool{"simulated"};
   std::vector<std::uint32_t> ready;  ///< buckets that the last commit named
 
  private:

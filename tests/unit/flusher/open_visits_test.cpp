@@ -44,7 +44,7 @@ std::unique_ptr<Deciders> next_life(SimulatedSpool spool, const DeciderSettings&
                                     const std::vector<CarriedEntry>& carried = {}) {
   auto next = std::make_unique<Deciders>(settings);
   next->spool = std::move(spool);
-  SpoolState state = next->spool.load();
+  SpoolState state = next->spool.load(7919);
   recover_pending(state, FlusherMemory::hash_seed, all_buckets, next->pages, next->open, next->batches);
   recover_entries(state, carried, FlusherMemory::hash_seed, next->view, next->pages, next->open, next->batches,
                   next->lookups);
@@ -57,7 +57,7 @@ Visits open_of(Deciders& d) {
   d.pages.each([&](const PendingPage& page) {
     if (page.open != 0) visits[std::string(page.id())] += page.open;
   });
-  d.spool.load().each_spilled([&](std::uint32_t bucket, std::string_view blob) {
+  d.spool.load(7919).each_spilled([&](std::uint32_t bucket, std::string_view blob) {
     if (d.open.is_in_memory(bucket)) return;  // the spool still holds what was recalled
     for (const auto& [page, count] : decode_pages(blob)) visits[page] += count;
   });
@@ -66,13 +66,13 @@ Visits open_of(Deciders& d) {
 
 Visits open_in(SimulatedSpool spool) {
   Visits visits;
-  for (const auto& [page, count] : test::open_in(spool.load(), all_buckets)) visits[page] = count;
+  for (const auto& [page, count] : test::open_in(spool.load(7919), all_buckets)) visits[page] = count;
   return visits;
 }
 
 std::uint64_t bytes_of_journal(SimulatedSpool spool) {
   std::uint64_t bytes = 0;
-  for (const JournalRow& row : spool.load().journal) bytes += row.deltas.size();
+  for (const JournalRow& row : spool.load(7919).journal) bytes += row.deltas.size();
   return bytes;
 }
 
@@ -140,7 +140,7 @@ TEST_CASE("beyond its limit those buckets are folded first whose visits stand lo
   CHECK(folding->open[0].first == 3);
   CHECK(decode_pages(folding->open[0].second) == std::vector<PageVisits>{{oldest, 1}});
   CHECK(folding->journal_until == folding->number);
-  CHECK(d.spool.load().journal.empty());
+  CHECK(d.spool.load(7919).journal.empty());
 }
 
 TEST_CASE("a journal is cut only before the first row that some bucket still needs") {
@@ -185,7 +185,7 @@ TEST_CASE("one wrong watermark counts visits twice, or loses them: the right one
     if (after != 0 || !transaction.open.empty()) ++after;
   }
   const auto recovered = [&](auto change) {
-    SpoolState state = former.spool.load();
+    SpoolState state = former.spool.load(7919);
     REQUIRE(state.open.size() == 1);
     REQUIRE(state.journal.size() == 2);
     change(state);
@@ -485,7 +485,7 @@ TEST_CASE("a start finds rows, journal and spilled rows, and goes on as if nothi
     visit(2, round % 2, 1);
     static_cast<void>(former.commit(false));
   }
-  SpoolState held = former.spool.load();
+  SpoolState held = former.spool.load(7919);
   CHECK_FALSE(held.open.empty());
   CHECK_FALSE(held.journal.empty());
   REQUIRE(open_of(former) == visited);
@@ -612,7 +612,7 @@ struct RandomLives {
   }
   /// Open, in a batch, or answered: the spool holds each visit once.
   void check() {
-    SpoolState state = d->spool.load();
+    SpoolState state = d->spool.load(7919);
     Visits held;
     const auto add = [&](const std::vector<PageVisits>& pages) {
       for (const auto& [page, visits] : pages) held[page] += visits;
