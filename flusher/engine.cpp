@@ -135,10 +135,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
                statistics_),
       drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)},
              statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
-      lookups_(
-          memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
-          [this](std::uint32_t page) { return ask_shard(page); },
-          [this](std::uint32_t page) { open_.entry_dropped(page); }),
+      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
+               [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, known_identity(spool)),
       flushes_(settings.shards.size()) {
   batches_.use_salt(settings.salt);
@@ -304,16 +302,12 @@ void Engine::on_committed(const SpoolResult& result, Now now) {
     finishing_ = Finishing::done;
     return;
   }
-  const auto recalled = open_.committed(result, [this](std::string_view page) { return find_or_insert(page); });
+  const auto recalled = open_.committed(result, [this](std::string_view page) {
+    return pages_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
+  });
   for (const std::uint32_t bucket : batches_.committed()) sessions_[placement_[bucket]]->session.batch_ready(bucket);
   for (const std::uint32_t bucket : recalled) batches_.recalled(bucket);
   ask_waiting_ = ask_waiting_ || !recalled.empty();
-}
-
-std::uint32_t Engine::find_or_insert(std::string_view page) {
-  const std::uint64_t hash = page_hash(page, memory_.hash_seed);
-  const std::uint32_t known = pages_.find(hash, page);
-  return known != PendingPages::none ? known : pages_.insert(hash, page, page_bucket(page, settings_.buckets));
 }
 
 void Engine::on_spool_full(Transaction transaction, Now now) {

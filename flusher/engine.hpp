@@ -155,7 +155,6 @@ class Engine {
   void tell_flushed(Now now);
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
-  [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
   void note_set_aside(const std::vector<SetAside>& pages);
   void store_heads();
   void wake();

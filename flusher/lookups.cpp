@@ -16,7 +16,7 @@ constexpr std::size_t waiting_limit = 65536;
 }  // namespace
 
 Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-                 PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped)
+                 PendingPages& pages, FlusherStatistics statistics, Ask ask)
     : lanes_(memory.lanes),
       cache_(*memory.cache),
       hash_seed_(memory.hash_seed),
@@ -27,7 +27,6 @@ Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint6
       pages_(pages),
       statistics_(statistics),
       ask_(std::move(ask)),
-      entry_dropped_(std::move(entry_dropped)),
       uncountable_(statistics),
       page_of_node_(view.memory().shape.entries + 1, PendingPages::none),
       used_(view.memory().shape.entries + 1) {
@@ -159,9 +158,7 @@ void Lookups::damaged(std::uint32_t number, std::uint64_t now_ms) {
 
 void Lookups::ask_uncountable() {
   for (const std::string& page : uncountable_.to_ask_again()) {
-    const std::uint64_t hash = page_hash(page, hash_seed_);
-    std::uint32_t number = pages_.find(hash, page);
-    if (number == PendingPages::none) number = pages_.insert(hash, page, page_bucket(page, buckets_));
+    const std::uint32_t number = pages_.find_or_insert(page, hash_seed_, buckets_);
     if (pages_[number].looked_up == 0) ask_shard(number, 0);
   }
 }
@@ -206,7 +203,6 @@ void Lookups::evict_one() {
 void Lookups::drop_entry(std::uint32_t node) {
   const std::uint32_t number = std::exchange(page_of_node_[node], PendingPages::none);
   pages_[number].node = 0;
-  entry_dropped_(number);
   view_.unlink(node);
   pages_.erase_if_idle(number);
 }

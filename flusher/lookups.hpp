@@ -22,11 +22,9 @@ class Lookups {
   enum class Asked : std::uint8_t { yes, later, no };
   /// Asks the page's shard.
   using Ask = std::function<Asked(std::uint32_t page)>;
-  /// The page's entry is about to go from the view.
-  using EntryDropped = std::function<void(std::uint32_t page)>;
 
   Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-          PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped);
+          PendingPages& pages, FlusherStatistics statistics, Ask ask);
 
   /// Another TTL for the counts that shards say from now on.
   void use(std::uint64_t ttl_ms) noexcept { ttl_ms_ = ttl_ms; }
@@ -79,7 +77,6 @@ class Lookups {
   PendingPages& pages_;
   FlusherStatistics statistics_;
   Ask ask_;
-  EntryDropped entry_dropped_;
   UncountablePages uncountable_;
   std::vector<std::uint64_t> read_;                           ///< requests taken, bytes, one a lane
   std::unordered_map<std::uint32_t, std::uint64_t> waiting_;  ///< page → lanes that wait for it

@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import pathlib
 import re
 import struct
 import subprocess
 import unittest
 
-from harness import BUILD_ROOT, LIBC, Stack, Traffic, segments, wait_for
+from harness import BUILD_ROOT, LIBC, Stack, Traffic, fill, mounted, segments, wait_for
 
 SHIFTED_CLOCK = BUILD_ROOT / "tests/crash/libshifted_clock.so"
 DAY_S = 86_400
@@ -40,25 +39,6 @@ def prepared(**arguments):
         raise
     finally:
         stack.close()
-
-
-@contextlib.contextmanager
-def mounted(folder: pathlib.Path, options: str):
-    """A file system of its own at a folder, whose last user has gone when it ends."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder: pathlib.Path) -> pathlib.Path:
-    """Leaves no room in a folder's file system."""
-    ballast = folder / "ballast"
-    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    return ballast
 
 
 class WallClock(unittest.TestCase):

@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
                                                'placement', 'recovery', 'shard_session', 'uncountable_pages')]
-SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
+SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp', 'frontend/count_reader.cpp'] + [f'common/{name}.cpp' for name in (
     'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
 
@@ -94,7 +94,7 @@ MUTANTS = {
     'a spill folds its bucket': (
         'flusher/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
     'only what the transaction has spilled leaves the memory': (
-        'flusher/open_visits.cpp', 'page.open -= visits;', 'page.open = 0;'),
+        'flusher/open_visits.cpp', 'pages_[number].open -= visits;', 'pages_[number].open = 0;'),
     'an entry that comes over counts what is spilled of its page': (
         'flusher/open_visits.cpp', 'known->second += reader.visits();', '{}'),
     'a page counts itself again once it is recalled': (

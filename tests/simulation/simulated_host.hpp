@@ -119,6 +119,8 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] std::uint64_t statistic(FlusherStatistic which) const {
     return cache().statistics[static_cast<std::size_t>(which)].load();
   }
+  /// Of another ring than any other host's.
+  [[nodiscard]] std::uint64_t ring_id() const noexcept { return 7 + number_; }
   [[nodiscard]] CountingMemory memory();
   /// Visits above each lane's head.
   [[nodiscard]] std::array<std::uint64_t, Stage::pages> in_lanes() const;

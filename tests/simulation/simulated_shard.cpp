@@ -136,7 +136,7 @@ Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) 
   Marks marks;
   for (const std::uint32_t bucket : ask.buckets) {
     if (!ask.stamp.empty() && field(bucket, id_field).empty()) {
-      // Written before what says that all bear it: what loses one loses the other.
+      // Written before what says that all have it: what loses one loses the other.
       now_.buckets[bucket][id_field] = disk_.buckets[bucket][id_field] = ask.stamp;
     }
     marks.buckets.push_back({field(bucket, id_field), field(bucket, writer)});

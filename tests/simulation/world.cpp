@@ -208,8 +208,6 @@ bool World::harm() {
 /// Two shards stand in each other's place: other addresses, or other data under the same living connections.
 void World::exchange() {
   stage_.exchanged.assign(stage_.exchanged.size(), true);
-  // Reads that find it out are not to find the world half changed.
-  stage_.may_hold = harmed_ = true;
   if (chance(2) == 0) return SimulatedShard::swap_data(stage_.shards[0], stage_.shards[1]);
   for (std::size_t host = 0; host < present_; ++host) {
     for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard)

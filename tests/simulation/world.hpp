@@ -3,6 +3,7 @@
 // that is not what it was.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>

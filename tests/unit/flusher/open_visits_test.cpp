@@ -368,11 +368,9 @@ TEST_CASE("a page with an entry stays exact over spill, visits, recall, seal and
   REQUIRE(number != PendingPages::none);  // its entry keeps it
   CHECK(d.pages.size() == 1);
   CHECK(d.pages[number].open == 0);
-  CHECK(d.open.spilled_of(number) == 2);
   fill(d, away, 7, 3);
   CHECK(count() == 105);
   CHECK(d.commit(false).spilled.size() == 1);
-  CHECK(d.open.spilled_of(number) == 5);
   d.visit(page, 10);
   CHECK(count() == 115);
 
@@ -381,7 +379,6 @@ TEST_CASE("a page with an entry stays exact over spill, visits, recall, seal and
   static_cast<void>(d.commit(true));
   REQUIRE(d.open.is_in_memory(away));
   CHECK(count() == 115);
-  CHECK(d.open.spilled_of(number) == 0);
   CHECK(d.pages[number].open == 15);
   static_cast<void>(d.commit(true));
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 100, 5000, 15, 0});
@@ -412,11 +409,9 @@ TEST_CASE("an entry that goes while its page is spilled takes nothing of the pag
   const std::string other = d.memory.page_in(away, 30);
   d.give_entry(other, 1);
   REQUIRE(d.number_of(other) == number);
-  CHECK(d.open.spilled_of(number) == 0);
   d.visit(other, 9);
   fill(d, away, 6);
   CHECK(d.commit(false).spilled.size() == 1);
-  CHECK(d.open.spilled_of(number) == 9);
   d.batches.set_takes_batches(1, true);
   const Visits sent = flush(d);
   CHECK(sent.at(page) == 3);
@@ -524,8 +519,6 @@ TEST_CASE("entries of spilled buckets come over with what is spilled of their pa
 
   const auto next = next_life(former.spool, settings, carried_entries(former.memory.shown(), all_buckets));
   for (const std::string& name : {page, unvisited, other}) CHECK(next->memory.entry(name) == former.memory.entry(name));
-  CHECK(next->open.spilled_of(next->number_of(page)) == 4);
-  CHECK(next->open.spilled_of(next->number_of(unvisited)) == 0);
   const Visits sent = flush(*next);
   CHECK(sent.at(page) == 9);
   CHECK(next->memory.entry(page) == FlusherMemory::Entry{true, 109, 5000, 0, 0});
