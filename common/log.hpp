@@ -9,7 +9,7 @@ namespace visitd::log {
 
 enum class Level { debug, info, warning, error };
 
-/// Sets up the log of this process: the name that every line bears, and whether debug lines are written.
+/// Sets up the log of this process: the name that every line has, and whether debug lines are written.
 void start(std::string_view process, bool debug);
 
 /// Whether debug lines are written from now on.

@@ -2,13 +2,13 @@
 -- fails halfway keeps what it has written.
 --
 -- KEYS[1]  the bucket's hash
--- ARGV     expected mark, new mark, the identity that the bucket must bear, the visits of each page, "\1id", our writer
+-- ARGV     expected mark, new mark, the identity that the bucket must have, the visits of each page, "\1id", our writer
 --          field, "\1moved", "\1moving", the pages
 -- answers  "OK total ..."    applied
 --          "DUP total ..."   the mark is the new one already: applied before
 --          "HAVE mark"       the mark is neither the expected nor the new one
 --          "BAD index ..."   these pages (from 0) hold no count, or would pass 2^63-1
---          "NOID identity"   the bucket bears another identity, or none: it was emptied, or is not ours
+--          "NOID identity"   the bucket has another identity, or none: it was emptied, or is not ours
 --          "WRONGTYPE"       the key is no hash
 --          "MOVED marker", "MOVING marker"
 -- An absent field is an empty mark, an absent page counts 0. Counts are text: a Lua number is exact only below 2^53.

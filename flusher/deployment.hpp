@@ -1,9 +1,9 @@
-// What a deployment is, as its shards say it: one identity for all shards, which every bucket bears. Decides; knows no
+// What a deployment is, as its shards say it: one identity for all shards, which every bucket has. Decides; knows no
 // clock, loop or socket.
 //
 // A deployment without identity gets one when all its shards have answered, from the first of them by name; whatever
 // is written to a shard is written by compare-and-set, so that hosts that begin together agree. A shard's topology
-// says `making` until every shard bears the identity, then `made`: from then on a shard without it was emptied.
+// says `making` until every shard has the identity, then `made`: from then on a shard without it was emptied.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,12 @@ namespace visitd {
 
 /// What visits:topology on a shard says.
 ///   "IDENTITY 2 making|made SHARD BUCKETS VIRTUAL_NODES SHARDS"
-///   "IDENTITY 1 BUCKETS VIRTUAL_NODES SHARDS"    of versions before every bucket bore the identity: one a shard
+///   "IDENTITY 1 BUCKETS VIRTUAL_NODES SHARDS"    of versions before every bucket had the identity: one a shard
 struct TopologyText {
   enum class Kind { none, former, deployment, unknown };
   Kind kind = Kind::none;
   std::string identity;
-  bool made = false;   ///< deployment: every shard bears the identity
+  bool made = false;   ///< deployment: every shard has the identity
   std::string shard;   ///< deployment: the name of the shard that it stands on
   std::string layout;  ///< "BUCKETS VIRTUAL_NODES SHARDS"
 };
@@ -29,7 +29,7 @@ struct TopologyText {
 /// Of a deployment.
 [[nodiscard]] std::string to_text(const TopologyText& topology);
 
-/// What every bucket of a deployment bears: its identity and the number of the layout.
+/// What every bucket of a deployment has: its identity and the number of the layout.
 [[nodiscard]] std::string bucket_identity(std::string_view identity);
 /// The deployment's identity out of that; empty: the text is something else.
 [[nodiscard]] std::string deployment_identity(std::string_view bucket_identity);
@@ -44,13 +44,13 @@ class Deployment {
 
   /// Empty: not known yet.
   [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
-  /// What every bucket bears. Empty: not known yet.
+  /// What every bucket has. Empty: not known yet.
   [[nodiscard]] const std::string& bucket_id() const noexcept { return bucket_id_; }
   void adopt(const std::string& identity);
 
   /// What a shard says now.
   void saw(const std::string& shard, const TopologyText& topology);
-  /// Every bucket on that shard bears the identity.
+  /// Every bucket on that shard has the identity.
   void stamped(const std::string& shard);
 
   /// Whether another shard says that every shard has borne the identity: one that does not was emptied.
@@ -61,7 +61,7 @@ class Deployment {
   [[nodiscard]] bool decided_by(const std::string& shard) const noexcept;
   /// For people: which shards have to answer first, or which one decides.
   [[nodiscard]] std::string waits_for() const;
-  /// Whether every bucket of every shard bears the identity.
+  /// Whether every bucket of every shard has the identity.
   [[nodiscard]] bool complete() const noexcept;
   /// Grows with everything that is learned.
   [[nodiscard]] std::uint64_t changes() const noexcept { return changes_; }

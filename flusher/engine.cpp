@@ -97,6 +97,7 @@ class Engine::Session : public SessionPort {
   void state_changed(ShardState state, const std::string& why) override {
     set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
     engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
+    engine_.ask_waiting_ = true;
     engine_.port_.shard_changed(shard_, state, why);
     // Whoever waits for a shard that went away need not wait any longer.
     engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
@@ -134,18 +135,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
                statistics_),
       drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)},
              statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
-      lookups_(
-          memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
-          [this](std::uint32_t page) {
-            const PendingPage& asked = pages_[page];
-            if (open_.is_in_memory(asked.bucket))
-              return sessions_[placement_[asked.bucket]]->session.look_up(page, asked.bucket, std::string(asked.id()));
-            // What is spilled of the page is not known here: its bucket comes first. While the shard cannot be asked
-            // anyway, it stays where it is.
-            if (shard_state(placement_[asked.bucket]) == ShardState::up) open_.want_for_read(asked.bucket);
-            return false;
-          },
-          [this](std::uint32_t page) { open_.entry_dropped(page); }),
+      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
+               [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, known_identity(spool)),
       flushes_(settings.shards.size()) {
   batches_.use_salt(settings.salt);
@@ -165,7 +156,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
     sessions_.push_back(std::make_unique<Session>(
         *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
   }
-  durable_ = drain_.positions();
+  // Not what the lanes' owners say: a head that the spool does not know would have the next start take it for an old
+  // copy, if this one ends before it has committed anything.
+  durable_ = positions_of(spool, memory.ring_id, heads_of(memory));
   // Shown with one store; only then may space be freed. Partner: the readers' R1.
   memory_.cache->active.word.store(memory_.cache->active.word.load(std::memory_order_relaxed) + 1,
                                    std::memory_order_release);
@@ -185,6 +178,21 @@ void Engine::use(const EngineSettings& settings, Now now) {
   }
 }
 
+/// What is spilled of a page is not known here: its bucket comes first. While the shard cannot be asked anyway, it
+/// stays where it is.
+Lookups::Asked Engine::ask_shard(std::uint32_t number) {
+  const PendingPage& page = pages_[number];
+  Session& session = *sessions_[placement_[page.bucket]];
+  const ShardState state = session.session.state();
+  if (open_.is_in_memory(page.bucket)) {
+    return session.session.look_up(number, page.bucket, std::string(page.id())) ? Lookups::Asked::yes
+                                                                                : Lookups::Asked::no;
+  }
+  if (state != ShardState::up && state != ShardState::refuses_writes) return Lookups::Asked::no;
+  open_.want_for_read(page.bucket);
+  return Lookups::Asked::later;
+}
+
 bool Engine::drain(Now now) {
   const bool applied = drain_.run();
   const bool asked = lookups_.run(now.ms);
@@ -194,6 +202,9 @@ bool Engine::drain(Now now) {
 
 void Engine::tick(Now now) {
   for (const auto& session : sessions_) session->session.tick(now.ms);
+  // Before a transaction, which may spill a bucket that came with the last one.
+  if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
+  wake();
   flush_when_due(now);
   tell_flushed(now);
   if (to_retry_ && now.ms >= retry_at_ms_) port_.submit(*std::exchange(to_retry_, std::nullopt));
@@ -291,15 +302,12 @@ void Engine::on_committed(const SpoolResult& result, Now now) {
     finishing_ = Finishing::done;
     return;
   }
-  const auto recalled = open_.committed(result, [this](std::string_view page) { return find_or_insert(page); });
+  const auto recalled = open_.committed(result, [this](std::string_view page) {
+    return pages_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
+  });
   for (const std::uint32_t bucket : batches_.committed()) sessions_[placement_[bucket]]->session.batch_ready(bucket);
   for (const std::uint32_t bucket : recalled) batches_.recalled(bucket);
-}
-
-std::uint32_t Engine::find_or_insert(std::string_view page) {
-  const std::uint64_t hash = page_hash(page, memory_.hash_seed);
-  const std::uint32_t known = pages_.find(hash, page);
-  return known != PendingPages::none ? known : pages_.insert(hash, page, page_bucket(page, settings_.buckets));
+  ask_waiting_ = ask_waiting_ || !recalled.empty();
 }
 
 void Engine::on_spool_full(Transaction transaction, Now now) {

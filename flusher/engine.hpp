@@ -154,7 +154,7 @@ class Engine {
   void flush_when_due(Now now);
   void tell_flushed(Now now);
   void seal_at_once(Now now) noexcept;
-  [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
+  [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
   void note_set_aside(const std::vector<SetAside>& pages);
   void store_heads();
   void wake();
@@ -191,6 +191,7 @@ class Engine {
   std::vector<ShardFlush> flushes_;
   std::uint64_t recovered_pages_ = 0;
   bool commit_soon_ = false;
+  bool ask_waiting_ = false;  ///< buckets were recalled, or a shard can be asked now, or no more
   enum class Finishing : std::uint8_t { no, wanted, submitted, done };
   Finishing finishing_ = Finishing::no;
 };

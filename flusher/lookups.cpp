@@ -16,7 +16,7 @@ constexpr std::size_t waiting_limit = 65536;
 }  // namespace
 
 Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-                 PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped)
+                 PendingPages& pages, FlusherStatistics statistics, Ask ask)
     : lanes_(memory.lanes),
       cache_(*memory.cache),
       hash_seed_(memory.hash_seed),
@@ -27,7 +27,6 @@ Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint6
       pages_(pages),
       statistics_(statistics),
       ask_(std::move(ask)),
-      entry_dropped_(std::move(entry_dropped)),
       uncountable_(statistics),
       page_of_node_(view.memory().shape.entries + 1, PendingPages::none),
       used_(view.memory().shape.entries + 1) {
@@ -92,14 +91,36 @@ void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view p
 }
 
 void Lookups::ask_shard(std::uint32_t number, std::uint64_t lanes) {
-  if (waiting_.size() >= waiting_limit || !ask_(number)) {
+  const Asked asked = waiting_.size() < waiting_limit ? ask_(number) : Asked::no;
+  if (asked == Asked::no) {
     wake_ |= lanes;
     pages_.erase_if_idle(number);
     return;
   }
+  // From now on its visits stay in memory: the answer is to find all of them there.
   pages_[number].looked_up = 1;
   waiting_[number] = lanes;
-  statistics_.add(FlusherStatistic::lookups);
+  if (asked == Asked::later) {
+    for_bucket_.push_back(number);
+  } else {
+    statistics_.add(FlusherStatistic::lookups);
+  }
+}
+
+void Lookups::ask_waiting() {
+  for (const std::uint32_t number : std::exchange(for_bucket_, {})) {
+    switch (ask_(number)) {
+      case Asked::yes:
+        statistics_.add(FlusherStatistic::lookups);
+        break;
+      case Asked::later:
+        for_bucket_.push_back(number);
+        break;
+      case Asked::no:
+        dropped(number);
+        break;
+    }
+  }
 }
 
 void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
@@ -137,9 +158,7 @@ void Lookups::damaged(std::uint32_t number, std::uint64_t now_ms) {
 
 void Lookups::ask_uncountable() {
   for (const std::string& page : uncountable_.to_ask_again()) {
-    const std::uint64_t hash = page_hash(page, hash_seed_);
-    std::uint32_t number = pages_.find(hash, page);
-    if (number == PendingPages::none) number = pages_.insert(hash, page, page_bucket(page, buckets_));
+    const std::uint32_t number = pages_.find_or_insert(page, hash_seed_, buckets_);
     if (pages_[number].looked_up == 0) ask_shard(number, 0);
   }
 }
@@ -184,7 +203,6 @@ void Lookups::evict_one() {
 void Lookups::drop_entry(std::uint32_t node) {
   const std::uint32_t number = std::exchange(page_of_node_[node], PendingPages::none);
   pages_[number].node = 0;
-  entry_dropped_(number);
   view_.unlink(node);
   pages_.erase_if_idle(number);
 }

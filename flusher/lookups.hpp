@@ -18,13 +18,13 @@ namespace visitd {
 
 class Lookups {
  public:
-  /// Asks the page's shard. False: it cannot be asked now.
-  using Ask = std::function<bool(std::uint32_t page)>;
-  /// The page's entry is about to go from the view.
-  using EntryDropped = std::function<void(std::uint32_t page)>;
+  /// `later`: the page's bucket comes into memory first.
+  enum class Asked : std::uint8_t { yes, later, no };
+  /// Asks the page's shard.
+  using Ask = std::function<Asked(std::uint32_t page)>;
 
   Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-          PendingPages& pages, FlusherStatistics statistics, Ask ask, EntryDropped entry_dropped);
+          PendingPages& pages, FlusherStatistics statistics, Ask ask);
 
   /// Another TTL for the counts that shards say from now on.
   void use(std::uint64_t ttl_ms) noexcept { ttl_ms_ = ttl_ms; }
@@ -38,6 +38,8 @@ class Lookups {
   void counted(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
   /// What Redis holds of a page that was asked for is no count.
   void unreadable(std::uint32_t page, std::uint64_t now_ms);
+  /// Asks for the pages that had to wait for their buckets, as far as these have come.
+  void ask_waiting();
   /// Asks whether pages that could not be counted can be now, some of them with each call.
   void ask_uncountable();
   /// There will be no answer (a broken connection): who waits looks again.
@@ -75,10 +77,10 @@ class Lookups {
   PendingPages& pages_;
   FlusherStatistics statistics_;
   Ask ask_;
-  EntryDropped entry_dropped_;
   UncountablePages uncountable_;
   std::vector<std::uint64_t> read_;                           ///< requests taken, bytes, one a lane
   std::unordered_map<std::uint32_t, std::uint64_t> waiting_;  ///< page → lanes that wait for it
+  std::vector<std::uint32_t> for_bucket_;                     ///< pages of them that wait for their buckets first
   std::vector<std::uint32_t> page_of_node_;
   std::vector<std::uint8_t> used_;  ///< nodes asked for since the hand of the clock came by
   std::uint32_t hand_ = 0;

@@ -2,7 +2,7 @@
 --
 -- KEYS     hashes of buckets
 -- ARGV     our writer field, "\1id", the identity to give (empty: none)
--- answers  for each bucket "=MARK" where it bears no identity, "IDENTITY\nMARK" where it does, "!" where the key is no
+-- answers  for each bucket "=MARK" where it has no identity, "IDENTITY\nMARK" where it does, "!" where the key is no
 --          hash. An absent field is an empty mark.
 local answer = {}
 for i = 1, #KEYS do

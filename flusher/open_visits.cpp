@@ -85,20 +85,21 @@ void OpenVisits::recover(const SpoolState& spool, const FindPage& find_or_insert
   update_statistics();
 }
 
-void OpenVisits::recover_entries(const SpoolState& spool, const std::vector<std::uint32_t>& pages,
-                                 const FindPage& find) {
-  if (spilled_bytes_ == 0) return;
+std::unordered_map<std::uint32_t, std::uint64_t> OpenVisits::spilled_of(const SpoolState& spool,
+                                                                        const std::vector<std::uint32_t>& pages,
+                                                                        const FindPage& find) const {
+  std::unordered_map<std::uint32_t, std::uint64_t> spilled;
+  if (spilled_bytes_ == 0) return spilled;
   for (const std::uint32_t page : pages) {
-    if (is_in_memory(pages_[page].bucket)) continue;
-    pages_[page].spilled = 1;
-    spilled_of_[page] = 0;
+    if (!is_in_memory(pages_[page].bucket)) spilled[page] = 0;
   }
   spool.each_spilled([&](std::uint32_t, std::string_view blob) {
     for (PageReader reader(blob); reader.next();) {
-      const auto known = spilled_of_.find(find(reader.page()));
-      if (known != spilled_of_.end()) known->second += reader.visits();
+      const auto known = spilled.find(find(reader.page()));
+      if (known != spilled.end()) known->second += reader.visits();
     }
   });
+  return spilled;
 }
 
 // ---- pages
@@ -108,17 +109,6 @@ void OpenVisits::page_opened(std::uint32_t page) {
   pages_.set_in_bucket(pages_[page], true);
   bucket.open.push_back(page);
   ++open_pages_[bucket.shard];
-}
-
-std::uint64_t OpenVisits::spilled_of(std::uint32_t page) const noexcept {
-  if (pages_[page].spilled == 0) return 0;
-  return spilled_of_.at(page);
-}
-
-void OpenVisits::entry_dropped(std::uint32_t page) {
-  if (pages_[page].spilled == 0) return;
-  pages_[page].spilled = 0;
-  spilled_of_.erase(page);
 }
 
 std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t most) {
@@ -319,14 +309,8 @@ void OpenVisits::choose_recalls(Transaction& transaction) {
 
 std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, const FindPage& find_or_insert) {
   for (const Spilling& spilling : std::exchange(spilling_, {})) {
-    for (const auto& [number, visits] : spilling.pages) {
-      PendingPage& page = pages_[number];
-      page.open -= visits;
-      if (page.node != 0) {
-        page.spilled = 1;
-        spilled_of_[number] += visits;
-      }
-    }
+    // An entry goes on counting what is spilled of its page.
+    for (const auto& [number, visits] : spilling.pages) pages_[number].open -= visits;
     Bucket& bucket = buckets_[spilling.bucket];
     const std::size_t before = bucket.open.size();
     std::erase_if(bucket.open, [&](std::uint32_t number) {
@@ -349,8 +333,7 @@ std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, cons
     assert(bucket.place == Place::recalling);
     for (PageReader reader(blob); reader.next();) {
       const std::uint32_t page = find_or_insert(reader.page());
-      entry_dropped(page);  // its entry counted them already; from now on the page itself does
-      pages_[page].open += reader.visits();
+      pages_[page].open += reader.visits();  // where it has an entry, that counts them already
       pages_.count(pages_[page]);
       if (pages_[page].in_bucket == 0) page_opened(page);
     }

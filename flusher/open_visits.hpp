@@ -46,8 +46,10 @@ class OpenVisits {
   using FindPage = std::function<std::uint32_t(std::string_view page)>;
   /// Takes rows and journal. Throws Error where a blob is damaged.
   void recover(const SpoolState& spool, const FindPage& find_or_insert);
-  /// The entries of these pages, which lie in spilled buckets, count what is spilled of them too.
-  void recover_entries(const SpoolState& spool, const std::vector<std::uint32_t>& pages, const FindPage& find);
+  /// What only the spool holds of these pages: their entries count it too. Pages of which it holds nothing are missing.
+  [[nodiscard]] std::unordered_map<std::uint32_t, std::uint64_t> spilled_of(const SpoolState& spool,
+                                                                            const std::vector<std::uint32_t>& pages,
+                                                                            const FindPage& find) const;
 
   // -- pages
 
@@ -61,10 +63,6 @@ class OpenVisits {
   [[nodiscard]] bool is_in_memory(std::uint32_t bucket) const noexcept {
     return buckets_[bucket].place == Place::memory || buckets_[bucket].place == Place::recalled;
   }
-  /// What only the spool holds of a page that has an entry.
-  [[nodiscard]] std::uint64_t spilled_of(std::uint32_t page) const noexcept;
-  /// The page is about to lose its entry.
-  void entry_dropped(std::uint32_t page);
 
   // -- spill and recall
 
@@ -146,7 +144,6 @@ class OpenVisits {
   std::deque<std::pair<std::uint64_t, std::uint32_t>> unfolded_;  ///< first row and bucket, in order; some are folded
   std::uint64_t spilled_bytes_ = 0;
   std::uint64_t spilled_visits_ = 0;
-  std::unordered_map<std::uint32_t, std::uint64_t> spilled_of_;  ///< of pages with an entry
 
   // of the captured transaction
   std::vector<std::uint32_t> folding_;

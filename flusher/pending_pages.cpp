@@ -6,6 +6,8 @@
 #include <new>
 #include <utility>
 
+#include "common/page_id.hpp"
+
 namespace visitd {
 
 PendingPages::PendingPages() : parts_(parts) {
@@ -37,6 +39,12 @@ std::uint32_t PendingPages::insert(std::uint64_t hash, std::string_view page, st
   ++part.used;
   ++size_;
   return number;
+}
+
+std::uint32_t PendingPages::find_or_insert(std::string_view page, std::uint64_t hash_seed, std::uint32_t buckets) {
+  const std::uint64_t hash = page_hash(page, hash_seed);
+  const std::uint32_t known = find(hash, page);
+  return known != none ? known : insert(hash, page, page_bucket(page, buckets));
 }
 
 void PendingPages::erase(std::uint32_t number) noexcept {

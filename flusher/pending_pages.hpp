@@ -24,7 +24,6 @@ struct PendingPage {
   std::uint16_t length : 12 = 0;    ///< of its id, bytes
   std::uint16_t in_bucket : 1 = 0;  ///< stands in its bucket's list of open pages
   std::uint16_t looked_up : 1 = 0;  ///< somebody waits for its count
-  std::uint16_t spilled : 1 = 0;    ///< its entry counts visits that only the spool holds
   std::uint16_t counted : 1 = 0;    ///< among the pages with visits
 
   PendingPage() = default;
@@ -52,6 +51,9 @@ class PendingPages {
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, std::string_view page) const noexcept;
   /// A page that is not there yet, of at most 4095 bytes.
   std::uint32_t insert(std::uint64_t hash, std::string_view page, std::uint32_t bucket);
+  /// The page's number, also of one that was not there yet. Its hash is seeded by `hash_seed`, its bucket one of
+  /// `buckets`.
+  std::uint32_t find_or_insert(std::string_view page, std::uint64_t hash_seed, std::uint32_t buckets);
   void erase(std::uint32_t number) noexcept;
   void erase_if_idle(std::uint32_t number) noexcept {
     if ((*this)[number].idle()) erase(number);

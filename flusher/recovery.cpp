@@ -75,11 +75,7 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
 
 void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
                      OpenVisits& open, Batches& batches) {
-  const auto find_or_insert = [&](std::string_view page) {
-    const std::uint64_t hash = page_hash(page, hash_seed);
-    const std::uint32_t known = pages.find(hash, page);
-    return known != PendingPages::none ? known : pages.insert(hash, page, page_bucket(page, buckets));
-  };
+  const auto find_or_insert = [&](std::string_view page) { return pages.find_or_insert(page, hash_seed, buckets); };
   for (const BucketMark& mark : spool.marks) {
     if (mark.bucket < buckets) batches.recover_mark(mark);
   }
@@ -103,7 +99,7 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
 }
 
 void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carried, std::uint64_t hash_seed,
-                     FlusherView& view, PendingPages& pages, OpenVisits& open, const Batches& batches,
+                     FlusherView& view, PendingPages& pages, const OpenVisits& open, const Batches& batches,
                      Lookups& lookups) {
   for (std::uint32_t bucket = 0; bucket < batches.buckets(); ++bucket)
     view.note_answered(bucket, batches.last_seq(bucket));
@@ -112,21 +108,21 @@ void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carr
     if (kept.size() >= view.memory().shape.entries) break;
     if (entry.answered != batches.last_seq(entry.bucket) || entry.page.size() > view.memory().shape.page_id_limit)
       continue;
-    const std::uint64_t hash = page_hash(entry.page, hash_seed);
-    std::uint32_t number = pages.find(hash, entry.page);
-    if (number == PendingPages::none) number = pages.insert(hash, entry.page, entry.bucket);
+    const std::uint32_t number =
+        pages.find_or_insert(entry.page, hash_seed, static_cast<std::uint32_t>(batches.buckets()));
     if (std::exchange(pages[number].node, provisional_node) != 0) continue;
     kept.emplace_back(number, &entry);
   }
   std::vector<std::uint32_t> numbers;
   numbers.reserve(kept.size());
   for (const auto& [number, entry] : kept) numbers.push_back(number);
-  open.recover_entries(spool, numbers,
-                       [&](std::string_view page) { return pages.find(page_hash(page, hash_seed), page); });
+  const auto spilled = open.spilled_of(
+      spool, numbers, [&](std::string_view page) { return pages.find(page_hash(page, hash_seed), page); });
   for (const auto& [number, entry] : kept) {
     PendingPage& page = pages[number];
+    const auto also = spilled.find(number);
     page.node = view.link(page.hash, entry->page, entry->base, entry->expires, page.inflight,
-                          page.open + open.spilled_of(number), entry->state);
+                          page.open + (also == spilled.end() ? 0 : also->second), entry->state);
     lookups.recovered_entry(number);
   }
 }

@@ -62,7 +62,7 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
 
 /// Links the carried entries that agree with the spool, with what is pending. The view is not shown yet.
 void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carried, std::uint64_t hash_seed,
-                     FlusherView& view, PendingPages& pages, OpenVisits& open, const Batches& batches,
+                     FlusherView& view, PendingPages& pages, const OpenVisits& open, const Batches& batches,
                      Lookups& lookups);
 
 }  // namespace visitd

@@ -40,7 +40,7 @@ struct AskMarks {
 };
 struct Marks {
   struct Held {
-    std::string id;     ///< the deployment's identity that the bucket bears; empty: none
+    std::string id;     ///< the deployment's identity that the bucket has; empty: none
     std::string field;  ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
   };
   std::vector<Held> buckets;  ///< one for each that was asked for, in order
@@ -52,13 +52,13 @@ inline constexpr std::size_t marks_asked_at_once = 1024;
 /// Runs batch.lua. `batch` lives until the answer.
 struct SendBatch {
   const Batch* batch = nullptr;
-  std::string id;  ///< what the bucket must bear
+  std::string id;  ///< what the bucket must have
 };
 struct BatchAnswer {
   enum class Kind { applied, duplicate, have, refused, moved, foreign };
   Kind kind = Kind::applied;
   std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
-  std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket bears
+  std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
   std::vector<std::uint32_t> bad_pages;  ///< refused: indexes of pages whose field is no count, or would pass 2^63-1;
                                          ///< empty: the key is no hash
   std::string why;                       ///< refused, moved: for people
@@ -70,7 +70,7 @@ struct AskCount {
   std::string page;
 };
 struct Count {
-  std::string id;           ///< the deployment's identity that the bucket bears; empty: none
+  std::string id;           ///< the deployment's identity that the bucket has; empty: none
   std::string fix;          ///< reserved for corrections; empty: none
   std::string moved;        ///< the moved marker; empty: none
   std::string field;        ///< our writer field; empty: none

@@ -318,7 +318,7 @@ void ShardSession::on_no_topology() {
   wait_for_identity();
 }
 
-/// A deployment of a version whose buckets bore no identity.
+/// A deployment of a version whose buckets had no identity.
 void ShardSession::on_former(const TopologyText& topology) {
   if (!identity_.empty() && topology.identity != identity_ && !accepting_) {
     fault(!deployment_identity(identity_).empty()
@@ -365,7 +365,7 @@ void ShardSession::make_topology(const std::string& identity) {
                                                                 settings_.shard, settings_.layout})});
 }
 
-/// Every shard bears the identity: from now on one that does not was emptied.
+/// Every shard has the identity: from now on one that does not was emptied.
 void ShardSession::finish_making() {
   if (making_ended_ || !deployment_.complete()) return;
   making_ended_ = true;
@@ -422,13 +422,13 @@ void ShardSession::on_mark(std::uint32_t bucket, const Marks::Held& held) {
                  false);
   }
   if (!held.id.empty() && held.id != deployment_.bucket_id() && fault_.empty()) {
-    fault(fmt::format("shard {}: bucket {} bears the identity '{}' of another deployment, this one's is '{}': put the "
+    fault(fmt::format("shard {}: bucket {} has the identity '{}' of another deployment, this one's is '{}': put the "
                       "address right, or restore the data that belongs together",
                       settings_.shard, bucket, held.id, deployment_.bucket_id()),
           false);
   }
   if (held.id.empty() && made_ && !accepting_) {
-    fault(fmt::format("shard {}: bucket {} has been emptied: it bears no identity of a deployment; restore its data, "
+    fault(fmt::format("shard {}: bucket {} has been emptied: it has no identity of a deployment; restore its data, "
                       "or accept it as it is with: visitctl accept {}",
                       settings_.shard, bucket, settings_.shard),
           true);
@@ -486,7 +486,7 @@ void ShardSession::on_stamped(const Sent& sent, const Marks& marks) {
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
     if (marks.buckets[i].id == deployment_.bucket_id()) continue;
     return hold(
-        fmt::format("shard {}: bucket {} bears the identity '{}', not this deployment's '{}': put the address "
+        fmt::format("shard {}: bucket {} has the identity '{}', not this deployment's '{}': put the address "
                     "right, or restore the data that belongs together",
                     settings_.shard, buckets_[sent.bucket + i], marks.buckets[i].id, deployment_.bucket_id()));
   }
@@ -667,7 +667,7 @@ void ShardSession::on_batch_answer(std::uint32_t bucket, const BatchAnswer& answ
       return reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again",
                                    settings_.shard, bucket, answer.have, batches_.field(bucket)));
     case BatchAnswer::Kind::foreign:
-      return reconnect(fmt::format("shard {}: bucket {} bears the identity '{}', not '{}'; looking at the shard again",
+      return reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
                                    settings_.shard, bucket, answer.have, deployment_.bucket_id()));
     case BatchAnswer::Kind::refused:
       if (answer.bad_pages.empty()) {
@@ -706,7 +706,7 @@ void ShardSession::on_repair_answer(std::uint32_t bucket, const BatchAnswer& ans
 void ShardSession::on_count(const Sent& sent, const Count& count) {
   if (count.id != deployment_.bucket_id()) {
     lookups_.dropped(sent.page);
-    reconnect(fmt::format("shard {}: bucket {} bears the identity '{}', not '{}'; looking at the shard again",
+    reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
                           settings_.shard, sent.bucket, count.id, deployment_.bucket_id()));
   } else if (!count.moved.empty()) {
     lookups_.dropped(sent.page);

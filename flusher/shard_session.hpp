@@ -180,7 +180,7 @@ class ShardSession {
   std::deque<Sent> sent_;
   std::string topology_;  ///< as it stands on the shard
   bool stamp_ = false;    ///< buckets may lack the identity
-  bool made_ = false;     ///< the topology says that every bucket bears it
+  bool made_ = false;     ///< the topology says that every bucket has it
   bool making_ended_ = false;
   std::uint64_t changes_seen_ = 0;  ///< of the deployment
   std::uint64_t up_since_ms_ = 0;

@@ -302,9 +302,9 @@ class Spool::Database {
   void spill(std::uint32_t bucket, std::string_view pages);
   /// Makes the spilled rows of a bucket one, in which no page appears twice. Returns its bytes.
   std::uint64_t compact(std::uint32_t bucket);
-  /// Calls use(blob) for each row of a bucket that `rows` gives: number, digest, blob.
+  /// Calls use(bucket, blob) for each row that `rows` gives: number, digest, blob, bucket.
   template <typename Use>
-  void each_spilled(Statement& rows, std::uint32_t bucket, Use use);
+  void each_spilled(Statement& rows, Use use);
   /// From `limit` pages of the write-ahead log on, copies them into the file.
   void carry_log(int limit);
   [[nodiscard]] bool log_may_fill_disk() const noexcept;
@@ -340,7 +340,7 @@ Spool::Database::Statements::Statements(Database& database)
       replace_open(database, "INSERT OR REPLACE INTO open (bucket, digest, folded, pages) VALUES (?, ?, ?, ?)"),
       spill(database, "INSERT INTO spilled (bucket, digest, pages) VALUES (?, ?, ?)"),
       unspill(database, "DELETE FROM spilled WHERE bucket = ?"),
-      read_spilled(database, "SELECT number, digest, pages FROM spilled WHERE bucket = ? ORDER BY number"),
+      read_spilled(database, "SELECT number, digest, pages, bucket FROM spilled WHERE bucket = ? ORDER BY number"),
       answer(database,
              "INSERT OR REPLACE INTO answered (number, at) SELECT number, ? FROM batch WHERE bucket = ? AND seq = ?"),
       note_mark(database, "INSERT OR REPLACE INTO bucket (bucket, seq, field) VALUES (?, ?, ?)"),
@@ -453,7 +453,7 @@ void Spool::Database::look() {
 
 void Spool::Database::reopen() {
   statements_.reset();
-  sqlite3_db_config(handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);  // the new file's log bears the same name
+  sqlite3_db_config(handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);  // the new file's log has the same name
   open();
   execute("PRAGMA journal_mode = WAL");
   statements_ = std::make_unique<Statements>(*this);
@@ -675,7 +675,7 @@ SpoolResult Spool::Database::write(const Transaction& transaction) {
   for (const std::uint32_t bucket : transaction.compacted) result.compacted.emplace_back(bucket, compact(bucket));
   for (const std::uint32_t bucket : transaction.recalled) {
     std::string pages;
-    each_spilled(run.read_spilled.reset().bind(bucket), bucket, [&](std::string_view blob) { pages += blob; });
+    each_spilled(run.read_spilled.reset().bind(bucket), [&](std::uint32_t, std::string_view blob) { pages += blob; });
     result.recalled.emplace_back(bucket, std::move(pages));
   }
   return result;
@@ -687,7 +687,7 @@ void Spool::Database::spill(std::uint32_t bucket, std::string_view pages) {
 
 std::uint64_t Spool::Database::compact(std::uint32_t bucket) {
   PageSums sums;
-  each_spilled(statements_->read_spilled.reset().bind(bucket), bucket, [&](std::string_view blob) {
+  each_spilled(statements_->read_spilled.reset().bind(bucket), [&](std::uint32_t, std::string_view blob) {
     for (PageReader reader(blob); reader.next();) sums.add(reader.page(), reader.visits());
   });
   const std::string pages = encode_pages(std::move(sums).take());
@@ -697,13 +697,14 @@ std::uint64_t Spool::Database::compact(std::uint32_t bucket) {
 }
 
 template <typename Use>
-void Spool::Database::each_spilled(Statement& rows, std::uint32_t bucket, Use use) {
+void Spool::Database::each_spilled(Statement& rows, Use use) {
   while (rows.row()) {
     const std::string_view blob = rows.bytes(2);
+    const auto bucket = static_cast<std::uint32_t>(rows.integer(3));
     if (row_digest(blob, bucket, 0) != as_unsigned(rows.integer(1))) {
       throw damaged(fmt::format("row {} of table spilled", rows.integer(0)), "digest");
     }
-    use(blob);
+    use(bucket, blob);
   }
 }
 
@@ -805,13 +806,7 @@ void Spool::Database::load_open(SpoolState& state) {
   state.each_spilled = [this, folds_buckets](const std::function<void(std::uint32_t, std::string_view)>& use) {
     if (!folds_buckets) return;
     Statement rows(*this, "SELECT number, digest, pages, bucket FROM spilled ORDER BY number");
-    while (rows.row()) {
-      const auto bucket = static_cast<std::uint32_t>(rows.integer(3));
-      if (row_digest(rows.bytes(2), bucket, 0) != as_unsigned(rows.integer(1))) {
-        throw damaged(fmt::format("row {} of table spilled", rows.integer(0)), "digest");
-      }
-      use(bucket, rows.bytes(2));
-    }
+    each_spilled(rows, use);
   };
 }
 

@@ -75,7 +75,7 @@ struct JournalRow {
 /// row, and what is spilled.
 struct SpoolState {
   bool created = false;              ///< the spool was made by this start
-  std::uint64_t loaded_at = 0;       ///< Unix seconds, of the clock that the transactions to come bear
+  std::uint64_t loaded_at = 0;       ///< Unix seconds, of the clock that the transactions to come have
   std::string writer;                ///< 16 hex digits, made with the spool
   Incarnation incarnation;           ///< of this start; already durable
   std::vector<Incarnation> history;  ///< earlier starts

@@ -13,10 +13,7 @@ COPIED_RANDOM = BUILD_ROOT / "tests/crash/libcopied_random.so"
 
 class Clone(unittest.TestCase):
     def start_with_copied_random(self, stack: Stack) -> None:
-        process = stack.processes["flusher"]
-        asan = process.environment.get("ASAN_OPTIONS", "")
-        process.environment = process.environment | {"LD_PRELOAD": str(COPIED_RANDOM),
-                                                     "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0".lstrip(":")}  # fmt: skip
+        stack.preload("flusher", COPIED_RANDOM)
         stack.start_one("flusher")
 
     def last_life(self, stack: Stack) -> tuple:

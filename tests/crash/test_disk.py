@@ -2,23 +2,17 @@
 
 import collections
 import contextlib
-import subprocess
 import time
 import unittest
 
-from harness import Client, Stack, wait_for
+from harness import Client, Stack, fill, mounted, wait_for
 
 
 class Disk(unittest.TestCase):
     def test_a_full_disk_refuses_and_loses_nothing(self):
         stack = Stack(frontends=1, settings={"ring": {"lanes": 1, "lane_bytes": 1 << 17}, "flusher": {"flush_interval_ms": 60000}})
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", stack.state_directory], check=True)
-        try:
-            stack.start()
-            ballast = stack.state_directory / "ballast"
-            with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(b"x" * 4096)
+        with contextlib.closing(stack), mounted(stack.state_directory, "size=1m"), stack:
+            ballast = fill(stack.state_directory)
             recorded: collections.Counter[str] = collections.Counter()
             refused = 0
             with Client(stack.port) as client:
@@ -46,17 +40,6 @@ class Disk(unittest.TestCase):
             stack.flush()
             self.assertEqual(stack.redis_counts(), dict(recorded))
             print(f"{sum(recorded.values())} visits recorded, {refused} refused")
-        except BaseException:
-            stack.print_logs()
-            raise
-        finally:
-            for process in stack.processes.values():
-                process.wanted = False
-                if process.alive:
-                    process.running.kill()
-                    process.running.wait()
-            subprocess.run(["umount", stack.state_directory], check=True)
-            stack.close()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import pathlib
 import re
 import struct
 import subprocess
 import unittest
 
-from harness import BUILD_ROOT, LIBC, Stack, Traffic, segments, wait_for
+from harness import BUILD_ROOT, LIBC, Stack, Traffic, fill, mounted, segments, wait_for
 
 SHIFTED_CLOCK = BUILD_ROOT / "tests/crash/libshifted_clock.so"
 DAY_S = 86_400
@@ -42,25 +41,6 @@ def prepared(**arguments):
         stack.close()
 
 
-@contextlib.contextmanager
-def mounted(folder: pathlib.Path, options: str):
-    """A file system of its own at a folder, whose last user has gone when it ends."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder: pathlib.Path) -> pathlib.Path:
-    """Leaves no room in a folder's file system."""
-    ballast = folder / "ballast"
-    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    return ballast
-
-
 class WallClock(unittest.TestCase):
     def test_it_jumps_forward_and_back_under_load(self):
         with prepared(frontends=2, settings={"flusher": {"keep_batches_s": 600}, "cache": {"ttl_ms": 500}},
@@ -73,11 +53,7 @@ class WallClock(unittest.TestCase):
                     file.write(struct.pack("q", seconds))
 
             for name in ("flusher", *stack.frontends):
-                process = stack.processes[name]
-                asan = process.environment.get("ASAN_OPTIONS", "")
-                # A sanitizer wants to be loaded first, and the shift does not mind.
-                process.environment = process.environment | {"LD_PRELOAD": str(SHIFTED_CLOCK), "SHIFTED_CLOCK_FILE": str(shift),
-                                                             "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0".lstrip(":")}  # fmt: skip
+                stack.preload(name, SHIFTED_CLOCK, SHIFTED_CLOCK_FILE=str(shift))
                 stack.start_one(name)
             stack.wait_ready(LIMIT_S)
 

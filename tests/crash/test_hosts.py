@@ -1,55 +1,17 @@
 """Three hosts count the same pages on the same two shards; flushers, frontends and shards are killed again and again: every
 acknowledged visit is counted exactly once, and no host's reads fall."""
 
-import http.client
 import os
 import random
 import time
 import unittest
 
-from harness import Client, Stack, Traffic, wait_for
+from harness import Stack, Traffic, check_sums, wait_for
 
 # VISITD_HOSTS_SECONDS: for a longer campaign.
 SECONDS = float(os.environ.get("VISITD_HOSTS_SECONDS", "20"))
 PAGES = 40
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 500}, "redis": {"buckets": 256}}
-
-
-class HostTraffic(Traffic):
-    """Clients of one host of several. A read holds what this host acknowledged, and nothing that no host was sent."""
-
-    def __init__(self, stack: Stack, hosts: list["HostTraffic"], **options):
-        super().__init__(stack, **options)
-        self._hosts = hosts
-
-    def _most(self, page: str) -> int:
-        return sum(host.acknowledged[page] + host.unanswered[page] + len(host._writers) for host in self._hosts)
-
-    def _read(self, chance: random.Random) -> None:
-        with Client(self.stack.port) as client:
-            while not self._ending.is_set():
-                page = chance.choice(self.pages)
-                with self._lock:
-                    least = max(self._seen.get(page, 0), self.acknowledged[page])
-                try:
-                    answer = client.ask("GET", f"/visits/{page}")
-                except (OSError, http.client.HTTPException):
-                    time.sleep(0.01)
-                    continue
-                if answer.status != 200:
-                    if answer.status != 503:
-                        self.faults.append(f"GET of {page}: {answer}")
-                        return
-                    time.sleep(0.01)
-                    continue
-                count = answer.json()["count"]
-                with self._lock:
-                    self.reads += 1
-                    self._seen[page] = max(self._seen.get(page, 0), count)
-                    if count < least:
-                        self.faults.append(f"{page} was read as {count} after {least} ({answer.headers.get('Cache-Status')})")
-                if count > (most := self._most(page)):
-                    self.faults.append(f"{page} was read as {count} where at most {most} were sent")
 
 
 def started_host(first: Stack, exits: unittest.TestCase) -> Stack:
@@ -72,10 +34,9 @@ class Hosts(unittest.TestCase):
         chance = random.Random(seed)
         first = self.enterContext(Stack(frontends=2, supervised=True, settings=SETTINGS, redis_arguments=("--appendfsync", "always")))
         hosts = [first, started_host(first, self), started_host(first, self)]
-        traffic: list[HostTraffic] = []
-        for host in hosts:
-            traffic.append(HostTraffic(host, traffic, clients=8, readers=2, pages=PAGES))
+        traffic = [Traffic(host, clients=8, readers=2, pages=PAGES) for host in hosts]
         for one in traffic:
+            one.together = traffic
             one.start()
         kills = {"flusher": 0, "frontend": 0, "redis": 0}
         end = time.monotonic() + SECONDS
@@ -95,23 +56,17 @@ class Hosts(unittest.TestCase):
         print(f"{acknowledged} visits acknowledged, {sum(one.unanswered.total() for one in traffic)} unanswered, "
               f"{sum(one.reads for one in traffic)} reads, kills: {kills}", flush=True)  # fmt: skip
 
-    def check(self, hosts: list[Stack], traffic: list[HostTraffic]) -> None:
+    def check(self, hosts: list[Stack], traffic: list[Traffic]) -> None:
         """No read was wrong; the shards hold what was acknowledged, and every host reads it so."""
         faults = [fault for one in traffic for fault in one.faults]
         self.assertEqual(faults[:20], [])
         for host in hosts:
             wait_for("a host carries all to Redis", lambda host=host: host.visitctl("flush", check=False).returncode == 0, 60, 0.2)
         held = hosts[0].redis_counts()
-        wrong = {}
-        for page in traffic[0].pages:
-            least = sum(one.acknowledged[page] for one in traffic)
-            most = least + sum(one.unanswered[page] for one in traffic)
-            if not least <= held.get(page, 0) <= most:
-                wrong[page] = (least, most, held.get(page, 0))
-        self.assertEqual(wrong, {}, "page: (at least, at most, held)")
+        check_sums(traffic, held)
         for host in hosts:
             for page in traffic[0].pages:
-                wait_for(f"a host reads all of {page}", lambda host=host, page=page: host.read(page).status == 200 and host.get(page) == held.get(page, 0), 10)
+                wait_for(f"a host reads all of {page}", lambda host=host, page=page: host.shows(page, held.get(page, 0)), 10)
 
 
 if __name__ == "__main__":

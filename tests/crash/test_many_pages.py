@@ -77,15 +77,24 @@ class Watch(threading.Thread):
         self.ending = threading.Event()
         self.oldest_heartbeat_s = 0.0
         self.slowest_answer_s = 0.0
+        self.looks = 0
+        self.failure: BaseException | None = None
 
     def run(self) -> None:
-        while not self.ending.wait(0.1):
-            self.slowest_answer_s = max(self.slowest_answer_s, ask_control_socket(self.stack))
-            self.oldest_heartbeat_s = max(self.oldest_heartbeat_s, self.stack.status()["flusher"]["heartbeat_age_ms"] / 1000)
+        try:
+            while not self.ending.wait(0.1):
+                self.slowest_answer_s = max(self.slowest_answer_s, ask_control_socket(self.stack))
+                self.oldest_heartbeat_s = max(self.oldest_heartbeat_s, self.stack.status()["flusher"]["heartbeat_age_ms"] / 1000)
+                self.looks += 1
+        except BaseException as failure:  # noqa: BLE001 - told by the test's own thread
+            self.failure = failure
 
     def stop(self) -> None:
+        """Throws what ended it early: then it has not seen all."""
         self.ending.set()
         self.join()
+        if self.failure is not None:
+            raise self.failure
 
 
 def ask_control_socket(stack: Stack) -> float:
@@ -143,7 +152,7 @@ class ManyPages(unittest.TestCase):
     def check_bulk(self, stack: Stack, bulk: Bulk, watch: Watch, started: float) -> None:
         peak = own_memory(stack.processes["flusher"].pid, "RssAnon:")
         print(f"{bulk.pages} pages in {time.monotonic() - started:.1f} s, {bulk.refusals} refusals, {bulk.longest_refusal_s:.2f} s in a row at most; "
-              f"heartbeat {watch.oldest_heartbeat_s:.2f} s old at most, control socket {watch.slowest_answer_s * 1000:.0f} ms at most, memory {peak / MIB:.0f} MiB",
+              f"heartbeat {watch.oldest_heartbeat_s:.2f} s old at most, control socket {watch.slowest_answer_s * 1000:.0f} ms at most, in {watch.looks} looks, memory {peak / MIB:.0f} MiB",
               flush=True)  # fmt: skip
         if bulk.failure is not None:
             raise bulk.failure

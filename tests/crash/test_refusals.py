@@ -7,7 +7,7 @@ import threading
 import time
 import unittest
 
-from harness import Stack, wait_for
+from harness import Stack, fill, mounted, wait_for
 
 PAGES = [f"page-{number}" for number in range(40)]
 SETTINGS = {
@@ -136,31 +136,21 @@ class Refusals(unittest.TestCase):
             aside = self.sick.folder.with_name("aside")
             self.sick.folder.rename(aside)
             self.sick.folder.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", self.sick.folder], check=True)
-            try:
+            with mounted(self.sick.folder, "size=4m"):
                 subprocess.run(["cp", "-a", f"{aside}/.", self.sick.folder], check=True)
                 self.stack.restart(self.sick.name)
                 self.wait_state("up")
-                ballast = self.sick.folder / "ballast"
-
-                def fill() -> None:
-                    with open(ballast, "ab", buffering=0) as file, contextlib.suppress(OSError):
-                        while True:
-                            file.write(b"x")
-
                 def break_it() -> None:
                     # The server finds out by what it still takes; a short write that it takes back leaves room once more.
                     for _ in range(20):
-                        fill()
+                        fill(self.sick.folder)
                         self.visit()
                         time.sleep(0.3)
                         if self.shard()["state"] == "refuses_writes":
                             break
 
-                self.check_refuses_writes(break_it, ballast.unlink, "MISCONF")
-            finally:
+                self.check_refuses_writes(break_it, (self.sick.folder / "ballast").unlink, "MISCONF")
                 self.stack.kill9(self.sick.name)
-                subprocess.run(["umount", self.sick.folder], check=True)
 
     def check_no_storm(self, seconds: float = 2.0) -> None:
         """Neither lines of log nor connections or commands come in a loop."""

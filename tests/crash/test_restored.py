@@ -92,6 +92,46 @@ class Restored(unittest.TestCase):
             stack.wait_for_redis({"home": 15})
             self.assertEqual(stack.get("home"), 15)
 
+    def test_a_page_that_cannot_be_counted_again_is_put_aside_and_the_rest_is_made_whole(self):
+        # All pages in one bucket: what the shard lost of them comes again in the same batches.
+        with self.prepared(redis={"held_recheck_ms": 200, "buckets": 1}) as stack:
+            shard = stack.shards[0]
+            stack.post("damaged")
+            stack.wait_for_redis({"home": 10, "damaged": 1})
+            stack.kill9(shard.name)
+            shutil.copytree(shard.folder, f"{shard.folder}.copy")
+            stack.restart(shard.name)
+            for count in range(1, 4):  # several batches, each with both pages
+                stack.post("home")
+                stack.post("damaged")
+                stack.wait_for_redis({"home": 10 + count, "damaged": 1 + count})
+            stack.pause("flusher")
+            stack.kill9(shard.name)
+            shutil.rmtree(shard.folder)
+            shutil.move(f"{shard.folder}.copy", shard.folder)
+            stack.restart(shard.name)
+            with shard.client() as redis:
+                self.assertEqual(redis("HGET", "visits:{0}", "damaged"), "1")
+                redis("HSET", "visits:{0}", "damaged", "no number")
+            stack.resume("flusher")
+
+            def home() -> int:
+                with shard.client() as redis:
+                    return int(redis("HGET", "visits:{0}", "home"))
+
+            wait_for("the other page is made whole", lambda: home() == 13)
+            wait_for(f"{shard.name} is up", lambda: self.state_of(stack, shard.name)["state"] == "up")
+            wait_for("home is read", lambda: stack.shows("home", 13))
+            wait_for("what is put aside is said", lambda: stack.status("page", "damaged")["redis"].get("set_aside") == 3)
+            self.assertEqual(stack.read("damaged").status, 503)
+            # Both go on, once the field is mended.
+            with shard.client() as redis:
+                redis("HSET", "visits:{0}", "damaged", "4")
+            stack.post("home")
+            wait_for("the shard takes batches", lambda: home() == 14)
+            wait_for("it is counted again", lambda: stack.shows("damaged", 4))
+            self.assertEqual(self.state_of(stack, shard.name)["state"], "up")
+
     def test_a_shard_restored_from_a_copy_older_than_the_kept_batches_is_held(self):
         with self.prepared(flusher={"flush_interval_ms": 100, "commit_interval_ms": 20, "keep_batches_s": 0}) as stack:
             shard = stack.shards[0]

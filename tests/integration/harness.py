@@ -13,6 +13,7 @@ when the block is left with an exception. Needs Python 3.11 and nothing else.
 import atexit
 import collections
 import concurrent.futures
+import contextlib
 import ctypes
 import fcntl
 import http.client
@@ -260,6 +261,7 @@ class Shard:
 
     def __init__(self, name: str, port: int, folder: Path):
         self.name, self.port, self.folder = name, port, folder
+        self.host = "127.0.0.1"  # what the settings call it
 
     def client(self) -> Redis:
         return Redis(self.port)
@@ -330,10 +332,17 @@ class Stack:
         for section, values in sections.items():
             lines += [f"[{section}]"] + [f"{key} = {value(item)}" for key, item in values.items()] + [""]
         for shard in self.shards:
-            lines += ["[[redis.shard]]", f"name = {value(shard.name)}", f'url = "redis://127.0.0.1:{shard.port}"', ""]
+            lines += ["[[redis.shard]]", f"name = {value(shard.name)}", f'url = "redis://{shard.host}:{shard.port}"', ""]
         self.settings_file.write_text("\n".join(lines))
 
     # --- the processes
+
+    def preload(self, name: str, library: Path, **environment: str) -> None:
+        """From its next start on a process has this library preloaded, and these variables beside its others."""
+        process = self.processes[name]
+        asan = process.environment.get("ASAN_OPTIONS", "")
+        process.environment = process.environment | environment | {
+            "LD_PRELOAD": str(library), "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0".lstrip(":")}  # fmt: skip
 
     @property
     def frontends(self) -> list[str]:
@@ -507,6 +516,11 @@ class Stack:
         assert answer.status == 200, f"GET of {page!r}: {answer}"
         return answer.json()["count"]
 
+    def shows(self, page: str, count: int) -> bool:
+        """Whether a read of the page is answered, with this count."""
+        answer = self.read(page)
+        return answer.status == 200 and answer.json()["count"] == count
+
     def redis_counts(self) -> dict[str, int]:
         """What the shards hold: page and count, over all buckets. A page that two shards hold is an error."""
         return {page: count for page, (_, count) in self.redis_places().items()}
@@ -605,6 +619,25 @@ class Stack:
             raise AssertionError(f"a sanitizer reported a fault in {', '.join(faults)}; its log is above")
 
 
+@contextlib.contextmanager
+def mounted(folder: Path, options: str):
+    """A file system of its own at a folder, in memory, such as "size=1m"; it goes with its last user."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leaves no room in a folder's file system. Returns the file that takes it."""
+    ballast = folder / "ballast"
+    with open(ballast, "ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return ballast
+
+
 def is_paused(pid: int) -> bool:
     """Whether SIGSTOP holds a process."""
     try:
@@ -650,6 +683,17 @@ def remove_segments_of(pids: set[int]) -> None:
             LIBC.shmctl(segment["shmid"], 0, None)  # IPC_RMID
 
 
+def check_sums(traffic: "list[Traffic]", held: dict[str, int]) -> None:
+    """What the shards hold is what all of these were acknowledged, plus at most what was not answered."""
+    wrong = {}
+    for page in traffic[0].pages:
+        least = sum(one.acknowledged[page] for one in traffic)
+        most = least + sum(one.unanswered[page] for one in traffic)
+        if not least <= held.get(page, 0) <= most:
+            wrong[page] = (least, most, held.get(page, 0))
+    assert not wrong, f"page: (at least, at most, held): {wrong}"
+
+
 class Traffic:
     """Clients that record visits and read counts at once, and check every read while the stack is being hurt.
 
@@ -660,6 +704,7 @@ class Traffic:
     def __init__(self, stack: Stack, clients: int = 8, readers: int = 2, pages: int = 50, visits: int | None = None):
         self.stack = stack
         self.pages = [f"page-{number}" for number in range(pages)]
+        self.together = [self]  # all that count on the same shards, of several hosts
         self.acknowledged: collections.Counter[str] = collections.Counter()
         self.unanswered: collections.Counter[str] = collections.Counter()
         self.refused = 0
@@ -702,9 +747,7 @@ class Traffic:
         wait_for("the shards hold every acknowledged visit", settled, limit_s, 0.1)
         time.sleep(2 * self.stack.settings["flusher"]["flush_interval_ms"] / 1000)
         held = self.stack.redis_counts()
-        wrong = {p: (self.acknowledged[p], self.unanswered[p], held.get(p, 0)) for p in self.pages
-                 if not self.acknowledged[p] <= held.get(p, 0) <= self.acknowledged[p] + self.unanswered[p]}  # fmt: skip
-        assert not wrong, f"page: (acknowledged, unanswered, held): {wrong}"
+        check_sums([self], held)
         for page in self.pages:
             assert self.stack.get(page) == held.get(page, 0), f"{page}: read {self.stack.get(page)}, Redis holds {held.get(page, 0)}"
         return held
@@ -769,7 +812,7 @@ class Traffic:
                     self.reads += 1
                     if count < least:
                         self.faults.append(f"{page} was read as {count} after {least} ({answer.headers.get('Cache-Status')})")
-                    most = self.acknowledged[page] + self.unanswered[page] + len(self._writers)
+                    most = sum(one.acknowledged[page] + one.unanswered[page] + len(one._writers) for one in self.together)
                     if count > most:
                         self.faults.append(f"{page} was read as {count} where at most {most} were sent")
                     self._seen[page] = max(self._seen.get(page, 0), count)

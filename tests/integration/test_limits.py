@@ -8,13 +8,11 @@ import collections
 import contextlib
 import json
 import random
-import subprocess
 import threading
 import time
 import unittest
-from pathlib import Path
 
-from harness import PATIENCE_S, Client, Stack, Traffic, server_ends, wait_for
+from harness import PATIENCE_S, Client, Stack, Traffic, fill, mounted, server_ends, wait_for
 
 LOAD_S = 2.5
 # How long a limit may keep a client waiting in a row, on a machine with other work.
@@ -242,16 +240,11 @@ class Limits(unittest.TestCase):
         stack = Stack(frontends=1, settings={"ring": {"lanes": 1, "lane_bytes": 1 << 16}, "flusher": {"flush_interval_ms": 300, "keep_batches_bytes": 1 << 22}})
         # The kept batches let the spool grow all the while. The disk has more room than its write-ahead log takes by itself
         # before the spool carries it into its file.
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", stack.state_directory], check=True)
-        try:
-            stack.start()
-            ballast = Path(stack.state_directory) / "ballast"
+        with contextlib.closing(stack), mounted(stack.state_directory, "size=16m"), stack:
             with Bulk(stack, clients=2, entries=200) as load:
                 for _ in range(2):
                     time.sleep(0.5)
-                    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
-                        while True:
-                            file.write(b"x" * 4096)
+                    ballast = fill(stack.state_directory)
                     failures = statistics_of(stack)["commit_failures"]
                     wait_for("a commit finds no room", lambda failures=failures: statistics_of(stack)["commit_failures"] > failures)
                     before = load.refusals["lane-full"]
@@ -260,17 +253,6 @@ class Limits(unittest.TestCase):
                     before = load.taken.total()
                     wait_for("visits are taken again", lambda before=before: load.taken.total() > before + 5000)
             load.check(self)
-        except BaseException:
-            stack.print_logs()
-            raise
-        finally:
-            for process in stack.processes.values():
-                process.wanted = False
-                if process.alive:
-                    process.running.kill()
-                    process.running.wait()
-            subprocess.run(["umount", stack.state_directory], check=True)
-            stack.close()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
                                                'placement', 'recovery', 'shard_session', 'uncountable_pages')]
-SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('simulated_shard', 'simulated_spool', 'simulation_main', 'world')]
+SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp', 'frontend/count_reader.cpp'] + [f'common/{name}.cpp' for name in (
     'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
 
@@ -44,12 +44,35 @@ MUTANTS = {
     'a seal is durable before anything is sent': (
         'flusher/batches.cpp', 'bucket.unanswered = std::move(sealed);\n', 'bucket.unanswered = std::move(sealed); bucket.unanswered->durable = true;\n'),
     'lost batches are sent again': (
-        'flusher/shard_session.cpp', 'std::ranges::move(*lost, std::back_inserter(repairs_));', ''),
-    # Each of the two guards the other: a read before such a batch is answered bears another mark.
+        'flusher/shard_session.cpp',
+        'repairs_[bucket].assign(std::move_iterator(lost->begin()), std::move_iterator(lost->end()));', ''),
+    # Each of the two guards the other: a read before such a batch is answered has another mark.
     'a read waits for a batch that may have been executed': (
         'flusher/shard_session.cpp',
-        'if (ever_sent_[bucket]) send_batch(bucket);', '',
+        'if (ever_sent_[bucket] && !writes_wait()) send_batch(bucket);', '',
         'count.field != batches_.field(sent.bucket)', 'false'),
+    'a read looks at the bucket\'s identity': (
+        'flusher/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
+    'a mark that the spool does not know is a reason to hold': (
+        'flusher/shard_session.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+    'a mark has a salt': (
+        'flusher/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
+    'a spool that is older than its ring is refused': (
+        'flusher/recovery.cpp', 'if (known && noted < heads[lane]) {', 'if (false) {'),
+    'what a lane\'s owner says stops no later start': (
+        'flusher/engine.cpp', 'durable_ = positions_of(spool, memory.ring_id, heads_of(memory));', 'durable_ = drain_.positions();'),
+    'one look at a time at what the server is': (
+        'flusher/shard_session.cpp', 'if (std::exchange(checking_, true)) return;', ''),
+    'one read of Redis a page': (
+        'flusher/lookups.cpp', 'if (known.looked_up != 0) {', 'if (false) {'),
+    'one batch of a bucket is on its way': (
+        'flusher/shard_session.cpp', 'if (sent_here_[bucket]) return;', ''),
+    'a count is asked for again after its TTL': (
+        'flusher/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
+    'an answered batch brings what others counted': (
+        'flusher/batches.cpp', 'std::max(totals[i], view_.base(page.node) + visits);', 'view_.base(page.node) + visits;'),
+    'a count does not fall with what a shard lost of others': (
+        'flusher/lookups.cpp', 'std::max(count, view_.base(page.node));', 'count;'),
     'an emptied shard is not made again': (
         'flusher/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
     'nothing of the old connection survives': (
@@ -57,8 +80,8 @@ MUTANTS = {
     'a page stays pending until it is acknowledged': (
         'flusher/batches.cpp', 'page.inflight += visits;', ''),
     'a seal replaces its bucket\'s row by what was not sealed': (
-        'flusher/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_[page].in_bucket = 0; fold(number);',
-        'for (const std::uint32_t page : taken) pages_[page].in_bucket = 0;'),
+        'flusher/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false); fold(number);',
+        'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);'),
     'a bucket\'s row says up to where the journal is folded': (
         'flusher/open_visits.cpp', 'if (row.number <= folded[pages_[number].bucket]) {', 'if (false) {'),
     'the journal is cut only where every bucket is folded': (
@@ -71,7 +94,7 @@ MUTANTS = {
     'a spill folds its bucket': (
         'flusher/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
     'only what the transaction has spilled leaves the memory': (
-        'flusher/open_visits.cpp', 'page.open -= visits;', 'page.open = 0;'),
+        'flusher/open_visits.cpp', 'pages_[number].open -= visits;', 'pages_[number].open = 0;'),
     'an entry that comes over counts what is spilled of its page': (
         'flusher/open_visits.cpp', 'known->second += reader.visits();', '{}'),
     'a page counts itself again once it is recalled': (
@@ -79,12 +102,12 @@ MUTANTS = {
     'a snapshot is of one version': (
         'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (
-        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms);', 'lookups_.counted(sent.page, 0, now_ms);'),
+        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms_);', 'lookups_.counted(sent.page, 0, now_ms_);'),
     'visits that are put aside leave no number behind': (
         'common/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
     'the next life knows what is damaged': (
         'flusher/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
-    'the undo note bears the state': (
+    'the undo note has the state': (
         'common/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
     'no count is shown without visits that are not durably put aside': (
         'flusher/uncountable_pages.cpp', 'if (undurable_.contains(page)) return false;', ''),

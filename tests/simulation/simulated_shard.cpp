@@ -1,6 +1,6 @@
 #include "tests/simulation/simulated_shard.hpp"
 
-#include <limits>
+#include <algorithm>
 #include <utility>
 
 namespace visitd {
@@ -14,38 +14,72 @@ struct Overloaded : Cases... {
 
 }  // namespace
 
-void SimulatedShard::drop(std::mt19937_64& random) {
-  connected_ = false;
-  answers_.clear();
-  for (Waiting& waiting : std::exchange(waiting_, {})) {
-    if (random() % 2 == 0) break;  // the rest never left our side
+void SimulatedShard::drop(std::size_t host, std::mt19937_64& random) {
+  Connection& connection = connections_[host];
+  connection.connected = false;
+  connection.answers.clear();
+  for (Waiting& waiting : std::exchange(connection.waiting, {})) {
+    if (random() % 2 == 0) break;  // the rest never left the host
     late_.push_back(std::move(waiting));
   }
 }
 
-void SimulatedShard::send(const ShardCommand& command) {
-  Waiting waiting{command, {}};
+void SimulatedShard::send(std::size_t host, const std::string& writer, const ShardCommand& command,
+                          std::uint64_t now_ms) {
+  Waiting waiting{host, writer, command, {}, now_ms};
   if (const auto* batch = std::get_if<SendBatch>(&command)) waiting.batch = *batch->batch;
-  waiting_.push_back(std::move(waiting));
+  connections_[host].waiting.push_back(std::move(waiting));
 }
 
-std::optional<ShardAnswer> SimulatedShard::receive() {
-  if (!connected_ || answers_.empty()) return std::nullopt;
-  ShardAnswer answer = std::move(answers_.front());
-  answers_.pop_front();
+std::optional<ShardAnswer> SimulatedShard::receive(std::size_t host) {
+  Connection& connection = connections_[host];
+  if (!connection.connected || connection.answers.empty()) return std::nullopt;
+  ShardAnswer answer = std::move(connection.answers.front().answer);
+  connection.answers.pop_front();
   return answer;
 }
 
+std::optional<std::uint64_t> SimulatedShard::waits_since(std::size_t host) const {
+  const Connection& connection = connections_[host];
+  if (!connection.answers.empty()) return connection.answers.front().to.sent_ms;
+  if (!connection.waiting.empty()) return connection.waiting.front().sent_ms;
+  return std::nullopt;
+}
+
+std::size_t SimulatedShard::on_their_way(std::size_t host, const ShardCommand& like) const {
+  const auto alike = [&](const Waiting& one) {
+    if (one.command.index() != like.index()) return false;
+    if (const auto* const count = std::get_if<AskCount>(&like))
+      return std::get<AskCount>(one.command).page == count->page;
+    if (const auto* const batch = std::get_if<SendBatch>(&like)) return one.batch.bucket == batch->batch->bucket;
+    return true;
+  };
+  const Connection& connection = connections_[host];
+  return static_cast<std::size_t>(
+      std::ranges::count_if(connection.waiting, alike) +
+      std::ranges::count_if(connection.answers, [&](const Answered& answered) { return alike(answered.to); }));
+}
+
 bool SimulatedShard::execute(std::mt19937_64& random) {
-  if (!late_.empty() && (waiting_.empty() || random() % 2 == 0)) {
+  Connection& connection = connections_[connections_.size() == 1 ? 0 : random() % connections_.size()];
+  if (!late_.empty() && (connection.waiting.empty() || random() % 2 == 0)) {
     static_cast<void>(answer(late_.front()));
     late_.pop_front();
     return true;
   }
-  if (waiting_.empty()) return false;
-  answers_.push_back(answer(waiting_.front()));
-  waiting_.pop_front();
+  if (connection.waiting.empty()) return false;
+  Waiting waiting = std::move(connection.waiting.front());
+  connection.waiting.pop_front();
+  ShardAnswer said = answer(waiting);
+  connection.answers.push_back({std::move(said), std::move(waiting)});
   return true;
+}
+
+void SimulatedShard::make(const std::string& topology, const std::vector<std::uint32_t>& buckets,
+                          const std::string& id) {
+  now_.topology = topology;
+  for (const std::uint32_t bucket : buckets) now_.buckets[bucket][id_field] = id;
+  disk_ = now_;
 }
 
 /// What it refuses it does not execute.
@@ -82,15 +116,15 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
             if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
             return Topology{now_.topology};
           },
-          [&](const AskMarks& ask) -> ShardAnswer { return run_marks(ask); },
-          [&](const SendBatch& sent) -> ShardAnswer { return run_batch(waiting.batch, sent.id); },
+          [&](const AskMarks& ask) -> ShardAnswer { return run_marks(ask, waiting.writer); },
+          [&](const SendBatch& sent) -> ShardAnswer { return run_batch(waiting, sent.id); },
           [&](const AskCount& ask) -> ShardAnswer {
             const std::string held = field(ask.bucket, ask.page);
             const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
             return Count{field(ask.bucket, id_field),
                          "",
                          "",
-                         field(ask.bucket, writer_),
+                         field(ask.bucket, waiting.writer),
                          held.empty() || !readable ? 0 : std::stoull(held),
                          readable};
           },
@@ -98,26 +132,27 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
       waiting.command);
 }
 
-Marks SimulatedShard::run_marks(const AskMarks& ask) {
+Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) {
   Marks marks;
   for (const std::uint32_t bucket : ask.buckets) {
     if (!ask.stamp.empty() && field(bucket, id_field).empty()) {
-      // Written before what says that all bear it: what loses one loses the other.
+      // Written before what says that all have it: what loses one loses the other.
       now_.buckets[bucket][id_field] = disk_.buckets[bucket][id_field] = ask.stamp;
     }
-    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer_)});
+    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer)});
   }
   return marks;
 }
 
-BatchAnswer SimulatedShard::run_batch(const Batch& batch, const std::string& id) {
+BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string& id) {
+  const Batch& batch = waiting.batch;
   BatchAnswer answer;
   if (field(batch.bucket, id_field) != id && !ignores_identity_) {
     answer.kind = BatchAnswer::Kind::foreign;
     answer.have = field(batch.bucket, id_field);
     return answer;
   }
-  const std::string held = field(batch.bucket, writer_);
+  const std::string held = field(batch.bucket, waiting.writer);
   const bool applied = held == to_text(batch.mark);
   if (!applied && held != batch.expected) {
     answer.kind = BatchAnswer::Kind::have;
@@ -142,8 +177,10 @@ BatchAnswer SimulatedShard::run_batch(const Batch& batch, const std::string& id)
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     answer.totals[i] += batch.pages[i].visits;
     now_.buckets[batch.bucket][batch.pages[i].page] = std::to_string(answer.totals[i]);
+    now_.of_hosts[{waiting.host, batch.pages[i].page}] += batch.pages[i].visits;
   }
-  now_.buckets[batch.bucket][writer_] = to_text(batch.mark);
+  now_.buckets[batch.bucket][waiting.writer] = to_text(batch.mark);
+  applied_.emplace(batch.bucket, to_text(batch.mark));
   return answer;
 }
 
@@ -152,6 +189,11 @@ std::string SimulatedShard::field(std::uint32_t bucket, const std::string& name)
   if (fields == now_.buckets.end()) return {};
   const auto value = fields->second.find(name);
   return value == fields->second.end() ? std::string() : value->second;
+}
+
+std::uint64_t SimulatedShard::count_of(std::size_t host, const std::string& page) const {
+  const auto found = now_.of_hosts.find({host, page});
+  return found == now_.of_hosts.end() ? 0 : found->second;
 }
 
 std::uint64_t SimulatedShard::count(const std::string& page, std::uint32_t bucket) const {

@@ -1,5 +1,5 @@
-// A Redis server and the connections to it: commands wait to be executed, answers wait to arrive, connections break at
-// any point between, and the server may lose what it had not yet synced.
+// A Redis server and the hosts' connections to it: commands wait to be executed, answers wait to arrive, connections
+// break at any point between, and the server may lose what it had not yet synced.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,51 +18,56 @@ namespace visitd {
 
 class SimulatedShard {
  public:
-  explicit SimulatedShard(std::string writer) : writer_(std::move(writer)) {}
+  explicit SimulatedShard(std::size_t hosts) : connections_(hosts) {}
 
-  // -- the flusher's side
+  // -- a flusher's side
 
-  void connect() { connected_ = true; }
+  void connect(std::size_t host) { connections_[host].connected = true; }
   /// Drops the connection: commands that are on their way may still be executed, their answers are lost.
-  void drop(std::mt19937_64& random);
-  [[nodiscard]] bool is_connected() const noexcept { return connected_; }
-  void send(const ShardCommand& command);
+  void drop(std::size_t host, std::mt19937_64& random);
+  [[nodiscard]] bool is_connected(std::size_t host) const noexcept { return connections_[host].connected; }
+  /// `writer`: names the host's field in each bucket.
+  void send(std::size_t host, const std::string& writer, const ShardCommand& command, std::uint64_t now_ms);
   /// The oldest answer that has arrived.
-  [[nodiscard]] std::optional<ShardAnswer> receive();
+  [[nodiscard]] std::optional<ShardAnswer> receive(std::size_t host);
+  /// When the oldest command was sent whose answer was not received.
+  [[nodiscard]] std::optional<std::uint64_t> waits_since(std::size_t host) const;
+  /// Commands of the connection that are executed, and whose answers were not received.
+  [[nodiscard]] std::size_t unreceived(std::size_t host) const noexcept { return connections_[host].answers.size(); }
+  /// How many commands like it have no answer yet: reads of the same page, batches of the same bucket, looks at the
+  /// server.
+  [[nodiscard]] std::size_t on_their_way(std::size_t host, const ShardCommand& like) const;
 
   // -- the server's side
 
-  /// Executes the oldest command that waits on some connection, of one that is gone or of the present one. False: none
-  /// waits.
+  /// Executes the oldest command of some connection, of those that are gone or of a present one. False: none waits.
   bool execute(std::mt19937_64& random);
   void sync() { disk_ = now_; }
-  /// Another spool writes from now on, under another name.
-  void set_writer(std::string writer) { writer_ = std::move(writer); }
   /// Nothing waits on a connection that is gone.
   [[nodiscard]] bool has_late() const noexcept { return !late_.empty(); }
-  /// A crash: what was not synced is lost. The caller drops the connection.
+  /// A crash: what was not synced is lost. The caller drops the connections.
   void lose_tail() { now_ = disk_; }
   void empty() { now_ = disk_ = {}; }
   void forget(std::uint32_t bucket) {
     now_.buckets.erase(bucket);
     disk_.buckets.erase(bucket);
   }
-  /// A deployment stands on it.
-  void make(const std::string& topology, const std::vector<std::uint32_t>& buckets, const std::string& id) {
-    now_.topology = topology;
-    for (const std::uint32_t bucket : buckets) now_.buckets[bucket][id_field] = id;
-    disk_ = now_;
-  }
+  /// A deployment stands on it, whose buckets of this shard are these.
+  void make(const std::string& topology, const std::vector<std::uint32_t>& buckets, const std::string& id);
   /// Answers with an error, and executes nothing of it.
   enum class Refusing { nothing, writes, all };
   void refuse(Refusing what) noexcept { refusing_ = what; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
-  /// Both hold what the other one held: their addresses were swapped.
-  static void swap(SimulatedShard& one, SimulatedShard& other) {
+  /// Both hold what the other one held, on the same connections.
+  static void swap_data(SimulatedShard& one, SimulatedShard& other) {
     std::swap(one.now_, other.now_);
     std::swap(one.disk_, other.disk_);
-    std::swap(one.late_, other.late_);  // what was sent to a server reaches that server
+  }
+  /// Their addresses were swapped: what was sent to a server reaches that server. The caller drops the connections.
+  static void swap_servers(SimulatedShard& one, SimulatedShard& other) {
+    swap_data(one, other);
+    std::swap(one.late_, other.late_);
   }
   [[nodiscard]] bool holds(const std::string& page, std::uint32_t bucket) const { return !field(bucket, page).empty(); }
   void set_field(std::uint32_t bucket, const std::string& field, const std::string& value) {
@@ -73,39 +79,57 @@ class SimulatedShard {
   void spoil(std::uint32_t bucket, const std::string& page);
   void mend(std::uint32_t bucket, const std::string& page);
 
-  void set_mark(std::uint32_t bucket, const std::string& mark) { set_field(bucket, writer_, mark); }
-  [[nodiscard]] std::string mark(std::uint32_t bucket) const { return field(bucket, writer_); }
+  [[nodiscard]] std::string mark(std::uint32_t bucket, const std::string& writer) const {
+    return field(bucket, writer);
+  }
   [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
+  /// How much of that count came from one host.
+  [[nodiscard]] std::uint64_t count_of(std::size_t host, const std::string& page) const;
+  /// Whether a batch with this mark was ever applied. Not on a server that loses its tail.
+  [[nodiscard]] bool has_applied(std::uint32_t bucket, const Mark& mark) const {
+    return applied_.contains({bucket, to_text(mark)});
+  }
 
  private:
   struct State {
     std::string topology;
     std::map<std::uint32_t, std::map<std::string, std::string>> buckets;
+    std::map<std::pair<std::size_t, std::string>, std::uint64_t> of_hosts;  ///< host and page: visits
   };
   /// A command as it lies in the server's socket: a batch by value.
   struct Waiting {
+    std::size_t host = 0;
+    std::string writer;
     ShardCommand command;
     Batch batch;
+    std::uint64_t sent_ms = 0;
+  };
+  struct Answered {
+    ShardAnswer answer;
+    Waiting to;
+  };
+  struct Connection {
+    bool connected = false;
+    std::deque<Waiting> waiting;
+    std::deque<Answered> answers;
   };
 
   static constexpr const char* id_field = "id";
 
   [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
-  [[nodiscard]] Marks run_marks(const AskMarks& ask);
-  [[nodiscard]] BatchAnswer run_batch(const Batch& batch, const std::string& id);
+  [[nodiscard]] Marks run_marks(const AskMarks& ask, const std::string& writer);
+  [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
-  std::string writer_;
   State now_;
   State disk_;
-  bool connected_ = false;
   Refusing refusing_ = Refusing::nothing;
   bool ignores_identity_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
-  std::deque<Waiting> waiting_;
-  std::deque<ShardAnswer> answers_;
+  std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field
+  std::set<std::pair<std::uint32_t, std::string>> applied_;
 };
 
 }  // namespace visitd

@@ -40,11 +40,44 @@ SpoolResult SimulatedSpool::apply(const Transaction& transaction) {
   return result;
 }
 
-SpoolState SimulatedSpool::load() {
+std::uint64_t SimulatedSpool::pending(const std::string& page, std::uint32_t bucket,
+                                      const std::function<bool(const Batch&)>& applied) const {
+  std::uint64_t visits = 0;
+  const auto add = [&](std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) visits += reader.page() == page ? reader.visits() : 0;
+  };
+  std::uint64_t folded = 0;
+  if (const auto row = open_.find(bucket); row != open_.end()) {
+    folded = row->second.folded;
+    add(row->second.pages);
+  }
+  for (const auto& [number, deltas] : journal_) {
+    if (number > folded) add(deltas);
+  }
+  if (const auto rows = spilled_.find(bucket); rows != spilled_.end()) {
+    for (const std::string& blob : rows->second) add(blob);
+  }
+  for (const auto& [key, row] : batches_) {
+    if (key.first == bucket && !row.answered && !applied(row.batch)) add(encode_pages(row.batch.pages));
+  }
+  return visits;
+}
+
+std::uint64_t SimulatedSpool::position(std::uint64_t ring, std::size_t lane) const {
+  const auto note = rings_.find(ring);
+  return note == rings_.end() ? 0 : note->second.positions[lane];
+}
+
+SpoolState SimulatedSpool::load(std::uint64_t random) {
+  incarnation_ = {incarnation_.number + 1, random};
+  return load_in_same_life();
+}
+
+SpoolState SimulatedSpool::load_in_same_life() const {
   SpoolState state;
-  state.writer = "simulated";
-  state.created = starts_ == 0;
-  state.incarnation = {++starts_, starts_ * 7919};
+  state.writer = writer_;
+  state.created = incarnation_.number == 1;
+  state.incarnation = incarnation_;
   for (const auto& [id, note] : rings_) state.rings.push_back(note);
   for (const auto& [bucket, row] : open_) state.open.push_back(row);
   for (const auto& [number, deltas] : journal_) state.journal.push_back({number, deltas});

@@ -1,6 +1,8 @@
 // The spool's durable state in memory: what flusher/spool.cpp does with a transaction, and what it loads.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -13,8 +15,20 @@ namespace visitd {
 class SimulatedSpool {
  public:
   SpoolResult apply(const Transaction& transaction);
-  /// A start: a new incarnation, then everything that recovery needs.
-  [[nodiscard]] SpoolState load();
+  /// `writer`: names the field of this spool's marks in each bucket. A copy has the same.
+  explicit SimulatedSpool(std::string writer) : writer_(std::move(writer)) {}
+
+  /// A start: a new incarnation with this random part, then everything that recovery needs.
+  [[nodiscard]] SpoolState load(std::uint64_t random);
+  /// The same of a copy that goes on in the middle of the life that was copied.
+  [[nodiscard]] SpoolState load_in_same_life() const;
+  [[nodiscard]] const std::string& writer() const noexcept { return writer_; }
+  /// Visits of a page that no shard has: open ones, and those of batches of which `applied` is not true.
+  [[nodiscard]] std::uint64_t pending(const std::string& page, std::uint32_t bucket,
+                                      const std::function<bool(const Batch&)>& applied) const;
+  [[nodiscard]] bool knows_ring(std::uint64_t ring) const { return rings_.contains(ring); }
+  /// Up to where a lane of this ring is in it.
+  [[nodiscard]] std::uint64_t position(std::uint64_t ring, std::size_t lane) const;
   /// Visits put aside, by page.
   [[nodiscard]] const std::map<std::string, std::uint64_t>& set_aside() const noexcept { return set_aside_; }
 
@@ -34,7 +48,8 @@ class SimulatedSpool {
   std::map<std::uint32_t, BucketMark> marks_;
   std::map<std::string, std::string> identities_;
   std::map<std::string, std::uint64_t> set_aside_;
-  std::uint64_t starts_ = 0;
+  std::string writer_;
+  Incarnation incarnation_;
 };
 
 }  // namespace visitd

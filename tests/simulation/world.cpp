@@ -3,78 +3,25 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
-#include <utility>
 
-#include "common/page_id.hpp"
 #include "flusher/deployment.hpp"
-#include "flusher/placement.hpp"
 #include "tests/simulation/kill_step.hpp"
 
 namespace visitd {
 
-namespace {
-
-constexpr std::uint64_t seed_of_hashes = 42;
-constexpr std::uint64_t ring_id = 7;
-const std::vector<std::string> shard_names = {"one", "two"};
-
-EngineSettings engine_settings(std::uint64_t batch_pages) {
-  EngineSettings settings;
-  settings.shards = shard_names;
-  settings.virtual_nodes = 10;
-  settings.buckets = 4;
-  settings.page_id_limit = 32;
-  // Less than all pages need: the lanes wait for answers, and what waits for a shard that is away is spilled.
-  settings.memory_limit_bytes = 500;
-  settings.journal_limit_bytes = 100;
-  settings.flush_interval_ms = 40;
-  settings.commit_interval_ms = 10;
-  settings.batches = {static_cast<std::uint32_t>(batch_pages), 1'000'000, 1'000'000'000, 30};
-  settings.batches_in_flight = 1;  // so that unanswered batches wait for each other
-  settings.reconnect_ms = 5;
-  settings.held_recheck_ms = 20;
-  return settings;
-}
-
-}  // namespace
-
-World::World(std::uint64_t seed, Mutant mutant, Harm harm)
-    : random_(seed),
-      mutant_(mutant),
-      harm_(harm),
-      exchanged_(shard_names.size()),
-      shape_{lanes, 4, buckets, 32},
-      cache_memory_(shape_.bytes() / sizeof(Line) + 1) {
-  const EngineSettings settings = engine_settings(1);
-  const auto placement = place_buckets(settings.shards, settings.virtual_nodes, settings.buckets);
-  for (std::size_t p = 0; p < pages; ++p) {
-    page_names_[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
-    homes_[p] = placement[page_bucket(page_names_[p], buckets)];
-    hashes_[p] = page_hash(page_names_[p], seed_of_hashes);
-  }
-  for (std::uint32_t n = 0; n < lanes; ++n) {
-    Lane& lane = lanes_.emplace_back();
-    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
-    lane.asker = std::make_unique<LaneProducer>(lane.requests_tail.word, lane.requests, &cache().requests_read[n]);
-  }
-  for (int reader = 0; reader < 2; ++reader) {
-    std::vector<Backlog::Lane> seen;
-    for (Lane& lane : lanes_) seen.push_back({&lane.tail.word, LaneRecords(std::span<const Word>(lane.records))});
-    // The second reader's backlog is long from the first byte on: it always reads through its index.
-    readers_.emplace_back(std::move(seen), superseded_, 1024, reader == 0 ? Backlog::usual_short_bytes : 0);
-    const LonelyWord* const heads = mutant_ == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
-    readers_.back().use({&cache().active.word, &cache().retired.word, heads, memory().views});
-  }
-  spoils_ = harm_ == Harm::none && seed % 4 == 2;
-  for (std::size_t shard = 0; shard < shard_names.size(); ++shard) shards_.emplace_back("simulated");
-  former_answers_.resize(shards_.size());
-  connecting_.resize(shards_.size());
-  away_until_ms_.resize(shards_.size());
-  if (mutant_ == Mutant::shard_ignores_identity) {
-    for (SimulatedShard& shard : shards_) shard.ignore_identity();
-  }
-  if (harm_ != Harm::none) fill_shards();
+World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
+    : scene_(scene),
+      stage_(seed, mutant, scene.harm, scene.hosts),
+      present_(is_copied() ? 1 : scene.hosts),
+      slow_(stage_.shards.size()),
+      slow_until_ms_(stage_.shards.size()) {
+  for (std::size_t host = 0; host < scene.hosts; ++host) hosts_.emplace_back(stage_, host, scene.hosts);
+  if (scene.second_only_reads) hosts_[1].publish_nothing();
+  // What is sent again to a shard that lost its tail would be refused by a spoiled field; of two copies, one may go on
+  // from what the shard fell back to.
+  stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
+  const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
+  if (exchanges || scene.harm == Harm::refusing) fill_shards();
   KillStep::between_stores = [this] { between_stores(); };
 }
 
@@ -82,491 +29,322 @@ World::~World() {
   KillStep::between_stores = nullptr;
 }
 
-CountingMemory World::memory() {
-  CountingMemory memory;
-  memory.ring_id = ring_id;
-  memory.ring_segment = 1;
-  memory.hash_seed = seed_of_hashes;
-  for (Lane& lane : lanes_)
-    memory.lanes.push_back({&lane.tail.word, &lane.requests_tail.word, lane.records, lane.requests,
-                            LaneProducer::known_freed(lane.freed.load(), lane.tail.word.load(), 8 * lane_words)});
-  memory.cache = &cache();
-  auto* const start = reinterpret_cast<std::byte*>(cache_memory_.data());
-  memory.views = {ViewMemory{shape_, start + shape_.view_offset(0)}, ViewMemory{shape_, start + shape_.view_offset(1)}};
-  return memory;
-}
-
-/// Another host has made the deployment and counted: so a read of an emptied shard is wrong also where this host never
-/// wrote.
+/// Another host has made the deployment and counted: so a read of an emptied shard is wrong also where no host of this
+/// world ever wrote.
 void World::fill_shards() {
-  const EngineSettings settings = engine_settings(1);
-  for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
-    std::vector<std::uint32_t> all(buckets);
-    std::iota(all.begin(), all.end(), 0U);
-    shards_[shard].make(
-        to_text({TopologyText::Kind::deployment, "made", true, shard_names[shard], topology_layout(settings)}), all,
-        bucket_identity("made"));
+  const EngineSettings settings = Stage::settings(1);
+  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+    std::vector<std::uint32_t> buckets;
+    for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
+      if (stage_.placement[bucket] == shard) buckets.push_back(bucket);
+    }
+    const std::string& name = Stage::shard_names()[shard];
+    stage_.shards[shard].make(to_text({TopologyText::Kind::deployment, "made", true, name, topology_layout(settings)}),
+                              buckets, bucket_identity("made"));
   }
-  for (std::size_t p = 0; p < pages; ++p) {
-    recorded_[p] = 100 * (p + 1);
-    shards_[homes_[p]].set_field(page_bucket(page_names_[p], buckets), page_names_[p], std::to_string(recorded_[p]));
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    stage_.filled[page] = 100 * (page + 1);
+    stage_.shards[stage_.homes[page]].set_field(stage_.bucket_of(page), stage_.names[page],
+                                                std::to_string(stage_.filled[page]));
   }
-  for (SimulatedShard& shard : shards_) shard.sync();
+  for (SimulatedShard& shard : stage_.shards) shard.sync();
 }
 
-void World::harm_shard() {
-  const std::size_t shard = chance(shards_.size());
-  switch (harm_) {
-    case Harm::none:
-      return;
-    case Harm::refusing:
-      shards_[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing
-                            : chance(2) == 0 ? SimulatedShard::Refusing::writes
-                                             : SimulatedShard::Refusing::all);
-      return;
-    case Harm::emptied:
-    case Harm::deleted:
-      if (harmed_) return;
-      exchanged_[shard] = true;
-      if (harm_ == Harm::emptied) {
-        shards_[shard].empty();
-      } else {
-        for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) shards_[shard].forget(bucket);
-      }
-      break;
-    case Harm::swapped:
-      if (harmed_) return;
-      for (std::uint32_t n = 0; n < shards_.size(); ++n) break_connection(n);
-      SimulatedShard::swap(shards_[0], shards_[1]);
-      exchanged_.assign(exchanged_.size(), true);
-      break;
-  }
-  harmed_ = true;
-  ++statistics_.exchanges;
-}
+// ---- what happens
 
 void World::run(std::uint64_t steps) {
-  start_flusher();
-  const std::uint64_t harm_at = harm_ == Harm::none ? steps : chance(steps);
+  for (std::size_t host = 0; host < present_; ++host) hosts_[host].start_flusher();
+  const std::uint64_t harm_at = chance(steps / 3 * 2);
   for (std::uint64_t i = 0; i < steps; ++i) {
     step();
-    if (i == harm_at || (harm_ == Harm::refusing && chance(100) == 0)) harm_shard();
+    if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
+    if (i >= harm_at && !harmed_) harmed_ = harm();
   }
-  calm_ = true;
-  mend_all();
-  for (SimulatedShard& shard : shards_) shard.refuse(SimulatedShard::Refusing::nothing);
-  const auto all_there = [&] {
-    std::uint64_t there = 0;
-    std::uint64_t recorded = 0;
-    for (std::size_t p = 0; p < pages; ++p) {
-      if (exchanged_[homes_[p]]) continue;
-      const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
-      for (const SimulatedShard& shard : shards_) there += shard.count(page_names_[p], bucket);
-      recorded += recorded_[p] - aside(p);
-    }
-    return there >= recorded;
-  };
-  const std::uint64_t calm_steps = harmed_ ? 5000 : 40000;
-  for (std::uint64_t i = 0; i < calm_steps && !(all_there() && engine_ != nullptr && engine_->is_durable()); ++i)
-    step();
+  calm_down();
   check_end();
-  read_all();
-  leave_ring_and_cache();
-}
-
-void World::read_all() {
-  for (std::size_t reader = 0; reader < readers_.size(); ++reader) {
-    for (std::size_t p = 0; p < pages; ++p) read(p, reader);
-  }
-}
-
-/// The end of a ring, and of a cache: what is recorded now is not to be seen from here, and no reader shows less.
-void World::leave_ring_and_cache() {
-  const bool ring_first = chance(2) == 0;
-  if (ring_first) {
-    // Another ring is there: its visits are in no lane of this one.
-    superseded_.store(1, std::memory_order_release);
-    for (std::uint64_t& recorded : recorded_) ++recorded;
-    read_all();
-    return;
-  }
-  // Another cache frees the lanes, which this one shows as taken; then they are written anew.
-  cache().retired.word.store(1, std::memory_order_release);
-  LonelyWord head;
-  for (Lane& lane : lanes_) {
-    head.word.store(lane.tail.word.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    LaneProducer producer(lane.tail.word, lane.records, &head.word);
-    for (std::size_t visit = 0; visit < 3 * lane_words; ++visit) {
-      const std::size_t page = chance(pages);
-      if (producer.publish(RecordKind::visit, page_names_[page], 1, 0, hashes_[page]) != Published::full)
-        ++recorded_[page];
-      head.word.store(lane.tail.word.load(std::memory_order_relaxed), std::memory_order_relaxed);
-      read(page, chance(readers_.size()));
-    }
-  }
+  see_each_other();
+  for (std::size_t host = 0; host < present_; ++host) hosts_[host].leave_ring_and_cache();
 }
 
 void World::step() {
-  now_.ms += chance(2);
-  if (now_.ms % 1000 == 0) ++now_.unix;
-  if (engine_ == nullptr) start_flusher();
-  switch (chance(calm_ ? 12 : 20)) {
+  // In the end the shards keep up with what they are asked.
+  stage_.now.ms += chance(stage_.calm ? 4 : 2) == 0 ? 1 : 0;
+  if (stage_.now.ms % 1000 == 0) ++stage_.now.unix;
+  const std::uint64_t what = chance(stage_.calm ? 12 : 21);
+  switch (what) {
+    case 6:
+    case 7:
+      execute(stage_.any_shard());
+      break;
+    case 17:
+      if (chance(3) == 0) stage_.shards[stage_.any_shard()].sync();
+      break;
+    case 18:
+      if (chance(12) == 0) break_connections();
+      break;
+    case 19:
+      if (chance(12) == 0) kill(any_host());
+      if (scene_.harm == Harm::spoiled && chance(8) == 0) spoil_or_mend();
+      if (scene_.harm == Harm::restored && chance(10) == 0) hosts_[0].keep_copy();
+      break;
+    case 20:
+      if (chance(60) == 0) be_slow();
+      break;
+    default:
+      host_step(any_host(), what);
+  }
+}
+
+void World::host_step(SimulatedHost& host, std::uint64_t what) {
+  host.start_flusher();
+  switch (what) {
     case 0:
     case 1:
     case 2:
-      flusher_turn();
-      break;
+      return host.flusher_turn();
     case 3:
     case 4:
-      run_spool();
-      break;
+      return host.run_spool();
     case 5:
-      tell_spool();
-      break;
-    case 6:
-    case 7:
-      static_cast<void>(shards_[chance(shards_.size())].execute(random_));
-      break;
+      return host.tell_spool();
     case 8:
-    case 9: {
-      const auto shard = static_cast<std::uint32_t>(chance(shards_.size()));
-      if (connecting_[shard] && now_.ms < away_until_ms_[shard] && !calm_) {
-        connecting_[shard] = false;
-        shards_[shard].drop(random_);
-        flusher_event([&] { engine_->on_broken(shard, "away", now_); });
-      } else if (connecting_[shard]) {
-        connecting_[shard] = false;
-        flusher_event([&] { engine_->on_connected(shard); });
-      } else if (!former_answers_[shard].empty()) {
-        ShardAnswer answer = std::move(former_answers_[shard].front());
-        former_answers_[shard].pop_front();
-        flusher_event([&] { engine_->on_answer(shard, std::move(answer), now_); });
-      } else if (auto answer = shards_[shard].receive()) {
-        flusher_event([&] { engine_->on_answer(shard, std::move(*answer), now_); });
+    case 9:
+      if (const std::uint32_t shard = stage_.any_shard();
+          slow_[shard] == Slow::nothing || stage_.now.ms >= slow_until_ms_[shard] || chance(8) == 0) {
+        host.look_at_connection(shard);
       }
-      break;
-    }
+      return;
     case 10:
-      post_request();
-      break;
+      // Where a host only reads, of no more pages than it has entries: none is evicted, and no count may fall.
+      return host.post_request(chance(scene_.second_only_reads ? SimulatedHost::entries : Stage::pages));
     case 11:
-      read(chance(pages), chance(readers_.size()));
-      break;
-    case 12:
-    case 13:
-    case 14:
-    case 15:
-      publish();
-      break;
     case 16:
-      read(chance(pages), chance(readers_.size()));
-      break;
-    case 17:
-      shards_[chance(shards_.size())].sync();
-      break;
-    case 18:
-      if (chance(12) == 0) break_connection(static_cast<std::uint32_t>(chance(shards_.size())));
-      break;
-    case 19:
-      if (chance(12) == 0) {
-        kill_flusher();
-        if (harm_ == Harm::none && !spoils_ && chance(2) == 0) wipe();
-      }
-      if (spoils_ && chance(8) == 0) spoil_or_mend();
-      break;
+      return host.read(chance(Stage::pages), chance(SimulatedHost::readers()));
+    default:
+      publish(host);
   }
 }
 
-// ---- the frontends
-
-void World::publish() {
-  const std::size_t page = chance(pages);
-  Lane& lane = lanes_[chance(lanes)];
-  if (chance(50) == 0) {
-    // The owner dies between two records; the next one appends.
-    const auto n = static_cast<std::size_t>(&lane == &lanes_[0] ? 0 : 1);
-    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
-  }
-  const auto visits = static_cast<std::uint32_t>(1 + chance(3));
-  if (lane.producer->publish(RecordKind::visit, page_names_[page], visits, 0, hashes_[page]) == Published::full) return;
-  recorded_[page] += visits;
-  statistics_.visits += visits;
+void World::publish(SimulatedHost& host) {
+  const std::size_t page = chance(Stage::pages);
+  if (!is_copied()) return host.publish(page, static_cast<std::uint32_t>(1 + chance(3)));
+  // Equal batches of two copies are what is to be told apart.
+  for (std::size_t copy = 0; copy < present_; ++copy) hosts_[copy].publish(page, 1);
 }
 
-void World::post_request() {
-  const std::size_t page = chance(pages);
-  static_cast<void>(lanes_[chance(lanes)].asker->publish(RecordKind::request, page_names_[page], 0, 0, hashes_[page]));
+void World::execute(std::uint32_t shard) {
+  if (slow_[shard] == Slow::everything && stage_.now.ms < slow_until_ms_[shard]) return;
+  if (stage_.shards[shard].execute(stage_.random)) stage_.note_past();
 }
 
-void World::read(std::size_t page, std::size_t reader) {
-  CountReader::Sighting sighting;
-  if (readers_[reader].look(hashes_[page], page_names_[page], sighting) != CountReader::Look::entry) return;
-  ++statistics_.reads;
-  const std::uint64_t recorded = recorded_[page] - aside(page);
-  if (sighting.damaged && ever_spoiled_[page]) {
-    ++statistics_.reads_damaged;
-    return;
-  }
-  if (sighting.damaged || sighting.count != recorded || aside_since_[page]) {
-    throw Broken(fmt::format("reader {} counts {}{} of {}, of which {} were recorded", reader, sighting.count,
-                             sighting.damaged ? " (damaged)" : "", page_names_[page], recorded));
-  }
+/// A shard is slow for longer than a command may wait: what was sent is executed after the connection was given up, and
+/// after the same was sent again; or it is executed, and the answer comes too late.
+void World::be_slow() {
+  const std::uint32_t shard = stage_.any_shard();
+  slow_[shard] = chance(2) == 0 ? Slow::answers : Slow::everything;
+  slow_until_ms_[shard] = stage_.now.ms + chance(3 * Stage::answer_timeout_ms);
 }
 
-std::uint64_t World::aside(std::size_t page) const {
-  const auto visits_in = [&](const std::map<std::string, std::uint64_t>& pages_aside) {
-    const auto found = pages_aside.find(page_names_[page]);
-    return found == pages_aside.end() ? 0 : found->second;
-  };
-  return visits_in(spool_.set_aside()) + visits_in(captured_aside_);
+void World::break_connections() {
+  const std::uint32_t shard = stage_.any_shard();
+  if (chance(3) == 0) stage_.away_until_ms[shard] = stage_.now.ms + chance(400);
+  if (!stage_.loses_tails || chance(3) != 0) return any_host().break_connection(shard, "broken");
+  ++stage_.statistics.losses;
+  stage_.shards[shard].lose_tail();
+  stage_.note_past();
+  for (std::size_t host = 0; host < present_; ++host) hosts_[host].break_connection(shard, "broken");
 }
 
-// ---- the operator
-
-void World::spoil_or_mend() {
-  const std::size_t page = chance(pages);
-  const std::uint32_t bucket = page_bucket(page_names_[page], buckets);
-  if (spoiled_[page]) {
-    shards_[homes_[page]].mend(bucket, page_names_[page]);
-    spoiled_[page] = aside_since_[page] = false;
-  } else if (!ever_spoiled_[page]) {
-    // Once: of a page that was mended in between, an answer from then may rightly come after the next fault.
-    shards_[homes_[page]].spoil(bucket, page_names_[page]);
-    ++statistics_.spoiled;
-    ever_spoiled_[page] = spoiled_[page] = true;
-  }
-}
-
-void World::mend_all() {
-  for (std::size_t page = 0; page < pages; ++page) {
-    if (!spoiled_[page]) continue;
-    shards_[homes_[page]].mend(page_bucket(page_names_[page], buckets), page_names_[page]);
-    spoiled_[page] = aside_since_[page] = false;
-  }
-}
-
-// ---- the flusher
-
-template <typename Event>
-void World::flusher_event(Event event) {
-  if (engine_ == nullptr) return;
-  try {
-    event();
-  } catch (const Killed&) {
-    ++statistics_.kills_in_changes;
-    kill_flusher();
-  }
+void World::kill(SimulatedHost& host) {
+  host.kill_flusher();
+  if (scene_.harm == Harm::none && chance(2) == 0) static_cast<void>(host.wipe());
 }
 
 void World::between_stores() {
   if (chance(8) == 0) {
-    ++statistics_.reads_of_changes;
-    read(chance(pages), chance(readers_.size()));
+    ++stage_.statistics.reads_of_changes;
+    any_host().read(chance(Stage::pages), chance(SimulatedHost::readers()));
   }
-  if (!calm_ && chance(600) == 0) throw Killed{};
+  if (!stage_.calm && chance(600) == 0) throw Killed{};
 }
 
-void World::start_flusher() {
-  const CountingMemory seen = memory();
-  SpoolState state = spool_.load();
-  state.loaded_at = now_.unix;
-  const std::uint64_t active = cache().active.word.load(std::memory_order_relaxed);
-  std::vector<CarriedEntry> carried;
-  if (active != 0) carried = carried_entries(seen.views[active & 1U], buckets);
-  if (mutant_ == Mutant::kept_batches_lost) state.kept.clear();
-  if (mutant_ == Mutant::bases_carried_blindly) {
-    for (CarriedEntry& entry : carried) {
-      const auto mark = std::ranges::find(state.marks, entry.bucket, &BucketMark::bucket);
-      entry.answered = mark == state.marks.end() ? 0 : mark->seq;
-    }
+// ---- what is done to it
+
+bool World::harm() {
+  const std::uint32_t shard = stage_.any_shard();
+  switch (scene_.harm) {
+    case Harm::none:
+    case Harm::spoiled:
+      return true;
+    case Harm::refusing:
+      stage_.shards[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing
+                                  : chance(2) == 0 ? SimulatedShard::Refusing::writes
+                                                   : SimulatedShard::Refusing::all);
+      return false;
+    case Harm::emptied:
+      stage_.exchanged[shard] = true;
+      stage_.shards[shard].empty();
+      break;
+    case Harm::deleted:
+      stage_.exchanged[shard] = true;
+      for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) stage_.shards[shard].forget(bucket);
+      break;
+    case Harm::swapped:
+      exchange();
+      break;
+    case Harm::wiped:
+      return wipe();
+    case Harm::restored:
+      return restore();
+    case Harm::copied:
+    case Harm::copied_alive:
+      return copy();
   }
-  try {
-    engine_ = std::make_unique<Engine>(engine_settings(1 + chance(3)), seen, std::move(state), std::move(carried),
-                                       std::vector<std::string>{"identity-1", "identity-2"}, *this);
-    engine_->free_space();
-  } catch (const Killed&) {
-    ++statistics_.kills_in_changes;
-    kill_flusher();
+  stage_.may_hold = true;
+  ++stage_.statistics.exchanges;
+  return true;
+}
+
+/// Two shards stand in each other's place: other addresses, or other data under the same living connections.
+void World::exchange() {
+  stage_.exchanged.assign(stage_.exchanged.size(), true);
+  if (chance(2) == 0) return SimulatedShard::swap_data(stage_.shards[0], stage_.shards[1]);
+  for (std::size_t host = 0; host < present_; ++host) {
+    for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard)
+      hosts_[host].break_connection(shard, "swapped");
   }
+  SimulatedShard::swap_servers(stage_.shards[0], stage_.shards[1]);
 }
 
-void World::kill_flusher() {
-  ++statistics_.kills;
-  statistics_.evictions += cache().statistics[static_cast<std::size_t>(FlusherStatistic::entries_evicted)].load();
-  statistics_.duplicates += cache().statistics[static_cast<std::size_t>(FlusherStatistic::batches_duplicate)].load();
-  statistics_.sent_again += cache().statistics[static_cast<std::size_t>(FlusherStatistic::batches_sent_again)].load();
-  for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
-  engine_.reset();
-  for (std::uint32_t shard = 0; shard < shards_.size(); ++shard) shards_[shard].drop(random_);
-  std::ranges::fill(former_answers_, std::deque<ShardAnswer>{});
-  connecting_.assign(shards_.size(), false);
-  // What the spool's thread had begun is in the file or not, whole.
-  if (submitted_ && !committed_ && mutant_ != Mutant::commit_told_before_durable && chance(2) == 0)
-    spool_.apply(*submitted_);
-  captured_aside_.clear();
-  captured_number_ = 0;
-  submitted_.reset();
-  refused_.reset();
-  committed_ = false;
+bool World::wipe() {
+  stage_.calm = true;  // until nothing is on its way, so that the spool that goes costs no visit
+  if (!hosts_[0].all_in_shards()) return false;
+  stage_.calm = false;
+  for (std::uint64_t visits = chance(8); visits > 0; --visits) publish(hosts_[0]);
+  hosts_[0].kill_flusher();
+  return hosts_[0].wipe();
 }
 
-/// The state directory is wiped, at a moment when all that the spool held is in the shards too: then it costs no visit,
-/// and what was durable must not be counted again. With it, at times, the cache goes.
-void World::wipe() {
-  std::array<std::uint64_t, pages> in_lanes{};
-  for (std::uint32_t n = 0; n < lanes; ++n) {
-    const LaneRecords records{std::span<const Word>(lanes_[n].records)};
-    const std::uint64_t tail = lanes_[n].tail.word.load();
-    Record record;
-    for (std::uint64_t at = cache().head[n].word.load(); at < tail; at += record.size) {
-      if (records.read(at, tail, record) != RecordCheck::whole) throw Broken("a record above head is damaged");
-      if (record.kind != RecordKind::visit) continue;
-      in_lanes[static_cast<std::size_t>(std::ranges::find(hashes_, record.page_hash) - hashes_.begin())] +=
-          record.visits;
-    }
-  }
-  if (std::ranges::any_of(shards_, &SimulatedShard::has_late)) return;
-  for (std::size_t p = 0; p < pages; ++p) {
-    std::uint64_t there = in_lanes[p];
-    for (const SimulatedShard& shard : shards_)
-      there += shard.count(page_names_[p], page_bucket(page_names_[p], buckets));
-    if (there != recorded_[p]) return;
-  }
-  ++statistics_.wiped_spools;
-  spool_ = {};
-  for (SimulatedShard& shard : shards_) {
-    shard.sync();  // nobody keeps what it would lose
-    shard.set_writer(fmt::format("simulated-{}", statistics_.wiped_spools));
-  }
-  if (chance(2) != 0) return;
-  ++statistics_.wiped_caches;
-  for (Lane& lane : lanes_) lane.producer->look_at_head();  // the last heartbeat
-  for (LonelyWord& head : cache().head) head.word.store(0);
-  cache().active.word.store(0);
+bool World::restore() {
+  SimulatedHost& host = hosts_[0];
+  stage_.calm = true;
+  if (!host.all_in_shards()) return false;
+  host.kill_flusher();
+  stage_.calm = false;
+  if (!host.restore()) return true;  // no copy was kept
+  stage_.may_hold = true;
+  for (std::size_t page = 0; page < Stage::pages; ++page) at_restore_[page] = stage_.in_shards(0, page);
+  return true;
 }
 
-void World::flusher_turn() {
-  flusher_event([&] {
-    static_cast<void>(engine_->drain(now_));
-    if (chance(4) == 0) engine_->tick(now_);
-    if (chance(100) == 0) engine_->commit_soon();
-  });
+/// A second host begins with a copy of the first one's state directory, in which no visit waits: visits that wait in
+/// both are, rightly, counted by both.
+bool World::copy() {
+  stage_.calm = true;
+  if (!hosts_[0].is_settled() || !hosts_[0].all_in_shards()) return false;
+  stage_.calm = false;
+  stage_.may_hold = true;
+  const bool alive = scene_.harm == Harm::copied_alive;
+  hosts_[1].go_on_as(hosts_[0], alive);
+  if (!alive) hosts_[0].kill_flusher();  // both begin a life of the same number
+  present_ = 2;
+  return true;
 }
 
-void World::run_spool() {
-  if (!submitted_ || committed_) return;
-  if (!calm_ && chance(40) == 0) {
-    ++statistics_.full_disks;
-    refused_ = std::exchange(submitted_, std::nullopt);
-    return;
-  }
-  if (mutant_ == Mutant::commit_told_before_durable && chance(2) == 0) {
-    // Told at once; written only if the flusher lives long enough.
-    SimulatedSpool told = spool_;
-    const SpoolResult result = told.apply(*submitted_);
-    flusher_event([&] { engine_->on_committed(result, now_); });
-    if (submitted_ && engine_ != nullptr && chance(4) != 0) spool_.apply(*std::exchange(submitted_, std::nullopt));
-    submitted_.reset();
-    return;
-  }
-  result_ = spool_.apply(*submitted_);
-  statistics_.spills += submitted_->spilled.size();
-  statistics_.recalls += submitted_->recalled.size();
-  statistics_.folds += submitted_->open.size();
-  captured_aside_.clear();
-  committed_ = true;
+void World::spoil_or_mend() {
+  const std::size_t page = chance(Stage::pages);
+  if (stage_.spoiled[page]) return mend(page);
+  // Once: of a page that was mended in between, an answer from then may rightly come after the next fault.
+  if (stage_.ever_spoiled[page]) return;
+  stage_.shards[stage_.homes[page]].spoil(stage_.bucket_of(page), stage_.names[page]);
+  ++stage_.statistics.spoiled;
+  stage_.ever_spoiled[page] = stage_.spoiled[page] = true;
 }
 
-void World::tell_spool() {
-  if (refused_) {
-    Transaction transaction = std::move(*std::exchange(refused_, std::nullopt));
-    flusher_event([&] { engine_->on_spool_full(std::move(transaction), now_); });
-  } else if (committed_) {
-    committed_ = false;
-    submitted_.reset();
-    flusher_event([&] { engine_->on_committed(result_, now_); });
-  }
+void World::mend(std::size_t page) {
+  stage_.shards[stage_.homes[page]].mend(stage_.bucket_of(page), stage_.names[page]);
+  stage_.spoiled[page] = false;
+  for (SimulatedHost& host : hosts_) host.mended(page);
 }
-
-void World::break_connection(std::uint32_t shard) {
-  if (!shards_[shard].is_connected()) return;
-  ++statistics_.breaks;
-  if (mutant_ == Mutant::answers_of_former_connection) {
-    while (auto answer = shards_[shard].receive()) former_answers_[shard].push_back(std::move(*answer));
-  }
-  shards_[shard].drop(random_);
-  connecting_[shard] = false;
-  if (chance(3) == 0) away_until_ms_[shard] = now_.ms + chance(400);
-  if (!spoils_ && chance(3) == 0) {
-    ++statistics_.losses;
-    shards_[shard].lose_tail();
-  }
-  flusher_event([&] { engine_->on_broken(shard, "broken", now_); });
-}
-
-// ---- EnginePort
-
-void World::submit(Transaction transaction) {
-  captured_aside_.clear();
-  for (const SetAside& aside : transaction.set_aside) {
-    captured_aside_[aside.page.page] += aside.page.visits;
-    const auto page = static_cast<std::size_t>(std::ranges::find(page_names_, aside.page.page) - page_names_.begin());
-    // One that found the disk full comes again: the page may have been mended and spoiled anew since its batch.
-    if (spoiled_[page] && transaction.number != captured_number_) aside_since_[page] = true;
-  }
-  captured_number_ = transaction.number;
-  submitted_ = std::move(transaction);
-}
-
-void World::connect(std::uint32_t shard) {
-  shards_[shard].connect();
-  connecting_[shard] = true;
-}
-
-void World::close(std::uint32_t shard) {
-  shards_[shard].drop(random_);
-  connecting_[shard] = false;
-}
-
-void World::send(std::uint32_t shard, const ShardCommand& command) {
-  const auto* const batch = std::get_if<SendBatch>(&command);
-  if (mutant_ == Mutant::shard_applies_without_compare && batch != nullptr) {
-    // The field agrees with whatever is expected.
-    if (shards_[shard].mark(batch->batch->bucket) != batch->batch->expected) {
-      shards_[shard].set_mark(batch->batch->bucket, batch->batch->expected);
-    }
-  }
-  shards_[shard].send(command);
-}
-
-void World::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
-  if (state == ShardState::held && !harmed_) throw Broken(fmt::format("shard {} is held: {}", shard, why));
-}
-
-void World::shard_unfit(std::uint32_t shard, const std::string& why) {
-  throw Broken(fmt::format("shard {} is unfit: {}", shard, why));
-}
-
-void World::wake_lanes(std::uint64_t) {}
 
 // ---- the end
 
-void World::check_end() const {
-  for (std::size_t p = 0; p < pages; ++p) {
-    const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
-    const std::uint64_t home = homes_[p];
-    if (exchanged_[home]) continue;
-    if (const std::uint64_t there = shards_[home].count(page_names_[p], bucket); there != recorded_[p] - aside(p))
-      throw Broken(fmt::format("shard {} holds {} of {}, recorded were {}", shard_names[home], there, page_names_[p],
-                               recorded_[p]));
+void World::calm_down() {
+  stage_.calm = true;
+  slow_.assign(slow_.size(), Slow::nothing);
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    if (stage_.spoiled[page]) mend(page);
   }
-  for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
-    for (std::size_t p = 0; p < pages; ++p) {
-      const std::uint32_t bucket = page_bucket(page_names_[p], buckets);
-      const bool belongs = harm_ == Harm::swapped && harmed_ ? homes_[p] != shard : homes_[p] == shard;
-      if ((!belongs || (exchanged_[shard] && harm_ != Harm::swapped)) && shards_[shard].holds(page_names_[p], bucket))
-        throw Broken(
-            fmt::format("{} was written into shard {}, which is not what it was", page_names_[p], shard_names[shard]));
+  for (SimulatedShard& shard : stage_.shards) shard.refuse(SimulatedShard::Refusing::nothing);
+  const auto settled = [&] {
+    for (std::size_t host = 0; host < present_; ++host) {
+      if (!hosts_[host].is_settled()) return false;
+    }
+    return true;
+  };
+  for (std::uint64_t i = 0; i < 40000 && !settled(); ++i) step();
+}
+
+/// What a host has in the shards, the others show within a TTL.
+void World::see_each_other() {
+  if (present_ == 1 || stage_.may_hold) return;
+  const std::uint64_t settled_ms = stage_.now.ms + 1;
+  stage_.now.ms = settled_ms;
+  for (std::size_t host = 0; host < present_; ++host) {
+    for (std::size_t page = 0; page < Stage::pages; ++page) {
+      // Past what an entry that was asked for before may show.
+      const std::uint64_t until_ms = stage_.now.ms + Stage::ttl_ms + 10 * Stage::answer_timeout_ms;
+      for (int i = 0; !hosts_[host].knows_since(page, settled_ms); ++i) {
+        if (stage_.now.ms > until_ms)
+          throw Broken(fmt::format("host {} does not look for what others counted of {}", host, stage_.names[page]));
+        if (i % 20 == 0) hosts_[host].post_request(page);
+        step();
+      }
+      hosts_[host].read(page, 0);
+    }
+  }
+}
+
+void World::check_end() const {
+  for (std::size_t host = 0; host < present_; ++host) {
+    if (is_copied()) hosts_[host].check_nothing_lost();
+  }
+  check_held();
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    const std::uint32_t home = stage_.homes[page];
+    if (stage_.exchanged[home]) continue;
+    std::uint64_t recorded = stage_.filled[page];
+    for (std::size_t host = 0; host < present_; ++host) {
+      // A copy that is held is in doubt: what the shard has of it is what it had.
+      if (hosts_[host].is_held(home)) {
+        recorded += is_copied() ? stage_.in_shards(host, page) : at_restore_[page];
+      } else {
+        recorded += hosts_[host].recorded(page);
+      }
+    }
+    const std::uint64_t there = stage_.shards[home].count(stage_.names[page], stage_.bucket_of(page));
+    if (there != recorded)
+      throw Broken(fmt::format("shard {} holds {} of {}, recorded were {}", Stage::shard_names()[home], there,
+                               stage_.names[page], recorded));
+  }
+  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+    for (std::size_t page = 0; page < Stage::pages; ++page) {
+      const bool swapped = scene_.harm == Harm::swapped && harmed_;
+      const bool belongs = swapped ? stage_.homes[page] != shard : stage_.homes[page] == shard;
+      if ((!belongs || (stage_.exchanged[shard] && !swapped)) &&
+          stage_.shards[shard].holds(stage_.names[page], stage_.bucket_of(page)))
+        throw Broken(fmt::format("{} was written into shard {}, which is not what it was", stage_.names[page],
+                                 Stage::shard_names()[shard]));
+    }
+  }
+}
+
+/// Each shard is up with everything in it, or held.
+void World::check_held() const {
+  for (std::size_t host = 0; host < present_; ++host) {
+    if (!hosts_[host].is_settled()) {
+      throw Broken(
+          fmt::format("host {} comes to no end: it neither has all its visits in the shards, nor holds them", host));
     }
   }
 }

@@ -73,7 +73,7 @@ TEST_CASE("a seal folds its bucket: batch and row hold all of it, and the journa
   for (const auto& [number, blob] : sealing.open) open[number] = decode_pages(blob);
   CHECK(open == std::map<std::uint32_t, std::vector<PageVisits>>{{any_bucket, {{rest, 3}}}});
   CHECK(sealing.journal_until == sealing.number - 1);  // all that was of the sealed bucket alone
-  CHECK(test::open_in(d.spool.load(), 8) == sorted({{rest, 3}, {late, 5}}));
+  CHECK(test::open_in(d.spool.load(7919), 8) == sorted({{rest, 3}, {late, 5}}));
 
   // The next seal finds nothing changed but the bucket that is due again.
   d.answer_as_first(any_bucket);
@@ -83,7 +83,7 @@ TEST_CASE("a seal folds its bucket: batch and row hold all of it, and the journa
   REQUIRE(next.open.size() == 1);
   CHECK(next.open[0].first == any_bucket);
   CHECK(next.open[0].second.empty());  // nothing is left of it
-  CHECK(test::open_in(d.spool.load(), 8) == std::vector<PageVisits>{{late, 5}});
+  CHECK(test::open_in(d.spool.load(7919), 8) == std::vector<PageVisits>{{late, 5}});
 }
 
 TEST_CASE(
@@ -234,7 +234,7 @@ TEST_CASE("kept batches are forgotten when they are old, the oldest first") {
   CHECK_FALSE(d.batches.lost_since(any_bucket, first));
   CHECK(d.memory.statistic(FlusherStatistic::kept_batches) == 0);
   CHECK(d.memory.statistic(FlusherStatistic::kept_bytes) == 0);
-  CHECK(d.spool.load().kept.empty());
+  CHECK(d.spool.load(7919).kept.empty());
 }
 
 TEST_CASE("kept batches are forgotten when they are too many bytes, across all buckets") {
@@ -245,7 +245,7 @@ TEST_CASE("kept batches are forgotten when they are too many bytes, across all b
   CHECK(d.memory.statistic(FlusherStatistic::kept_bytes) <= 2000);
   CHECK(kept > 4);
   CHECK(kept < 40);
-  const SpoolState spool = d.spool.load();
+  const SpoolState spool = d.spool.load(7919);
   CHECK(spool.kept.size() == kept);
   for (const KeptBatch& batch : spool.kept) CHECK(batch.answered_at >= 1000 + 40 - kept);
 }
@@ -255,7 +255,7 @@ TEST_CASE("after a start the oldest kept batch still goes first, whatever its bu
   former.count_one(former.memory.page_in(5), 1000);
   former.count_one(former.memory.page_in(0), 1050);
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
-  SpoolState spool = former.spool.load();
+  SpoolState spool = former.spool.load(7919);
   spool.loaded_at = 1055;
   recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
   CHECK(d.capture(false, 1114).forgotten.empty());
@@ -268,7 +268,7 @@ TEST_CASE("a wall clock that went back between two batches costs neither of them
   former.count_one(former.memory.page_in(5, 0), 1000);
   former.count_one(former.memory.page_in(5, 1), 900);
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
-  SpoolState spool = former.spool.load();
+  SpoolState spool = former.spool.load(7919);
   spool.loaded_at = 900;
   recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
   CHECK(d.capture(false, 959).forgotten.empty());
@@ -282,7 +282,7 @@ TEST_CASE("a wall clock that jumped while no flusher ran costs no kept batch its
     Deciders former(with({1000, 60, 1U << 20U, 5000}));
     former.count_one(former.memory.page_in(5), 1000);
     Deciders d(with({1000, 60, 1U << 20U, 5000}));
-    SpoolState spool = former.spool.load();
+    SpoolState spool = former.spool.load(7919);
     spool.loaded_at = started_at;
     recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
     CHECK(d.capture(false, started_at + 59).forgotten.empty());
@@ -317,7 +317,7 @@ TEST_CASE("what the operator accepts is expected from then on, and nothing from 
   CHECK_FALSE(d.batches.has_news());
 
   // The spool says the same after a start.
-  const SpoolState spool = d.spool.load();
+  const SpoolState spool = d.spool.load(7919);
   REQUIRE(spool.unanswered.size() == 1);
   CHECK(spool.unanswered[0].expected == "another writer's mark");
   CHECK(spool.kept.empty());
@@ -412,10 +412,10 @@ TEST_CASE("an answer becomes durable with the next commit, and the batch is kept
   CHECK_FALSE(d.batches.has_news());
   d.answer_as_first(any_bucket);
   CHECK(d.batches.has_news());
-  CHECK(d.spool.load().unanswered.size() == 1);
+  CHECK(d.spool.load(7919).unanswered.size() == 1);
   static_cast<void>(d.commit(false, 1234));
   CHECK_FALSE(d.batches.has_news());
-  const SpoolState spool = d.spool.load();
+  const SpoolState spool = d.spool.load(7919);
   CHECK(spool.unanswered.empty());
   REQUIRE(spool.kept.size() == 1);
   CHECK(spool.kept[0].answered_at == 1234);

@@ -42,13 +42,11 @@ class Deciders {
               {settings.shape.buckets, settings.shape.page_id_limit, FlusherMemory::hash_seed,
                settings.open.memory_bytes},
               memory.statistics(), [this](std::uint32_t page) { open.page_opened(page); }),
-        lookups(
-            memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
-            [this](std::uint32_t page) {
-              if (shard_answers) asked.emplace_back(pages[page].id());
-              return shard_answers;
-            },
-            [this](std::uint32_t page) { open.entry_dropped(page); }) {
+        lookups(memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
+                [this](std::uint32_t page) {
+                  if (shard_answers) asked.emplace_back(pages[page].id());
+                  return shard_answers ? Lookups::Asked::yes : Lookups::Asked::no;
+                }) {
     for (std::uint32_t shard = 0; shard < settings.shards; ++shard) batches.set_takes_batches(shard, true);
   }
 
@@ -64,9 +62,7 @@ class Deciders {
     return pages.find(FlusherMemory::hash_of(page), page);
   }
   std::uint32_t find_or_insert(std::string_view page) {
-    const std::uint32_t known = number_of(page);
-    if (known != PendingPages::none) return known;
-    return pages.insert(FlusherMemory::hash_of(page), page, memory.bucket_of(page));
+    return pages.find_or_insert(page, FlusherMemory::hash_seed, memory.shape.buckets);
   }
   /// The page has an entry from now on.
   void give_entry(const std::string& page, std::uint64_t base, std::uint64_t now_ms = 0) {
@@ -121,7 +117,7 @@ class Deciders {
   bool shard_answers = true;
   std::vector<std::string> asked;  ///< pages that were asked of a shard
   Lookups lookups;
-  SimulatedSpool spool;
+  SimulatedSpool spool{"simulated"};
   std::vector<std::uint32_t> ready;  ///< buckets that the last commit named
 
  private:

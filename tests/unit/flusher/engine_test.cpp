@@ -53,12 +53,12 @@ class Host : public EnginePort {
     engine.reset();
     submitted.reset();
     std::mt19937_64 all_were_sent(1);
-    for (SimulatedShard& shard : shards) shard.drop(all_were_sent);
+    for (SimulatedShard& shard : shards) shard.drop(0, all_were_sent);
     connecting = {};
     const std::uint64_t active = memory.cache().active.word.load();
     std::vector<CarriedEntry> carried;
     if (active != 0) carried = carried_entries(memory.shown(), settings.buckets);
-    SpoolState state = spool.load();
+    SpoolState state = spool.load(7919);
     state.loaded_at = now.unix;
     engine = std::make_unique<Engine>(settings, memory.memory(), std::move(state), std::move(carried),
                                       std::vector<std::string>{"identity-1", "identity-2"}, *this);
@@ -77,7 +77,7 @@ class Host : public EnginePort {
         if (std::exchange(connecting[n], false)) engine->on_connected(n);
         std::mt19937_64 unused(0);
         while (shards[n].execute(unused)) {
-          while (auto answer = shards[n].receive()) engine->on_answer(n, std::move(*answer), now);
+          while (auto answer = shards[n].receive(0)) engine->on_answer(n, std::move(*answer), now);
         }
       }
     }
@@ -91,7 +91,7 @@ class Host : public EnginePort {
   void cut_off(std::uint32_t shard) {
     reachable[shard] = false;
     std::mt19937_64 random(1);
-    shards[shard].drop(random);
+    shards[shard].drop(0, random);
     engine->on_broken(shard, "cut off", now);
   }
 
@@ -127,15 +127,17 @@ class Host : public EnginePort {
   }
   void connect(std::uint32_t shard) override {
     ++connects;
-    if (reachable[shard]) shards[shard].connect();
+    if (reachable[shard]) shards[shard].connect(0);
     connecting[shard] = reachable[shard];
   }
   void close(std::uint32_t shard) override {
     std::mt19937_64 random(1);
-    shards[shard].drop(random);
+    shards[shard].drop(0, random);
     connecting[shard] = false;
   }
-  void send(std::uint32_t shard, const ShardCommand& command) override { shards[shard].send(command); }
+  void send(std::uint32_t shard, const ShardCommand& command) override {
+    shards[shard].send(0, spool.writer(), command, now.ms);
+  }
   void shard_changed(std::uint32_t, ShardState, const std::string&) override {}
   void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }
   void shard_warned(std::uint32_t, const std::string& what) override { FAIL("warned: " << what); }
@@ -143,8 +145,8 @@ class Host : public EnginePort {
 
   FlusherMemory memory;
   EngineSettings settings;
-  SimulatedSpool spool;
-  std::vector<SimulatedShard> shards{SimulatedShard("simulated"), SimulatedShard("simulated")};
+  SimulatedSpool spool{"simulated"};
+  std::vector<SimulatedShard> shards{SimulatedShard(1), SimulatedShard(1)};
   std::unique_ptr<Engine> engine;
   Now now{1'000'000, 1'700'000'000};
   std::optional<Transaction> submitted;
@@ -204,7 +206,7 @@ TEST_CASE("visits become durable at the commit interval, and only then is their 
   host.run(110);
   CHECK(host.head(0) == host.memory.tail(0).load());
   CHECK(host.engine->is_durable());
-  CHECK(test::open_in(host.spool.load(), 8) == std::vector<PageVisits>{{"home", 2}});
+  CHECK(test::open_in(host.spool.load(7919), 8) == std::vector<PageVisits>{{"home", 2}});
   CHECK(host.memory.statistic(FlusherStatistic::last_commit_ns) > (host.now.ms - 200) * 1'000'000);
 }
 
@@ -288,7 +290,7 @@ TEST_CASE("a full disk costs no visit: the same transaction is tried again, and 
   CHECK(host.memory.publish(0, "home") == Published::published);
   ++recorded;
   host.run(2000);
-  CHECK(test::open_in(host.spool.load(), 8) == std::vector<PageVisits>{{"home", recorded}});
+  CHECK(test::open_in(host.spool.load(7919), 8) == std::vector<PageVisits>{{"home", recorded}});
 }
 
 // ---- flushes
@@ -503,7 +505,7 @@ TEST_CASE("a ring is finished once all of it is durable, and one transaction is 
   REQUIRE(is_finishing());
   host.finish_commit();
   CHECK(host.engine->ring_is_finished());
-  const SpoolState state = host.spool.load();
+  const SpoolState state = host.spool.load(7919);
   REQUIRE(state.rings.size() == 1);
   CHECK(state.rings[0].finished);
   CHECK(test::open_in(state, 8) == std::vector<PageVisits>{{"home", 7}});
@@ -557,7 +559,7 @@ TEST_CASE("what waits for a shard that is away fills no other shard's room, and 
   for (const std::string& page : away) REQUIRE(host.counted(page) == 5);
   CHECK(host.memory.statistic(FlusherStatistic::spilled_visits) == 0);
   host.run(100);
-  CHECK(test::open_in(host.spool.load(), 8).empty());
+  CHECK(test::open_in(host.spool.load(7919), 8).empty());
 }
 
 TEST_CASE("a flusher that starts while a shard is away goes on with what is spilled") {
@@ -611,19 +613,84 @@ TEST_CASE("a page of a spilled bucket is not answered before its bucket is recal
   host.engine->on_broken(1, "still", host.now);
   host.run(1000);
   REQUIRE(host.engine->shard_state(1) == ShardState::up);
-  // The bucket is not due; a read brings it. The first one is told to come again.
+  // The bucket is not due; a read brings it, and waits for it.
   host.woken = 0;
   static_cast<void>(host.memory.ask(1, page));
   static_cast<void>(host.engine->drain(host.now));
-  CHECK(host.woken == 2);
+  CHECK(host.woken == 0);
   CHECK_FALSE(host.memory.entry(page).there);
   host.run(50);
-  static_cast<void>(host.memory.ask(1, page));
-  host.run(5);
+  CHECK(host.woken == 2);
   const FlusherMemory::Entry entry = host.memory.entry(page);
   REQUIRE(entry.there);
   CHECK(entry.base + entry.inflight + entry.open == 103);
   CHECK(host.recalls == 1);
+}
+
+TEST_CASE("a page of a spilled bucket is read while its shard refuses writes, however crowded the memory is") {
+  EngineSettings settings = little_memory();
+  settings.flush_interval_ms = 50;
+  Host host(settings, 1U << 20U);
+  host.run(100);
+  const std::vector<std::string> pages = host.pages_on(1, 200);
+  for (const std::string& page : pages) static_cast<void>(host.memory.publish(0, page, 5));
+  host.run(2000);
+  for (const std::string& page : pages) REQUIRE(host.counted(page) == 5);
+  host.shards[1].refuse(SimulatedShard::Refusing::writes);
+  for (int round = 0; round < 3; ++round) {
+    for (const std::string& page : pages) static_cast<void>(host.memory.publish(0, page));
+    host.run(500);
+  }
+  REQUIRE(host.engine->shard_state(1) == ShardState::refuses_writes);
+  REQUIRE(host.memory.statistic(FlusherStatistic::spilled_visits) > 150);
+  for (std::size_t i = 0; i < pages.size(); i += 7) {
+    const std::string& page = pages[i];
+    static_cast<void>(host.memory.ask(1, page));
+    for (int step = 0; step < 500 && !host.memory.entry(page).there; ++step) {
+      // Visits go on, so that the memory stays crowded and what was recalled is spilled again.
+      static_cast<void>(host.memory.publish(0, pages[static_cast<std::size_t>(step) % pages.size()]));
+      host.run(1);
+    }
+    REQUIRE(host.memory.entry(page).there);
+  }
+  host.shards[1].refuse(SimulatedShard::Refusing::nothing);
+  for (int step = 0; step < 60 && host.memory.statistic(FlusherStatistic::pending_visits) != 0; ++step) host.run(1000);
+  CHECK(host.memory.statistic(FlusherStatistic::pending_visits) == 0);
+  std::uint64_t counted = 0;
+  for (const std::string& page : pages) counted += host.counted(page);
+  CHECK(counted == host.memory.statistic(FlusherStatistic::visits_applied));
+}
+
+TEST_CASE("a lookup that waits for its bucket ends when its shard goes away") {
+  EngineSettings settings = little_memory();
+  settings.flush_interval_ms = 3'600'000;
+  Host host(settings, 1U << 20U);
+  host.run(10);
+  host.shards[1].refuse(SimulatedShard::Refusing::writes);
+  for (std::uint32_t i = 0; i < 100; ++i) static_cast<void>(host.memory.publish(0, host.page_on(1, i), 3));
+  host.run(100);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(200);
+  for (std::uint32_t i = 0; i < 100; ++i) static_cast<void>(host.memory.publish(0, host.page_on(1, i), 3));
+  host.run(200);
+  REQUIRE(host.engine->shard_state(1) == ShardState::refuses_writes);
+  REQUIRE(host.memory.statistic(FlusherStatistic::spilled_visits) > 0);
+  host.disk_works = false;  // nothing is recalled
+  host.run(10);
+  std::string page;
+  for (std::uint32_t i = 0; i < 100 && page.empty(); ++i) {
+    if (host.engine->page_state(host.page_on(1, i)).open == 0) page = host.page_on(1, i);
+  }
+  REQUIRE_FALSE(page.empty());
+  host.woken = 0;
+  static_cast<void>(host.memory.ask(1, page));
+  host.run(5);
+  CHECK(host.woken == 0);
+  host.cut_off(1);
+  host.woken = 0;
+  host.run(5);
+  CHECK((host.woken & 2U) == 2);
+  CHECK_FALSE(host.memory.entry(page).there);
 }
 
 // ---- lives

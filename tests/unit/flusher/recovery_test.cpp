@@ -106,7 +106,7 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
   static_cast<void>(former.commit(false));
 
   settings.incarnation = {2, 0xdef};
-  NextLife d(former.spool.load(), {}, settings);
+  NextLife d(former.spool.load(7919), {}, settings);
   CHECK(d.pages.pages_with_visits() == 4);
   CHECK(d.pages.size() == 4);
   const auto page = [&](const std::string& name) -> const PendingPage& { return d.pages[d.number_of(name)]; };
@@ -144,7 +144,7 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
   CHECK(d.batches.flush_is_done(flush));
   CHECK(d.pages.size() == 0);
   static_cast<void>(d.commit(true));
-  const SpoolState spool = d.spool.load();
+  const SpoolState spool = d.spool.load(7919);
   CHECK(test::open_in(spool, buckets).empty());
   CHECK(spool.unanswered.empty());
 }
@@ -197,7 +197,7 @@ TEST_CASE("an entry comes over with what is pending of its page, where its bucke
   former.answer(4, {46});
   CHECK(former.memory.entry(ahead).base == 46);
 
-  NextLife d(former.spool.load(), carried_entries(former.memory.shown(), buckets));
+  NextLife d(former.spool.load(7919), carried_entries(former.memory.shown(), buckets));
   CHECK(d.memory.entry(agrees) == FlusherMemory::Entry{true, 100, 5000, 5, 2});
   CHECK_FALSE(d.memory.entry(ahead).there);  // 46 and 6 more would count them twice
   CHECK(d.pages[d.number_of(ahead)].inflight == 6);

@@ -33,7 +33,7 @@ class Session : public ShardConnection::Listener {
     uv_loop_init(&loop_);
     connection_ = std::make_unique<ShardConnection>(&loop_, std::move(shard), "w1", timeout_ms, *this);
   }
-  /// Bucket 17 bears the identity.
+  /// Bucket 17 has the identity.
   explicit Session(const RedisServer& server, bool stamped = true) : Session(tcp(server.port())) {
     connection_->connect();
     REQUIRE(wait_for([this] { return connected > 0; }));
@@ -363,7 +363,7 @@ TEST_CASE("marks and identities of many buckets are one command, and no identity
   check(own_id);
 }
 
-TEST_CASE("a bucket that bears no identity, or another one, takes no batch, and says what it bears") {
+TEST_CASE("a bucket that has no identity, or another one, takes no batch, and says what it has") {
   const RedisServer server;
   Session session(server, false);
   CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::foreign);

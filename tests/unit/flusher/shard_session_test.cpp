@@ -425,7 +425,7 @@ TEST_CASE("a bucket that was emptied, or is of another deployment, holds the sha
     Marks marks = t.marks();
     marks.buckets[4].id = held;
     t.answer(marks);
-    t.check_held(held.empty() ? "bucket 4 has been emptied" : "bucket 4 bears the identity 'another 2'");
+    t.check_held(held.empty() ? "bucket 4 has been emptied" : "bucket 4 has the identity 'another 2'");
   }
 }
 
@@ -476,7 +476,7 @@ TEST_CASE("marks that nothing explains hold the shard, after all of them are kno
   }
 }
 
-TEST_CASE("a bucket that bears our mark though we never wrote it holds the shard, and can be accepted") {
+TEST_CASE("a bucket that has our mark though we never wrote it holds the shard, and can be accepted") {
   Talk t(id);
   t.connect();
   t.answer(Talk::facts(Talk::topology("known")));
@@ -875,7 +875,7 @@ TEST_CASE("an inspection is answered whatever becomes of the connection") {
   CHECK_FALSE(told[2]);
 }
 
-TEST_CASE("a count of a bucket that bears another identity is never shown, and the shard is looked at again") {
+TEST_CASE("a count of a bucket that has another identity is never shown, and the shard is looked at again") {
   for (const std::string& held : {std::string(), std::string("another 2")}) {
     Talk t(id);
     const std::string page = t.d.memory.page_in(2);

@@ -1,0 +1,118 @@
+// What must hold of a host at any moment, and at the end.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tests/simulation/simulated_host.hpp"
+
+namespace visitd {
+
+void SimulatedHost::read(std::size_t page, std::size_t reader) {
+  CountReader::Sighting sighting;
+  if (readers_[reader].look(stage_.hashes[page], stage_.names[page], sighting) != CountReader::Look::entry) return;
+  ++stage_.statistics.reads;
+  if (sighting.damaged && stage_.ever_spoiled[page]) {
+    ++stage_.statistics.reads_damaged;
+    return;
+  }
+  check_read(page, reader, sighting);
+}
+
+void SimulatedHost::check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting) {
+  const std::uint64_t ours = stage_.filled[page] + recorded(page);
+  // What Redis said was true when it was asked: at most a timeout before its answer, and that a TTL ago.
+  constexpr std::uint64_t oldest_ms = Stage::ttl_ms + Stage::answer_timeout_ms;
+  const std::uint64_t asked_ms = std::max(sighting.expires_ms, oldest_ms) - oldest_ms;
+  std::uint64_t least = 0;
+  std::uint64_t most = 0;
+  for (std::size_t other = 0; other < hosts_; ++other) {
+    if (other == number_) continue;
+    const auto [low, high] = stage_.range_since(other, page, asked_ms);
+    least += low;
+    most += high;
+  }
+  if (sighting.damaged || sighting.count < ours + least || sighting.count > ours + most || aside_since_[page]) {
+    throw Broken(fmt::format("host {}: reader {} counts {}{} of {}, of which {} were recorded here, and {} to {} there",
+                             number_, reader, sighting.count, sighting.damaged ? " (damaged)" : "", stage_.names[page],
+                             ours, least, most));
+  }
+  if (sighting.count > ours) ++stage_.statistics.reads_of_others;
+  Seen& seen = seen_[page];
+  const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
+  if (seen.life == life_ && seen.evicted == evicted && sighting.count < seen.count) {
+    throw Broken(fmt::format("host {}: reader {} counts {} of {} after {}", number_, reader, sighting.count,
+                             stage_.names[page], seen.count));
+  }
+  // Visits that were put aside are not counted any more.
+  if (stage_.harm != Harm::spoiled) seen = {life_, evicted, sighting.count};
+}
+
+bool SimulatedHost::knows_since(std::size_t page, std::uint64_t ms) {
+  CountReader::Sighting sighting;
+  return readers_[0].look(stage_.hashes[page], stage_.names[page], sighting) == CountReader::Look::entry &&
+         sighting.expires_ms >= ms + Stage::ttl_ms + Stage::answer_timeout_ms;
+}
+
+std::uint64_t SimulatedHost::aside(std::size_t page) const {
+  const auto visits_in = [&](const std::map<std::string, std::uint64_t>& pages_aside) {
+    const auto found = pages_aside.find(stage_.names[page]);
+    return found == pages_aside.end() ? 0 : found->second;
+  };
+  return visits_in(spool_.set_aside()) + visits_in(captured_aside_);
+}
+
+std::array<std::uint64_t, Stage::pages> SimulatedHost::in_lanes() const {
+  std::array<std::uint64_t, Stage::pages> visits{};
+  for (std::uint32_t n = 0; n < lanes; ++n) {
+    const LaneRecords records{std::span<const Word>(lanes_[n].records)};
+    const std::uint64_t tail = lanes_[n].tail.word.load();
+    Record record;
+    for (std::uint64_t at = cache().head[n].word.load(); at < tail; at += record.size) {
+      if (records.read(at, tail, record) != RecordCheck::whole) throw Broken("a record above head is damaged");
+      if (record.kind != RecordKind::visit) continue;
+      const auto page = std::ranges::find(stage_.hashes, record.page_hash) - stage_.hashes.begin();
+      visits[static_cast<std::size_t>(page)] += record.visits;
+    }
+  }
+  return visits;
+}
+
+bool SimulatedHost::all_in_shards() const {
+  const auto waiting = in_lanes();
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    if (waiting[page] + stage_.in_shards(number_, page) != recorded_[page]) return false;
+  }
+  return std::ranges::none_of(stage_.shards, &SimulatedShard::has_late);
+}
+
+void SimulatedHost::check_nothing_lost() const {
+  const auto waiting = in_lanes();
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    const std::uint32_t bucket = stage_.bucket_of(page);
+    const std::uint64_t there = stage_.in_shards(number_, page);
+    const std::uint64_t pending = spool_.pending(stage_.names[page], bucket, [&](const Batch& batch) {
+      return std::ranges::any_of(stage_.shards,
+                                 [&](const SimulatedShard& shard) { return shard.has_applied(bucket, batch.mark); });
+    });
+    if (waiting[page] + pending + there == recorded_[page]) continue;
+    throw Broken(
+        fmt::format("host {}: {} visits of {} are in the shards, {} in the spool and {} in the lanes, {} were "
+                    "recorded",
+                    number_, there, stage_.names[page], pending, waiting[page], recorded_[page]));
+  }
+}
+
+bool SimulatedHost::is_settled() const {
+  if (engine_ == nullptr || !engine_->is_durable()) return false;
+  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+    const bool held = engine_->shard_state(shard) == ShardState::held;
+    if (stage_.may_hold && held) continue;
+    if (stage_.exchanged[shard] || engine_->shard_state(shard) != ShardState::up) return false;
+    for (std::size_t page = 0; page < Stage::pages; ++page) {
+      if (stage_.homes[page] == shard && stage_.in_shards(number_, page) != recorded(page)) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace visitd

@@ -1,0 +1,360 @@
+#include "tests/simulation/simulated_host.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/errors.hpp"
+#include "tests/simulation/kill_step.hpp"
+
+namespace visitd {
+
+SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts)
+    : stage_(stage),
+      number_(number),
+      hosts_(hosts),
+      shape_{lanes, entries, Stage::buckets, 32},
+      cache_memory_(shape_.bytes() / sizeof(Line) + 1),
+      spool_(fmt::format("host-{}", number)),
+      former_answers_(stage.shards.size()),
+      connecting_(stage.shards.size()) {
+  for (std::uint32_t n = 0; n < lanes; ++n) {
+    Lane& lane = lanes_.emplace_back();
+    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
+    lane.asker = std::make_unique<LaneProducer>(lane.requests_tail.word, lane.requests, &cache().requests_read[n]);
+  }
+  for (std::size_t reader = 0; reader < readers(); ++reader) {
+    std::vector<Backlog::Lane> seen;
+    for (Lane& lane : lanes_) seen.push_back({&lane.tail.word, LaneRecords(std::span<const Word>(lane.records))});
+    // The second reader's backlog is long from the first byte on: it always reads through its index.
+    readers_.emplace_back(std::move(seen), superseded_, 1024, reader == 0 ? Backlog::usual_short_bytes : 0);
+    const LonelyWord* const heads = stage_.mutant == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
+    readers_.back().use({&cache().active.word, &cache().retired.word, heads, memory().views});
+  }
+}
+
+CountingMemory SimulatedHost::memory() {
+  CountingMemory memory;
+  memory.ring_id = ring_id();
+  memory.ring_segment = 1;
+  memory.hash_seed = Stage::hash_seed;
+  memory.lanes.reserve(lanes);
+  for (Lane& lane : lanes_)
+    memory.lanes.push_back({&lane.tail.word, &lane.requests_tail.word, lane.records, lane.requests,
+                            LaneProducer::known_freed(lane.freed.load(), lane.tail.word.load(), 8 * lane_words)});
+  memory.cache = &cache();
+  auto* const start = reinterpret_cast<std::byte*>(cache_memory_.data());
+  memory.views = {ViewMemory{shape_, start + shape_.view_offset(0)}, ViewMemory{shape_, start + shape_.view_offset(1)}};
+  return memory;
+}
+
+// ---- the frontends
+
+void SimulatedHost::publish(std::size_t page, std::uint32_t visits) {
+  if (!publishes_) return;
+  const std::size_t n = chance(lanes);
+  Lane& lane = lanes_[n];
+  if (chance(50) == 0) {
+    // The owner dies between two records; the next one appends.
+    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
+  }
+  if (lane.producer->publish(RecordKind::visit, stage_.names[page], visits, 0, stage_.hashes[page]) == Published::full)
+    return;
+  recorded_[page] += visits;
+  stage_.statistics.visits += visits;
+}
+
+void SimulatedHost::post_request(std::size_t page) {
+  static_cast<void>(
+      lanes_[chance(lanes)].asker->publish(RecordKind::request, stage_.names[page], 0, 0, stage_.hashes[page]));
+}
+
+void SimulatedHost::leave_ring_and_cache() {
+  const auto read_all = [&] {
+    for (std::size_t reader = 0; reader < readers(); ++reader) {
+      for (std::size_t page = 0; page < Stage::pages; ++page) read(page, reader);
+    }
+  };
+  read_all();
+  if (chance(2) == 0) {
+    // Another ring is there: its visits are in no lane of this one.
+    superseded_.store(1, std::memory_order_release);
+    for (std::uint64_t& recorded : recorded_) ++recorded;
+    read_all();
+    return;
+  }
+  // Another cache frees the lanes, which this one shows as taken; then they are written anew.
+  cache().retired.word.store(1, std::memory_order_release);
+  LonelyWord head;
+  for (Lane& lane : lanes_) {
+    head.word.store(lane.tail.word.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    LaneProducer producer(lane.tail.word, lane.records, &head.word);
+    for (std::size_t visit = 0; visit < 3 * lane_words; ++visit) {
+      const std::size_t page = chance(Stage::pages);
+      if (producer.publish(RecordKind::visit, stage_.names[page], 1, 0, stage_.hashes[page]) != Published::full)
+        ++recorded_[page];
+      head.word.store(lane.tail.word.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      read(page, chance(readers()));
+    }
+  }
+}
+
+// ---- the flusher
+
+template <typename Event>
+void SimulatedHost::flusher_event(Event event) {
+  if (engine_ == nullptr) return;
+  try {
+    event();
+  } catch (const Killed&) {
+    ++stage_.statistics.kills_in_changes;
+    kill_flusher();
+  }
+}
+
+EngineSettings SimulatedHost::settings() {
+  EngineSettings settings = Stage::settings(1 + chance(3));
+  // Where copies share an incarnation, only what each draws for a batch tells them apart.
+  if (stage_.harm == Harm::copied_alive) settings.salt = [this] { return stage_.random(); };
+  return settings;
+}
+
+SpoolState SimulatedHost::load_spool() {
+  if (std::exchange(in_same_life_, false)) return spool_.load_in_same_life();
+  return spool_.load(stage_.mutant == Mutant::copies_share_incarnations ? 7919 : stage_.random());
+}
+
+void SimulatedHost::start_flusher() {
+  if (engine_ != nullptr) return;
+  ++life_;
+  const CountingMemory seen = memory();
+  SpoolState state = load_spool();
+  state.loaded_at = stage_.now.unix;
+  const std::uint64_t active = cache().active.word.load(std::memory_order_relaxed);
+  std::vector<CarriedEntry> carried;
+  if (active != 0) carried = carried_entries(seen.views[active & 1U], Stage::buckets);
+  if (stage_.mutant == Mutant::kept_batches_lost) state.kept.clear();
+  if (stage_.mutant == Mutant::bases_carried_blindly) {
+    for (CarriedEntry& entry : carried) {
+      const auto mark = std::ranges::find(state.marks, entry.bucket, &BucketMark::bucket);
+      entry.answered = mark == state.marks.end() ? 0 : mark->seq;
+    }
+  }
+  try {
+    engine_ = std::make_unique<Engine>(
+        settings(), seen, std::move(state), std::move(carried),
+        std::vector<std::string>{fmt::format("identity-{}-1", number_), fmt::format("identity-{}-2", number_)}, *this);
+    engine_->free_space();
+    if (std::exchange(must_refuse_, false)) throw Broken("a spool that is older than its ring is taken");
+  } catch (const Killed&) {
+    ++stage_.statistics.kills_in_changes;
+    kill_flusher();
+  } catch (const Error& refused) {
+    if (!std::exchange(must_refuse_, false)) throw Broken(fmt::format("a start is refused: {}", refused.what()));
+    ++stage_.statistics.refused_spools;
+    renew_spool();
+  }
+}
+
+void SimulatedHost::kill_flusher() {
+  ++stage_.statistics.kills;
+  stage_.statistics.evictions += statistic(FlusherStatistic::entries_evicted);
+  stage_.statistics.duplicates += statistic(FlusherStatistic::batches_duplicate);
+  stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);
+  for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
+  engine_.reset();
+  for (SimulatedShard& shard : stage_.shards) shard.drop(number_, stage_.random);
+  std::ranges::fill(former_answers_, std::deque<ShardAnswer>{});
+  connecting_.assign(stage_.shards.size(), false);
+  // What the spool's thread had begun is in the file or not, whole.
+  if (submitted_ && !committed_ && stage_.mutant != Mutant::commit_told_before_durable && chance(2) == 0)
+    spool_.apply(*submitted_);
+  captured_aside_.clear();
+  captured_number_ = 0;
+  submitted_.reset();
+  refused_.reset();
+  committed_ = false;
+}
+
+void SimulatedHost::renew_spool() {
+  spool_ = SimulatedSpool(fmt::format("host-{}-{}", number_, ++spools_));
+}
+
+void SimulatedHost::forget_cache() {
+  for (Lane& lane : lanes_) lane.producer->look_at_head();  // the last heartbeat
+  for (LonelyWord& head : cache().head) head.word.store(0);
+  cache().active.word.store(0);
+}
+
+/// At a moment when all that the spool held is in the shards too: then it costs no visit, and what was durable must not
+/// be counted again. With it, at times, the cache goes.
+bool SimulatedHost::wipe() {
+  if (!all_in_shards()) return false;
+  ++stage_.statistics.wiped_spools;
+  renew_spool();
+  for (SimulatedShard& shard : stage_.shards) shard.sync();  // nobody keeps what it would lose
+  if (chance(2) != 0) return true;
+  ++stage_.statistics.wiped_caches;
+  forget_cache();
+  return true;
+}
+
+bool SimulatedHost::restore() {
+  if (!copy_ || !all_in_shards()) return false;
+  ++stage_.statistics.restored_spools;
+  spool_ = *std::exchange(copy_, std::nullopt);
+  for (SimulatedShard& shard : stage_.shards) shard.sync();
+  if (chance(2) == 0) {
+    forget_cache();
+    return true;
+  }
+  for (std::uint32_t n = 0; n < lanes; ++n) {
+    must_refuse_ =
+        must_refuse_ || (spool_.knows_ring(ring_id()) && spool_.position(ring_id(), n) < cache().head[n].word.load());
+  }
+  return true;
+}
+
+void SimulatedHost::go_on_as(const SimulatedHost& other, bool alive) {
+  ++stage_.statistics.copied_spools;
+  spool_ = other.spool_;
+  in_same_life_ = alive;
+}
+
+void SimulatedHost::flusher_turn() {
+  flusher_event([&] {
+    static_cast<void>(engine_->drain(stage_.now));
+    if (chance(4) == 0) engine_->tick(stage_.now);
+    if (chance(100) == 0) engine_->commit_soon();
+  });
+}
+
+void SimulatedHost::run_spool() {
+  if (!submitted_ || committed_) return;
+  if (!stage_.calm && chance(40) == 0) {
+    ++stage_.statistics.full_disks;
+    refused_ = std::exchange(submitted_, std::nullopt);
+    return;
+  }
+  if (stage_.mutant == Mutant::commit_told_before_durable && chance(2) == 0) {
+    // Told at once; written only if the flusher lives long enough.
+    SimulatedSpool told = spool_;
+    const SpoolResult result = told.apply(*submitted_);
+    flusher_event([&] { engine_->on_committed(result, stage_.now); });
+    if (submitted_ && engine_ != nullptr && chance(4) != 0) spool_.apply(*std::exchange(submitted_, std::nullopt));
+    submitted_.reset();
+    return;
+  }
+  result_ = spool_.apply(*submitted_);
+  stage_.statistics.spills += submitted_->spilled.size();
+  stage_.statistics.recalls += submitted_->recalled.size();
+  stage_.statistics.folds += submitted_->open.size();
+  captured_aside_.clear();
+  committed_ = true;
+}
+
+void SimulatedHost::tell_spool() {
+  if (refused_) {
+    Transaction transaction = std::move(*std::exchange(refused_, std::nullopt));
+    flusher_event([&] { engine_->on_spool_full(std::move(transaction), stage_.now); });
+  } else if (committed_) {
+    committed_ = false;
+    submitted_.reset();
+    flusher_event([&] { engine_->on_committed(result_, stage_.now); });
+  }
+}
+
+// ---- the connections
+
+void SimulatedHost::look_at_connection(std::uint32_t shard) {
+  SimulatedShard& server = stage_.shards[shard];
+  const auto since = server.waits_since(number_);
+  if (connecting_[shard] && stage_.now.ms < stage_.away_until_ms[shard] && !stage_.calm) {
+    connecting_[shard] = false;
+    server.drop(number_, stage_.random);
+    flusher_event([&] { engine_->on_broken(shard, "away", stage_.now); });
+  } else if (connecting_[shard]) {
+    connecting_[shard] = false;
+    flusher_event([&] { engine_->on_connected(shard); });
+  } else if (!former_answers_[shard].empty()) {
+    ShardAnswer answer = std::move(former_answers_[shard].front());
+    former_answers_[shard].pop_front();
+    flusher_event([&] { engine_->on_answer(shard, std::move(answer), stage_.now); });
+  } else if (since && *since + Stage::answer_timeout_ms < stage_.now.ms) {
+    ++stage_.statistics.timeouts;
+    stage_.statistics.late_answers += server.unreceived(number_);
+    break_connection(shard, "no answer in time");
+  } else if (auto answer = server.receive(number_)) {
+    flusher_event([&] { engine_->on_answer(shard, std::move(*answer), stage_.now); });
+  }
+}
+
+void SimulatedHost::break_connection(std::uint32_t shard, const std::string& why) {
+  SimulatedShard& server = stage_.shards[shard];
+  if (!server.is_connected(number_)) return;
+  ++stage_.statistics.breaks;
+  if (stage_.mutant == Mutant::answers_of_former_connection) {
+    while (auto answer = server.receive(number_)) former_answers_[shard].push_back(std::move(*answer));
+  }
+  server.drop(number_, stage_.random);
+  connecting_[shard] = false;
+  flusher_event([&] { engine_->on_broken(shard, why, stage_.now); });
+}
+
+// ---- EnginePort
+
+void SimulatedHost::submit(Transaction transaction) {
+  captured_aside_.clear();
+  for (const SetAside& aside : transaction.set_aside) {
+    captured_aside_[aside.page.page] += aside.page.visits;
+    const std::size_t page = stage_.page_of(aside.page.page);
+    // One that found the disk full comes again: the page may have been mended and spoiled anew since its batch.
+    if (stage_.spoiled[page] && transaction.number != captured_number_) aside_since_[page] = true;
+  }
+  captured_number_ = transaction.number;
+  submitted_ = std::move(transaction);
+}
+
+void SimulatedHost::connect(std::uint32_t shard) {
+  stage_.shards[shard].connect(number_);
+  connecting_[shard] = true;
+}
+
+void SimulatedHost::close(std::uint32_t shard) {
+  stage_.shards[shard].drop(number_, stage_.random);
+  connecting_[shard] = false;
+}
+
+void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command) {
+  SimulatedShard& server = stage_.shards[shard];
+  check_on_their_way(shard, command);
+  const auto* const batch = std::get_if<SendBatch>(&command);
+  if (stage_.mutant == Mutant::shard_applies_without_compare && batch != nullptr) {
+    // The field agrees with whatever is expected.
+    const std::uint32_t bucket = batch->batch->bucket;
+    if (server.mark(bucket, spool_.writer()) != batch->batch->expected)
+      server.set_field(bucket, spool_.writer(), batch->batch->expected);
+  }
+  server.send(number_, spool_.writer(), command, stage_.now.ms);
+}
+
+/// However slow the answers are, what is asked does not pile up.
+void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& command) const {
+  if (std::holds_alternative<AskMarks>(command) || std::holds_alternative<MakeTopology>(command)) return;
+  if (stage_.shards[shard].on_their_way(number_, command) == 0) return;
+  constexpr const char* what[] = {"what the server is", "", "", "a batch of the bucket", "a read of the page"};
+  throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
+                           Stage::shard_names()[shard], what[command.index()]));
+}
+
+void SimulatedHost::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
+  if (state == ShardState::held && !stage_.may_hold)
+    throw Broken(fmt::format("host {}: shard {} is held: {}", number_, Stage::shard_names()[shard], why));
+}
+
+void SimulatedHost::shard_unfit(std::uint32_t shard, const std::string& why) {
+  throw Broken(fmt::format("host {}: shard {} is unfit: {}", number_, Stage::shard_names()[shard], why));
+}
+
+}  // namespace visitd

@@ -1,0 +1,168 @@
+// One host in memory: a ring, a cache, a spool, producers and readers around the flusher's real deciders. The flusher
+// may die at every store to a view and between any two events.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/cache_layout.hpp"
+#include "common/lane.hpp"
+#include "common/view.hpp"
+#include "flusher/engine.hpp"
+#include "frontend/count_reader.hpp"
+#include "tests/simulation/simulated_spool.hpp"
+#include "tests/simulation/stage.hpp"
+
+namespace visitd {
+
+class SimulatedHost : public EnginePort {
+ public:
+  static constexpr std::uint32_t entries = 4;
+
+  SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts);
+  SimulatedHost(const SimulatedHost&) = delete;
+  SimulatedHost& operator=(const SimulatedHost&) = delete;
+  ~SimulatedHost() override = default;
+
+  // -- events
+
+  void publish(std::size_t page, std::uint32_t visits);
+  void post_request(std::size_t page);
+  void start_flusher();
+  void kill_flusher();
+  void flusher_turn();
+  void run_spool();
+  void tell_spool();
+  /// What the loop would find on the connection to a shard: connected, an answer, or none in time.
+  void look_at_connection(std::uint32_t shard);
+  void break_connection(std::uint32_t shard, const std::string& why);
+
+  /// The flusher is dead: its state directory is wiped. False: that would cost visits.
+  bool wipe();
+  void keep_copy() { copy_ = spool_; }
+  /// The flusher is dead: the copy takes the place of the spool. False: there is none, or that would cost visits.
+  bool restore();
+  /// Goes on with the spool of another host. `alive`: in the middle of its life.
+  void go_on_as(const SimulatedHost& other, bool alive);
+  /// Only reads from now on.
+  void publish_nothing() noexcept { publishes_ = false; }
+
+  // -- checks
+
+  /// A read of a known page is exact, to the visit: all of this host's, and of another's what its shard had in time.
+  void read(std::size_t page, std::size_t reader);
+  [[nodiscard]] static constexpr std::size_t readers() noexcept { return 2; }
+  /// Whether a read shows what the shards held at `ms`.
+  [[nodiscard]] bool knows_since(std::size_t page, std::uint64_t ms);
+  /// Whether the spool and the lanes hold no visit that the shards lack.
+  [[nodiscard]] bool all_in_shards() const;
+  /// Every visit of the host is in a shard, in its spool or in its lanes, and in one of them only. Throws Broken.
+  void check_nothing_lost() const;
+  /// Nothing will change any more on its own.
+  [[nodiscard]] bool is_settled() const;
+  [[nodiscard]] bool is_held(std::uint32_t shard) const {
+    return engine_ != nullptr && engine_->shard_state(shard) == ShardState::held;
+  }
+  [[nodiscard]] bool lives() const noexcept { return engine_ != nullptr; }
+  /// Visits of a page that the host recorded, and that a shard could take.
+  [[nodiscard]] std::uint64_t recorded(std::size_t page) const { return recorded_[page] - aside(page); }
+  /// The field of a page that was put aside was mended.
+  void mended(std::size_t page) noexcept { aside_since_[page] = false; }
+  /// The end of a ring, and of a cache: what is recorded now is not to be seen from here, and no reader shows less.
+  void leave_ring_and_cache();
+
+ private:
+  static constexpr std::uint32_t lanes = 2;
+  static constexpr std::size_t lane_words = 128;  // 1 KiB: wraps and fills often
+
+  struct alignas(cache_line_bytes) Line {
+    std::array<Word, 8> words{};
+  };
+  struct Lane {
+    LonelyWord tail;
+    LonelyWord requests_tail;
+    Word freed{0};
+    std::array<Word, lane_words> records{};
+    std::array<Word, lane_words> requests{};
+    std::unique_ptr<LaneProducer> producer;
+    std::unique_ptr<LaneProducer> asker;
+  };
+  /// Counts never fall as long as nobody forgets them: the flusher's life, and how many entries it evicted.
+  struct Seen {
+    std::uint64_t life = 0;
+    std::uint64_t evicted = 0;
+    std::uint64_t count = 0;
+  };
+
+  // EnginePort
+  void submit(Transaction transaction) override;
+  void connect(std::uint32_t shard) override;
+  void close(std::uint32_t shard) override;
+  void send(std::uint32_t shard, const ShardCommand& command) override;
+  void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override;
+  void shard_unfit(std::uint32_t shard, const std::string& why) override;
+  void shard_warned(std::uint32_t, const std::string&) override {}
+  void wake_lanes(std::uint64_t) override {}
+
+  [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }
+  [[nodiscard]] CacheHeader& cache() noexcept { return *reinterpret_cast<CacheHeader*>(cache_memory_.data()); }
+  [[nodiscard]] const CacheHeader& cache() const noexcept {
+    return *reinterpret_cast<const CacheHeader*>(cache_memory_.data());
+  }
+  [[nodiscard]] std::uint64_t statistic(FlusherStatistic which) const {
+    return cache().statistics[static_cast<std::size_t>(which)].load();
+  }
+  /// Of another ring than any other host's.
+  [[nodiscard]] std::uint64_t ring_id() const noexcept { return 7 + number_; }
+  [[nodiscard]] CountingMemory memory();
+  /// Visits above each lane's head.
+  [[nodiscard]] std::array<std::uint64_t, Stage::pages> in_lanes() const;
+  void forget_cache();
+  void renew_spool();
+  [[nodiscard]] SpoolState load_spool();
+  [[nodiscard]] EngineSettings settings();
+  /// Visits that no shard could take, durably or as the spool is just told.
+  [[nodiscard]] std::uint64_t aside(std::size_t page) const;
+  void check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting);
+  void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
+  template <typename Event>
+  void flusher_event(Event event);
+
+  Stage& stage_;
+  std::size_t number_;
+  std::size_t hosts_;
+  bool publishes_ = true;
+  std::array<std::uint64_t, Stage::pages> recorded_{};
+  std::deque<Lane> lanes_;
+  CacheShape shape_;
+  std::vector<Line> cache_memory_;
+  Word superseded_{0};
+  std::array<bool, Stage::pages> aside_since_{};         ///< since it was spoiled visits were put aside
+  std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
+  std::uint64_t captured_number_ = 0;                    ///< of the transaction captured last
+  std::deque<CountReader> readers_;
+  std::array<Seen, Stage::pages> seen_{};
+  std::uint64_t life_ = 0;
+  SimulatedSpool spool_;
+  std::uint64_t spools_ = 0;
+  std::optional<SimulatedSpool> copy_;
+  bool must_refuse_ = false;   ///< the spool is older than the ring, as the cache says
+  bool in_same_life_ = false;  ///< the next start goes on in the middle of the life that was copied
+  std::vector<std::deque<ShardAnswer>> former_answers_;
+
+  std::optional<Transaction> submitted_;
+  std::optional<Transaction> refused_;  ///< by a full disk, not yet told
+  bool committed_ = false;              ///< submitted and durable, not yet told
+  SpoolResult result_;                  ///< of what is durable
+  std::vector<bool> connecting_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace visitd

@@ -1,0 +1,136 @@
+// What the hosts of a simulation share: time, chance, pages, shards, and what was done to them.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flusher/engine.hpp"
+#include "tests/simulation/simulated_shard.hpp"
+
+namespace visitd {
+
+/// A rule of the protocol does not hold.
+struct Broken : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct WorldStatistics {
+  std::uint64_t visits = 0;
+  std::uint64_t reads = 0;
+  std::uint64_t reads_of_others = 0;   ///< that showed visits of another host
+  std::uint64_t reads_of_changes = 0;  ///< between two stores of the flusher
+  std::uint64_t kills = 0;
+  std::uint64_t kills_in_changes = 0;
+  std::uint64_t breaks = 0;
+  std::uint64_t timeouts = 0;      ///< connections given up because an answer was slow
+  std::uint64_t late_answers = 0;  ///< of commands that were executed, on such connections
+  std::uint64_t losses = 0;
+  std::uint64_t duplicates = 0;
+  std::uint64_t sent_again = 0;
+  std::uint64_t full_disks = 0;
+  std::uint64_t wiped_spools = 0;
+  std::uint64_t wiped_caches = 0;
+  std::uint64_t restored_spools = 0;
+  std::uint64_t refused_spools = 0;  ///< restored ones that a start refused
+  std::uint64_t copied_spools = 0;   ///< that two hosts went on with
+  std::uint64_t evictions = 0;
+  std::uint64_t folds = 0;
+  std::uint64_t spills = 0;
+  std::uint64_t recalls = 0;
+  std::uint64_t spoiled = 0;
+  std::uint64_t reads_damaged = 0;
+  std::uint64_t exchanges = 0;
+};
+
+/// What happens in a run besides kills, breaks, slow answers and lost tails.
+enum class Harm {
+  none,
+  spoiled,       ///< somebody writes into pages' fields what is no count
+  refusing,      ///< a shard answers batches, or everything, with an error, and goes on later
+  emptied,       ///< everything on a shard is deleted under the living connections
+  deleted,       ///< the buckets of a shard are
+  swapped,       ///< two shards stand in each other's place
+  wiped,         ///< a host's state directory is wiped while its lanes hold visits
+  restored,      ///< a host's state directory is put back as it was earlier
+  copied,        ///< a second host begins with a copy of the first one's state directory
+  copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation
+};
+
+/// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
+enum class Mutant {
+  none,
+  commit_told_before_durable,     ///< the spool says committed, and then loses it with the flusher
+  shard_applies_without_compare,  ///< a batch is added whatever the field holds
+  answers_of_former_connection,   ///< they arrive on the next one
+  kept_batches_lost,              ///< a restart forgets the batches that were answered
+  bases_carried_blindly,          ///< also where the view disagrees with the spool
+  backlog_trusts_freed_bytes,     ///< a reader does not look at head again
+  shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
+  copies_share_incarnations,      ///< the random part of one follows from the one before
+};
+
+struct Stage {
+  static constexpr std::uint32_t buckets = 4;
+  static constexpr std::size_t pages = 7;
+  static constexpr std::uint64_t hash_seed = 42;
+  static constexpr std::uint64_t ttl_ms = 30;
+  /// The oldest command without an answer waits no longer.
+  static constexpr std::uint64_t answer_timeout_ms = 60;
+
+  /// What one host had in the shards, in the course of time.
+  struct Past {
+    std::uint64_t since_ms = 0;
+    std::uint64_t visits = 0;
+  };
+
+  Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts);
+
+  [[nodiscard]] static const std::vector<std::string>& shard_names();
+  [[nodiscard]] static EngineSettings settings(std::uint64_t batch_pages);
+
+  [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return random() % of; }
+  [[nodiscard]] std::uint32_t any_shard() { return static_cast<std::uint32_t>(chance(shards.size())); }
+  [[nodiscard]] std::uint32_t bucket_of(std::size_t page) const { return buckets_of_pages[page]; }
+  [[nodiscard]] std::size_t page_of(const std::string& name) const {
+    return static_cast<std::size_t>(std::ranges::find(names, name) - names.begin());
+  }
+  [[nodiscard]] std::uint64_t in_shards(std::size_t host, std::size_t page) const;
+  /// Notes what each host has in the shards, as far as these are what they were.
+  void note_past();
+  /// The least and the most that one host had in the shards since `ms`.
+  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> range_since(std::size_t host, std::size_t page,
+                                                                    std::uint64_t ms) const;
+
+  std::mt19937_64 random;
+  Mutant mutant;
+  Harm harm;
+  WorldStatistics statistics;
+  Now now{1'000'000, 1'000};
+  std::array<std::string, pages> names;
+  std::array<std::uint64_t, pages> hashes{};
+  std::array<std::uint32_t, pages> buckets_of_pages{};
+  std::vector<std::uint32_t> placement;       ///< of buckets: shards
+  std::array<std::uint32_t, pages> homes{};   ///< shards
+  std::array<std::uint64_t, pages> filled{};  ///< visits that were in the shards before
+  std::vector<SimulatedShard> shards;
+  std::vector<std::uint64_t> away_until_ms;  ///< by shard: no connection to it succeeds before
+  bool calm = false;                         ///< no more kills, breaks or visits
+  bool loses_tails = true;
+  bool may_hold = false;        ///< a shard, or a spool, is no more what it was
+  std::vector<bool> exchanged;  ///< by shard: what it held, the world has forgotten; nothing may be written there
+  std::array<bool, pages> spoiled{};
+  std::array<bool, pages> ever_spoiled{};
+
+ private:
+  std::vector<std::array<std::deque<Past>, pages>> past_;  ///< by host; a single one has none
+};
+
+}  // namespace visitd
