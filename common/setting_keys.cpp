@@ -233,6 +233,8 @@ constexpr std::array table = {
          "Proxies whose Forwarded or X-Forwarded-For says who the client is. A Unix socket's other end is trusted."),
     number("http", "lookup_timeout_ms", &Draft::lookup_timeout_ms, "ms", 10, minute_ms,
            "How long a read waits for Redis before it is answered stale or 503."),
+    number("http", "list_timeout_ms", &Draft::list_timeout_ms, "ms", 10, 10 * minute_ms,
+           "How long a read of many pages may wait while other lists are read; then it is answered 503."),
     number("http", "retry_after_s", &Draft::retry_after_s, "s", 1, 3600, "The Retry-After of answers with 503."),
     number("http", "stop_timeout_ms", &Draft::stop_timeout_ms, "ms", 0, 10 * minute_ms,
            "How long a stopping frontend goes on with the requests that it has begun."),

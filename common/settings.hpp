@@ -67,6 +67,7 @@ struct Settings {
   std::uint32_t address_connection_limit = 1000;  ///< 0: none
   std::vector<std::string> trusted_proxies = {"127.0.0.0/8", "::1"};
   std::uint32_t lookup_timeout_ms = 2000;  ///< how long a read waits for Redis before it is answered stale or 503
+  std::uint32_t list_timeout_ms = 10000;   ///< how long a read of many pages may take altogether
   std::uint32_t retry_after_s = 1;
   std::uint32_t stop_timeout_ms = 5000;
 

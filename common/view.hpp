@@ -265,6 +265,21 @@ struct Snapshot {
 /// The longest chain a reader follows: far beyond any that a seeded hash makes.
 inline constexpr std::uint32_t chain_limit = 256;
 
+/// A number that differs once an entry of the page's chain was made, changed or removed, or another view is shown. A
+/// reader that waits compares it with the one from before, and takes a snapshot where they differ.
+[[nodiscard]] inline std::uint64_t chain_mark(const Word& active_word, std::span<const ViewMemory, 2> views,
+                                              std::uint64_t hash) noexcept {
+  const std::uint64_t active = active_word.load(std::memory_order_acquire);  // as R1
+  if (active == 0) return 0;
+  const ViewMemory& view = views[active & 1U];
+  const std::uint64_t chain = hash & (view.shape.chains() - 1);
+  // As R2 and R4: version counts changes and removals, first changes with each new entry. Only a hint: none of the
+  // three says anything of the count.
+  const std::uint64_t version = view.version(chain).load(std::memory_order_acquire);
+  return (version * 0x9e3779b97f4a7c15U ^ view.first(chain).load(std::memory_order_acquire)) * 0x9e3779b97f4a7c15U ^
+         active;
+}
+
 /// One try to read a page's entry from the view shown. `views[0]`, `views[1]`: the cache's two. `again`: the flusher
 /// was changing just this chain. With no view shown yet it is `absent`, and `applied` is all zero.
 [[nodiscard]] inline Seen take_snapshot(const Word& active_word, std::span<const ViewMemory, 2> views,

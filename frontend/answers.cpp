@@ -57,6 +57,7 @@ void Answer::reset(const RequestHead& head) noexcept {
   no_store = false;
   head_only = head.method == Method::head;
   preflight = false;
+  length_unknown = false;
   retry_after_s.reset();
   allow = {};
   refusal = Refusal::none;
@@ -138,7 +139,7 @@ void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool kee
     out.append(value);
     out.append("\r\n");
   });
-  if (answer.status != 204) {
+  if (answer.status != 204 && !answer.length_unknown) {
     out.append("Content-Length: ");
     out.append(std::uint64_t{content.size()});
     out.append("\r\n");

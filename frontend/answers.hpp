@@ -74,6 +74,7 @@ struct Answer {
   bool no_store = false;
   bool head_only = false;  ///< for HEAD: all fields, no body
   bool preflight = false;
+  bool length_unknown = false;  ///< for HEAD, where the body was not made
   std::optional<std::uint32_t> retry_after_s;
   std::string_view allow;  ///< empty: none
   Refusal refusal = Refusal::none;

@@ -25,13 +25,14 @@ constexpr std::string_view continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
 
 }  // namespace
 
-ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, Counter& counter,
+ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, Counter& its_counter,
                                  const HostStatus& host, ConnectionOwner& its_owner)
     : loop(its_loop),
       owner(its_owner),
       limits{settings.head_limit_bytes, settings.target_limit_bytes, settings.header_limit, settings.body_limit_bytes},
       format(settings.cors_origins),
-      routes(settings, counter, host),
+      counter(its_counter),
+      routes(settings, its_counter, host),
       direct(routes, format),
       httplib(routes, format),
       hot(way_of(settings)),
@@ -41,6 +42,7 @@ ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, 
              DeadlineList(settings.send_timeout_ms),
              DeadlineList(no_limit_ms),
              DeadlineList(linger_ms)},
+      turns(no_limit_ms),
       received(receive_bytes),
       out(2 * flush_bytes),
       uploading_limit_bytes(settings.buffered_bodies_limit_bytes) {}
@@ -92,7 +94,8 @@ void Connection::watch(int events) {
 void Connection::enter(Phase phase, bool renew) {
   if (phase == phase_ && !renew) return;
   phase_ = phase;
-  share_.waiting(phase).join(*this, uv_now(share_.loop));
+  DeadlineList& list = phase == Phase::parked && paused_ ? share_.turns : share_.waiting(phase);
+  list.join(*this, uv_now(share_.loop));
 }
 
 void Connection::readable() {
@@ -124,14 +127,17 @@ void Connection::writable() {
   advance(in_);
 }
 
-void Connection::replay() {
+void Connection::take_turn() {
+  if (!paused_ && !share_.counter.concerns(list_ != nullptr ? list_->awaits() : read_, uv_now(share_.loop))) {
+    return enter(Phase::parked, true);
+  }
   advance(in_);
   if (!closed_ && phase_ != Phase::parked && phase_ != Phase::sending) watch(UV_READABLE);
 }
 
 void Connection::advance(std::string_view input) {
   share_.out.truncate(0);
-  parked_ = false;
+  parked_ = paused_ = false;
   bool progressed = false;
   while (read_one(input, progressed) == Step::again) {
     if (share_.out.size() >= flush_bytes && !flush()) break;
@@ -184,7 +190,10 @@ Connection::Step Connection::answer_upload(std::string_view& input, bool& progre
   if (reader_.read_head(upload_->head()) != RequestReader::Outcome::complete) return refuse(reader_.refusal());
   Call call = routed();
   call.body = upload_->body();
-  if (!answer(call, progressed)) return Step::stop;
+  if (!answer(call, progressed)) {
+    if (list_ != nullptr) upload_->keep_list_alone(list_->bytes());
+    return Step::stop;
+  }
   upload_.reset();
   if (!ending_) return Step::again;
   end_after_answer(input);
@@ -195,6 +204,7 @@ Call Connection::routed() noexcept {
   Call call;
   call.head = &reader_.head();
   call.read = &read_;
+  call.list = &list_;
   call.now_ms = uv_now(share_.loop);
   call.client = &client_;
   call.at_private_address = at_private_address_;
@@ -203,17 +213,29 @@ Call Connection::routed() noexcept {
 }
 
 bool Connection::answer(const Call& call, bool& progressed) {
+  const bool is_cheap = call.is_cheap();
+  if (!is_cheap && share_.turn.is_spent(call.now_ms)) {
+    parked_ = paused_ = true;
+    return false;
+  }
   share_.format.set_date(unix_seconds());
   const bool keep_alive = call.head->keep_alive && !share_.stopping;
   AnsweringWay& way = call.is_routed() && call.route->hot ? *share_.hot : share_.httplib;
-  if (way.answer(call, keep_alive, share_.out) == Handled::parked) {
-    if (phase_ != Phase::parked || progressed) ++share_.statistics.reads_parked;
+  const std::uint64_t begun_ns = is_cheap ? 0 : uv_hrtime();
+  const Handled handled = way.answer(call, keep_alive, share_.out);
+  if (!is_cheap) share_.turn.spend(uv_hrtime() - begun_ns);
+  if (handled != Handled::answered) {
+    if (handled == Handled::parked && !counted_parked_) ++share_.statistics.reads_parked;
+    counted_parked_ = counted_parked_ || handled == Handled::parked;
     parked_ = true;
+    paused_ = handled == Handled::paused;
     return false;
   }
   ++share_.statistics.requests;
   progressed = has_served_ = true;
   read_ = {};
+  list_.reset();
+  counted_parked_ = false;
   ending_ = !keep_alive;
   return true;
 }
@@ -265,7 +287,7 @@ void Connection::settle(std::string_view rest, bool progressed) {
   if (ending_) return finish();
   const Phase next = parked_ ? Phase::parked : in_body_ ? Phase::body : !in_.empty() ? Phase::head : Phase::idle;
   if (next == Phase::idle && share_.stopping) return close();
-  enter(next, progressed || next == Phase::idle);
+  enter(next, progressed || next == Phase::idle || next == Phase::parked);
 }
 
 void Connection::keep(std::string_view rest) {

@@ -25,6 +25,28 @@ inline constexpr std::size_t phase_count = 6;
 
 class Connection;
 
+/// How long a turn of the loop may be for what is not cheap, so that whoever asks for little waits for little. What is
+/// not done by then goes on in the next turn, after the sockets were looked at.
+class TurnBudget {
+ public:
+  /// `now_ms`: as the loop saw it at the beginning of the turn.
+  [[nodiscard]] bool is_spent(std::uint64_t now_ms) noexcept {
+    if (now_ms != turn_ms_) begin(now_ms);
+    return spent_ns_ >= most_ns;
+  }
+  void begin(std::uint64_t now_ms) noexcept {
+    turn_ms_ = now_ms;
+    spent_ns_ = 0;
+  }
+  void spend(std::uint64_t ns) noexcept { spent_ns_ += ns; }
+
+  static constexpr std::uint64_t most_ns = 1'000'000;
+
+ private:
+  std::uint64_t turn_ms_ = 0;
+  std::uint64_t spent_ns_ = 0;
+};
+
 /// Keeps connections.
 class ConnectionOwner {
  public:
@@ -50,11 +72,14 @@ struct ConnectionShare {
   ConnectionOwner& owner;
   ReaderLimits limits;
   AnswerFormat format;
+  Counter& counter;
   Routes routes;
   DirectWay direct;
   HttplibServer httplib;
   AnsweringWay* hot;  ///< answers the hot routes
   std::array<DeadlineList, phase_count> phases;
+  DeadlineList turns;  ///< parked connections that have work to do, or may have
+  TurnBudget turn;
   std::vector<char> received;
   OutputBuffer out;
   std::uint64_t uploading_bytes = 0;  ///< of all bodies that are being received
@@ -73,6 +98,12 @@ class Upload {
 
   [[nodiscard]] std::string_view head() const noexcept { return head_; }
   [[nodiscard]] std::string& body() noexcept { return body_; }
+  /// The body is of no more use: what its list holds counts in its place.
+  void keep_list_alone(std::size_t list_bytes) noexcept {
+    body_ = std::string();
+    share_.uploading_bytes += list_bytes - counted_;
+    counted_ = list_bytes;
+  }
   /// Counts what the body has grown by. (What is allocated beyond, nothing was written to: it takes no memory.) False:
   /// all bodies together are too large.
   [[nodiscard]] bool has_room() noexcept {
@@ -93,14 +124,16 @@ class Connection : public DeadlineMember {
   /// Watches for what the client sends. Throws Error.
   Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
 
-  /// Takes what the client has sent. The owner looks at the connection afterwards, as after replay().
+  /// Takes what the client has sent. The owner looks at the connection afterwards, as after take_turn().
   void readable();
-  /// Tries the parked request again.
-  void replay();
+  /// Goes on with the parked request, where that can come to something.
+  void take_turn();
   void close() noexcept { closed_ = true; }
 
   [[nodiscard]] bool closed() const noexcept { return closed_; }
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
+  /// Parked, and could go on at once.
+  [[nodiscard]] bool paused() const noexcept { return phase_ == Phase::parked && paused_; }
   [[nodiscard]] const ClientAddress& client() const noexcept { return client_; }
   /// Whether a request of it was answered.
   [[nodiscard]] bool has_served() const noexcept { return has_served_; }
@@ -135,6 +168,7 @@ class Connection : public DeadlineMember {
   int watched_ = 0;
   RequestReader reader_;
   CountRead read_;
+  std::unique_ptr<ListRead> list_;  ///< while a read of many pages is parked
   ClientAddress client_;
   bool at_private_address_;
   std::unique_ptr<Upload> upload_;  ///< its body is not complete (in_body_), or it waits for its answer
@@ -143,6 +177,8 @@ class Connection : public DeadlineMember {
   Phase phase_ = Phase::idle;
   bool in_body_ = false;
   bool parked_ = false;
+  bool counted_parked_ = false;  ///< the request at hand, as a read that had to wait
+  bool paused_ = false;          ///< parked for a turn, and not for the flusher
   bool has_served_ = false;
   bool ending_ = false;     ///< no request is read after this
   bool lingering_ = false;  ///< when ending: bytes may come that nobody reads

@@ -18,4 +18,8 @@ CountReader::Look CountReader::look(std::uint64_t hash, std::string_view page, S
   return Look::entry;
 }
 
+std::uint64_t CountReader::chain_mark(std::uint64_t hash) const noexcept {
+  return cache_.active == nullptr ? 0 : visitd::chain_mark(*cache_.active, cache_.views, hash);
+}
+
 }  // namespace visitd

@@ -44,6 +44,9 @@ class CountReader {
   /// Without a cache nothing is known: `absent`. `sighting` is set where it is `entry`.
   [[nodiscard]] Look look(std::uint64_t hash, std::string_view page, Sighting& sighting);
 
+  /// Changes whenever anything of a page's chain in the view does.
+  [[nodiscard]] std::uint64_t chain_mark(std::uint64_t hash) const noexcept;
+
   /// See Backlog.
   [[nodiscard]] std::uint64_t direct_scans() const noexcept { return backlog_.direct_scans(); }
 

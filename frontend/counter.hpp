@@ -14,6 +14,13 @@ struct CountRead {
   std::uint64_t deadline_ms = 0;
   std::uint64_t asked_at_ms = 0;  ///< when the flusher was last asked; 0: not yet, or it is to be asked again at once
   bool asked = false;             ///< the flusher was asked, so that the count is not one from memory
+  bool is_of_list = false;        ///< leaves room among the requests to reads of one page
+  bool wants_room = false;        ///< more is to be asked once lists have room among the requests
+  // Of a parked read: what concerns it.
+  std::uint64_t retry_at_ms = 0;  ///< at the latest it is tried again then
+  std::uint64_t hash = 0;         ///< of the page that it waits for
+  std::uint64_t chain_mark = 0;   ///< of the page's chain in the view, as it was when the read was parked
+  std::uint64_t outlook = 0;      ///< what was known of cache and shards then
 };
 
 struct CountAnswer {
@@ -36,6 +43,14 @@ class Counter {
   [[nodiscard]] virtual Recorded record(std::string_view page, std::uint32_t visits) noexcept = 0;
   /// `now_ms`: monotonic milliseconds, as the loop last saw them.
   [[nodiscard]] virtual CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept = 0;
+
+  /// Whether another try of a parked read could come to something. Cheap: it reads no page id.
+  [[nodiscard]] virtual bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept = 0;
+
+  /// What ahead() found of a page. full: the flusher has yet to take what was asked before.
+  enum class Ahead : std::uint8_t { known, asked, full };
+  /// Of a page of a list that will be read soon: asks the flusher for it where its count is not known.
+  [[nodiscard]] virtual Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept = 0;
 };
 
 }  // namespace visitd

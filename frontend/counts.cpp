@@ -23,6 +23,10 @@ constexpr std::uint64_t flusher_quiet_ms = 500;
 constexpr std::uint64_t look_for_cache_ms = 10;
 // A killed flusher loses requests: they are posted again.
 constexpr std::uint64_t ask_again_ms = 250;
+// A parked read is tried again so often although nothing of what it waits for has changed; and while there is no cache,
+// or none of a flusher that lives.
+constexpr std::uint64_t retry_ms = 100;
+constexpr std::uint64_t retry_without_flusher_ms = 20;
 
 std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
   std::vector<Backlog::Lane> lanes;
@@ -109,7 +113,7 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
     return last_known(seen, sighting, now_ms, "this frontend is about to leave its ring for a newer one");
   const Cache* const cache = membership_.cache();
   if (cache == nullptr) {
-    return now_ms < state.deadline_ms ? CountAnswer{CountAnswer::Kind::parked, 0, 0, {}, {}}
+    return now_ms < state.deadline_ms ? park(hash, page, seen, sighting, state, now_ms)
                                       : last_known(seen, sighting, now_ms, "no flusher has counted yet");
   }
   const CacheHeader& header = cache->header();
@@ -142,7 +146,60 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   } else {
     ask(hash, page, state, now_ms);
   }
+  return park(hash, page, seen, sighting, state, now_ms);
+}
+
+/// Notes what concerns the read from now on.
+CountAnswer Counts::park(std::uint64_t hash, std::string_view page, Look seen, const CountReader::Sighting& sighting,
+                         CountRead& state, std::uint64_t now_ms) noexcept {
+  const Cache* const cache = membership_.cache();
+  const std::uint64_t heartbeat_ms =
+      cache == nullptr ? 0 : cache->header().heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
+  const bool flusher_shows_itself = now_ms < heartbeat_ms + flusher_quiet_ms;
+  state.retry_at_ms =
+      std::min(state.deadline_ms, now_ms + (flusher_shows_itself ? retry_ms : retry_without_flusher_ms));
+  state.hash = hash;
+  state.outlook = outlook();
+  state.chain_mark = reader_.chain_mark(hash);
+  // What was answered after the look above, and before the mark was taken, would wake nobody.
+  CountReader::Sighting now;
+  if (reader_.look(hash, page, now) != seen || (seen == Look::entry && now.expires_ms != sighting.expires_ms)) {
+    state.retry_at_ms = now_ms;
+  }
   return {CountAnswer::Kind::parked, 0, 0, {}, {}};
+}
+
+bool Counts::concerns(const CountRead& state, std::uint64_t now_ms) noexcept {
+  return now_ms >= state.retry_at_ms || (state.wants_room && has_room_for_lists()) ||
+         reader_.chain_mark(state.hash) != state.chain_mark || outlook() != state.outlook;
+}
+
+/// Changes with the cache in use and with the state of each shard.
+std::uint64_t Counts::outlook() const noexcept {
+  std::uint64_t seen = membership_.cache_changes();
+  const Cache* const cache = membership_.cache();
+  if (cache == nullptr) return seen;
+  for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
+    seen = seen * 31 + at_index(cache->header().shard, shard).state.load(std::memory_order_acquire);
+  }
+  return seen;
+}
+
+Counter::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {
+  if (membership_.cache() == nullptr) return Counter::Ahead::full;
+  const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
+  CountReader::Sighting sighting;
+  if (reader_.look(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Counter::Ahead::known;
+  if (!has_room_for_lists() || post(hash, page) == Published::full) return Counter::Ahead::full;
+  statistics_.add(FrontendStatistic::reads_parked);
+  return Counter::Ahead::asked;
+}
+
+/// Lists take half of the room for requests: a read of one page never waits until the flusher has taken theirs.
+bool Counts::has_room_for_lists() noexcept {
+  LaneProducer& requests = membership_.requests();
+  requests.look_at_head();
+  return requests.tail() - requests.head() <= requests.capacity() / 2;
 }
 
 Look Counts::look(std::uint64_t hash, std::string_view page, CountReader::Sighting& sighting) noexcept {
@@ -173,6 +230,12 @@ CountAnswer Counts::last_known(Look seen, const CountReader::Sighting& sighting,
 void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {
   if (state.asked_at_ms != 0 && now_ms < state.asked_at_ms + ask_again_ms) return;
   // Full: the flusher has yet to take what was posted before. The next try posts it.
+  if (state.is_of_list && !has_room_for_lists()) {
+    // Other lists come first: no shard was asked that could be late.
+    state.wants_room = true;
+    if (!state.asked) state.deadline_ms = now_ms + lookup_timeout_ms_;
+    return;
+  }
   if (post(hash, page) == Published::full) return;
   if (!state.asked) statistics_.add(FrontendStatistic::reads_parked);
   state.asked_at_ms = now_ms;

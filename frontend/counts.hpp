@@ -23,6 +23,10 @@ class Counts {
   /// The count of a page that has been checked, or who waits for it. `state`: of this read, from its first try on.
   [[nodiscard]] CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
 
+  /// See Counter.
+  [[nodiscard]] bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept;
+  [[nodiscard]] Counter::Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept;
+
   /// Takes what may change while it runs: timeouts and limits.
   void use(const Settings& settings) noexcept;
   /// Now and then: the flusher may have another TTL.
@@ -35,6 +39,11 @@ class Counts {
   [[nodiscard]] CountAnswer last_known(CountReader::Look seen, const CountReader::Sighting& sighting,
                                        std::uint64_t now_ms, std::string_view why) noexcept;
   void ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
+  [[nodiscard]] CountAnswer park(std::uint64_t hash, std::string_view page, CountReader::Look seen,
+                                 const CountReader::Sighting& sighting, CountRead& state,
+                                 std::uint64_t now_ms) noexcept;
+  [[nodiscard]] std::uint64_t outlook() const noexcept;
+  [[nodiscard]] bool has_room_for_lists() noexcept;
   void ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept;
   Published post(std::uint64_t hash, std::string_view page) noexcept;
   void use_cache();

@@ -49,6 +49,17 @@ class DeadlineList {
     }
     wait_ms_ = wait_ms;
   }
+  /// Takes all members of the other list, in their order, behind its own.
+  void take_all(DeadlineList& other) noexcept {
+    if (other.empty()) return;
+    DeadlineMember& first = *other.ends_.next_;
+    DeadlineMember& last = *other.ends_.previous_;
+    other.ends_.leave();
+    first.previous_ = ends_.previous_;
+    ends_.previous_->next_ = &first;
+    last.next_ = &ends_;
+    ends_.previous_ = &last;
+  }
   [[nodiscard]] bool empty() const noexcept { return ends_.next_ == &ends_; }
   /// The one that is due first; nullptr: nobody.
   [[nodiscard]] DeadlineMember* first() const noexcept { return next(ends_); }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <limits>
 #include <unordered_map>
+#include <utility>
 
 #include "common/errors.hpp"
 #include "common/log.hpp"
@@ -26,6 +27,9 @@ constexpr int last_accepts = 64;
 /// How long nothing is accepted after the system refused to.
 constexpr std::uint64_t accept_pause_ms = 100;
 constexpr std::uint64_t replay_interval_ms = 20;
+/// Less than this, spent in vain on parked reads, is not worth a rest; of more, so many times as long.
+constexpr std::uint64_t least_vain_ns = 100'000;
+constexpr std::uint64_t rest_after_vain = 4;
 /// How long a stopping server waits for the first request of a connection.
 constexpr std::uint64_t first_request_grace_ms = 200;
 /// Descriptors that this process needs beside its connections.
@@ -63,7 +67,9 @@ class EventLoopServer::Core final : ConnectionOwner {
         expiry_timer_(make_timer(loop, this)),
         replay_timer_(make_timer(loop, this)),
         accept_timer_(make_timer(loop, this)),
-        stop_timer_(make_timer(loop, this)) {}
+        stop_timer_(make_timer(loop, this)),
+        pass_timer_(make_timer(loop, this)),
+        turns_(make_idle(loop, this)) {}
 
   void listen(ListeningSocket socket) {
     // Both are inherited by what is accepted. Answers are whole when they are sent, there is nothing to wait for; and a
@@ -90,16 +96,21 @@ class EventLoopServer::Core final : ConnectionOwner {
   }
 
   void replay_parked() {
-    const DeadlineList& parked = share_.waiting(Phase::parked);
-    for (DeadlineMember* member = parked.first(); member != nullptr; member = parked.next(*member)) {
-      to_replay_.push_back(static_cast<Connection*>(member));
+    if (in_pass_) {
+      pass_again_ = true;
+      return;
     }
-    for (Connection* connection : to_replay_) {
-      connection->replay();
-      settled(*connection);
+    const std::uint64_t now_ns = uv_hrtime();
+    if (now_ns < next_pass_ns_) {
+      const std::uint64_t wait_ms = (next_pass_ns_ - now_ns) / 1'000'000 + 1;
+      if (uv_is_active(reinterpret_cast<const uv_handle_t*>(pass_timer_.get())) == 0) {
+        uv_timer_start(pass_timer_.get(), [](uv_timer_t* timer) { of(timer).replay_parked(); }, wait_ms, 0);
+      }
+      return;
     }
-    to_replay_.clear();
-    if (parked.empty()) uv_timer_stop(replay_timer_.get());
+    to_look_at_.take_all(share_.waiting(Phase::parked));
+    in_pass_ = true;
+    take_turn();
   }
 
   void stop(std::function<void()> done) {
@@ -164,7 +175,9 @@ class EventLoopServer::Core final : ConnectionOwner {
       finish_stop();
       return;
     }
-    if (connection.phase() == Phase::parked) {
+    if (connection.paused()) {
+      take_turns();
+    } else if (connection.phase() == Phase::parked) {
       if (uv_is_active(reinterpret_cast<const uv_handle_t*>(replay_timer_.get())) == 0) {
         uv_timer_start(
             replay_timer_.get(), [](uv_timer_t* timer) { of(timer).replay_parked(); }, replay_interval_ms,
@@ -173,6 +186,59 @@ class EventLoopServer::Core final : ConnectionOwner {
     } else if (connection.deadline_ms() < expiry_due_ms_) {
       expire_at(connection.deadline_ms());
     }
+  }
+
+  /// Goes on with those that wait for their turn, and with the look at the parked reads, for as long as a turn may be.
+  void take_turn() {
+    const std::uint64_t begun_ns = uv_hrtime();
+    const auto is_over = [&](std::uint64_t now_ns) {
+      return now_ns - begun_ns >= TurnBudget::most_ns || share_.turn.is_spent(uv_now(share_.loop));
+    };
+    share_.turn.begin(uv_now(share_.loop));
+    std::uint64_t now_ns = begun_ns;
+    while (!(share_.turns.empty() && to_look_at_.empty()) && !is_over(now_ns)) {
+      if (!share_.turns.empty()) go_on(share_.turns);
+      if (to_look_at_.empty()) {
+        now_ns = uv_hrtime();
+        continue;
+      }
+      const std::uint64_t looked_ns = uv_hrtime();
+      const bool in_vain = go_on(to_look_at_);
+      now_ns = uv_hrtime();
+      if (in_vain) vain_ns_ += now_ns - looked_ns;
+    }
+    if (in_pass_ && to_look_at_.empty()) end_pass(now_ns);
+    if (share_.turns.empty() && to_look_at_.empty()) {
+      uv_idle_stop(turns_.get());
+    } else {
+      take_turns();
+    }
+  }
+
+  /// With the first of the list. True: it is parked as before.
+  bool go_on(const DeadlineList& list) {
+    auto& connection = *static_cast<Connection*>(list.first());
+    connection.take_turn();
+    const bool in_vain = connection.phase() == Phase::parked && !connection.paused();
+    settled(connection);
+    return in_vain;
+  }
+
+  void take_turns() noexcept {
+    uv_idle_start(turns_.get(), [](uv_idle_t* idle) { of(idle).take_turn(); });
+  }
+
+  /// All parked reads have been looked at. Where that came to little, the next look waits, so that however many are
+  /// parked, looking at them takes a small part of the time.
+  void end_pass(std::uint64_t now_ns) {
+    in_pass_ = false;
+    const std::uint64_t vain_ns = std::exchange(vain_ns_, 0);
+    next_pass_ns_ = vain_ns < least_vain_ns ? 0 : now_ns + rest_after_vain * vain_ns;
+    if (share_.waiting(Phase::parked).empty()) uv_timer_stop(replay_timer_.get());
+    if (!std::exchange(pass_again_, false) || share_.waiting(Phase::parked).empty()) return;
+    if (next_pass_ns_ != 0) return replay_parked();
+    to_look_at_.take_all(share_.waiting(Phase::parked));
+    in_pass_ = true;
   }
 
   void expire_at(std::uint64_t due_ms) {
@@ -302,7 +368,9 @@ class EventLoopServer::Core final : ConnectionOwner {
 
   void finish_stop() {
     if (!done_ || !connections_.empty()) return;
-    for (uv_timer_t* timer : {expiry_timer_.get(), replay_timer_.get(), stop_timer_.get()}) uv_timer_stop(timer);
+    for (uv_timer_t* timer : {expiry_timer_.get(), replay_timer_.get(), stop_timer_.get(), pass_timer_.get()})
+      uv_timer_stop(timer);
+    uv_idle_stop(turns_.get());
     const std::function<void()> done = std::exchange(done_, nullptr);
     done();
   }
@@ -313,13 +381,19 @@ class EventLoopServer::Core final : ConnectionOwner {
   std::uint64_t stop_timeout_ms_;
   int send_buffer_bytes_;
   std::unordered_map<const Connection*, std::unique_ptr<Connection>> connections_;
-  std::vector<Connection*> to_replay_;
+  DeadlineList to_look_at_{std::numeric_limits<std::int64_t>::max()};  ///< parked reads, in a pass
+  bool in_pass_ = false;            ///< parked reads are being looked at, one after the other
+  bool pass_again_ = false;         ///< something may have become known meanwhile
+  std::uint64_t vain_ns_ = 0;       ///< spent in this pass on reads that are parked as before
+  std::uint64_t next_pass_ns_ = 0;  ///< not before
   std::function<void()> done_;
   std::uint64_t expiry_due_ms_ = never_ms;
   UvHandle<uv_timer_t> expiry_timer_;
   UvHandle<uv_timer_t> replay_timer_;
   UvHandle<uv_timer_t> accept_timer_;
   UvHandle<uv_timer_t> stop_timer_;
+  UvHandle<uv_timer_t> pass_timer_;
+  UvHandle<uv_idle_t> turns_;
   std::vector<std::unique_ptr<Door>> doors_;
 };
 

@@ -38,6 +38,10 @@ class RingCounter : public Counter {
   CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override {
     return counts_.read(page, state, now_ms);
   }
+  bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override {
+    return counts_.concerns(state, now_ms);
+  }
+  Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept override { return counts_.ahead(page, now_ms); }
   void close() noexcept { visits_.close(); }
   void use(const Settings& settings) noexcept { counts_.use(settings); }
   void follow_ttl() noexcept { counts_.follow_ttl(); }
@@ -136,27 +140,42 @@ class FrontendProcess {
   /// At those Unix sockets that no other frontend serves.
   void listen_at_free_paths() {
     for (UnixListening& path : listening_.unix_paths) {
-      if (auto socket = path.try_open()) server_.listen(std::move(*socket));
+      try_to([&] {
+        if (auto socket = path.try_open()) server_.listen(std::move(*socket));
+      });
     }
   }
 
+  /// What is done once a second. Where one of these fails the others are done all the same.
   void on_check() {
-    try {
+    try_to([this] {
       if (!stopping_) listen_at_free_paths();
+    });
+    try_to([this] { counter_.follow_ttl(); });
+    try_to([this] { show_statistics(); });
+    const bool looked = try_to([this] {
       const std::string why = membership_.check();
-      counter_.follow_ttl();
-      show_statistics();
       if (leaving_) {
         leave_when_durable();
       } else if (!why.empty()) {
         leave(why);
       }
+    });
+    // Without that look this frontend finds no other cache and shows no heartbeat: after a while it is better
+    // restarted.
+    if (looked) watchdog_.feed(monotonic_ms());
+  }
+
+  /// False: it failed, and was logged. The next try may find it mended.
+  template <typename Chore>
+  static bool try_to(Chore chore) noexcept {
+    try {
+      chore();
+      return true;
     } catch (const std::exception& failure) {
-      // The next look may find it mended; until then what is recorded stays where it is.
       log::error("{}", failure.what());
+      return false;
     }
-    // The loop has turned, which is all that clients need.
-    watchdog_.feed(monotonic_ms());
   }
 
   void leave(const std::string& why) {

@@ -149,7 +149,7 @@ class HttplibServer::Server final : public httplib::Server {
   void correct_fields(httplib::Response& response) const {
     response.headers.erase("Keep-Alive");
     response.headers.erase("Accept-Ranges");
-    if (response.status == 204) response.headers.erase("Content-Length");
+    if (response.status == 204 || answer_.length_unknown) response.headers.erase("Content-Length");
     if (keep_alive_ && call_->head->minor_version_0) response.set_header("Connection", "keep-alive");
   }
 
@@ -172,7 +172,7 @@ Handled HttplibServer::answer(const Call& call, bool keep_alive, OutputBuffer& o
   const std::size_t before = out.size();
   try {
     const Handled handled = server_->process(call, keep_alive, out);
-    if (handled == Handled::parked) out.truncate(before);
+    if (handled != Handled::answered) out.truncate(before);
     return handled;
   } catch (...) {
     out.truncate(before);

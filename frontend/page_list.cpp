@@ -145,7 +145,7 @@ std::optional<Problem> PageList::read_query(std::string_view query) {
 }
 
 void PageList::release() noexcept {
-  if (text_.capacity() + entries_.capacity() * sizeof(Entry) <= usual_bytes) return;
+  if (bytes() <= usual_bytes) return;
   text_ = std::string();
   entries_ = std::vector<Entry>();
 }

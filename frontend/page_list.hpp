@@ -38,6 +38,9 @@ class PageList {
   }
   [[nodiscard]] std::uint32_t visits(std::size_t entry) const noexcept { return entries_[entry].visits; }
 
+  /// Memory that it holds.
+  [[nodiscard]] std::size_t bytes() const noexcept { return text_.capacity() + entries_.capacity() * sizeof(Entry); }
+
   /// After use: gives back the memory of a long list.
   void release() noexcept;
 

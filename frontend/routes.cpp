@@ -127,12 +127,14 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
       prefix_(settings.api_prefix),
       page_id_limit_bytes_(settings.page_id_limit_bytes),
       retry_after_s_(settings.retry_after_s),
+      list_timeout_ms_(settings.list_timeout_ms),
       decoded_(settings.head_limit_bytes, '\0'),
       list_(settings.page_id_limit_bytes, settings.batch_read_limit) {}
 
 void Routes::use(const Settings& settings) {
   proxies_ = TrustedProxies(settings.trusted_proxies);
   retry_after_s_ = settings.retry_after_s;
+  list_timeout_ms_ = settings.list_timeout_ms;
   list_.set_read_limit(settings.batch_read_limit);
 }
 
@@ -240,10 +242,13 @@ Handled Routes::ready(const Call& call, Answer& answer) {
   return Handled::answered;
 }
 
-Handled Routes::metrics(const Call&, Answer& answer) {
-  host_.write_metrics(start_document());
+Handled Routes::metrics(const Call& call, Answer& answer) {
   answer.no_store = true;
   answer.content_type = ContentType::metrics;
+  // What HEAD asks for is not worth the making; its length is then not known.
+  answer.length_unknown = call.head->method == Method::head;
+  if (answer.length_unknown) return Handled::answered;
+  host_.write_metrics(start_document());
   answer.document = document_;
   return Handled::answered;
 }
@@ -303,6 +308,7 @@ Handled Routes::read_one(const Call& call, std::string_view segment, Answer& ans
 }
 
 Handled Routes::many(const Call& call, Answer& answer) {
+  if (*call.list != nullptr) return go_on(**call.list, call, answer);
   if (call.head->method != Method::post) {
     return with_list(list_.read_query(call.head->query), &Routes::read_all, call, answer);
   }
@@ -312,6 +318,7 @@ Handled Routes::many(const Call& call, Answer& answer) {
 Handled Routes::query(const Call& call, Answer& answer) {
   // Whoever reads a page that is called "query" does not post.
   if (call.head->method != Method::post) return read_one(call, "query", answer);
+  if (*call.list != nullptr) return go_on(**call.list, call, answer);
   return with_list(list_.read_json(call.body, PageList::Purpose::read), &Routes::read_all, call, answer);
 }
 
@@ -352,45 +359,46 @@ Handled Routes::record_all(const Call&, Answer& answer) {
 }
 
 Handled Routes::read_all(const Call& call, Answer& answer) {
-  // Each try asks for every page that is not known before it waits: one round of lookups serves all.
-  const CountRead before = *call.read;
-  CountAnswer least{CountAnswer::Kind::fresh, 0, std::numeric_limits<std::int64_t>::max(), "in-memory", {}};
-  bool parked = false;
-  bool all_asked = true;
-  std::string& document = start_document();
-  document.append(R"({"counts":{)");
-  for (std::size_t entry = 0; entry < list_.size(); ++entry) {
-    const std::string_view page = list_.page(entry);
-    CountRead state = before;
-    const CountAnswer count = counter_.read(page, state, call.now_ms);
-    call.read->deadline_ms = state.deadline_ms;
-    call.read->asked_at_ms = std::max(call.read->asked_at_ms, state.asked_at_ms);
-    call.read->asked = call.read->asked || state.asked;
-    all_asked = all_asked && (count.kind != CountAnswer::Kind::parked || state.asked_at_ms != 0);
-    if (count.kind == CountAnswer::Kind::unknown || count.kind == CountAnswer::Kind::damaged) {
-      const bool damaged = count.kind == CountAnswer::Kind::damaged;
+  ListRead reading(std::move(list_), call.now_ms + list_timeout_ms_);
+  const Handled handled = go_on(reading, call, answer);
+  if (handled == Handled::answered) {
+    list_ = reading.take_pages();
+  } else {
+    *call.list = std::make_unique<ListRead>(std::move(reading));
+  }
+  return handled;
+}
+
+Handled Routes::go_on(ListRead& reading, const Call& call, Answer& answer) {
+  switch (reading.go_on(counter_, call.now_ms)) {
+    case ListRead::Progress::parked:
+      return Handled::parked;
+    case ListRead::Progress::paused:
+      return Handled::paused;
+    case ListRead::Progress::refused: {
+      const bool damaged = reading.refusal().kind == CountAnswer::Kind::damaged;
       refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown,
-                      .detail = count.why,
-                      .parameter = page},
+                      .detail = reading.refusal().why,
+                      .parameter = reading.page()},
                      answer);
       return Handled::answered;
     }
-    parked = parked || count.kind == CountAnswer::Kind::parked;
-    if (parked) continue;
-    if (count.ttl_s < least.ttl_s) least = count;
+    case ListRead::Progress::known:
+      break;
+  }
+  std::string& document = start_document();
+  document.append(R"({"counts":{)");
+  for (std::size_t entry = 0; entry < reading.pages().size(); ++entry) {
     document.append(entry == 0 ? "\"" : ",\"");
-    append_json(page, document);
+    append_json(reading.pages().page(entry), document);
     document.append("\":");
-    const fmt::format_int number(count.count);
+    const fmt::format_int number(reading.count(entry));
     document.append(number.data(), number.size());
   }
-  // Some could not be asked for yet: the next try asks for whatever is not known by then.
-  if (!all_asked) call.read->asked_at_ms = 0;
-  if (parked) return Handled::parked;
   document.append("}}");
   answer.no_store = true;
   set_json(answer);
-  note_cache_status(least, answer);
+  note_cache_status(reading.least(), answer);
   answer.document = document;
   return Handled::answered;
 }

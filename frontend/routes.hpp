@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <random>
 #include <span>
@@ -15,6 +16,7 @@
 #include "frontend/client_address.hpp"
 #include "frontend/counter.hpp"
 #include "frontend/host_status.hpp"
+#include "frontend/list_read.hpp"
 #include "frontend/page_list.hpp"
 #include "frontend/request_reader.hpp"
 
@@ -23,7 +25,8 @@ namespace visitd {
 class Routes;
 struct Call;
 
-enum class Handled : std::uint8_t { answered, parked };
+/// parked: it waits for the flusher. paused: it goes on in the connection's next turn.
+enum class Handled : std::uint8_t { answered, parked, paused };
 
 struct Route {
   using Handler = Handled (Routes::*)(const Call&, Answer&);
@@ -45,16 +48,19 @@ struct Route {
 /// One request on its way to its answer.
 struct Call {
   const RequestHead* head = nullptr;
-  std::string_view body;                  ///< where the route takes one
-  const Route* route = nullptr;           ///< nullptr: there is no such path
-  std::string_view page_segment;          ///< percent-encoded
-  CountRead* read = nullptr;              ///< state of a read, kept while the request is parked
-  std::uint64_t now_ms = 0;               ///< monotonic
-  const ClientAddress* client = nullptr;  ///< the other end of its connection
+  std::string_view body;                      ///< where the route takes one
+  const Route* route = nullptr;               ///< nullptr: there is no such path
+  std::string_view page_segment;              ///< percent-encoded
+  CountRead* read = nullptr;                  ///< state of a read, kept while the request is parked
+  std::unique_ptr<ListRead>* list = nullptr;  ///< the same of a read of many pages
+  std::uint64_t now_ms = 0;                   ///< monotonic
+  const ClientAddress* client = nullptr;      ///< the other end of its connection
   bool at_private_address = false;
 
   /// Whether a handler takes it: neither 404 nor 405, nor OPTIONS.
   [[nodiscard]] bool is_routed() const noexcept { return route != nullptr && route->allows(head->method); }
+  /// Whether its answer costs so little that nobody is made to wait by it.
+  [[nodiscard]] bool is_cheap() const noexcept { return is_routed() && route->hot && route->names_page; }
   [[nodiscard]] bool takes_body() const noexcept {
     return is_routed() && route->takes_body && head->method == Method::post;
   }
@@ -76,8 +82,8 @@ class Routes {
   /// Notes the route of the call's head, and where the page id lies.
   void find(Call& call) const noexcept;
 
-  /// Makes the answer, whatever find() has found. parked: `answer` holds nothing; call again later, with the same read
-  /// state.
+  /// Makes the answer, whatever find() has found. parked, paused: `answer` holds nothing; call again later, with the
+  /// same read state, and of a list without its body.
   [[nodiscard]] Handled handle(const Call& call, Answer& answer);
 
   /// Makes the answer to bytes that are no request, of which `head` holds what was read.
@@ -104,6 +110,7 @@ class Routes {
 
   Handled record_all(const Call& call, Answer& answer);
   Handled read_all(const Call& call, Answer& answer);
+  Handled go_on(ListRead& reading, const Call& call, Answer& answer);
 
   Handled read_one(const Call& call, std::string_view segment, Answer& answer);
 
@@ -125,6 +132,7 @@ class Routes {
   std::string prefix_;
   std::uint32_t page_id_limit_bytes_;
   std::uint32_t retry_after_s_;
+  std::uint32_t list_timeout_ms_;
   std::string decoded_;   ///< room for a page id while its request is answered
   PageList list_;         ///< of the request that is being answered
   std::string document_;  ///< a long answer while it is sent
@@ -136,7 +144,7 @@ class Routes {
 class AnsweringWay {
  public:
   virtual ~AnsweringWay() = default;
-  /// Appends one whole answer. parked: nothing was appended; call again later.
+  /// Appends one whole answer. parked, paused: nothing was appended; call again later.
   [[nodiscard]] virtual Handled answer(const Call& call, bool keep_alive, OutputBuffer& out) noexcept = 0;
 };
 

@@ -17,6 +17,7 @@ class FakeCounter final : public Counter {
   std::atomic<Recorded> recorded = Recorded::recorded;
   std::atomic<int> room = 1'000'000;     ///< records that are taken before the lane is full
   std::atomic<bool> parks = false;       ///< reads of pages that begin with "slow" are parked while set
+  std::atomic<bool> concerned = true;    ///< parked reads are told that something of their page has changed
   std::atomic<std::uint64_t> reads = 0;  ///< tries, parked ones included
 
   Recorded record(std::string_view page, std::uint32_t visits) noexcept override {
@@ -38,6 +39,11 @@ class FakeCounter final : public Counter {
     if (page == "missed") return {CountAnswer::Kind::fresh, 9, 5, "redis_7070", {}};
     if (page == "odd") return {CountAnswer::Kind::fresh, 9, 5, "7 of 9", {}};
     return {CountAnswer::Kind::fresh, count(page), 3, "in-memory", {}};
+  }
+
+  bool concerns(const CountRead&, std::uint64_t) noexcept override { return concerned; }
+  Ahead ahead(std::string_view page, std::uint64_t) noexcept override {
+    return parks && page.starts_with("slow") ? Ahead::asked : Ahead::known;
   }
 
   [[nodiscard]] std::uint64_t count(std::string_view page) {

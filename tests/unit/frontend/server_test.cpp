@@ -161,6 +161,35 @@ TEST_CASE_TEMPLATE("parked reads hold up nobody else, and are answered when woke
   CHECK(parked.front()->receive().body == R"({"status":"healthy"})");
 }
 
+TEST_CASE_TEMPLATE("a parked list reads no page twice that it knows, and none while nothing concerns it", Way, Direct,
+                   Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.counter.parks = true;
+  server.counter.concerned = false;
+  TestClient client(server.port());
+  client.send(post_request("/visits/query", "Content-Length: 24\r\n", R"(["a","b","slow","c","d"])"));
+  CHECK(comes_true([&] { return server.statistics().reads_parked == 1; }));
+  const std::uint64_t reads = server.counter.reads;
+  CHECK(reads == 3);
+  for (int i = 0; i < 20; ++i) server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  CHECK(server.counter.reads == reads);
+  server.counter.parks = false;
+  server.counter.concerned = true;
+  server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  CHECK(client.receive().body == R"({"counts":{"a":0,"b":0,"slow":0,"c":0,"d":0}})");
+  CHECK(server.counter.reads == reads + 3);
+}
+
+TEST_CASE_TEMPLATE("HEAD of the metrics renders none, and claims no length", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  client.send("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+  const ClientAnswer answer = client.receive(true);
+  CHECK(answer.status == 200);
+  CHECK(answer.field("Content-Length").empty());
+  CHECK(client.ask(get_request("/")).status == 200);
+}
+
 TEST_CASE_TEMPLATE("a client that sends nothing, half a head or half a body holds up no other", Way, Direct, Httplib) {
   TestServer server(test_settings(Way::way));
   TestClient silent(server.port());

@@ -1,0 +1,77 @@
+#include "frontend/list_read.hpp"
+
+#include <algorithm>
+
+namespace visitd {
+
+namespace {
+
+/// Looks at counts in one turn: others wait no longer than these take.
+constexpr std::size_t looks_a_turn = 1024;
+/// So many pages behind the first one that is lacking are asked for, so that their answers come together and none has
+/// left the cache again before it is taken.
+constexpr std::size_t window_pages = 256;
+
+}  // namespace
+
+ListRead::Progress ListRead::go_on(Counter& counter, std::uint64_t now_ms) {
+  read_.wants_room = false;
+  for (std::size_t looks = 0; counts_.size() < pages_.size(); ++looks) {
+    if (looks == looks_a_turn) return Progress::paused;
+    if (!page_begun_) begin_page(now_ms);
+    const CountAnswer answer = counter.read(page(), read_, now_ms);
+    if (answer.kind == CountAnswer::Kind::unknown || answer.kind == CountAnswer::Kind::damaged) {
+      refusal_ = answer;
+      return Progress::refused;
+    }
+    if (answer.kind == CountAnswer::Kind::parked) {
+      if (now_ms >= deadline_ms_) {
+        refusal_ = {CountAnswer::Kind::unknown, 0, 0, {}, "too many other lists of pages are being read"};
+        return Progress::refused;
+      }
+      ask_ahead(counter, now_ms);
+      return Progress::parked;
+    }
+    take(answer);
+  }
+  return Progress::known;
+}
+
+void ListRead::begin_page(std::uint64_t now_ms) {
+  page_begun_ = true;
+  read_ = {};
+  read_.is_of_list = true;
+  read_.asked = counts_.size() < asked_.size() && asked_[counts_.size()];
+  if (read_.asked) read_.asked_at_ms = now_ms;
+}
+
+void ListRead::take(const CountAnswer& answer) {
+  if (counts_.empty() || answer.ttl_s < least_.ttl_s) {
+    least_ = answer;
+    least_served_via_ = answer.served_via;
+  }
+  if (counts_.empty()) counts_.reserve(pages_.size());
+  counts_.push_back(answer.count);
+  page_begun_ = false;
+}
+
+void ListRead::ask_ahead(Counter& counter, std::uint64_t now_ms) {
+  // Before its own first page was asked for, none of the others is: the lists that came first have their turn.
+  if (read_.wants_room) return;
+  if (asked_.size() <= counts_.size()) asked_.resize(counts_.size() + 1, true);
+  const std::size_t end = std::min(pages_.size(), counts_.size() + window_pages);
+  while (asked_.size() < end) {
+    const Counter::Ahead found = counter.ahead(pages_.page(asked_.size()), now_ms);
+    if (found == Counter::Ahead::full) {
+      read_.wants_room = true;
+      return;
+    }
+    asked_.push_back(found == Counter::Ahead::asked);
+  }
+}
+
+std::size_t ListRead::bytes() const noexcept {
+  return sizeof *this + pages_.bytes() + counts_.capacity() * sizeof(std::uint64_t) + asked_.capacity() / 8;
+}
+
+}  // namespace visitd

@@ -1,0 +1,63 @@
+// The counts of a list of pages, as they become known: a read that waits remembers which page it lacks. Knows no
+// socket.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "frontend/counter.hpp"
+#include "frontend/page_list.hpp"
+
+namespace visitd {
+
+class ListRead {
+ public:
+  /// known: all of it. parked: it waits for what awaits() says. paused: it has had its share of a turn, and could go on
+  /// at once. refused: a page has no count; see refusal().
+  enum class Progress : std::uint8_t { known, parked, paused, refused };
+
+  /// `deadline_ms`: monotonic; when it is given up although other lists came first.
+  ListRead(PageList pages, std::uint64_t deadline_ms) : pages_(std::move(pages)), deadline_ms_(deadline_ms) {}
+
+  /// Reads from the first page on that it lacks, and asks for those behind it.
+  [[nodiscard]] Progress go_on(Counter& counter, std::uint64_t now_ms);
+
+  [[nodiscard]] const CountRead& awaits() const noexcept { return read_; }
+  /// refused: kind and reason; `page()` is the one. Its texts live until the counter's next call.
+  [[nodiscard]] const CountAnswer& refusal() const noexcept { return refusal_; }
+  [[nodiscard]] std::string_view page() const noexcept { return pages_.page(counts_.size()); }
+
+  [[nodiscard]] const PageList& pages() const noexcept { return pages_; }
+  [[nodiscard]] std::uint64_t count(std::size_t entry) const noexcept { return counts_[entry]; }
+  /// known: what is said of all of them, which is what holds of the page whose count is asked for next.
+  [[nodiscard]] CountAnswer least() const noexcept {
+    CountAnswer answer = least_;
+    answer.served_via = least_served_via_;
+    return answer;
+  }
+  /// Gives back the pages; the rest is of no use then.
+  [[nodiscard]] PageList take_pages() noexcept { return std::move(pages_); }
+
+  /// Memory, about.
+  [[nodiscard]] std::size_t bytes() const noexcept;
+
+ private:
+  void take(const CountAnswer& answer);
+  void ask_ahead(Counter& counter, std::uint64_t now_ms);
+  void begin_page(std::uint64_t now_ms);
+
+  PageList pages_;
+  std::uint64_t deadline_ms_;
+  std::vector<std::uint64_t> counts_;  ///< of the first pages: all that are known
+  std::vector<bool> asked_;            ///< of each page that was looked at ahead: the flusher was asked for it
+  CountRead read_;                     ///< of the first page that is lacking
+  bool page_begun_ = false;
+  CountAnswer least_;
+  std::string least_served_via_;  ///< a copy: what the counter gives lives until its next call
+  CountAnswer refusal_;
+};
+
+}  // namespace visitd
