@@ -104,7 +104,7 @@ struct ShardTable {
 class Loader {
  public:
   void read_toml(const std::string& path);
-  void read_environment();
+  void read_environment(OriginalNames originals);
   Settings finish(Secrets secrets);
 
  private:
@@ -357,11 +357,12 @@ void refuse_near_names() {
   }
 }
 
-void Loader::read_environment() {
+void Loader::read_environment(OriginalNames originals) {
   refuse_near_names();
   for (const Key& key : keys) {
     const std::string own = environment_name(key);
-    for (const std::string& name : {own, std::string(key.original)}) {
+    const std::string original(originals == OriginalNames::read ? key.original : std::string_view());
+    for (const std::string& name : {own, original}) {
       const char* value = name.empty() ? nullptr : std::getenv(name.c_str());
       if (value == nullptr || (*value == '\0' && !may_be_empty(key))) continue;
       const std::string where = fmt::format("environment variable {}", name);
@@ -521,6 +522,8 @@ void Loader::check_distinct() const {
     }
     shard.username.clear();
     shard.host = lower(shard.host);
+    // Names of one address that are known without a lookup.
+    if (shard.host == "localhost" || shard.host == "::1") shard.host = "127.0.0.1";
     if (!addresses.insert(shard_url(shard)).second) {
       throw error("{}: two shards are {}; each needs a server or a database of its own", shard_places_[i],
                   shard_url(shard));
@@ -537,10 +540,10 @@ Settings Loader::finish(Secrets secrets) {
 
 }  // namespace
 
-Settings load_settings(const std::string& path, Secrets secrets) {
+Settings load_settings(const std::string& path, Secrets secrets, OriginalNames originals) {
   Loader loader;
   if (!path.empty()) loader.read_toml(path);
-  loader.read_environment();
+  loader.read_environment(originals);
   return loader.finish(secrets);
 }
 

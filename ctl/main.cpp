@@ -84,9 +84,7 @@ void add_commands(CLI::App& app, Asked& asked) {
       status_text,
       [&](CLI::App& command) {
         command.add_flag("--exit-code", asked.exit_code, "end with 3 where somebody should look");
-        command
-            .add_option("--measure", asked.measured_s,
-                        "seconds over which rates are measured (0.5; with --json 0: not)")
+        command.add_option("--measure", asked.measured_s, "seconds over which rates are measured (0.5; none for JSON)")
             ->check(number_within(0.0, 60.0, " s"));
       });
   add_command(
@@ -189,7 +187,7 @@ int run(const Asked& asked, const Settings& settings) {
 int serve(const Asked& asked) {
   Settings settings;
   try {
-    settings = load_settings(asked.config, Secrets::leave);
+    settings = load_settings(asked.config, Secrets::leave, OriginalNames::ignore);
   } catch (const std::exception& fault) {
     return refuse(fault.what());
   }

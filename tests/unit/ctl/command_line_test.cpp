@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 
@@ -122,6 +123,15 @@ TEST_CASE("status --exit-code ends with 3 where somebody should look") {
   set_shard_state(instance.cache().header().shard[1], ShardState::up, "");
   const Outcome well = visitctl(instance, "status --exit-code --measure 0");
   CHECK_MESSAGE(well.status == 0, well.output);
+}
+
+TEST_CASE("visitctl leaves the original service's variables alone") {
+  Instance instance;
+  instance.make_ring();
+  REQUIRE(setenv("DEBUG", "app:*", 1) == 0);
+  const Outcome outcome = visitctl(instance, "status");
+  REQUIRE(unsetenv("DEBUG") == 0);
+  CHECK_MESSAGE(outcome.status == 0, outcome.errors);
 }
 
 TEST_CASE("help, version and settings are to be had without an instance") {
