@@ -117,7 +117,8 @@ std::string advice_for_path(int number, const std::string& path) {
                          user_name(state.st_uid), group_name(state.st_gid), state.st_mode & 07777U, this_process());
     case ENOSPC:
     case EDQUOT:
-      return fmt::format("the file system of {} has no room, or no inodes, left (df and df -i show it)", exists);
+      return fmt::format("the file system of {} is full: make room there (df {} and df -i {} show it)", exists, exists,
+                         exists);
     case EROFS:
       return fmt::format("{} is read-only for this process (of a unit, ReadWritePaths= may say otherwise)", exists);
     case ENOENT:
