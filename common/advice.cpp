@@ -113,20 +113,19 @@ std::string advice_for_path(int number, const std::string& path) {
   switch (number) {
     case EACCES:
     case EPERM:
-      return fmt::format(
-          "{} belongs to user {} and group {}, mode {:o}, and this process is {}: put its user into that group "
-          "(usermod -aG {} {}) and start it again, or correct owner and mode",
-          exists, user_name(state.st_uid), group_name(state.st_gid), state.st_mode & 07777U, this_process(),
-          group_name(state.st_gid), user_name(geteuid()));
+      return fmt::format("{} belongs to user {} and group {}, mode {:o}; this process is {}", exists,
+                         user_name(state.st_uid), group_name(state.st_gid), state.st_mode & 07777U, this_process());
     case ENOSPC:
     case EDQUOT:
       return fmt::format("the file system of {} is full: make room there (df {} and df -i {} show it)", exists, exists,
                          exists);
     case EROFS:
-      return fmt::format("{} is read-only: make it writable for this process (of a unit: ReadWritePaths=)", exists);
+      return fmt::format("{} is read-only for this process (of a unit, ReadWritePaths= may say otherwise)", exists);
     case ENOENT:
     case ENOTDIR:
-      return fmt::format("{} does not exist: make it, or correct the path in the settings", parent_of(path));
+      return exists == parent_of(path) || exists == path
+                 ? fmt::format("{} is there, and refuses the new name", exists)
+                 : fmt::format("{} does not exist, {} does", parent_of(path), exists);
     default:
       return fmt::format("look at {}", exists);
   }
@@ -135,20 +134,9 @@ std::string advice_for_path(int number, const std::string& path) {
 std::string advice_for_segment(int id) {
   const KeptErrno kept;
   const std::optional<SegmentOwner> owner = owner_of_segment(id);
-  if (!owner) return fmt::format("this process is {}: it must be the segment's owner, or in its group", this_process());
-  if (owner->user == geteuid()) {
-    return fmt::format(
-        "it is this user's own, mode {}: somebody has changed its mode; set it to 640 again, or remove it "
-        "once its visits are in the spool (ipcrm -m {})",
-        owner->mode, id);
-  }
-  return fmt::format(
-      "it belongs to user {} and group {}, mode {}, and this process is {}. A segment is written by its owner alone "
-      "and read by its group: where the programs run as the right users, put this one into the group "
-      "(usermod -aG {} {}); where one ran as another user by mistake, run it as that user until all is flushed, then "
-      "remove the segment (ipcrm -m {})",
-      user_name(owner->user), group_name(owner->group), owner->mode, this_process(), group_name(owner->group),
-      user_name(geteuid()), id);
+  if (!owner) return fmt::format("this process is {}", this_process());
+  return fmt::format("it belongs to user {} and group {}, mode {}; this process is {}", user_name(owner->user),
+                     group_name(owner->group), owner->mode, this_process());
 }
 
 }  // namespace visitd

@@ -4,11 +4,29 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <optional>
+#include <sstream>
 
 #include "common/log.hpp"
+#include "common/standard_output.hpp"
 
 namespace visitd {
+
+namespace {
+
+/// Prints what was asked for instead of running; the exit status.
+int print(const std::string& name, const std::string& text) {
+  try {
+    write_output(text);
+    return 0;
+  } catch (const std::exception& failure) {
+    std::fprintf(stderr, "%s: %s\n", name.c_str(), failure.what());
+    return 1;
+  }
+}
+
+}  // namespace
 
 std::string_view program_version() noexcept {
   return VISITD_VERSION;
@@ -27,13 +45,12 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
   for (const ProgramFlag& flag : flags) app.add_flag(flag.name, *flag.set, flag.help);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& fault) {
-    return app.exit(fault) == 0 ? 0 : 2;
+  } catch (const CLI::ParseError& end) {
+    std::ostringstream wanted;
+    if (app.exit(end, wanted, std::cerr) != 0) return 2;
+    return print(name, wanted.str());
   }
-  if (help_settings) {
-    std::fputs(settings_help().c_str(), stdout);
-    return 0;
-  }
+  if (help_settings) return print(name, settings_help());
   std::optional<LiveSettings> settings;
   try {
     settings.emplace(config, secrets);
@@ -41,10 +58,7 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
     std::fprintf(stderr, "%s: %s\n", name.c_str(), fault.what());
     return 2;
   }
-  if (check_config) {
-    std::fputs(to_toml(settings->get()).c_str(), stdout);
-    return 0;
-  }
+  if (check_config) return print(name, to_toml(settings->get()));
   log::start(name, settings->get().debug);
   hold_reload_signal();
   std::signal(SIGPIPE, SIG_IGN);

@@ -35,6 +35,15 @@ void RuntimeDirectory::ensure() const {
   }
 }
 
+void RuntimeDirectory::require_readable() const {
+  for (const char* name : {"rings", "cache"}) {
+    const std::string path = fmt::format("{}/{}", path_, name);
+    if (access(path.c_str(), R_OK) != 0 && errno == EACCES) {
+      throw system_error("{} cannot be read; {}", path, advice_for_path(errno, path));
+    }
+  }
+}
+
 std::string RuntimeDirectory::lane_lock(std::uint32_t lane) const {
   return fmt::format("{}/lane-{}.lock", path_, lane);
 }

@@ -23,6 +23,10 @@ class RuntimeDirectory {
   /// Makes the directory (mode 0770) where it does not exist and its parent does.
   void ensure() const;
 
+  /// Throws where this process may not read what stands in the directory: to it everything would look as if nothing had
+  /// ever run there.
+  void require_readable() const;
+
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::string ring_lock() const { return path_ + "/ring.lock"; }
   [[nodiscard]] std::string lane_lock(std::uint32_t lane) const;

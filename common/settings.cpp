@@ -24,6 +24,7 @@
 
 #include "common/cache_layout.hpp"
 #include "common/errors.hpp"
+#include "common/near_names.hpp"
 #include "common/ring_layout.hpp"
 #include "common/setting_keys.hpp"
 #include "common/shard_address.hpp"
@@ -41,37 +42,6 @@ std::string lower(std::string_view text) {
   std::string result(text);
   for (char& c : result) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   return result;
-}
-
-// --- what is near a name that is unknown
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-/// "; did you mean 'X'?", or "." where nothing is near.
-std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates) {
-  std::string_view best;
-  std::size_t least = std::max<std::size_t>(2, name.size() / 3 + 1);
-  for (const std::string_view candidate : candidates) {
-    const bool part = name.size() > 2 && (candidate.find(name) != name.npos || name.find(candidate) != name.npos);
-    const std::size_t distance = part ? 1 : edit_distance(name, candidate);
-    if (distance < least) {
-      least = distance;
-      best = candidate;
-    }
-  }
-  return best.empty() ? "." : fmt::format("; did you mean '{}'?", best);
 }
 
 // --- files
@@ -134,7 +104,7 @@ struct ShardTable {
 class Loader {
  public:
   void read_toml(const std::string& path);
-  void read_environment();
+  void read_environment(OriginalNames originals);
   Settings finish(Secrets secrets);
 
  private:
@@ -387,11 +357,12 @@ void refuse_near_names() {
   }
 }
 
-void Loader::read_environment() {
+void Loader::read_environment(OriginalNames originals) {
   refuse_near_names();
   for (const Key& key : keys) {
     const std::string own = environment_name(key);
-    for (const std::string& name : {own, std::string(key.original)}) {
+    const std::string original(originals == OriginalNames::read ? key.original : std::string_view());
+    for (const std::string& name : {own, original}) {
       const char* value = name.empty() ? nullptr : std::getenv(name.c_str());
       if (value == nullptr || (*value == '\0' && !may_be_empty(key))) continue;
       const std::string where = fmt::format("environment variable {}", name);
@@ -551,6 +522,8 @@ void Loader::check_distinct() const {
     }
     shard.username.clear();
     shard.host = lower(shard.host);
+    // Names of one address that are known without a lookup.
+    if (shard.host == "localhost" || shard.host == "::1") shard.host = "127.0.0.1";
     if (!addresses.insert(shard_url(shard)).second) {
       throw error("{}: two shards are {}; each needs a server or a database of its own", shard_places_[i],
                   shard_url(shard));
@@ -567,10 +540,10 @@ Settings Loader::finish(Secrets secrets) {
 
 }  // namespace
 
-Settings load_settings(const std::string& path, Secrets secrets) {
+Settings load_settings(const std::string& path, Secrets secrets, OriginalNames originals) {
   Loader loader;
   if (!path.empty()) loader.read_toml(path);
-  loader.read_environment();
+  loader.read_environment(originals);
   return loader.finish(secrets);
 }
 

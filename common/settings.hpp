@@ -100,9 +100,14 @@ struct Settings {
 /// Whether load_settings reads passwords: a program that does not speak to Redis leaves them alone, and holds none.
 enum class Secrets { read, leave };
 
+/// Whether the variables of the original service are read: by what takes its place, not by tools, which run in
+/// anybody's shell, where DEBUG is anybody's.
+enum class OriginalNames { read, ignore };
+
 /// Reads `path` (empty: the defaults alone), then the environment. Throws Error with file, line, key and what is
 /// allowed.
-[[nodiscard]] Settings load_settings(const std::string& path, Secrets secrets = Secrets::read);
+[[nodiscard]] Settings load_settings(const std::string& path, Secrets secrets = Secrets::read,
+                                     OriginalNames originals = OriginalNames::read);
 
 /// The settings as `--check-config` prints them: a file that load_settings reads, every key with its value; passwords
 /// are not shown.

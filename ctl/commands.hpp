@@ -12,6 +12,8 @@ namespace visitd {
 
 /// Each process, lane depths, spool, flushes, shards. Fails without a readable ring, or with an unreadable cache.
 [[nodiscard]] Json status_report(const Settings& settings);
+/// The same, with visits, reads and requests a second, measured over `measured_ms`; 0: without.
+[[nodiscard]] Json measured_status_report(const Settings& settings, std::uint32_t measured_ms);
 [[nodiscard]] std::string status_text(const Json& report);
 
 /// Whether the frontends, or the flusher, that can be seen from here do their work; `what`: "frontend" or "flusher".

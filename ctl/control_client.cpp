@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "common/advice.hpp"
 #include "common/clock.hpp"
 #include "common/unique_fd.hpp"
 #include "common/unix_address.hpp"
@@ -32,7 +33,7 @@ UniqueFd connect_to(const std::string& path, std::uint64_t timeout_ms) {
       throw FlusherAway(fmt::format("the flusher is away: nobody listens at {}", path));
     }
     if (errno == EAGAIN) throw error("the flusher takes no connections at {}: it stands still, or is busy", path);
-    throw system_error("{}: cannot be connected to; may this user use the runtime directory?", path);
+    throw system_error("{} cannot be connected to; {}", path, advice_for_path(errno, path));
   }
   return socket;
 }

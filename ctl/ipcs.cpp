@@ -93,6 +93,7 @@ void add_processes(Json& segments) {
 
 Json ipcs_report(const Settings& settings) {
   const RuntimeDirectory directory(settings.runtime_directory);
+  directory.require_readable();
   Json report;
   report["runtime_directory"] = directory.path();
   Json segments = Json::array();

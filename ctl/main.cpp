@@ -1,11 +1,22 @@
 // visitctl: looks at all of an instance, changes nothing unless told.
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <sstream>
+#include <string_view>
+#include <vector>
 
+#include "common/near_names.hpp"
+#include "common/program.hpp"
+#include "common/ring_layout.hpp"
 #include "common/settings.hpp"
+#include "common/standard_output.hpp"
 #include "ctl/commands.hpp"
 
 namespace {
@@ -15,6 +26,9 @@ using namespace visitd;
 constexpr int ok = 0;
 constexpr int failed = 1;
 constexpr int misused = 2;
+constexpr int needs_a_look = 3;
+
+constexpr double usual_measured_s = 0.5;
 
 /// What the command line says.
 struct Asked {
@@ -29,9 +43,24 @@ struct Asked {
   bool yes = false;
   std::string watched;
   double timeout_s = 25;
+  std::optional<double> measured_s;
+  bool exit_code = false;
+  std::string explained;
   std::function<Json(const Settings&)> report;
   std::string (*text)(const Json&) = nullptr;
 };
+
+/// A number in these bounds, whose refusal says them: CLI11 would name a type.
+template <typename Number>
+std::function<std::string(const std::string&)> number_within(Number least, Number most, std::string_view unit) {
+  return [=](const std::string& text) -> std::string {
+    Number value{};
+    const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (fault == std::errc{} && end == text.data() + text.size() && value >= least && value <= most) return {};
+    return fmt::format("'{}' is refused; allowed: {}{} to {}{}", text,
+                       std::is_integral_v<Number> ? "whole numbers, " : "", least, most, unit);
+  };
+}
 
 void add_command(CLI::App& app, Asked& asked, const char* name, const char* help,
                  std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
@@ -46,7 +75,18 @@ void add_command(CLI::App& app, Asked& asked, const char* name, const char* help
 }
 
 void add_commands(CLI::App& app, Asked& asked) {
-  add_command(app, asked, "status", "each process, lanes, spool, flushes, shards", status_report, status_text);
+  add_command(
+      app, asked, "status", "each process, lanes, spool, flushes, shards",
+      [&](const Settings& settings) {
+        const double seconds = asked.measured_s.value_or(asked.json ? 0 : usual_measured_s);
+        return measured_status_report(settings, static_cast<std::uint32_t>(seconds * 1000));
+      },
+      status_text,
+      [&](CLI::App& command) {
+        command.add_flag("--exit-code", asked.exit_code, "end with 3 where somebody should look");
+        command.add_option("--measure", asked.measured_s, "seconds over which rates are measured (0.5; none for JSON)")
+            ->check(number_within(0.0, 60.0, " s"));
+      });
   add_command(
       app, asked, "check", "whether the frontends or the flusher that can be seen from here work, by the exit status",
       [&](const Settings& settings) { return check_report(settings, asked.watched); }, check_text,
@@ -60,8 +100,10 @@ void add_commands(CLI::App& app, Asked& asked) {
       app, asked, "peek", "the records that are not applied yet",
       [&](const Settings& settings) { return peek_report(settings, asked.limit, asked.lane); }, peek_text,
       [&](CLI::App& command) {
-        command.add_option("--limit", asked.limit, "the most records a lane (100)")->check(CLI::Range(1, 1'000'000));
-        command.add_option("--lane", asked.lane, "only this lane")->check(CLI::NonNegativeNumber);
+        command.add_option("--limit", asked.limit, "the most records a lane (100)")
+            ->check(number_within<std::uint64_t>(1, 1'000'000, ""));
+        command.add_option("--lane", asked.lane, "only this lane")
+            ->check(number_within<std::uint32_t>(0, max_lanes - 1, ""));
       });
   add_command(
       app, asked, "page", "all that is known of one page",
@@ -77,7 +119,8 @@ void add_commands(CLI::App& app, Asked& asked) {
       },
       flush_text,
       [&](CLI::App& command) {
-        command.add_option("--timeout", asked.timeout_s, "seconds to wait (25)")->check(CLI::Range(0.001, 600.0));
+        command.add_option("--timeout", asked.timeout_s, "seconds to wait (25)")
+            ->check(number_within(0.001, 600.0, " s"));
       });
   add_command(
       app, asked, "accept", "take what a held shard holds as the truth",
@@ -93,14 +136,90 @@ void add_commands(CLI::App& app, Asked& asked) {
         return Json::object();
       },
       [](const Json&) { return std::string(); });
+  CLI::App* const help = app.add_subcommand("help", "what can be asked, or what a command takes");
+  help->add_option("COMMAND", asked.explained, "the command");
+}
+
+/// Whether a command has this name; nullptr: none has.
+const CLI::App* command_named(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (command->get_name() == name) return command;
+  }
+  return nullptr;
+}
+
+/// A name that no command has, with what may have been meant.
+std::string unknown_command(const CLI::App& app, const std::string& name) {
+  std::vector<std::string_view> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  return fmt::format("there is no command '{}'{} `visitctl help` lists them", name, did_you_mean(name, names));
+}
+
+/// What is wrong with the command line, in one line.
+std::string fault_of(const CLI::App& app, const CLI::ParseError& fault) {
+  const std::vector<std::string> left = app.remaining();
+  if (app.get_subcommands().empty() && !left.empty() && !left.front().starts_with('-')) {
+    return unknown_command(app, left.front());
+  }
+  std::string text = fault.what();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text + (text.ends_with('.') ? "" : ".") + " `visitctl help` says what can be asked";
+}
+
+int refuse(const std::string& why) {
+  std::fprintf(stderr, "visitctl: %s\n", why.c_str());
+  return misused;
 }
 
 int run(const Asked& asked, const Settings& settings) {
   const Json report = asked.report(settings);
-  std::fputs((asked.json ? to_json_text(report) : asked.text(report)).c_str(), stdout);
-  if (!has_failed(report)) return ok;
-  std::fprintf(stderr, "visitctl: %s\n", plain(report["error"]).c_str());
-  return failed;
+  write_output(asked.json ? to_json_text(report) : asked.text(report));
+  if (has_failed(report)) {
+    std::fprintf(stderr, "visitctl: %s\n", plain(report["error"]).c_str());
+    return failed;
+  }
+  return asked.exit_code && !report["look_at"].empty() ? needs_a_look : ok;
+}
+
+/// Reads the settings and does what was asked; the exit status.
+int serve(const Asked& asked) {
+  Settings settings;
+  try {
+    settings = load_settings(asked.config, Secrets::leave, OriginalNames::ignore);
+  } catch (const std::exception& fault) {
+    return refuse(fault.what());
+  }
+  if (!asked.check_config) return run(asked, settings);
+  write_output(to_toml(settings));
+  return ok;
+}
+
+int answer(CLI::App& app, Asked& asked, int count, char** arguments) {
+  try {
+    app.parse(count, arguments);
+  } catch (const CLI::ParseError& end) {
+    if (end.get_exit_code() != 0) return refuse(fault_of(app, end));
+    std::ostringstream wanted;
+    app.exit(end, wanted, wanted);
+    write_output(wanted.str());
+    return ok;
+  }
+  if (app.got_subcommand("help")) {
+    const CLI::App* const about = asked.explained.empty() ? &app : command_named(app, asked.explained);
+    if (about == nullptr) return refuse(unknown_command(app, asked.explained));
+    // App::help would show the help of the command that was asked for, which is this one.
+    const std::string name = about == &app ? app.get_name() : app.get_name() + " " + about->get_name();
+    write_output(app.get_formatter()->make_help(about, name, CLI::AppFormatMode::Normal));
+    return ok;
+  }
+  if (asked.help_settings) {
+    write_output(settings_help());
+    return ok;
+  }
+  if (!asked.check_config && !asked.report) return refuse("no command is given; `visitctl help` lists them");
+  return serve(asked);
 }
 
 }  // namespace
@@ -112,35 +231,11 @@ int main(int count, char** arguments) {
   app.add_flag("--json", asked.json, "report as JSON");
   app.add_flag("--check-config", asked.check_config, "print the settings that hold, and end");
   app.add_flag("--help-settings", asked.help_settings, "print what can be set, and end");
-  app.set_version_flag("--version", "visitctl " VISITD_VERSION);
+  app.set_version_flag("-V,--version", "visitctl " + std::string(program_version()));
   add_commands(app, asked);
   app.require_subcommand(0, 1);
   try {
-    app.parse(count, arguments);
-  } catch (const CLI::ParseError& end) {
-    return app.exit(end) == 0 ? ok : misused;
-  }
-  if (asked.help_settings) {
-    std::fputs(settings_help().c_str(), stdout);
-    return ok;
-  }
-  if (!asked.check_config && !asked.report) {
-    std::fprintf(stderr, "visitctl: no command\n%s", app.help().c_str());
-    return misused;
-  }
-  Settings settings;
-  try {
-    settings = load_settings(asked.config, Secrets::leave);
-  } catch (const std::exception& fault) {
-    std::fprintf(stderr, "visitctl: %s\n", fault.what());
-    return misused;
-  }
-  if (asked.check_config) {
-    std::fputs(to_toml(settings).c_str(), stdout);
-    return ok;
-  }
-  try {
-    return run(asked, settings);
+    return answer(app, asked, count, arguments);
   } catch (const std::exception& failure) {
     std::fprintf(stderr, "visitctl: %s\n", failure.what());
     return failed;

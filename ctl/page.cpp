@@ -108,6 +108,61 @@ bool look(const Segments& segments, const Ring& ring, const std::string& page, J
   return true;
 }
 
+/// The parts that are known, added up, where all of them are. Of a page without an entry it is the flusher who knows
+/// them: it was asked a moment after the lanes were read.
+Json sum_of(const Json& report) {
+  if (!report["count"].is_null()) return report["count"];
+  const Json& redis = report["redis"];
+  const bool whole = !report["entry"].get<bool>() && report["unapplied"].is_number_unsigned() &&
+                     report["faults"].empty() && !redis.contains("damaged") && !redis.contains("spilled");
+  if (!whole) return nullptr;
+  std::uint64_t sum = report["unapplied"].get<std::uint64_t>();
+  for (const char* name : {"count", "inflight", "open"}) {
+    if (!redis.contains(name) || !redis[name].is_number_unsigned()) return nullptr;
+    if (__builtin_add_overflow(sum, redis[name].get<std::uint64_t>(), &sum)) return nullptr;
+  }
+  return sum;
+}
+
+std::string why_no_sum(const Json& report) {
+  if (!report["faults"].empty()) return plain(report["faults"].front());
+  if (report["view"] != "shown" && report["view"].is_string()) return plain(report["view"]);
+  const Json& redis = report["redis"];
+  for (const char* name : {"error", "damaged", "unreadable", "spilled"}) {
+    if (redis.contains(name)) return "nobody read it lately, and " + plain(redis[name]);
+  }
+  return "nobody read it lately";
+}
+
+/// When Redis was, or will be, asked.
+std::string seen_text(const Json& expires_in_ms) {
+  if (!expires_in_ms.is_number_integer()) return {};
+  const auto left = expires_in_ms.get<std::int64_t>();
+  return left >= 0 ? ", as last seen; asked again in " + span_text(static_cast<std::uint64_t>(left))
+                   : ", as last seen; to be asked again since " + span_text(0 - static_cast<std::uint64_t>(left));
+}
+
+/// Where the page is kept, and what there is to know beside its parts.
+std::string surroundings_text(const Json& report) {
+  std::string text;
+  const Json& redis = report["redis"];
+  if (!report["bucket"].is_null()) {
+    const std::string state = report["shard_state"].is_null() ? "" : " (" + plain(report["shard_state"]) + ")";
+    text += fmt::format("kept in bucket {} of shard {}{}\n", plain(report["bucket"]), plain(report["shard"]), state);
+  }
+  if (report["entry"].get<bool>() && redis.contains("count")) {
+    text += fmt::format("Redis holds {} at this moment\n", plain(redis["count"]));
+  }
+  for (const char* name : {"error", "unreadable", "damaged", "spilled"}) {
+    if (redis.contains(name)) text += fmt::format("Redis cannot be asked fully: {}\n", plain(redis[name]));
+  }
+  if (redis.contains("set_aside")) {
+    text += fmt::format("{} visits are set aside: Redis could not take them\n", plain(redis["set_aside"]));
+  }
+  for (const Json& fault : report["faults"]) text += fmt::format("fault: {}\n", plain(fault));
+  return text;
+}
+
 }  // namespace
 
 Json page_report(const Settings& settings, const std::string& page) {
@@ -142,48 +197,29 @@ Json page_report(const Settings& settings, const std::string& page) {
   } catch (const std::exception& refused) {
     report["redis"] = {{"error", refused.what()}};
   }
+  report["sum"] = sum_of(report);
   return report;
 }
 
 std::string page_text(const Json& report) {
-  std::string text = fmt::format("page        {}\n", plain(report["page"]));
-  const auto line = [&](std::string_view name, const std::string& value) {
-    text += fmt::format("{:<11} {}\n", name, value);
+  const std::string page = plain(report["page"]);
+  if (!report.contains("view")) return {};
+  std::string text = report["sum"].is_null() ? fmt::format("{}: its count is not known: {}\n", page, why_no_sum(report))
+                                             : fmt::format("{} has {} visits:\n", page, plain(report["sum"]));
+  const bool entry = report["entry"].get<bool>();
+  const Json& parts = entry ? report : report["redis"];
+  const auto part = [&](const Json& from, const char* name, const std::string& words) {
+    if (from.contains(name) && !from[name].is_null()) text += fmt::format("{:>12}  {}\n", plain(from[name]), words);
   };
-  if (!report.contains("view")) return text;
-  if (report["view"] != "shown") line("view", plain(report["view"]));
-  const bool shown = report["view"] == "shown";
-  const std::string unknown = !shown                        ? "unknown: no view is shown"
-                              : report["entry"].get<bool>() ? "unknown"
-                                                            : "unknown: nobody asked for it lately";
-  line("count", plain(report["count"], unknown));
-  if (report["entry"].get<bool>()) {
-    for (const char* name : {"base", "inflight", "open"}) line(name, plain(report[name]));
-  }
+  part(parts, entry ? "base" : "count", "in Redis" + (entry ? seen_text(report["expires_in_ms"]) : ""));
+  part(parts, "inflight", "sent to Redis, and not acknowledged yet");
+  part(parts, "open", "counted by the flusher, and not sent yet");
   std::string lanes;
   for (const Json& lane : report["unapplied_lanes"]) {
     lanes += fmt::format("{}lane {}: {}", lanes.empty() ? " (" : ", ", plain(lane["lane"]), plain(lane["visits"]));
   }
-  line("unapplied", plain(report["unapplied"], "unknown") + lanes + (lanes.empty() ? "" : ")"));
-  if (report["expires_in_ms"].is_number_integer()) {
-    const auto left = report["expires_in_ms"].get<std::int64_t>();
-    line("expires", left >= 0 ? "in " + span_text(static_cast<std::uint64_t>(left))
-                              : span_text(0 - static_cast<std::uint64_t>(left)) + " ago");
-  }
-  line("bucket", plain(report["bucket"]));
-  const std::string state = report["shard_state"].is_null() ? "" : " (" + plain(report["shard_state"]) + ")";
-  line("shard", plain(report["shard"]) + state);
-  // What Redis says first, then what the flusher adds to it.
-  const Json& redis = report["redis"];
-  for (const char* name : {"error", "unreadable", "count"}) {
-    if (redis.contains(name)) line("redis", plain(redis[name]));
-  }
-  for (const auto& [name, value] : redis.items()) {
-    if (name == "error" || name == "unreadable" || name == "count" || report.contains(name)) continue;
-    line(printable(name), plain(value));
-  }
-  for (const Json& fault : report["faults"]) line("fault", plain(fault));
-  return text;
+  part(report, "unapplied", "recorded, and not counted by the flusher yet" + lanes + (lanes.empty() ? "" : ")"));
+  return text + surroundings_text(report);
 }
 
 }  // namespace visitd

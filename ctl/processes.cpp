@@ -1,5 +1,6 @@
 #include "ctl/processes.hpp"
 
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <sstream>
 
 #include "common/errors.hpp"
 
@@ -52,6 +54,27 @@ Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json&
   const bool there = noted > 0 && noted <= std::uint64_t{std::numeric_limits<int>::max()} &&
                      !process_name(static_cast<int>(noted)).empty();
   return shows_itself && there ? Presence::running : Presence::away;
+}
+
+std::optional<std::uint64_t> process_uptime_ms(int process) {
+  std::ifstream file(fmt::format("/proc/{}/stat", process));
+  std::string line;
+  std::getline(file, line);
+  // The name in parentheses may hold anything. The start, in ticks since the boot, is the 22nd field, 20th behind it.
+  const std::size_t behind_name = line.rfind(')');
+  if (behind_name == std::string::npos) return std::nullopt;
+  std::istringstream fields(line.substr(behind_name + 1));
+  constexpr int fields_before_start = 19;
+  std::string skipped;
+  for (int i = 0; i < fields_before_start; ++i) fields >> skipped;
+  std::uint64_t start_ticks = 0;
+  timespec now{};
+  const long ticks_per_s = sysconf(_SC_CLK_TCK);
+  if (!(fields >> start_ticks) || ticks_per_s <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return std::nullopt;
+  const std::uint64_t now_ms =
+      static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
+  const std::uint64_t start_ms = start_ticks * 1000 / static_cast<std::uint64_t>(ticks_per_s);
+  return now_ms > start_ms ? now_ms - start_ms : 0;
 }
 
 std::map<int, std::vector<AttachedProcess>> attached_processes(const std::vector<int>& segments) {

@@ -83,6 +83,7 @@ std::string Segments::ring_error(const RuntimeDirectory& directory) const {
 }
 
 Segments attach_segments(const RuntimeDirectory& directory) {
+  directory.require_readable();
   Segments segments = attach_once(directory);
   // Frontends and flusher may just be changing to other segments.
   for (int tries = 1; tries < attach_tries && !is_current(segments, directory); ++tries) {

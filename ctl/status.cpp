@@ -1,10 +1,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "common/clock.hpp"
 #include "common/invariant.hpp"
+#include "common/program.hpp"
 #include "common/shared_text.hpp"
+#include "ctl/attention.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/lanes.hpp"
 #include "ctl/processes.hpp"
@@ -22,6 +26,13 @@ std::uint64_t get(const CacheHeader& header, FlusherStatistic which) noexcept {
   return get(header.statistics[static_cast<std::size_t>(which)]);
 }
 
+/// How long the process of a report runs; null: it does not, or cannot be seen from here.
+Json uptime_of(const Json& process) {
+  if (!process["pid"].is_number_integer() || process["process"] == "away") return nullptr;
+  const auto uptime = process_uptime_ms(process["pid"].get<int>());
+  return uptime ? Json(*uptime) : Json(nullptr);
+}
+
 /// The lanes that ever had an owner, or hold something, as processes.
 Json frontends_report(const Json& rings) {
   Json frontends = Json::array();
@@ -34,6 +45,7 @@ Json frontends_report(const Json& rings) {
                                "unapplied_bytes", "undurable_bytes", "capacity_bytes", "fault", "statistics"}) {
         frontend[name] = lane[name];
       }
+      frontend["uptime_ms"] = uptime_of(frontend);
       frontends.push_back(std::move(frontend));
     }
   }
@@ -53,6 +65,7 @@ Json flusher_report(const Segments& segments, const RuntimeDirectory& directory,
   report["lock_seen"] = holder.has_value();
   report["pid"] = holder && *holder > 0 ? Json(*holder) : noted != 0 ? Json(noted) : Json(nullptr);
   report["heartbeat_age_ms"] = heartbeat;
+  report["uptime_ms"] = uptime_of(report);
   report["error"] = segments.cache_fault.empty() ? Json(nullptr) : Json(segments.cache_fault);
   if (cache == nullptr) return report;
   report["cache"] = {{"id", hex_id(cache->id())},
@@ -103,6 +116,7 @@ Json status_report(const Settings& settings) {
   const Json rings = rings_report(segments);
   const std::uint64_t now_ns = monotonic_ns();
   Json report;
+  report["version"] = program_version();
   report["runtime_directory"] = directory.path();
   if (const std::string fault = segments.ring_error(directory); !fault.empty()) {
     report["error"] = fault;
@@ -134,22 +148,43 @@ Json status_report(const Settings& settings) {
     report["last_flush_age_ms"] = age_ms(get(header, FlusherStatistic::last_flush_ns), now_ns);
     report["shards"] = shards_report(header, now_ns);
   }
+  report["rates"] = nullptr;
+  report["look_at"] = things_to_look_at(report);
+  return report;
+}
+
+Json measured_status_report(const Settings& settings, std::uint32_t measured_ms) {
+  if (measured_ms == 0) return status_report(settings);
+  const std::uint64_t since_ms = monotonic_ms();
+  const Json first = status_report(settings);
+  if (has_failed(first)) return first;
+  std::this_thread::sleep_for(std::chrono::milliseconds(measured_ms));
+  Json report = status_report(settings);
+  report["rates"] = rates_between(first, report, std::max<std::uint64_t>(monotonic_ms() - since_ms, 1));
   return report;
 }
 
 std::string status_text(const Json& report) {
-  std::string text;
-  Table frontends(
-      {">lane", "frontend", ">pid", ">heartbeat", "state", ">unapplied", ">undurable", ">of", ">visits", ">reads", ""});
+  std::string text = fmt::format("visitd {}", plain(report["version"]));
+  if (const Json& rates = report["rates"]; !rates.is_null()) {
+    text += fmt::format(", {:.1f} visits, {:.1f} reads and {:.1f} requests a second over {}",
+                        rates["visits_per_s"].get<double>(), rates["reads_per_s"].get<double>(),
+                        rates["requests_per_s"].get<double>(), plain_span(rates["measured_ms"]));
+  }
+  text += "\n";
+  for (const Json& thing : report["look_at"]) text += fmt::format("look at   {}\n", plain(thing));
+  text += "\n";
+  Table frontends({">lane", "frontend", ">pid", ">runs for", ">heartbeat", "state", ">unapplied", ">undurable", ">of",
+                   ">visits", ">reads", ""});
   for (const Json& frontend : report["frontends"]) {
     const std::string note = !frontend["fault"].is_null()          ? plain(frontend["fault"])
                              : frontend["ring_in_use"].get<bool>() ? ""
                                                                    : "of a ring that is being left";
     frontends.row({plain(frontend["lane"]), plain(frontend["process"]), plain(frontend["pid"]),
-                   plain_span(frontend["heartbeat_age_ms"]), plain(frontend["lane_state"]),
-                   plain_bytes(frontend["unapplied_bytes"], "?"), plain_bytes(frontend["undurable_bytes"], "?"),
-                   plain_bytes(frontend["capacity_bytes"]), plain(frontend["statistics"]["visits"]),
-                   plain(frontend["statistics"]["reads"]), note});
+                   plain_span(frontend["uptime_ms"]), plain_span(frontend["heartbeat_age_ms"]),
+                   plain(frontend["lane_state"]), plain_bytes(frontend["unapplied_bytes"], "?"),
+                   plain_bytes(frontend["undurable_bytes"], "?"), plain_bytes(frontend["capacity_bytes"]),
+                   plain(frontend["statistics"]["visits"]), plain(frontend["statistics"]["reads"]), note});
   }
   if (!report["frontends"].empty()) text += frontends.text();
   const Json& flusher = report["flusher"];
@@ -157,7 +192,8 @@ std::string status_text(const Json& report) {
   if (flusher["process"] == "unused") {
     text += fmt::format("\nflusher   {}\n", plain(flusher["error"]));
   } else {
-    text += fmt::format("\nflusher   {}, {} {}, {}\n", plain(flusher["process"]), runs ? "pid" : "last pid",
+    const std::string uptime = flusher["uptime_ms"].is_null() ? "" : ", for " + plain_span(flusher["uptime_ms"]);
+    text += fmt::format("\nflusher   {}{}, {} {}, {}\n", plain(flusher["process"]), uptime, runs ? "pid" : "last pid",
                         plain(flusher["pid"]), heartbeat_text(flusher));
     if (!flusher["error"].is_null()) text += fmt::format("cache     {}\n", plain(flusher["error"]));
   }

@@ -402,6 +402,7 @@ Engine::PageState Engine::page_state(const std::string& page) const {
     state.open = pages_[number].open;
     state.inflight = pages_[number].inflight;
   }
+  state.spilled = !open_.is_in_memory(state.bucket);
   state.set_aside = lookups_.uncountable().visits_aside(page);
   state.fault = lookups_.uncountable().fault(page);
   return state;

@@ -139,6 +139,7 @@ class Engine {
     std::uint64_t inflight = 0;
     std::string field;
     std::uint64_t set_aside = 0;  ///< visits that the shard could not take
+    bool spilled = false;         ///< the spool alone holds open visits of its bucket, maybe of the page
     std::string_view fault;       ///< why the page cannot be counted; empty: it can, as far as is known
   };
   [[nodiscard]] PageState page_state(const std::string& page) const;

@@ -635,6 +635,9 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     answer.numbers = {{"bucket", state.bucket}, {"open", state.open}, {"inflight", state.inflight}};
     if (state.set_aside != 0) answer.numbers.emplace_back("set_aside", state.set_aside);
     if (!state.fault.empty()) answer.text.emplace_back("damaged", state.fault);
+    if (state.spilled) {
+      answer.text.emplace_back("spilled", "open visits of its bucket, maybe of this page, wait in the spool alone");
+    }
     engine_->inspect(page, [answer = std::move(answer), reply = std::move(reply)](std::optional<Count> count) mutable {
       if (count && count->readable) {
         answer.numbers.emplace_back("count", count->count);

@@ -9,23 +9,25 @@ _visitctl() {
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       return
       ;;
-    --limit | --lane | --timeout) return ;;
+    --limit | --lane | --timeout | --measure) return ;;
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | ipcs | flush | accept | hold-namespaces) command=$word ;;
+      status | check | lanes | peek | page | ipcs | flush | accept | hold-namespaces | help) command=$word ;;
     esac
   done
   local options='--config --json --help' commands=
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page ipcs flush accept hold-namespaces'
+      commands='status check lanes peek page ipcs flush accept hold-namespaces help'
       ;;
+    status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
+    help) commands='status check lanes peek page ipcs flush accept hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

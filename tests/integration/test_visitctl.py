@@ -2,9 +2,10 @@
 
 import ctypes
 import os
+import subprocess
 import unittest
 
-from harness import LIBC, Stack, Traffic, wait_for
+from harness import LIBC, VISITCTL, Stack, Traffic, wait_for
 
 SETTINGS = {"ring": {"lanes": 4, "lane_bytes": "1MiB"}, "flusher": {"flush_interval_ms": 600_000}}
 COMMANDS = (["status"], ["lanes"], ["peek"], ["page", "home"], ["ipcs"])
@@ -73,6 +74,41 @@ class Visitctl(unittest.TestCase):
         refused = self.stack.visitctl("accept", "redis_none", check=False)
         self.assertEqual(refused.returncode, 1)
         self.assertIn("redis_none", refused.stderr)
+
+    def test_a_page_that_was_never_read_has_its_open_visits(self):
+        for _ in range(3):
+            self.stack.post("unread")
+        wait_for("the visits are counted", lambda: self.stack.status("page", "unread")["redis"].get("open") == 3)
+        page = self.stack.status("page", "unread")
+        self.assertEqual((page["entry"], page["sum"], page["unapplied"]), (False, 3, 0))
+        text = self.stack.visitctl("page", "unread").stdout
+        self.assertIn("unread has 3 visits:", text)
+        self.assertIn("3  counted by the flusher, and not sent yet", text)
+        self.assertNotIn("field", text)
+        self.stack.status("flush")
+        self.assertIn("3  in Redis", self.stack.visitctl("page", "unread").stdout)
+
+    def test_status_says_where_somebody_should_look(self):
+        self.assertEqual(self.stack.visitctl("status", "--exit-code").returncode, 0)
+        self.assertGreater(self.stack.status("status", "--measure", "0.1")["rates"]["measured_ms"], 0)
+        self.stack.kill9("flusher")
+        done = self.stack.visitctl("status", "--exit-code", check=False)
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("look at   the flusher is away", done.stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs to become another user")
+    def test_without_access_it_says_whose_the_directory_is(self):
+        self.stack.post("home")
+        self.stack.folder.chmod(0o755)
+        self.stack.runtime_directory.chmod(0o700)
+        for command in COMMANDS:
+            argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(VISITCTL), *command]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+                                  env={"VISITD_PATHS_RUNTIME_DIRECTORY": str(self.stack.runtime_directory)})  # fmt: skip
+            self.assertEqual(done.returncode, 1, (command, done))
+            self.assertIn("Permission denied", done.stderr)
+            self.assertIn("belongs to user root and group root, mode 700; this process is user nobody of the groups nogroup", done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1)
 
     def test_under_load_a_page_is_exact_at_every_look(self):
         traffic = Traffic(self.stack, clients=4, readers=0, pages=1).start()

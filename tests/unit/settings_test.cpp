@@ -380,6 +380,10 @@ TEST_CASE("two shards of one name or one place are refused") {
   CHECK(contains(refusal("[[redis.shard]]\nurl = \"a:1\"\n[[redis.shard]]\nname = \"x\"\nurl = \"redis://A:1/0\"\n"),
                  "visitd.toml:3: two shards are redis://a:1/0"));
   CHECK(refusal("[redis]\nshards = [\"x=redis://a:1/0\", \"y=redis://a:1/1\"]\n") == "");
+  CHECK(contains(refusal("[redis]\nshards = [\"x=127.0.0.1:1\", \"y=LOCALHOST:1\"]\n"),
+                 "two shards are redis://127.0.0.1:1/0"));
+  CHECK(contains(refusal("[redis]\nshards = [\"x=localhost:1\", \"y=[::1]:1\"]\n"),
+                 "two shards are redis://127.0.0.1:1/0"));
   CHECK(contains(refusal("[redis]\nshards = [\"x=unix:///s\", \"y=unix:///s\"]\n"), "two shards are unix:///s"));
 }
 

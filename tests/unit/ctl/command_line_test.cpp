@@ -1,6 +1,8 @@
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 
@@ -78,16 +80,58 @@ TEST_CASE("what fails exits with 1 and says why, also as JSON") {
 
 TEST_CASE("what cannot be asked so exits with 2") {
   const Instance instance;
-  for (const std::string arguments :
-       {"", "nonsense", "page", "accept", "peek --limit 0", "peek --lane -1", "peek --lane x", "flush --timeout 0",
-        "status extra", "--nonsense status", "status lanes"}) {
+  for (const std::string arguments : {"", "nonsense", "help nonsense", "flush --timeout abc", "status --measure -1",
+                                      "page", "accept", "peek --limit 0", "peek --lane -1", "peek --lane x",
+                                      "flush --timeout 0", "status extra", "--nonsense status", "status lanes"}) {
     CAPTURE(arguments);
     const Outcome outcome = visitctl(instance, arguments);
     CHECK(outcome.status == 2);
     CHECK(outcome.output.empty());
     CHECK_FALSE(outcome.errors.empty());
+    CHECK_MESSAGE(std::count(outcome.errors.begin(), outcome.errors.end(), '\n') == 1, outcome.errors);
   }
+  CHECK(visitctl(instance, "statsu").errors.find("did you mean 'status'?") != std::string::npos);
+  CHECK(visitctl(instance, "help flsh").errors.find("did you mean 'flush'?") != std::string::npos);
+  CHECK(visitctl(instance, "flush --timeout abc").errors.find("0.001 to 600 s") != std::string::npos);
   CHECK(visitctl(instance, "--config /nonexistent/visitd.toml status").status == 2);
+}
+
+TEST_CASE("what cannot be printed is a failure") {
+  Instance instance;
+  instance.make_ring();
+  for (const std::string arguments :
+       {"status", "status --json", "ipcs", "--help", "help flush", "--version", "--check-config", "--help-settings"}) {
+    CAPTURE(arguments);
+    CHECK(visitctl(instance, arguments).status == 0);
+    const Outcome outcome = visitctl(instance, arguments + " >/dev/full");
+    CHECK(outcome.status == 1);
+    CHECK(outcome.errors.find("standard output") != std::string::npos);
+  }
+}
+
+TEST_CASE("status --exit-code ends with 3 where somebody should look") {
+  Instance instance;
+  instance.make_ring();
+  const FileLease lane = instance.own_lane(0);
+  const auto flusher = FileLease::try_take(instance.directory.flusher_lock());
+  instance.make_cache();
+  instance.show_view();
+  CHECK(visitctl(instance, "status").status == 0);
+  const Outcome down = visitctl(instance, "status --exit-code --measure 0");
+  CHECK(down.status == 3);
+  CHECK(down.output.find("look at   shard redis_7071 is down: connection refused") != std::string::npos);
+  set_shard_state(instance.cache().header().shard[1], ShardState::up, "");
+  const Outcome well = visitctl(instance, "status --exit-code --measure 0");
+  CHECK_MESSAGE(well.status == 0, well.output);
+}
+
+TEST_CASE("visitctl leaves the original service's variables alone") {
+  Instance instance;
+  instance.make_ring();
+  REQUIRE(setenv("DEBUG", "app:*", 1) == 0);
+  const Outcome outcome = visitctl(instance, "status");
+  REQUIRE(unsetenv("DEBUG") == 0);
+  CHECK_MESSAGE(outcome.status == 0, outcome.errors);
 }
 
 TEST_CASE("help, version and settings are to be had without an instance") {
@@ -95,6 +139,9 @@ TEST_CASE("help, version and settings are to be had without an instance") {
   CHECK(visitctl(instance, "--help").output.find("flush") != std::string::npos);
   CHECK(visitctl(instance, "--help").status == 0);
   CHECK(visitctl(instance, "--version").output.starts_with("visitctl "));
+  CHECK(visitctl(instance, "-V").output == visitctl(instance, "--version").output);
+  CHECK(visitctl(instance, "help").output == visitctl(instance, "--help").output);
+  CHECK(visitctl(instance, "help flush").output == visitctl(instance, "flush --help").output);
   const Outcome checked = visitctl(instance, "--check-config");
   CHECK(checked.status == 0);
   CHECK(checked.output.find(instance.directory.path()) != std::string::npos);

@@ -33,8 +33,12 @@ TEST_CASE("a page with an entry: its parts, and their sum") {
   CHECK(report["shard_state"] == (bucket % 2 == 0 ? "up" : "down"));
   CHECK(report["redis"]["error"] == "the flusher is away");
   const std::string text = page_text(report);
-  CHECK(text.find("unapplied   7 (lane 0: 2, lane 1: 5)") != std::string::npos);
-  CHECK(text.find("expires     in ") != std::string::npos);
+  CHECK(report["sum"] == 134);
+  CHECK(text.find("home has 134 visits:\n") != std::string::npos);
+  CHECK(text.find("100  in Redis, as last seen; asked again in ") != std::string::npos);
+  CHECK(text.find(" 20  sent to Redis, and not acknowledged yet") != std::string::npos);
+  CHECK(text.find("  7  counted by the flusher, and not sent yet") != std::string::npos);
+  CHECK(text.find("  7  recorded, and not counted by the flusher yet (lane 0: 2, lane 1: 5)") != std::string::npos);
 }
 
 TEST_CASE("an entry past its time says since when") {
@@ -45,7 +49,7 @@ TEST_CASE("an entry past its time says since when") {
   view.link(instance.hash_of("home"), "home", 1, monotonic_ms() - 90'000, 0, 0);
   const Json report = page_report(instance.settings, "home");
   CHECK(report["expires_in_ms"] <= -90'000);
-  CHECK(page_text(report).find("1 min 30 s ago") != std::string::npos);
+  CHECK(page_text(report).find("asked again since 1 min 30 s") != std::string::npos);
 }
 
 TEST_CASE("a page that nobody asked for has no count, only what is not applied") {
@@ -58,7 +62,25 @@ TEST_CASE("a page that nobody asked for has no count, only what is not applied")
   CHECK(report["entry"] == false);
   CHECK(report["count"].is_null());
   CHECK(report["unapplied"] == 1);
-  CHECK(page_text(report).find("nobody asked for it lately") != std::string::npos);
+  CHECK(page_text(report).find("nobody read it lately, and the flusher is away") != std::string::npos);
+}
+
+TEST_CASE("of a page that was never read, sum and parts come from the flusher, and marks stay in the report") {
+  Json report = {{"page", "home"}, {"view", "shown"}, {"entry", false}, {"sum", 18}, {"unapplied", 1}};
+  report["unapplied_lanes"] = Json{{{"lane", 0}, {"visits", 1}}};
+  report["bucket"] = 3;
+  report["shard"] = "redis_7070";
+  report["shard_state"] = "up";
+  report["redis"] = {{"count", 10}, {"inflight", 2}, {"open", 5}, {"known_field", "1.2 3 4"}, {"field", "1.2 3 4"}};
+  report["faults"] = Json::array();
+  std::string text = page_text(report);
+  CHECK(text.starts_with("home has 18 visits:\n          10  in Redis\n           2  sent"));
+  CHECK(text.find("5  counted by the flusher") != std::string::npos);
+  CHECK(text.find("1.2 3 4") == std::string::npos);
+  report["sum"] = nullptr;
+  report["redis"]["spilled"] = "open visits of its bucket wait in the spool alone";
+  text = page_text(report);
+  CHECK(text.starts_with("home: its count is not known: nobody read it lately, and open visits of its bucket wait"));
 }
 
 TEST_CASE("an entry in the middle of a change that never ends is read as it was before") {
@@ -100,7 +122,7 @@ TEST_CASE("without a flusher ever every visit is unapplied, and without a view n
   report = page_report(instance.settings, "home");
   CHECK(report["view"] == "the flusher has not shown a view yet");
   CHECK(report["unapplied"].is_null());
-  CHECK(page_text(report).find("unknown: no view is shown") != std::string::npos);
+  CHECK(page_text(report).find("not known: the flusher has not shown a view yet") != std::string::npos);
 }
 
 TEST_CASE("what is no page id is refused with the rule") {

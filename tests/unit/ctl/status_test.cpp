@@ -1,3 +1,4 @@
+#include "ctl/attention.hpp"
 #include "tests/unit/ctl/instance.hpp"
 
 namespace visitd::test {
@@ -44,10 +45,50 @@ TEST_CASE("the status of a living instance") {
   CHECK(report["shards"][1]["reason"] == "connection refused");
   CHECK(report["shards"][1]["unanswered_batches"] == 2);
 
+  CHECK_FALSE(report["version"].get<std::string>().empty());
+  CHECK(report["frontends"][0]["uptime_ms"].is_number());
+  CHECK(report["flusher"]["uptime_ms"].is_number());
+  CHECK(report["look_at"] == Json::array({"shard redis_7071 is down: connection refused"}));
   const std::string text = status_text(report);
   CHECK(text.find("connection refused") != std::string::npos);
   CHECK(text.find("flush never") != std::string::npos);
   CHECK(text.find("as the flusher last saw them") == std::string::npos);
+}
+
+TEST_CASE("rates are measured between two looks") {
+  Json first = {{"frontends", Json::array()}};
+  first["frontends"].push_back(
+      {{"ring", "a"}, {"lane", 0}, {"pid", 7}, {"statistics", {{"visits", 100}, {"reads", 5}, {"requests", 105}}}});
+  Json second = first;
+  second["frontends"][0]["statistics"] = {{"visits", 150}, {"reads", 5}, {"requests", 155}};
+  second["frontends"].push_back(
+      {{"ring", "a"}, {"lane", 1}, {"pid", 8}, {"statistics", {{"visits", 9}, {"reads", 9}, {"requests", 9}}}});
+  const Json rates = rates_between(first, second, 500);
+  CHECK(rates["visits_per_s"] == 100.0);
+  CHECK(rates["reads_per_s"] == 0.0);
+  CHECK(rates["requests_per_s"] == 100.0);
+}
+
+TEST_CASE("a full spool, damage and a stopped flusher are things to look at") {
+  Instance instance;
+  instance.make_ring();
+  const FileLease lane = instance.own_lane(0);
+  instance.publish(0, "home");
+  instance.make_cache();
+  instance.show_view({32, 0});
+  set_shard_state(instance.cache().header().shard[1], ShardState::up, "");
+  instance.cache().header().flusher.store(0x7fffffff);  // no process has this number
+  instance.set_statistic(FlusherStatistic::commit_failures, 3);
+  instance.set_statistic(FlusherStatistic::records_damaged, 1);
+  instance.set_statistic(FlusherStatistic::pages_uncountable, 2);
+  const Json found = status_report(instance.settings)["look_at"];
+  REQUIRE_MESSAGE(found.size() == 4, found.dump());
+  CHECK(found[0].get<std::string>().starts_with("the flusher is "));
+  CHECK(found[1].get<std::string>().starts_with("the spool is full"));
+  CHECK(found[2] == "1 records of the lanes were damaged");
+  CHECK(found[3].get<std::string>().starts_with("2 pages cannot be counted"));
+  instance.set_statistic(FlusherStatistic::last_commit_ns, monotonic_ns());
+  CHECK(status_report(instance.settings)["look_at"].size() == 3);
 }
 
 TEST_CASE("a dead flusher is away, and what it last said is still told") {
