@@ -156,7 +156,7 @@ Json status_report(const Settings& settings) {
 Json measured_status_report(const Settings& settings, std::uint32_t measured_ms) {
   if (measured_ms == 0) return status_report(settings);
   const std::uint64_t since_ms = monotonic_ms();
-  const Json first = status_report(settings);
+  Json first = status_report(settings);
   if (has_failed(first)) return first;
   std::this_thread::sleep_for(std::chrono::milliseconds(measured_ms));
   Json report = status_report(settings);

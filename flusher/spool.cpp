@@ -304,7 +304,7 @@ class Spool::Database {
   std::uint64_t compact(std::uint32_t bucket);
   /// Calls use(bucket, blob) for each row that `rows` gives: number, digest, blob, bucket.
   template <typename Use>
-  void each_spilled(Statement& rows, Use use);
+  void each_spilled(Statement& rows, const Use& use);
   /// From `limit` pages of the write-ahead log on, copies them into the file.
   void carry_log(int limit);
   [[nodiscard]] bool log_may_fill_disk() const noexcept;
@@ -697,7 +697,7 @@ std::uint64_t Spool::Database::compact(std::uint32_t bucket) {
 }
 
 template <typename Use>
-void Spool::Database::each_spilled(Statement& rows, Use use) {
+void Spool::Database::each_spilled(Statement& rows, const Use& use) {
   while (rows.row()) {
     const std::string_view blob = rows.bytes(2);
     const auto bucket = static_cast<std::uint32_t>(rows.integer(3));

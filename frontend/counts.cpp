@@ -27,6 +27,9 @@ constexpr std::uint64_t ask_again_ms = 250;
 // or none of a flusher that lives.
 constexpr std::uint64_t retry_ms = 100;
 constexpr std::uint64_t retry_without_flusher_ms = 20;
+constexpr std::size_t most_list_window = 256;
+// So many lists at a time find room for their windows in the cache.
+constexpr std::size_t lists_in_cache = 4;
 
 std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
   std::vector<Backlog::Lane> lanes;
@@ -183,6 +186,13 @@ std::uint64_t Counts::outlook() const noexcept {
     seen = seen * 31 + at_index(cache->header().shard, shard).state.load(std::memory_order_acquire);
   }
   return seen;
+}
+
+std::size_t Counts::list_window() const noexcept {
+  const Cache* const cache = membership_.cache();
+  if (cache == nullptr) return 1;
+  const std::uint64_t entries = cache->header().entries.load(std::memory_order_relaxed);
+  return std::clamp<std::size_t>(entries / lists_in_cache, 1, most_list_window);
 }
 
 Counter::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {

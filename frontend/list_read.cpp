@@ -8,9 +8,6 @@ namespace {
 
 /// Looks at counts in one turn: others wait no longer than these take.
 constexpr std::size_t looks_a_turn = 1024;
-/// So many pages behind the first one that is lacking are asked for, so that their answers come together and none has
-/// left the cache again before it is taken.
-constexpr std::size_t window_pages = 256;
 
 }  // namespace
 
@@ -59,7 +56,7 @@ void ListRead::ask_ahead(Counter& counter, std::uint64_t now_ms) {
   // Before its own first page was asked for, none of the others is: the lists that came first have their turn.
   if (read_.wants_room) return;
   if (asked_.size() <= counts_.size()) asked_.resize(counts_.size() + 1, true);
-  const std::size_t end = std::min(pages_.size(), counts_.size() + window_pages);
+  const std::size_t end = std::min(pages_.size(), counts_.size() + counter.list_window());
   while (asked_.size() < end) {
     const Counter::Ahead found = counter.ahead(pages_.page(asked_.size()), now_ms);
     if (found == Counter::Ahead::full) {

@@ -37,10 +37,6 @@ bool is_in(char c, std::uint8_t byte_class) noexcept {
   return (byte_classes[static_cast<unsigned char>(c)] & byte_class) != 0;
 }
 
-bool is_digit(char c) noexcept {
-  return c >= '0' && c <= '9';
-}
-
 const char* skip(const char* at, const char* end, std::uint8_t byte_class) noexcept {
   while (at != end && is_in(*at, byte_class)) ++at;
   return at;

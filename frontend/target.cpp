@@ -16,10 +16,6 @@ int hex_value(char c) noexcept {
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-bool is_digit(char c) noexcept {
-  return c >= '0' && c <= '9';
-}
-
 /// What a registered name may hold (RFC 3986), but percent-encoding, which no host needs.
 constexpr std::array<bool, 256> name_characters = [] {
   std::array<bool, 256> allowed{};
