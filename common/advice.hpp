@@ -10,7 +10,8 @@ namespace visitd {
 /// this process is, what has no room, what is read-only, what does not exist. Leaves errno as it is.
 [[nodiscard]] std::string advice_for_path(int number, const std::string& path);
 
-/// For a segment that this process may not use: whose it is, and who this process is. Leaves errno as it is.
+/// For a segment that this process may not use: names the segment's owner and this process's user. Leaves errno as it
+/// is.
 [[nodiscard]] std::string advice_for_segment(int id);
 
 }  // namespace visitd

@@ -50,7 +50,7 @@ struct Asked {
   std::string (*text)(const Json&) = nullptr;
 };
 
-/// A number in these bounds, whose refusal says them: CLI11 would name a type.
+/// Checks that a number lies in these bounds. Where it does not, the message names the bounds; CLI11's names a type.
 template <typename Number>
 std::function<std::string(const std::string&)> number_within(Number least, Number most, std::string_view unit) {
   return [=](const std::string& text) -> std::string {
@@ -140,7 +140,7 @@ void add_commands(CLI::App& app, Asked& asked) {
   help->add_option("COMMAND", asked.explained, "the command");
 }
 
-/// Whether a command has this name; nullptr: none has.
+/// The command with this name; nullptr: there is none.
 const CLI::App* command_named(const CLI::App& app, const std::string& name) {
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
     if (command->get_name() == name) return command;

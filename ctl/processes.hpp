@@ -24,7 +24,7 @@ enum class Presence {
 [[nodiscard]] Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json& heartbeat_age_ms,
                                    std::uint64_t quiet_ms);
 
-/// How long a process runs; nullopt: there is none that can be seen from here.
+/// How long ago a process started. nullopt: this process cannot see it.
 [[nodiscard]] std::optional<std::uint64_t> process_uptime_ms(int process);
 
 /// A process that has a segment attached.

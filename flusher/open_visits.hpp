@@ -46,7 +46,8 @@ class OpenVisits {
   using FindPage = std::function<std::uint32_t(std::string_view page)>;
   /// Takes rows and journal. Throws Error where a blob is damaged.
   void recover(const SpoolState& spool, const FindPage& find_or_insert);
-  /// What only the spool holds of these pages: their entries count it too. Pages of which it holds nothing are missing.
+  /// What only the spool holds of these pages: their entries count it too. Pages of buckets that are in memory are left
+  /// out.
   [[nodiscard]] std::unordered_map<std::uint32_t, std::uint64_t> spilled_of(const SpoolState& spool,
                                                                             const std::vector<std::uint32_t>& pages,
                                                                             const FindPage& find) const;

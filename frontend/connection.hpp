@@ -25,7 +25,7 @@ inline constexpr std::size_t phase_count = 6;
 
 class Connection;
 
-/// How long a turn of the loop may be for what is not cheap, so that whoever asks for little waits for little. What is
+/// How much of a turn dear requests may take, so that a client that asks for one count does not wait for them. What is
 /// not done by then goes on in the next turn, after the sockets were looked at.
 class TurnBudget {
  public:

@@ -108,8 +108,7 @@ class EventLoopServer::Core final : ConnectionOwner {
       }
       return;
     }
-    to_look_at_.take_all(share_.waiting(Phase::parked));
-    in_pass_ = true;
+    begin_pass();
     take_turn();
   }
 
@@ -228,6 +227,11 @@ class EventLoopServer::Core final : ConnectionOwner {
     uv_idle_start(turns_.get(), [](uv_idle_t* idle) { of(idle).take_turn(); });
   }
 
+  void begin_pass() {
+    to_look_at_.take_all(share_.waiting(Phase::parked));
+    in_pass_ = true;
+  }
+
   /// All parked reads have been looked at. Where that came to little, the next look waits, so that however many are
   /// parked, looking at them takes a small part of the time.
   void end_pass(std::uint64_t now_ns) {
@@ -237,8 +241,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     if (share_.waiting(Phase::parked).empty()) uv_timer_stop(replay_timer_.get());
     if (!std::exchange(pass_again_, false) || share_.waiting(Phase::parked).empty()) return;
     if (next_pass_ns_ != 0) return replay_parked();
-    to_look_at_.take_all(share_.waiting(Phase::parked));
-    in_pass_ = true;
+    begin_pass();
   }
 
   void expire_at(std::uint64_t due_ms) {

@@ -32,7 +32,7 @@ class ListRead {
 
   [[nodiscard]] const PageList& pages() const noexcept { return pages_; }
   [[nodiscard]] std::uint64_t count(std::size_t entry) const noexcept { return counts_[entry]; }
-  /// known: what is said of all of them, which is what holds of the page whose count is asked for next.
+  /// known: the answer of the page with the least TTL, which stands for the whole list.
   [[nodiscard]] CountAnswer least() const noexcept {
     CountAnswer answer = least_;
     answer.served_via = least_served_via_;

@@ -101,7 +101,7 @@ class Control(unittest.TestCase):
         client = self.client()
         client.socket.settimeout(2 * PATIENCE_S)
         with self.assertRaises((BrokenPipeError, ConnectionResetError)):
-            # The flusher reads no request while an answer is not taken: this stands still, until it is given up.
+            # While a client takes no answers, the flusher reads none of its requests: send() waits until the flusher gives the client up.
             while True:
                 client.send(b"x\n" * 10000)
         self.check_it_counts()

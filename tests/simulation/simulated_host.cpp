@@ -84,7 +84,8 @@ void SimulatedHost::leave_ring_and_cache() {
     read_all();
     return;
   }
-  // Another cache frees the lanes, which this one shows as taken; then they are written anew.
+  // This cache is retired. The next one frees space in the lanes that this one still shows as taken, and producers
+  // write over it.
   cache().retired.word.store(1, std::memory_order_release);
   LonelyWord head;
   for (Lane& lane : lanes_) {
@@ -309,7 +310,8 @@ void SimulatedHost::submit(Transaction transaction) {
   for (const SetAside& aside : transaction.set_aside) {
     captured_aside_[aside.page.page] += aside.page.visits;
     const std::size_t page = stage_.page_of(aside.page.page);
-    // One that found the disk full comes again: the page may have been mended and spoiled anew since its batch.
+    // A transaction that found the disk full is captured once and submitted again. The page may have been mended and
+    // spoiled again in between.
     if (stage_.spoiled[page] && transaction.number != captured_number_) aside_since_[page] = true;
   }
   captured_number_ = transaction.number;

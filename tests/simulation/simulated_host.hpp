@@ -47,7 +47,8 @@ class SimulatedHost : public EnginePort {
   /// The flusher is dead: its state directory is wiped. False: that would cost visits.
   bool wipe();
   void keep_copy() { copy_ = spool_; }
-  /// The flusher is dead: the copy takes the place of the spool. False: there is none, or that would cost visits.
+  /// Puts the copy in the place of the spool; the flusher must be dead. False: there is no copy, or visits would be
+  /// lost.
   bool restore();
   /// Goes on with the spool of another host. `alive`: in the middle of its life.
   void go_on_as(const SimulatedHost& other, bool alive);
