@@ -7,6 +7,15 @@
 
 namespace visitd {
 
+namespace {
+
+std::uint64_t visits_of(const std::string& page, const std::map<std::string, std::uint64_t>& pages) {
+  const auto found = pages.find(page);
+  return found == pages.end() ? 0 : found->second;
+}
+
+}  // namespace
+
 void SimulatedHost::read(std::size_t page, std::size_t reader) {
   CountReader::Sighting sighting;
   if (readers_[reader].look(stage_.hashes[page], stage_.names[page], sighting) != CountReader::Look::entry) return;
@@ -19,7 +28,8 @@ void SimulatedHost::read(std::size_t page, std::size_t reader) {
 }
 
 void SimulatedHost::check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting) {
-  const std::uint64_t ours = stage_.filled[page] + recorded(page);
+  // What is put aside in a transaction that is not durable yet may come back: no count without it may be shown.
+  const std::uint64_t ours = stage_.filled[page] + recorded_[page] - durably_aside(page);
   // What Redis said was true when it was asked: at most a timeout before its answer, and that a TTL ago.
   constexpr std::uint64_t oldest_ms = Stage::ttl_ms + Stage::answer_timeout_ms;
   const std::uint64_t asked_ms = std::max(sighting.expires_ms, oldest_ms) - oldest_ms;
@@ -53,12 +63,17 @@ bool SimulatedHost::knows_since(std::size_t page, std::uint64_t ms) {
          sighting.expires_ms >= ms + Stage::ttl_ms + Stage::answer_timeout_ms;
 }
 
+std::uint64_t SimulatedHost::durably_aside(std::size_t page) const {
+  return visits_of(stage_.names[page], spool_.set_aside());
+}
+
 std::uint64_t SimulatedHost::aside(std::size_t page) const {
-  const auto visits_in = [&](const std::map<std::string, std::uint64_t>& pages_aside) {
-    const auto found = pages_aside.find(stage_.names[page]);
-    return found == pages_aside.end() ? 0 : found->second;
-  };
-  return visits_in(spool_.set_aside()) + visits_in(captured_aside_);
+  return durably_aside(page) + visits_of(stage_.names[page], captured_aside_);
+}
+
+std::optional<std::size_t> SimulatedHost::being_put_aside() const {
+  if (captured_aside_.empty()) return std::nullopt;
+  return stage_.page_of(captured_aside_.begin()->first);
 }
 
 std::array<std::uint64_t, Stage::pages> SimulatedHost::in_lanes() const {

@@ -18,7 +18,8 @@ SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts
       cache_memory_(shape_.bytes() / sizeof(Line) + 1),
       spool_(fmt::format("host-{}", number)),
       former_answers_(stage.shards.size()),
-      connecting_(stage.shards.size()) {
+      connecting_(stage.shards.size()),
+      away_until_ms_(stage.shards.size()) {
   for (std::uint32_t n = 0; n < lanes; ++n) {
     Lane& lane = lanes_.emplace_back();
     lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
@@ -233,6 +234,7 @@ void SimulatedHost::flusher_turn() {
 
 void SimulatedHost::run_spool() {
   if (!submitted_ || committed_) return;
+  if (!stage_.calm && stage_.now.ms < disk_slow_until_ms_) return;
   if (!stage_.calm && chance(40) == 0) {
     ++stage_.statistics.full_disks;
     refused_ = std::exchange(submitted_, std::nullopt);
@@ -271,7 +273,7 @@ void SimulatedHost::tell_spool() {
 void SimulatedHost::look_at_connection(std::uint32_t shard) {
   SimulatedShard& server = stage_.shards[shard];
   const auto since = server.waits_since(number_);
-  if (connecting_[shard] && stage_.now.ms < stage_.away_until_ms[shard] && !stage_.calm) {
+  if (connecting_[shard] && stage_.now.ms < away_until_ms_[shard] && !stage_.calm) {
     connecting_[shard] = false;
     server.drop(number_, stage_.random);
     flusher_event([&] { engine_->on_broken(shard, "away", stage_.now); });

@@ -43,6 +43,10 @@ class SimulatedHost : public EnginePort {
   /// What the loop would find on the connection to a shard: connected, an answer, or none in time.
   void look_at_connection(std::uint32_t shard);
   void break_connection(std::uint32_t shard, const std::string& why);
+  /// No connection of this host to the shard succeeds before.
+  void keep_away(std::uint32_t shard, std::uint64_t until_ms) { away_until_ms_[shard] = until_ms; }
+  /// The spool's thread needs until then for what it was given, and for what it is given meanwhile.
+  void slow_disk(std::uint64_t until_ms) noexcept { disk_slow_until_ms_ = until_ms; }
 
   /// The flusher is dead: its state directory is wiped. False: that would cost visits.
   bool wipe();
@@ -74,6 +78,8 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] bool lives() const noexcept { return engine_ != nullptr; }
   /// Visits of a page that the host recorded, and that a shard could take.
   [[nodiscard]] std::uint64_t recorded(std::size_t page) const { return recorded_[page] - aside(page); }
+  /// A page of which visits were put aside just now, not yet durably.
+  [[nodiscard]] std::optional<std::size_t> being_put_aside() const;
   /// The field of a page that was put aside was mended.
   void mended(std::size_t page) noexcept { aside_since_[page] = false; }
   /// The end of a ring, and of a cache: what is recorded now is not to be seen from here, and no reader shows less.
@@ -131,6 +137,7 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] EngineSettings settings();
   /// Visits that no shard could take, durably or as the spool is just told.
   [[nodiscard]] std::uint64_t aside(std::size_t page) const;
+  [[nodiscard]] std::uint64_t durably_aside(std::size_t page) const;
   void check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
   template <typename Event>
@@ -163,6 +170,8 @@ class SimulatedHost : public EnginePort {
   bool committed_ = false;              ///< submitted and durable, not yet told
   SpoolResult result_;                  ///< of what is durable
   std::vector<bool> connecting_;
+  std::vector<std::uint64_t> away_until_ms_;  ///< by shard
+  std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
 };
 

@@ -32,12 +32,7 @@ EngineSettings Stage::settings(std::uint64_t batch_pages) {
 }
 
 Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
-    : random(seed),
-      mutant(taken_out),
-      harm(what),
-      away_until_ms(shard_names().size()),
-      exchanged(shard_names().size()),
-      past_(hosts == 1 ? 0 : hosts) {
+    : random(seed), mutant(taken_out), harm(what), exchanged(shard_names().size()), past_(hosts == 1 ? 0 : hosts) {
   const EngineSettings placing = settings(1);
   placement = place_buckets(placing.shards, placing.virtual_nodes, placing.buckets);
   for (std::size_t p = 0; p < pages; ++p) {

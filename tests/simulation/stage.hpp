@@ -121,8 +121,7 @@ struct Stage {
   std::array<std::uint32_t, pages> homes{};   ///< shards
   std::array<std::uint64_t, pages> filled{};  ///< visits that were in the shards before
   std::vector<SimulatedShard> shards;
-  std::vector<std::uint64_t> away_until_ms;  ///< by shard: no connection to it succeeds before
-  bool calm = false;                         ///< no more kills, breaks or visits
+  bool calm = false;  ///< no more kills, breaks or visits
   bool loses_tails = true;
   bool may_hold = false;        ///< a shard, or a spool, is no more what it was
   std::vector<bool> exchanged;  ///< by shard: what it held, the world has forgotten; nothing may be written there

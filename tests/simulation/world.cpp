@@ -3,15 +3,26 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "flusher/deployment.hpp"
 #include "tests/simulation/kill_step.hpp"
 
 namespace visitd {
 
+namespace {
+
+std::uint64_t one_of(Stage& stage, std::initializer_list<std::uint64_t> choices) {
+  return choices.begin()[stage.chance(choices.size())];
+}
+
+}  // namespace
+
 World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
     : scene_(scene),
       stage_(seed, mutant, scene.harm, scene.hosts),
+      rates_{one_of(stage_, {12, 60, 300}), one_of(stage_, {600, 6'000, 60'000}), one_of(stage_, {6, 12, 40}),
+             one_of(stage_, {3, 30, 300})},
       present_(is_copied() ? 1 : scene.hosts),
       slow_(stage_.shards.size()),
       slow_until_ms_(stage_.shards.size()) {
@@ -77,13 +88,13 @@ void World::step() {
       execute(stage_.any_shard());
       break;
     case 17:
-      if (chance(3) == 0) stage_.shards[stage_.any_shard()].sync();
+      if (chance(rates_.sync) == 0) stage_.shards[stage_.any_shard()].sync();
       break;
     case 18:
-      if (chance(12) == 0) break_connections();
+      if (chance(rates_.break_connection) == 0) break_connections();
       break;
     case 19:
-      if (chance(12) == 0) kill(any_host());
+      if (chance(rates_.kill) == 0) kill(any_host());
       if (scene_.harm == Harm::spoiled && chance(8) == 0) spoil_or_mend();
       if (scene_.harm == Harm::restored && chance(10) == 0) hosts_[0].keep_copy();
       break;
@@ -137,9 +148,10 @@ void World::execute(std::uint32_t shard) {
   if (stage_.shards[shard].execute(stage_.random)) stage_.note_past();
 }
 
-/// A shard is slow for longer than a command may wait: what was sent is executed after the connection was given up, and
-/// after the same was sent again; or it is executed, and the answer comes too late.
+/// A disk is slow; or a shard is, for longer than a command may wait: what was sent is executed after the connection
+/// was given up, and after the same was sent again; or it is executed, and the answer comes too late.
 void World::be_slow() {
+  if (chance(3) == 0) return any_host().slow_disk(stage_.now.ms + chance(60));
   const std::uint32_t shard = stage_.any_shard();
   slow_[shard] = chance(2) == 0 ? Slow::answers : Slow::everything;
   slow_until_ms_[shard] = stage_.now.ms + chance(3 * Stage::answer_timeout_ms);
@@ -147,7 +159,11 @@ void World::be_slow() {
 
 void World::break_connections() {
   const std::uint32_t shard = stage_.any_shard();
-  if (chance(3) == 0) stage_.away_until_ms[shard] = stage_.now.ms + chance(400);
+  const std::uint64_t away_until_ms = stage_.now.ms + chance(400);
+  // Some hosts' way to it may be broken for longer than others': so one reads what another has not mended yet.
+  for (std::size_t host = 0; host < present_; ++host) {
+    if (chance(3) == 0) hosts_[host].keep_away(shard, away_until_ms);
+  }
   if (!stage_.loses_tails || chance(3) != 0) return any_host().break_connection(shard, "broken");
   ++stage_.statistics.losses;
   stage_.shards[shard].lose_tail();
@@ -165,7 +181,7 @@ void World::between_stores() {
     ++stage_.statistics.reads_of_changes;
     any_host().read(chance(Stage::pages), chance(SimulatedHost::readers()));
   }
-  if (!stage_.calm && chance(600) == 0) throw Killed{};
+  if (!stage_.calm && chance(rates_.kill_between_stores) == 0) throw Killed{};
 }
 
 // ---- what is done to it
@@ -252,6 +268,9 @@ bool World::copy() {
 }
 
 void World::spoil_or_mend() {
+  // Somebody may mend a field while the visits that it refused are still on their way to the spool.
+  const auto refused = hosts_[0].being_put_aside();
+  if (refused && stage_.spoiled[*refused]) return mend(*refused);
   const std::size_t page = chance(Stage::pages);
   if (stage_.spoiled[page]) return mend(page);
   // Once: of a page that was mended in between, an answer from then may rightly come after the next fault.

@@ -36,6 +36,15 @@ class World {
   /// What a shard is slow at, for a while.
   enum class Slow { nothing, answers, everything };
 
+  /// How often things happen, drawn for each world: one in so many of the steps that may do them. What lives long, and
+  /// what dies young, meet different faults.
+  struct Rates {
+    std::uint64_t kill;
+    std::uint64_t kill_between_stores;
+    std::uint64_t break_connection;
+    std::uint64_t sync;
+  };
+
   void step();
   void host_step(SimulatedHost& host, std::uint64_t what);
   void publish(SimulatedHost& host);
@@ -69,6 +78,7 @@ class World {
 
   Scene scene_;
   Stage stage_;
+  Rates rates_;
   std::deque<SimulatedHost> hosts_;
   std::size_t present_;  ///< hosts; a copy comes later
   std::vector<Slow> slow_;
