@@ -249,6 +249,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     }
     void on_broken(const std::string& why) override {
       process_.guarded([&] { process_.engine_->on_broken(shard_, why, now()); });
+      process_.turn_next();  // one that had lasted is tried again at once, also while nothing else wakes the loop
     }
     void on_turned_away(const std::string& why) override {
       process_.guarded([&] { process_.engine_->on_turned_away(shard_, why, now()); });
