@@ -9,8 +9,8 @@ namespace visitd {
 
 namespace {
 
-// What one transaction seals: gathering it keeps the loop for some 20 ms.
-constexpr std::uint64_t sealed_pages_limit = 65536;
+// What one transaction seals: gathering it keeps the loop for some 10 ms.
+constexpr std::uint64_t sealed_pages_limit = 32768;
 // The least worth a transaction of its own, while more pages than that are due.
 constexpr std::uint64_t least_pages_to_seal = 16384;
 

@@ -106,6 +106,26 @@ class Refusals(unittest.TestCase):
             self.check_refuses_writes(lambda: self.ask("CONFIG", "SET", "maxmemory", "1"),
                                       lambda: self.ask("CONFIG", "SET", "maxmemory", "0"), "OOM")  # fmt: skip
 
+    def test_pages_whose_visits_wait_on_disk_are_read_while_writes_are_refused(self):
+        with self.prepared(settings={"flusher": {"memory_limit_bytes": 4 << 20}}) as stack:
+            self.ask("CONFIG", "SET", "maxmemory", "1")
+            self.visit()
+            self.wait_state("refuses_writes", "OOM")
+            crowd = [f"waiting-{number:06d}" for number in range(60_000)]
+            taken = 0
+            while taken < len(crowd):
+                answer = stack.ask("POST", "/visits", json.dumps(crowd[taken : taken + 5000]))
+                taken += answer.json()["entries" if answer.status == 200 else "recorded"]
+            self.counts.update(dict.fromkeys(crowd, 1))
+            wait_for("visits wait on disk alone", lambda: stack.status()["flusher"]["statistics"]["spilled_visits"] > 0)
+            self.assertEqual({page: stack.get(page) for page in self.there}, {page: self.counts[page] for page in self.there})
+            answer = stack.ask("POST", "/visits/query", json.dumps(crowd[:500]))
+            self.assertEqual(answer.status, 200, answer)
+            self.assertEqual(set(answer.json()["counts"].values()), {1})
+            self.ask("CONFIG", "SET", "maxmemory", "0")
+            self.wait_state("up")
+            stack.wait_for_redis(self.counts)
+
     def test_too_few_replicas(self):
         with self.prepared():
             self.check_refuses_writes(lambda: self.ask("CONFIG", "SET", "min-replicas-to-write", "1"),
