@@ -1,5 +1,7 @@
 #include "common/page_id.hpp"
 
+#include <fmt/format.h>
+
 #include "common/hash.hpp"
 
 namespace visitd {
@@ -45,14 +47,14 @@ PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept {
   return control ? PageIdFault::control_character : PageIdFault::none;
 }
 
-std::string_view describe(PageIdFault fault) noexcept {
+std::string describe(PageIdFault fault, std::string_view id, std::size_t limit) {
   switch (fault) {
     case PageIdFault::none:
       return "the page id is valid";
     case PageIdFault::empty:
       return "the page id is empty";
     case PageIdFault::too_long:
-      return "the page id is too long";
+      return fmt::format("the page id has {} bytes; pages.page_id_limit_bytes allows {}", id.size(), limit);
     case PageIdFault::invalid_utf8:
       return "the page id is not valid UTF-8";
     case PageIdFault::control_character:

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace visitd {
@@ -16,8 +17,8 @@ enum class PageIdFault { none, empty, too_long, invalid_utf8, control_character 
 /// (U+0000 to U+001F, U+007F to U+009F).
 [[nodiscard]] PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept;
 
-/// The rule that was broken, as a sentence for the client.
-[[nodiscard]] std::string_view describe(PageIdFault fault) noexcept;
+/// The rule that `id` broke, as a sentence for whoever sent it: `limit` with its unit and setting where it is that.
+[[nodiscard]] std::string describe(PageIdFault fault, std::string_view id, std::size_t limit);
 
 /// XXH3 with a seed of the ring's, so that nobody outside can make hash chains long.
 [[nodiscard]] std::uint64_t page_hash(std::string_view id, std::uint64_t seed) noexcept;

@@ -36,7 +36,9 @@ bool is_unreserved(char c) {
 bool is_api_prefix(std::string_view text) {
   if (text.empty()) return true;
   if (!text.starts_with('/') || text.ends_with('/') || text.find("//") != std::string_view::npos) return false;
-  if (text == "/visit" || text == "/visits") return false;
+  // All that follows these is a page id: below them a path would name one page with the prefix and another without it.
+  const std::string start = std::string(text) + '/';
+  if (start.starts_with("/visit/") || start.starts_with("/visits/")) return false;
   const auto dots = [&](std::string_view segment) {
     return text.ends_with(segment) || text.find(std::string(segment) + '/') != text.npos;
   };
@@ -192,7 +194,7 @@ constexpr std::array table = {
         Takes::frontends,
         text("http", "api_prefix", &Draft::api_prefix, 0, 128, is_api_prefix,
              "empty, or a path of A-Z a-z 0-9 - . _ ~ that begins with / and does not end with it, not /visit or "
-             "/visits",
+             "/visits or below them",
              "The routes are served below this path as well as at the root; empty: only at the root.", "API_PREFIX")),
     text("http", "cors_origins", &Draft::cors_origins, 0, 64, is_origin,
          "SCHEME://HOST[:PORT] in lower case, or \"*\" alone",

@@ -183,7 +183,7 @@ Json page_report(const Settings& settings, const std::string& page) {
     std::uint32_t limit = ring->shape().page_id_limit;
     if (const Cache* const cache = segments.any_cache()) limit = std::min(limit, cache->shape().page_id_limit);
     if (const PageIdFault fault = check_page_id(page, limit); fault != PageIdFault::none) {
-      report["error"] = describe(fault);
+      report["error"] = describe(fault, page, limit);
       return report;
     }
     whole = look(segments, *ring, page, report);

@@ -263,9 +263,11 @@ Connection::Step Connection::read_body(std::string_view& input, bool& progressed
 }
 
 Connection::Step Connection::refuse(Refusal refusal) {
-  // Of a head that was refused only the method is looked at: to HEAD no body is sent.
+  // Of a head that was refused only the method is looked at, for to HEAD no body is sent, and what was too much.
   RequestHead head;
   head.method = upload_ != nullptr ? Method::post : reader_.head().method;
+  head.content_length = reader_.head().content_length;
+  if (refusal == Refusal::target_too_long) head.target = reader_.head().target;
   Answer answer;
   share_.routes.refuse_request(refusal, head, answer);
   share_.format.set_date(unix_seconds());

@@ -159,12 +159,13 @@ void PageList::start(Purpose purpose) noexcept {
 
 bool PageList::add(std::string_view page, std::uint32_t visits) {
   if (purpose_ == Purpose::read && size() == read_limit_) {
-    detail_ = fmt::format("at most {} pages are read at once", read_limit_);
+    detail_ = fmt::format("more pages are named than the {} that http.batch_read_limit allows", read_limit_);
     return refuse({.refusal = Refusal::too_many_pages, .detail = detail_});
   }
   if (const PageIdFault fault = check_page_id(page, page_id_limit_); fault != PageIdFault::none) {
+    detail_ = describe(fault, page, page_id_limit_);
     return refuse({.refusal = Refusal::invalid_page_id,
-                   .detail = describe(fault),
+                   .detail = detail_,
                    .parameter = purpose_ == Purpose::record ? "page_id" : "page",
                    .member = "entry",
                    .value = size()});

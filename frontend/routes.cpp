@@ -125,6 +125,7 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
       host_(host),
       proxies_(settings.trusted_proxies),
       prefix_(settings.api_prefix),
+      limits_(settings),
       page_id_limit_bytes_(settings.page_id_limit_bytes),
       retry_after_s_(settings.retry_after_s),
       list_timeout_ms_(settings.list_timeout_ms),
@@ -133,6 +134,7 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
 
 void Routes::use(const Settings& settings) {
   proxies_ = TrustedProxies(settings.trusted_proxies);
+  limits_.use(settings);
   retry_after_s_ = settings.retry_after_s;
   list_timeout_ms_ = settings.list_timeout_ms;
   list_.set_read_limit(settings.batch_read_limit);
@@ -142,10 +144,10 @@ bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept
   for (const Route& route : table_) {
     if (!path.starts_with(route.path)) continue;
     const std::string_view rest = path.substr(route.path.size());
-    if (route.names_page ? rest.find('/') != std::string_view::npos : !rest.empty()) continue;
+    if (!route.names_page && !rest.empty()) continue;
     if (has_private_address_ && route.for_operators != call.at_private_address) continue;
     call.route = &route;
-    call.page_segment = rest;
+    call.encoded_page = rest;
     return true;
   }
   return false;
@@ -173,10 +175,11 @@ Handled Routes::handle(const Call& call, Answer& answer) {
 
 void Routes::refuse_request(Refusal refusal, const RequestHead& head, Answer& answer) noexcept {
   answer.reset(head);
+  const std::string detail = limits_.of(refusal, head);
   if (describe(refusal).status == 503) {
-    refuse_for_now({.refusal = refusal}, answer);
+    refuse_for_now({.refusal = refusal, .detail = detail}, answer);
   } else {
-    answer.refuse({.refusal = refusal});
+    answer.refuse({.refusal = refusal, .detail = detail});
   }
   note(refusal);
 }
@@ -266,10 +269,11 @@ Handled Routes::docs(const Call&, Answer& answer) {
 }
 
 Handled Routes::visit(const Call& call, Answer& answer) {
-  const std::string_view page = page_of(call.page_segment, answer);
+  const std::string_view page = page_of(call.encoded_page, answer);
   if (page.empty()) return Handled::answered;
   if (const Recorded recorded = counter_.record(page, 1); recorded != Recorded::recorded) {
-    refuse_for_now({.refusal = refusal_of(recorded)}, answer);
+    const Refusal refusal = refusal_of(recorded);
+    refuse_for_now({.refusal = refusal, .detail = limits_.of(refusal, *call.head)}, answer);
     return Handled::answered;
   }
   set_json(answer);
@@ -280,11 +284,11 @@ Handled Routes::visit(const Call& call, Answer& answer) {
 }
 
 Handled Routes::visits(const Call& call, Answer& answer) {
-  return read_one(call, call.page_segment, answer);
+  return read_one(call, call.encoded_page, answer);
 }
 
-Handled Routes::read_one(const Call& call, std::string_view segment, Answer& answer) {
-  const std::string_view page = page_of(segment, answer);
+Handled Routes::read_one(const Call& call, std::string_view encoded, Answer& answer) {
+  const std::string_view page = page_of(encoded, answer);
   if (page.empty()) return Handled::answered;
   const CountAnswer count = counter_.read(page, *call.read, call.now_ms);
   if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
@@ -409,14 +413,14 @@ std::string& Routes::start_document() {
   return document_;
 }
 
-std::string_view Routes::page_of(std::string_view segment, Answer& answer) noexcept {
-  const auto page = decode_segment(segment, decoded_);
+std::string_view Routes::page_of(std::string_view encoded, Answer& answer) {
+  const auto page = decode_path(encoded, decoded_);
   if (!page) {
     answer.refuse({.refusal = Refusal::invalid_percent_encoding, .parameter = "page_id"});
     return {};
   }
   if (const PageIdFault fault = check_page_id(*page, page_id_limit_bytes_); fault != PageIdFault::none) {
-    answer.refuse({.refusal = Refusal::invalid_page_id, .detail = describe(fault)});
+    answer.refuse({.refusal = Refusal::invalid_page_id, .detail = describe(fault, *page, page_id_limit_bytes_)});
     return {};
   }
   return *page;

@@ -16,6 +16,7 @@
 #include "frontend/client_address.hpp"
 #include "frontend/counter.hpp"
 #include "frontend/host_status.hpp"
+#include "frontend/limit_details.hpp"
 #include "frontend/list_read.hpp"
 #include "frontend/page_list.hpp"
 #include "frontend/request_reader.hpp"
@@ -32,7 +33,7 @@ struct Route {
   using Handler = Handled (Routes::*)(const Call&, Answer&);
 
   std::string_view path;       ///< below the prefix; a page id follows where it names a page
-  bool names_page = false;     ///< one more segment: the page id
+  bool names_page = false;     ///< all that follows in the path is the page id
   bool hot = false;            ///< answered straight from the vetted head, unless settings say otherwise
   bool takes_body = false;     ///< of a POST; all other bodies are thrown away
   bool for_operators = false;  ///< served at the private addresses alone where there are any
@@ -50,7 +51,7 @@ struct Call {
   const RequestHead* head = nullptr;
   std::string_view body;                      ///< where the route takes one
   const Route* route = nullptr;               ///< nullptr: there is no such path
-  std::string_view page_segment;              ///< percent-encoded
+  std::string_view encoded_page;              ///< the page id as it stands in the path
   CountRead* read = nullptr;                  ///< state of a read, kept while the request is parked
   std::unique_ptr<ListRead>* list = nullptr;  ///< the same of a read of many pages
   std::uint64_t now_ms = 0;                   ///< monotonic
@@ -112,12 +113,12 @@ class Routes {
   Handled read_all(const Call& call, Answer& answer);
   Handled go_on(ListRead& reading, const Call& call, Answer& answer);
 
-  Handled read_one(const Call& call, std::string_view segment, Answer& answer);
+  Handled read_one(const Call& call, std::string_view encoded, Answer& answer);
 
   /// An empty text that lives until the next answer.
   [[nodiscard]] std::string& start_document();
   /// The page id in the path; empty: it breaks a rule, and `answer` says which.
-  [[nodiscard]] std::string_view page_of(std::string_view segment, Answer& answer) noexcept;
+  [[nodiscard]] std::string_view page_of(std::string_view encoded, Answer& answer);
   /// Lets `then` answer for the list that was read, unless there was a problem with it.
   Handled with_list(const std::optional<Problem>& problem, Route::Handler then, const Call& call, Answer& answer);
   void refuse_for_now(const Problem& problem, Answer& answer) const noexcept;
@@ -130,6 +131,7 @@ class Routes {
   TrustedProxies proxies_;
   bool has_private_address_ = false;
   std::string prefix_;
+  LimitDetails limits_;
   std::uint32_t page_id_limit_bytes_;
   std::uint32_t retry_after_s_;
   std::uint32_t list_timeout_ms_;

@@ -58,7 +58,7 @@ TargetParts split_query(std::string_view path) noexcept {
   return {path.substr(0, question), path.substr(std::min(question + 1, path.size()))};
 }
 
-/// As decode_segment; `space`: the character that stands for a space, '%' for none.
+/// As decode_path; `space`: the character that stands for a space, '%' for none.
 std::optional<std::string_view> decode(std::string_view text, char space, std::span<char> buffer) noexcept {
   assert(buffer.size() >= text.size());
   std::size_t size = 0;
@@ -107,9 +107,9 @@ std::optional<TargetParts> parts_of_target(std::string_view target) noexcept {
   return parts;
 }
 
-std::optional<std::string_view> decode_segment(std::string_view segment, std::span<char> buffer) noexcept {
-  if (std::memchr(segment.data(), '%', segment.size()) == nullptr) return segment;
-  return decode(segment, '%', buffer);
+std::optional<std::string_view> decode_path(std::string_view encoded, std::span<char> buffer) noexcept {
+  if (std::memchr(encoded.data(), '%', encoded.size()) == nullptr) return encoded;
+  return decode(encoded, '%', buffer);
 }
 
 std::optional<std::string_view> decode_form(std::string_view text, std::span<char> buffer) noexcept {

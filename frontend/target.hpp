@@ -23,10 +23,10 @@ struct TargetParts {
 /// Whether this is a host with an optional port, as in a Host field: no user information, no spaces, a port of digits.
 [[nodiscard]] bool is_host(std::string_view text) noexcept;
 
-/// Percent-decodes one path segment, once: "%2F" becomes a slash inside it. The result is `segment` itself where
-/// nothing is encoded, else lies in `buffer`, which must be at least as large. nullopt: an escape that is not two hex
-/// digits.
-[[nodiscard]] std::optional<std::string_view> decode_segment(std::string_view segment, std::span<char> buffer) noexcept;
+/// Percent-decodes a part of a path, once: "%2F" becomes a slash, and a slash stays one. The result is `encoded` itself
+/// where nothing is encoded, else lies in `buffer`, which must be at least as large. nullopt: an escape that is not two
+/// hex digits.
+[[nodiscard]] std::optional<std::string_view> decode_path(std::string_view encoded, std::span<char> buffer) noexcept;
 
 /// The same for a name or value of a form-urlencoded query, where "+" stands for a space.
 [[nodiscard]] std::optional<std::string_view> decode_form(std::string_view text, std::span<char> buffer) noexcept;

@@ -40,12 +40,12 @@ std::optional<std::string> plainly_decoded(std::string_view text, bool form) {
   return decoded;
 }
 
-/// What decode_segment or decode_form makes of it, with a buffer that is just large enough.
+/// What decode_path or decode_form makes of it, with a buffer that is just large enough.
 std::optional<std::string> decoded(std::string_view text, bool form) {
   const Exact own(text);
   const Exact buffer(text);
   const std::span<char> room(buffer.data(), text.size());
-  const auto view = form ? decode_form(own.view(), room) : decode_segment(own.view(), room);
+  const auto view = form ? decode_form(own.view(), room) : decode_path(own.view(), room);
   require(view == plainly_decoded(text, form), "decoded as the rule says");
   return view ? std::optional<std::string>(*view) : std::nullopt;
 }

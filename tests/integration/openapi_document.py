@@ -32,7 +32,7 @@ class Document:
         return item
 
     def path_of(self, target: str) -> str | None:
-        """The documented path that a target is of: one without parameters goes first."""
+        """The documented path that a target is of: one without parameters goes first, and a page id is the rest of the path."""
         sent = urlsplit(target).path
         if not sent.startswith("/"):
             return None
@@ -41,7 +41,7 @@ class Document:
                 continue
             rest = sent[len(server) :] or "/"
             for path in sorted(self.json["paths"], key=lambda path: path.count("{")):
-                if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]*", re.escape(path)), rest):
+                if re.fullmatch(re.sub(r"\\{\w+\\}", ".*", re.escape(path)), rest):
                     return path
         return None
 

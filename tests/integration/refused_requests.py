@@ -52,7 +52,7 @@ def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
         ],
         "/visits/{page_id}": [
             ("invalid-percent-encoding", "GET", request_bytes("GET", "/visits/%zz"), None),
-            ("invalid-page-id", "GET", request_bytes("GET", "/visits/" + "x" * 300), None),
+            ("invalid-page-id", "GET", request_bytes("GET", "/visits/" + "x" * 1100), None),
         ],
         "/visits": [
             ("malformed-json", "POST", post(b'["home"'), None),

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import unittest
+import urllib.parse
 
 from harness import PATIENCE_S, Client, Stack, Traffic, wait_for
 
@@ -90,16 +91,29 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
         self.assertIn("POST", answer.headers["Access-Control-Allow-Methods"])
 
-    def test_an_id_is_one_segment_decoded_once(self):
+    def test_an_id_is_the_rest_of_the_path_decoded_once(self):
         self.stack.post("a/b")
         self.stack.post("größe")
-        self.assertEqual(self.stack.get("a/b"), 1)
         self.assertEqual(self.stack.get("größe"), 1)
         self.assertEqual(self.stack.ask("POST", "/visit/100%2525").json()["message"], "Visit recorded for page 100%25")
-        self.assertEqual(self.stack.ask("POST", "/visit/a/b").status, 404)
+        for target in ("/visit/a/b", "/api/v1/counter/visit/a/b", "/visit/a%2Fb?from=x/y", f"http://127.0.0.1:{self.stack.port}/visit/a/b"):
+            self.assertEqual(self.stack.ask("POST", target).json()["message"], "Visit recorded for page a/b", target)
+        self.assertEqual(self.stack.get("a/b"), 5)
+        self.assertEqual(self.stack.ask("GET", "/visits/a/b").json()["count"], 5)
+
+    def test_slashes_of_a_path_stay_as_they_are(self):
+        pages = ("2024/从零开始/", "2024/从零开始", "2024//从零开始/", "/", "//", "/2024", "query/", "a/../b")
+        for page in pages:
+            for name in (urllib.parse.quote(page), urllib.parse.quote(page, safe="")):
+                self.assertEqual(self.stack.ask("POST", f"/visit/{name}").json()["message"], f"Visit recorded for page {page}")
+                self.assertEqual(self.stack.ask("GET", f"/visits/{name}").status, 200)
+        counts = self.stack.ask("POST", "/visits/query", json.dumps(pages).encode()).json()["counts"]
+        self.assertEqual(counts, dict.fromkeys(pages, 2))
+        self.stack.flush()
+        self.assertEqual({page: count for page, count in self.stack.redis_counts().items() if page in pages}, counts)
 
     def test_a_bad_id_is_refused_and_the_rule_is_named(self):
-        for path, rule in (("/visit/", "empty"), ("/visit/" + "x" * 256, "long"), ("/visit/%FF", "UTF-8"), ("/visit/%0A", "control")):
+        for path, rule in (("/visit/", "empty"), ("/visit/" + "x" * 256, "the page id has 256 bytes; pages.page_id_limit_bytes allows 255"), ("/visit/%FF", "UTF-8"), ("/visit/%0A", "control")):
             answer = self.stack.ask("POST", path)
             self.assertEqual(answer.status, 400, path)
             self.assertIn(rule, str(answer.json()))

@@ -26,7 +26,7 @@ NAME = "counter.example"
 FORGED = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7", "Forwarded": "for=203.0.113.9"}
 # Page ids that a proxy might decode, join or shorten on the way, as they stand in a path, and as they are counted.
 ODD_PAGES = {"blog%2Fnews": "blog/news", "a%20b": "a b", "50%25": "50%", "%C3%BC": "ü", "x%2F%2Fy": "x//y", "%2E%2E": "..", "a+b": "a+b",
-             "q%3F%23": "q?#", "semi;colon": "semi;colon"}  # fmt: skip
+             "q%3F%23": "q?#", "semi;colon": "semi;colon", "a/b//c/": "a/b//c/", "d%2F/e": "d//e", "/": "/"}  # fmt: skip
 
 
 def put_in(example: str, replacements: dict[str, str]) -> str:

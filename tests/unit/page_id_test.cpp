@@ -108,8 +108,9 @@ TEST_CASE("each fault is a sentence of its own") {
   const std::vector faults = {PageIdFault::empty, PageIdFault::too_long, PageIdFault::invalid_utf8,
                               PageIdFault::control_character};
   for (const PageIdFault a : faults) {
-    CHECK(visitd::describe(a).starts_with("the page id "));
-    for (const PageIdFault b : faults) CHECK((a == b) == (visitd::describe(a) == visitd::describe(b)));
+    CHECK(visitd::describe(a, "home", 3).starts_with("the page id "));
+    for (const PageIdFault b : faults)
+      CHECK((a == b) == (visitd::describe(a, "home", 3) == visitd::describe(b, "home", 3)));
   }
 }
 

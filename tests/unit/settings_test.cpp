@@ -275,12 +275,12 @@ TEST_CASE("texts and lists are held to their form") {
     CHECK(contains(with("paths", fmt::format("runtime_directory = \"{}\"", wrong)), "an absolute path"));
   }
   CHECK(contains(with("paths", fmt::format("runtime_directory = \"/{}\"", std::string(90, 'a'))), "at most 90 bytes"));
-  for (const char* wrong :
-       {"api", "/api/", "/", "/a//b", "/a b", "/a%20", "/a?b", "/..", "/a/./b", "/visit", "/visits"}) {
+  for (const char* wrong : {"api", "/api/", "/", "/a//b", "/a b", "/a%20", "/a?b", "/..", "/a/./b", "/visit", "/visits",
+                            "/visit/a", "/visits/api/v1"}) {
     CAPTURE(wrong);
     CHECK(contains(with("http", fmt::format("api_prefix = \"{}\"", wrong)), "http.api_prefix is"));
   }
-  for (const char* right : {"", "/a", "/api/v1.0/counter", "/~x_y-z", "/visiting"}) {
+  for (const char* right : {"", "/a", "/api/v1.0/counter", "/~x_y-z", "/visiting", "/a/visit"}) {
     CAPTURE(right);
     CHECK(with("http", fmt::format("api_prefix = \"{}\"", right)) == "");
   }

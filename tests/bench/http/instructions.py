@@ -23,7 +23,7 @@ GROUPS = {
     "publish to the lane": r"visitd::(Visits|Lane|Doorbell)",
     "snapshot and backlog": r"visitd::(Counts|RingCounter|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
     "answer": r"visitd::(AnswerFormat|Answer::|OutputBuffer|\(anonymous namespace\)::note_cache_status)|append_json",
-    "routes, page id": r"visitd::(Routes|DirectWay|decode_segment|check_page_id)",
+    "routes, page id": r"visitd::(Routes|DirectWay|decode_path|check_page_id)",
     "connection, deadlines": r"visitd::",
     "C and C++ library": r"",
 }

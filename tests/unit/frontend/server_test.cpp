@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <chrono>
 #include <memory>
@@ -242,7 +243,7 @@ TEST_CASE_TEMPLATE("HEAD is GET without the body", Way, Direct, Httplib) {
 TEST_CASE_TEMPLATE("unknown paths are 404, wrong methods 405 with Allow", Way, Direct, Httplib) {
   TestServer server(test_settings(Way::way));
   TestClient client(server.port());
-  for (const char* path : {"/nowhere", "/visit", "/visit/a/b", "/visits/query/", "/livez/x", "/visits/a/", "//", "/-",
+  for (const char* path : {"/nowhere", "/visit", "/visit%2Fa", "/visiting/a", "/livez/x", "//visit/a", "//", "/-",
                            "/Visit/a", "/%76isit/a"}) {
     CAPTURE(path);
     check_problem(client.ask(post_request(path)), 404, "there is nothing at this path", "path");
@@ -310,7 +311,9 @@ TEST_CASE_TEMPLATE("narrowed CORS names the origin to its own, and says that it 
 }
 
 TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
-  TestServer server(test_settings(Way::way));
+  Settings settings = test_settings(Way::way);
+  settings.page_id_limit_bytes = 255;
+  TestServer server(settings);
   TestClient client(server.port());
   CHECK(client.ask(post_request("/visit/a%2Fb")).body ==
         R"({"status":"success","message":"Visit recorded for page a/b"})");
@@ -320,18 +323,95 @@ TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is n
   const std::string quoted = client.ask(post_request("/visit/%22%5C%C3%BC")).body;
   CHECK(nlohmann::json::parse(quoted).at("message") == "Visit recorded for page \"\\\xC3\xBC");
   CHECK(client.ask(post_request("/visit/" + std::string(255, 'x'))).status == 200);
-  for (const auto& [id, detail] :
-       std::vector<std::pair<std::string, std::string>>{{"", "the page id is empty"},
-                                                        {std::string(256, 'x'), "the page id is too long"},
-                                                        {"%FF", "the page id is not valid UTF-8"},
-                                                        {"%00", "the page id contains a control character"},
-                                                        {"a%0D%0Ab", "the page id contains a control character"},
-                                                        {"%zz", "invalid percent-encoding"},
-                                                        {"%2", "invalid percent-encoding"}}) {
+  for (const auto& [id, detail] : std::vector<std::pair<std::string, std::string>>{
+           {"", "the page id is empty"},
+           {std::string(256, 'x'), "the page id has 256 bytes; pages.page_id_limit_bytes allows 255"},
+           {"%FF", "the page id is not valid UTF-8"},
+           {"%00", "the page id contains a control character"},
+           {"a%0D%0Ab", "the page id contains a control character"},
+           {"%zz", "invalid percent-encoding"},
+           {"%2", "invalid percent-encoding"}}) {
     CAPTURE(id);
     check_problem(client.ask(post_request("/visit/" + id)), 400, detail, "page_id");
     check_problem(client.ask(get_request("/visits/" + id)), 400, detail, "page_id");
   }
+}
+
+TEST_CASE_TEMPLATE("the page is the rest of the path, with its slashes", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  struct Named {
+    std::string target;  ///< behind "visit/" or "visits/"
+    std::string page;
+  };
+  for (const Named& named : {Named{"blog/2024/x", "blog/2024/x"},
+                             {"blog%2F2024%2Fx", "blog/2024/x"},
+                             {"blog/2024%2Fx?from=a/b", "blog/2024/x"},
+                             {"a//b/", "a//b/"},
+                             {"/", "/"},
+                             {"//", "//"},
+                             {"/a", "/a"},
+                             {"a/", "a/"},
+                             {"a/../b", "a/../b"},
+                             {"%252F/%2f", "%2F//"},
+                             {"query/", "query/"},
+                             {"query/more", "query/more"},
+                             {"visit/a", "visit/a"}}) {
+    for (const std::string start : {"/", "/api/v1/counter/", "http://a/", "https://a:8000/api/v1/counter/"}) {
+      const std::string target = start + "visit/" + named.target;
+      CAPTURE(target);
+      const std::uint64_t before = server.counter.count(named.page);
+      CHECK(client.ask(post_request(target)).body ==
+            R"({"status":"success","message":"Visit recorded for page )" + named.page + "\"}");
+      CHECK(server.counter.count(named.page) == before + 1);
+      CHECK(client.ask(get_request(start + "visits/" + named.target)).body ==
+            fmt::format(R"({{"count":{},"served_via":"in-memory"}})", before + 1));
+    }
+  }
+  CHECK(client.ask("OPTIONS /visit/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
+  CHECK(client.ask("OPTIONS /visits/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, OPTIONS");
+  CHECK(client.ask(post_request("/visits/query/")).status == 405);
+}
+
+TEST_CASE_TEMPLATE("a limit that refuses names itself, its setting, and how much was sent", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.head_limit_bytes = 4096;
+  settings.target_limit_bytes = 1000;
+  settings.header_limit = 8;
+  settings.body_limit_bytes = 64;
+  settings.batch_read_limit = 2;
+  settings.page_id_limit_bytes = 255;
+  TestServer server(settings);
+  const auto check = [&](const std::string& request, int status, const std::string& detail,
+                         const std::string& parameter) {
+    check_problem(TestClient(server.port()).ask(request), status, detail, parameter);
+  };
+  check(get_request("/visits/" + std::string(993, 'x')), 414,
+        "the request target has 1001 bytes; http.target_limit_bytes allows 1000", "request target");
+  check("GET /visits/" + std::string(5000, 'x'), 414,
+        "the request line needs more than the 4096 bytes that http.head_limit_bytes allows a head", "request target");
+  check(get_request("/", "X: " + std::string(5000, 'x') + "\r\n"), 431,
+        "the header fields need more than the 4096 bytes that http.head_limit_bytes allows a head", "header fields");
+  check(get_request("/", "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: 7\r\nI: 8\r\n"), 431,
+        "there are more header fields than the 8 that http.header_limit allows", "header fields");
+  for (const char* path : {"/visits", "/visit/home"}) {
+    CAPTURE(path);
+    check(post_request(path, "Content-Length: 70\r\n"), 413, "the body has 70 bytes; http.body_limit_bytes allows 64",
+          "body");
+  }
+  check(post_request("/visits", "Transfer-Encoding: chunked\r\n") + "20\r\n" + std::string(32, ' ') + "\r\n21\r\n", 413,
+        "the body has more than the 64 bytes that http.body_limit_bytes allows", "body");
+  check(get_request("/visits?page=a&page=b&page=c"), 400,
+        "more pages are named than the 2 that http.batch_read_limit allows", "page");
+  check(get_request("/visits?page=a&page=" + std::string(256, 'x')), 400,
+        "the page id has 256 bytes; pages.page_id_limit_bytes allows 255", "page");
+  server.counter.recorded = Recorded::full;
+  check(
+      post_request("/visit/home"), 503,
+      fmt::format("visits come faster than they can be stored, and fill the {} bytes of ring.lane_bytes; this one was "
+                  "not counted",
+                  settings.lane_bytes),
+      "");
 }
 
 TEST_CASE_TEMPLATE("what cannot be counted or known now is 503 with Retry-After", Way, Direct, Httplib) {
@@ -612,8 +692,12 @@ TEST_CASE("bodies that are received hold no more memory than they may all togeth
   first.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));
   CHECK_FALSE(first.hears_within(100));
   second.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));
-  check_problem(second.receive(), 503,
-                "this server is receiving as many bodies as it can hold; nothing of this one was counted", "");
+  check_problem(
+      second.receive(), 503,
+      fmt::format("bodies on their way fill the {} bytes that http.buffered_bodies_limit_bytes allows; nothing of "
+                  "this one was counted",
+                  settings.buffered_bodies_limit_bytes),
+      "");
   CHECK(second.ends());
   TestClient third(server.port());
   CHECK(third.ask(post_body("/visits", R"(["a"])")).status == 200);

@@ -9,16 +9,18 @@
 namespace visitd {
 namespace {
 
-std::string decoded(std::string_view segment) {
+std::string decoded(std::string_view encoded) {
   std::array<char, 64> buffer;
-  const auto text = decode_segment(segment, buffer);
+  const auto text = decode_path(encoded, buffer);
   return text ? std::string(*text) : "refused";
 }
 
-TEST_CASE("a segment is percent-decoded once") {
+TEST_CASE("a part of a path is percent-decoded once") {
   CHECK(decoded("home") == "home");
   CHECK(decoded("") == "");
   CHECK(decoded("a%2Fb%2fc") == "a/b/c");
+  CHECK(decoded("a/b%2Fc/") == "a/b/c/");
+  CHECK(decoded("//") == "//");
   CHECK(decoded("%252F") == "%2F");
   CHECK(decoded("%C3%bc") == "\xC3\xBC");
   CHECK(decoded("a+b") == "a+b");
