@@ -8,6 +8,7 @@
 #include "common/clock.hpp"
 #include "common/errors.hpp"
 #include "common/page_id.hpp"
+#include "common/shared_text.hpp"
 
 namespace visitd {
 
@@ -132,6 +133,19 @@ std::vector<SegmentNote> rings_of(std::uint64_t instance) {
   notes.reserve(found.size());
   for (const Found& ring : found) notes.push_back(ring.note);
   return notes;
+}
+
+void Ring::note_directory(const RuntimeDirectory& directory) const noexcept {
+  auto* const words = reinterpret_cast<Word*>(segment_.data() + ring_directory_offset);
+  store_text({words, ring_directory_words}, directory.path());
+}
+
+std::string Ring::noted_directory() const {
+  // What another layout has there may be anything: where a lane header begins that early it is no path.
+  if (places_.lane_headers < ring_directory_offset + 8 * ring_directory_words) return {};
+  const auto* const words = reinterpret_cast<const Word*>(segment_.data() + ring_directory_offset);
+  std::string path = load_text({words, ring_directory_words});
+  return path.starts_with('/') ? path : std::string();
 }
 
 FileIdentity Ring::lane_lock(std::uint32_t n) const noexcept {

@@ -65,6 +65,11 @@ class Ring {
   [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
   [[nodiscard]] const SharedSegment& segment() const noexcept { return segment_; }
 
+  /// Notes the runtime directory that names this ring, so that people find out what a segment belongs to.
+  void note_directory(const RuntimeDirectory& directory) const noexcept;
+  /// What was noted; empty: another version made the ring, or nobody noted it.
+  [[nodiscard]] std::string noted_directory() const;
+
   /// There is a newer ring from now on; before its first visit.
   void supersede() noexcept { header().superseded.store(1, std::memory_order_seq_cst); }
   [[nodiscard]] bool is_superseded() const noexcept { return header().superseded.load(std::memory_order_acquire) != 0; }

@@ -1,6 +1,7 @@
 // Every byte of the ring segment: written by the frontends, read by the flusher and visitctl.
 //
 //   0           RingHeader
+//   2048        path of the runtime directory, zeros behind it; for people alone
 //   4096        LaneHeader of lane 0, 1, ...                      (lane_header_bytes each)
 //   then        requests of lane 0, 1, ...                        (request_bytes each, a ring of records)
 //   then        records of lane 0, 1, ...                         (lane_bytes each, a ring of records; page-aligned)
@@ -74,6 +75,12 @@ struct RingHeader {
 };
 static_assert(sizeof(RingHeader) == 128 && offsetof(RingHeader, magic) == 0 && offsetof(RingHeader, id) == 16 &&
               offsetof(RingHeader, superseded) == 72 && offsetof(RingHeader, record_format) == 80);
+
+/// Where the path of the runtime directory is. A version that does not write it leaves zeros.
+inline constexpr std::size_t ring_directory_offset = 2048;
+inline constexpr std::size_t ring_directory_words = 256;
+static_assert(sizeof(RingHeader) <= ring_directory_offset &&
+              ring_directory_offset + 8 * ring_directory_words <= page_bytes);
 
 /// A lane is `open` from its first owner on, and `closed` for ever once its owner left the ring.
 enum class LaneState : std::uint64_t { unused = 0, open = 1, closed = 2 };

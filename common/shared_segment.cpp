@@ -84,6 +84,22 @@ std::vector<int> own_segments() {
   return ids;
 }
 
+std::vector<int> all_segments() {
+  std::vector<int> ids;
+  shmid_ds unused{};
+  const int last = shmctl(0, SHM_INFO, &unused);
+  for (int index = 0; index <= last; ++index) {
+    shmid_ds state{};
+    const int id = shmctl(index, SHM_STAT_ANY, &state);
+    if (id >= 0) ids.push_back(id);
+  }
+  return ids;
+}
+
+bool remove_segment(int id) noexcept {
+  return shmctl(id, IPC_RMID, nullptr) == 0 || errno == EINVAL || errno == EIDRM;
+}
+
 SharedSegment::SharedSegment(std::unique_ptr<Mapping> mapping) noexcept : mapping_(std::move(mapping)) {}
 SharedSegment::SharedSegment(SharedSegment&&) noexcept = default;
 SharedSegment& SharedSegment::operator=(SharedSegment&&) noexcept = default;

@@ -29,6 +29,13 @@ struct SegmentStatus {
 /// The ids of all segments on this host (in this IPC namespace) that this user owns.
 [[nodiscard]] std::vector<int> own_segments();
 
+/// The ids of all segments on this host (in this IPC namespace), of whichever user.
+[[nodiscard]] std::vector<int> all_segments();
+
+/// Marks a segment removed: it goes with its last detach. True: it is, or there is none. False: it belongs to another
+/// user.
+[[nodiscard]] bool remove_segment(int id) noexcept;
+
 class SharedSegment {
  public:
   enum class Access { read_only, read_write };

@@ -37,6 +37,25 @@ namespace visitd {
 [[nodiscard]] Json ipcs_report(const Settings& settings);
 [[nodiscard]] std::string ipcs_text(const Json& report);
 
+/// Every segment of visitd on this machine, of whichever instance, and whether clean_report would remove it.
+[[nodiscard]] Json all_segments_report();
+[[nodiscard]] std::string all_segments_text(const Json& report);
+
+/// Removes those segments of visitd that nobody uses and with which nothing is lost: whose runtime directory is gone,
+/// or names others.
+[[nodiscard]] Json clean_report();
+[[nodiscard]] std::string clean_text(const Json& report);
+
+struct RemoveOptions {
+  bool state = false;           ///< the spool too
+  bool discard_visits = false;  ///< also where visits are lost with it
+  bool yes = false;             ///< ask nobody
+};
+/// Ends the instance of the settings' runtime directory, which runs no more: its segments, that directory, and where
+/// asked its spool. Throws where something cannot be removed.
+[[nodiscard]] Json remove_report(const Settings& settings, const RemoveOptions& options);
+[[nodiscard]] std::string remove_text(const Json& report);
+
 /// Has everything that is counted by now carried to Redis, and waits for it.
 [[nodiscard]] Json flush_report(const Settings& settings, std::uint32_t timeout_ms);
 [[nodiscard]] std::string flush_text(const Json& report);

@@ -1,6 +1,4 @@
 #include <fmt/format.h>
-#include <grp.h>
-#include <pwd.h>
 
 #include <type_traits>
 
@@ -11,16 +9,6 @@
 namespace visitd {
 
 namespace {
-
-std::string user_name(std::uint32_t id) {
-  const passwd* const user = getpwuid(id);
-  return user != nullptr ? user->pw_name : fmt::format("{}", id);
-}
-
-std::string group_name(std::uint32_t id) {
-  const group* const found = getgrgid(id);
-  return found != nullptr ? found->gr_name : fmt::format("{}", id);
-}
 
 /// Whether the segment is the one that was noted, or the kernel gave its number to another. Detached again before its
 /// status is looked at, so that we do not count ourselves.

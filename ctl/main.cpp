@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/errors.hpp"
 #include "common/near_names.hpp"
 #include "common/program.hpp"
 #include "common/ring_layout.hpp"
@@ -45,6 +46,9 @@ struct Asked {
   double timeout_s = 25;
   std::optional<double> measured_s;
   bool exit_code = false;
+  bool all = false;
+  std::string instance;
+  RemoveOptions removing;
   std::string explained;
   std::function<Json(const Settings&)> report;
   std::string (*text)(const Json&) = nullptr;
@@ -72,6 +76,44 @@ void add_command(CLI::App& app, Asked& asked, const char* name, const char* help
     asked.report = report;
     asked.text = text;
   });
+}
+
+/// The settings, with another instance's runtime directory where the command line names one.
+Settings of_instance(const Asked& asked, Settings settings) {
+  // As a shell completes it: with a slash behind, which the programs' own paths do not have.
+  const std::string named = asked.instance.substr(0, asked.instance.find_last_not_of('/') + 1);
+  if (named.empty() || named == settings.runtime_directory) return settings;
+  if (asked.removing.state) {
+    throw Error("--instance names a runtime directory, and no state directory: say --config instead, or leave --state");
+  }
+  settings.runtime_directory = named;
+  return settings;
+}
+
+void add_segment_commands(CLI::App& app, Asked& asked) {
+  add_command(
+      app, asked, "ipcs", "the shared memory segments, and who has them attached",
+      [&](const Settings& settings) { return asked.all ? all_segments_report() : ipcs_report(settings); },
+      [](const Json& report) { return report.contains("all") ? all_segments_text(report) : ipcs_text(report); },
+      [&](CLI::App& command) {
+        command.add_flag("--all", asked.all, "of every instance on this machine, and which of them clean removes");
+      });
+  add_command(
+      app, asked, "clean", "remove segments that no instance uses any more and that hold no visits",
+      [](const Settings&) { return clean_report(); }, clean_text);
+  add_command(
+      app, asked, "remove", "end an instance that runs no more: its segments and its runtime directory",
+      [&](const Settings& settings) { return remove_report(of_instance(asked, settings), asked.removing); },
+      remove_text,
+      [&](CLI::App& command) {
+        command.add_option("--instance", asked.instance, "its runtime directory (that of the settings)")
+            ->check([](const std::string& path) {
+              return path.starts_with('/') ? "" : fmt::format("'{}' is refused; allowed: an absolute path", path);
+            });
+        command.add_flag("--state", asked.removing.state, "its spool too");
+        command.add_flag("--discard-visits", asked.removing.discard_visits, "also visits that Redis does not have yet");
+        command.add_flag("--yes", asked.removing.yes, "do not ask");
+      });
 }
 
 void add_commands(CLI::App& app, Asked& asked) {
@@ -111,7 +153,7 @@ void add_commands(CLI::App& app, Asked& asked) {
       [&](CLI::App& command) {
         command.add_option("ID", asked.page, "the page's id, not percent-encoded")->required();
       });
-  add_command(app, asked, "ipcs", "the shared memory segments, and who has them attached", ipcs_report, ipcs_text);
+  add_segment_commands(app, asked);
   add_command(
       app, asked, "flush", "carry everything counted by now to Redis, and wait for it",
       [&](const Settings& settings) {

@@ -262,6 +262,7 @@ void RingMembership::make_ring(const RingShape& shape, std::vector<SegmentNote> 
     if (auto* ring = std::get_if<Ring>(&former)) ring->supersede();
   }
   ring_ = Ring::make(shape, locks, instance_of(directory_));
+  ring_->note_directory(directory_);
   notes.push_back(ring_->note());
   try {
     directory_.note_rings(notes);

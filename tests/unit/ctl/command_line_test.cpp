@@ -80,9 +80,10 @@ TEST_CASE("what fails exits with 1 and says why, also as JSON") {
 
 TEST_CASE("what cannot be asked so exits with 2") {
   const Instance instance;
-  for (const std::string arguments : {"", "nonsense", "help nonsense", "flush --timeout abc", "status --measure -1",
-                                      "page", "accept", "peek --limit 0", "peek --lane -1", "peek --lane x",
-                                      "flush --timeout 0", "status extra", "--nonsense status", "status lanes"}) {
+  for (const std::string arguments :
+       {"", "nonsense", "help nonsense", "flush --timeout abc", "status --measure -1", "page", "accept",
+        "peek --limit 0", "peek --lane -1", "peek --lane x", "flush --timeout 0", "remove --instance run",
+        "status extra", "--nonsense status", "status lanes"}) {
     CAPTURE(arguments);
     const Outcome outcome = visitctl(instance, arguments);
     CHECK(outcome.status == 2);
