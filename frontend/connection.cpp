@@ -263,9 +263,13 @@ Connection::Step Connection::read_body(std::string_view& input, bool& progressed
 }
 
 Connection::Step Connection::refuse(Refusal refusal) {
-  // Of a head that was refused only the method is looked at: to HEAD no body is sent.
+  // What the reader holds of an upload's head may lie in bytes that are gone: it is read where it is kept.
+  if (upload_ != nullptr) static_cast<void>(reader_.read_head(upload_->head()));
+  // Of a head that was refused only these are looked at: to HEAD no body is sent, and pages of other origins may read
+  // why they were refused.
   RequestHead head;
-  head.method = upload_ != nullptr ? Method::post : reader_.head().method;
+  head.method = reader_.head().method;
+  head.origin = reader_.head().origin;
   Answer answer;
   share_.routes.refuse_request(refusal, head, answer);
   share_.format.set_date(unix_seconds());

@@ -274,21 +274,76 @@ TEST_CASE_TEMPLATE("the body of a refused method is not taken for a request", Wa
   CHECK(server.counter.count("smuggled") == 0);
 }
 
+TEST_CASE_TEMPLATE("an answer to another origin names it, with credentials, and shows its fields", Way, Direct,
+                   Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const std::string origin : {"https://o.example", "http://localhost:3000", "null"}) {
+    const std::string fields = "Origin: " + origin + "\r\n";
+    for (const std::string& request :
+         {post_request("/visit/home", fields), get_request("/visits/home", fields), get_request("/", fields),
+          get_request("/nowhere", fields), post_request("/visits", fields + "Content-Length: 3\r\n", "[1]"),
+          get_request("/docs", fields)}) {
+      CAPTURE(request);
+      const ClientAnswer answer = client.ask(request);
+      CHECK(answer.field("Access-Control-Allow-Origin") == origin);
+      CHECK(answer.field("Access-Control-Allow-Credentials") == "true");
+      CHECK(answer.field("Access-Control-Expose-Headers") == "Cache-Status, Retry-After, Date");
+      CHECK(answer.field("Vary") == "Origin");
+      CHECK(answer.field("Set-Cookie").empty());
+    }
+  }
+  const ClientAnswer same_origin = client.ask(post_request("/visit/home"));
+  CHECK(same_origin.field("Access-Control-Allow-Origin") == "*");
+  CHECK(same_origin.field("Access-Control-Allow-Credentials").empty());
+  CHECK(same_origin.field("Access-Control-Expose-Headers").empty());
+  CHECK(same_origin.field("Vary") == "Origin");
+}
+
+TEST_CASE("a page of another origin may read why its request was refused before a route had it") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.body_limit_bytes = 10;
+  TestServer server(settings);
+  const std::string fields = "Origin: https://o.example\r\n";
+  for (const std::string& request : {post_request("/visits", fields + "Content-Length: 11\r\n"),
+                                     post_request("/visits", fields + "Transfer-Encoding: chunked\r\n", "b\r\n"),
+                                     post_request("/visit/home", fields + "Content-Encoding: gzip\r\n")}) {
+    CAPTURE(request);
+    const ClientAnswer answer = TestClient(server.port()).ask(request);
+    CHECK(answer.status >= 413);
+    CHECK(answer.field("Access-Control-Allow-Origin") == "https://o.example");
+  }
+  // In pieces: what was read of the head has left the place where it came.
+  TestClient slow(server.port());
+  slow.send(post_request("/visits", fields + "Transfer-Encoding: chunked\r\n", "1\r\n"));
+  CHECK_FALSE(slow.hears_within(50));
+  CHECK(slow.ask("[\r\nb\r\n").field("Access-Control-Allow-Origin") == "https://o.example");
+}
+
+std::string preflight(const std::string& path, const std::string& fields) {
+  return "OPTIONS " + path + " HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Method: POST\r\n" + fields + "\r\n";
+}
+
 TEST_CASE_TEMPLATE("preflights are answered for every origin by default", Way, Direct, Httplib) {
   TestServer server(test_settings(Way::way));
   TestClient client(server.port());
+  const std::string origin = "Origin: https://o.example\r\n";
   for (const std::string path : {"/visit/home", "/visits/home", "/", "/api/v1/counter/visit/home", "/nowhere"}) {
     CAPTURE(path);
-    const ClientAnswer answer =
-        client.ask("OPTIONS " + path +
-                   " HTTP/1.1\r\nHost: a\r\nOrigin: https://o.example\r\nAccess-Control-Request-Method: POST\r\n\r\n");
+    const ClientAnswer answer = client.ask(preflight(path, origin));
     CHECK(answer.status == 204);
-    CHECK(answer.field("Access-Control-Allow-Origin") == "*");
+    CHECK(answer.field("Access-Control-Allow-Origin") == "https://o.example");
+    CHECK(answer.field("Access-Control-Allow-Credentials") == "true");
     CHECK(answer.field("Access-Control-Allow-Headers") == "*");
     CHECK_FALSE(answer.field("Access-Control-Allow-Methods").empty());
     CHECK_FALSE(answer.field("Access-Control-Max-Age").empty());
     CHECK(answer.field("Content-Length").empty());
   }
+  // With credentials "*" would name one header of that name.
+  const std::string asked = origin + "access-control-request-headers:  content-type,x-a \r\n";
+  CHECK(client.ask(preflight("/visit/home", asked)).field("Access-Control-Allow-Headers") == "content-type,x-a");
+  const std::string long_one = origin + "Access-Control-Request-Headers: " + std::string(7000, 'x') + "\r\n";
+  CHECK(client.ask(preflight("/visit/home", long_one)).field("Access-Control-Allow-Headers").size() == 7000);
   CHECK(client.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, POST, OPTIONS");
   CHECK(client.ask("OPTIONS /visit/a HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
   CHECK(client.ask("OPTIONS /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status == 404);
@@ -301,12 +356,36 @@ TEST_CASE_TEMPLATE("narrowed CORS names the origin to its own, and says that it 
   TestClient client(server.port());
   const ClientAnswer friendly = client.ask(get_request("/visits/home", "Origin: https://b.example\r\n"));
   CHECK(friendly.field("Access-Control-Allow-Origin") == "https://b.example");
+  CHECK(friendly.field("Access-Control-Allow-Credentials") == "true");
   CHECK(friendly.field("Vary") == "Origin");
-  const ClientAnswer stranger = client.ask(get_request("/visits/home", "Origin: https://c.example\r\n"));
-  CHECK(stranger.status == 200);
-  CHECK(stranger.field("Access-Control-Allow-Origin").empty());
-  CHECK(stranger.field("Vary") == "Origin");
+  for (const std::string& request : {get_request("/visits/home", "Origin: https://c.example\r\n"),
+                                     preflight("/visits/home", "Origin: https://c.example\r\n")}) {
+    const ClientAnswer stranger = client.ask(request);
+    CHECK(stranger.status < 300);
+    CHECK(stranger.head.find("Access-Control-") == std::string::npos);
+    CHECK(stranger.field("Vary") == "Origin");
+  }
   CHECK(client.ask(get_request("/visits/home")).field("Access-Control-Allow-Origin").empty());
+}
+
+TEST_CASE_TEMPLATE("only an origin that the settings name may reach a private network through browsers", Way, Direct,
+                   Httplib) {
+  Settings settings = test_settings(Way::way);
+  const std::string from_b = "Origin: https://b.example\r\n";
+  const std::string asks = "Access-Control-Request-Private-Network: true\r\n";
+  {
+    TestServer server(settings);
+    TestClient client(server.port());
+    CHECK(client.ask(preflight("/visit/home", from_b + asks)).field("Access-Control-Allow-Private-Network").empty());
+  }
+  settings.cors_origins = {"https://b.example"};
+  TestServer server(settings);
+  TestClient client(server.port());
+  CHECK(client.ask(preflight("/visit/home", from_b + asks)).field("Access-Control-Allow-Private-Network") == "true");
+  CHECK(client.ask(preflight("/visit/home", from_b)).field("Access-Control-Allow-Private-Network").empty());
+  CHECK(client.ask(preflight("/visit/home", "Origin: https://c.example\r\n" + asks))
+            .field("Access-Control-Allow-Private-Network")
+            .empty());
 }
 
 TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
