@@ -738,8 +738,7 @@ TEST_CASE_TEMPLATE("a frontend that cannot count is not ready, and says why", Wa
   CHECK(client.ask(get_request("/livez")).status == 200);
 }
 
-TEST_CASE_TEMPLATE("with a private address health and metrics are served there alone, and nothing else", Way, Direct,
-                   Httplib) {
+TEST_CASE_TEMPLATE("with a private address health and metrics are served there alone", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
   settings.private_listen = {"127.0.0.1:0"};
   TestServer server(settings);
@@ -753,9 +752,57 @@ TEST_CASE_TEMPLATE("with a private address health and metrics are served there a
   for (const char* path : {"/", "/visits/a", "/docs", "/openapi.json"}) {
     CAPTURE(path);
     CHECK(everybody.ask(get_request(path)).status == 200);
-    CHECK(operators.ask(get_request(path)).status == 404);
+    CHECK(operators.ask(get_request(path)).status == 200);
   }
-  CHECK(operators.ask(post_request("/visit/a")).status == 404);
+}
+
+std::string list_request(const std::string& fields, const std::string& body) {
+  return post_request("/visits", fields + "Content-Length: " + std::to_string(body.size()) + "\r\n", body);
+}
+
+TEST_CASE_TEMPLATE("a stranger's list that exceeds a limit is refused whole, and whoever is none may send it", Way,
+                   Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.private_listen = {"127.0.0.1:0"};
+  settings.public_visits_limit = 5;
+  settings.public_entries_limit = 3;
+  TestServer server(settings);
+  TestClient client(server.port());
+  const std::string many_visits = R"({"home":3,"about":1} {"home":3})";
+  const std::string many_entries = R"(["a","b","c","d"])";
+  for (const std::string field : {"Origin: https://o.example\r\n", "Sec-Fetch-Site: same-origin\r\n",
+                                  "Forwarded: for=192.0.2.7\r\n", "X-Forwarded-For: 192.0.2.7\r\n"}) {
+    CAPTURE(field);
+    const ClientAnswer visits = client.ask(list_request(field, many_visits));
+    check_problem(visits, 403,
+                  "up to this entry the list adds 6 visits to its page; a request from outside may add 5 to a page "
+                  "(http.public_visits_limit)",
+                  "visits");
+    CHECK(nlohmann::json::parse(visits.body).at("type") == "urn:visitd:problem:too-many-visits");
+    CHECK(nlohmann::json::parse(visits.body).at("entry") == 2);
+    check_problem(client.ask(list_request(field, many_entries)), 403,
+                  "the list has 4 entries; a request from outside may have 3 (http.public_entries_limit): send it in "
+                  "parts",
+                  "body");
+    CHECK(client.ask(list_request(field, R"({"within":5} "a" "b")")).status == 200);
+  }
+  CHECK(server.counter.count("home") == 0);
+  CHECK(server.counter.count("a") == 4);
+  CHECK(server.counter.count("within") == 20);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::too_many_visits)] == 4);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::too_many_entries)] == 4);
+
+  CHECK(client.ask(list_request("", many_visits)).status == 200);
+  CHECK(client.ask(list_request("", many_entries)).status == 200);
+  TestClient trusted(server.private_port());
+  CHECK(trusted.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
+  CHECK(server.counter.count("home") == 12);
+
+  settings.public_visits_limit = 6;
+  settings.public_entries_limit = 0;
+  server.run([&](EventLoopServer& running) { running.use(settings); });
+  CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
+  CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_entries)).status == 200);
 }
 
 TEST_CASE_TEMPLATE("a request whose handler throws is answered 500 with an id, and the connection goes on", Way, Direct,
