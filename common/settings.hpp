@@ -52,7 +52,7 @@ struct Settings {
   std::string api_prefix = "/api/v1/counter";       ///< the routes are also served below it; empty: only without
   std::vector<std::string> cors_origins = {"*"};
   HotRoutes hot_routes = HotRoutes::direct;
-  std::uint32_t head_limit_bytes = 8192;
+  std::uint32_t head_limit_bytes = 32768;
   std::uint32_t target_limit_bytes = 4096;
   std::uint32_t header_limit = 64;
   std::uint32_t body_limit_bytes = 1U << 20U;

@@ -302,6 +302,12 @@ void Connection::keep(std::string_view rest) {
   } else {
     in_ = rest;
   }
+  count_kept();
+}
+
+void Connection::count_kept() noexcept {
+  share_.kept_bytes += in_.size() - counted_kept_;
+  counted_kept_ = in_.size();
 }
 
 bool Connection::flush() {
@@ -345,6 +351,7 @@ void Connection::finish() {
   // lose the answer.
   ::shutdown(fd_.get(), SHUT_WR);
   in_ = std::string();
+  count_kept();
   watch(UV_READABLE);
   enter(Phase::lingering, true);
 }

@@ -129,15 +129,15 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
       retry_after_s_(settings.retry_after_s),
       list_timeout_ms_(settings.list_timeout_ms),
       public_limits_(settings),
-      decoded_(settings.head_limit_bytes, '\0'),
+      decoded_(settings.target_limit_bytes, '\0'),
       list_(settings.page_id_limit_bytes, settings.batch_read_limit) {}
 
 void Routes::use(const Settings& settings) {
   proxies_ = TrustedProxies(settings.trusted_proxies);
   retry_after_s_ = settings.retry_after_s;
   list_timeout_ms_ = settings.list_timeout_ms;
-  list_.set_read_limit(settings.batch_read_limit);
   public_limits_ = PublicLimits(settings);
+  list_.set_read_limit(settings.batch_read_limit);
 }
 
 bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {

@@ -388,6 +388,29 @@ TEST_CASE_TEMPLATE("only an origin that the settings name may reach a private ne
             .empty());
 }
 
+TEST_CASE_TEMPLATE("a head may be as long as logins make it, in one field or in many", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  const std::string cookie = "Cookie: login=" + std::string(12UL << 10U, 'c') + "\r\n";
+  CHECK(client.ask(post_request("/visit/home", cookie)).status == 200);
+  CHECK(client.ask(get_request("/visits/home", cookie)).status == 200);
+  CHECK(client.ask(get_request("/docs", cookie)).status == 200);
+  CHECK(client.ask(preflight("/visit/home", "Origin: https://o.example\r\n" + cookie)).status == 204);
+  // Around the longest line that cpp-httplib takes.
+  for (std::size_t size = 8180; size < 8200; ++size) {
+    CAPTURE(size);
+    CHECK(client.ask(get_request("/", "X: " + std::string(size, 'x') + "\r\n")).status == 200);
+  }
+  const std::string fields = "Host: a\r\nCookie: ";
+  const std::string before = "POST /visit/home HTTP/1.1\r\n" + fields;
+  const std::string whole = before + std::string(32768 - before.size() - 4, 'c') + "\r\n\r\n";
+  REQUIRE(whole.size() == 32768);
+  CHECK(client.ask(whole).status == 200);
+  CHECK(server.counter.count("home") == 2);
+  check_problem(client.ask(before + std::string(32768 - before.size() - 3, 'c') + "\r\n\r\n"), 431,
+                "the header fields are larger than this server accepts", "header fields");
+}
+
 TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
   TestServer server(test_settings(Way::way));
   TestClient client(server.port());
