@@ -36,6 +36,11 @@ bool IpAddress::is_ipv4() const noexcept {
   return std::equal(ipv4_prefix.begin(), ipv4_prefix.end(), bytes.begin());
 }
 
+bool IpAddress::is_loopback() const noexcept {
+  if (is_ipv4()) return bytes[ipv4_prefix.size()] == 127;
+  return std::all_of(bytes.begin(), bytes.end() - 1, [](std::uint8_t byte) { return byte == 0; }) && bytes.back() == 1;
+}
+
 std::string IpAddress::text() const {
   char text[INET6_ADDRSTRLEN] = "";
   const bool ipv4 = is_ipv4();

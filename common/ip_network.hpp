@@ -17,6 +17,8 @@ struct IpAddress {
   [[nodiscard]] static std::optional<IpAddress> parse(std::string_view text) noexcept;
   [[nodiscard]] static IpAddress from_ipv4(const std::uint8_t (&octets)[4]) noexcept;
   [[nodiscard]] bool is_ipv4() const noexcept;
+  /// 127.0.0.0/8 or ::1: only this host's processes have it.
+  [[nodiscard]] bool is_loopback() const noexcept;
   [[nodiscard]] std::string text() const;
 
   friend bool operator==(const IpAddress&, const IpAddress&) = default;

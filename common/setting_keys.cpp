@@ -189,7 +189,8 @@ constexpr std::array table = {
         Takes::frontends,
         text("http", "private_listen", &Draft::private_listen, 0, 16, is_listen_address,
              "HOST:PORT, [IPV6]:PORT or unix:/PATH",
-             "Where /livez, /readyz and /metrics are served, and nothing else; none: they are served at http.listen.")),
+             "Where /livez, /readyz and /metrics are served, and to whoever reaches it all else without the limits for "
+             "requests from outside; none: they are served at http.listen.")),
     after_restart_of(
         Takes::frontends,
         text("http", "api_prefix", &Draft::api_prefix, 0, 128, is_api_prefix,
@@ -215,6 +216,12 @@ constexpr std::array table = {
            "The most memory of a frontend for bodies that are being received; beyond it they are answered 503."),
     number("http", "batch_read_limit", &Draft::batch_read_limit, "", 1, 100'000,
            "The most pages whose counts one request reads."),
+    number("http", "public_visits_limit", &Draft::public_visits_limit, "", 0, std::numeric_limits<std::uint32_t>::max(),
+           "The most visits that a list from outside may add to one page; more are answered 403, and none of the list "
+           "is counted. 0: no limit."),
+    number("http", "public_entries_limit", &Draft::public_entries_limit, "", 0, 10'000'000,
+           "The most entries of a list of visits from outside; more are answered 403, and none is counted. 0: no "
+           "limit."),
     number("http", "head_timeout_ms", &Draft::head_timeout_ms, "ms", 10, hour_ms,
            "From a request's first byte to the end of its head."),
     number("http", "body_timeout_ms", &Draft::body_timeout_ms, "ms", 10, hour_ms,

@@ -9,7 +9,7 @@ namespace visitd {
 
 namespace {
 
-/// No head of an answer is larger without the client's origin.
+/// No head of an answer is larger without what it repeats of the request's.
 constexpr std::size_t largest_head_bytes = 4096;
 
 std::string_view status_line(std::uint16_t status) noexcept {
@@ -20,6 +20,8 @@ std::string_view status_line(std::uint16_t status) noexcept {
       return "HTTP/1.1 204 No Content\r\n";
     case 400:
       return "HTTP/1.1 400 Bad Request\r\n";
+    case 403:
+      return "HTTP/1.1 403 Forbidden\r\n";
     case 404:
       return "HTTP/1.1 404 Not Found\r\n";
     case 405:
@@ -123,15 +125,14 @@ void AnswerFormat::set_date(std::uint32_t unix_seconds) {
   std::copy_n(text.begin(), date_.size(), date_.begin());
 }
 
-std::string_view AnswerFormat::allowed_origin(std::string_view origin) const noexcept {
-  if (any_origin_) return "*";
-  const auto found = std::find(origins_.begin(), origins_.end(), origin);
-  return found == origins_.end() ? std::string_view() : *found;
+bool AnswerFormat::is_named(std::string_view origin) const noexcept {
+  return std::find(origins_.begin(), origins_.end(), origin) != origins_.end();
 }
 
 void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool keep_alive, OutputBuffer& out) const {
   const std::string_view content = answer.content();
-  out.reserve(largest_head_bytes + head.origin.size() + content.size());
+  const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
+  out.reserve(largest_head_bytes + repeated_bytes + content.size());
   out.append(status_line(answer.status));
   each_field(answer, head, [&out](std::string_view name, std::string_view value) {
     out.append(name);

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "frontend/head_fields.hpp"
 #include "frontend/output_buffer.hpp"
 #include "frontend/request_reader.hpp"
 
@@ -65,6 +66,10 @@ class FixedText {
   std::size_t size_ = 0;
 };
 
+/// What a page of another origin may read of our answers' fields, beside the few that browsers always show it. A field
+/// that a later answer adds for the page's scripts is added here.
+inline constexpr std::string_view exposed_fields = "Cache-Status, Retry-After, Date";
+
 enum class ContentType : std::uint8_t { none, json, problem, metrics, html };
 
 /// One answer, before it is bytes. Made anew for each request by reset(); the rest says what differs from a plain 200.
@@ -108,8 +113,10 @@ class AnswerFormat {
   void each_field(const Answer& answer, const RequestHead& head, Take&& take) const;
 
  private:
-  /// What a browser at `origin` is told; empty: nothing.
-  [[nodiscard]] std::string_view allowed_origin(std::string_view origin) const noexcept;
+  /// Whether the settings name this origin, not only "*".
+  [[nodiscard]] bool is_named(std::string_view origin) const noexcept;
+  template <typename Take>
+  void each_cors_field(const Answer& answer, const RequestHead& head, Take& take) const;
 
   std::vector<std::string> origins_;
   bool any_origin_ = false;
@@ -119,6 +126,32 @@ class AnswerFormat {
 
 /// The reason phrase of a status that we use.
 [[nodiscard]] std::string_view reason_phrase(std::uint16_t status) noexcept;
+
+template <typename Take>
+void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head, Take& take) const {
+  take("Vary", std::string_view("Origin"));
+  if (head.origin.empty()) {
+    // No browser asks for another origin's page; or the head was refused before its Origin was read.
+    if (any_origin_) take("Access-Control-Allow-Origin", std::string_view("*"));
+    return;
+  }
+  const bool named = is_named(head.origin);
+  if (!any_origin_ && !named) return;
+  // Beacons of some types, and whoever asks for it with fetch, send credentials, and then browsers take no "*" for an
+  // answer. Nothing here depends on credentials: no answer says more to who sends them.
+  take("Access-Control-Allow-Origin", head.origin);
+  take("Access-Control-Allow-Credentials", std::string_view("true"));
+  if (!answer.preflight) {
+    take("Access-Control-Expose-Headers", exposed_fields);
+    return;
+  }
+  take("Access-Control-Allow-Methods", answer.allow);
+  take("Access-Control-Allow-Headers", find_field(head.fields, "access-control-request-headers").value_or("*"));
+  take("Access-Control-Max-Age", std::string_view("86400"));
+  // Consent to be reached from the public web by browsers behind this host's firewall: never given to all the web.
+  if (named && find_field(head.fields, "access-control-request-private-network") == "true")
+    take("Access-Control-Allow-Private-Network", std::string_view("true"));
+}
 
 template <typename Take>
 void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Take&& take) const {
@@ -137,15 +170,8 @@ void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Tak
   }
   if (answer.no_store) take("Cache-Control", std::string_view("no-store"));
   if (!answer.cache_status.empty()) take("Cache-Status", answer.cache_status.view());
-  if (const std::string_view origin = allowed_origin(head.origin); !origin.empty())
-    take("Access-Control-Allow-Origin", origin);
-  if (!any_origin_) take("Vary", std::string_view("Origin"));
   if (!answer.allow.empty()) take("Allow", answer.allow);
-  if (answer.preflight) {
-    take("Access-Control-Allow-Methods", answer.allow);
-    take("Access-Control-Allow-Headers", std::string_view("*"));
-    take("Access-Control-Max-Age", std::string_view("86400"));
-  }
+  each_cors_field(answer, head, take);
   if (answer.retry_after_s) {
     FixedText<20> seconds;
     seconds.append(std::uint64_t{*answer.retry_after_s});

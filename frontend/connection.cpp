@@ -263,9 +263,13 @@ Connection::Step Connection::read_body(std::string_view& input, bool& progressed
 }
 
 Connection::Step Connection::refuse(Refusal refusal) {
-  // Of a head that was refused only the method is looked at, for to HEAD no body is sent, and what was too much.
+  // What the reader holds of an upload's head may lie in bytes that are gone: it is read where it is kept.
+  if (upload_ != nullptr) static_cast<void>(reader_.read_head(upload_->head()));
+  // Of a head that was refused only these are looked at: to HEAD no body is sent, pages of other origins may read why
+  // they were refused, and what was too much is told.
   RequestHead head;
-  head.method = upload_ != nullptr ? Method::post : reader_.head().method;
+  head.method = reader_.head().method;
+  head.origin = reader_.head().origin;
   head.content_length = reader_.head().content_length;
   if (refusal == Refusal::target_too_long) head.target = reader_.head().target;
   Answer answer;
@@ -300,6 +304,12 @@ void Connection::keep(std::string_view rest) {
   } else {
     in_ = rest;
   }
+  count_kept();
+}
+
+void Connection::count_kept() noexcept {
+  share_.kept_bytes += in_.size() - counted_kept_;
+  counted_kept_ = in_.size();
 }
 
 bool Connection::flush() {
@@ -343,6 +353,7 @@ void Connection::finish() {
   // lose the answer.
   ::shutdown(fd_.get(), SHUT_WR);
   in_ = std::string();
+  count_kept();
   watch(UV_READABLE);
   enter(Phase::lingering, true);
 }

@@ -82,6 +82,7 @@ struct ConnectionShare {
   TurnBudget turn;
   std::vector<char> received;
   OutputBuffer out;
+  std::uint64_t kept_bytes = 0;       ///< of all connections: received and not yet used, heads above all
   std::uint64_t uploading_bytes = 0;  ///< of all bodies that are being received
   std::uint64_t uploading_limit_bytes;
   ServerStatistics statistics;
@@ -123,6 +124,9 @@ class Connection : public DeadlineMember {
  public:
   /// Watches for what the client sends. Throws Error.
   Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection() { share_.kept_bytes -= counted_kept_; }
 
   /// Takes what the client has sent. The owner looks at the connection afterwards, as after take_turn().
   void readable();
@@ -156,6 +160,8 @@ class Connection : public DeadlineMember {
   void end_after_answer(std::string_view input);
   void settle(std::string_view rest, bool progressed);
   void keep(std::string_view rest);
+  /// Counts what `in_` holds now.
+  void count_kept() noexcept;
   /// False: blocked or closed.
   bool flush();
   bool send_rest();
@@ -173,6 +179,7 @@ class Connection : public DeadlineMember {
   bool at_private_address_;
   std::unique_ptr<Upload> upload_;  ///< its body is not complete (in_body_), or it waits for its answer
   std::string in_;                  ///< received and not yet used
+  std::size_t counted_kept_ = 0;    ///< of it, in the share's sum
   std::string out_;                 ///< answered and not yet sent
   Phase phase_ = Phase::idle;
   bool in_body_ = false;

@@ -38,7 +38,7 @@ class EventLoopServer {
   /// Begins to accept there. Throws Error.
   void listen(ListeningSocket socket);
 
-  /// Serves health and metrics at the private sockets alone, and nothing else there.
+  /// Serves health and metrics at the private sockets alone.
   void keep_private() noexcept;
 
   /// Takes what may change while it runs, for the connections that are open too. Throws Error where the system does not

@@ -39,6 +39,10 @@ bool is_withheld(std::string_view name) noexcept {
                      [name](std::string_view word) { return is_same_word(name, word); });
 }
 
+/// cpp-httplib takes no longer line of a head (CPPHTTPLIB_HEADER_MAX_LENGTH). Our handlers look at the head that was
+/// vetted, and at none of its fields.
+constexpr std::size_t longest_line_bytes = 8192;
+
 /// A request in memory on one side, its answer on the other.
 class MemoryStream final : public httplib::Stream {
  public:
@@ -126,7 +130,8 @@ class HttplibServer::Server final : public httplib::Server {
     request_ += " HTTP/1.1\r\n";
     for (std::string_view fields = head.fields; !fields.empty();) {
       const std::string_view line = fields.substr(0, fields.find('\n') + 1);
-      if (!is_withheld(line.substr(0, line.find(':')))) request_ += line;
+      const bool fits = line.size() <= longest_line_bytes;
+      if (fits && !is_withheld(line.substr(0, line.find(':')))) request_ += line;
       fields.remove_prefix(line.size());
     }
     request_ += "Content-Length: 0\r\n\r\n";

@@ -46,6 +46,8 @@ const RefusalText& describe(Refusal refusal) noexcept {
       {500, "internal-error", "", ""},
       {503, "count-damaged", "",
        "the page has no count: what Redis holds of it is no number, or has no room for its visits"},
+      {403, "too-many-visits", "visits", "a request from outside adds fewer visits to a page"},
+      {403, "too-many-entries", "body", "a request from outside names fewer entries"},
   }};
   return texts[static_cast<std::size_t>(refusal)];
 }

@@ -52,8 +52,10 @@ enum class Refusal : std::uint8_t {
   internal_error,
   // What is new comes last: frontends of two versions may write to one ring, and each counts by number.
   count_damaged,
+  too_many_visits,
+  too_many_entries,
 };
-inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::count_damaged) + 1;
+inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::too_many_entries) + 1;
 
 struct RefusalText {
   std::uint16_t status;        ///< of HTTP

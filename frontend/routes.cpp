@@ -129,7 +129,8 @@ Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& hos
       page_id_limit_bytes_(settings.page_id_limit_bytes),
       retry_after_s_(settings.retry_after_s),
       list_timeout_ms_(settings.list_timeout_ms),
-      decoded_(settings.head_limit_bytes, '\0'),
+      public_limits_(settings),
+      decoded_(settings.target_limit_bytes, '\0'),
       list_(settings.page_id_limit_bytes, settings.batch_read_limit) {}
 
 void Routes::use(const Settings& settings) {
@@ -137,6 +138,7 @@ void Routes::use(const Settings& settings) {
   limits_.use(settings);
   retry_after_s_ = settings.retry_after_s;
   list_timeout_ms_ = settings.list_timeout_ms;
+  public_limits_ = PublicLimits(settings);
   list_.set_read_limit(settings.batch_read_limit);
 }
 
@@ -145,7 +147,7 @@ bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept
     if (!path.starts_with(route.path)) continue;
     const std::string_view rest = path.substr(route.path.size());
     if (!route.names_page && !rest.empty()) continue;
-    if (has_private_address_ && route.for_operators != call.at_private_address) continue;
+    if (has_private_address_ && route.for_operators && !call.at_private_address) continue;
     call.route = &route;
     call.encoded_page = rest;
     return true;
@@ -338,7 +340,13 @@ Handled Routes::with_list(const std::optional<Problem>& problem, Route::Handler 
   return handled;
 }
 
-Handled Routes::record_all(const Call&, Answer& answer) {
+Handled Routes::record_all(const Call& call, Answer& answer) {
+  if (is_strangers(*call.head, *call.client, call.at_private_address)) {
+    if (const auto problem = public_limits_.problem_with(list_)) {
+      answer.refuse(*problem);
+      return Handled::answered;
+    }
+  }
   std::uint64_t visits = 0;
   const std::size_t entries = list_.size();
   for (std::size_t entry = 0; entry < entries; ++entry) {

@@ -19,6 +19,7 @@
 #include "frontend/limit_details.hpp"
 #include "frontend/list_read.hpp"
 #include "frontend/page_list.hpp"
+#include "frontend/public_limits.hpp"
 #include "frontend/request_reader.hpp"
 
 namespace visitd {
@@ -75,7 +76,7 @@ class Routes {
   /// Takes what may change while it runs.
   void use(const Settings& settings);
 
-  /// From now on what is for operators is found at the private addresses alone, and nothing else is found there.
+  /// From now on what is for operators is found at the private addresses alone.
   void keep_private() noexcept { has_private_address_ = true; }
 
   [[nodiscard]] static std::span<const Route> table() noexcept;
@@ -135,6 +136,7 @@ class Routes {
   std::uint32_t page_id_limit_bytes_;
   std::uint32_t retry_after_s_;
   std::uint32_t list_timeout_ms_;
+  PublicLimits public_limits_;
   std::string decoded_;   ///< room for a page id while its request is answered
   PageList list_;         ///< of the request that is being answered
   std::string document_;  ///< a long answer while it is sent

@@ -32,7 +32,7 @@ def refused_by_form(method: str, target: str) -> list[tuple[str, bytes]]:
         ("target-too-long", request_bytes(method, longer)),
         ("content-encoding-unsupported", made("Content-Encoding: gzip", "Content-Length: 1", body=b"x")),
         ("expectation-unknown", made("Expect: 200-ok")),
-        ("head-too-large", made("X: " + "a" * 9000)),
+        ("head-too-large", made("X: " + "a" * 33000)),
         ("too-many-fields", made(*["X: a"] * 100)),
         ("unsupported-version", made(version="HTTP/2.0")),
     ]
@@ -41,8 +41,8 @@ def refused_by_form(method: str, target: str) -> list[tuple[str, bytes]]:
 def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
     """The problem's name, the method, a whole request, and the number of the entry at fault."""
 
-    def post(body: bytes) -> bytes:
-        return request_bytes("POST", path, f"Content-Length: {len(body)}", body=body)
+    def post(body: bytes, *fields: str) -> bytes:
+        return request_bytes("POST", path, f"Content-Length: {len(body)}", *fields, body=body)
 
     many = ",".join(f'"p{number}"' for number in range(1001)).encode()
     cases = {
@@ -60,6 +60,8 @@ def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
             ("invalid-visits", "POST", post(b'{"home":1,"about":0}'), 1),
             ("nothing-to-do", "POST", post(b"[]"), None),
             ("malformed-chunk", "POST", request_bytes("POST", path, "Transfer-Encoding: chunked", body=b"zz\r\n"), None),
+            ("too-many-visits", "POST", post(b'{"home":1,"about":101}', "Origin: https://example.org"), 1),
+            ("too-many-entries", "POST", post(b"[" + many + b"]", "X-Forwarded-For: 192.0.2.7"), None),
             ("unknown-parameter", "GET", request_bytes("GET", "/visits?pages=a"), None),
             ("invalid-percent-encoding", "GET", request_bytes("GET", "/visits?page=a&page=%zz"), 1),
             ("invalid-page-id", "GET", request_bytes("GET", "/visits?page=a&page="), 1),

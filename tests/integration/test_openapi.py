@@ -194,7 +194,8 @@ class Answers:
                 if method == "OPTIONS":
                     allowed = {other for other, its_path in self.document.operations if its_path == path}
                     self.assertEqual(set(answer.headers["Allow"].split(", ")), allowed, path)
-                    preflight = self.ask(method, prefix + target, "Origin: https://example.org", "Access-Control-Request-Method: POST")
+                    preflight = self.ask(method, prefix + target, "Origin: https://example.org", "Access-Control-Request-Method: POST",
+                                         "Access-Control-Request-Headers: content-type", "Access-Control-Request-Private-Network: true")  # fmt: skip
                     self.assertEqual(preflight.headers["Access-Control-Allow-Methods"], answer.headers["Allow"])
         for body in (b'"home"', b'"home"\n["about","home"]\n{"contact":4}\n'):
             self.ask("POST", "/visits", "Origin: https://example.org", body=body)

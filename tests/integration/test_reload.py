@@ -11,6 +11,7 @@ import unittest
 from harness import Client, Stack, Traffic, wait_for
 
 ORIGIN = "https://shop.example"
+OTHER_ORIGIN = "https://blog.example"
 
 
 def hang_up(stack: Stack, *names: str) -> None:
@@ -33,20 +34,20 @@ class Frontend(unittest.TestCase):
             pid = stack.processes["frontend_1"].pid
             socket_in_use = None
 
-            def allowed() -> str | None:
+            def allowed(origin: str = ORIGIN) -> str | None:
                 nonlocal socket_in_use
-                answer = client.ask("GET", "/", headers={"Origin": ORIGIN})
+                answer = client.ask("GET", "/", headers={"Origin": origin})
                 self.assertEqual(answer.status, 200)
                 socket_in_use = socket_in_use or client._connection.sock
                 self.assertIs(client._connection.sock, socket_in_use, "the connection was closed")
                 return answer.headers["Access-Control-Allow-Origin"]
 
-            self.assertEqual(allowed(), "*")
+            self.assertEqual([allowed(ORIGIN), allowed(OTHER_ORIGIN)], [ORIGIN, OTHER_ORIGIN])
             many = b'{"home":1,"about":1}'
             self.assertEqual(client.ask("POST", "/visits", many).status, 200)
             change(stack, "http", cors_origins=[ORIGIN], batch_read_limit=1)
             hang_up(stack, "frontend_1")
-            wait_for("the origin is the one allowed", lambda: allowed() == ORIGIN, 20)
+            wait_for("the origin is the one allowed", lambda: [allowed(ORIGIN), allowed(OTHER_ORIGIN)] == [ORIGIN, None], 20)
             wait_for_log(stack, "frontend_1", "read the settings again: http.cors_origins, http.batch_read_limit changed")
             self.assertEqual(client.ask("GET", "/visits?page=home&page=about").status, 400)
             change(stack, "http", cors_origins=[], body_limit_bytes=10, hot_routes="httplib")
@@ -111,7 +112,7 @@ class Frontend(unittest.TestCase):
             for name in ("frontend_1", "flusher"):
                 wait_for_log(stack, name, "the settings were not read again, those in use stay: ")
                 wait_for_log(stack, name, "http.retry_after_s is 0; allowed: 1 to 3600")
-            self.assertEqual(stack.ask("GET", "/", headers={"Origin": ORIGIN}).headers["Access-Control-Allow-Origin"], "*")
+            self.assertEqual(stack.ask("GET", "/", headers={"Origin": ORIGIN}).headers["Access-Control-Allow-Origin"], ORIGIN)
             stack.settings_file.unlink()
             hang_up(stack, "frontend_1", "flusher")
             for name in ("frontend_1", "flusher"):

@@ -27,6 +27,10 @@ IDLE_MS = 4000
 # How much later than its time a connection may be cut: two busy cores.
 SLACK_S = 5.0
 
+# Almost as much as http.head_limit_bytes, and what a frontend holds of all heads.
+LONG_HEAD_BYTES = 32000
+HEADS_LIMIT_BYTES = 16 << 20
+
 FLOOD_BYTES = 64 << 20
 GROWTH_LIMIT_BYTES = 5 << 20
 
@@ -445,6 +449,33 @@ class Limits(unittest.TestCase):
                 wait_for("who left is forgotten", lambda: has_forgotten(stack, left))
             stack.flush()
             self.assertEqual(stack.redis_counts(), {"held": 9, "small": 3})
+
+    def test_heads_that_do_not_end_take_what_they_hold_and_have_a_limit_in_all(self):
+        raise_file_limit()
+        with Stack(frontends=1, settings={"http": {"address_connection_limit": 0, "head_timeout_ms": 60000}}) as stack:
+            self.assertEqual(stack.post("warm").status, 200)
+            cases = (300, SLOW, 1 << 20), (LONG_HEAD_BYTES, SLOW, 2 * SLOW * LONG_HEAD_BYTES), (LONG_HEAD_BYTES, 1200, 2 * HEADS_LIMIT_BYTES)
+            for held_bytes, clients, most_bytes in cases:
+                growth = Growth(stack.processes["frontend_1"].pid)
+                start = b"POST /visit/held HTTP/1.1\r\nHost: a\r\nCookie: login="
+                held = [connect(stack) for _ in range(clients)]
+                for connection in held:
+                    connection.sendall(start + b"c" * (held_bytes - len(start)))
+                wait_for("what came is held", lambda: not any(unread for state, unread in server_ends(stack).values() if state == "01"))
+                grown = growth.bytes()
+                kept = sum(not is_cut(connection) for connection in held)
+                print(f"{clients} heads of {held_bytes} bytes, not complete: {grown / (1 << 20):.2f} MiB more, {kept} connections kept", flush=True)
+                if not is_sanitized(stack):
+                    self.assertLess(grown, most_bytes)
+                # All of them, or those of the latest that fit in.
+                self.assertEqual(kept, min(clients, HEADS_LIMIT_BYTES // held_bytes))
+                before = stack.get("held")
+                held[-1].sendall(b"\r\n\r\n")
+                self.assertTrue(held[-1].recv(4096).startswith(b"HTTP/1.1 200 "))
+                self.assertEqual(stack.get("held"), before + 1)
+                for connection in held:
+                    connection.close()
+                wait_for("nobody is connected", lambda: not served_ports(stack))
 
     def test_without_a_limit_one_address_may_have_all(self):
         with Stack(frontends=1, settings={"http": {"address_connection_limit": 0}}) as stack:

@@ -56,6 +56,15 @@ class Units(unittest.TestCase):
     def read(self, unit: str) -> dict[str, list[str]]:
         return settings_of((self.units / unit).read_text())
 
+    def test_every_frontend_has_the_private_socket_or_none_has(self):
+        """Enabled by itself, it would be had by those frontends alone that start after it: the others would show metrics to the world."""
+        self.assertEqual(self.read("visit-frontend@.service")["Sockets"], ["visitd.socket visitd-private.socket"])
+        self.assertIn("visitd-private.socket", " ".join(self.read("visitd.target")["Wants"]).split())
+        private = self.read("visitd-private.socket")
+        self.assertEqual((private["PartOf"], private["FileDescriptorName"]), (["visitd.target"], ["private"]))
+        self.assertEqual(private["ListenStream"], ["127.0.0.1:8001"])
+        self.assertNotIn("WantedBy", private)
+
     def test_systemd_finds_no_fault_in_them(self):
         names = {unit.name.replace("frontend@", "frontend@1").replace("redis@", "redis@7070") for unit in self.units.iterdir()}
         self.assertEqual(len(names), 9, names)

@@ -122,7 +122,7 @@ class Proxy:
         assert self.process.poll() is None, f"it ended: {self.log.read_text(errors='replace')[-4000:]}"
         try:
             with TlsClient(self) as client:
-                return client.ask("GET", "/")[0] == 200
+                return client.ask("GET", "/visits/ready")[0] == 200
         except (OSError, http.client.HTTPException):
             return False
 
@@ -286,9 +286,35 @@ class Through:
         self.assertEqual([value for name, value in fields if name == "x-forwarded-for"], ["127.0.0.1"])
         self.assertNotIn("forwarded", [name for name, _ in fields])
 
-    def test_health_and_metrics_are_not_shown(self):
-        for path in ("/livez", "/readyz", "/metrics", "/api/v1/counter/metrics"):
-            self.assertEqual(self.proxy.curl(path, "--http2")[0], "404 2", path)
+    def test_what_is_meant_for_the_public_is_passed_on_and_nothing_else(self):
+        """Not even what frontends without a private address would answer."""
+        for path in ("/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/visited", "/visitsx", "//visits/a", "/a/visits/b", "/?/visits/"):
+            for prefix in ("", "/api/v1/counter"):
+                self.proxy.curl(f"{prefix}{path}", "--http2")
+                self.assertEqual(self.proxy.curl(f"{prefix}{path}", "--http2")[0], "404 2", prefix + path)
+        passed = {line.split()[1] for line in re.findall(r"[A-Z]+ \S+ HTTP/1\.1", b"".join(self.relay.passed).decode("latin-1"))}
+        self.assertEqual([path for path in passed if not re.match(r"(/api/v1/counter)?/visits?(/|\?|$)", path)], [])
+        page = self.page("passed on")
+        for prefix in ("", "/api/v1/counter"):
+            self.assertEqual(self.proxy.curl(f"{prefix}/visits", "--http2", "-d", json.dumps([page]))[0], "200 2")
+            self.assertEqual(self.proxy.curl(f"{prefix}/visits?page={page.replace(' ', '+')}", "--http2")[0], "200 2")
+            self.assertEqual(self.proxy.curl(f"{prefix}/visits/query", "--http2", "-d", json.dumps([page]))[0], "200 2")
+            self.assertEqual(self.proxy.curl(f"{prefix}/visit/x", "--http2", "-X", "OPTIONS")[0], "204 2")
+        self.assertEqual(STACK.get(page), 2)
+
+    def test_logins_stay_with_the_proxy_however_long_their_cookies_are(self):
+        page = self.page("login")
+        for number, (version, cookie) in enumerate((version, cookie) for version in ("--http1.1", "--http2") for cookie in (100, 12 * 1024)):
+            fields = ("Cookie: session=" + "c" * cookie, "Authorization: Basic " + "YTpi" * 50)
+            outcome, body = self.proxy.curl(f"/visit/{page}", version, "-X", "POST", *(f"-H{field}" for field in fields))
+            self.assertEqual((outcome[:3], STACK.get(page)), ("200", number + 1), body)
+            names = {name for name, _ in self.relay.fields(f"/visit/{page}")}
+            self.assertFalse(names & {"cookie", "authorization"}, names)
+
+    def test_a_client_of_the_proxy_may_add_no_more_than_a_stranger(self):
+        outcome, body = self.proxy.curl("/visits", "--http2", "-d", json.dumps({self.page("spoiled"): 4294967295}))
+        self.assertEqual((outcome, json.loads(body)["type"]), ("403 2", "urn:visitd:problem:too-many-visits"))
+        self.assertEqual(STACK.get(self.page("spoiled")), 0)
 
     def test_refusals_come_through_as_they_are(self):
         outcome, body = self.proxy.curl("/visit/%FF", "--http2", "-X", "POST")
@@ -360,14 +386,14 @@ class Through:
 class OverHttp3:
     def assert_http_3_is_served(self, port: str) -> None:
         """By what is offered, and by curl where it is new enough."""
-        self.assertIn(f'h3=":{port}"', self.proxy.curl("/", "-D", "-", "-o", "/dev/null")[1])
+        self.assertIn(f'h3=":{port}"', self.proxy.curl("/visits/home", "-D", "-", "-o", "/dev/null")[1])
         if "HTTP3" in subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout:
             page = self.page("http3")
             self.assertEqual(self.proxy.curl(f"/visit/{page}", "--http3-only", "-X", "POST")[0], "200 3")
             self.assertEqual(STACK.get(page), 1)
 
     def assert_http_3_is_not_offered(self) -> None:
-        self.assertNotIn("alt-svc", self.proxy.curl("/", "-D", "-", "-o", "/dev/null")[1].lower())
+        self.assertNotIn("alt-svc", self.proxy.curl("/visits/home", "-D", "-", "-o", "/dev/null")[1].lower())
 
 
 class ThroughNginx(Through, OverHttp3, unittest.TestCase):

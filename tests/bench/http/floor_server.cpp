@@ -19,13 +19,13 @@ namespace {
 
 constexpr std::string_view post_answer =
     "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: "
-    "application/json\r\nAccess-Control-Allow-Origin: *\r\n"
+    "application/json\r\nVary: Origin\r\nAccess-Control-Allow-Origin: *\r\n"
     "Content-Length: 61\r\n\r\n"
     R"({"status":"success","message":"Visit recorded for page home"})";
 constexpr std::string_view get_answer =
     "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: application/json\r\nCache-Control: "
     "no-store\r\n"
-    "Cache-Status: visitd; hit; ttl=3\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 41\r\n\r\n"
+    "Cache-Status: visitd; hit; ttl=3\r\nVary: Origin\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 41\r\n\r\n"
     R"({"count":123456,"served_via":"in-memory"})";
 
 int fail(const char* what) {

@@ -49,6 +49,7 @@ http {{
         ngx.shared.counts:incr(ngx.var[1], 1, 0)
         local body = '{{"status":"success","message":"Visit recorded for page ' .. ngx.var[1] .. '"}}'
         ngx.header['Content-Length'] = #body
+        ngx.header['Vary'] = 'Origin'
         ngx.header['Access-Control-Allow-Origin'] = '*'
         ngx.print(body)
       }}
@@ -57,6 +58,7 @@ http {{
       content_by_lua_block {{
         local body = '{{"count":' .. (ngx.shared.counts:get(ngx.var[1]) or 0) .. ',"served_via":"in-memory"}}'
         ngx.header['Content-Length'] = #body
+        ngx.header['Vary'] = 'Origin'
         ngx.header['Access-Control-Allow-Origin'] = '*'
         ngx.header['Cache-Control'] = 'no-store'
         ngx.print(body)

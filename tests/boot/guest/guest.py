@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 PORT = 8000
+PRIVATE_PORT = 8001  # health and metrics
 FOLDER = Path(__file__).resolve().parent
 KEPT = Path("/var/lib/visitd-boot-tests")  # on the disk: survives the reboot
 EMULATED = "visitd.emulated" in Path("/proc/cmdline").read_text()

@@ -6,14 +6,14 @@ import re
 import time
 import unittest
 
-from guest import (EMULATED, FRONTENDS, LIMIT_S, PACKAGES, SERVICES, TRIES, ask, is_active, is_refused, journal, main_pid, post, processes_of_visitd, run,
+from guest import (EMULATED, FRONTENDS, LIMIT_S, PACKAGES, PRIVATE_PORT, SERVICES, TRIES, ask, is_active, is_refused, journal, main_pid, post, processes_of_visitd, run,
                    show, wait_for, wait_for_count)  # fmt: skip
 
 
 class Install(unittest.TestCase):
     def test_1_installing_leaves_a_counter_that_runs(self):
         run("apt-get", "install", "--yes", str(PACKAGES["current"]))
-        for unit in ["visitd.target", "visitd.socket", *SERVICES]:
+        for unit in ["visitd.target", "visitd.socket", "visitd-private.socket", *SERVICES]:
             wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
         post("home", 3)
         wait_for_count("home", 3)
@@ -31,7 +31,7 @@ class Install(unittest.TestCase):
         took_s: list[float] = []
         visits = 3
         while not took_s or (min(took_s) > LIMIT_S and len(took_s) < TRIES):
-            run("systemctl", "stop", "visitd.target", "visitd.socket", "visitd.slice")
+            run("systemctl", "stop", "visitd.target", "visitd.socket", "visitd-private.socket", "visitd.slice")
             self.assertEqual(processes_of_visitd(), [])
             before = time.monotonic()
             # The port is there before the frontends are: a visit waits for the first of them.
@@ -47,7 +47,7 @@ class Install(unittest.TestCase):
 
     def test_4_both_frontends_are_at_work(self):
         def up() -> int:
-            return len(re.findall(r'^visitd_frontend_up\{lane="\d+"\} 1$', ask("GET", "/metrics").body.decode(), re.MULTILINE))
+            return len(re.findall(r'^visitd_frontend_up\{lane="\d+"\} 1$', ask("GET", "/metrics", port=PRIVATE_PORT).body.decode(), re.MULTILINE))
 
         wait_for("two frontends are up", lambda: up() == len(FRONTENDS))
 

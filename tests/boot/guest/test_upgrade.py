@@ -4,7 +4,7 @@
 import os
 import unittest
 
-from guest import FRONTENDS, PACKAGES, SERVICES, Traffic, ask, is_active, journal, main_pid, run, wait_for
+from guest import FRONTENDS, PACKAGES, PRIVATE_PORT, SERVICES, Traffic, ask, is_active, journal, main_pid, run, wait_for
 
 
 class Upgrade(unittest.TestCase):
@@ -24,7 +24,7 @@ class Upgrade(unittest.TestCase):
             self.assertNotIn("(deleted)", os.readlink(f"/proc/{main_pid(unit)}/exe"), unit)
         for unit in ("visit-redis@7070.service", "visit-redis@7071.service"):
             self.assertEqual(main_pid(unit), before[unit], f"{unit} was restarted: {said}")
-        self.assertIn(f'visitd_build_info{{version="{version}"}} 1', ask("GET", "/metrics").body.decode())
+        self.assertIn(f'visitd_build_info{{version="{version}"}} 1', ask("GET", "/metrics", port=PRIVATE_PORT).body.decode())
 
 
 if __name__ == "__main__":

@@ -275,21 +275,76 @@ TEST_CASE_TEMPLATE("the body of a refused method is not taken for a request", Wa
   CHECK(server.counter.count("smuggled") == 0);
 }
 
+TEST_CASE_TEMPLATE("an answer to another origin names it, with credentials, and shows its fields", Way, Direct,
+                   Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  for (const std::string origin : {"https://o.example", "http://localhost:3000", "null"}) {
+    const std::string fields = "Origin: " + origin + "\r\n";
+    for (const std::string& request :
+         {post_request("/visit/home", fields), get_request("/visits/home", fields), get_request("/", fields),
+          get_request("/nowhere", fields), post_request("/visits", fields + "Content-Length: 3\r\n", "[1]"),
+          get_request("/docs", fields)}) {
+      CAPTURE(request);
+      const ClientAnswer answer = client.ask(request);
+      CHECK(answer.field("Access-Control-Allow-Origin") == origin);
+      CHECK(answer.field("Access-Control-Allow-Credentials") == "true");
+      CHECK(answer.field("Access-Control-Expose-Headers") == "Cache-Status, Retry-After, Date");
+      CHECK(answer.field("Vary") == "Origin");
+      CHECK(answer.field("Set-Cookie").empty());
+    }
+  }
+  const ClientAnswer same_origin = client.ask(post_request("/visit/home"));
+  CHECK(same_origin.field("Access-Control-Allow-Origin") == "*");
+  CHECK(same_origin.field("Access-Control-Allow-Credentials").empty());
+  CHECK(same_origin.field("Access-Control-Expose-Headers").empty());
+  CHECK(same_origin.field("Vary") == "Origin");
+}
+
+TEST_CASE("a page of another origin may read why its request was refused before a route had it") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.body_limit_bytes = 10;
+  TestServer server(settings);
+  const std::string fields = "Origin: https://o.example\r\n";
+  for (const std::string& request : {post_request("/visits", fields + "Content-Length: 11\r\n"),
+                                     post_request("/visits", fields + "Transfer-Encoding: chunked\r\n", "b\r\n"),
+                                     post_request("/visit/home", fields + "Content-Encoding: gzip\r\n")}) {
+    CAPTURE(request);
+    const ClientAnswer answer = TestClient(server.port()).ask(request);
+    CHECK(answer.status >= 413);
+    CHECK(answer.field("Access-Control-Allow-Origin") == "https://o.example");
+  }
+  // In pieces: what was read of the head has left the place where it came.
+  TestClient slow(server.port());
+  slow.send(post_request("/visits", fields + "Transfer-Encoding: chunked\r\n", "1\r\n"));
+  CHECK_FALSE(slow.hears_within(50));
+  CHECK(slow.ask("[\r\nb\r\n").field("Access-Control-Allow-Origin") == "https://o.example");
+}
+
+std::string preflight(const std::string& path, const std::string& fields) {
+  return "OPTIONS " + path + " HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Method: POST\r\n" + fields + "\r\n";
+}
+
 TEST_CASE_TEMPLATE("preflights are answered for every origin by default", Way, Direct, Httplib) {
   TestServer server(test_settings(Way::way));
   TestClient client(server.port());
+  const std::string origin = "Origin: https://o.example\r\n";
   for (const std::string path : {"/visit/home", "/visits/home", "/", "/api/v1/counter/visit/home", "/nowhere"}) {
     CAPTURE(path);
-    const ClientAnswer answer =
-        client.ask("OPTIONS " + path +
-                   " HTTP/1.1\r\nHost: a\r\nOrigin: https://o.example\r\nAccess-Control-Request-Method: POST\r\n\r\n");
+    const ClientAnswer answer = client.ask(preflight(path, origin));
     CHECK(answer.status == 204);
-    CHECK(answer.field("Access-Control-Allow-Origin") == "*");
+    CHECK(answer.field("Access-Control-Allow-Origin") == "https://o.example");
+    CHECK(answer.field("Access-Control-Allow-Credentials") == "true");
     CHECK(answer.field("Access-Control-Allow-Headers") == "*");
     CHECK_FALSE(answer.field("Access-Control-Allow-Methods").empty());
     CHECK_FALSE(answer.field("Access-Control-Max-Age").empty());
     CHECK(answer.field("Content-Length").empty());
   }
+  // With credentials "*" would name one header of that name.
+  const std::string asked = origin + "access-control-request-headers:  content-type,x-a \r\n";
+  CHECK(client.ask(preflight("/visit/home", asked)).field("Access-Control-Allow-Headers") == "content-type,x-a");
+  const std::string long_one = origin + "Access-Control-Request-Headers: " + std::string(7000, 'x') + "\r\n";
+  CHECK(client.ask(preflight("/visit/home", long_one)).field("Access-Control-Allow-Headers").size() == 7000);
   CHECK(client.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, POST, OPTIONS");
   CHECK(client.ask("OPTIONS /visit/a HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
   CHECK(client.ask("OPTIONS /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status == 404);
@@ -302,12 +357,59 @@ TEST_CASE_TEMPLATE("narrowed CORS names the origin to its own, and says that it 
   TestClient client(server.port());
   const ClientAnswer friendly = client.ask(get_request("/visits/home", "Origin: https://b.example\r\n"));
   CHECK(friendly.field("Access-Control-Allow-Origin") == "https://b.example");
+  CHECK(friendly.field("Access-Control-Allow-Credentials") == "true");
   CHECK(friendly.field("Vary") == "Origin");
-  const ClientAnswer stranger = client.ask(get_request("/visits/home", "Origin: https://c.example\r\n"));
-  CHECK(stranger.status == 200);
-  CHECK(stranger.field("Access-Control-Allow-Origin").empty());
-  CHECK(stranger.field("Vary") == "Origin");
+  for (const std::string& request : {get_request("/visits/home", "Origin: https://c.example\r\n"),
+                                     preflight("/visits/home", "Origin: https://c.example\r\n")}) {
+    const ClientAnswer stranger = client.ask(request);
+    CHECK(stranger.status < 300);
+    CHECK(stranger.head.find("Access-Control-") == std::string::npos);
+    CHECK(stranger.field("Vary") == "Origin");
+  }
   CHECK(client.ask(get_request("/visits/home")).field("Access-Control-Allow-Origin").empty());
+}
+
+TEST_CASE_TEMPLATE("only an origin that the settings name may reach a private network through browsers", Way, Direct,
+                   Httplib) {
+  Settings settings = test_settings(Way::way);
+  const std::string from_b = "Origin: https://b.example\r\n";
+  const std::string asks = "Access-Control-Request-Private-Network: true\r\n";
+  {
+    TestServer server(settings);
+    TestClient client(server.port());
+    CHECK(client.ask(preflight("/visit/home", from_b + asks)).field("Access-Control-Allow-Private-Network").empty());
+  }
+  settings.cors_origins = {"https://b.example"};
+  TestServer server(settings);
+  TestClient client(server.port());
+  CHECK(client.ask(preflight("/visit/home", from_b + asks)).field("Access-Control-Allow-Private-Network") == "true");
+  CHECK(client.ask(preflight("/visit/home", from_b)).field("Access-Control-Allow-Private-Network").empty());
+  CHECK(client.ask(preflight("/visit/home", "Origin: https://c.example\r\n" + asks))
+            .field("Access-Control-Allow-Private-Network")
+            .empty());
+}
+
+TEST_CASE_TEMPLATE("a head may be as long as logins make it, in one field or in many", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  const std::string cookie = "Cookie: login=" + std::string(12UL << 10U, 'c') + "\r\n";
+  CHECK(client.ask(post_request("/visit/home", cookie)).status == 200);
+  CHECK(client.ask(get_request("/visits/home", cookie)).status == 200);
+  CHECK(client.ask(get_request("/docs", cookie)).status == 200);
+  CHECK(client.ask(preflight("/visit/home", "Origin: https://o.example\r\n" + cookie)).status == 204);
+  // Around the longest line that cpp-httplib takes.
+  for (std::size_t size = 8180; size < 8200; ++size) {
+    CAPTURE(size);
+    CHECK(client.ask(get_request("/", "X: " + std::string(size, 'x') + "\r\n")).status == 200);
+  }
+  const std::string fields = "Host: a\r\nCookie: ";
+  const std::string before = "POST /visit/home HTTP/1.1\r\n" + fields;
+  const std::string whole = before + std::string(32768 - before.size() - 4, 'c') + "\r\n\r\n";
+  REQUIRE(whole.size() == 32768);
+  CHECK(client.ask(whole).status == 200);
+  CHECK(server.counter.count("home") == 2);
+  check_problem(client.ask(before + std::string(32768 - before.size() - 3, 'c') + "\r\n\r\n"), 431,
+                "the header fields are larger than this server accepts", "header fields");
 }
 
 TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
@@ -743,8 +845,7 @@ TEST_CASE_TEMPLATE("a frontend that cannot count is not ready, and says why", Wa
   CHECK(client.ask(get_request("/livez")).status == 200);
 }
 
-TEST_CASE_TEMPLATE("with a private address health and metrics are served there alone, and nothing else", Way, Direct,
-                   Httplib) {
+TEST_CASE_TEMPLATE("with a private address health and metrics are served there alone", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
   settings.private_listen = {"127.0.0.1:0"};
   TestServer server(settings);
@@ -758,9 +859,57 @@ TEST_CASE_TEMPLATE("with a private address health and metrics are served there a
   for (const char* path : {"/", "/visits/a", "/docs", "/openapi.json"}) {
     CAPTURE(path);
     CHECK(everybody.ask(get_request(path)).status == 200);
-    CHECK(operators.ask(get_request(path)).status == 404);
+    CHECK(operators.ask(get_request(path)).status == 200);
   }
-  CHECK(operators.ask(post_request("/visit/a")).status == 404);
+}
+
+std::string list_request(const std::string& fields, const std::string& body) {
+  return post_request("/visits", fields + "Content-Length: " + std::to_string(body.size()) + "\r\n", body);
+}
+
+TEST_CASE_TEMPLATE("a stranger's list that exceeds a limit is refused whole, and whoever is none may send it", Way,
+                   Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.private_listen = {"127.0.0.1:0"};
+  settings.public_visits_limit = 5;
+  settings.public_entries_limit = 3;
+  TestServer server(settings);
+  TestClient client(server.port());
+  const std::string many_visits = R"({"home":3,"about":1} {"home":3})";
+  const std::string many_entries = R"(["a","b","c","d"])";
+  for (const std::string field : {"Origin: https://o.example\r\n", "Sec-Fetch-Site: same-origin\r\n",
+                                  "Forwarded: for=192.0.2.7\r\n", "X-Forwarded-For: 192.0.2.7\r\n"}) {
+    CAPTURE(field);
+    const ClientAnswer visits = client.ask(list_request(field, many_visits));
+    check_problem(visits, 403,
+                  "up to this entry the list adds 6 visits to its page; a request from outside may add 5 to a page "
+                  "(http.public_visits_limit)",
+                  "visits");
+    CHECK(nlohmann::json::parse(visits.body).at("type") == "urn:visitd:problem:too-many-visits");
+    CHECK(nlohmann::json::parse(visits.body).at("entry") == 2);
+    check_problem(client.ask(list_request(field, many_entries)), 403,
+                  "the list has 4 entries; a request from outside may have 3 (http.public_entries_limit): send it in "
+                  "parts",
+                  "body");
+    CHECK(client.ask(list_request(field, R"({"within":5} "a" "b")")).status == 200);
+  }
+  CHECK(server.counter.count("home") == 0);
+  CHECK(server.counter.count("a") == 4);
+  CHECK(server.counter.count("within") == 20);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::too_many_visits)] == 4);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::too_many_entries)] == 4);
+
+  CHECK(client.ask(list_request("", many_visits)).status == 200);
+  CHECK(client.ask(list_request("", many_entries)).status == 200);
+  TestClient trusted(server.private_port());
+  CHECK(trusted.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
+  CHECK(server.counter.count("home") == 12);
+
+  settings.public_visits_limit = 6;
+  settings.public_entries_limit = 0;
+  server.run([&](EventLoopServer& running) { running.use(settings); });
+  CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
+  CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_entries)).status == 200);
 }
 
 TEST_CASE_TEMPLATE("a request whose handler throws is answered 500 with an id, and the connection goes on", Way, Direct,

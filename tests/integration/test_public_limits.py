@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""How much one request from outside may add, and who is not outside: with real processes, peers and sockets."""
+
+import collections
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import unittest
+
+from harness import PATIENCE_S, Stack, free_port, wait_for
+
+CLONE_NEWNET = 0x40000000
+# Addresses of this test's own network namespace: who connects to one of them comes from it.
+OUTSIDE_IPV4, OUTSIDE_IPV6 = "192.0.2.77", "2001:db8::77"
+SPEAKS_FOR_ANOTHER = ["Origin: https://blog.example", "Sec-Fetch-Site: cross-site", "Forwarded: for=198.51.100.9", "X-Forwarded-For: 198.51.100.9"]
+MOST_VISITS, MOST_ENTRIES = 100, 1000
+ANSWERED: collections.Counter[str] = collections.Counter()  # of the stack at hand, by the problem's type
+SPOILING = b'{"home":4294967295}'
+
+
+def setUpModule():
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "a network namespace of its own (run as root)")
+    for words in ("link set lo up", f"addr add {OUTSIDE_IPV4}/32 dev lo", f"addr add {OUTSIDE_IPV6}/128 dev lo nodad"):
+        subprocess.run(["ip", *words.split()], check=True)
+
+
+def connect(address: str, port: int) -> socket.socket:
+    if address.startswith("/"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_S)
+        connection.connect(address)
+        return connection
+    return socket.create_connection((address, port), timeout=PATIENCE_S)
+
+
+def post(address: str, port: int, body: bytes, *fields: str, target: str = "/visits") -> tuple[int, dict]:
+    head = [f"POST {target} HTTP/1.1", "Host: counter.example", "Connection: close", f"Content-Length: {len(body)}", *fields]
+    with connect(address, port) as connection:
+        connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    status, answer = int(received.split(b" ", 2)[1]), json.loads(received.partition(b"\r\n\r\n")[2])
+    ANSWERED[answer.get("type", "")] += 1
+    return status, answer
+
+
+class PublicLimits:
+    way = ""
+
+    @classmethod
+    def setUpClass(cls):
+        ANSWERED.clear()
+        cls.stack = cls.enterClassContext(Stack(frontends=1))
+        cls.path, cls.private = str(cls.stack.folder / "http.sock"), free_port()
+        cls.stack.settings["http"] = {
+            "hot_routes": cls.way,
+            "listen": [f"[::]:{cls.stack.port}", f"unix:{cls.path}"],
+            "private_listen": [f"{OUTSIDE_IPV4}:{cls.private}"],
+        }
+        cls.stack.write_settings()
+        cls.stack.restart("frontend_1")
+        cls.stack.wait_ready()
+        wait_for("the Unix socket is there", lambda: os.path.exists(cls.path))
+
+    def check_refused(self, *request, kind: str, words: str) -> None:
+        status, answer = post(*request)
+        self.assertEqual((status, answer["type"]), (403, f"urn:visitd:problem:{kind}"), request)
+        self.assertIn(words, answer["detail"])
+
+    def check_limited(self, address: str, *fields: str) -> None:
+        """What this sender sends is a stranger's: small lists are taken, of others nothing is counted."""
+        before = self.stack.get("small"), self.stack.get("home")
+        at = (address, self.stack.port)
+        self.check_refused(*at, SPOILING, *fields, kind="too-many-visits", words="adds 4294967295 visits to its page; a request from outside may add 100 ")
+        halves = b'{"other":100,"home":60} ["small"] {"home":41}'
+        self.check_refused(*at, halves, *fields, kind="too-many-visits", words="adds 101 visits")
+        many = json.dumps(["home"] + [f"page {number}" for number in range(MOST_ENTRIES)]).encode()
+        self.check_refused(*at, many, *fields, kind="too-many-entries", words=f"has {MOST_ENTRIES + 1} entries; a request from outside may have {MOST_ENTRIES} ")
+        self.assertEqual(post(*at, b'{"small":100}', *fields)[0], 200)
+        self.assertEqual(post(*at, b"", *fields, target="/visit/small")[0], 200)
+        self.assertEqual((self.stack.get("small"), self.stack.get("home")), (before[0] + MOST_VISITS + 1, before[1]))
+        self.assertEqual(self.stack.get("other"), 0)
+
+    def check_unlimited(self, address: str, port: int, *fields: str) -> None:
+        before = self.stack.get("trusted")
+        status, answer = post(address, port, b'{"trusted":4294967295}', *fields)
+        self.assertEqual((status, answer["visits"]), (200, 4294967295), (address, fields))
+        many = json.dumps([f"page {number}" for number in range(MOST_ENTRIES + 1)]).encode()
+        self.assertEqual(post(address, port, many, *fields)[0], 200)
+        self.assertEqual(self.stack.get("trusted"), before + 4294967295)
+
+    def test_a_process_beside_the_counter_may_add_what_it_likes(self):
+        for address in ("127.0.0.1", "127.0.0.2", "::1", self.path):
+            self.check_unlimited(address, self.stack.port)
+
+    def test_whoever_speaks_for_another_is_limited(self):
+        for field in SPEAKS_FOR_ANOTHER:
+            for address in ("127.0.0.1", "::1", self.path):
+                self.check_limited(address, field)
+
+    def test_another_host_is_limited(self):
+        for address in (OUTSIDE_IPV4, OUTSIDE_IPV6):
+            self.check_limited(address)
+
+    def test_who_reaches_a_private_address_may_add_what_it_likes(self):
+        self.check_unlimited(OUTSIDE_IPV4, self.private)
+        self.check_unlimited(OUTSIDE_IPV4, self.private, "X-Forwarded-For: 198.51.100.9")
+
+    def test_refusals_are_figures(self):
+        kinds = ("too-many-visits", "too-many-entries")
+
+        def figures() -> list[int]:
+            with connect(OUTSIDE_IPV4, self.private) as connection:
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+            found = [re.search(rf'^visitd_frontend_requests_refused_total{{[^}}]*"{kind}"[^}}]*}} (\d+)$', text, re.MULTILINE) for kind in kinds]
+            self.assertTrue(all(found), text)
+            return [int(figure[1]) for figure in found if figure]
+
+        self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, SPOILING)[0], 403)
+        wait_for("all refusals are figures", lambda: figures() == [ANSWERED[f"urn:visitd:problem:{kind}"] for kind in kinds])
+
+    def test_the_limits_are_read_again_by_a_reload(self):
+        usual = dict(self.stack.settings["http"])
+        at = (OUTSIDE_IPV4, self.stack.port)
+        self.assertEqual(post(*at, b'{"changed":101}')[0], 403)
+        try:
+            for visits, entries, expected in ((101, 1, 200), (0, 0, 200), (99, 1000, 403)):
+                self.stack.settings["http"].update(public_visits_limit=visits, public_entries_limit=entries)
+                self.stack.write_settings()
+                os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
+                wait_for(f"the limit is {visits}", lambda: post(*at, b'{"changed":101}')[0] == expected)
+                self.assertEqual(post(*at, b'["a","b"]')[0], 403 if entries == 1 else 200)
+        finally:
+            self.stack.settings["http"] = usual
+            self.stack.write_settings()
+            os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
+        wait_for("the limits are the usual ones", lambda: post(*at, b'{"changed":100}')[0] == 200)
+
+
+class Direct(PublicLimits, unittest.TestCase):
+    way = "direct"
+
+
+class ThroughHttplib(PublicLimits, unittest.TestCase):
+    way = "httplib"
+
+
+if __name__ == "__main__":
+    unittest.main()
