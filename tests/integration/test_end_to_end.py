@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import threading
 import unittest
 import urllib.parse
 
@@ -217,6 +218,23 @@ class LongIds(unittest.TestCase):
                 self.assertEqual((answer.status, answer.json()["detail"]), (400, detail), f"{method} {target[:20]}")
             self.assertEqual(stack.get("x"), 0)
             self.assertIn(detail, stack.visitctl("page", longer, check=False).stderr)
+
+    def test_lists_of_more_long_ids_than_the_cache_has_cells_for_are_answered(self):
+        pages = [f"{number:04d}".ljust(LONGEST_ID_BYTES, "x") for number in range(600)]
+        with Stack(frontends=1, settings={"cache": {"entries": 256}, "flusher": {"flush_interval_ms": 600_000}}) as stack:
+            self.assertEqual(stack.ask("POST", "/visits", json.dumps(pages).encode()).status, 200)
+            answers = {}
+
+            def read(part: int) -> None:
+                answers[part] = stack.ask("POST", "/visits/query", json.dumps(pages[part * 150 : part * 150 + 150]).encode())
+
+            readers = [threading.Thread(target=read, args=(part,)) for part in range(4)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(PATIENCE_S)
+            self.assertEqual([answers[part].status for part in range(4)], [200] * 4)
+            self.assertEqual({page: count for answer in answers.values() for page, count in answer.json()["counts"].items()}, dict.fromkeys(pages, 1))
 
     def test_counts_stay_exact_while_entries_are_evicted_and_everything_is_killed(self):
         # Fewer cells than these pages need, so that some lose theirs to others all the time.

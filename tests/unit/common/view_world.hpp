@@ -427,7 +427,7 @@ class ViewWorld {
     spooled_ = batches_;
     free_space(&Lane::spooled);
   }
-  void free_space(std::uint64_t Lane::*up_to) {
+  void free_space(std::uint64_t Lane::* up_to) {
     for (Lane& lane : lane_) store(lane.head, lane.*up_to);
   }
 
