@@ -7,8 +7,12 @@
 //   applied of each lane                    (max_lanes words)
 //   the undo note                           (UndoNote)
 //   version of each chain, first node of each chain, answered seq of each bucket
-//   nodes 0, 1, ...                         (node_words each; node 0 is "none" and never used)
-// A node: next, hash, page length, base, expires, inflight, open, state; then the page's bytes.
+//   cells 0, 1, ...                         (cell_bytes each; cell 0 is "none" and never used)
+// A node is the cell where an entry begins: next, hash, page length, base, expires, inflight, open, state; then room
+// for the page's bytes, zeros to the end of a word. An id of up to one_cell_page_bytes lies there whole. Of a longer
+// one the last word of this room is the number of a further cell, which holds the bytes that come next, from its first
+// word on; where they do not fit either, its last word is the number of one more. So an id of 1,024 bytes takes four
+// cells, and a short one as much memory as if none could be longer.
 //
 // All versions share what stands in the CacheHeader before `statistics`: so another version finds out up to where the
 // lanes are durable. All else may change with cache_layout_version.
@@ -27,10 +31,12 @@ namespace visitd {
 
 inline constexpr std::uint64_t cache_magic = 0x4548434144545356;  // "VSTDACHE"
 #ifndef VISITD_NEXT_LAYOUTS
-inline constexpr std::uint64_t cache_layout_version = 1;
-#else
 inline constexpr std::uint64_t cache_layout_version = 2;
+#else
+inline constexpr std::uint64_t cache_layout_version = 3;
 #endif
+/// A longer page id takes more than one cell of a view.
+inline constexpr std::size_t one_cell_page_bytes = 256;
 inline constexpr std::uint32_t max_shards = 64;
 inline constexpr std::size_t shard_name_words = 8;
 inline constexpr std::size_t shard_reason_words = 32;
@@ -58,7 +64,7 @@ struct CacheHeader {
   Word id;       ///< random
   Word ring_id;  ///< the ring whose visits it counts
   Word lanes;
-  Word entries;  ///< nodes of a view, without node 0
+  Word entries;  ///< cells of a view, without cell 0
   Word chains;   ///< a power of two
   Word buckets;
   Word page_id_limit;
@@ -113,7 +119,7 @@ inline constexpr std::uint64_t count_limit = (std::uint64_t{1} << 63U) - 1;
 
 /// The fixed part of a node; the page's words follow.
 struct NodeHead {
-  Word next;  ///< node number; 0: last
+  Word next;  ///< cell number of a node; 0: last
   Word hash;
   Word page_length;
   Word base;      ///< the count in Redis as last seen
@@ -130,14 +136,28 @@ static_assert(sizeof(NodeHead) % cache_line_bytes == 0);
 /// Where things are in a cache of this shape.
 struct CacheShape {
   std::uint32_t lanes = 0;
-  std::uint32_t entries = 0;
+  std::uint32_t entries = 0;  ///< cells of a view: as many entries, where each needs one
   std::uint32_t buckets = 0;
   std::uint32_t page_id_limit = 0;
 
   [[nodiscard]] constexpr std::uint32_t chains() const noexcept { return std::bit_ceil(std::max(entries, 16U)); }
-  [[nodiscard]] constexpr std::size_t node_bytes() const noexcept {
-    return (sizeof(NodeHead) + 8 * words_for(page_id_limit) + cache_line_bytes - 1) / cache_line_bytes *
-           cache_line_bytes;
+  /// Words of a node for the page.
+  [[nodiscard]] constexpr std::size_t page_room() const noexcept {
+    constexpr std::size_t line_words = cache_line_bytes / 8;
+    const std::size_t words = words_for(std::min<std::size_t>(page_id_limit, one_cell_page_bytes));
+    return (words + line_words - 1) / line_words * line_words;
+  }
+  [[nodiscard]] constexpr std::size_t cell_words() const noexcept { return sizeof(NodeHead) / 8 + page_room(); }
+  [[nodiscard]] constexpr std::size_t cell_bytes() const noexcept { return 8 * cell_words(); }
+  /// Cells of an entry whose page id has `page_length` bytes.
+  [[nodiscard]] constexpr std::uint32_t cells_for(std::size_t page_length) const noexcept {
+    std::uint32_t cells = 1;
+    std::size_t room = page_room();
+    for (std::size_t rest = words_for(page_length); rest > room; room = cell_words()) {
+      rest -= room - 1;
+      ++cells;
+    }
+    return cells;
   }
   [[nodiscard]] constexpr std::size_t buckets_offset() const noexcept { return round_up(sizeof(CacheHeader)); }
   [[nodiscard]] constexpr std::size_t view_offset(std::uint64_t view) const noexcept {
@@ -152,11 +172,11 @@ struct CacheShape {
   [[nodiscard]] constexpr std::size_t answered_offset() const noexcept {
     return firsts_offset() + std::size_t{8} * chains();
   }
-  [[nodiscard]] constexpr std::size_t nodes_offset() const noexcept {
+  [[nodiscard]] constexpr std::size_t cells_offset() const noexcept {
     return round_up(answered_offset() + std::size_t{8} * buckets);
   }
   [[nodiscard]] constexpr std::size_t view_bytes() const noexcept {
-    return round_up(nodes_offset() + (std::size_t{entries} + 1) * node_bytes());
+    return round_up(cells_offset() + (std::size_t{entries} + 1) * cell_bytes());
   }
   [[nodiscard]] constexpr std::size_t bytes() const noexcept { return view_offset(2); }
 

@@ -90,6 +90,9 @@ constexpr std::uint64_t day_s = 86'400;
 
 // The control socket stands in the runtime directory, and the path of a Unix socket has at most 107 bytes.
 constexpr std::uint64_t runtime_path_limit_bytes = 90;
+constexpr std::uint64_t least_lane_bytes = 64 * kib;
+// A lane that holds only a few records refuses visits whenever the flusher rests.
+static_assert(least_lane_bytes >= 32 * max_record_bytes);
 
 constexpr Key number(std::string_view section, std::string_view name, Member member, std::string_view unit,
                      std::uint64_t least, std::uint64_t most, std::string_view help, std::string_view original = "") {
@@ -163,11 +166,14 @@ constexpr std::array table = {
                                               "How many frontends can run on the host at a time.")),
     after_restart_of(
         Takes::frontends,
-        power_of_two(number("ring", "lane_bytes", &Draft::lane_bytes, "bytes", 64 * kib, 4 * gib,
+        power_of_two(number("ring", "lane_bytes", &Draft::lane_bytes, "bytes", least_lane_bytes, 4 * gib,
                             "Room for visits of one frontend that are not yet on disk; a full lane answers 503."))),
 
-    after_restart_of(Takes::flusher, number("cache", "entries", &Draft::cache_entries, "", 16, 16'777'216,
-                                            "How many pages that somebody asked for are kept in shared memory.")),
+    after_restart_of(
+        Takes::flusher,
+        number("cache", "entries", &Draft::cache_entries, "", 16, 16'777'216,
+               "How many pages that somebody asked for are kept in shared memory. One whose id is longer than "
+               "256 bytes takes the room of up to four.")),
     number("cache", "ttl_ms", &Draft::ttl_ms, "ms", 10, hour_ms,
            "How long a count from Redis is served. One that is read in the last fifth of this time is asked for again "
            "meanwhile."),

@@ -396,28 +396,22 @@ std::string normal_path(const std::string& path) {
 
 void Loader::check_together() const {
   const std::uint64_t id_bytes = draft_.page_id_limit_bytes;
-  // A lane that holds only a few records refuses visits whenever the flusher rests.
-  constexpr std::uint64_t least_records = 64;
-  const std::uint64_t least_lane_bytes = least_records * record_bytes(id_bytes);
-  if (draft_.lane_bytes < least_lane_bytes) {
-    throw error(
-        "{}ring.lane_bytes is {}, too small for {} records of pages.page_id_limit_bytes {}; allowed: {} or more",
-        place({&key_named("ring", "lane_bytes"), &key_named("pages", "page_id_limit_bytes")}), draft_.lane_bytes,
-        least_records, id_bytes, bytes_text(std::bit_ceil(least_lane_bytes)));
-  }
   // A byte of an id may take three in the request line: %XX.
   const std::uint64_t head_bytes = 3 * id_bytes + draft_.api_prefix.size() + 256;
   if (draft_.head_limit_bytes < head_bytes) {
     throw error(
-        "{}http.head_limit_bytes is {}, too small for a request with a page id of {} bytes; allowed: {} or more",
+        "{}http.head_limit_bytes is {}, too small for a request with a page id of {} bytes; allowed: {} or more, or a "
+        "smaller pages.page_id_limit_bytes",
         place({&key_named("http", "head_limit_bytes"), &key_named("pages", "page_id_limit_bytes")}),
         draft_.head_limit_bytes, id_bytes, head_bytes);
   }
   const std::uint64_t target_bytes = 3 * id_bytes + draft_.api_prefix.size() + 16;
   if (draft_.target_limit_bytes < target_bytes) {
-    throw error("{}http.target_limit_bytes is {}, too small for a page id of {} bytes; allowed: {} or more",
-                place({&key_named("http", "target_limit_bytes"), &key_named("pages", "page_id_limit_bytes")}),
-                draft_.target_limit_bytes, id_bytes, target_bytes);
+    throw error(
+        "{}http.target_limit_bytes is {}, too small for a page id of {} bytes; allowed: {} or more, or a "
+        "smaller pages.page_id_limit_bytes",
+        place({&key_named("http", "target_limit_bytes"), &key_named("pages", "page_id_limit_bytes")}),
+        draft_.target_limit_bytes, id_bytes, target_bytes);
   }
   if (normal_path(draft_.runtime_directory) == normal_path(draft_.state_directory)) {
     throw error(

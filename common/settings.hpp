@@ -32,7 +32,7 @@ struct Settings {
   std::string state_directory = "/var/lib/visitd";  ///< the flusher's spool
 
   // [pages]
-  std::uint32_t page_id_limit_bytes = 255;
+  std::uint32_t page_id_limit_bytes = 1024;
 
   // [ring]
   std::uint32_t lanes = 8;

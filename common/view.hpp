@@ -8,9 +8,14 @@
 //   R2 version    ↔ W2 (odd, after the note), W4 (even, after the change), W7 (moved by two, after an unlink)
 //   R3 the note   ↔ W1 (a note newer than the version that was read means that the version has moved too: R7 sees it)
 //   R4 links      ↔ W6 (an entry that is found is whole)
-//   R5 the entry  ↔ W3, W5 (a newer value, or a reused node, makes R7 see the odd version, or W7)
+//   R5 the entry  ↔ W3, W5 (a newer value, or a reused cell, makes R7 see the odd version, or W7)
 //   R6 applied    ↔ W3 (the same)
 //   R7 version and active again
+//
+// The further cells of a long page id are like its node: filled (W5) before the entry can be found (W6), used again
+// only after its chain has moved (W7). A reader follows as many of them as the id needs that it looks for, each number
+// within the bound (R5). Over a cell that is used again it compares other bytes, or comes to no cell of the view: then
+// it says that this is another page, and R7 has it look again.
 #pragma once
 
 #include <algorithm>
@@ -41,11 +46,31 @@ struct ViewMemory {
   [[nodiscard]] Word& answered(std::uint64_t bucket) const noexcept {
     return word(shape.answered_offset(), bucket, shape.buckets);
   }
-  [[nodiscard]] NodeHead& node(std::uint64_t n) const noexcept {
-    must_hold(n <= shape.entries, "a node is one of the view's");
-    return *reinterpret_cast<NodeHead*>(start + shape.nodes_offset() + n * shape.node_bytes());
+  [[nodiscard]] std::span<Word> cell(std::uint64_t n) const noexcept {
+    must_hold(n <= shape.entries, "a cell is one of the view's");
+    return {reinterpret_cast<Word*>(start + shape.cells_offset() + n * shape.cell_bytes()), shape.cell_words()};
   }
-  [[nodiscard]] Word* page_words(std::uint64_t n) const noexcept { return reinterpret_cast<Word*>(&node(n) + 1); }
+  [[nodiscard]] NodeHead& node(std::uint64_t n) const noexcept { return *reinterpret_cast<NodeHead*>(cell(n).data()); }
+  /// The room for a page in a node.
+  [[nodiscard]] std::span<Word> page_room(std::uint64_t n) const noexcept {
+    return cell(n).subspan(sizeof(NodeHead) / sizeof(Word));
+  }
+
+  /// Goes through the first `words` words of the page of node n: take(part, from) gets the part of them that begins
+  /// with number `from`. False: `take` said so, or they lead to no cell of the view.
+  template <typename Take>
+  [[nodiscard]] bool each_part(std::uint64_t n, std::size_t words, Take take) const {
+    std::span<Word> room = page_room(n);
+    std::size_t from = 0;
+    while (words - from > room.size()) {
+      if (!take(room.first(room.size() - 1), from)) return false;
+      from += room.size() - 1;
+      const std::uint64_t further = room.back().load(std::memory_order_acquire);
+      if (further == 0 || further > shape.entries) return false;
+      room = cell(further);
+    }
+    return take(room.first(words - from), from);
+  }
 
   /// Whether node n holds this page (R5, or the writer's own look).
   [[nodiscard]] bool is_page(std::uint64_t n, std::uint64_t hash, std::string_view page) const noexcept {
@@ -54,11 +79,12 @@ struct ViewMemory {
         head.page_length.load(std::memory_order_acquire) != page.size()) {
       return false;
     }
-    const Word* words = page_words(n);
-    for (std::size_t i = 0; i < words_for(page.size()); ++i) {
-      if (words[i].load(std::memory_order_acquire) != text_word(page, i)) return false;
-    }
-    return true;
+    return each_part(n, words_for(page.size()), [page](std::span<const Word> part, std::size_t from) {
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        if (part[i].load(std::memory_order_acquire) != text_word(page, from + i)) return false;
+      }
+      return true;
+    });
   }
 
  private:
@@ -77,7 +103,7 @@ struct NoStep {
 template <typename Step = NoStep>
 class ViewWriter {
  public:
-  using Node = std::uint32_t;  ///< 0: none
+  using Node = std::uint32_t;  ///< number of a cell; 0: none
 
   explicit ViewWriter(ViewMemory memory, Step step = {}) : view_(memory), step_(std::move(step)) {}
 
@@ -92,6 +118,7 @@ class ViewWriter {
     for (std::uint64_t lane = 0; lane < max_lanes; ++lane)
       set(view_.applied(lane), lane < applied.size() ? applied[lane] : 0);
     set(view_.undo().node, 0);
+    entries_ = 0;
     free_.clear();
     for (Node n = shape.entries; n >= 1; --n) free_.push_back(n);
   }
@@ -102,19 +129,20 @@ class ViewWriter {
     return n;
   }
 
-  [[nodiscard]] bool full() const noexcept { return free_.empty(); }
-  [[nodiscard]] std::size_t entries() const noexcept { return view_.shape.entries - free_.size(); }
+  /// Whether an entry of a page id of so many bytes can be linked.
+  [[nodiscard]] bool has_room(std::size_t page_length) const noexcept {
+    return view_.shape.cells_for(page_length) <= free_.size();
+  }
+  [[nodiscard]] std::size_t entries() const noexcept { return entries_; }
 
-  /// Makes an entry of a page that has none, with what is pending. Not when full().
+  /// Makes an entry of a page that has none, with what is pending. Only where it has room.
   Node link(std::uint64_t hash, std::string_view page, std::uint64_t base, std::uint64_t expires,
             std::uint64_t inflight, std::uint64_t open, CountState state = CountState::fine) {
-    const Node n = free_.back();
-    free_.pop_back();
+    const Node n = take_cell();
     NodeHead& node = view_.node(n);
     set(node.hash, hash);  // W5: all fields, before the entry can be found
     set(node.page_length, page.size());
-    Word* words = view_.page_words(n);
-    for (std::size_t i = 0; i < words_for(page.size()); ++i) set(words[i], text_word(page, i));
+    fill(n, page);
     set(node.base, base);
     set(node.expires, expires);
     set(node.inflight, inflight);
@@ -123,6 +151,7 @@ class ViewWriter {
     Word& first = view_.first(chain_of(hash));
     set(node.next, own(first));
     set(first, n);  // W6
+    ++entries_;
     return n;
   }
 
@@ -132,8 +161,9 @@ class ViewWriter {
     Word* previous = &view_.first(chain);
     while (own(*previous) != n) previous = &view_.node(own(*previous)).next;
     set(*previous, own(view_.node(n).next));
-    set(view_.version(chain), own(view_.version(chain)) + 2);  // W7: whoever stands on the node starts again
-    free_.push_back(n);
+    set(view_.version(chain), own(view_.version(chain)) + 2);  // W7: whoever stands on its cells starts again
+    free_cells(n);
+    --entries_;
   }
 
   /// A lane's position moves past records of pages that have no entry.
@@ -216,6 +246,37 @@ class ViewWriter {
     word.store(value, std::memory_order_release);
   }
 
+  Node take_cell() {
+    must_hold(!free_.empty(), "an entry is linked where it has room");
+    const Node n = free_.back();
+    free_.pop_back();
+    return n;
+  }
+  /// Writes the page of node n, with the cells that it needs further.
+  void fill(Node n, std::string_view page) {
+    std::span<Word> room = view_.page_room(n);
+    std::size_t from = 0;
+    while (words_for(page.size()) - from > room.size()) {
+      const std::size_t part = room.size() - 1;
+      for (std::size_t i = 0; i < part; ++i) set(room[i], text_word(page, from + i));
+      from += part;
+      const Node further = take_cell();
+      set(room.back(), further);
+      room = view_.cell(further);
+    }
+    for (std::size_t i = 0; from + i < words_for(page.size()); ++i) set(room[i], text_word(page, from + i));
+  }
+  /// The cells of an entry that is unlinked can be used again.
+  void free_cells(Node n) {
+    const std::uint32_t cells = view_.shape.cells_for(own(view_.node(n).page_length));
+    std::span<Word> room = view_.page_room(n);
+    free_.push_back(n);
+    for (std::uint32_t further = 1; further < cells; ++further) {
+      free_.push_back(static_cast<Node>(own(room.back())));
+      room = view_.cell(free_.back());
+    }
+  }
+
   template <typename Stores>
   void change(Node n, std::uint64_t lane, Stores stores) {
     NodeHead& node = view_.node(n);
@@ -237,6 +298,7 @@ class ViewWriter {
   ViewMemory view_;
   Step step_;
   std::vector<Node> free_;
+  std::size_t entries_ = 0;
 };
 
 enum class Seen { entry, absent, again };
@@ -290,7 +352,7 @@ inline constexpr std::uint32_t chain_limit = 256;
     return Seen::absent;
   }
   const ViewMemory& view = views[active & 1U];
-  const std::uint64_t nodes = view.shape.entries;
+  const std::uint64_t cells = view.shape.entries;
   const std::uint64_t chain = hash & (view.shape.chains() - 1);
   const std::uint64_t version = view.version(chain).load(std::memory_order_acquire);  // R2
   bool found = false;
@@ -306,14 +368,14 @@ inline constexpr std::uint32_t chain_limit = 256;
     snapshot.inflight = undo.inflight.load(std::memory_order_acquire);
     snapshot.open = undo.open.load(std::memory_order_acquire);
     snapshot.state = undo.state.load(std::memory_order_acquire);
-    if (n == 0 || n > nodes) return Seen::again;
+    if (n == 0 || n > cells) return Seen::again;
     found = view.is_page(n, hash, page);  // only a linked entry is ever changed: its page is whole
   }
   if (!found) {
     std::uint32_t steps = 0;
     for (std::uint64_t n = view.first(chain).load(std::memory_order_acquire); n != 0;  // R4
          n = view.node(n).next.load(std::memory_order_acquire)) {
-      if (n > nodes || ++steps > chain_limit) return Seen::again;  // over a reused node: another chain, or a circle
+      if (n > cells || ++steps > chain_limit) return Seen::again;  // over a reused cell: another chain, or a circle
       if (!view.is_page(n, hash, page)) continue;
       const NodeHead& node = view.node(n);
       snapshot.base = node.base.load(std::memory_order_acquire);  // R5

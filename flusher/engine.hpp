@@ -27,7 +27,7 @@ struct EngineSettings {
   std::vector<std::string> shards;  ///< names
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
-  std::uint32_t page_id_limit = 255;
+  std::uint32_t page_id_limit = 1024;
   std::uint64_t memory_limit_bytes = 256U << 20U;
   std::uint64_t journal_limit_bytes = 16U << 20U;
   std::uint64_t flush_interval_ms = 30000;

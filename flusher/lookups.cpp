@@ -173,7 +173,7 @@ void Lookups::dropped(std::uint32_t number) {
 }
 
 void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms, CountState state) {
-  if (view_.full()) evict_one();
+  while (!view_.has_room(pages_[number].length)) evict_one();
   PendingPage& page = pages_[number];
   page.node = view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, page.open, state);
   remember(number);
@@ -192,10 +192,11 @@ void Lookups::remember(std::uint32_t number) {
 }
 
 void Lookups::evict_one() {
-  // Every node is linked: twice round finds one that nobody asked for since the hand came by.
+  must_hold(view_.entries() > 0, "a view without entries has room for any page id");
+  // Twice round finds an entry that nobody asked for since the hand came by. Further cells of long ids are passed over.
   do {
     hand_ = hand_ % static_cast<std::uint32_t>(page_of_node_.size() - 1) + 1;
-  } while (std::exchange(used_[hand_], std::uint8_t{0}) != 0);
+  } while (page_of_node_[hand_] == PendingPages::none || std::exchange(used_[hand_], std::uint8_t{0}) != 0);
   drop_entry(hand_);
   statistics_.add(FlusherStatistic::entries_evicted);
 }

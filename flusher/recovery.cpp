@@ -61,7 +61,13 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
       const std::uint64_t length = get(node.page_length);
       if (length == 0 || length > shape.page_id_limit) break;
       CarriedEntry entry;
-      entry.page = load_text({shown.page_words(n), words_for(length)}, length);
+      if (!shown.each_part(n, words_for(length), [&](std::span<const Word> part, std::size_t) {
+            entry.page += load_text(part, 8 * part.size());
+            return true;
+          })) {
+        break;
+      }
+      entry.page.resize(length);
       entry.bucket = page_bucket(entry.page, buckets);
       entry.base = get(node.base);
       entry.expires = get(node.expires);
@@ -104,14 +110,18 @@ void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carr
   for (std::uint32_t bucket = 0; bucket < batches.buckets(); ++bucket)
     view.note_answered(bucket, batches.last_seq(bucket));
   std::vector<std::pair<std::uint32_t, const CarriedEntry*>> kept;
+  const CacheShape& shape = view.memory().shape;
+  std::uint32_t cells_left = shape.entries;
   for (const CarriedEntry& entry : carried) {
-    if (kept.size() >= view.memory().shape.entries) break;
-    if (entry.answered != batches.last_seq(entry.bucket) || entry.page.size() > view.memory().shape.page_id_limit)
+    const std::uint32_t cells = shape.cells_for(entry.page.size());
+    if (entry.answered != batches.last_seq(entry.bucket) || entry.page.size() > shape.page_id_limit ||
+        cells > cells_left)
       continue;
     const std::uint32_t number =
         pages.find_or_insert(entry.page, hash_seed, static_cast<std::uint32_t>(batches.buckets()));
     if (std::exchange(pages[number].node, provisional_node) != 0) continue;
     kept.emplace_back(number, &entry);
+    cells_left -= cells;
   }
   std::vector<std::uint32_t> numbers;
   numbers.reserve(kept.size());

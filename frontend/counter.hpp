@@ -48,8 +48,8 @@ class Counter {
   [[nodiscard]] virtual bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept = 0;
 
   /// How many pages of a list may be asked for behind the first one that it lacks: their answers come together, and
-  /// none is to have left the cache again before it is read.
-  [[nodiscard]] virtual std::size_t list_window() const noexcept = 0;
+  /// none is to have left the cache again before it is read. `longest`: bytes of the list's longest page id.
+  [[nodiscard]] virtual std::size_t list_window(std::size_t longest) const noexcept = 0;
 
   /// What ahead() found of a page. full: the flusher has yet to take what was asked before.
   enum class Ahead : std::uint8_t { known, asked, full };

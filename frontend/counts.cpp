@@ -188,11 +188,11 @@ std::uint64_t Counts::outlook() const noexcept {
   return seen;
 }
 
-std::size_t Counts::list_window() const noexcept {
+std::size_t Counts::list_window(std::size_t longest) const noexcept {
   const Cache* const cache = membership_.cache();
   if (cache == nullptr) return 1;
-  const std::uint64_t entries = cache->header().entries.load(std::memory_order_relaxed);
-  return std::clamp<std::size_t>(entries / lists_in_cache, 1, most_list_window);
+  const CacheShape& shape = cache->shape();
+  return std::clamp<std::size_t>(shape.entries / shape.cells_for(longest) / lists_in_cache, 1, most_list_window);
 }
 
 Counter::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {

@@ -25,7 +25,7 @@ class Counts {
 
   /// See Counter.
   [[nodiscard]] bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept;
-  [[nodiscard]] std::size_t list_window() const noexcept;
+  [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept;
   [[nodiscard]] Counter::Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept;
 
   /// Takes what may change while it runs: timeouts and limits.

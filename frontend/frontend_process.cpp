@@ -41,7 +41,9 @@ class RingCounter : public Counter {
   bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override {
     return counts_.concerns(state, now_ms);
   }
-  [[nodiscard]] std::size_t list_window() const noexcept override { return counts_.list_window(); }
+  [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept override {
+    return counts_.list_window(longest);
+  }
   Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept override { return counts_.ahead(page, now_ms); }
   void close() noexcept { visits_.close(); }
   void use(const Settings& settings) noexcept { counts_.use(settings); }

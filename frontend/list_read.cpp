@@ -23,7 +23,11 @@ ListRead::Progress ListRead::go_on(Counter& counter, std::uint64_t now_ms) {
     }
     if (answer.kind == CountAnswer::Kind::parked) {
       if (now_ms >= deadline_ms_) {
-        refusal_ = {CountAnswer::Kind::unknown, 0, 0, {}, "too many other lists of pages are being read"};
+        refusal_ = {CountAnswer::Kind::unknown,
+                    0,
+                    0,
+                    {},
+                    "other lists of pages were being read for all of http.list_timeout_ms"};
         return Progress::refused;
       }
       ask_ahead(counter, now_ms);
@@ -56,7 +60,7 @@ void ListRead::ask_ahead(Counter& counter, std::uint64_t now_ms) {
   // Before its own first page was asked for, none of the others is: the lists that came first have their turn.
   if (read_.wants_room) return;
   if (asked_.size() <= counts_.size()) asked_.resize(counts_.size() + 1, true);
-  const std::size_t end = std::min(pages_.size(), counts_.size() + counter.list_window());
+  const std::size_t end = std::min(pages_.size(), counts_.size() + counter.list_window(pages_.longest()));
   while (asked_.size() < end) {
     const Counter::Ahead found = counter.ahead(pages_.page(asked_.size()), now_ms);
     if (found == Counter::Ahead::full) {

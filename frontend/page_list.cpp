@@ -154,6 +154,7 @@ void PageList::start(Purpose purpose) noexcept {
   purpose_ = purpose;
   text_.clear();
   entries_.clear();
+  longest_ = 0;
   problem_.reset();
 }
 
@@ -172,6 +173,7 @@ bool PageList::add(std::string_view page, std::uint32_t visits) {
   }
   entries_.push_back({static_cast<std::uint32_t>(text_.size()), static_cast<std::uint32_t>(page.size()), visits});
   text_.append(page);
+  longest_ = std::max(longest_, page.size());
   return true;
 }
 

@@ -38,6 +38,9 @@ class PageList {
   }
   [[nodiscard]] std::uint32_t visits(std::size_t entry) const noexcept { return entries_[entry].visits; }
 
+  /// Bytes of the longest page id.
+  [[nodiscard]] std::size_t longest() const noexcept { return longest_; }
+
   /// Memory that it holds.
   [[nodiscard]] std::size_t bytes() const noexcept { return text_.capacity() + entries_.capacity() * sizeof(Entry); }
 
@@ -65,6 +68,7 @@ class PageList {
   Purpose purpose_ = Purpose::record;
   std::string text_;  ///< all pages, one behind the other
   std::vector<Entry> entries_;
+  std::size_t longest_ = 0;
   std::optional<Problem> problem_;
   std::string detail_;
 };

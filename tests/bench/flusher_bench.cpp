@@ -77,7 +77,7 @@ class Memory {
   Memory(std::size_t lane_bytes, std::uint32_t entries)
       : records_(lane_bytes / 8),
         requests_(request_bytes / 8),
-        shape_{1, entries, buckets, 255},
+        shape_{1, entries, buckets, max_page_id_bytes},
         cache_(shape_.bytes() / sizeof(Line) + 1) {
     memory_.hash_seed = 42;
     memory_.lanes.push_back({&tail_.word, &requests_tail_.word, records_, requests_});
@@ -213,7 +213,7 @@ class Host {
         folder_.path(), fmt::join(shards, "\", \""));
     directory_.ensure();
     const FileIdentity lock = ensure_lock_file(directory_.lane_lock(0));
-    ring_.emplace(Ring::make({1, 64U << 20U, 255}, {&lock, 1}));
+    ring_.emplace(Ring::make({1, 64U << 20U, max_page_id_bytes}, {&lock, 1}));
     directory_.note_rings({ring_->note()});
     producer_.emplace(ring_->lane(0).tail.word, ring_->records(0), nullptr);
   }

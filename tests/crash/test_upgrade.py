@@ -17,7 +17,7 @@ PROGRAMS = {
     "next": {"flusher": BUILD_ROOT / "tests/crash/visit-flusher-next", "frontend": BUILD_ROOT / "tests/crash/visit-frontend-next"},
 }
 RING_LAYOUTS = {"this": 2, "next": 3}
-CACHE_LAYOUTS = {"this": 1, "next": 2}
+CACHE_LAYOUTS = {"this": 2, "next": 3}
 
 
 def layout_of(segment: int) -> int:

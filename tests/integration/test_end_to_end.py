@@ -3,10 +3,13 @@
 import json
 import socket
 import subprocess
+import threading
 import unittest
 import urllib.parse
 
 from harness import PATIENCE_S, Client, Stack, Traffic, wait_for
+
+LONGEST_ID_BYTES = 1024  # the default of pages.page_id_limit_bytes
 
 
 class EndToEnd(unittest.TestCase):
@@ -113,7 +116,7 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual({page: count for page, count in self.stack.redis_counts().items() if page in pages}, counts)
 
     def test_a_bad_id_is_refused_and_the_rule_is_named(self):
-        for path, rule in (("/visit/", "empty"), ("/visit/" + "x" * 256, "the page id has 256 bytes; pages.page_id_limit_bytes allows 255"), ("/visit/%FF", "UTF-8"), ("/visit/%0A", "control")):
+        for path, rule in (("/visit/", "empty"), ("/visit/" + "x" * 1025, "the page id has 1025 bytes; pages.page_id_limit_bytes allows 1024"), ("/visit/%FF", "UTF-8"), ("/visit/%0A", "control")):
             answer = self.stack.ask("POST", path)
             self.assertEqual(answer.status, 400, path)
             self.assertIn(rule, str(answer.json()))
@@ -151,7 +154,12 @@ class EndToEnd(unittest.TestCase):
 
 class ManyAtOnce(unittest.TestCase):
     def test_a_thousand_pages_are_recorded_and_read_at_once_cold_and_warm(self):
-        pages = [f"{number:04d}" + "x" * 246 for number in range(1000)]
+        self.recorded_and_read_at_once([f"{number:04d}" + "x" * 246 for number in range(1000)])
+
+    def test_a_thousand_pages_of_the_longest_ids_are_too(self):
+        self.recorded_and_read_at_once([f"{number:04d}".ljust(LONGEST_ID_BYTES, "x") for number in range(1000)])
+
+    def recorded_and_read_at_once(self, pages: list[str]) -> None:
         # A flush would make what it carries known before anybody asked.
         with Stack(frontends=2, settings={"flusher": {"flush_interval_ms": 600_000}}) as stack:
             recorded = stack.ask("POST", "/visits", json.dumps(pages).encode())
@@ -162,6 +170,85 @@ class ManyAtOnce(unittest.TestCase):
             self.assertIn("hit; ttl=", warm.headers["Cache-Status"])
             self.assertEqual(cold.json()["counts"], dict.fromkeys(pages, 1))
             self.assertEqual(warm.json()["counts"], dict.fromkeys(pages, 1))
+
+
+class LongIds(unittest.TestCase):
+    """Page ids of up to 1,024 bytes, beside short ones."""
+
+    def test_the_longest_id_is_counted_and_read_as_a_short_one_is(self):
+        longest = "从零开始" * 85 + "零x"
+        self.assertEqual(len(longest.encode()), LONGEST_ID_BYTES)
+        ids = {longest: 3, longest[:-1]: 2, longest[:-1] + "y": 4, longest[:100]: 5, "x": 1}
+        with Stack(frontends=2, settings={"flusher": {"flush_interval_ms": 600_000}}) as stack:
+            for page, visits in ids.items():
+                for _ in range(visits):
+                    self.assertEqual(stack.post(page).json()["message"], f"Visit recorded for page {page}")
+            # First pending and cold, then from the cache; then while no flusher runs, and from the next one.
+            for _ in range(2):
+                self.assertEqual({page: stack.get(page) for page in ids}, ids)
+            stack.kill9("flusher")
+            stack.post(longest)
+            ids[longest] += 1
+            self.assertEqual({page: stack.get(page) for page in ids}, ids)
+            stack.start_one("flusher")
+            stack.wait_ready()
+            stack.post(longest)
+            ids[longest] += 1
+            self.assertEqual({page: stack.get(page) for page in ids}, ids)
+            body = json.dumps(list(ids), ensure_ascii=False).encode()
+            self.assertEqual(stack.ask("POST", "/visits/query", body).json()["counts"], ids)
+            query = urllib.parse.urlencode({"page": longest})
+            self.assertEqual(stack.ask("GET", f"/visits?{query}").json()["counts"], {longest: ids[longest]})
+            self.assertEqual(stack.ask("POST", "/visits", json.dumps(ids).encode()).json()["entries"], len(ids))
+            ids = {page: 2 * count for page, count in ids.items()}
+            stack.flush()
+            self.assertEqual(stack.redis_counts(), ids)
+            self.assertEqual({page: stack.get(page) for page in ids}, ids)
+            self.assertEqual(stack.status("page", longest)["sum"], ids[longest])
+
+    def test_one_byte_more_is_refused_and_the_limit_is_named(self):
+        longer = "零" * 341 + "xx"
+        detail = "the page id has 1025 bytes; pages.page_id_limit_bytes allows 1024"
+        quoted = urllib.parse.quote(longer)
+        with Stack(frontends=1) as stack:
+            for method, target, body in (("POST", f"/visit/{quoted}", None), ("GET", f"/visits/{quoted}", None), ("GET", f"/visits?page=x&page={quoted}", None),
+                                         ("POST", "/visits", ["x", longer]), ("POST", "/visits", {"x": 1, longer: 1}),
+                                         ("POST", "/visits/query", ["x", longer])):  # fmt: skip
+                answer = stack.ask(method, target, body and json.dumps(body).encode())
+                self.assertEqual((answer.status, answer.json()["detail"]), (400, detail), f"{method} {target[:20]}")
+            self.assertEqual(stack.get("x"), 0)
+            self.assertIn(detail, stack.visitctl("page", longer, check=False).stderr)
+
+    def test_lists_of_more_long_ids_than_the_cache_has_cells_for_are_answered(self):
+        pages = [f"{number:04d}".ljust(LONGEST_ID_BYTES, "x") for number in range(600)]
+        with Stack(frontends=1, settings={"cache": {"entries": 256}, "flusher": {"flush_interval_ms": 600_000}}) as stack:
+            self.assertEqual(stack.ask("POST", "/visits", json.dumps(pages).encode()).status, 200)
+            answers = {}
+
+            def read(part: int) -> None:
+                answers[part] = stack.ask("POST", "/visits/query", json.dumps(pages[part * 150 : part * 150 + 150]).encode())
+
+            readers = [threading.Thread(target=read, args=(part,)) for part in range(4)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(PATIENCE_S)
+            self.assertEqual([answers[part].status for part in range(4)], [200] * 4)
+            self.assertEqual({page: count for answer in answers.values() for page, count in answer.json()["counts"].items()}, dict.fromkeys(pages, 1))
+
+    def test_counts_stay_exact_while_entries_are_evicted_and_everything_is_killed(self):
+        # Fewer cells than these pages need, so that some lose theirs to others all the time.
+        with Stack(frontends=2, supervised=True, settings={"cache": {"entries": 24}}) as stack:
+            traffic = Traffic(stack, clients=6, readers=4, visits=3000)
+            traffic.pages = [f"page-{number}".ljust((8, 256, 257, 600, LONGEST_ID_BYTES)[number % 5], "x") for number in range(20)]
+            traffic.start()
+            for name in ("flusher", "frontend_1", "flusher", "frontend_2", "flusher"):
+                wait_for(f"{name} runs", lambda name=name: stack.processes[name].alive)
+                stack.kill9(name)
+                traffic._ending.wait(0.3)
+            traffic.wait()
+            traffic.check()
+            self.assertGreater(stack.status()["flusher"]["statistics"]["entries_evicted"], 0)
 
 
 class Restarts(unittest.TestCase):

@@ -14,7 +14,7 @@ SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts
     : stage_(stage),
       number_(number),
       hosts_(hosts),
-      shape_{lanes, entries, Stage::buckets, 32},
+      shape_{lanes, cells, Stage::buckets, max_page_id_bytes},
       cache_memory_(shape_.bytes() / sizeof(Line) + 1),
       spool_(fmt::format("host-{}", number)),
       former_answers_(stage.shards.size()),
@@ -92,7 +92,7 @@ void SimulatedHost::leave_ring_and_cache() {
   for (Lane& lane : lanes_) {
     head.word.store(lane.tail.word.load(std::memory_order_relaxed), std::memory_order_relaxed);
     LaneProducer producer(lane.tail.word, lane.records, &head.word);
-    for (std::size_t visit = 0; visit < 3 * lane_words; ++visit) {
+    for (std::size_t visit = 0; visit < lane_words / 4; ++visit) {
       const std::size_t page = chance(Stage::pages);
       if (producer.publish(RecordKind::visit, stage_.names[page], 1, 0, stage_.hashes[page]) != Published::full)
         ++recorded_[page];

@@ -24,7 +24,9 @@ namespace visitd {
 
 class SimulatedHost : public EnginePort {
  public:
+  /// So many of the first pages fit into a view at once.
   static constexpr std::uint32_t entries = 4;
+  static constexpr std::uint32_t cells = 10;
 
   SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts);
   SimulatedHost(const SimulatedHost&) = delete;
@@ -87,7 +89,7 @@ class SimulatedHost : public EnginePort {
 
  private:
   static constexpr std::uint32_t lanes = 2;
-  static constexpr std::size_t lane_words = 128;  // 1 KiB: wraps and fills often
+  static constexpr std::size_t lane_words = 2048;  // 16 KiB: wraps and fills often
 
   struct alignas(cache_line_bytes) Line {
     std::array<Word, 8> words{};

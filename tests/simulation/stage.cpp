@@ -17,10 +17,10 @@ EngineSettings Stage::settings(std::uint64_t batch_pages) {
   settings.shards = shard_names();
   settings.virtual_nodes = 10;
   settings.buckets = buckets;
-  settings.page_id_limit = 32;
+  settings.page_id_limit = max_page_id_bytes;
   // Less than all pages need: the lanes wait for answers, and what waits for a shard that is away is spilled.
-  settings.memory_limit_bytes = 500;
-  settings.journal_limit_bytes = 100;
+  settings.memory_limit_bytes = 5'000;
+  settings.journal_limit_bytes = 1'000;
   settings.flush_interval_ms = 40;
   settings.commit_interval_ms = 10;
   settings.batches = {static_cast<std::uint32_t>(batch_pages), 1'000'000, 1'000'000'000, ttl_ms};
@@ -37,6 +37,8 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
   placement = place_buckets(placing.shards, placing.virtual_nodes, placing.buckets);
   for (std::size_t p = 0; p < pages; ++p) {
     names[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
+    // Of the others, ids take two cells of a view, three and four.
+    if (p >= 2) names[p].resize(p == 2 ? 300 : p == 3 ? 600 : max_page_id_bytes, 'y');
     buckets_of_pages[p] = page_bucket(names[p], buckets);
     homes[p] = placement[buckets_of_pages[p]];
     hashes[p] = page_hash(names[p], hash_seed);

@@ -143,7 +143,7 @@ TEST_CASE("without a file and environment the defaults hold") {
   CHECK(settings.cache_entries == 65536);
   CHECK(settings.ttl_ms == 5000);
   CHECK(settings.flush_interval_ms == 30000);
-  CHECK(settings.page_id_limit_bytes == 255);
+  CHECK(settings.page_id_limit_bytes == 1024);
   CHECK(settings.memory_limit_bytes == 256 * 1024 * 1024);
   CHECK(settings.journal_limit_bytes == 16 * 1024 * 1024);
   CHECK(settings.listen == std::vector<std::string>{"[::]:8000"});
@@ -304,10 +304,13 @@ TEST_CASE("texts and lists are held to their form") {
 }
 
 TEST_CASE("values that do not fit each other are refused") {
-  CHECK(contains(refusal("[ring]\nlane_bytes = \"64KiB\"\n[pages]\npage_id_limit_bytes = 1024\n"),
-                 "visitd.toml:2: ring.lane_bytes is 65536, too small for 64 records"));
+  CHECK(refusal("[ring]\nlane_bytes = \"64KiB\"\n[pages]\npage_id_limit_bytes = 1024\n").empty());
   CHECK(contains(refusal("[http]\nhead_limit_bytes = 1024\n[pages]\npage_id_limit_bytes = 1024\n"),
                  "visitd.toml:2: http.head_limit_bytes is 1024, too small"));
+  CHECK(contains(refusal("[http]\ntarget_limit_bytes = 1024\n"),
+                 "visitd.toml:2: http.target_limit_bytes is 1024, too small for a page id of 1024 bytes; allowed: 3103 "
+                 "or more, or a smaller pages.page_id_limit_bytes"));
+  CHECK(refusal("[http]\ntarget_limit_bytes = 1024\n[pages]\npage_id_limit_bytes = 255\n").empty());
   CHECK(contains(refusal("[paths]\nruntime_directory = \"/a/b\"\nstate_directory = \"/a/./b/\"\n"),
                  "is the runtime directory"));
   CHECK(contains(refusal("[redis]\nbuckets = 1\n"), "fewer than the 2 shards"));

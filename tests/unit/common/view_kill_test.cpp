@@ -27,7 +27,7 @@ TEST_CASE("a flusher killed in place of any store leaves every count exact, and 
   INFO("seed ", seed);
   CHECK(fault_within(world, 150'000) == "");
   CHECK(world.kills() == 150'000);
-  CHECK(world.evictions() > 100'000);
+  CHECK(world.evictions() > 50'000);
   MESSAGE("seed ", seed, ": ", world.kills(), " kills, ", world.found(), " entries made, ", world.evictions(),
           " evicted");
 }

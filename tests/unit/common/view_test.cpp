@@ -194,21 +194,21 @@ TEST_CASE("a view has as many entries as it says, and what is unlinked can be li
   std::map<std::uint64_t, ViewWriter<>::Node> linked;
   const auto page = [](std::uint64_t i) { return "p" + std::to_string(i); };
   for (std::uint64_t i = 0; i < small_shape.entries; ++i) {
-    CHECK_FALSE(views.writer.full());
+    CHECK(views.writer.has_room(64));
     CHECK(views.writer.entries() == i);
     linked[i] = views.writer.link(i, page(i), i, 0, 0, 0);
   }
-  CHECK(views.writer.full());
+  CHECK_FALSE(views.writer.has_room(1));
   std::mt19937_64 random(3);
   for (std::uint64_t i = small_shape.entries; i < 5000; ++i) {
     auto victim = linked.begin();
     std::advance(victim, random() % linked.size());
     views.writer.unlink(victim->second);
-    REQUIRE_FALSE(views.writer.full());
+    REQUIRE(views.writer.has_room(64));
     REQUIRE(views.look(victim->first, page(victim->first)) == Seen::absent);
     linked.erase(victim);
     linked[i] = views.writer.link(i, page(i), i, 0, 0, 0);
-    REQUIRE(views.writer.full());
+    REQUIRE_FALSE(views.writer.has_room(1));
     for (const auto& [other, node] : linked) {
       REQUIRE(views.look(other, page(other)) == Seen::entry);
       REQUIRE(views.snapshot.base == other);
@@ -272,9 +272,10 @@ TEST_CASE("a note that names no node of the view is tried again") {
   }
 }
 
-TEST_CASE("a page of the longest id has room in a node of its own") {
-  for (const std::uint32_t limit : {1U, 8U, 63U, 64U, 65U, 255U, 1024U}) {
-    const CacheShape shape{2, 4, 1, limit};
+TEST_CASE("pages of the longest id have room, each in cells of its own") {
+  for (const std::uint32_t limit : {1U, 8U, 63U, 64U, 65U, 255U, 256U, 257U, 560U, 1024U}) {
+    CacheShape shape{2, 0, 1, limit};
+    shape.entries = 4 * shape.cells_for(limit);
     Views views(shape);
     std::array<std::string, 4> pages;
     for (std::size_t i = 0; i < 4; ++i) {
@@ -286,6 +287,72 @@ TEST_CASE("a page of the longest id has room in a node of its own") {
       CHECK(views.snapshot.base == i);
     }
   }
+}
+
+TEST_CASE("an id of every length is found by every byte of it, and its cells can be used again") {
+  constexpr CacheShape shape{2, 8, 1, 1024};
+  Views views(shape);
+  for (std::size_t length = 1; length <= 1024; ++length) {
+    CAPTURE(length);
+    std::string page(length, 'x');
+    for (std::size_t i = 0; i < length; ++i) page[i] = static_cast<char>('a' + i / 8 % 26);
+    const std::string other(length, 'y');
+    const auto n = views.writer.link(5, page, length, 0, 0, 0);
+    const auto m = views.writer.link(5, other, 0, 0, 0, 0);
+    REQUIRE(views.look(5, page) == Seen::entry);
+    REQUIRE(views.snapshot.base == length);
+    REQUIRE(views.look(5, other) == Seen::entry);
+    for (std::size_t i = 0; i < length; i += 1 + length / 64) {
+      std::string wrong = page;
+      wrong[i] = '!';
+      REQUIRE(views.look(5, wrong) == Seen::absent);
+    }
+    REQUIRE(views.look(5, page + "x") == Seen::absent);
+    views.writer.unlink(n);
+    REQUIRE(views.look(5, page) == Seen::absent);
+    REQUIRE(views.look(5, other) == Seen::entry);
+    views.writer.unlink(m);
+    REQUIRE(views.writer.entries() == 0);
+    REQUIRE(views.writer.has_room(1024));
+  }
+}
+
+TEST_CASE("a short id takes one cell, as large as where no id may be long, and a long one as many as it needs") {
+  constexpr CacheShape shape{8, 65536, 8192, 1024};
+  constexpr CacheShape short_ids{8, 65536, 8192, 255};
+  CHECK(shape.cell_bytes() == short_ids.cell_bytes());
+  CHECK(shape.bytes() == short_ids.bytes());
+  CHECK(shape.cells_for(1) == 1);
+  CHECK(shape.cells_for(one_cell_page_bytes) == 1);
+  CHECK(shape.cells_for(one_cell_page_bytes + 1) == 2);
+  CHECK(shape.cells_for(1024) == 4);
+  Views views({2, 8, 1, 1024});
+  views.writer.link(1, std::string(1024, 'a'), 0, 0, 0, 0);
+  CHECK(views.writer.has_room(1024));
+  views.writer.link(2, "b", 0, 0, 0, 0);
+  CHECK(views.writer.entries() == 2);
+  CHECK_FALSE(views.writer.has_room(1024));
+  CHECK(views.writer.has_room(700));
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    CHECK(views.writer.has_room(one_cell_page_bytes));
+    views.writer.link(3 + i, std::string(one_cell_page_bytes, 'c'), 0, 0, 0, 0);
+  }
+  CHECK_FALSE(views.writer.has_room(1));
+}
+
+TEST_CASE("a long id whose cells lead out of the view is another page, not followed") {
+  Views views({2, 8, 1, 1024});
+  const std::string page(1024, 'a');
+  const auto n = views.writer.link(1, page, 1, 0, 0, 0);
+  const ViewMemory& memory = views.both[1].memory;
+  Word& further = memory.page_room(n).back();
+  const std::uint64_t right = further.load();
+  for (const std::uint64_t wrong : {std::uint64_t{0}, std::uint64_t{9}, ~std::uint64_t{0}, std::uint64_t{n}}) {
+    further.store(wrong);
+    CHECK(views.look(1, page) == Seen::absent);
+  }
+  further.store(right);
+  CHECK(views.look(1, page) == Seen::entry);
 }
 
 TEST_CASE("the parts of a cache lie apart, each on its boundary, and within its bytes") {
@@ -302,10 +369,10 @@ TEST_CASE("the parts of a cache lie apart, each on its boundary, and within its 
       CHECK(shape.undo_offset() % cache_line_bytes == 0);
       CHECK(shape.versions_offset() >= shape.undo_offset() + sizeof(UndoNote));
       CHECK(shape.firsts_offset() == shape.versions_offset() + 8 * std::size_t{shape.chains()});
-      CHECK(shape.nodes_offset() >= shape.answered_offset() + 8 * std::size_t{buckets});
-      CHECK(shape.node_bytes() % cache_line_bytes == 0);
-      CHECK(shape.node_bytes() >= sizeof(NodeHead) + 255);
-      CHECK(shape.view_bytes() >= shape.nodes_offset() + (std::size_t{entries} + 1) * shape.node_bytes());
+      CHECK(shape.cells_offset() >= shape.answered_offset() + 8 * std::size_t{buckets});
+      CHECK(shape.cell_bytes() % cache_line_bytes == 0);
+      CHECK(shape.cell_bytes() >= sizeof(NodeHead) + 255);
+      CHECK(shape.view_bytes() >= shape.cells_offset() + (std::size_t{entries} + 1) * shape.cell_bytes());
     }
   }
 }

@@ -194,13 +194,16 @@ class RuleBreaker : public ViewWriter<KillStep> {
 class ViewWorld {
  public:
   static constexpr std::uint32_t lanes = 3;
-  static constexpr std::uint32_t entries = 4;
+  static constexpr std::uint32_t cells = 8;  // of pages that need one to four each
   static constexpr std::size_t pages = 12;
 
-  explicit ViewWorld(std::uint64_t seed, Broken broken = Broken::none, std::uint64_t lane_bytes = 1024)
+  explicit ViewWorld(std::uint64_t seed, Broken broken = Broken::none, std::uint64_t lane_bytes = 4096)
       : broken_(broken), random_(seed), views_{TestView(shape()), TestView(shape())} {
     for (std::size_t p = 0; p < pages; ++p) {
-      page_[p].id = "page-" + std::string(p % 7, 'x') + std::to_string(p);
+      // Some ids lie in one cell, some need two, and the longest four.
+      const std::size_t longer = p % 4 == 1 ? 300 : p % 6 == 2 ? max_page_id_bytes : p % 7 + 5;
+      page_[p].id = std::to_string(p) + "-page";
+      page_[p].id.resize(std::max(longer, page_[p].id.size()), 'x');
       page_[p].hash = p % 3 + 16 * (p + 1);  // three chains for all
     }
     for (Lane& lane : lane_) {
@@ -324,7 +327,7 @@ class ViewWorld {
   };
   static constexpr std::size_t page_none = pages;
 
-  static CacheShape shape() { return {lanes, entries, 1, 24}; }
+  static CacheShape shape() { return {lanes, cells, 1, max_page_id_bytes}; }
 
   void step() { KillStep{&stores_left_}(); }
   void store(Word& word, std::uint64_t value) {
@@ -401,7 +404,7 @@ class ViewWorld {
       writer_->refresh(page.node, page.redis, pick(100));
       return;
     }
-    if (writer_->full()) {
+    while (!writer_->has_room(page.id.size())) {
       std::size_t victim = pick(pages);
       while (page_[victim].node == 0) victim = (victim + 1) % pages;
       current_ = victim;

@@ -143,6 +143,38 @@ TEST_CASE("a full view makes room by dropping what nobody asked for lately") {
   CHECK(d.pages.size() == 4);
 }
 
+TEST_CASE("a long id makes room by dropping as many entries as it needs cells, and gives them back") {
+  DeciderSettings settings;
+  settings.shape.entries = 8;
+  settings.shape.page_id_limit = 1024;
+  Deciders d(settings);
+  const std::string longest(1024, 'x');
+  const auto there = [&] {
+    std::string found;
+    for (const char* page : {"a", "b", "c", "d", "e", "f", "g", "h"}) found += d.memory.entry(page).there ? page : "";
+    return found + (d.memory.entry(longest).there ? "+" : "");
+  };
+  for (const char* page : {"a", "b", "c", "d", "e", "f", "g", "h"}) d.give_entry(page, 1, 0);
+  CHECK(there() == "abcdefgh");
+  d.visit(longest, 3);
+  d.give_entry(longest, 10, 0);
+  CHECK(d.memory.entry(longest) == FlusherMemory::Entry{true, 10, 5000, 0, 3});
+  CHECK(there() == "efgh+");
+  CHECK(d.memory.statistic(FlusherStatistic::entries) == 5);
+  CHECK(d.memory.statistic(FlusherStatistic::entries_evicted) == 4);
+  for (const char* page : {"a", "b", "c", "d"}) d.give_entry(page, 1, 1);
+  CHECK(there() == "abcd+");
+  // Everything looks used: the hand goes all the way round, over the long id's further cells, and comes to its node.
+  d.give_entry("e", 1, 1);
+  CHECK(there() == "abcde");
+  for (const char* page : {"f", "g", "h"}) d.give_entry(page, 1, 1);
+  CHECK(there() == "abcdefgh");
+  CHECK(d.memory.statistic(FlusherStatistic::entries_evicted) == 9);
+  // Its visits were kept without an entry.
+  d.give_entry(longest, 10, 2);
+  CHECK(d.memory.entry(longest) == FlusherMemory::Entry{true, 10, 5002, 0, 3});
+}
+
 TEST_CASE("a page that lost its entry keeps its visits, and gets them back with the next one") {
   DeciderSettings settings;
   settings.shape.entries = 1;

@@ -180,6 +180,29 @@ TEST_CASE("entries are read from a view as they stand, each with its bucket's an
   CHECK(carried_entries(d.memory.shown(), buckets * 2).empty());  // laid out for other settings
 }
 
+TEST_CASE("a long id comes over whole, and one whose cells lead nowhere does not") {
+  DeciderSettings settings;
+  settings.shape.page_id_limit = 1024;
+  Deciders former(settings);
+  const std::string longest = std::string(1000, 'x') + "in the fourth cell";
+  former.give_entry(longest, 12);
+  former.give_entry(std::string(300, 'y'), 13);
+  former.give_entry("short", 14);
+  const auto carried = by_page(carried_entries(former.memory.shown(), buckets));
+  REQUIRE(carried.size() == 3);
+  CHECK(carried.at(longest).base == 12);
+  CHECK(carried.at(std::string(300, 'y')).base == 13);
+
+  NextLife d({}, carried_entries(former.memory.shown(), buckets), settings);
+  CHECK(d.view.entries() == 3);
+  CHECK(d.memory.entry(longest).base == 12);
+  CHECK(d.memory.entry("short").base == 14);
+
+  const ViewMemory view = former.memory.shown();
+  view.page_room(former.pages[former.number_of(longest)].node).back().store(view.shape.entries + 1);
+  CHECK(by_page(carried_entries(view, buckets)).count(longest) == 0);
+}
+
 TEST_CASE("an entry comes over with what is pending of its page, where its bucket agrees with the spool") {
   Deciders former;
   const std::string agrees = former.memory.page_in(3);
@@ -226,6 +249,18 @@ TEST_CASE("no more entries come over than there is room, and none twice") {
   NextLife some({}, carried, few);
   CHECK(some.view.entries() == 4);
   CHECK(some.pages.size() == 4);
+
+  // What needs more cells than are left is passed over, and what comes behind it is not.
+  std::vector<CarriedEntry> of_lengths;
+  for (const std::size_t length : {1U, 1024U, 2U, 300U, 3U}) {
+    const std::string page(length, 'x');
+    of_lengths.push_back({page, length, 5000, 0, page_bucket(page, buckets)});
+  }
+  few.shape.page_id_limit = 1024;
+  NextLife fitting({}, of_lengths, few);
+  CHECK(fitting.view.entries() == 3);
+  CHECK(fitting.memory.entry(std::string(300, 'x')).base == 300);
+  CHECK_FALSE(fitting.memory.entry(std::string(1024, 'x')).there);
 
   DeciderSettings shorter;
   shorter.shape.page_id_limit = 5;

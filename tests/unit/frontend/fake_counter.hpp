@@ -42,7 +42,7 @@ class FakeCounter final : public Counter {
   }
 
   bool concerns(const CountRead&, std::uint64_t) noexcept override { return concerned; }
-  [[nodiscard]] std::size_t list_window() const noexcept override { return 256; }
+  [[nodiscard]] std::size_t list_window(std::size_t) const noexcept override { return 256; }
   Ahead ahead(std::string_view page, std::uint64_t) noexcept override {
     return parks && page.starts_with("slow") ? Ahead::asked : Ahead::known;
   }
