@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <span>
+
 #include "common/clock.hpp"
 #include "common/shared_text.hpp"
 
@@ -76,10 +79,22 @@ std::vector<CacheFront> caches_of(std::uint64_t ring_id) {
   return caches;
 }
 
+/// The text, or as much of it as has room, whole characters, with "…" at its end. `room` holds what is returned.
+static std::string_view cut_to(std::string_view text, std::span<char> room) noexcept {
+  constexpr std::string_view more = "…";
+  if (text.size() <= room.size()) return text;
+  std::size_t end = room.size() - more.size();
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
+  std::ranges::copy(text.substr(0, end), room.begin());
+  std::ranges::copy(more, room.begin() + static_cast<std::ptrdiff_t>(end));
+  return {room.data(), end + more.size()};
+}
+
 void set_shard_state(ShardSlot& slot, ShardState state, std::string_view why) noexcept {
   const std::uint64_t version = slot.reason_version.load(std::memory_order_relaxed);
   slot.reason_version.store(version | 1U, std::memory_order_release);
-  store_text(slot.reason, why);
+  std::array<char, 8 * shard_reason_words> room{};
+  store_text(slot.reason, cut_to(why, room));
   slot.reason_version.store((version | 1U) + 1, std::memory_order_release);
   if (slot.state.load(std::memory_order_relaxed) != static_cast<std::uint64_t>(state)) {
     slot.since_ns.store(monotonic_ns(), std::memory_order_release);

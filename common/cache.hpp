@@ -77,7 +77,7 @@ class CacheFront {
   return tail > head ? tail - head : 0;
 }
 
-/// Sets a shard's state and why; only the flusher.
+/// Sets a shard's state and why, cut with "…" where there is no room for all of it; only the flusher.
 void set_shard_state(ShardSlot& slot, ShardState state, std::string_view why) noexcept;
 /// Why a shard is in its state; empty while it is just being written.
 [[nodiscard]] std::string shard_reason(const ShardSlot& slot);

@@ -5,9 +5,11 @@
 
 #include <csignal>
 #include <exception>
+#include <filesystem>
 
 #include "common/log.hpp"
 #include "common/setting_keys.hpp"
+#include "common/shell_word.hpp"
 
 namespace visitd {
 
@@ -58,6 +60,12 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
   }
   change.settings = std::move(static_cast<Settings&>(now));
   return change;
+}
+
+std::string LiveSettings::visitctl() const {
+  if (!path_.empty()) return "visitctl --config " + shell_word(std::filesystem::absolute(path_).string());
+  if (settings_.runtime_directory == Settings().runtime_directory) return "visitctl";
+  return fmt::format("VISITD_PATHS_RUNTIME_DIRECTORY={} visitctl", shell_word(settings_.runtime_directory));
 }
 
 bool LiveSettings::read_again() try {

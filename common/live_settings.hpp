@@ -36,6 +36,10 @@ class LiveSettings {
   /// The same object for ever; its values change within read_again() alone.
   [[nodiscard]] const Settings& get() const noexcept { return settings_; }
 
+  /// The beginning of a visitctl command for this instance, as a shell takes it: with the settings file, or the
+  /// environment, that names it.
+  [[nodiscard]] std::string visitctl() const;
+
   /// Reads the file again, sets what may change, and says in the log what came of it. A file that is not right changes
   /// nothing. True: something changed.
   bool read_again();

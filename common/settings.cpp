@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <numeric>
 #include <optional>
+#include <regex>
 #include <set>
 #include <span>
 #include <utility>
@@ -119,7 +120,11 @@ class Loader {
   void check_together() const;
   void make_shards(Secrets secrets);
   void check_distinct() const;
-  [[nodiscard]] std::string shared_password() const;
+  struct Password {
+    std::string text;
+    std::string place;  ///< what gave it, for people
+  };
+  [[nodiscard]] Password shared_password() const;
 
   [[nodiscard]] const Origin& origin(const Key& key) const { return origins_[index(key)]; }
   /// Where one of these keys was set; empty where none was.
@@ -343,22 +348,32 @@ bool may_be_empty(const Key& key) {
   return text_or_list && key.least == 0;
 }
 
-/// A name of ours that is a slip of the pen would otherwise change nothing, silently. Others' names are not our
-/// business: a cluster manager sets VISITD_HTTP_SERVICE_HOST and the like for a service of that name.
-void refuse_near_names() {
+/// Whether a cluster manager sets such a variable for a service whose name begins with visitd: VISITD_SERVICE_HOST,
+/// VISITD_PORT_8000_TCP_ADDR and the like, and VISITD_PORT with an address, which a number somebody meant is not.
+bool is_of_a_service(const std::string& name, std::string_view value) {
+  static const std::regex forms(
+      "VISITD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)");
+  if (std::regex_match(name, forms)) return true;
+  return name.ends_with("_PORT") && value.find("://") != value.npos;
+}
+
+/// A name of ours that is no setting would otherwise change nothing, silently.
+void refuse_unknown_names() {
   std::vector<std::string> ours;
   std::ranges::transform(keys, std::back_inserter(ours), environment_name);
+  const std::vector<std::string_view> names(ours.begin(), ours.end());
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string_view text = *variable;
-    const std::string_view name = text.substr(0, text.find('='));
-    if (!name.starts_with("VISITD_") || std::ranges::find(ours, name) != ours.end()) continue;
-    const auto near = std::ranges::find_if(ours, [&](const std::string& own) { return edit_distance(name, own) <= 2; });
-    if (near != ours.end()) throw error("environment variable {} is unknown; did you mean {}?", name, *near);
+    if (!text.starts_with("VISITD_")) continue;
+    const std::string name(text.substr(0, text.find('=')));
+    if (std::ranges::find(ours, name) != ours.end() || is_of_a_service(name, text.substr(name.size()))) continue;
+    throw error("environment variable {} is unknown{} --help-settings lists those that there are", name,
+                did_you_mean(name, names));
   }
 }
 
 void Loader::read_environment(OriginalNames originals) {
-  refuse_near_names();
+  refuse_unknown_names();
   for (const Key& key : keys) {
     const std::string own = environment_name(key);
     const std::string original(originals == OriginalNames::read ? key.original : std::string_view());
@@ -430,7 +445,7 @@ void Loader::check_together() const {
 
 // --- shards
 
-std::string Loader::shared_password() const {
+Loader::Password Loader::shared_password() const {
   const Origin& password = origin(key_named("redis", "password"));
   const Origin& file = origin(key_named("redis", "password_file"));
   // Either of them in the environment stands above the other in the settings file.
@@ -443,13 +458,20 @@ std::string Loader::shared_password() const {
         "{}: the password is given twice, as text and as a file; keep one of redis.password and redis.password_file",
         file.where);
   }
-  if (has_password) return draft_.password;
-  if (has_file) return read_password_file(draft_.password_file, file.where);
+  const auto name_of = [](const Origin& origin, std::string_view key) {
+    return origin.source == Source::environment ? origin.where : std::string(key);
+  };
+  if (has_password) return {draft_.password, name_of(password, "redis.password")};
+  if (has_file) {
+    return {read_password_file(draft_.password_file, file.where),
+            fmt::format("{} ({})", name_of(file, "redis.password_file"), draft_.password_file)};
+  }
   if (const char* directory = std::getenv("CREDENTIALS_DIRECTORY"); directory != nullptr) {
     const std::string path = std::string(directory) + "/redis_password";
     // A unit whose credential may be missing gives one that is empty but for a line break (SetCredential=): none.
     if (std::filesystem::exists(path))
-      return read_password_file(path, "environment variable CREDENTIALS_DIRECTORY", Empty::is_none);
+      return {read_password_file(path, "environment variable CREDENTIALS_DIRECTORY", Empty::is_none),
+              "the credential redis_password"};
   }
   return {};
 }
@@ -463,7 +485,7 @@ void Loader::make_shards(Secrets secrets) {
           {.where = addresses.where, .name = {}, .url = address, .password = {}, .password_file = {}});
     }
   }
-  const std::string shared = secrets == Secrets::read ? shared_password() : "";
+  const Password shared = secrets == Secrets::read ? shared_password() : Password{};
   for (const ShardTable& table : shard_tables_) {
     ShardAddress address;
     try {
@@ -491,10 +513,15 @@ void Loader::make_shards(Secrets secrets) {
       shard.password.clear();
     } else if (!table.password_file.empty()) {
       shard.password = read_password_file(table.password_file, table.where);
+      shard.password_place = fmt::format("password_file ({}) of {}", table.password_file, table.where);
     } else if (!table.password.empty()) {
       shard.password = table.password;
-    } else if (shard.password.empty()) {
-      shard.password = shared;
+      shard.password_place = fmt::format("password of {}", table.where);
+    } else if (!shard.password.empty()) {
+      shard.password_place = fmt::format("the shard's URL ({})", table.where);
+    } else {
+      shard.password = shared.text;
+      shard.password_place = shared.place;
     }
     draft_.shards.push_back(std::move(shard));
     shard_places_.push_back(table.where);

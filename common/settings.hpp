@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace visitd {
@@ -19,8 +20,13 @@ struct ShardSettings {
   std::string username;   ///< empty: none
   std::string password;   ///< empty: none
   std::uint32_t database = 0;
+  std::string password_place = {};  ///< which setting or file gave the password, for people; empty: there is none
 
-  friend bool operator==(const ShardSettings&, const ShardSettings&) = default;
+  /// Of two shards, not of the places that name them.
+  friend bool operator==(const ShardSettings& a, const ShardSettings& b) {
+    return std::tie(a.name, a.host, a.port, a.unix_path, a.username, a.password, a.database) ==
+           std::tie(b.name, b.host, b.port, b.unix_path, b.username, b.password, b.database);
+  }
 };
 
 /// How the two hot routes are answered.

@@ -33,7 +33,7 @@ bool is_agreed(const Json& offer) {
 
 }  // namespace
 
-Json accept_report(const Settings& settings, const std::string& shard, bool yes) {
+Json accept_report(const Settings& settings, const std::string& shard, bool yes, const std::string& visitctl) {
   const RuntimeDirectory directory(settings.runtime_directory);
   Json report = {{"shard", shard}};
   try {
@@ -43,8 +43,8 @@ Json accept_report(const Settings& settings, const std::string& shard, bool yes)
     if (token == offer.end() || !token->is_string()) throw Error("the flusher is of another version: restart it first");
     report["accepted"] = yes || (isatty(STDIN_FILENO) == 1 && is_agreed(offer));
     if (!report["accepted"].get<bool>()) {
-      report["error"] = fmt::format("{}nothing was changed; to accept it say: visitctl accept {} --yes",
-                                    yes || isatty(STDIN_FILENO) == 1 ? "" : offer_text(offer), shard);
+      report["error"] = fmt::format("{}nothing was changed; to accept it say: {} accept {} --yes",
+                                    yes || isatty(STDIN_FILENO) == 1 ? "" : offer_text(offer), visitctl, shard);
       return report;
     }
     static_cast<void>(

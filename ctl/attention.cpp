@@ -62,7 +62,8 @@ Json things_to_look_at(const Json& status) {
   look_at_flusher(status, found);
   for (const Json& shard : status["shards"]) {
     if (shard["state"] == "up") continue;
-    const std::string reason = shard["reason"].is_null() ? "" : ": " + plain(shard["reason"]);
+    std::string reason = shard["reason"].is_null() ? "" : ": " + plain(shard["reason"]);
+    if (reason.ends_with("…")) reason += " (the flusher's log has the rest)";
     found.push_back(fmt::format("shard {} is {}{}", plain(shard["name"]), plain(shard["state"]), reason));
   }
   return found;

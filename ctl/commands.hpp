@@ -61,8 +61,10 @@ struct RemoveOptions {
 [[nodiscard]] std::string flush_text(const Json& report);
 
 /// Has the flusher take what a held shard holds as the truth.
-/// `yes`: what it gives up is accepted; else somebody at a terminal is asked.
-[[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard, bool yes);
+/// `yes`: what it gives up is accepted; else somebody at a terminal is asked. `visitctl`: how this command began, for a
+/// hint.
+[[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard, bool yes,
+                                 const std::string& visitctl);
 [[nodiscard]] std::string accept_text(const Json& report);
 
 /// Waits until SIGTERM or SIGINT. What a container needs whose namespaces others live in: a process that never dies.

@@ -17,6 +17,7 @@
 #include "common/program.hpp"
 #include "common/ring_layout.hpp"
 #include "common/settings.hpp"
+#include "common/shell_word.hpp"
 #include "common/standard_output.hpp"
 #include "ctl/commands.hpp"
 
@@ -76,6 +77,11 @@ void add_command(CLI::App& app, Asked& asked, const char* name, const char* help
     asked.report = report;
     asked.text = text;
   });
+}
+
+/// How a command for the same instance begins, as a shell takes it.
+std::string begun_as(const Asked& asked) {
+  return asked.config.empty() ? "visitctl" : "visitctl --config " + shell_word(asked.config);
 }
 
 /// The settings, with another instance's runtime directory where the command line names one.
@@ -166,7 +172,8 @@ void add_commands(CLI::App& app, Asked& asked) {
       });
   add_command(
       app, asked, "accept", "take what a held shard holds as the truth",
-      [&](const Settings& settings) { return accept_report(settings, asked.shard, asked.yes); }, accept_text,
+      [&](const Settings& settings) { return accept_report(settings, asked.shard, asked.yes, begun_as(asked)); },
+      accept_text,
       [&](CLI::App& command) {
         command.add_option("SHARD", asked.shard, "the shard's name")->required();
         command.add_flag("--yes", asked.yes, "do not ask, accept what it would give up");

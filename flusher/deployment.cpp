@@ -81,6 +81,23 @@ void Deployment::saw(const std::string& name, const TopologyText& topology) {
   ++changes_;
 }
 
+void Deployment::note_server(const std::string& name, const std::string& server, const std::string& address) {
+  Shard& shard = *std::ranges::find(shards_, name, &Shard::name);
+  shard.server = server;
+  shard.address = address;
+}
+
+std::optional<Deployment::Twin> Deployment::twin_of(const std::string& name, const TopologyText& topology) const {
+  const auto shard = std::ranges::find(shards_, name, &Shard::name);
+  const bool named = topology.kind == TopologyText::Kind::deployment;
+  if (shard->server.empty() || (named && topology.shard == name)) return std::nullopt;
+  for (auto other = shards_.begin(); other != shards_.end(); ++other) {
+    const bool first = named ? topology.shard == other->name : other < shard;
+    if (first && other->server == shard->server) return Twin{other->name, other->address};
+  }
+  return std::nullopt;
+}
+
 void Deployment::stamped(const std::string& name) {
   Shard& shard = *std::ranges::find(shards_, name, &Shard::name);
   if (shard.stamped) return;

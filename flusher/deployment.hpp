@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,16 @@ class Deployment {
 
   /// What a shard says now.
   void saw(const std::string& shard, const TopologyText& topology);
+  /// Which server and database is behind a shard, by a text that names both, and how people call its address.
+  void note_server(const std::string& shard, const std::string& server, const std::string& address);
+  /// Another shard that is the same server and database.
+  struct Twin {
+    std::string name;
+    std::string address;
+  };
+  /// Of two shards that are one, the shard that has to give way has a twin: the one that the topology does not name;
+  /// where it names none of them, the later one by name.
+  [[nodiscard]] std::optional<Twin> twin_of(const std::string& shard, const TopologyText& topology) const;
   /// Every bucket on that shard has the identity.
   void stamped(const std::string& shard);
 
@@ -72,6 +83,8 @@ class Deployment {
     bool known = false;  ///< it has answered
     TopologyText topology;
     bool stamped = false;
+    std::string server = {};   ///< empty: not known
+    std::string address = {};  ///< of that server
   };
   [[nodiscard]] const Shard* deciding() const noexcept;
 

@@ -78,8 +78,17 @@ static std::uint32_t shard_count(const EngineSettings& settings) {
 }
 
 static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
-  return {settings.shards[shard],   topology_layout(settings), settings.batches_in_flight,     settings.reconnect_ms,
-          settings.held_recheck_ms, settings.accept_eviction,  settings.accept_no_append_only, settings.check_ms};
+  return {settings.shards[shard],
+          topology_layout(settings),
+          settings.batches_in_flight,
+          settings.reconnect_ms,
+          settings.held_recheck_ms,
+          settings.accept_eviction,
+          settings.accept_no_append_only,
+          settings.check_ms,
+          shard < settings.addresses.size() ? settings.addresses[shard] : std::string(),
+          shard < settings.databases.size() ? settings.databases[shard] : 0,
+          settings.visitctl};
 }
 
 class Engine::Session : public SessionPort {

@@ -21,6 +21,7 @@
 #include "common/runtime_directory.hpp"
 #include "common/service_manager.hpp"
 #include "common/shared_text.hpp"
+#include "common/shell_word.hpp"
 #include "common/uv_handles.hpp"
 #include "flusher/cache_source.hpp"
 #include "flusher/control.hpp"
@@ -68,10 +69,21 @@ Now now() {
   return {monotonic_ms(), even_time().seconds()};
 }
 
-EngineSettings engine_settings(const Settings& settings, std::uint32_t page_id_limit) {
+/// host:port, or the path of a Unix socket, and the database where it is not the first.
+std::string address_text(const ShardSettings& shard) {
+  const std::string server = shard.unix_path.empty() ? fmt::format("{}:{}", shard.host, shard.port) : shard.unix_path;
+  return shard.database == 0 ? server : fmt::format("{}, database {}", server, shard.database);
+}
+
+EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_limit) {
+  const Settings& settings = live.get();
   EngineSettings engine;
-  engine.shards.reserve(settings.shards.size());
-  for (const ShardSettings& shard : settings.shards) engine.shards.push_back(shard.name);
+  for (const ShardSettings& shard : settings.shards) {
+    engine.shards.push_back(shard.name);
+    engine.addresses.push_back(address_text(shard));
+    engine.databases.push_back(shard.database);
+  }
+  engine.visitctl = live.visitctl();
   engine.virtual_nodes = settings.virtual_nodes;
   engine.buckets = settings.buckets;
   engine.page_id_limit = page_id_limit;
@@ -199,7 +211,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     const std::uint64_t started_ns = monotonic_ns();
     fill_header();
     say_where_lanes_start(state, ring_, cache().header());
-    engine_.emplace(engine_settings(settings, ring_.shape().page_id_limit), counting_memory(), std::move(state),
+    engine_.emplace(engine_settings(live_, ring_.shape().page_id_limit), counting_memory(), std::move(state),
                     source_.take_carried(), random_identities(settings.shards.size()), *this);
     place_buckets_in_header();
     source_.use();
@@ -434,7 +446,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     if (stopping_) return;
     notify_reloading();
     if (live_.read_again()) {
-      engine_->use(engine_settings(settings_, ring_.shape().page_id_limit), now());
+      engine_->use(engine_settings(live_, ring_.shape().page_id_limit), now());
       for (const auto& connection : connections_) connection->set_timeout(settings_.redis_timeout_ms);
       cache().header().ttl_ms.store(settings_.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       turn_next();
@@ -677,8 +689,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       } else {
         log::error(
             "page {} of shard {} cannot be counted: {}. Its readers are answered 503 count-damaged; mend its field in "
-            "the hash visits:{{{}}} (visitctl page shows it)",
-            news.page, shard, describe(news.change), state.bucket);
+            "the hash visits:{{{}}} ({} page {} shows it)",
+            news.page, shard, describe(news.change), state.bucket, live_.visitctl(), shell_word(news.page));
       }
     }
   }

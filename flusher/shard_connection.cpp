@@ -179,6 +179,18 @@ std::optional<std::string> info_value(std::string_view info, std::string_view na
   return std::nullopt;
 }
 
+/// Why a connection ended, as hiredis says it, and what speaks another protocol there where that shows.
+std::string ended_for(const std::string& why) {
+  if (why.empty()) return "the connection was closed";
+  constexpr std::string_view other_protocol = "Protocol error, got \"";
+  if (!why.starts_with(other_protocol)) return why;
+  const std::string_view first = std::string_view(why).substr(other_protocol.size());
+  // "HTTP/1.1 400", or a page of HTML alone.
+  const bool http = first.starts_with('H') || first.starts_with('<');
+  return fmt::format("{} answers there: put the shard's address right ({})",
+                     http ? "an HTTP server" : "another server than Redis", why);
+}
+
 /// One command sent and not yet answered.
 struct Awaited {
   enum class Kind {
@@ -285,6 +297,7 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   void refuse(std::string error);
   void replied(Reply reply);
   void prepared(Awaited::Kind kind, Reply reply);
+  [[nodiscard]] std::string not_prepared(Awaited::Kind kind, std::string_view said) const;
   void told_fact(Awaited::Kind kind, Reply reply);
   [[nodiscard]] Facts take_facts(Reply topology);
   [[nodiscard]] ShardAnswer answer_of(const Awaited& awaited, Reply reply);
@@ -601,7 +614,7 @@ void ShardConnection::Link::on_reply(redisAsyncContext* context, void* reply, vo
 }
 
 void ShardConnection::Link::wire_ended(const std::string& why) {
-  const std::string said = !first_error_.empty() ? first_error_ : why.empty() ? "the connection was closed" : why;
+  const std::string said = !first_error_.empty() ? first_error_ : ended_for(why);
   if (state_ == State::connecting && !first_error_.empty()) {
     addresses_.clear();
     turned_away_ = true;
@@ -618,6 +631,7 @@ void ShardConnection::Link::wire_ended(const std::string& why) {
 /// The connection is of no more use. Within a reply's callback: the rest follows when hiredis returns.
 void ShardConnection::Link::refuse(std::string error) {
   addresses_.clear();
+  first_error_.clear();  // of a command that did not matter
   turned_away_ = state_ != State::ready;
   wire_->why = std::move(error);
   wire_->free_context();
@@ -664,11 +678,7 @@ void ShardConnection::Link::prepared(Awaited::Kind kind, Reply reply) {
   const bool as_expected =
       kind == Kind::authenticated || kind == Kind::database_selected ? !reply.is_error() : reply.is_string();
   if (!as_expected) {
-    const std::string_view command = kind == Kind::authenticated ? "the password was not accepted (redis.password)"
-                                     : kind == Kind::database_selected ? "SELECT"
-                                                                       : "SCRIPT LOAD";
-    return refuse(
-        fmt::format("{}: {}", command, reply.is_error() ? reply.text() : "an answer of another kind than Redis gives"));
+    return refuse(not_prepared(kind, reply.is_error() ? reply.text() : "an answer of another kind than Redis gives"));
   }
   if (kind == Kind::marks_script_loaded) marks_digest_ = reply.text();
   if (kind == Kind::topology_script_loaded) topology_digest_ = reply.text();
@@ -679,6 +689,21 @@ void ShardConnection::Link::prepared(Awaited::Kind kind, Reply reply) {
   state_ = State::ready;
   uv_timer_stop(&timer_);
   listener_.on_connected();
+}
+
+/// What is wrong, with the setting that it comes from.
+std::string ShardConnection::Link::not_prepared(Awaited::Kind kind, std::string_view said) const {
+  if (kind == Awaited::Kind::authenticated) {
+    const std::string user = shard_.username.empty() ? "" : fmt::format(" for user {}", shard_.username);
+    return fmt::format("the password{} was not accepted, which comes from {}: {}", user, shard_.password_place, said);
+  }
+  if (said.starts_with("NOAUTH")) {
+    return fmt::format(
+        "the server wants a password, and the settings have none for this shard (redis.password, redis.password_file, "
+        "or the shard's own): {}",
+        said);
+  }
+  return fmt::format("{}: {}", kind == Awaited::Kind::database_selected ? "SELECT" : "SCRIPT LOAD", said);
 }
 
 /// An error: the command is renamed or not permitted, and the server says nothing of it.
@@ -698,6 +723,7 @@ Facts ShardConnection::Link::take_facts(Reply topology) {
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
   facts.role = info_value(info, "role");
+  facts.run_id = info_value(info, "run_id");
   if (!facts.maxmemory_policy) facts.maxmemory_policy = info_value(info, "maxmemory_policy");
   if (!facts.append_only) {
     facts.append_only = info_value(info, "aof_enabled");

@@ -20,6 +20,7 @@ struct Facts {
   std::optional<std::string> append_only = std::nullopt;       ///< "yes" or "no"
   std::string topology = {};                                   ///< what visits:topology holds; empty: no such key
   std::optional<std::string> role = std::nullopt;              ///< "master" or "slave"
+  std::optional<std::string> run_id = std::nullopt;            ///< of this run of the server
 };
 
 /// visits:topology becomes `topology`, only where it is `expected` (empty: no such key). The answer says what it is

@@ -183,8 +183,7 @@ AcceptOffer ShardSession::offer() const {
 
 void ShardSession::accept(std::uint64_t token, std::uint64_t now_ms) {
   if (offer().token != token) {
-    throw error("shard {} has changed since it was looked at; look again with: visitctl accept {}", settings_.shard,
-                settings_.shard);
+    throw error("shard {} has changed since it was looked at; look again with: {}", settings_.shard, accept_command());
   }
   now_ms_ = now_ms;
   accepting_ = true;
@@ -198,6 +197,10 @@ std::uint64_t ShardSession::digest_of_differing() const {
   std::string found;
   for (const Differing& differing : differing_) found += fmt::format("{} {}\n", differing.bucket, differing.field);
   return digest_of(found);
+}
+
+std::string ShardSession::accept_command() const {
+  return fmt::format("{} accept {}", settings_.visitctl, settings_.shard);
 }
 
 // ---- who it is
@@ -242,9 +245,15 @@ void ShardSession::note_role(const Facts& facts) {
       settings_.shard);
 }
 
+void ShardSession::note_server(const Facts& facts) {
+  if (!facts.run_id || facts.run_id->empty()) return;
+  deployment_.note_server(settings_.shard, fmt::format("{} {}", *facts.run_id, settings_.database), settings_.address);
+}
+
 void ShardSession::on_facts(const Facts& facts) {
   if (hold_if_unfit(facts)) return;
   note_role(facts);
+  note_server(facts);
   on_topology(facts.topology);
 }
 
@@ -278,6 +287,10 @@ void ShardSession::on_topology(const std::string& text) {
   topology_ = text;
   const TopologyText topology = parse_topology(text);
   deployment_.saw(settings_.shard, topology);
+  if (const auto twin = deployment_.twin_of(settings_.shard, topology)) {
+    return hold(fmt::format("shard {} ({}) is one server and database with shard {} ({}): give each one of its own",
+                            settings_.shard, settings_.address, twin->name, twin->address));
+  }
   using Kind = TopologyText::Kind;
   if (topology.kind == Kind::none) return on_no_topology();
   if (topology.kind == Kind::deployment && topology.shard != settings_.shard) {
@@ -302,10 +315,10 @@ void ShardSession::on_no_topology() {
   const bool missing = deployment_.made_besides(settings_.shard);
   if ((known || missing) && !accepting_) {
     fault(fmt::format("shard {} has been emptied or replaced: it holds no visits:topology although {}; restore its "
-                      "data, or accept it as it is with: visitctl accept {}",
+                      "data, or accept it as it is with: {}",
                       settings_.shard,
                       known ? "counts were written to it" : "the other shards say that the deployment is made",
-                      settings_.shard),
+                      accept_command()),
           true);
     return ask_marks({});
   }
@@ -323,11 +336,11 @@ void ShardSession::on_former(const TopologyText& topology) {
   if (!identity_.empty() && topology.identity != identity_ && !accepting_) {
     fault(!deployment_identity(identity_).empty()
               ? fmt::format("shard {} was restored from a copy older than the batches that are kept, made by a former "
-                            "version; restore a newer copy, or accept it as it is with: visitctl accept {}",
-                            settings_.shard, settings_.shard)
+                            "version; restore a newer copy, or accept it as it is with: {}",
+                            settings_.shard, accept_command())
               : fmt::format("shard {} is another server, or was made anew: its identity is {}, and {} was known; put "
-                            "the address right, restore its data, or accept it as it is with: visitctl accept {}",
-                            settings_.shard, topology.identity, identity_, settings_.shard),
+                            "the address right, restore its data, or accept it as it is with: {}",
+                            settings_.shard, topology.identity, identity_, accept_command()),
           true);
   } else if (deployment_.identity().empty() && !deployment_.decided_by(settings_.shard)) {
     return wait_for_identity();
@@ -338,8 +351,8 @@ void ShardSession::on_former(const TopologyText& topology) {
 void ShardSession::on_deployment(const TopologyText& topology) {
   if (!deployment_.identity().empty() && topology.identity != deployment_.identity() && !accepting_) {
     fault(fmt::format("shard {} is another server, or was made anew: its identity is {}, and {} was known; put the "
-                      "address right, restore its data, or accept it as it is with: visitctl accept {}",
-                      settings_.shard, topology.identity, deployment_.identity(), settings_.shard),
+                      "address right, restore its data, or accept it as it is with: {}",
+                      settings_.shard, topology.identity, deployment_.identity(), accept_command()),
           true);
   } else {
     deployment_.adopt(topology.identity);
@@ -429,8 +442,8 @@ void ShardSession::on_mark(std::uint32_t bucket, const Marks::Held& held) {
   }
   if (held.id.empty() && made_ && !accepting_) {
     fault(fmt::format("shard {}: bucket {} has been emptied: it has no identity of a deployment; restore its data, "
-                      "or accept it as it is with: visitctl accept {}",
-                      settings_.shard, bucket, settings_.shard),
+                      "or accept it as it is with: {}",
+                      settings_.shard, bucket, accept_command()),
           true);
   }
   if (in_batches(bucket, held.field)) return;
@@ -444,10 +457,10 @@ void ShardSession::on_mark(std::uint32_t bucket, const Marks::Held& held) {
   static_cast<void>(parse_mark(batches_.field(bucket), ours));
   fault(
       fmt::format("shard {}: bucket {} {} (it holds '{}', '{}' was expected). Restore the data that belongs together, "
-                  "accept the shard as it is with: visitctl accept {} — or, where the spool is the old copy, stop the "
+                  "accept the shard as it is with: {} — or, where the spool is the old copy, stop the "
                   "flusher and start it once with --renew-spool",
                   settings_.shard, bucket, what_happened(held.field, ours, batches_.last_seq(bucket)), held.field,
-                  batches_.field(bucket), settings_.shard),
+                  batches_.field(bucket), accept_command()),
       true);
 }
 
@@ -465,8 +478,8 @@ void ShardSession::on_marks_known() {
 /// What the operator was shown is what is there: it is the truth from now on.
 bool ShardSession::accept_marks() {
   if (digest_of_differing() != accepted_token_) {
-    hold(fmt::format("shard {} has changed since it was accepted; look again with: visitctl accept {}", settings_.shard,
-                     settings_.shard),
+    hold(fmt::format("shard {} has changed since it was accepted; look again with: {}", settings_.shard,
+                     accept_command()),
          true);
     return false;
   }

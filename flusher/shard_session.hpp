@@ -34,6 +34,9 @@ struct SessionSettings {
   bool accept_eviction = false;
   bool accept_no_append_only = false;
   std::uint64_t check_ms = 5000;  ///< how often a living connection is asked what the server is
+  std::string address = {};       ///< for people
+  std::uint32_t database = 0;
+  std::string visitctl = "visitctl";  ///< how its commands begin, for people
 };
 
 /// What a held shard would lose by being accepted as it is.
@@ -117,6 +120,7 @@ class ShardSession {
   void check_again();
   [[nodiscard]] bool hold_if_unfit(const Facts& facts);
   void note_role(const Facts& facts);
+  void note_server(const Facts& facts);
   void on_topology(const std::string& topology);
   void on_no_topology();
   void on_former(const TopologyText& topology);
@@ -150,6 +154,8 @@ class ShardSession {
   [[nodiscard]] bool writes_wait() const noexcept { return !replica_of_.empty() || !refusal_.empty(); }
   [[nodiscard]] bool in_batches(std::uint32_t bucket, const std::string& field) const;
   [[nodiscard]] std::uint64_t digest_of_differing() const;
+  /// What the operator enters to accept this shard.
+  [[nodiscard]] std::string accept_command() const;
 
   SessionSettings settings_;
   std::string identity_;

@@ -16,6 +16,7 @@
 #include "common/log.hpp"
 #include "common/service_manager.hpp"
 #include "common/unix_address.hpp"
+#include "frontend/listener_at.hpp"
 
 namespace visitd {
 
@@ -72,6 +73,28 @@ void set_option(int fd, int level, int option, int value, const std::string& add
   }
 }
 
+std::uint16_t port_of(const addrinfo& to) noexcept {
+  if (to.ai_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(to.ai_addr)->sin6_port);
+  return ntohs(reinterpret_cast<const sockaddr_in*>(to.ai_addr)->sin_port);
+}
+
+/// Says why the kernel refuses an address, and what to do.
+[[noreturn]] void refuse_address(int error_number, std::uint16_t port, const std::string& address) {
+  if (error_number == EADDRINUSE) {
+    throw error("listen address '{}' is in use by {}: stop it, or choose another address in http.listen", address,
+                listener_at(port));
+  }
+  if (error_number == EACCES) {
+    throw error(
+        "cannot listen at '{}': ports below {} are for processes with the capability CAP_NET_BIND_SERVICE; choose a "
+        "port from there on, or let systemd open this one (visitd.socket), or give the unit the capability "
+        "(AmbientCapabilities=CAP_NET_BIND_SERVICE)",
+        address, first_unprivileged_port());
+  }
+  errno = error_number;
+  throw system_error("cannot listen at '{}'", address);
+}
+
 /// Owns none where errno says that the host has no such address family or address.
 UniqueFd open_one(const addrinfo& to, const std::string& address) {
   UniqueFd fd(::socket(to.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -84,12 +107,7 @@ UniqueFd open_one(const addrinfo& to, const std::string& address) {
   if (to.ai_family == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0, address);
   if (::bind(fd.get(), to.ai_addr, to.ai_addrlen) != 0 || ::listen(fd.get(), backlog) != 0) {
     if (lacks_ipv6(errno)) return {};
-    if (errno == EADDRINUSE) {
-      throw error(
-          "listen address '{}' is in use by another program: stop that one, or choose another address in http.listen",
-          address);
-    }
-    throw system_error("cannot listen at '{}'", address);
+    refuse_address(errno, port_of(to), address);
   }
   return fd;
 }

@@ -9,7 +9,7 @@ import unittest
 from harness import Stack, Traffic, check_sums, wait_for
 
 # VISITD_HOSTS_SECONDS: for a longer campaign.
-SECONDS = float(os.environ.get("VISITD_HOSTS_SECONDS", "20"))
+SECONDS = float(os.environ.pop("VISITD_HOSTS_SECONDS", "20"))
 PAGES = 40
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 500}, "redis": {"buckets": 256}}
 

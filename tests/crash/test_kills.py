@@ -9,7 +9,7 @@ from harness import Stack, Traffic
 
 
 # VISITD_KILL_SECONDS: for a longer campaign.
-SECONDS = float(os.environ.get("VISITD_KILL_SECONDS", "20"))
+SECONDS = float(os.environ.pop("VISITD_KILL_SECONDS", "20"))
 
 
 class Kills(unittest.TestCase):

@@ -11,7 +11,7 @@ import unittest
 from harness import Client, Stack, wait_for
 
 SANITIZED = "ASAN_OPTIONS" in os.environ  # several times as slow, and with a memory of its own
-PAGES = int(os.environ.get("VISITD_TEST_PAGES", "150000" if SANITIZED else "1000000"))
+PAGES = int(os.environ.pop("VISITD_TEST_PAGES", "150000" if SANITIZED else "1000000"))
 LIST = 10_000
 MIB = 1 << 20
 MEMORY_LIMIT = (8 if SANITIZED else 64) * MIB

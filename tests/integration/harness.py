@@ -26,6 +26,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 import threading
@@ -33,8 +34,12 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-SOURCE_ROOT = Path(__file__).resolve().parents[2]
-BUILD_ROOT = Path(os.environ.get("VISITD_BUILD_ROOT", SOURCE_ROOT / "build")).resolve()
+_TREE = Path(__file__).resolve().parents[2]
+sys.path += [str(_TREE / "tests/lib"), str(_TREE / "deploy/lib")]
+
+from project_files import BUILD_ROOT, SOURCE_ROOT  # noqa: E402, F401
+from supervise import ALWAYS_AT_ONCE, Child  # noqa: E402
+
 FRONTEND = BUILD_ROOT / "frontend/visit-frontend"
 FLUSHER = BUILD_ROOT / "flusher/visit-flusher"
 VISITCTL = BUILD_ROOT / "ctl/visitctl"
@@ -225,24 +230,11 @@ LISTEN_PID=$$ LISTEN_FDS=$count exec "$@"
 """
 
 
-class Process:
-    """One process that can be killed and started again."""
+class Process(Child):
+    """One process that can be killed and started again. It ends with the test."""
 
-    def __init__(self, name: str, argv: list[str], log: Path, environment: dict[str, str]):
-        self.name, self.argv, self.log, self.environment = name, argv, log, environment
-        self.running: subprocess.Popen | None = None
-        self.wanted = False  # a supervising stack starts it again when it dies
-        self.pass_fds: tuple[int, ...] = ()  # what it inherits beside the standard streams
-        self.starts = 0
-
-    @property
-    def alive(self) -> bool:
-        return self.running is not None and self.running.poll() is None
-
-    @property
-    def pid(self) -> int:
-        assert self.running is not None, f"{self.name} was never started"
-        return self.running.pid
+    def __init__(self, name: str, argv: list[str], log: Path, environment: dict[str, str], folder: Path):
+        super().__init__(name, argv, log, environment, folder, signal.SIGKILL, ALWAYS_AT_ONCE)
 
     def pass_sockets(self, sockets: dict[str, socket.socket]) -> None:
         """From its next start on it inherits these listening sockets, each under its name, as from systemd."""
@@ -250,10 +242,6 @@ class Process:
         self.argv = ["bash", "-c", PASS_SOCKETS, "bash", str(len(fds)), *map(str, fds), *self.argv]
         self.environment = self.environment | {"LISTEN_FDNAMES": ":".join(sockets)}
         self.pass_fds = tuple(fds)
-
-    def text(self) -> str:
-        """All that it logged, over all its lives."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class Shard:
@@ -312,7 +300,7 @@ class Stack:
         self.write_settings()
 
     def _add(self, name: str, argv: list[str]) -> None:
-        self.processes[name] = Process(name, argv, self.folder / "log" / f"{name}.log", self._environment)
+        self.processes[name] = Process(name, argv, self.folder / "log" / f"{name}.log", self._environment, self.folder)
 
     # --- settings
 
@@ -370,17 +358,8 @@ class Stack:
             self._spawn(process)
 
     def _spawn(self, process: Process) -> None:
-        def spawn() -> subprocess.Popen:
-            with open(process.log, "ab") as log:
-                # fmt: off
-                return subprocess.Popen(process.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                                        env=process.environment, start_new_session=True, pass_fds=process.pass_fds,
-                                        preexec_fn=lambda: LIBC.prctl(1, signal.SIGKILL))
-                # fmt: on
-
-        process.running = self._spawner.submit(spawn).result()
-        process.starts += 1
-        self._pids.add(process.running.pid)
+        self._spawner.submit(process.start).result()
+        self._pids.add(process.pid)
 
     def supervise(self) -> None:
         """From now on, starts again whatever dies without having been stopped, within a tenth of a second."""
@@ -393,7 +372,8 @@ class Stack:
         while not self._ending.wait(0.05):
             with self._lock:
                 for process in self.processes.values():
-                    if process.wanted and not process.alive:
+                    process.death()
+                    if process.due_in_s() == 0.0:
                         self._spawn(process)
 
     def kill9(self, name: str) -> None:

@@ -14,10 +14,10 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from harness import BUILD_ROOT, LIBC, PATIENCE_S, SOURCE_ROOT, VISITCTL, Redis, free_port, remove_segments_of, wait_for
+from harness import BUILD_ROOT, LIBC, PATIENCE_S, SOURCE_ROOT, VISITCTL, Redis, free_port, remove_segments_of, segments, wait_for
 
 QUICKSTART = SOURCE_ROOT / "deploy/quickstart"
-# To the first counted visit, built already.
+# To the first count that is read, built already.
 SOON_S = 2.0
 # How often what must be quick is tried: a noisy machine may delay any one of them.
 TRIES = 5
@@ -65,9 +65,9 @@ class Instance:
             if self.process.poll() is not None:
                 raise AssertionError(f"quickstart ended with status {self.process.returncode}: {self.text()}")
             self.children()
-            return self.said("first visit counted after")
+            return self.said(r"\(ready after")
 
-        wait_for("the first visit is counted", ready, 60)
+        wait_for("it is ready", ready, 60)
         self.ready = True
         return self
 
@@ -120,7 +120,7 @@ class Quickstart(unittest.TestCase):
         # Built already it counts within two seconds; the first start, and what else the machine does, may take longer.
         while len(took) < 2 or (min(took) > SOON_S and len(took) < TRIES):
             instance = self.begin().wait_ready()
-            took.append(float(re.search(r"counted after ([0-9.]+) s", instance.text())[1]))
+            took.append(float(re.search(r"ready after ([0-9.]+) s", instance.text())[1]))
             wait_for("it says what to try", lambda instance=instance: instance.said("Ctrl-C stops everything"))
             self.assertTrue(instance.said(f"curl -X POST http://localhost:{self.port}/visit/home"))
             self.assertEqual(set(instance.children()),
@@ -137,19 +137,24 @@ class Quickstart(unittest.TestCase):
             with socket.socket() as probe, self.assertRaises(ConnectionRefusedError):
                 probe.connect(("127.0.0.2", port))
 
-    def test_what_dies_runs_again_within_a_second_and_that_is_said(self):
+    def kill(self, instance: Instance, name: str) -> float:
+        """Kills it, and waits until another one has its place. How long that took."""
+        pid = instance.children()[name]
+        killed = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"{name} runs again", lambda: instance.children().get(name, pid) != pid, pause_s=0.002)
+        took = time.monotonic() - killed
+        wait_for("it is said", lambda: instance.said(rf"{name} \(pid {pid}\) was killed by SIGKILL"))
+        return took
+
+    def test_what_dies_runs_again_within_100_ms_and_that_is_said(self):
         instance = self.begin("--frontends", "3").wait_ready()
-        for name, pid in instance.children().items():
-            for _ in range(TRIES):
-                killed = time.monotonic()
-                os.kill(pid, signal.SIGKILL)
-                again = wait_for(f"{name} runs again", lambda name=name, pid=pid: instance.children().get(name, pid) != pid)
-                took = time.monotonic() - killed
-                wait_for("it is said", lambda name=name, pid=pid: instance.said(rf"{name} \(pid {pid}\) was killed by SIGKILL"))
-                if again and took < 1.0:
-                    break
-                pid = instance.children()[name]
-            self.assertLess(took, 1.0, name)
+        for name in instance.children():
+            # The first times, in a row; a machine that is busy may delay one of them.
+            took = [self.kill(instance, name) for _ in range(3)]
+            self.assertLess(sorted(took)[1], 0.1, (name, took))
+        later = [self.kill(instance, "frontend-3") for _ in range(3)]
+        self.assertTrue(all(pause > 0.1 for pause in later) and later[2] > 0.6, f"it does not back off: {later}")
 
         def counted() -> int | None:
             try:
@@ -232,6 +237,79 @@ class Quickstart(unittest.TestCase):
         again = self.begin(shard_ports=(free_port(), self.shard_ports[0])).wait_ready()
         self.assertEqual([again.get(f"moved-{n}") for n in range(20)], [1] * 20)
 
+    def test_a_folder_of_any_name_and_options_with_an_equals_sign(self):
+        port = free_port()
+        for name in ("caf\u00e9", 'a "b" \\c'):
+            state = self.state / name
+            instance = Instance(state, self.port, self.shard_ports, f"--port={port}")
+            self.addCleanup(instance.close)
+            instance.port = port
+            instance.wait_ready()
+            instance.post("home")
+            self.assertEqual(instance.get("home"), 1)
+            self.assertEqual(instance.stop(), 0, instance.text())
+            self.assertTrue(all((state / f"redis_{shard}/appendonlydir").is_dir() for shard in self.shard_ports))
+
+    def test_no_visit_is_counted_that_nobody_made(self):
+        instance = self.begin().wait_ready()
+        visitctl = [VISITCTL, "--config", instance.state / "visitd.toml"]
+        subprocess.run([*visitctl, "flush"], check=True, capture_output=True, timeout=60)
+        for port in self.shard_ports:
+            with Redis(port) as redis:
+                fields = [field for key in redis("KEYS", "visits:{*}") for field in redis("HKEYS", key)]
+                self.assertEqual([field for field in fields if not field.startswith("\x01")], [])
+        status = json.loads(subprocess.run([*visitctl, "status", "--json"], check=True, capture_output=True, timeout=60).stdout)
+        self.assertEqual([frontend["statistics"]["visits"] for frontend in status["frontends"]], [0, 0])
+
+    def test_an_edited_settings_file_is_kept_and_takes_effect(self):
+        instance = self.begin().wait_ready()
+        self.assertEqual(instance.stop(), 0, instance.text())
+        settings = self.state / "visitd.toml"
+        edited = settings.read_text() + '\n[http]\napi_prefix = "/mine"\nlisten = ["127.0.0.1:1"]\n\n[ring]\nlanes = 11\n'
+        settings.write_text(edited)
+        again = self.begin(port=free_port()).wait_ready()
+        self.assertEqual(settings.read_text(), edited)
+        self.assertTrue(again.said("http.listen has no effect here: --port gives it"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{again.port}/mine/visits/home", timeout=PATIENCE_S) as answer:
+            self.assertEqual(json.load(answer)["count"], 0)
+        lanes = json.loads(subprocess.run([VISITCTL, "--config", settings, "lanes", "--json"], check=True, capture_output=True, timeout=60).stdout)
+        self.assertEqual(len(lanes["rings"][-1]["lanes"]), 11)
+        self.assertEqual(again.stop(), 0, again.text())
+        settings.write_text(edited.replace(f"{self.state}/run", f"{self.state}/other"))
+        refused = self.begin()
+        self.assertEqual(refused.process.wait(PATIENCE_S), 1)
+        wait_for("it says why", lambda: refused.said("names other folders, which visitctl would look at: put paths.runtime_directory right"))
+
+    def remove(self, *options: str) -> subprocess.CompletedProcess:
+        return subprocess.run([QUICKSTART, "--build", BUILD_ROOT, "--state", self.state, *options], capture_output=True, text=True,
+                              timeout=60, stdin=subprocess.DEVNULL)  # fmt: skip
+
+    def test_it_is_removed_with_its_segments_and_the_counts_only_when_asked(self):
+        instance = self.begin().wait_ready()
+        instance.post("home")
+        self.assertEqual(instance.get("home"), 1)
+        running = self.remove("--remove")
+        self.assertEqual(running.returncode, 1)
+        self.assertIn(f"runs already in {self.state} (pid {instance.process.pid})", running.stderr)
+        pids = set(instance.children().values())
+        self.assertEqual(instance.stop(), 0, instance.text())
+        self.assertEqual(len([segment for segment in segments() if segment["cpid"] in pids]), 2)
+        done = self.remove("--remove")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([segment for segment in segments() if segment["cpid"] in pids], [])
+        self.assertFalse((self.state / "run").exists())
+        again = self.begin().wait_ready()
+        self.assertEqual(again.get("home"), 1)
+        self.assertEqual(again.stop(), 0, again.text())
+        unasked = self.remove("--remove-all")
+        self.assertEqual(unasked.returncode, 1)
+        self.assertIn("say --yes too", unasked.stderr)
+        (self.state / "mine").write_text("not quickstart's")
+        all_of_it = self.remove("--remove-all", "--yes")
+        self.assertEqual(all_of_it.returncode, 0, all_of_it.stderr)
+        self.assertEqual([path.name for path in self.state.iterdir()], ["mine"])
+        self.assertIn(f"kept    {self.state}", all_of_it.stdout)
+
     def test_bad_options_are_refused_with_what_is_allowed(self):
         for options, words in (
             (("--port", "70000"), "--port is '70000'; allowed: 1 to 65535"),
@@ -240,6 +318,9 @@ class Quickstart(unittest.TestCase):
             (("--frontends", "0"), "--frontends is '0'; allowed: 1 to 64"),
             (("--state", ""), "--state is empty"),
             (("--nonsense",), "unknown option '--nonsense'"),
+            (("--port=x",), "--port is 'x'; allowed: 1 to 65535"),
+            (("--no-install=1",), "'--no-install' takes no value"),
+            (("--remove", "--state", str(self.state / "none")), f"there is no state folder {self.state / 'none'}"),
         ):
             done = subprocess.run([QUICKSTART, *options], capture_output=True, text=True, timeout=PATIENCE_S)
             self.assertEqual(done.returncode, 1, options)

@@ -12,7 +12,7 @@ from debian_tree import RELEASES, make_tree
 from project_files import BUILD_ROOT, SOURCE_ROOT, project_files
 
 # Where the pristine trees are kept; another place saves making them again.
-TREES = Path(os.environ.get("VISITD_DEBIAN_TREES", BUILD_ROOT / "debian-trees"))
+TREES = Path(os.environ.pop("VISITD_DEBIAN_TREES", BUILD_ROOT / "debian-trees"))
 
 
 def packages_for(*purposes: str) -> list[str]:

@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
-BUILD_ROOT = Path(os.environ.get("VISITD_BUILD_ROOT", SOURCE_ROOT / "build")).resolve()
+# Taken out of the environment: our programs refuse a variable with this beginning that is no setting.
+BUILD_ROOT = Path(os.environ.pop("VISITD_BUILD_ROOT", SOURCE_ROOT / "build")).resolve()
 
 
 def project_files(root: Path, *patterns: str) -> list[str]:

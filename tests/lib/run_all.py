@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from left_segments import left_since, unused_segments
 from project_files import project_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +171,7 @@ def test(way: Way, suites: list[str]) -> Tally:
     needed = [] if way is NORMAL else targets(folder, [entry for entry in listed if suites_of(entry) & set(chosen)])
     if run("ninja", "-C", folder, "--quiet", f"-j{JOBS}", *needed).returncode != 0:
         return Tally.failure(f"{way.name}: the build failed")
+    segments_before = unused_segments()
     entries, whole = meson_test(way, chosen)
     passed = []
     for entry in [entry for entry in entries if has_failed(entry)]:
@@ -188,6 +190,8 @@ def test(way: Way, suites: list[str]) -> Tally:
         tally.add(count(entry))
         if has_failed(entry):
             tally.failures.append(f"{way.name}: {entry['name']}: {entry['result']}")
+    left = left_since(segments_before)
+    tally.add(Tally(failed=1, failures=[f"{way.name}: the tests left {line}" for line in left]) if left else Tally(passed=1))
     if not whole and tally.failed == 0:
         tally.add(Tally.failure(f"{way.name}: meson did not run all of the tests"))
     if passed:

@@ -470,8 +470,23 @@ TEST_CASE("a bad variable is refused by its name") {
   CHECK(contains(refusal("BATCH_INTERVAL_SECONDS", "0"),
                  "environment variable BATCH_INTERVAL_SECONDS: flusher.flush_interval_ms is 0"));
   CHECK(contains(refusal("BATCH_INTERVAL_SECONDS", "100000"), "environment variable BATCH_INTERVAL_SECONDS: "));
-  CHECK(contains(refusal("VISITD_RING_LANE", "3"), "VISITD_RING_LANE is unknown; did you mean VISITD_RING_LANES?"));
-  CHECK(refusal("VISITD_HTTP_SERVICE_HOST", "10.0.0.1") == "");
+}
+
+TEST_CASE("a variable with our beginning that is no setting is refused, and not what a cluster sets for a service") {
+  CHECK(contains(refusal("VISITD_RING_LANE", "3"), "VISITD_RING_LANE is unknown; did you mean 'VISITD_RING_LANES'?"));
+  for (const char* name : {"VISITD_FOO", "VISITD_", "VISITD_LISTEN", "VISITD_SERVICE", "VISITD_PORT_TCP"}) {
+    CAPTURE(name);
+    CHECK(contains(refusal(name, "tcp"), fmt::format("environment variable {} is unknown", name)));
+  }
+  CHECK(contains(refusal("VISITD_PORT", "8000"), "environment variable VISITD_PORT is unknown"));
+  CHECK(contains(refusal("VISITD_HTTP_PORT", "8000"), "environment variable VISITD_HTTP_PORT is unknown"));
+  CHECK(refusal("VISITD", "1") == "");
+  for (const char* name : {"VISITD_SERVICE_HOST", "VISITD_SERVICE_PORT", "VISITD_SERVICE_PORT_HTTP", "VISITD_PORT",
+                           "VISITD_PORT_8000_TCP", "VISITD_PORT_8000_TCP_PROTO", "VISITD_PORT_8000_TCP_PORT",
+                           "VISITD_PORT_8000_TCP_ADDR", "VISITD_HTTP_SERVICE_HOST", "VISITD_HTTP_PORT"}) {
+    CAPTURE(name);
+    CHECK(refusal(name, "tcp://10.96.0.17:8000") == "");
+  }
 }
 
 TEST_CASE("a password may come from a file, of the settings, the environment or systemd") {
@@ -505,6 +520,25 @@ TEST_CASE("a password may come from a file, of the settings, the environment or 
   const Environment environment{{"CREDENTIALS_DIRECTORY", empty.path()}};
   CHECK(load_settings("").shards[0].password.empty());
   CHECK(load("[[redis.shard]]\nurl = \"h:1\"\npassword_file = \"" + file + "\"\n").shards[0].password == "from file");
+}
+
+TEST_CASE("a password knows what gave it") {
+  const Scratch scratch;
+  const std::string file = scratch.write("password", "from file\n");
+  const auto place = [](const std::string& keys) { return load("[redis]\n" + keys).shards[0].password_place; };
+  CHECK(place("").empty());
+  CHECK(place("password = \"x\"\n") == "redis.password");
+  CHECK(place("password_file = \"" + file + "\"\n") == "redis.password_file (" + file + ")");
+  CHECK(contains(place("shards = [\"redis://:x@h:1\"]\n"), "the shard's URL ("));
+  CHECK(contains(place("[[redis.shard]]\nurl = \"h:1\"\npassword = \"x\"\n"), "password of "));
+  CHECK(
+      contains(place("[[redis.shard]]\nurl = \"h:1\"\npassword_file = \"" + file + "\"\n"), "password_file (" + file));
+  const Environment environment{{"REDIS_PASSWORD", "x"}};
+  CHECK(place("password = \"y\"\n") == "environment variable REDIS_PASSWORD");
+  // Not what makes two shards different.
+  visitd::ShardSettings moved = load("").shards[0];
+  moved.password_place = "elsewhere";
+  CHECK(moved == load("").shards[0]);
 }
 
 TEST_CASE("a password that cannot be had, or is given twice, is refused without being shown") {

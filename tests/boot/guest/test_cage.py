@@ -15,7 +15,7 @@ import time
 import unittest
 from pathlib import Path
 
-PROBE = Path(os.environ.get("VISITD_CAGE_PROBE", Path(__file__).resolve().parent / "cage_probe"))
+PROBE = Path(os.environ.pop("VISITD_CAGE_PROBE", Path(__file__).resolve().parent / "cage_probe"))
 # Where a frontend sees it.
 SHOWN_AS = "/usr/lib/visitd-cage-probe"
 PASSWORD = Path("/etc/visitd/redis_password")

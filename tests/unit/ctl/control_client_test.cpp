@@ -102,7 +102,7 @@ TEST_CASE("commands reach the flusher and their answers come back") {
   const Json page = page_report(instance.settings, "home");
   CHECK(page["redis"] == Json{{"shard", "redis_7070"}, {"count", 41}});
   CHECK(page_text(page).find("41") != std::string::npos);
-  const Json refused = accept_report(instance.settings, "redis_7071", true);
+  const Json refused = accept_report(instance.settings, "redis_7071", true, "visitctl");
   CHECK(refused["error"] == "redis_7071 is not held");
   CHECK(accept_text(refused).empty());
 }

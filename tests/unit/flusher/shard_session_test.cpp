@@ -453,6 +453,26 @@ TEST_CASE("another server, another layout, and swapped addresses are held") {
   nonsense.check_held("laid out as 'known'");
 }
 
+TEST_CASE("of two shards that are one server and database, one gives way: the one that the server does not name") {
+  const std::string layout_of_two = "8 100 a b";
+  Deployment deployment({"b", "a"}, "");
+  const TopologyText none;
+  CHECK_FALSE(deployment.twin_of("b", none));
+  deployment.note_server("a", "run1 0", "127.0.0.1:7070");
+  deployment.note_server("b", "run1 1", "127.0.0.2:7070");
+  CHECK_FALSE(deployment.twin_of("b", none));  // another database
+  deployment.note_server("b", "run1 0", "127.0.0.2:7070");
+  CHECK_FALSE(deployment.twin_of("a", none));
+  REQUIRE(deployment.twin_of("b", none));
+  CHECK(deployment.twin_of("b", none)->name == "a");
+  CHECK(deployment.twin_of("b", none)->address == "127.0.0.1:7070");
+  // Where the counts of b are there already, a is the one whose address is wrong.
+  const TopologyText of_b = parse_topology("known 2 made b " + layout_of_two);
+  CHECK_FALSE(deployment.twin_of("b", of_b));
+  REQUIRE(deployment.twin_of("a", of_b));
+  CHECK(deployment.twin_of("a", of_b)->name == "b");
+}
+
 TEST_CASE("marks that nothing explains hold the shard, after all of them are known") {
   const std::pair<const char*, const char*> cases[] = {
       {"", "holds nothing of what was acknowledged"},

@@ -61,7 +61,7 @@ TEST_CASE("several frontends share one address") {
   CHECK(port_of(open_at(same).front().fd) == port_of(first.front().fd));
 }
 
-TEST_CASE("an address that another program holds is named") {
+TEST_CASE("an address that is taken is named, with who has it") {
   const UniqueFd other(::socket(AF_INET, SOCK_STREAM, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -69,9 +69,8 @@ TEST_CASE("an address that another program holds is named") {
   REQUIRE(::bind(other.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   REQUIRE(::listen(other.get(), 1) == 0);
   const std::string taken = "127.0.0.1:" + std::to_string(port_of(other));
-  CHECK(failure_of(taken) ==
-        "listen address '" + taken +
-            "' is in use by another program: stop that one, or choose another address in http.listen");
+  CHECK(failure_of(taken) == "listen address '" + taken + "' is in use by process " + std::to_string(getpid()) +
+                                 " (frontend-tests): stop it, or choose another address in http.listen");
 }
 
 TEST_CASE("a private address is told apart") {
