@@ -42,7 +42,8 @@ std::string limit_to_raise(int number, std::size_t bytes) {
     case ENOSPC:
       return fmt::format(
           "all segments together have reached kernel.shmall ({} pages of {} bytes) or kernel.shmmni ({} segments): "
-          "raise it with sysctl, remove segments that nobody uses (ipcs -m, ipcrm -m), {}",
+          "raise it with sysctl, remove segments that nobody uses (visitctl clean; ipcs -m, ipcrm -m for those of "
+          "others), {}",
           first_line("/proc/sys/kernel/shmall"), getpagesize(), first_line("/proc/sys/kernel/shmmni"), smaller);
     case ENOMEM:
       return fmt::format("the machine or the unit's control group has too little memory: give it more, {}", smaller);

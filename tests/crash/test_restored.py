@@ -19,7 +19,7 @@ class Restored(unittest.TestCase):
     def wait_held(self, stack: Stack, name: str, word: str) -> None:
         wait_for(f"{name} is held", lambda: self.state_of(stack, name)["state"] == "held")
         self.assertIn(word, self.state_of(stack, name)["reason"])
-        self.assertIn("visitctl accept", stack.processes["flusher"].text())
+        self.assertIn(f"visitctl --config {stack.settings_file} accept ", stack.processes["flusher"].text())
 
     @contextlib.contextmanager
     def prepared(self, **settings):

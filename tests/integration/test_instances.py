@@ -9,6 +9,7 @@ import subprocess
 import unittest
 
 from harness import LIBC, VISITCTL, Stack, is_paused, segments, wait_for
+from left_segments import unused_segments
 
 SETTINGS = {"ring": {"lanes": 2, "lane_bytes": "64KiB"}, "flusher": {"flush_interval_ms": 600_000}}
 
@@ -132,6 +133,11 @@ class Instances(unittest.TestCase):
         for stack in ids:
             for entry in self.entries(ids[stack]).values():
                 self.assertEqual(entry["runtime_directory"], str(stack.runtime_directory))
+        # tests/run would say that they were left.
+        unused = unused_segments()
+        self.assertIn(f"of {left.runtime_directory}", unused[ids[left]["ring"]])
+        self.assertLessEqual(set(ids[left].values()) | set(ids[stopped].values()), set(unused))
+        self.assertFalse(set(ids[living].values()) & set(unused))
         text = visitctl("ipcs", "--all").stdout
         self.assertRegex(text, rf"ring +{ids[left]['ring']} .*{left.runtime_directory} +removes it")
         self.assertRegex(text, rf"ring +{ids[living]['ring']} .*keeps it: it is in use")
