@@ -403,8 +403,8 @@ taken("absolute-form with a body", with_length(SMUGGLED, b"POST HTTPS://b/visit/
 taken("a percent-encoded request in the target", post(b"", line=b"POST /visit/x%20HTTP/1.1%0d%0aHost:%20a HTTP/1.1"), "404")
 taken("dots in the target", post(b"", line=b"POST /x/../visit/smuggled-NNNNN HTTP/1.1"), "404")
 taken("two slashes in the target", post(b"", line=b"POST //visit/smuggled-NNNNN HTTP/1.1"), "404")
-refused("a head without end", post(b"X: " + b"x" * 9000 + b"\r\n") + SMUGGLED, 431)
-refused("a CL beyond the largest head", post(b"X: " + b"x" * 8150 + b"\r\n" + length(SMUGGLED), SMUGGLED), 431)
+refused("a head without end", post(b"X: " + b"x" * 33000 + b"\r\n") + SMUGGLED, 431)
+refused("a CL beyond the largest head", post(b"X: " + b"x" * 32726 + b"\r\n" + length(SMUGGLED), SMUGGLED), 431)
 refused("a CL beyond the most fields", post(b"X: x\r\n" * 64 + length(SMUGGLED), SMUGGLED), 431)
 refused("a target without end", post(b"", line=b"POST /visit/" + b"x" * 9000 + b" HTTP/1.1") + SMUGGLED, 414)
 

@@ -8,7 +8,7 @@ from guest import SERVICES, flush, is_active, journal, post, redis_count, rememb
 
 class Rebooted(unittest.TestCase):
     def test_everything_starts_by_itself_and_what_was_pending_is_counted(self):
-        for unit in ["visitd.target", "visitd.socket", *SERVICES]:
+        for unit in ["visitd.target", "visitd.socket", "visitd-private.socket", *SERVICES]:
             wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
         for page, visits in remembered().items():
             wait_for_count(page, visits)
