@@ -41,6 +41,9 @@ class RingCounter : public Counter {
   bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override {
     return counts_.concerns(state, now_ms);
   }
+  [[nodiscard]] bool gathers() const noexcept override { return counts_.gathers(); }
+  void gather(std::span<const std::string_view> pages) noexcept override { counts_.gather(pages); }
+  void forget() noexcept override { counts_.forget(); }
   [[nodiscard]] std::size_t list_window() const noexcept override { return counts_.list_window(); }
   Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept override { return counts_.ahead(page, now_ms); }
   void close() noexcept { visits_.close(); }
