@@ -4,10 +4,13 @@
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <limits>
+#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -54,6 +57,14 @@ std::uint64_t make_room_for(std::uint64_t connections) {
   return possible;
 }
 
+/// Where a Unix socket was bound; empty: it is none.
+std::string unix_path_of(int fd) {
+  sockaddr_un address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 || address.sun_family != AF_UNIX) return {};
+  return {address.sun_path, ::strnlen(address.sun_path, sizeof address.sun_path)};
+}
+
 }  // namespace
 
 class EventLoopServer::Core final : ConnectionOwner {
@@ -77,6 +88,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     const int on = 1;
     ::setsockopt(socket.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     set_send_buffer(socket.fd.get());
+    close_doors_at(unix_path_of(socket.fd.get()));
     auto door = std::make_unique<Door>(*this, std::move(socket));
     door->open();
     doors_.push_back(std::move(door));
@@ -160,6 +172,16 @@ class EventLoopServer::Core final : ConnectionOwner {
   template <typename Handle>
   static Core& of(Handle* handle) noexcept {
     return *static_cast<Core*>(handle->data);
+  }
+
+  /// One that was unlinked: who has connected already is served.
+  void close_doors_at(const std::string& unix_path) {
+    if (unix_path.empty()) return;
+    std::erase_if(doors_, [&](const std::unique_ptr<Door>& door) {
+      if (unix_path_of(door->fd()) != unix_path) return false;
+      for (int i = 0; i < last_accepts && accept_from(*door); ++i) continue;
+      return true;
+    });
   }
 
   void set_send_buffer(int fd) const noexcept {
