@@ -1,5 +1,6 @@
 #include "frontend/event_loop_server.hpp"
 
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
@@ -37,6 +38,7 @@ constexpr std::uint64_t rest_after_vain = 4;
 constexpr std::uint64_t first_request_grace_ms = 200;
 /// Descriptors that this process needs beside its connections.
 constexpr rlim_t other_descriptors = 64;
+constexpr std::uint64_t worth_giving_back_bytes = 1U << 20U;
 constexpr std::uint64_t never_ms = std::numeric_limits<std::uint64_t>::max();
 
 /// Raises the limit on open files to what `connections` need, or as far as it goes; returns how many connections it
@@ -101,8 +103,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     stop_timeout_ms_ = settings.stop_timeout_ms;
     send_buffer_bytes_ = static_cast<int>(settings.send_buffer_bytes);
     for (const auto& door : doors_) set_send_buffer(door->fd());
-    address_limits_ = AddressLimits(settings.address_connection_limit, settings.trusted_proxies);
-    for (const auto& [address, connection] : connections_) address_limits_.add(connection->client());
+    use_address_limits(settings);
     expire();  // some may be due sooner than the timer knows
     connection_limit_ = make_room_for(settings.connection_limit);
   }
@@ -138,6 +139,15 @@ class EventLoopServer::Core final : ConnectionOwner {
     const std::uint64_t grace_ms = std::min(first_request_grace_ms, stop_timeout_ms_);
     uv_timer_start(stop_timer_.get(), [](uv_timer_t* timer) { of(timer).end_grace(); }, grace_ms, 0);
     finish_stop();
+  }
+
+  void give_back_memory() noexcept {
+    most_held_bytes_ = std::max(most_held_bytes_, held_bytes());
+    if (most_held_bytes_ - held_bytes() < worth_giving_back_bytes) return;
+    most_held_bytes_ = held_bytes();
+    // The allocator keeps what lies below anything that is still in use, and that is most of it where many connections
+    // held a part. This takes milliseconds: once, when they have gone.
+    ::malloc_trim(0);
   }
 
   [[nodiscard]] const ServerStatistics& statistics() const noexcept { return share_.statistics; }
@@ -190,8 +200,9 @@ class EventLoopServer::Core final : ConnectionOwner {
 
   void settled(Connection& connection) override {
     if (connection.closed()) {
-      address_limits_.remove(connection.client());
+      const ClientAddress client = connection.client();
       connections_.erase(&connection);
+      address_limits_.remove(client);
       share_.statistics.connections_open = connections_.size();
       finish_stop();
       return;
@@ -208,6 +219,19 @@ class EventLoopServer::Core final : ConnectionOwner {
       expire_at(connection.deadline_ms());
     }
   }
+
+  void holds_unsent(const Connection& connection) override {
+    most_held_bytes_ = std::max(most_held_bytes_, held_bytes());
+    // One answer is sent however long it is: its own sender stays.
+    for (DeadlineMember* oldest = share_.waiting(Phase::sending).first();
+         share_.unsent_bytes > share_.unsent_limit_bytes && oldest != nullptr && oldest != &connection;
+         oldest = share_.waiting(Phase::sending).first()) {
+      ++share_.statistics.connections_evicted_sending;
+      close(oldest);
+    }
+  }
+
+  [[nodiscard]] std::uint64_t held_bytes() const noexcept { return share_.uploads.bytes() + share_.unsent_bytes; }
 
   /// Goes on with those that wait for their turn, and with the look at the parked reads, for as long as a turn may be.
   void take_turn() {
@@ -322,7 +346,9 @@ class EventLoopServer::Core final : ConnectionOwner {
         return false;
       }
       const ClientAddress client = client_address(address);
-      if (address_limits_.is_reached(client) && !make_room_for_another_of(client)) continue;
+      if (AddressShare* const full_share = address_limits_.reached(client)) {
+        if (!make_room_for_another_of(*full_share)) continue;
+      }
       if (full) {
         ++share_.statistics.connections_evicted;
         close(first_evictable());
@@ -333,15 +359,27 @@ class EventLoopServer::Core final : ConnectionOwner {
   }
 
   /// Closes the longest idle connection of an address that has too many. False: none of them is idle.
-  bool make_room_for_another_of(const ClientAddress& client) {
+  bool make_room_for_another_of(const AddressShare& share) {
     ++share_.statistics.connections_over_address_limit;
+    DeadlineMember* const longest = share.idle.first();
+    if (longest == nullptr) return false;
+    close(static_cast<Connection::IdlePlace*>(longest)->connection);
+    return true;
+  }
+
+  void use_address_limits(const Settings& settings) {
+    // The shares go with the limits that hold them.
+    for (const auto& [address, connection] : connections_) connection->move_to(nullptr);
+    address_limits_ = AddressLimits(settings.address_connection_limit, settings.trusted_proxies);
+    const auto add = [&](Connection& connection) { connection.move_to(address_limits_.add(connection.client())); };
+    // The idle ones in their order.
     const DeadlineList& idle = share_.waiting(Phase::idle);
     for (DeadlineMember* member = idle.first(); member != nullptr; member = idle.next(*member)) {
-      if (!address_limits_.is_same(static_cast<Connection*>(member)->client(), client)) continue;
-      close(member);
-      return true;
+      add(static_cast<Connection&>(*member));
     }
-    return false;
+    for (const auto& [address, connection] : connections_) {
+      if (connection->phase() != Phase::idle) add(*connection);
+    }
   }
 
   /// Who waits longest of those that owe us something, rather than we them.
@@ -357,7 +395,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     auto connection = std::make_unique<Connection>(share_, std::move(fd), client, is_private);
     Connection& added = *connection;
     connections_.emplace(&added, std::move(connection));
-    address_limits_.add(client);
+    added.move_to(address_limits_.add(client));
     ++share_.statistics.connections_accepted;
     share_.statistics.connections_open = connections_.size();
     settled(added);
@@ -403,6 +441,7 @@ class EventLoopServer::Core final : ConnectionOwner {
   ConnectionShare share_;
   std::uint64_t connection_limit_;
   AddressLimits address_limits_;
+  std::uint64_t most_held_bytes_ = 0;  ///< for clients, since memory was last given back
   std::uint64_t stop_timeout_ms_;
   int send_buffer_bytes_;
   std::unordered_map<const Connection*, std::unique_ptr<Connection>> connections_;
@@ -441,6 +480,10 @@ void EventLoopServer::use(const Settings& settings) {
 
 void EventLoopServer::replay_parked() {
   core_->replay_parked();
+}
+
+void EventLoopServer::give_back_memory() noexcept {
+  core_->give_back_memory();
 }
 
 void EventLoopServer::stop(std::function<void()> done) {

@@ -1,5 +1,7 @@
 #include "frontend/frontend_process.hpp"
 
+#include <malloc.h>
+
 #include <csignal>
 #include <numeric>
 #include <optional>
@@ -23,6 +25,7 @@ namespace {
 
 constexpr std::uint64_t check_interval_ms = 1000;
 constexpr std::uint64_t leaving_interval_ms = 20;
+constexpr int long_text_bytes = 64 << 10;
 
 static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
 
@@ -157,6 +160,7 @@ class FrontendProcess {
     });
     try_to([this] { counter_.follow_ttl(); });
     try_to([this] { show_statistics(); });
+    server_.give_back_memory();
     const bool looked = try_to([this] {
       const std::string why = membership_.check();
       if (leaving_) {
@@ -218,6 +222,7 @@ class FrontendProcess {
     statistics_.set(FrontendStatistic::connections_evicted, server.connections_evicted);
     statistics_.set(FrontendStatistic::connections_timed_out, server.connections_timed_out);
     statistics_.set(FrontendStatistic::connections_over_address_limit, server.connections_over_address_limit);
+    statistics_.set(FrontendStatistic::connections_evicted_sending, server.connections_evicted_sending);
   }
 
   LiveSettings& live_;
@@ -242,6 +247,9 @@ class FrontendProcess {
 }  // namespace
 
 FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
+  // A long body or answer has pages of its own, which the system gets back with it. Unless told so, the allocator cuts
+  // them from its heap once a few were freed, and keeps what lies between those in use.
+  ::mallopt(M_MMAP_THRESHOLD, long_text_bytes);
   return FrontendProcess(settings, maker).run();
 }
 
