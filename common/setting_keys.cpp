@@ -219,7 +219,11 @@ constexpr std::array table = {
     number("http", "body_limit_bytes", &Draft::body_limit_bytes, "bytes", 0, 1 * gib,
            "The largest body; larger ones are answered 413."),
     number("http", "buffered_bodies_limit_bytes", &Draft::buffered_bodies_limit_bytes, "bytes", 64 * kib, 64 * gib,
-           "The most memory of a frontend for bodies that are being received; beyond it they are answered 503."),
+           "The most memory of a frontend for bodies that are being received; beyond it stalled ones and those of "
+           "the address that holds most make room, or the new one is answered 503."),
+    number("http", "buffered_answers_limit_bytes", &Draft::buffered_answers_limit_bytes, "bytes", 64 * kib, 64 * gib,
+           "The most memory of a frontend for answers that clients have not taken yet; beyond it the connection that "
+           "waits longest is closed."),
     number("http", "batch_read_limit", &Draft::batch_read_limit, "", 1, 100'000,
            "The most pages whose counts one request reads."),
     number("http", "public_visits_limit", &Draft::public_visits_limit, "", 0, std::numeric_limits<std::uint32_t>::max(),

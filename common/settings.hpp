@@ -62,10 +62,11 @@ struct Settings {
   std::uint32_t target_limit_bytes = 4096;
   std::uint32_t header_limit = 64;
   std::uint32_t body_limit_bytes = 1U << 20U;
-  std::uint64_t buffered_bodies_limit_bytes = 64U << 20U;  ///< of a frontend
-  std::uint32_t batch_read_limit = 1000;                   ///< pages
-  std::uint32_t public_visits_limit = 100;                 ///< to a page, of a stranger's request; 0: none
-  std::uint32_t public_entries_limit = 1000;               ///< of a stranger's list; 0: none
+  std::uint64_t buffered_bodies_limit_bytes = 64U << 20U;   ///< of a frontend
+  std::uint64_t buffered_answers_limit_bytes = 16U << 20U;  ///< of a frontend
+  std::uint32_t batch_read_limit = 1000;                    ///< pages
+  std::uint32_t public_visits_limit = 100;                  ///< to a page, of a stranger's request; 0: none
+  std::uint32_t public_entries_limit = 1000;                ///< of a stranger's list; 0: none
   std::uint32_t head_timeout_ms = 10000;
   std::uint32_t body_timeout_ms = 30000;
   std::uint32_t send_timeout_ms = 10000;

@@ -31,6 +31,7 @@ enum class FrontendStatistic : std::uint8_t {
   connections_timed_out,
   connections_over_address_limit,
   reads_damaged,
+  connections_evicted_sending,
   count
 };
 /// From this word on, how often each kind of refusal was answered; frontend/refusals.hpp numbers and names them.
@@ -97,6 +98,8 @@ inline constexpr StatisticInfo frontend_statistics[] = {
     {"connections_timed_out", "connections", "connections that took too long over a request or its answer"},
     {"connections_over_address_limit", "connections", "connections refused because their address had too many"},
     {"reads_damaged", "reads", "reads answered 503 because the page cannot be counted in Redis"},
+    {"connections_evicted_sending", "connections",
+     "connections closed because answers that clients did not take filled their room"},
 };
 static_assert(std::size(frontend_statistics) == static_cast<std::size_t>(FrontendStatistic::count));
 

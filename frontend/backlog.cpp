@@ -1,6 +1,7 @@
 #include "frontend/backlog.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace visitd {
@@ -8,6 +9,17 @@ namespace visitd {
 namespace {
 
 constexpr std::size_t first_entries = 4096;
+
+constexpr std::uint32_t no_page = ~std::uint32_t{0};
+
+/// Where the hash lies in a table of pages, or the free place where it would.
+std::size_t slot_of(std::uint64_t hash, std::span<const Backlog::Wanted> pages,
+                    std::span<const std::uint32_t> slots) noexcept {
+  const std::size_t mask = slots.size() - 1;
+  std::size_t i = hash & mask;
+  while (slots[i] != no_page && pages[slots[i]].hash != hash) i = (i + 1) & mask;
+  return i;
+}
 
 bool any_freed(std::span<const std::uint64_t> starts, const LonelyWord* heads) noexcept {
   if (heads == nullptr) return false;
@@ -56,18 +68,19 @@ std::optional<std::uint64_t> Backlog::visits_since(std::span<const std::uint64_t
 }
 
 template <typename Each>
-void Backlog::each_record(std::uint32_t lane, std::uint64_t from, std::uint64_t to, std::uint64_t tail,
-                          Each each) const {
+std::uint64_t Backlog::each_record(std::uint32_t lane, std::uint64_t from, std::uint64_t to, std::uint64_t tail,
+                                   Each each) const {
   const LaneRecords& records = lanes_[lane].records;
-  if (tail - from > records.capacity()) return;
+  if (tail - from > records.capacity()) return from;
   while (from < to) {
     records.prefetch(from + 1024);
     Record record;
     // The flusher will skip what is behind a damaged record, so nobody counts it.
-    if (records.read(from, tail, record) != RecordCheck::whole) return;
+    if (records.read(from, tail, record) != RecordCheck::whole) return from;
     if (record.kind == RecordKind::visit) each(from, record);
     from += record.size;
   }
+  return from;
 }
 
 std::uint64_t Backlog::scan(std::span<const std::uint64_t> applied, std::uint64_t hash, std::string_view page) const {
@@ -82,10 +95,47 @@ std::uint64_t Backlog::scan(std::span<const std::uint64_t> applied, std::uint64_
   return visits;
 }
 
+void Backlog::visits_since(std::span<Wanted> pages, const LonelyWord* heads) {
+  // At most half full, so that a record of a page that nobody wants is passed over after a look or two.
+  std::vector<std::uint32_t> slots(std::bit_ceil(pages.size() * 2 + 1), no_page);
+  for (std::uint32_t n = 0; n < pages.size(); ++n) {
+    Wanted& page = pages[n];
+    page.visits = 0;
+    std::uint32_t& slot = slots[slot_of(page.hash, pages, slots)];
+    page.valid = slot == no_page;
+    if (page.valid) slot = n;
+  }
+  std::uint64_t earliest[max_lanes];
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) earliest[lane] = scan_lane(lane, pages, slots);
+  // Also for a page whose own bytes all stand: over freed ones the scan may have lost the records' beginnings.
+  if (any_freed(std::span(earliest, lanes_.size()), heads)) {
+    for (Wanted& page : pages) page.valid = false;
+  }
+  ++direct_scans_;
+}
+
+std::uint64_t Backlog::scan_lane(std::uint32_t lane, std::span<Wanted> pages,
+                                 std::span<const std::uint32_t> slots) const {
+  const std::uint64_t tail = lanes_[lane].tail->load(std::memory_order_acquire);
+  std::uint64_t start = tail;
+  for (const Wanted& page : pages) start = std::min(start, page.applied[lane]);
+  // What was applied before a page's own snapshot stands in its entry already.
+  const std::uint64_t end = each_record(lane, start, tail, tail, [&](std::uint64_t position, const Record& record) {
+    const std::uint32_t found = slots[slot_of(record.page_hash, pages, slots)];
+    if (found == no_page || position < pages[found].applied[lane]) return;
+    if (lanes_[lane].records.is_page(position, record, pages[found].page)) pages[found].visits += record.visits;
+  });
+  // Whose snapshot is from behind a damaged record does not end there.
+  if (end != tail) {
+    for (Wanted& page : pages) page.valid = page.valid && page.applied[lane] <= end;
+  }
+  return start;
+}
+
 bool Backlog::update_index(std::span<const std::uint64_t> applied, const LonelyWord* heads) {
   for (int tries = 0; tries < 2; ++tries) {
     if (entries_.empty()) {
-      entries_.resize(first_entries);
+      entries_.resize(std::min(first_entries, std::bit_ceil(2 * limit_ + 2)));
       for (std::size_t lane = 0; lane < lanes_.size(); ++lane) ranges_[lane] = {applied[lane], applied[lane]};
     }
     std::uint64_t earliest[max_lanes];

@@ -34,6 +34,19 @@ class Backlog {
                                                           const LonelyWord* heads, std::uint64_t hash,
                                                           std::string_view page);
 
+  /// A page of many whose visits are read together: from where on each lane counts for it, as its own snapshot says.
+  struct Wanted {
+    std::uint64_t hash = 0;
+    std::string_view page;
+    std::span<const std::uint64_t> applied;
+    std::uint64_t visits = 0;
+    bool valid = false;  ///< false: bytes that were read have been freed meanwhile, or two of the pages share a hash
+  };
+  /// Whether a page's visits are found only by a scan of a long backlog, as far as is known from the last read.
+  [[nodiscard]] bool is_scanned() const noexcept { return overflowed_; }
+  /// The same for many pages with one scan. Sets `visits` and `valid` of each.
+  void visits_since(std::span<Wanted> pages, const LonelyWord* heads);
+
   /// How often a long backlog was scanned because it did not fit the index, or two pages shared a hash.
   [[nodiscard]] std::uint64_t direct_scans() const noexcept { return direct_scans_; }
   /// Pages in the index now.
@@ -56,11 +69,15 @@ class Backlog {
   [[nodiscard]] std::uint64_t scan(std::span<const std::uint64_t> applied, std::uint64_t hash,
                                    std::string_view page) const;
   [[nodiscard]] bool update_index(std::span<const std::uint64_t> applied, const LonelyWord* heads);
+  /// Where it ended: at `to`, or at a damaged record.
   template <typename Each>
-  void each_record(std::uint32_t lane, std::uint64_t from, std::uint64_t to, std::uint64_t tail, Each each) const;
+  std::uint64_t each_record(std::uint32_t lane, std::uint64_t from, std::uint64_t to, std::uint64_t tail,
+                            Each each) const;
   void add(std::uint32_t lane, std::uint64_t position, const Record& record);
   void subtract(const Record& record);
   [[nodiscard]] Entry& slot(std::uint64_t hash) noexcept;
+  /// Returns from where on it has read the lane.
+  std::uint64_t scan_lane(std::uint32_t lane, std::span<Wanted> pages, std::span<const std::uint32_t> slots) const;
   void grow();
   void discard() noexcept;
 

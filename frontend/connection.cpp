@@ -45,7 +45,8 @@ ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, 
       turns(no_limit_ms),
       received(receive_bytes),
       out(2 * flush_bytes),
-      uploading_limit_bytes(settings.buffered_bodies_limit_bytes) {}
+      uploads(settings.buffered_bodies_limit_bytes),
+      unsent_limit_bytes(settings.buffered_answers_limit_bytes) {}
 
 AnsweringWay* ConnectionShare::way_of(const Settings& settings) noexcept {
   return settings.hot_routes == HotRoutes::direct ? static_cast<AnsweringWay*>(&direct) : &httplib;
@@ -60,7 +61,8 @@ void ConnectionShare::use(const Settings& settings) {
   waiting(Phase::head).set_wait(settings.head_timeout_ms);
   waiting(Phase::body).set_wait(settings.body_timeout_ms);
   waiting(Phase::sending).set_wait(settings.send_timeout_ms);
-  uploading_limit_bytes = settings.buffered_bodies_limit_bytes;
+  uploads.set_limit(settings.buffered_bodies_limit_bytes);
+  unsent_limit_bytes = settings.buffered_answers_limit_bytes;
 }
 
 Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address)
@@ -69,7 +71,9 @@ Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress&
       poll_(make_poll(share.loop, fd_.get(), this)),
       reader_(share.limits),
       client_(client),
-      at_private_address_(at_private_address) {
+      at_private_address_(at_private_address),
+      out_(share.unsent_bytes) {
+  idle_place_.connection = this;
   watch(UV_READABLE);
   enter(Phase::idle, true);
 }
@@ -96,6 +100,26 @@ void Connection::enter(Phase phase, bool renew) {
   phase_ = phase;
   DeadlineList& list = phase == Phase::parked && paused_ ? share_.turns : share_.waiting(phase);
   list.join(*this, uv_now(share_.loop));
+  if (address_ == nullptr) return;
+  if (phase == Phase::idle) {
+    address_->idle.join(idle_place_, 0);
+  } else {
+    idle_place_.leave();
+  }
+}
+
+void Connection::move_to(AddressShare* address) {
+  address_ = address;
+  idle_place_.leave();
+  if (address_ != nullptr && phase_ == Phase::idle) address_->idle.join(idle_place_, 0);
+  if (upload_ != nullptr) upload_->move_to(address);
+}
+
+void Connection::upload_lost() noexcept {
+  list_.reset();
+  paused_ = true;
+  enter(Phase::parked, true);
+  share_.owner.settled(*this);
 }
 
 void Connection::readable() {
@@ -170,7 +194,7 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
     out.append(continue_line);
   }
   if (head.has_body() && call.takes_body()) {
-    upload_ = std::make_unique<Upload>(share_, input.substr(0, head.size));
+    upload_ = std::make_unique<Upload>(share_.uploads, *this, address_, input.substr(0, head.size));
     input.remove_prefix(head.size);
     in_body_ = true;
     return read_body(input, progressed);
@@ -186,6 +210,7 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
 }
 
 Connection::Step Connection::answer_upload(std::string_view& input, bool& progressed) {
+  if (upload_->is_lost()) return refuse(Refusal::busy);
   // The head was vetted where it came; read again where it is kept it says the same, unless a limit changed meanwhile.
   if (reader_.read_head(upload_->head()) != RequestReader::Outcome::complete) return refuse(reader_.refusal());
   Call call = routed();
@@ -223,7 +248,10 @@ bool Connection::answer(const Call& call, bool& progressed) {
   AnsweringWay& way = call.is_routed() && call.route->hot ? *share_.hot : share_.httplib;
   const std::uint64_t begun_ns = is_cheap ? 0 : uv_hrtime();
   const Handled handled = way.answer(call, keep_alive, share_.out);
-  if (!is_cheap) share_.turn.spend(uv_hrtime() - begun_ns);
+  if (!is_cheap) {
+    share_.routes.release_document();
+    share_.turn.spend(uv_hrtime() - begun_ns);
+  }
   if (handled != Handled::answered) {
     if (handled == Handled::parked && !counted_parked_) ++share_.statistics.reads_parked;
     counted_parked_ = counted_parked_ || handled == Handled::parked;
@@ -241,6 +269,7 @@ bool Connection::answer(const Call& call, bool& progressed) {
 }
 
 Connection::Step Connection::read_body(std::string_view& input, bool& progressed) {
+  if (upload_ != nullptr && upload_->is_lost()) return refuse(Refusal::busy);
   std::size_t consumed = 0;
   const RequestReader::Outcome outcome =
       reader_.read_body(input, consumed, upload_ != nullptr ? &upload_->body() : nullptr);
@@ -252,9 +281,12 @@ Connection::Step Connection::read_body(std::string_view& input, bool& progressed
     ending_ = lingering_ = true;
     return Step::stop;
   }
-  if (upload_ != nullptr && !upload_->has_room()) return refuse(Refusal::busy);
   in_body_ = outcome == RequestReader::Outcome::incomplete;
-  if (upload_ != nullptr) return in_body_ ? Step::stop : answer_upload(input, progressed);
+  if (upload_ != nullptr) {
+    // One that has come whole is answered at once: it needs no room.
+    if (!in_body_) return answer_upload(input, progressed);
+    return upload_->has_room(uv_now(share_.loop)) ? Step::stop : refuse(Refusal::busy);
+  }
   if (ending_) {
     end_after_answer(input);
     return Step::stop;
@@ -319,31 +351,32 @@ bool Connection::flush() {
     if (sent >= 0) {
       bytes.remove_prefix(static_cast<std::size_t>(sent));
     } else if (errno == EAGAIN) {
-      out_ = bytes;
-      share_.out.truncate(0);
+      out_.hold(bytes);
+      share_.out.clear();
       watch(UV_WRITABLE);
       enter(Phase::sending, true);
+      share_.owner.holds_unsent(*this);
       return false;
     } else if (errno != EINTR) {
       close();
       return false;
     }
   }
-  share_.out.truncate(0);
+  share_.out.clear();
   return true;
 }
 
 bool Connection::send_rest() {
   while (!out_.empty()) {
-    const ssize_t sent = ::send(fd_.get(), out_.data(), out_.size(), MSG_NOSIGNAL);
+    const std::string_view bytes = out_.view();
+    const ssize_t sent = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent >= 0) {
-      out_.erase(0, static_cast<std::size_t>(sent));
+      out_.sent(static_cast<std::size_t>(sent));
     } else {
       if (errno != EAGAIN && errno != EINTR) close();
       return false;
     }
   }
-  out_ = std::string();
   return true;
 }
 

@@ -11,11 +11,14 @@
 #include "common/settings.hpp"
 #include "common/unique_fd.hpp"
 #include "common/uv_handles.hpp"
+#include "frontend/address_limits.hpp"
 #include "frontend/client_address.hpp"
 #include "frontend/deadlines.hpp"
 #include "frontend/event_loop_server.hpp"
 #include "frontend/httplib_server.hpp"
 #include "frontend/routes.hpp"
+#include "frontend/unsent.hpp"
+#include "frontend/uploads.hpp"
 
 namespace visitd {
 
@@ -53,6 +56,9 @@ class ConnectionOwner {
   virtual ~ConnectionOwner() = default;
   /// After each event: the connection is closed, and to be deleted, or waits in one of the share's lists.
   virtual void settled(Connection& connection) = 0;
+  /// A client does not take its answer as fast as it was made: whoever waited longest makes room where that is too
+  /// much.
+  virtual void holds_unsent(const Connection& connection) = 0;
 };
 
 /// What all connections of a server share. None of them uses it across a return to the loop, so that an idle connection
@@ -82,45 +88,15 @@ struct ConnectionShare {
   TurnBudget turn;
   std::vector<char> received;
   OutputBuffer out;
-  std::uint64_t kept_bytes = 0;       ///< of all connections: received and not yet used, heads above all
-  std::uint64_t uploading_bytes = 0;  ///< of all bodies that are being received
-  std::uint64_t uploading_limit_bytes;
+  std::uint64_t kept_bytes = 0;  ///< of all connections: received and not yet used, heads above all
+  Uploads uploads;
+  std::uint64_t unsent_bytes = 0;  ///< of all answers that clients have not taken
+  std::uint64_t unsent_limit_bytes;
   ServerStatistics statistics;
   bool stopping = false;
 };
 
-/// A request whose route takes its body: its head and what has come of the body, until it is answered.
-class Upload {
- public:
-  Upload(ConnectionShare& share, std::string_view head) : share_(share), head_(head) {}
-  Upload(const Upload&) = delete;
-  Upload& operator=(const Upload&) = delete;
-  ~Upload() { share_.uploading_bytes -= counted_; }
-
-  [[nodiscard]] std::string_view head() const noexcept { return head_; }
-  [[nodiscard]] std::string& body() noexcept { return body_; }
-  /// The body is of no more use: what its list holds counts in its place.
-  void keep_list_alone(std::size_t list_bytes) noexcept {
-    body_ = std::string();
-    share_.uploading_bytes += list_bytes - counted_;
-    counted_ = list_bytes;
-  }
-  /// Counts what the body has grown by. (What is allocated beyond, nothing was written to: it takes no memory.) False:
-  /// all bodies together are too large.
-  [[nodiscard]] bool has_room() noexcept {
-    share_.uploading_bytes += body_.size() - counted_;
-    counted_ = body_.size();
-    return share_.uploading_bytes <= share_.uploading_limit_bytes;
-  }
-
- private:
-  ConnectionShare& share_;
-  std::string head_;
-  std::string body_;
-  std::size_t counted_ = 0;
-};
-
-class Connection : public DeadlineMember {
+class Connection final : public DeadlineMember, public Uploader {
  public:
   /// Watches for what the client sends. Throws Error.
   Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
@@ -133,6 +109,8 @@ class Connection : public DeadlineMember {
   /// Goes on with the parked request, where that can come to something.
   void take_turn();
   void close() noexcept { closed_ = true; }
+  /// This is what its client's address has; nullptr: it is a proxy's. Outlives it, or its next call.
+  void move_to(AddressShare* address);
 
   [[nodiscard]] bool closed() const noexcept { return closed_; }
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
@@ -141,6 +119,13 @@ class Connection : public DeadlineMember {
   [[nodiscard]] const ClientAddress& client() const noexcept { return client_; }
   /// Whether a request of it was answered.
   [[nodiscard]] bool has_served() const noexcept { return has_served_; }
+
+  void upload_lost() noexcept override;
+
+  /// Its place among the idle connections of its address.
+  struct IdlePlace : DeadlineMember {
+    Connection* connection = nullptr;
+  };
 
  private:
   enum class Step : std::uint8_t { again, stop };
@@ -176,11 +161,13 @@ class Connection : public DeadlineMember {
   CountRead read_;
   std::unique_ptr<ListRead> list_;  ///< while a read of many pages is parked
   ClientAddress client_;
+  AddressShare* address_ = nullptr;
+  IdlePlace idle_place_;
   bool at_private_address_;
   std::unique_ptr<Upload> upload_;  ///< its body is not complete (in_body_), or it waits for its answer
   std::string in_;                  ///< received and not yet used
   std::size_t counted_kept_ = 0;    ///< of it, in the share's sum
-  std::string out_;                 ///< answered and not yet sent
+  Unsent out_;                      ///< answered and not yet sent
   Phase phase_ = Phase::idle;
   bool in_body_ = false;
   bool parked_ = false;

@@ -44,6 +44,20 @@ class CountReader {
   /// Without a cache nothing is known: `absent`. `sighting` is set where it is `entry`.
   [[nodiscard]] Look look(std::uint64_t hash, std::string_view page, Sighting& sighting);
 
+  /// The same without the count: whether there is an entry, and when it expires. Reads no lane.
+  [[nodiscard]] Look glance(std::uint64_t hash, std::string_view page, Sighting& sighting);
+
+  struct Page {
+    std::uint64_t hash = 0;
+    std::string_view page;
+  };
+  /// Where each look would read all lanes, they are read once, now, for all of these pages, which look() is asked for
+  /// next, in this order. The pages live until forget().
+  void gather(std::span<const Page> pages);
+  void forget() noexcept { gathered_ = {}; }
+  /// Whether gather() would read anything.
+  [[nodiscard]] bool gathers() const noexcept { return cache_.active != nullptr && backlog_.is_scanned(); }
+
   /// Changes whenever anything of a page's chain in the view does.
   [[nodiscard]] std::uint64_t chain_mark(std::uint64_t hash) const noexcept;
 
@@ -51,10 +65,20 @@ class CountReader {
   [[nodiscard]] std::uint64_t direct_scans() const noexcept { return backlog_.direct_scans(); }
 
  private:
+  struct Gathered {
+    Page page;
+    Sighting sighting;
+  };
+
+  [[nodiscard]] bool take_gathered(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept;
+  [[nodiscard]] Look judge() const noexcept;
+  [[nodiscard]] static Sighting sighting_of(const Snapshot& snapshot, std::uint64_t visits) noexcept;
+
   const Word& superseded_;
   CacheMemory cache_;
   Backlog backlog_;
   Snapshot snapshot_;
+  std::vector<Gathered> gathered_;  ///< those that were not asked for yet, the next one last
 };
 
 }  // namespace visitd

@@ -1,7 +1,9 @@
 // What the routes ask of the counting side.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace visitd {
@@ -46,6 +48,12 @@ class Counter {
 
   /// Whether another try of a parked read could come to something. Cheap: it reads no page id.
   [[nodiscard]] virtual bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept = 0;
+
+  /// Whether reading each page of a list by itself would be dear now.
+  [[nodiscard]] virtual bool gathers() const noexcept = 0;
+  /// These pages are read next, in this order: what is dear is done once for all of them. They live until forget().
+  virtual void gather(std::span<const std::string_view> pages) noexcept = 0;
+  virtual void forget() noexcept = 0;
 
   /// How many pages of a list may be asked for behind the first one that it lacks: their answers come together, and
   /// none is to have left the cache again before it is read. `longest`: bytes of the list's longest page id.

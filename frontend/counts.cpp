@@ -166,7 +166,7 @@ CountAnswer Counts::park(std::uint64_t hash, std::string_view page, Look seen, c
   state.chain_mark = reader_.chain_mark(hash);
   // What was answered after the look above, and before the mark was taken, would wake nobody.
   CountReader::Sighting now;
-  if (reader_.look(hash, page, now) != seen || (seen == Look::entry && now.expires_ms != sighting.expires_ms)) {
+  if (reader_.glance(hash, page, now) != seen || (seen == Look::entry && now.expires_ms != sighting.expires_ms)) {
     state.retry_at_ms = now_ms;
   }
   return {CountAnswer::Kind::parked, 0, 0, {}, {}};
@@ -188,6 +188,13 @@ std::uint64_t Counts::outlook() const noexcept {
   return seen;
 }
 
+void Counts::gather(std::span<const std::string_view> pages) noexcept {
+  std::vector<CountReader::Page> hashed;
+  hashed.reserve(pages.size());
+  for (const std::string_view page : pages) hashed.push_back({page_hash(page, membership_.ring().hash_seed()), page});
+  reader_.gather(hashed);
+}
+
 std::size_t Counts::list_window(std::size_t longest) const noexcept {
   const Cache* const cache = membership_.cache();
   if (cache == nullptr) return 1;
@@ -199,7 +206,7 @@ Counter::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexce
   if (membership_.cache() == nullptr) return Counter::Ahead::full;
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
   CountReader::Sighting sighting;
-  if (reader_.look(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Counter::Ahead::known;
+  if (reader_.glance(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Counter::Ahead::known;
   if (!has_room_for_lists() || post(hash, page) == Published::full) return Counter::Ahead::full;
   statistics_.add(FrontendStatistic::reads_parked);
   return Counter::Ahead::asked;

@@ -25,6 +25,9 @@ class Counts {
 
   /// See Counter.
   [[nodiscard]] bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept;
+  [[nodiscard]] bool gathers() const noexcept { return reader_.gathers(); }
+  void gather(std::span<const std::string_view> pages) noexcept;
+  void forget() noexcept { reader_.forget(); }
   [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept;
   [[nodiscard]] Counter::Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept;
 

@@ -1,13 +1,17 @@
 #include "frontend/event_loop_server.hpp"
 
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <limits>
+#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -37,6 +41,7 @@ constexpr rlim_t other_descriptors = 64;
 /// What all connections together have sent of heads that are not complete; a whole head is not kept. Beyond, those who
 /// take longest go first. Many honest clients whose large heads come in pieces at the same moment fit in.
 constexpr std::uint64_t kept_limit_bytes = 16U << 20U;
+constexpr std::uint64_t worth_giving_back_bytes = 1U << 20U;
 constexpr std::uint64_t never_ms = std::numeric_limits<std::uint64_t>::max();
 
 /// Raises the limit on open files to what `connections` need, or as far as it goes; returns how many connections it
@@ -55,6 +60,14 @@ std::uint64_t make_room_for(std::uint64_t connections) {
       "http.connection_limit is {}, but only {} files may be open: {} connections will be served; raise LimitNOFILE",
       connections, limit.rlim_cur, possible);
   return possible;
+}
+
+/// Where a Unix socket was bound; empty: it is none.
+std::string unix_path_of(int fd) {
+  sockaddr_un address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 || address.sun_family != AF_UNIX) return {};
+  return {address.sun_path, ::strnlen(address.sun_path, sizeof address.sun_path)};
 }
 
 }  // namespace
@@ -80,6 +93,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     const int on = 1;
     ::setsockopt(socket.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     set_send_buffer(socket.fd.get());
+    close_doors_at(unix_path_of(socket.fd.get()));
     auto door = std::make_unique<Door>(*this, std::move(socket));
     door->open();
     doors_.push_back(std::move(door));
@@ -92,8 +106,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     stop_timeout_ms_ = settings.stop_timeout_ms;
     send_buffer_bytes_ = static_cast<int>(settings.send_buffer_bytes);
     for (const auto& door : doors_) set_send_buffer(door->fd());
-    address_limits_ = AddressLimits(settings.address_connection_limit, settings.trusted_proxies);
-    for (const auto& [address, connection] : connections_) address_limits_.add(connection->client());
+    use_address_limits(settings);
     expire();  // some may be due sooner than the timer knows
     connection_limit_ = make_room_for(settings.connection_limit);
   }
@@ -131,6 +144,15 @@ class EventLoopServer::Core final : ConnectionOwner {
     finish_stop();
   }
 
+  void give_back_memory() noexcept {
+    most_held_bytes_ = std::max(most_held_bytes_, held_bytes());
+    if (most_held_bytes_ - held_bytes() < worth_giving_back_bytes) return;
+    most_held_bytes_ = held_bytes();
+    // The allocator keeps what lies below anything that is still in use, and that is most of it where many connections
+    // held a part. This takes milliseconds: once, when they have gone.
+    ::malloc_trim(0);
+  }
+
   [[nodiscard]] const ServerStatistics& statistics() const noexcept { return share_.statistics; }
   [[nodiscard]] const RefusalCounts& refusals() const noexcept { return share_.routes.refusals(); }
 
@@ -165,14 +187,25 @@ class EventLoopServer::Core final : ConnectionOwner {
     return *static_cast<Core*>(handle->data);
   }
 
+  /// One that was unlinked: who has connected already is served.
+  void close_doors_at(const std::string& unix_path) {
+    if (unix_path.empty()) return;
+    std::erase_if(doors_, [&](const std::unique_ptr<Door>& door) {
+      if (unix_path_of(door->fd()) != unix_path) return false;
+      for (int i = 0; i < last_accepts && accept_from(*door); ++i) continue;
+      return true;
+    });
+  }
+
   void set_send_buffer(int fd) const noexcept {
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes_, sizeof send_buffer_bytes_);
   }
 
   void settled(Connection& connection) override {
     if (connection.closed()) {
-      address_limits_.remove(connection.client());
+      const ClientAddress client = connection.client();
       connections_.erase(&connection);
+      address_limits_.remove(client);
       share_.statistics.connections_open = connections_.size();
       finish_stop();
       return;
@@ -199,6 +232,19 @@ class EventLoopServer::Core final : ConnectionOwner {
       close(heads.first());
     }
   }
+
+  void holds_unsent(const Connection& connection) override {
+    most_held_bytes_ = std::max(most_held_bytes_, held_bytes());
+    // One answer is sent however long it is: its own sender stays.
+    for (DeadlineMember* oldest = share_.waiting(Phase::sending).first();
+         share_.unsent_bytes > share_.unsent_limit_bytes && oldest != nullptr && oldest != &connection;
+         oldest = share_.waiting(Phase::sending).first()) {
+      ++share_.statistics.connections_evicted_sending;
+      close(oldest);
+    }
+  }
+
+  [[nodiscard]] std::uint64_t held_bytes() const noexcept { return share_.uploads.bytes() + share_.unsent_bytes; }
 
   /// Goes on with those that wait for their turn, and with the look at the parked reads, for as long as a turn may be.
   void take_turn() {
@@ -313,7 +359,9 @@ class EventLoopServer::Core final : ConnectionOwner {
         return false;
       }
       const ClientAddress client = client_address(address);
-      if (address_limits_.is_reached(client) && !make_room_for_another_of(client)) continue;
+      if (AddressShare* const full_share = address_limits_.reached(client)) {
+        if (!make_room_for_another_of(*full_share)) continue;
+      }
       if (full) {
         ++share_.statistics.connections_evicted;
         close(first_evictable());
@@ -324,15 +372,27 @@ class EventLoopServer::Core final : ConnectionOwner {
   }
 
   /// Closes the longest idle connection of an address that has too many. False: none of them is idle.
-  bool make_room_for_another_of(const ClientAddress& client) {
+  bool make_room_for_another_of(const AddressShare& share) {
     ++share_.statistics.connections_over_address_limit;
+    DeadlineMember* const longest = share.idle.first();
+    if (longest == nullptr) return false;
+    close(static_cast<Connection::IdlePlace*>(longest)->connection);
+    return true;
+  }
+
+  void use_address_limits(const Settings& settings) {
+    // The shares go with the limits that hold them.
+    for (const auto& [address, connection] : connections_) connection->move_to(nullptr);
+    address_limits_ = AddressLimits(settings.address_connection_limit, settings.trusted_proxies);
+    const auto add = [&](Connection& connection) { connection.move_to(address_limits_.add(connection.client())); };
+    // The idle ones in their order.
     const DeadlineList& idle = share_.waiting(Phase::idle);
     for (DeadlineMember* member = idle.first(); member != nullptr; member = idle.next(*member)) {
-      if (!address_limits_.is_same(static_cast<Connection*>(member)->client(), client)) continue;
-      close(member);
-      return true;
+      add(static_cast<Connection&>(*member));
     }
-    return false;
+    for (const auto& [address, connection] : connections_) {
+      if (connection->phase() != Phase::idle) add(*connection);
+    }
   }
 
   /// Who waits longest of those that owe us something, rather than we them.
@@ -348,7 +408,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     auto connection = std::make_unique<Connection>(share_, std::move(fd), client, is_private);
     Connection& added = *connection;
     connections_.emplace(&added, std::move(connection));
-    address_limits_.add(client);
+    added.move_to(address_limits_.add(client));
     ++share_.statistics.connections_accepted;
     share_.statistics.connections_open = connections_.size();
     settled(added);
@@ -394,6 +454,7 @@ class EventLoopServer::Core final : ConnectionOwner {
   ConnectionShare share_;
   std::uint64_t connection_limit_;
   AddressLimits address_limits_;
+  std::uint64_t most_held_bytes_ = 0;  ///< for clients, since memory was last given back
   std::uint64_t stop_timeout_ms_;
   int send_buffer_bytes_;
   std::unordered_map<const Connection*, std::unique_ptr<Connection>> connections_;
@@ -432,6 +493,10 @@ void EventLoopServer::use(const Settings& settings) {
 
 void EventLoopServer::replay_parked() {
   core_->replay_parked();
+}
+
+void EventLoopServer::give_back_memory() noexcept {
+  core_->give_back_memory();
 }
 
 void EventLoopServer::stop(std::function<void()> done) {

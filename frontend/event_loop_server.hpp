@@ -24,6 +24,7 @@ struct ServerStatistics {
   std::uint64_t connections_evicted = 0;  ///< closed to make room for others
   std::uint64_t connections_timed_out = 0;
   std::uint64_t connections_over_address_limit = 0;  ///< closed at once, or in place of another of their address
+  std::uint64_t connections_evicted_sending = 0;     ///< closed because answers that nobody took filled their room
 };
 
 class EventLoopServer {
@@ -48,6 +49,9 @@ class EventLoopServer {
   /// Tries all parked reads again: call it when counts may have become known. Without it they are tried again every 20
   /// ms.
   void replay_parked();
+
+  /// Now and then: gives memory back to the system after much was held for clients.
+  void give_back_memory() noexcept;
 
   /// Accepts no more, answers what was sent, closes what is idle; after stop_timeout_ms closes the rest. `done` is
   /// called once, from within stop() or from the loop, and must not delete the server.

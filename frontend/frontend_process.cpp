@@ -1,5 +1,7 @@
 #include "frontend/frontend_process.hpp"
 
+#include <malloc.h>
+
 #include <csignal>
 #include <numeric>
 #include <optional>
@@ -23,6 +25,7 @@ namespace {
 
 constexpr std::uint64_t check_interval_ms = 1000;
 constexpr std::uint64_t leaving_interval_ms = 20;
+constexpr int long_text_bytes = 64 << 10;
 
 static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
 
@@ -41,6 +44,9 @@ class RingCounter : public Counter {
   bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override {
     return counts_.concerns(state, now_ms);
   }
+  [[nodiscard]] bool gathers() const noexcept override { return counts_.gathers(); }
+  void gather(std::span<const std::string_view> pages) noexcept override { counts_.gather(pages); }
+  void forget() noexcept override { counts_.forget(); }
   [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept override {
     return counts_.list_window(longest);
   }
@@ -156,6 +162,7 @@ class FrontendProcess {
     });
     try_to([this] { counter_.follow_ttl(); });
     try_to([this] { show_statistics(); });
+    server_.give_back_memory();
     const bool looked = try_to([this] {
       const std::string why = membership_.check();
       if (leaving_) {
@@ -217,6 +224,7 @@ class FrontendProcess {
     statistics_.set(FrontendStatistic::connections_evicted, server.connections_evicted);
     statistics_.set(FrontendStatistic::connections_timed_out, server.connections_timed_out);
     statistics_.set(FrontendStatistic::connections_over_address_limit, server.connections_over_address_limit);
+    statistics_.set(FrontendStatistic::connections_evicted_sending, server.connections_evicted_sending);
   }
 
   LiveSettings& live_;
@@ -241,6 +249,9 @@ class FrontendProcess {
 }  // namespace
 
 FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
+  // A long body or answer has pages of its own, which the system gets back with it. Unless told so, the allocator cuts
+  // them from its heap once a few were freed, and keeps what lies between those in use.
+  ::mallopt(M_MMAP_THRESHOLD, long_text_bytes);
   return FrontendProcess(settings, maker).run();
 }
 

@@ -12,9 +12,17 @@ constexpr std::size_t looks_a_turn = 1024;
 }  // namespace
 
 ListRead::Progress ListRead::go_on(Counter& counter, std::uint64_t now_ms) {
+  const Progress progress = read_on(counter, now_ms);
+  counter.forget();
+  return progress;
+}
+
+ListRead::Progress ListRead::read_on(Counter& counter, std::uint64_t now_ms) {
   read_.wants_room = false;
   for (std::size_t looks = 0; counts_.size() < pages_.size(); ++looks) {
     if (looks == looks_a_turn) return Progress::paused;
+    // The first page's read has shown how long the backlog is.
+    if (looks == 1 && counter.gathers()) gather_rest(counter);
     if (!page_begun_) begin_page(now_ms);
     const CountAnswer answer = counter.read(page(), read_, now_ms);
     if (answer.kind == CountAnswer::Kind::unknown || answer.kind == CountAnswer::Kind::damaged) {
@@ -36,6 +44,14 @@ ListRead::Progress ListRead::go_on(Counter& counter, std::uint64_t now_ms) {
     take(answer);
   }
   return Progress::known;
+}
+
+void ListRead::gather_rest(Counter& counter) const {
+  std::vector<std::string_view> rest;
+  const std::size_t end = std::min(pages_.size(), counts_.size() + looks_a_turn);
+  rest.reserve(end - counts_.size());
+  for (std::size_t entry = counts_.size(); entry < end; ++entry) rest.push_back(pages_.page(entry));
+  counter.gather(rest);
 }
 
 void ListRead::begin_page(std::uint64_t now_ms) {

@@ -45,6 +45,8 @@ class ListRead {
   [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
+  [[nodiscard]] Progress read_on(Counter& counter, std::uint64_t now_ms);
+  void gather_rest(Counter& counter) const;
   void take(const CountAnswer& answer);
   void ask_ahead(Counter& counter, std::uint64_t now_ms);
   void begin_page(std::uint64_t now_ms);

@@ -127,13 +127,44 @@ UniqueFd open_at(const std::string& address) {
 }  // namespace
 
 UnixListening::~UnixListening() {
-  if (lease_ != nullptr) ::unlink(path_.c_str());
+  if (lease_ != nullptr && is_ours_) ::unlink(path_.c_str());
 }
 
 std::optional<ListeningSocket> UnixListening::try_open() {
-  if (lease_ != nullptr) return std::nullopt;
-  auto lease = FileLease::try_take(path_ + ".lock");
-  if (!lease) return std::nullopt;
+  if (lease_ != nullptr && is_in_place()) return std::nullopt;
+  if (lease_ == nullptr) {
+    auto lease = FileLease::try_take(path_ + ".lock");
+    if (!lease) return std::nullopt;
+    lease_ = std::make_unique<FileLease>(std::move(*lease));
+  }
+  try {
+    return make_socket();
+  } catch (...) {
+    lease_.reset();  // another may be able to
+    throw;
+  }
+}
+
+/// Clients reach a socket by its path: one that was unlinked serves nobody, and nothing says so.
+bool UnixListening::is_in_place() {
+  const std::optional<FileIdentity> found = file_identity(path_);
+  if (found == socket_) return true;
+  // Whoever removed the lock's file too lets another process take the path.
+  if (!lease_->still_named()) {
+    lease_.reset();
+    return false;
+  }
+  socket_ = found;
+  is_ours_ = false;
+  if (!found) {
+    log::warning("{}: this frontend's socket was removed, and is made again", path_);
+    return false;
+  }
+  log::warning("{}: another program put a file in the place of this frontend's socket; it serves no more there", path_);
+  return true;
+}
+
+ListeningSocket UnixListening::make_socket() {
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) throw system_error("cannot make a socket for '{}'", path_);
   const sockaddr_un address = unix_address(path_);
@@ -142,8 +173,9 @@ std::optional<ListeningSocket> UnixListening::try_open() {
   if (!bound || ::chmod(path_.c_str(), anybody_connects) != 0 || ::listen(fd.get(), backlog) != 0) {
     throw system_error("cannot listen at '{}'", path_);
   }
-  lease_ = std::make_unique<FileLease>(std::move(*lease));
-  return ListeningSocket{std::move(fd), is_private_};
+  socket_ = file_identity(path_);
+  is_ours_ = true;
+  return {std::move(fd), is_private_};
 }
 
 bool Listening::has_private_address() const noexcept {

@@ -31,16 +31,22 @@ class UnixListening {
   /// Removes the socket from its path where it is ours.
   ~UnixListening();
 
-  /// Takes the path where nobody serves it: whatever socket a dead process left there is replaced. nullopt: it is
-  /// served, by us or by another. Anybody on the host may connect. Throws Error naming the path.
+  /// Takes the path where nobody serves it: whatever socket a dead process left there is replaced, and ours is made
+  /// again where it was unlinked. nullopt: it is served, by us or by another. Anybody on the host may connect. Throws
+  /// Error naming the path.
   [[nodiscard]] std::optional<ListeningSocket> try_open();
 
   [[nodiscard]] bool is_private() const noexcept { return is_private_; }
 
  private:
+  [[nodiscard]] bool is_in_place();
+  [[nodiscard]] ListeningSocket make_socket();
+
   std::string path_;
   bool is_private_;
   std::unique_ptr<FileLease> lease_;
+  std::optional<FileIdentity> socket_;  ///< what lies at the path while the lease is held
+  bool is_ours_ = false;                ///< and we made it
 };
 
 struct Listening {

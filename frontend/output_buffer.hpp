@@ -13,7 +13,8 @@ namespace visitd {
 
 class OutputBuffer {
  public:
-  explicit OutputBuffer(std::size_t capacity) : bytes_(new char[capacity]), capacity_(capacity) {}
+  explicit OutputBuffer(std::size_t capacity)
+      : bytes_(new char[capacity]), capacity_(capacity), usual_capacity_(capacity) {}
 
   /// Makes room for `size` more bytes, so that what is appended up to there never fails.
   void reserve(std::size_t size) {
@@ -44,10 +45,16 @@ class OutputBuffer {
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   /// Forgets what lies beyond `size` bytes; the memory is kept.
   void truncate(std::size_t size) noexcept { size_ = size; }
+  /// Forgets all, and gives back the memory of a long answer.
+  void clear() {
+    size_ = 0;
+    if (capacity_ != usual_capacity_) *this = OutputBuffer(usual_capacity_);
+  }
 
  private:
   std::unique_ptr<char[]> bytes_;
   std::size_t capacity_;
+  std::size_t usual_capacity_;
   std::size_t size_ = 0;
 };
 

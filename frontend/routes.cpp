@@ -37,7 +37,7 @@ bool is_bare_token(std::string_view text) noexcept {
   return !text.empty() && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_inner);
 }
 
-/// Beyond, the memory of a long answer is given back when the next one is made.
+/// Beyond, the memory of a long answer is given back.
 constexpr std::size_t usual_document_bytes = 65536;
 
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
@@ -416,9 +416,12 @@ Handled Routes::go_on(ListRead& reading, const Call& call, Answer& answer) {
 }
 
 std::string& Routes::start_document() {
-  if (document_.capacity() > usual_document_bytes) document_ = std::string();
   document_.clear();
   return document_;
+}
+
+void Routes::release_document() noexcept {
+  if (document_.capacity() > usual_document_bytes) document_ = std::string();
 }
 
 std::string_view Routes::page_of(std::string_view encoded, Answer& answer) {

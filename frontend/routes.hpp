@@ -88,6 +88,9 @@ class Routes {
   /// same read state, and of a list without its body.
   [[nodiscard]] Handled handle(const Call& call, Answer& answer);
 
+  /// The answer was turned into bytes: gives back the memory of a long one.
+  void release_document() noexcept;
+
   /// Makes the answer to bytes that are no request, of which `head` holds what was read.
   void refuse_request(Refusal refusal, const RequestHead& head, Answer& answer) noexcept;
 
@@ -139,7 +142,7 @@ class Routes {
   PublicLimits public_limits_;
   std::string decoded_;   ///< room for a page id while its request is answered
   PageList list_;         ///< of the request that is being answered
-  std::string document_;  ///< a long answer while it is sent
+  std::string document_;  ///< a long answer until it is bytes
   RefusalCounts refusals_{};
   std::mt19937_64 ids_{std::random_device{}()};
 };

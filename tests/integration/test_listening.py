@@ -2,9 +2,12 @@
 """Where frontends listen besides the usual port: at a Unix socket, which one of them serves, and at a private address."""
 
 import http.client
+import json
 import os
+import shutil
 import socket
 import unittest
+from pathlib import Path
 
 from harness import PATIENCE_S, Stack, free_port, listening_at, wait_for
 
@@ -56,6 +59,53 @@ class UnixSocket(unittest.TestCase):
             for name in stack.frontends:
                 stack.stop_one(name)
             self.assertFalse(os.path.exists(path), "the last one leaves no socket behind")
+
+
+    def test_one_that_is_unlinked_is_made_again(self):
+        with Stack(frontends=2) as stack:
+            path = stack.folder / "http.sock"
+            stack.settings.setdefault("http", {})["listen"] = [f"127.0.0.1:{stack.port}", f"unix:{path}"]
+            stack.write_settings()
+            for name in stack.frontends:
+                stack.restart(name)
+            stack.wait_ready()
+            wait_for("the socket is served", lambda: ask(str(path), "POST", "/visit/home")[0] == 200)
+            counted = 1
+            for also in ((), (path.with_name("http.sock.lock"),)):
+                for removed in (path, *also):
+                    removed.unlink()
+                wait_for("it is served again", lambda: ask(str(path), "POST", "/visit/home")[0] == 200)
+                counted += 1
+            self.assertEqual(stack.get("home"), counted)
+            for name in stack.frontends:
+                files = [link for link in Path(f"/proc/{stack.processes[name].pid}/fd").iterdir() if "socket" in os.readlink(link)]
+                self.assertLess(len(files), 8, "no listening socket is left behind")
+
+    def test_a_path_that_cannot_be_opened_stops_nothing_else(self):
+        with Stack(frontends=1, settings={"ring": {"lanes": 1, "lane_bytes": 1 << 16}}) as stack:
+            folder = stack.folder / "sockets"
+            folder.mkdir()
+            path = folder / "http.sock"
+            stack.settings.setdefault("http", {})["listen"] = [f"127.0.0.1:{stack.port}", f"unix:{path}"]
+            stack.write_settings()
+            stack.restart("frontend_1")
+            stack.wait_ready()
+            shutil.rmtree(folder)
+            folder.write_text("no folder any more")
+            frontend = stack.processes["frontend_1"]
+            wait_for("it cannot be opened", lambda: str(path) in frontend.text())
+            # A cache of another size is made anew. Whoever looks for none, and at no head in it, finds its lane full for good.
+            stack.settings["cache"] = {"entries": 64}
+            stack.write_settings()
+            stack.restart("flusher")
+            visits = json.dumps(["home"] * 300).encode()
+            for _ in range(10):  # more than the lane holds at a time
+                wait_for("visits are recorded", lambda: stack.ask("POST", "/visits", visits).status == 200)
+            self.assertGreaterEqual(stack.get("home"), 3000)
+            self.assertLess(stack.status()["frontends"][0]["heartbeat_age_ms"], 3000)
+            folder.unlink()
+            folder.mkdir()
+            wait_for("it is served once it can be", lambda: ask(str(path), "POST", "/visit/home")[0] == 200)
 
 
 class PrivateAddress(unittest.TestCase):

@@ -261,6 +261,7 @@ class Moves(unittest.TestCase):
             subprocess.run(["umount", self.stack.state_directory], check=True)
             self.stack.close()
         self.too_many_connections()
+        self.answers_that_nobody_takes()
         still = self.watched.families() - self.watched.moved()
         self.assertEqual(still, set(CONSTANT) | set(NOT_YET))
 
@@ -275,6 +276,17 @@ class Moves(unittest.TestCase):
                         connection.connect(("127.0.0.1", self.stack.port))
                 self.until_moved("visitd_frontend_connections_over_address_limit_total")
                 self.until_moved("visitd_frontend_connections_evicted_total")
+
+    def answers_that_nobody_takes(self):
+        with Stack(frontends=1, settings={"http": {"buffered_answers_limit_bytes": 1 << 16, "send_buffer_bytes": 4096}}) as self.stack:
+            self.watched.look(self.stack)
+            with contextlib.ExitStack() as held:
+                for _ in range(4):
+                    connection = held.enter_context(socket.socket())
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    connection.connect(("127.0.0.1", self.stack.port))
+                    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
+                self.until_moved("visitd_frontend_connections_evicted_sending_total")
 
 
 if __name__ == "__main__":

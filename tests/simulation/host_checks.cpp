@@ -17,6 +17,18 @@ std::uint64_t visits_of(const std::string& page, const std::map<std::string, std
 }  // namespace
 
 void SimulatedHost::read(std::size_t page, std::size_t reader) {
+  if (reader != list_reader) return read_one(page, reader);
+  std::vector<CountReader::Page> pages;
+  for (std::size_t n = 0; n < Stage::pages; ++n) {
+    const std::size_t next = (page + n) % Stage::pages;
+    pages.push_back({stage_.hashes[next], stage_.names[next]});
+  }
+  readers_[reader].gather(pages);
+  for (std::size_t n = 0; n < Stage::pages; ++n) read_one((page + n) % Stage::pages, reader);
+  readers_[reader].forget();
+}
+
+void SimulatedHost::read_one(std::size_t page, std::size_t reader) {
   CountReader::Sighting sighting;
   if (readers_[reader].look(stage_.hashes[page], stage_.names[page], sighting) != CountReader::Look::entry) return;
   ++stage_.statistics.reads;

@@ -28,8 +28,10 @@ SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts
   for (std::size_t reader = 0; reader < readers(); ++reader) {
     std::vector<Backlog::Lane> seen;
     for (Lane& lane : lanes_) seen.push_back({&lane.tail.word, LaneRecords(std::span<const Word>(lane.records))});
-    // The second reader's backlog is long from the first byte on: it always reads through its index.
-    readers_.emplace_back(std::move(seen), superseded_, 1024, reader == 0 ? Backlog::usual_short_bytes : 0);
+    // The second reader's backlog is long from the first byte on: it always reads through its index. The third one's
+    // index holds a page or two: it always scans, once for all pages.
+    readers_.emplace_back(std::move(seen), superseded_, reader == list_reader ? 0 : 1024,
+                          reader == 0 ? Backlog::usual_short_bytes : 0);
     const LonelyWord* const heads = stage_.mutant == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
     readers_.back().use({&cache().active.word, &cache().retired.word, heads, memory().views});
   }

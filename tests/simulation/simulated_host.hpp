@@ -65,7 +65,7 @@ class SimulatedHost : public EnginePort {
 
   /// A read of a known page is exact, to the visit: all of this host's, and of another's what its shard had in time.
   void read(std::size_t page, std::size_t reader);
-  [[nodiscard]] static constexpr std::size_t readers() noexcept { return 2; }
+  [[nodiscard]] static constexpr std::size_t readers() noexcept { return 3; }
   /// Whether a read shows what the shards held at `ms`.
   [[nodiscard]] bool knows_since(std::size_t page, std::uint64_t ms);
   /// Whether the spool and the lanes hold no visit that the shards lack.
@@ -140,6 +140,9 @@ class SimulatedHost : public EnginePort {
   /// Visits that no shard could take, durably or as the spool is just told.
   [[nodiscard]] std::uint64_t aside(std::size_t page) const;
   [[nodiscard]] std::uint64_t durably_aside(std::size_t page) const;
+  /// The reader that reads all pages together.
+  static constexpr std::size_t list_reader = 2;
+  void read_one(std::size_t page, std::size_t reader);
   void check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
   template <typename Event>

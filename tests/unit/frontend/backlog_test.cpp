@@ -160,6 +160,73 @@ TEST_CASE("scan and index agree with what was recorded, however applied and head
   }
 }
 
+TEST_CASE("pages that are read together are read with one scan, each from where its own snapshot says") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  constexpr std::size_t pages = 300;
+  Lanes l(3, 1U << 16U);
+  Backlog backlog = l.backlog(0, 10);
+  for (int record = 0; record < 2000; ++record) {
+    const std::size_t page = random() % pages;
+    static_cast<void>(
+        l.publish(random() % 3, page, static_cast<std::uint32_t>(1 + random() % 3), Lanes::own_hash(page)));
+  }
+  // Each with a snapshot of its own, taken while the flusher went on.
+  std::vector<std::vector<std::uint64_t>> applied;
+  std::vector<std::uint64_t> expected;
+  for (std::size_t page = 0; page < pages; ++page) {
+    if (page % 7 == 0) l.applied[page % 3] = l.lanes[page % 3].recorded[page].position;
+    applied.push_back(l.applied);
+    expected.push_back(l.visits_of(page));
+  }
+  CHECK(backlog.visits_since(l.applied, l.heads.data(), Lanes::own_hash(0), Lanes::name(0)));
+  REQUIRE(backlog.is_scanned());
+  std::vector<std::string> names;
+  for (std::size_t page = 0; page < pages; ++page) names.push_back(Lanes::name(page));
+  std::vector<Backlog::Wanted> wanted;
+  for (std::size_t page = 0; page < pages; ++page)
+    wanted.push_back({Lanes::own_hash(page), names[page], applied[page]});
+  const std::uint64_t scans = backlog.direct_scans();
+  backlog.visits_since(wanted, l.heads.data());
+  CHECK(backlog.direct_scans() == scans + 1);
+  for (std::size_t page = 0; page < pages; ++page) {
+    CAPTURE(page);
+    CHECK(wanted[page].valid);
+    CHECK(wanted[page].visits == expected[page]);
+  }
+
+  // Freed meanwhile: those alone that need the bytes lack an answer.
+  l.heads[0].word.store(l.lanes[0].recorded[3].position);
+  backlog.visits_since(wanted, l.heads.data());
+  CHECK_FALSE(wanted[0].valid);
+  CHECK(wanted[pages - 1].valid);
+  CHECK(wanted[pages - 1].visits == expected[pages - 1]);
+}
+
+TEST_CASE("of pages that are read together, those of one hash and those behind a damaged record are told apart") {
+  Lanes l(1);
+  Backlog backlog = l.backlog(0, 0);
+  for (std::size_t page = 0; page < 4; ++page) REQUIRE(l.publish(0, page, 2, Lanes::shared_hash(page)));
+  std::vector<std::string> names;
+  for (std::size_t page = 0; page < 4; ++page) names.push_back(Lanes::name(page));
+  const std::vector<std::uint64_t> later{l.lanes[0].recorded[2].position};
+  std::vector<Backlog::Wanted> wanted{{Lanes::shared_hash(0), names[0], l.applied},
+                                      {Lanes::shared_hash(1), names[1], l.applied},
+                                      {Lanes::shared_hash(3), names[3], later}};
+  backlog.visits_since(wanted, l.heads.data());
+  CHECK(wanted[0].valid);
+  CHECK(wanted[0].visits == 2);
+  CHECK_FALSE(wanted[1].valid);
+  CHECK(wanted[2].valid);
+  CHECK(wanted[2].visits == 2);
+  l.lanes[0].words[l.lanes[0].recorded[0].position / 8].store(0);  // the record of page 1
+  backlog.visits_since(wanted, l.heads.data());
+  CHECK(wanted[0].valid);
+  CHECK(wanted[0].visits == 2);
+  CHECK_FALSE(wanted[2].valid);
+}
+
 TEST_CASE("an index over bytes that were written over since is made anew") {
   Lanes l(1);
   Backlog backlog = l.backlog(0);

@@ -42,6 +42,9 @@ class FakeCounter final : public Counter {
   }
 
   bool concerns(const CountRead&, std::uint64_t) noexcept override { return concerned; }
+  [[nodiscard]] bool gathers() const noexcept override { return false; }
+  void gather(std::span<const std::string_view>) noexcept override {}
+  void forget() noexcept override {}
   [[nodiscard]] std::size_t list_window(std::size_t) const noexcept override { return 256; }
   Ahead ahead(std::string_view page, std::uint64_t) noexcept override {
     return parks && page.starts_with("slow") ? Ahead::asked : Ahead::known;

@@ -4,10 +4,15 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "common/errors.hpp"
+#include "common/file_lease.hpp"
 #include "common/unix_address.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
@@ -122,6 +127,35 @@ TEST_CASE("a Unix socket is served by one process, and by the next when that one
   const auto socket = next.unix_paths.front().try_open();
   REQUIRE(socket);
   CHECK(connects_to_path(path));
+}
+
+TEST_CASE("a Unix socket that was unlinked is made again, and another's file in its place is left alone") {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "http.sock";
+  UnixListening listening(path, false);
+  // As a server does, it keeps those that were unlinked: their inodes are not given to other files.
+  std::vector<ListeningSocket> sockets;
+  auto first = listening.try_open();
+  REQUIRE(first);
+  sockets.push_back(std::move(*first));
+  CHECK_FALSE(listening.try_open());
+  for (const bool with_lock : {false, true}) {
+    REQUIRE(::unlink(path.c_str()) == 0);
+    if (with_lock) REQUIRE(::unlink((path + ".lock").c_str()) == 0);
+    auto again = listening.try_open();
+    REQUIRE(again);
+    CHECK(file_identity(path));
+    sockets.push_back(std::move(*again));
+    CHECK_FALSE(listening.try_open());
+  }
+  REQUIRE(::unlink(path.c_str()) == 0);
+  std::ofstream(path) << "another's";
+  CHECK_FALSE(listening.try_open());
+  CHECK_FALSE(listening.try_open());
+  {
+    const UnixListening gone(std::move(listening));
+  }
+  CHECK(file_identity(path));
 }
 
 TEST_CASE("the socket file that a killed process left is replaced") {

@@ -949,5 +949,62 @@ TEST_CASE("an address with too many connections loses its longest idle one, and 
   CHECK(server.statistics().connections_open == 2);
 }
 
+TEST_CASE("which connection of an address is idle longest is known after a request and after changed settings too") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.address_connection_limit = 3;
+  settings.trusted_proxies = {};
+  TestServer server(settings);
+  TestClient first(server.port());
+  TestClient second(server.port());
+  TestClient third(server.port());
+  for (TestClient* client : {&first, &second, &third, &first}) CHECK(client->ask(get_request("/")).status == 200);
+  server.run([&](EventLoopServer& running) { running.use(settings); });
+  TestClient fourth(server.port());
+  CHECK(second.ends());
+  CHECK(fourth.ask(get_request("/")).status == 200);
+  TestClient fifth(server.port());
+  CHECK(third.ends());
+  CHECK(first.ask(get_request("/")).status == 200);
+}
+
+TEST_CASE_TEMPLATE("who does not take long answers makes room for others, the oldest first", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.buffered_answers_limit_bytes = 2'000'000;
+  settings.send_buffer_bytes = 4096;
+  TestServer server(settings);
+  std::vector<std::unique_ptr<TestClient>> slow;
+  const std::string long_page(250, 'p');
+  std::string pages = "[";
+  for (int i = 0; i < 1000; ++i) pages += (i == 0 ? "\"" : ",\"") + std::to_string(i) + long_page.substr(5) + "\"";
+  pages += "]";
+  for (int i = 0; i < 40; ++i) {
+    slow.push_back(std::make_unique<TestClient>(server.port(), 4096));
+    slow.back()->send(post_body("/visits/query", pages));
+  }
+  CHECK(comes_true([&] { return server.statistics().requests == 40; }));
+  const std::uint64_t evicted = server.statistics().connections_evicted_sending;
+  CHECK(evicted >= 30);
+  CHECK(evicted < 38);
+  CHECK(server.statistics().connections_open == 40 - evicted);
+  // Who came last keeps its answer, though it takes it late.
+  CHECK(slow.back()->receive().status == 200);
+}
+
+TEST_CASE("a body that makes room for another is answered, and that one is taken") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.buffered_bodies_limit_bytes = 131072;
+  TestServer server(settings);
+  TestClient stalled(server.port());
+  stalled.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));
+  CHECK_FALSE(stalled.hears_within(2100));
+  TestClient next(server.port());
+  next.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));
+  CHECK(stalled.receive().status == 503);
+  CHECK(stalled.ends());
+  next.send(std::string(9994, ' ') + "[\"b\"]" + " ");
+  CHECK(next.receive().status == 200);
+  CHECK(server.counter.count("b") == 1);
+}
+
 }  // namespace
 }  // namespace visitd
