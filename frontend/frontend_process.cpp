@@ -7,12 +7,15 @@
 
 #include "common/clock.hpp"
 #include "common/log.hpp"
+#include "common/other_owner.hpp"
+#include "common/runtime_directory.hpp"
 #include "common/service_manager.hpp"
 #include "common/uv_handles.hpp"
 #include "frontend/counts.hpp"
 #include "frontend/event_loop_server.hpp"
 #include "frontend/listening.hpp"
 #include "frontend/metrics.hpp"
+#include "frontend/readable_secrets.hpp"
 #include "frontend/readiness.hpp"
 #include "frontend/ring_membership.hpp"
 #include "frontend/visits.hpp"
@@ -239,6 +242,8 @@ class FrontendProcess {
 }  // namespace
 
 FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
+  refuse_root_where_another_owns(RuntimeDirectory(settings.get().runtime_directory).ring_lock());
+  refuse_readable_secrets(settings.get().password_files);
   return FrontendProcess(settings, maker).run();
 }
 
