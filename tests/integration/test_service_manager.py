@@ -114,6 +114,33 @@ class Reload(unittest.TestCase):
                 self.assertIn(str(pid), done.stderr)
 
 
+class Elsewhere(unittest.TestCase):
+    def test_a_shard_of_another_host_that_a_unit_cannot_reach_is_told_with_what_may_keep_it_back(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        settings = folder / "visitd.toml"
+        settings.write_text(
+            f'[paths]\nruntime_directory = "{folder}/run"\nstate_directory = "{folder}/state"\n'
+            '[redis]\ntimeout_ms = 1000\nshards = ["there=redis://no-such-host.invalid:7070", "here=redis://127.0.0.1:1"]\n')  # fmt: skip
+        for name in ("run", "state"):
+            (folder / name).mkdir(mode=0o700)
+        made = subprocess.run([FRONTEND, "--config", settings, "--prepare"], stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        log = folder / "log"
+        with open(log, "wb") as file:
+            flusher = subprocess.Popen(unit_command(FLUSHER, "--config", settings), stdin=subprocess.DEVNULL, stderr=file)
+        try:
+            wait_for("both shards are down", lambda: all(f"shard {name} is down" in log.read_text() for name in ("there", "here")))
+        finally:
+            flusher.terminate()
+            flusher.wait(LIMIT_S)
+            for notes in (folder / "run/rings", folder / "run/cache"):
+                for segment in notes.read_text().split()[1::2] if notes.exists() else []:
+                    subprocess.run(["ipcrm", "--shmem-id", segment], check=False)
+        said = {name: next(line for line in log.read_text().splitlines() if f"shard {name} is down" in line) for name in ("there", "here")}
+        self.assertIn("IPAddressAllow=", said["there"])
+        self.assertNotIn("IPAddressAllow=", said["here"])
+
+
 class Pace(unittest.TestCase):
     def setUp(self):
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
