@@ -1,4 +1,6 @@
-// The log of a process: one line a message on standard error. log.cpp is the sole user of spdlog.
+// The log of a process: one line a message on standard error. Where that is systemd's journal, which notes the time,
+// the program and its process id by itself, a line has its priority in front instead ("<4>"), so that `journalctl -p
+// warning` finds it. log.cpp is the sole user of spdlog.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,6 +19,9 @@ void set_debug(bool debug);
 
 /// Writes one line. Messages that repeat within a minute are written once, then as a count.
 void write(Level level, std::string_view message);
+
+/// Writes why `process` does not run, before start() was called.
+void refuse(std::string_view process, std::string_view message) noexcept;
 
 template <typename... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {

@@ -1,14 +1,20 @@
 #include "common/program.hpp"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
-#include <cstdio>
+#include <cstring>
 #include <exception>
 #include <iostream>
 #include <optional>
 #include <sstream>
+#include <thread>
 
 #include "common/log.hpp"
+#include "common/service_manager.hpp"
 #include "common/standard_output.hpp"
 
 namespace visitd {
@@ -21,10 +27,35 @@ int print(const std::string& name, const std::string& text) {
     write_output(text);
     return 0;
   } catch (const std::exception& failure) {
-    std::fprintf(stderr, "%s: %s\n", name.c_str(), failure.what());
+    log::refuse(name, failure.what());
     return 1;
   }
 }
+
+/// Lets a process that was started with the same settings read them again; the exit status.
+int reload(const std::string& name, pid_t pid) {
+  if (pid > 0 && ::kill(pid, SIGHUP) == 0) return 0;
+  log::refuse(name, fmt::format("--reload {}: {}", pid, pid > 0 ? std::strerror(errno) : "is no process id"));
+  return 1;
+}
+
+/// What fails because something around the program is wrong fails again. RestartSteps= of systemd 254 would not do: it
+/// never forgets a restart, so that a process that was killed ten times in a year would be away for long.
+class RestartPace {
+ public:
+  /// Before a failed process ends. SIGTERM and SIGINT end it at once.
+  void slow_down() const {
+    if (!started_by_service_manager() || std::chrono::steady_clock::now() - started_ > soon) return;
+    std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGINT, SIG_DFL);
+    std::this_thread::sleep_for(pause);
+  }
+
+ private:
+  static constexpr std::chrono::seconds soon{30};
+  static constexpr std::chrono::seconds pause{5};
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
 
 }  // namespace
 
@@ -34,12 +65,15 @@ std::string_view program_version() noexcept {
 
 int run_program(int argc, char** argv, const std::string& name, const std::string& about, Secrets secrets,
                 const std::vector<ProgramFlag>& flags, const std::function<int(LiveSettings&)>& run) {
+  const RestartPace pace;
   CLI::App app(about, name);
   std::string config;
   bool check_config = false;
+  std::optional<pid_t> reload_pid;
   bool help_settings = false;
   app.add_option("--config", config, "Settings file (TOML); without it the defaults and the environment count");
   app.add_flag("--check-config", check_config, "Print the settings as they count, and exit");
+  app.add_option("--reload", reload_pid, "Check the settings, have the process with this id read them again, and exit");
   app.add_flag("--help-settings", help_settings, "Print every setting with default, unit and bounds, and exit");
   app.set_version_flag("--version", name + " " + std::string(program_version()));
   for (const ProgramFlag& flag : flags) app.add_flag(flag.name, *flag.set, flag.help);
@@ -55,9 +89,11 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
   try {
     settings.emplace(config, secrets);
   } catch (const std::exception& fault) {
-    std::fprintf(stderr, "%s: %s\n", name.c_str(), fault.what());
+    log::refuse(name, fault.what());
+    if (!reload_pid) pace.slow_down();
     return 2;
   }
+  if (reload_pid) return reload(name, *reload_pid);
   if (check_config) return print(name, to_toml(settings->get()));
   log::start(name, settings->get().debug);
   hold_reload_signal();
@@ -66,6 +102,7 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
     return run(*settings);
   } catch (const std::exception& failure) {
     log::error("{}", failure.what());
+    pace.slow_down();
     return 1;
   }
 }

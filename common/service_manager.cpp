@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
+#include <string>
 
 #include "common/clock.hpp"
 #include "common/errors.hpp"
@@ -18,6 +20,11 @@ namespace {
 constexpr std::uint64_t feeds_a_limit = 4;
 
 }  // namespace
+
+bool started_by_service_manager() noexcept {
+  const char* pid = std::getenv("SYSTEMD_EXEC_PID");
+  return pid != nullptr && pid == std::to_string(::getpid());
+}
 
 void notify_service_manager(const std::string& state) noexcept {
   // Without a service manager there is nobody to tell, and nothing to do about it.

@@ -9,6 +9,9 @@
 
 namespace visitd {
 
+/// Whether systemd itself started this process, as a command of a unit. (What such a process starts is not meant.)
+[[nodiscard]] bool started_by_service_manager() noexcept;
+
 /// Tells the service manager: "READY=1", "STOPPING=1", "STATUS=...".
 void notify_service_manager(const std::string& state) noexcept;
 

@@ -119,6 +119,7 @@ class Loader {
   void set(const Key& key, const Input& input, Source source, const std::string& where);
   void check_together() const;
   void make_shards(Secrets secrets);
+  void note_password_files();
   void check_distinct() const;
   struct Password {
     std::string text;
@@ -528,6 +529,13 @@ void Loader::make_shards(Secrets secrets) {
   }
 }
 
+void Loader::note_password_files() {
+  if (!draft_.password_file.empty()) draft_.password_files.push_back(draft_.password_file);
+  for (const ShardTable& table : shard_tables_) {
+    if (!table.password_file.empty()) draft_.password_files.push_back(table.password_file);
+  }
+}
+
 void Loader::check_distinct() const {
   // Addresses in a list are counted as their key's other limits are; tables are counted here.
   if (draft_.shards.size() > max_shards) {
@@ -554,6 +562,7 @@ void Loader::check_distinct() const {
 
 Settings Loader::finish(Secrets secrets) {
   make_shards(secrets);
+  note_password_files();
   check_distinct();
   check_together();
   return std::move(draft_);

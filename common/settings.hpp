@@ -37,6 +37,9 @@ struct Settings {
   std::string runtime_directory = "/run/visitd";    ///< locks, ids of the segments, doorbells, control socket
   std::string state_directory = "/var/lib/visitd";  ///< the flusher's spool
 
+  /// Files that hold passwords of shards, as they are named, read or not.
+  std::vector<std::string> password_files;
+
   // [pages]
   std::uint32_t page_id_limit_bytes = 1024;
 

@@ -18,6 +18,7 @@
 #include "common/held_locks.hpp"
 #include "common/invariant.hpp"
 #include "common/log.hpp"
+#include "common/other_owner.hpp"
 #include "common/runtime_directory.hpp"
 #include "common/service_manager.hpp"
 #include "common/shared_text.hpp"
@@ -768,6 +769,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 }  // namespace
 
 void set_spool_aside(const Settings& settings) {
+  refuse_root_where_another_owns(settings.state_directory);
   const FileLease lease = take_flusher_lease(RuntimeDirectory(settings.runtime_directory));
   const SpoolAside aside = Spool::set_aside_file(settings.state_directory, settings.buckets);
   const auto number = [](const auto& known) {
@@ -779,6 +781,7 @@ void set_spool_aside(const Settings& settings) {
 
 FlusherEnd run_flusher(LiveSettings& live) {
   const Settings& settings = live.get();
+  refuse_root_where_another_owns(settings.state_directory);
   const RuntimeDirectory directory(settings.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
   Spool spool(settings.state_directory, layout_of(settings));

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/service_manager.hpp"
 #include "flusher/batch_script.hpp"
 #include "flusher/name_lookup.hpp"
 
@@ -275,6 +276,8 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   };
 
   void on_resolved(std::vector<std::string> addresses, const std::string& why);
+  /// `why` no connection was made, and what may keep a unit's packets back without a word.
+  [[nodiscard]] std::string out_of_reach(std::string why) const;
   static void on_poll(uv_poll_t* handle, int status, int events);
   static void on_reply(redisAsyncContext* context, void* reply, void* unused);
   static void on_timer(uv_timer_t* timer);
@@ -370,7 +373,7 @@ void ShardConnection::Link::connect() {
 void ShardConnection::Link::on_resolved(std::vector<std::string> addresses, const std::string& why) {
   if (state_ != State::resolving) return;
   if (addresses.empty()) {
-    break_now(fmt::format("the name cannot be resolved: {}", why));
+    break_now(out_of_reach(fmt::format("the name cannot be resolved: {}", why)));
     return;
   }
   addresses_ = std::move(addresses);
@@ -391,7 +394,17 @@ void ShardConnection::Link::try_next_address() {
       return;
     }
   }
-  break_later(std::move(why_));
+  break_later(out_of_reach(std::move(why_)));
+}
+
+std::string ShardConnection::Link::out_of_reach(std::string why) const {
+  const bool is_here = !shard_.unix_path.empty() || shard_.host == "localhost" || shard_.host == "::1" ||
+                       shard_.host.starts_with("127.");
+  if (is_here || !started_by_service_manager()) return why;
+  return why +
+         "; a systemd unit reaches only what its IPAddressAllow= names: the shard's address, and, where the shard is "
+         "named, "
+         "the name server's (docs/install.md)";
 }
 
 bool ShardConnection::Link::open_wire(redisAsyncContext* context) {
@@ -625,7 +638,7 @@ void ShardConnection::Link::wire_ended(const std::string& why) {
     try_next_address();
     return;
   }
-  break_now(said);
+  break_now(state_ == State::connecting && first_error_.empty() ? out_of_reach(said) : said);
 }
 
 /// The connection is of no more use. Within a reply's callback: the rest follows when hiredis returns.
@@ -793,7 +806,7 @@ void ShardConnection::Link::on_time() {
     case State::breaking:
       return break_now(std::exchange(why_, {}));
     case State::resolving:
-      return break_now(fmt::format("the name was not resolved within {} ms", timeout_ms_));
+      return break_now(out_of_reach(fmt::format("the name was not resolved within {} ms", timeout_ms_)));
     case State::connecting:
       drop_wire();
       return wire_ended(fmt::format("no connection within {} ms", timeout_ms_));

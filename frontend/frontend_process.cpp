@@ -9,12 +9,15 @@
 
 #include "common/clock.hpp"
 #include "common/log.hpp"
+#include "common/other_owner.hpp"
+#include "common/runtime_directory.hpp"
 #include "common/service_manager.hpp"
 #include "common/uv_handles.hpp"
 #include "frontend/counts.hpp"
 #include "frontend/event_loop_server.hpp"
 #include "frontend/listening.hpp"
 #include "frontend/metrics.hpp"
+#include "frontend/readable_secrets.hpp"
 #include "frontend/readiness.hpp"
 #include "frontend/ring_membership.hpp"
 #include "frontend/visits.hpp"
@@ -249,6 +252,8 @@ class FrontendProcess {
 }  // namespace
 
 FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
+  refuse_root_where_another_owns(RuntimeDirectory(settings.get().runtime_directory).ring_lock());
+  refuse_readable_secrets(settings.get().password_files);
   // A long body or answer has pages of its own, which the system gets back with it. Unless told so, the allocator cuts
   // them from its heap once a few were freed, and keeps what lies between those in use.
   ::mallopt(M_MMAP_THRESHOLD, long_text_bytes);

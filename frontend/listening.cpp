@@ -1,6 +1,7 @@
 #include "frontend/listening.hpp"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -121,7 +122,64 @@ UniqueFd open_at(const std::string& address) {
     const Addresses ipv4 = resolve({"0.0.0.0", parsed.port}, address);
     if (UniqueFd fd = open_one(*ipv4, address)) return fd;
   }
+  if (started_by_service_manager()) {
+    throw error(
+        "listen address '{}' cannot be used by this unit, and systemd passed it no socket: see systemctl status "
+        "visitd.socket; another program may use its port",
+        address);
+  }
   throw error("listen address '{}' is not an address of this host", address);
+}
+
+/// As settings would name it: "[::]:8000", "127.0.0.1:8000", "unix:/run/visitd.sock".
+std::string address_of(int fd) {
+  union {
+    sockaddr any;
+    sockaddr_un path;
+    sockaddr_storage room;
+  } address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(fd, &address.any, &size) != 0) return "?";
+  if (address.any.sa_family == AF_UNIX) return std::string(unix_scheme) + std::data(address.path.sun_path);
+  char host[NI_MAXHOST];
+  char port[NI_MAXSERV];
+  if (::getnameinfo(&address.any, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "?";
+  }
+  const bool is_ipv6 = address.any.sa_family == AF_INET6;
+  return fmt::format("{}{}{}:{}", is_ipv6 ? "[" : "", std::data(host), is_ipv6 ? "]" : "", std::data(port));
+}
+
+/// Sockets that systemd passed take the place of the settings: whoever set those must learn where to set them instead.
+void warn_of_what_counts_not(std::string_view setting, const std::vector<std::string>& set,
+                             const std::vector<std::string>& built_in, std::vector<std::string> passed,
+                             std::string_view unit) {
+  std::vector<std::string> wanted = set;
+  std::ranges::sort(wanted);
+  std::ranges::sort(passed);
+  if (set == built_in || wanted == passed) return;
+  log::warning(
+      "{} = [{}] has no effect: this frontend serves the sockets that systemd passed (for this setting: {}). Set "
+      "ListenStream= of the unit {} instead, or take the setting away",
+      setting, fmt::join(set, ", "), passed.empty() ? "none" : fmt::format("{}", fmt::join(passed, ", ")), unit);
+}
+
+Listening take_passed(const Settings& settings, std::vector<PassedSocket> sockets) {
+  Listening listening;
+  std::vector<std::string> addresses;
+  std::vector<std::string> private_addresses;
+  std::string unit = "visitd.socket";
+  for (PassedSocket& passed : sockets) {
+    const bool is_private = passed.name == private_socket_name;
+    (is_private ? private_addresses : addresses).push_back(address_of(passed.fd.get()));
+    if (!is_private && passed.name.ends_with(".socket")) unit = passed.name;
+    listening.sockets.push_back({std::move(passed.fd), is_private, true});
+  }
+  const Settings built_in;
+  warn_of_what_counts_not("http.listen", settings.listen, built_in.listen, std::move(addresses), unit);
+  warn_of_what_counts_not("http.private_listen", settings.private_listen, built_in.private_listen,
+                          std::move(private_addresses), "visitd-private.socket");
+  return listening;
 }
 
 }  // namespace
@@ -184,11 +242,8 @@ bool Listening::has_private_address() const noexcept {
 }
 
 Listening open_listening(const Settings& settings) {
+  if (auto passed = take_passed_sockets(); !passed.empty()) return take_passed(settings, std::move(passed));
   Listening listening;
-  for (PassedSocket& passed : take_passed_sockets()) {
-    listening.sockets.push_back({std::move(passed.fd), passed.name == private_socket_name, true});
-  }
-  if (!listening.sockets.empty()) return listening;
   const auto open_all = [&](const std::vector<std::string>& addresses, bool is_private) {
     for (const std::string& address : addresses) {
       if (address.starts_with(unix_scheme)) {

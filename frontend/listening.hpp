@@ -59,7 +59,8 @@ struct Listening {
 
 /// The sockets that systemd passed to this process (those named "private" are private), or else what the settings name:
 /// for HOST:PORT and [HOST]:PORT a socket ("[::]" serves IPv4 too, and IPv4 alone where the host has no IPv6), at which
-/// several processes of one user may listen; for unix:/PATH its path. Throws Error naming the address.
+/// several processes of one user may listen; for unix:/PATH its path. Where sockets were passed, the log warns of
+/// settings that name others. Throws Error naming the address.
 [[nodiscard]] Listening open_listening(const Settings& settings);
 
 }  // namespace visitd

@@ -11,6 +11,7 @@
 #include "common/held_locks.hpp"
 #include "common/invariant.hpp"
 #include "common/log.hpp"
+#include "common/other_owner.hpp"
 
 namespace visitd {
 
@@ -105,6 +106,7 @@ RingMembership::~RingMembership() {
 }
 
 void prepare_ring(const Settings& settings) {
+  refuse_root_where_another_owns(RuntimeDirectory(settings.runtime_directory).ring_lock());
   const RingMembership made(settings, RingMembership::Task::make, {.prepare = milliseconds{0}});
   // Only to be made; whoever rings or listens opens it again.
   for (std::uint32_t n = 0; n < made.ring().shape().lanes; ++n)

@@ -196,6 +196,31 @@ class Identity(unittest.TestCase):
             with a.client() as redis:
                 self.assertEqual(redis("KEYS", "visits:{*}"), [])
 
+    def test_starts_that_were_refused_for_a_missing_append_only_file_leave_nothing_that_is_missed_later(self):
+        for place in (0, 1):  # the shard that gives the deployment its identity, and the other one
+            with self.subTest(place=place), contextlib.closing(Stack(frontends=1, shards=2, settings=SETTINGS)) as host:
+                lacking = sorted(host.shards, key=lambda shard: shard.name)[place]
+                arguments = host.processes[lacking.name].argv
+                at = arguments.index("--appendonly") + 1
+                arguments[at] = "no"
+                for shard in host.shards:
+                    host.start_one(shard.name)
+                    host.wait_for_shard(shard)
+                host.start_one("frontend_1")
+                for _ in range(3):
+                    host.start_one("flusher")
+                    wait_for("the flusher is refused", lambda: not host.processes["flusher"].alive)
+                self.assertIn("has no append-only file", host.processes["flusher"].text())
+                arguments[at] = "yes"
+                host.restart(lacking.name)
+                host.wait_for_shard(lacking)
+                host.start_one("flusher")
+                wait_for("all shards are up", lambda: set(states(host).values()) == {"up"})
+                for page in PAGES:
+                    host.post(page)
+                host.wait_for_redis(dict.fromkeys(PAGES, 1))
+                self.assertNotIn("emptied", host.processes["flusher"].text())
+
     def test_hosts_that_make_a_deployment_at_once_agree(self):
         for _ in range(3):
             first = Stack(frontends=1, shards=2, settings=SETTINGS)

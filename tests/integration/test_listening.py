@@ -131,12 +131,25 @@ class PrivateAddress(unittest.TestCase):
             with stack:
                 self.check(stack, private.getsockname()[1])
 
-    def test_with_sockets_that_were_passed_the_setting_does_not_count(self):
-        stack = Stack(frontends=1, settings={"http": {"private_listen": [f"127.0.0.1:{free_port()}"]}})
+    def test_with_sockets_that_were_passed_the_settings_have_no_effect_and_the_log_names_them_with_their_units(self):
+        stack = Stack(frontends=1, settings={"http": {"private_listen": [f"127.0.0.1:{free_port()}"], "listen": ["127.0.0.1:1"]}})
         with listening_at(stack.port) as public:
             stack.processes["frontend_1"].pass_sockets({"visitd.socket": public})
             with stack:
                 self.assertEqual(stack.ask("GET", "/livez").status, 200)
+                log = stack.processes["frontend_1"].text()
+                self.assertRegex(log, r"http\.listen = \[127\.0\.0\.1:1\] has no effect.*\bvisitd\.socket\b")
+                self.assertRegex(log, r"http\.private_listen = .* has no effect.*\bvisitd-private\.socket\b")
+
+    def test_settings_that_name_the_sockets_that_were_passed_are_not_spoken_of(self):
+        stack = Stack(frontends=1)
+        with listening_at(stack.port) as public:
+            host, port = public.getsockname()[:2]
+            stack.settings.setdefault("http", {})["listen"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+            stack.write_settings()
+            stack.processes["frontend_1"].pass_sockets({"visitd.socket": public})
+            with stack:
+                self.assertNotIn("no effect", stack.processes["frontend_1"].text())
 
 
 if __name__ == "__main__":

@@ -73,6 +73,20 @@ class ComposeFile(unittest.TestCase):
         self.assertEqual(self.file["services"]["flusher"]["user"], f"{numbers['flusher']}:{numbers['group']}")
         self.assertIn(f"gid={numbers['group']}", self.file["volumes"]["run"]["driver_opts"]["o"])
 
+    def test_every_container_has_limits_of_memory_and_log(self):
+        limits = {name: service["mem_limit"] for name, service in self.file["services"].items()}
+        settings = default_mebibytes()
+        self.assertGreaterEqual(int(limits["frontend"].removesuffix("m")), settings["lane_bytes"] + settings["buffered_bodies_limit_bytes"] + 100)
+        self.assertGreaterEqual(int(limits["flusher"].removesuffix("m")), settings["memory_limit_bytes"] + settings["keep_batches_bytes"] + 100)
+        for name, service in self.file["services"].items():
+            self.assertIn("max-size", service["logging"]["options"], name)
+
+    def test_a_unit_starts_all_of_it_with_the_machine(self):
+        unit = (SOURCE_ROOT / "deploy/container/visitd-compose.service").read_text()
+        self.assertIn("Requires=docker.service", unit)
+        self.assertIn("--force-recreate", unit)
+        self.assertIn("WantedBy=multi-user.target", unit)
+
     def test_shards_live_on_volumes_and_write_all_down(self):
         for name in ("redis-7070", "redis-7071"):
             service = self.file["services"][name]
@@ -81,11 +95,17 @@ class ComposeFile(unittest.TestCase):
             self.assertEqual(service["command"][1:3], ["--appendonly", "yes"])
 
 
+def default_mebibytes() -> dict[str, int]:
+    """Limits of the settings' defaults that are given in MiB, by key."""
+    return {key: int(size) for key, size in re.findall(r'^#(\w+) = "(\d+)MiB"$', (SOURCE_ROOT / "deploy/visitd.toml").read_text(), re.MULTILINE)}
+
+
 class Kubernetes(unittest.TestCase):
     def setUp(self):
         parts = list(yaml.safe_load_all((SOURCE_ROOT / "deploy/kubernetes/visitd.yaml").read_text()))
-        self.parts = {part["kind"]: part for part in parts}
-        self.assertEqual(len(parts), len(self.parts))
+        self.services = {part["metadata"]["name"]: part["spec"] for part in parts if part["kind"] == "Service"}
+        self.parts = {part["kind"]: part for part in parts if part["kind"] != "Service"}
+        self.assertEqual(len(parts), len(self.parts) + len(self.services))
         self.pod = self.parts["StatefulSet"]["spec"]["template"]["spec"]
         self.sidecars = {container["name"]: container for container in self.pod["initContainers"]}
 
@@ -93,11 +113,13 @@ class Kubernetes(unittest.TestCase):
         workload = self.parts["StatefulSet"]["spec"]
         labels = workload["template"]["metadata"]["labels"]
         self.assertEqual(workload["selector"]["matchLabels"], labels)
-        self.assertEqual(self.parts["Service"]["spec"]["selector"], labels)
-        self.assertEqual(workload["serviceName"], self.parts["Service"]["metadata"]["name"])
+        for service in self.services.values():
+            self.assertEqual(service["selector"], labels)
+        self.assertEqual(self.services[workload["serviceName"]]["clusterIP"], "None")
+        self.assertEqual([name for name, service in self.services.items() if "clusterIP" not in service], ["website"])
         containers = [*self.pod["initContainers"], *self.pod["containers"]]
         ports = {port["name"] for container in containers for port in container.get("ports", [])}
-        self.assertLessEqual({port["targetPort"] for port in self.parts["Service"]["spec"]["ports"]}, ports)
+        self.assertLessEqual({port["targetPort"] for service in self.services.values() for port in service["ports"]}, ports)
         volumes = {volume["name"] for volume in self.pod["volumes"]} | {claim["metadata"]["name"] for claim in workload["volumeClaimTemplates"]}
         self.assertEqual({mount["name"] for container in containers for mount in container.get("volumeMounts", [])}, volumes)
         self.assertEqual(self.pod["volumes"][0]["configMap"]["name"], self.parts["ConfigMap"]["metadata"]["name"])
@@ -122,8 +144,25 @@ class Kubernetes(unittest.TestCase):
         mounts = {name: {mount["mountPath"] for mount in sidecar["volumeMounts"]} for name, sidecar in self.sidecars.items()}
         self.assertNotIn("/var/lib/visitd", mounts["frontend"])
         self.assertIn("/var/lib/visitd", mounts["flusher"])
-        self.assertEqual(self.sidecars["frontend"]["readinessProbe"]["httpGet"]["path"], "/readyz")
+        # One that is not ready would take the website out of its Service.
+        self.assertNotIn("readinessProbe", self.sidecars["frontend"])
         self.assertEqual(self.sidecars["flusher"]["livenessProbe"]["exec"]["command"], ["visitctl", "check", "flusher"])
+
+    def test_the_website_shares_neither_group_nor_volume_and_nobody_has_a_token(self):
+        self.assertIs(self.pod["automountServiceAccountToken"], False)
+        groups = {sidecar["securityContext"]["runAsGroup"] for sidecar in self.sidecars.values()}
+        self.assertEqual(groups, {int(image_settings()["user"].split(":")[1])})
+        (website,) = self.pod["containers"]
+        self.assertNotIn("runAsGroup", self.pod["securityContext"])
+        self.assertNotIn(website["securityContext"]["runAsGroup"], groups)
+        self.assertNotIn(self.pod["securityContext"]["fsGroup"], groups)
+        self.assertNotIn("volumeMounts", website)
+
+    def test_each_sidecar_has_a_limit_of_memory_that_holds_what_its_settings_allow(self):
+        limits = {name: int(sidecar["resources"]["limits"]["memory"].removesuffix("Mi")) for name, sidecar in self.sidecars.items()}
+        settings = default_mebibytes()
+        self.assertGreaterEqual(limits["frontend"], settings["lane_bytes"] + settings["buffered_bodies_limit_bytes"] + 100)
+        self.assertGreaterEqual(limits["flusher"], settings["memory_limit_bytes"] + settings["keep_batches_bytes"] + 100)
 
     def test_the_programs_take_the_settings(self):
         with tempfile.TemporaryDirectory() as folder:

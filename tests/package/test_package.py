@@ -74,9 +74,10 @@ class Package(unittest.TestCase):
             self.assertEqual(said(path, "--version").split()[-1], self.made.current_version)
             self.assertEqual(re.findall(r"\.(?:symtab|debug_info)\b", said("readelf", "--sections", "--wide", path)), [])
 
-    def test_it_asks_for_redis_and_for_systemd(self):
+    def test_it_asks_for_systemd_and_for_redis_where_shards_of_its_own_run(self):
         depends = said("dpkg-deb", "--field", str(self.made.current), "Depends")
-        self.assertRegex(depends, r"\bredis-server\b")
+        self.assertNotRegex(depends, r"\bredis-server\b")
+        self.assertRegex(said("dpkg-deb", "--field", str(self.made.current), "Recommends"), r"\bredis-server\b")
         self.assertRegex(depends, r"\bsystemd\b")
         self.assertRegex(depends, r"\blibc6 \(")
 

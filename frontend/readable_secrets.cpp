@@ -1,0 +1,27 @@
+#include "frontend/readable_secrets.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/advice.hpp"
+#include "common/errors.hpp"
+#include "common/unique_fd.hpp"
+
+namespace visitd {
+
+void refuse_readable_secrets(const std::vector<std::string>& password_files) {
+  if (::geteuid() == 0) return;
+  for (const std::string& path : password_files) {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    struct stat found{};
+    if (!file || ::fstat(file.get(), &found) != 0 || found.st_uid == ::geteuid()) continue;
+    throw error(
+        "this frontend can read the password file '{}', which only the flusher needs: {}. Give the file to the "
+        "flusher's "
+        "user (chown), and let nobody else read it (chmod 0400)",
+        path, advice_for_path(EACCES, path));
+  }
+}
+
+}  // namespace visitd
