@@ -117,6 +117,8 @@ void Connection::move_to(AddressShare* address) {
 
 void Connection::upload_lost() noexcept {
   list_.reset();
+  // It is told so behind the answers that it has not taken yet.
+  if (phase_ == Phase::sending) return;
   paused_ = true;
   enter(Phase::parked, true);
   share_.owner.settled(*this);
@@ -238,34 +240,40 @@ Call Connection::routed() noexcept {
 }
 
 bool Connection::answer(const Call& call, bool& progressed) {
-  const bool is_cheap = call.is_cheap();
-  if (!is_cheap && share_.turn.is_spent(call.now_ms)) {
-    parked_ = paused_ = true;
-    return false;
-  }
   share_.format.set_date(unix_seconds());
   const bool keep_alive = call.head->keep_alive && !share_.stopping;
-  AnsweringWay& way = call.is_routed() && call.route->hot ? *share_.hot : share_.httplib;
-  const std::uint64_t begun_ns = is_cheap ? 0 : uv_hrtime();
-  const Handled handled = way.answer(call, keep_alive, share_.out);
-  if (!is_cheap) {
-    share_.routes.release_document();
-    share_.turn.spend(uv_hrtime() - begun_ns);
-  }
+  const Handled handled =
+      call.is_cheap() ? share_.hot->answer(call, keep_alive, share_.out) : answer_dear(call, keep_alive);
   if (handled != Handled::answered) {
-    if (handled == Handled::parked && !counted_parked_) ++share_.statistics.reads_parked;
-    counted_parked_ = counted_parked_ || handled == Handled::parked;
-    parked_ = true;
-    paused_ = handled == Handled::paused;
+    note_parked(handled);
     return false;
   }
   ++share_.statistics.requests;
   progressed = has_served_ = true;
-  read_ = {};
-  list_.reset();
+  if (read_.deadline_ms != 0) read_ = {};
+  if (list_ != nullptr) list_.reset();
   counted_parked_ = false;
   ending_ = !keep_alive;
   return true;
+}
+
+/// Paused as well where the turn is spent.
+Handled Connection::answer_dear(const Call& call, bool keep_alive) {
+  if (share_.turn.is_spent(call.now_ms)) return Handled::paused;
+  const std::uint64_t begun_ns = uv_hrtime();
+  AnsweringWay& way = call.is_routed() && call.route->hot ? *share_.hot : share_.httplib;
+  const Handled handled = way.answer(call, keep_alive, share_.out);
+  share_.routes.release_document();
+  share_.turn.spend(uv_hrtime() - begun_ns);
+  return handled;
+}
+
+void Connection::note_parked(Handled handled) noexcept {
+  parked_ = true;
+  paused_ = handled == Handled::paused;
+  if (paused_ || counted_parked_) return;
+  counted_parked_ = true;
+  ++share_.statistics.reads_parked;
 }
 
 Connection::Step Connection::read_body(std::string_view& input, bool& progressed) {

@@ -140,6 +140,8 @@ class Connection final : public DeadlineMember, public Uploader {
   Call routed() noexcept;
   /// False: parked.
   bool answer(const Call& call, bool& progressed);
+  Handled answer_dear(const Call& call, bool keep_alive);
+  void note_parked(Handled handled) noexcept;
   Step read_body(std::string_view& input, bool& progressed);
   Step refuse(Refusal refusal);
   void end_after_answer(std::string_view input);

@@ -13,7 +13,7 @@ enum class Recorded { recorded, full, closed };
 
 /// State of one read from its first try to its answer; zero at first.
 struct CountRead {
-  std::uint64_t deadline_ms = 0;
+  std::uint64_t deadline_ms = 0;  ///< not 0 from the first try on
   std::uint64_t asked_at_ms = 0;  ///< when the flusher was last asked; 0: not yet, or it is to be asked again at once
   bool asked = false;             ///< the flusher was asked, so that the count is not one from memory
   bool is_of_list = false;        ///< leaves room among the requests to reads of one page

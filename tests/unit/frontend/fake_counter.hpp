@@ -33,6 +33,7 @@ class FakeCounter final : public Counter {
   CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override {
     ++reads;
     if (state.asked_at_ms == 0) state.asked_at_ms = now_ms;
+    state.deadline_ms = now_ms + 1;
     if (parks && page.starts_with("slow")) return {CountAnswer::Kind::parked, 0, 0, {}, {}};
     if (page == "unknown") return {CountAnswer::Kind::unknown, 0, 0, {}, "redis_7070 cannot be asked"};
     if (page == "stale") return {CountAnswer::Kind::stale, 7, -4, "in-memory", {}};

@@ -990,6 +990,27 @@ TEST_CASE_TEMPLATE("who does not take long answers makes room for others, the ol
   CHECK(slow.back()->receive().status == 200);
 }
 
+TEST_CASE("a body that makes room while an answer before it is not taken is refused behind that answer") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.buffered_bodies_limit_bytes = 131072;
+  settings.send_buffer_bytes = 4096;
+  TestServer server(settings);
+  TestClient stalled(server.port(), 4096);
+  std::string pages = "[";
+  for (int i = 0; i < 200; ++i) pages += (i == 0 ? "\"" : ",\"") + std::to_string(i) + std::string(240, 'p') + "\"";
+  stalled.send(post_body("/visits/query", pages + "]") + post_request("/visits", "Content-Length: 100000\r\n") +
+               std::string(90000, ' '));
+  CHECK(comes_true([&] { return server.statistics().requests == 1; }));
+  TestClient next(server.port());
+  CHECK_FALSE(next.hears_within(2100));
+  next.send(post_request("/visits", "Content-Length: 130000\r\n") + std::string(128000, ' '));
+  CHECK_FALSE(next.hears_within(100));
+  CHECK(stalled.receive().status == 200);
+  CHECK(stalled.receive().status == 503);
+  next.send(std::string(1997, ' ') + "\"b\"");
+  CHECK(next.receive().status == 200);
+}
+
 TEST_CASE("a body that makes room for another is answered, and that one is taken") {
   Settings settings = test_settings(HotRoutes::direct);
   settings.buffered_bodies_limit_bytes = 131072;
