@@ -532,7 +532,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
         engine_->on_committed(outcome.result, now());
         if (engine_->ring_is_finished()) {
           log::info("ring segment {} is drained", ring_.note().segment);
-          end_loop(FlusherEnd::again);
+          // A stop that was asked for meanwhile is not forgotten: what is not sent yet waits in the spool.
+          end_loop(stopping_ ? FlusherEnd::stopped : FlusherEnd::again);
         }
         return;
       case SpoolThread::Outcome::Kind::full:

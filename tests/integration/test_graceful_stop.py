@@ -1,6 +1,7 @@
 """Frontends that stop and that are killed: what they have read is answered, and nobody who connects is turned away."""
 
 import collections
+import os
 import random
 import re
 import select
@@ -10,7 +11,7 @@ import threading
 import time
 import unittest
 
-from harness import PATIENCE_S, Process, Stack, has_read_all, listening_at, wait_for
+from harness import BUILD_ROOT, LIBC, PATIENCE_S, Process, Stack, has_read_all, listening_at, wait_for
 
 FRONTENDS = 3
 KILLS = 100
@@ -175,6 +176,29 @@ class Stop(unittest.TestCase):
             self.assertEqual(process.running.wait(PATIENCE_S), 0)
             self.assertGreater(time.monotonic() - begun, 0.7)
             self.assertLess(time.monotonic() - begun, SOON_S)
+
+
+class LeavingFlusher(unittest.TestCase):
+    @unittest.skipIf("ASAN_OPTIONS" in os.environ, "nothing can be loaded before the sanitizer")
+    def test_a_flusher_that_is_told_to_stop_while_it_leaves_its_ring_stops(self):
+        stack = Stack(frontends=1, shards=1)
+        self.addCleanup(stack.close)
+        stuck = stack.folder / "stuck"
+        stack.preload("flusher", BUILD_ROOT / "tests/integration/libstuck_disk.so", STUCK_DISK_FILE=str(stuck))
+        stack.start()
+        stack.post("home")
+        stack.wait_for_redis({"home": 1})
+        stack.stop_one("frontend_1")
+        flusher = stack.processes["flusher"]
+        # It looks at its ring once a second: then the commit that ends the ring is on its way, and does not come back.
+        stuck.touch()
+        LIBC.shmctl(int((stack.runtime_directory / "rings").read_text().split()[1]), 0, None)  # IPC_RMID
+        time.sleep(2.5)
+        flusher.running.terminate()
+        wait_for("it is told", lambda: "stopping: " in flusher.text())
+        stuck.unlink()
+        self.assertEqual(flusher.running.wait(PATIENCE_S), 0)
+        self.assertIn("is drained", flusher.text())
 
 
 class Knocking:
