@@ -29,8 +29,8 @@ import packages  # noqa: E402
 
 # In the emulated machine what only a boot shows; all of the rest too where there is time for it (--full).
 SHORT_BOOTS = (["test_install", "test_pending"], ["test_rebooted"])
-FULL_BOOTS = (["test_install", "test_commands", "test_cage", "test_heals", "test_private_port", "test_upgrade", "test_pending"], ["test_rebooted", "test_removal"])
-HERE_TESTS = ["test_install", "test_commands", "test_cage", "test_heals", "test_private_port", "test_upgrade", "test_removal"]
+FULL_BOOTS = (["test_install", "test_commands", "test_other_shards", "test_backup", "test_cage", "test_heals", "test_private_port", "test_upgrade", "test_pending"], ["test_rebooted", "test_removal"])
+HERE_TESTS = ["test_install", "test_commands", "test_other_shards", "test_backup", "test_cage", "test_heals", "test_private_port", "test_upgrade", "test_removal"]
 # What a small server has, and what the tests inside need.
 IN_THE_TREE = ["systemd", "systemd-sysv", "dbus", "redis-server", "redis-tools", "curl", "python3"]
 IN_THE_GUEST = "opt/visitd-boot-tests"
@@ -49,6 +49,9 @@ def add_tests(tree: Path, made: packages.Packages) -> None:
     guest = tree / IN_THE_GUEST
     shutil.copytree(HERE / "guest", guest, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(packages.BUILD_ROOT / "tests/boot/cage_probe", guest)
+    shutil.copy(HERE.parents[1] / "debian/tests/smoke", guest / "smoke")
+    # A small Debian leaves out what is below /usr/share/doc.
+    shutil.copytree(HERE.parents[1] / "docs", guest / "docs")
     shutil.copy(made.current, guest / "visitd-current.deb")
     shutil.copy(made.following, guest / "visitd-following.deb")
 

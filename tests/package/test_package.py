@@ -81,6 +81,17 @@ class Package(unittest.TestCase):
         self.assertRegex(depends, r"\bsystemd\b")
         self.assertRegex(depends, r"\blibc6 \(")
 
+    def test_links_of_the_installed_documents_lead_somewhere(self):
+        folder = self.root / "usr/share/doc/visitd"
+        documents = [folder / "README.md", *(folder / "docs").glob("*.md")]
+        self.assertGreater(len(documents), 10)
+        lost = []
+        for document in documents:
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+                if "://" not in target and not (document.parent / target).exists():
+                    lost.append(f"{document.name}: {target}")
+        self.assertEqual(lost, [])
+
     def test_scripts_are_shell_without_faults(self):
         scripts = [str(self.control / name) for name in ("postinst", "prerm", "postrm")]
         for script in scripts:

@@ -63,6 +63,33 @@ def journal(unit: str = "visit*", lines: int = 60) -> str:
     return run("journalctl", "--no-pager", "-b", "-o", "short-monotonic", "-n", str(lines), "-u", unit, check=False)
 
 
+def documented(document: str, heading: str, language: str = "sh") -> str:
+    """The first commands, or the first drop-in, below a heading of a document of docs/."""
+    text = (FOLDER / "docs" / document).read_text()
+    section = re.split(rf"^#+ {re.escape(heading)}$", text, maxsplit=1, flags=re.MULTILINE)[1]
+    found = re.search(rf"^( *)```{language}\n(.*?)^ *```", section, re.MULTILINE | re.DOTALL)
+    assert found, f"{document} has no {language} below: {heading}"
+    return "".join(line.removeprefix(found[1]) for line in found[2].splitlines(keepends=True))
+
+
+def do(document: str, heading: str) -> str:
+    """Runs the commands that a document has below a heading; root needs no sudo."""
+    return run("sh", "-ec", documented(document, heading).replace("sudo ", ""))
+
+
+def status() -> dict:
+    """What visitctl says; without shards where it cannot say."""
+    try:
+        return json.loads(run("visitctl", "--config", "/etc/visitd/visitd.toml", "status", "--json", check=False))
+    except ValueError:
+        return {"shards": []}
+
+
+def wait_for_shards(*states: str) -> None:
+    wait_for(f"both shards are {' or '.join(states)}",
+             lambda: len(status().get("shards") or []) == 2 and all(shard["state"] in states for shard in status()["shards"]))  # fmt: skip
+
+
 class Answer:
     def __init__(self, status: int, headers, body: bytes):
         self.status, self.headers, self.body = status, headers, body

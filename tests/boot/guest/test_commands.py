@@ -3,12 +3,32 @@
 
 import os
 import re
+import signal
+import subprocess
 import unittest
 from pathlib import Path
 
-from guest import FRONTENDS, WAIT_S, Traffic, is_active, journal, main_pid, post, run, show, wait_for, wait_for_count
+from guest import (
+    FRONTENDS,
+    WAIT_S,
+    Traffic,
+    do,
+    documented,
+    flush,
+    is_active,
+    is_refused,
+    journal,
+    main_pid,
+    post,
+    run,
+    show,
+    wait_for,
+    wait_for_count,
+    wait_for_shards,
+)
 
 SETTINGS = Path("/etc/visitd/visitd.toml")
+STATE = Path("/var/lib/visitd")
 POLICY = Path("/usr/sbin/policy-rc.d")
 ROLLING_RESTART = "/usr/libexec/visitd/rolling-restart"
 RUNNING = ["visit-flusher.service", *FRONTENDS]
@@ -115,6 +135,123 @@ class Commands(unittest.TestCase):
         for unit in RUNNING:
             wait_for(f"{unit} runs again", lambda unit=unit: is_active(unit))
         wait_for_count("mended", 3)
+
+
+class ByHand(unittest.TestCase):
+    """Drop-ins and commands of docs/, as they stand there."""
+
+    def drop_in(self, unit: str, text: str) -> None:
+        path = Path(f"/etc/systemd/system/{unit}.d/override.conf")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        self.addCleanup(self.take_away, path)
+        run("systemctl", "daemon-reload")
+
+    def take_away(self, path: Path) -> None:
+        # Stopped as it is: RemoveOnStop= of a drop-in that is gone removes nothing.
+        run("systemctl", "stop", "visitd.target", "visitd.socket", "visitd-private.socket")
+        path.unlink()
+        path.parent.rmdir()
+        run("systemctl", "daemon-reload")
+        self.restart()
+
+    def restart(self) -> None:
+        run("systemctl", "restart", "visitd.target")
+        for unit in RUNNING:
+            wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
+
+    def test_1_root_leaves_nothing_in_the_flushers_folders(self):
+        post("renewed", 2)
+        flush()
+        run("systemctl", "stop", "visit-flusher")
+        said = run("visit-flusher", "--config", str(SETTINGS), "--renew-spool", check=False)
+        self.assertIn("visit-flusher", said)
+        self.assertEqual([path for path in STATE.iterdir() if path.stat().st_uid == 0], [])
+        self.assertEqual([path for path in STATE.iterdir() if "aside" in path.name], [])
+        said = run("visit-frontend", "--config", str(SETTINGS), "--prepare", check=False)
+        self.assertIn("belongs to user visit-frontend", said)
+
+    def test_2_the_spool_is_renewed_with_the_documented_commands(self):
+        stop, renew, start = documented("operate.md", "Remove or renew a spool by hand").replace("sudo ", "").splitlines()
+        run(*stop.split())
+        with subprocess.Popen(renew.split(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as flusher:
+            for line in flusher.stderr:
+                if "was set aside" in line:
+                    break
+            flusher.send_signal(signal.SIGINT)
+            flusher.stderr.read()
+        run(*start.split())
+        self.assertEqual(len(list(STATE.glob("spool.db.aside-*"))), 1)
+        wait_for_shards("up")
+        post("renewed", 3)
+        wait_for_count("renewed", 5)
+
+    def test_3_a_shard_that_the_unit_may_not_reach_is_told_with_the_setting(self):
+        before = SETTINGS.read_text()
+        SETTINGS.write_text('[redis]\ntimeout_ms = 1000\nshards = ["redis_7070=redis://192.0.2.1:7070", "redis://127.0.0.1:7071"]\n')
+        run("systemctl", "restart", "visit-flusher")
+        wait_for("the journal names the setting", lambda: "IPAddressAllow=" in journal("visit-flusher"))
+        SETTINGS.write_text(before)
+        run("systemctl", "restart", "visit-flusher")
+        wait_for_shards("up")
+
+    def test_4_a_unix_socket_for_the_proxys_group_alone(self):
+        self.drop_in("visitd.socket", documented("proxies.md", "A Unix socket", "ini"))
+        self.restart()
+        path = Path("/run/visitd.sock")
+        self.assertEqual((path.stat().st_mode & 0o777, path.group()), (0o660, "www-data"))
+        self.assertTrue(is_refused(), "port 8000 is still open")
+        self.assertIn("success", run("curl", "--silent", "--unix-socket", str(path), "-X", "POST", "http://localhost/visit/by-socket"))
+        said = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "curl", "--silent", "--unix-socket", path,
+                               "http://localhost/visits/by-socket"], capture_output=True, timeout=WAIT_S)  # fmt: skip
+        self.assertEqual((said.returncode, said.stdout), (7, b""))
+
+    def test_5_a_port_of_its_own_and_a_setting_that_has_no_effect(self):
+        self.drop_in("visitd.socket", documented("proxies.md", "Behind a proxy", "ini"))
+        SETTINGS.write_text('[http]\nlisten = ["127.0.0.1:9999"]\n')
+        self.addCleanup(SETTINGS.write_text, "")
+        self.restart()
+        wait_for("the journal names setting and unit", lambda: re.search(r"http\.listen.*has no effect.*visitd\.socket", journal(FRONTENDS[0])))
+        listening = [line.split()[1] for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines() if " 0A " in line]
+        self.assertEqual([address for address in listening if address.endswith(":1F40")], ["0100007F:1F40"])
+
+    def test_6_shards_with_a_password_that_no_other_user_sees(self):
+        post("secret", 2)
+        flush()
+        self.addCleanup(self.without_password)
+        do("systemd.md", "Passwords")
+        wait_for_shards("up")
+        for port in ("7070", "7071"):
+            self.assertIn("NOAUTH", run("redis-cli", "-p", port, "ping"))
+        post("secret", 3)
+        wait_for_count("secret", 5)
+        flush()
+        self.assertEqual(run("grep", "--recursive", "--files-with-matches", "--text", "YOUR-PASSWORD", "/proc/self/root/etc/systemd", check=False), "")
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            self.assertNotIn(b"YOUR-PASSWORD", command.read_bytes())
+        for name in ("redis_password", "redis_shard.conf"):
+            self.assertEqual(os.stat(SETTINGS.parent / name).st_mode & 0o777, 0o600)
+
+    def without_password(self) -> None:
+        for name in ("redis_password", "redis_shard.conf"):
+            (SETTINGS.parent / name).unlink(missing_ok=True)
+        run("systemctl", "restart", "visit-redis@7070", "visit-redis@7071", "visit-flusher")
+        wait_for_shards("up")
+
+    def test_7_a_password_file_that_the_frontends_can_read_is_refused(self):
+        secret = SETTINGS.parent / "readable"
+        secret.write_text("x\n")
+        secret.chmod(0o644)
+        self.addCleanup(secret.unlink)
+        before = SETTINGS.read_text()
+        SETTINGS.write_text(f'[redis]\npassword_file = "{secret}"\n')
+        run("systemctl", "restart", "--no-block", FRONTENDS[1])
+        wait_for("it is told", lambda: f"can read the password file '{secret}'" in journal(FRONTENDS[1]))
+        SETTINGS.write_text(before)
+        wait_for("frontend 2 runs", lambda: is_active(FRONTENDS[1]))
+
+    def test_8_the_settings_are_for_the_group_alone(self):
+        self.assertEqual((SETTINGS.stat().st_mode & 0o777, SETTINGS.owner(), SETTINGS.group()), (0o640, "root", "visitd"))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import re
 import time
 import unittest
 
-from guest import (EMULATED, FRONTENDS, LIMIT_S, PACKAGES, PRIVATE_PORT, SERVICES, TRIES, ask, is_active, is_refused, journal, main_pid, post, processes_of_visitd, run,
-                   show, wait_for, wait_for_count)  # fmt: skip
+from guest import (EMULATED, FOLDER, FRONTENDS, LIMIT_S, PACKAGES, PRIVATE_PORT, SERVICES, TRIES, WAIT_S, ask, is_active, is_refused, journal,
+                   main_pid, post, processes_of_visitd, run, show, wait_for, wait_for_count)  # fmt: skip
 
 
 class Install(unittest.TestCase):
@@ -55,6 +55,9 @@ class Install(unittest.TestCase):
         for unit in ("visitd.target", "visit-redis@7070.service", "visit-redis@7071.service"):
             self.assertEqual(run("systemctl", "is-enabled", unit).strip(), "enabled", unit)
         self.assertEqual(run("systemctl", "--failed", "--plain", "--no-legend", "list-units", "visit*").strip(), "")
+
+    def test_6_the_packages_own_test_passes(self):
+        self.assertIn("four visits were counted", run(str(FOLDER / "smoke"), limit_s=10 * WAIT_S))
 
 
 if __name__ == "__main__":
