@@ -148,6 +148,8 @@ class ByHand(unittest.TestCase):
         run("systemctl", "daemon-reload")
 
     def take_away(self, path: Path) -> None:
+        # Stopped as it is: RemoveOnStop= of a drop-in that is gone removes nothing.
+        run("systemctl", "stop", "visitd.target", "visitd.socket", "visitd-private.socket")
         path.unlink()
         path.parent.rmdir()
         run("systemctl", "daemon-reload")
