@@ -108,29 +108,28 @@ void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
 }
 
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
-  return std::visit(Overloaded{
-                        [&](const AskFacts&) -> ShardAnswer {
-                          return Facts{"noeviction", "yes", now_.topology, "master"};
-                        },
-                        [&](const MakeTopology& make) -> ShardAnswer {
-                          // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
-                          if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
-                          return Topology{now_.topology};
-                        },
-                        [&](const AskMarks& ask) -> ShardAnswer { return run_marks(ask, waiting.writer); },
-                        [&](const SendBatch& sent) -> ShardAnswer { return run_batch(waiting, sent.id); },
-                        [&](const AskCount& ask) -> ShardAnswer {
-                          const std::string held = field(ask.bucket, ask.page);
-                          const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
-                          return Count{field(ask.bucket, id_field),
-                                       "",
-                                       "",
-                                       field(ask.bucket, waiting.writer),
-                                       held.empty() || !readable ? 0 : std::stoull(held),
-                                       readable};
-                        },
-                    },
-                    waiting.command);
+  return std::visit(
+      Overloaded{
+          [&](const AskFacts&) -> ShardAnswer { return Facts{"noeviction", "yes", now_.topology, "master"}; },
+          [&](const MakeTopology& make) -> ShardAnswer {
+            // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
+            if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
+            return Topology{now_.topology};
+          },
+          [&](const AskMarks& ask) -> ShardAnswer { return run_marks(ask, waiting.writer); },
+          [&](const SendBatch& sent) -> ShardAnswer { return run_batch(waiting, sent.id); },
+          [&](const AskCount& ask) -> ShardAnswer {
+            const std::string held = field(ask.bucket, ask.page);
+            const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
+            return Count{field(ask.bucket, id_field),
+                         "",
+                         "",
+                         field(ask.bucket, waiting.writer),
+                         held.empty() || !readable ? 0 : std::stoull(held),
+                         readable};
+          },
+      },
+      waiting.command);
 }
 
 Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) {

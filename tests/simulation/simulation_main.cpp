@@ -28,7 +28,7 @@ constexpr Named mutants[] = {
 
 using Statistics = visitd::WorldStatistics;
 struct Told {
-  std::uint64_t Statistics::*number;
+  std::uint64_t Statistics::* number;
   const char* name;
 };
 constexpr Told told[] = {

@@ -409,7 +409,8 @@ TEST_CASE_TEMPLATE("a head may be as long as logins make it, in one field or in 
   CHECK(client.ask(whole).status == 200);
   CHECK(server.counter.count("home") == 2);
   check_problem(client.ask(before + std::string(32768 - before.size() - 3, 'c') + "\r\n\r\n"), 431,
-                "the header fields need more than the 32768 bytes that http.head_limit_bytes allows a head", "header fields");
+                "the header fields need more than the 32768 bytes that http.head_limit_bytes allows a head",
+                "header fields");
 }
 
 TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
