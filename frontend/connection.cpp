@@ -218,8 +218,11 @@ Connection::Step Connection::answer_upload(std::string_view& input, bool& progre
   Call call = routed();
   call.body = upload_->body();
   if (!answer(call, progressed)) {
-    if (list_ != nullptr) upload_->keep_list_alone(list_->bytes());
-    return Step::stop;
+    if (list_ != nullptr) {
+      upload_->keep_list_alone(list_->bytes());
+      return Step::stop;
+    }
+    return upload_->has_room_whole(call.now_ms) ? Step::stop : refuse(Refusal::busy);
   }
   upload_.reset();
   if (!ending_) return Step::again;

@@ -59,10 +59,12 @@ class Counter {
   /// none is to have left the cache again before it is read. `longest`: bytes of the list's longest page id.
   [[nodiscard]] virtual std::size_t list_window(std::size_t longest) const noexcept = 0;
 
-  /// What ahead() found of a page. full: the flusher has yet to take what was asked before.
+  /// What ahead() found of a page. full: what was asked before is to be taken first.
   enum class Ahead : std::uint8_t { known, asked, full };
   /// Of a page of a list that will be read soon: asks the flusher for it where its count is not known.
   [[nodiscard]] virtual Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept = 0;
+  /// So many pages that were asked for ahead have been read, or are given up: others may be asked for.
+  virtual void no_longer_ahead(std::size_t pages) noexcept = 0;
 };
 
 }  // namespace visitd

@@ -173,7 +173,7 @@ CountAnswer Counts::park(std::uint64_t hash, std::string_view page, Look seen, c
 }
 
 bool Counts::concerns(const CountRead& state, std::uint64_t now_ms) noexcept {
-  return now_ms >= state.retry_at_ms || (state.wants_room && has_room_for_lists()) ||
+  return now_ms >= state.retry_at_ms || (state.wants_room && (state.asked ? has_room_ahead() : has_room_for_lists())) ||
          reader_.chain_mark(state.hash) != state.chain_mark || outlook() != state.outlook;
 }
 
@@ -207,7 +207,8 @@ Counter::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexce
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
   CountReader::Sighting sighting;
   if (reader_.glance(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Counter::Ahead::known;
-  if (!has_room_for_lists() || post(hash, page) == Published::full) return Counter::Ahead::full;
+  if (!has_room_ahead() || post(hash, page) == Published::full) return Counter::Ahead::full;
+  ++asked_by_lists_;
   statistics_.add(FrontendStatistic::reads_parked);
   return Counter::Ahead::asked;
 }
@@ -217,6 +218,14 @@ bool Counts::has_room_for_lists() noexcept {
   LaneProducer& requests = membership_.requests();
   requests.look_at_head();
   return requests.tail() - requests.head() <= requests.capacity() / 2;
+}
+
+/// All lists together ask ahead for no more than half of what the cache has room for: with more, what one is about to
+/// read makes room for what another will read, and the more lists there are the fewer get anywhere.
+bool Counts::has_room_ahead() noexcept {
+  const Cache* const cache = membership_.cache();
+  if (cache == nullptr) return false;
+  return asked_by_lists_ < cache->header().entries.load(std::memory_order_relaxed) / 2 && has_room_for_lists();
 }
 
 Look Counts::look(std::uint64_t hash, std::string_view page, CountReader::Sighting& sighting) noexcept {

@@ -30,6 +30,7 @@ class Counts {
   void forget() noexcept { reader_.forget(); }
   [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept;
   [[nodiscard]] Counter::Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept;
+  void no_longer_ahead(std::size_t pages) noexcept { asked_by_lists_ -= pages; }
 
   /// Takes what may change while it runs: timeouts and limits.
   void use(const Settings& settings) noexcept;
@@ -48,6 +49,7 @@ class Counts {
                                  std::uint64_t now_ms) noexcept;
   [[nodiscard]] std::uint64_t outlook() const noexcept;
   [[nodiscard]] bool has_room_for_lists() noexcept;
+  [[nodiscard]] bool has_room_ahead() noexcept;
   void ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept;
   Published post(std::uint64_t hash, std::string_view page) noexcept;
   void use_cache();
@@ -64,6 +66,7 @@ class Counts {
   std::uint64_t looked_for_cache_ms_ = 0;
   std::uint64_t ask_ahead_ms_ = 0;                ///< of the cache in use
   std::array<std::uint64_t, 256> asked_ahead_{};  ///< pages and the ends of their TTL, mixed: each is asked for once
+  std::size_t asked_by_lists_ = 0;                ///< ahead, and not read yet
   std::vector<std::string> shards_;               ///< names, of the cache in use
 };
 

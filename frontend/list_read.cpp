@@ -14,6 +14,8 @@ constexpr std::size_t looks_a_turn = 1024;
 ListRead::Progress ListRead::go_on(Counter& counter, std::uint64_t now_ms) {
   const Progress progress = read_on(counter, now_ms);
   counter.forget();
+  // Behind the page that is read next: it was asked for by itself.
+  asked_ahead_.lower_to(asked_.size() > counts_.size() ? asked_.size() - counts_.size() : 0);
   return progress;
 }
 
@@ -84,6 +86,7 @@ void ListRead::ask_ahead(Counter& counter, std::uint64_t now_ms) {
       return;
     }
     asked_.push_back(found == Counter::Ahead::asked);
+    if (found == Counter::Ahead::asked) asked_ahead_.add(counter);
   }
 }
 

@@ -6,12 +6,39 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "frontend/counter.hpp"
 #include "frontend/page_list.hpp"
 
 namespace visitd {
+
+/// How many pages a list has asked for ahead and not read: the counter hears of it when they are read, and at the end.
+class AskedAhead {
+ public:
+  AskedAhead() noexcept = default;
+  AskedAhead(AskedAhead&& from) noexcept
+      : counter_(std::exchange(from.counter_, nullptr)), pages_(std::exchange(from.pages_, 0)) {}
+  AskedAhead(const AskedAhead&) = delete;
+  AskedAhead& operator=(AskedAhead&&) = delete;
+  AskedAhead& operator=(const AskedAhead&) = delete;
+  ~AskedAhead() { lower_to(0); }
+
+  void add(Counter& counter) noexcept {
+    counter_ = &counter;
+    ++pages_;
+  }
+  void lower_to(std::size_t pages) noexcept {
+    if (pages >= pages_) return;
+    counter_->no_longer_ahead(pages_ - pages);
+    pages_ = pages;
+  }
+
+ private:
+  Counter* counter_ = nullptr;
+  std::size_t pages_ = 0;
+};
 
 class ListRead {
  public:
@@ -55,6 +82,7 @@ class ListRead {
   std::uint64_t deadline_ms_;
   std::vector<std::uint64_t> counts_;  ///< of the first pages: all that are known
   std::vector<bool> asked_;            ///< of each page that was looked at ahead: the flusher was asked for it
+  AskedAhead asked_ahead_;             ///< of those in asked_ that are not read
   CountRead read_;                     ///< of the first page that is lacking
   bool page_begun_ = false;
   CountAnswer least_;

@@ -19,6 +19,17 @@ bool Upload::has_room(std::uint64_t now_ms) {
     all_.by_progress_.join(by_progress_, now_ms);
     if (address_ != nullptr) address_->uploads.join(in_address_, now_ms);
   }
+  return make_room(now_ms);
+}
+
+bool Upload::has_room_whole(std::uint64_t now_ms) {
+  count(body_.size());
+  by_progress_.leave();
+  if (address_ != nullptr) address_->uploads.join(in_address_, now_ms);
+  return make_room(now_ms);
+}
+
+bool Upload::make_room(std::uint64_t now_ms) {
   const std::uint64_t reserve_bytes = body_.size() <= Uploads::small_bytes ? all_.limit_bytes_ / 8 : 0;
   while (all_.bytes_ > all_.limit_bytes_ + reserve_bytes) {
     if (!all_.make_room_for(*this, now_ms)) return false;

@@ -42,6 +42,8 @@ class Upload {
   /// What has come of the body is counted. (What is allocated beyond, nothing was written to: it takes no memory.)
   /// False: there is no room for it, and nobody who would have to make room.
   [[nodiscard]] bool has_room(std::uint64_t now_ms);
+  /// The same of a body that has come whole and waits for its turn, and not for its client.
+  [[nodiscard]] bool has_room_whole(std::uint64_t now_ms);
   /// The body is of no more use: what its list holds counts in its place.
   void keep_list_alone(std::size_t list_bytes);
   /// The address has another share from now on, because settings changed.
@@ -55,6 +57,7 @@ class Upload {
   };
 
   void count(std::size_t bytes);
+  [[nodiscard]] bool make_room(std::uint64_t now_ms);
   void lose();
 
   Uploads& all_;

@@ -181,7 +181,13 @@ class DearRequests(unittest.TestCase):
         self.assertLess(honest.p99_ms(), HONEST_P99_LIMIT_MS)
 
     def test_lists_of_cold_pages(self):
-        with Stack(frontends=1, settings={"http": {"list_timeout_ms": 60_000}, "cache": {"entries": 65536}}) as stack, contextlib.ExitStack() as held:
+        self.read_lists(65536)
+
+    def test_lists_of_more_cold_pages_than_the_cache_has_room_for(self):
+        self.read_lists(4096)
+
+    def read_lists(self, entries: int):
+        with Stack(frontends=1, settings={"http": {"list_timeout_ms": 60_000}, "cache": {"entries": entries}}) as stack, contextlib.ExitStack() as held:
             greedy = [held.enter_context(connect(stack, GREEDY)) for _ in range(self.CONNECTIONS)]
             lists = [[f"cold-{number}-{page}" for page in range(self.PAGES)] for number in range(self.CONNECTIONS)]
             with HonestClient(stack) as honest:

@@ -90,6 +90,23 @@ class Watchdog(unittest.TestCase):
         wait_for("the flusher is ready", lambda: manager.told("READY=1"), LIMIT_OF_WAITS_S)
         wait_for("it feeds its watchdog", lambda: manager.is_fed(0), LIMIT_OF_WAITS_S)
 
+    def test_a_frontend_that_cannot_look_at_its_ring_starves_it_though_its_loop_turns(self):
+        self.stack.start()
+        manager = self.managers["frontend_1"]
+        wait_for("it feeds its watchdog", lambda: manager.is_fed(0), LIMIT_OF_WAITS_S)
+        folder, aside = self.stack.runtime_directory, self.stack.runtime_directory.with_name("aside")
+        folder.rename(aside)
+        folder.symlink_to(folder)  # whoever looks at a file in it finds neither it nor that it is gone
+        try:
+            wait_for("the watchdog would end it", manager.would_bite, LIMIT_OF_WAITS_S)
+            self.assertEqual(self.stack.post("home").status, 200)
+            self.assertTrue(manager.would_bite())
+        finally:
+            folder.unlink()
+            aside.rename(folder)
+        since = time.monotonic()
+        wait_for("it is fed again once it can look", lambda: manager.is_fed(since), LIMIT_OF_WAITS_S)
+
     @unittest.skipIf("ASAN_OPTIONS" in os.environ, "nothing can be loaded before the sanitizer")
     def test_a_flusher_whose_commit_does_not_come_back_starves_it_though_its_loop_turns(self):
         stuck = self.stack.folder / "stuck"

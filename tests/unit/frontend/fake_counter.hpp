@@ -15,10 +15,11 @@ namespace visitd {
 class FakeCounter final : public Counter {
  public:
   std::atomic<Recorded> recorded = Recorded::recorded;
-  std::atomic<int> room = 1'000'000;     ///< records that are taken before the lane is full
-  std::atomic<bool> parks = false;       ///< reads of pages that begin with "slow" are parked while set
-  std::atomic<bool> concerned = true;    ///< parked reads are told that something of their page has changed
-  std::atomic<std::uint64_t> reads = 0;  ///< tries, parked ones included
+  std::atomic<int> room = 1'000'000;           ///< records that are taken before the lane is full
+  std::atomic<bool> parks = false;             ///< reads of pages that begin with "slow" are parked while set
+  std::atomic<bool> concerned = true;          ///< parked reads are told that something of their page has changed
+  std::atomic<std::uint64_t> asked_ahead = 0;  ///< pages of lists, and not read yet
+  std::atomic<std::uint64_t> reads = 0;        ///< tries, parked ones included
 
   Recorded record(std::string_view page, std::uint32_t visits) noexcept override {
     if (room == 0) return Recorded::full;
@@ -48,8 +49,11 @@ class FakeCounter final : public Counter {
   void forget() noexcept override {}
   [[nodiscard]] std::size_t list_window(std::size_t) const noexcept override { return 256; }
   Ahead ahead(std::string_view page, std::uint64_t) noexcept override {
-    return parks && page.starts_with("slow") ? Ahead::asked : Ahead::known;
+    if (!parks || !page.starts_with("slow")) return Ahead::known;
+    ++asked_ahead;
+    return Ahead::asked;
   }
+  void no_longer_ahead(std::size_t pages) noexcept override { asked_ahead -= pages; }
 
   [[nodiscard]] std::uint64_t count(std::string_view page) {
     const std::lock_guard lock(mutex_);

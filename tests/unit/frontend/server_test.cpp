@@ -786,6 +786,24 @@ TEST_CASE_TEMPLATE("a read of many waits in one round for those that are not kno
   CHECK(server.statistics().reads_parked == 1);
 }
 
+TEST_CASE("what a list asked for ahead is given back when it is answered, and when its client has gone") {
+  TestServer server(test_settings(HotRoutes::direct));
+  server.counter.parks = true;
+  TestClient client(server.port());
+  const std::string pages = R"(["slow1","slow2","a","slow3","slow4"])";
+  client.send(post_body("/visits/query", pages));
+  {
+    TestClient leaving(server.port());
+    leaving.send(post_body("/visits/query", pages));
+    CHECK(comes_true([&] { return server.counter.asked_ahead == 6; }));
+  }
+  // Its end is seen once something is to be said to it.
+  server.counter.parks = false;
+  server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  CHECK(client.receive().status == 200);
+  CHECK(comes_true([&] { return server.counter.asked_ahead == 0; }));
+}
+
 TEST_CASE("bodies that are received hold no more memory than they may all together") {
   Settings settings = test_settings(HotRoutes::direct);
   settings.buffered_bodies_limit_bytes = 131072;

@@ -108,6 +108,19 @@ TEST_CASE("a stalled body makes room for anybody, also for one of a proxy") {
   }
 }
 
+TEST_CASE("a body that waits for its turn counts, and is not stalled") {
+  Clients c;
+  Clients::Client& whole = c.come(9);
+  whole.upload.body().assign(900'000, 'x');
+  CHECK(whole.upload.has_room_whole(1));
+  CHECK(c.uploads.bytes() == 900'000);
+  CHECK_FALSE(c.send(c.come(9), 200'000, 10 * Uploads::stalled_after_ms));
+  Clients::Client& other = c.come(9);
+  other.upload.body().assign(200'000, 'x');
+  CHECK_FALSE(other.upload.has_room_whole(10 * Uploads::stalled_after_ms));
+  CHECK(whole.lost == 0);
+}
+
 TEST_CASE("small bodies find a reserve, and what waits for its counts is given up for another address alone") {
   Clients c;
   Clients::Client& large = c.come(9);
