@@ -17,6 +17,9 @@ constexpr std::size_t receive_bytes = 65536;
 constexpr std::size_t fair_receive_bytes = 2048;
 /// Answers of pipelined requests leave together, up to this.
 constexpr std::size_t flush_bytes = 65536;
+/// Requests of this size may always be parked: as many as there are connections, and whoever parks large ones keeps
+/// nobody else out.
+constexpr std::size_t small_request_bytes = 8192;
 constexpr std::uint64_t linger_ms = 2000;
 /// The Counter ends each parked read by itself.
 constexpr std::uint64_t no_limit_ms = std::numeric_limits<std::int64_t>::max();
@@ -96,8 +99,10 @@ void Connection::watch(int events) {
 }
 
 void Connection::enter(Phase phase, bool renew) {
-  if (phase == phase_ && !renew) return;
+  const bool is_new = phase != phase_ || renew;
   phase_ = phase;
+  count_kept(phase == Phase::head ? &share_.head_bytes : phase == Phase::parked ? &share_.parked_bytes : nullptr);
+  if (!is_new) return;
   DeadlineList& list = phase == Phase::parked && paused_ ? share_.turns : share_.waiting(phase);
   list.join(*this, uv_now(share_.loop));
   if (address_ == nullptr) return;
@@ -204,7 +209,7 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
   const bool has_body = head.has_body();
   if (!answer(call, progressed)) {
     out.truncate(before);
-    return Step::stop;
+    return may_park(input.size()) ? Step::stop : refuse(Refusal::count_unknown);
   }
   input.remove_prefix(head.size);
   in_body_ = has_body;
@@ -347,12 +352,18 @@ void Connection::keep(std::string_view rest) {
   } else {
     in_ = rest;
   }
-  count_kept();
 }
 
-void Connection::count_kept() noexcept {
-  share_.kept_bytes += in_.size() - counted_kept_;
+void Connection::count_kept(std::uint64_t* sum) noexcept {
+  if (kept_in_ != nullptr) *kept_in_ -= counted_kept_;
+  kept_in_ = sum;
   counted_kept_ = in_.size();
+  if (kept_in_ != nullptr) *kept_in_ += counted_kept_;
+}
+
+bool Connection::may_park(std::size_t bytes) const noexcept {
+  return paused_ || phase_ == Phase::parked || bytes <= small_request_bytes ||
+         share_.parked_bytes + bytes <= kept_limit_bytes;
 }
 
 bool Connection::flush() {
@@ -397,7 +408,6 @@ void Connection::finish() {
   // lose the answer.
   ::shutdown(fd_.get(), SHUT_WR);
   in_ = std::string();
-  count_kept();
   watch(UV_READABLE);
   enter(Phase::lingering, true);
 }

@@ -26,6 +26,10 @@ namespace visitd {
 enum class Phase : std::uint8_t { idle, head, body, sending, parked, lingering };
 inline constexpr std::size_t phase_count = 6;
 
+/// What heads that are not complete may take, of all connections together, and so may parked requests. Many honest
+/// clients whose large heads come in pieces at the same moment fit in.
+inline constexpr std::uint64_t kept_limit_bytes = 16U << 20U;
+
 class Connection;
 
 /// How much of a turn dear requests may take, so that a client that asks for one count does not wait for them. What is
@@ -88,7 +92,8 @@ struct ConnectionShare {
   TurnBudget turn;
   std::vector<char> received;
   OutputBuffer out;
-  std::uint64_t kept_bytes = 0;  ///< of all connections: received and not yet used, heads above all
+  std::uint64_t head_bytes = 0;    ///< of all heads that are not complete
+  std::uint64_t parked_bytes = 0;  ///< of all requests that are parked
   Uploads uploads;
   std::uint64_t unsent_bytes = 0;  ///< of all answers that clients have not taken
   std::uint64_t unsent_limit_bytes;
@@ -102,7 +107,7 @@ class Connection final : public DeadlineMember, public Uploader {
   Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  ~Connection() { share_.kept_bytes -= counted_kept_; }
+  ~Connection() { count_kept(nullptr); }
 
   /// Takes what the client has sent. The owner looks at the connection afterwards, as after take_turn().
   void readable();
@@ -147,8 +152,10 @@ class Connection final : public DeadlineMember, public Uploader {
   void end_after_answer(std::string_view input);
   void settle(std::string_view rest, bool progressed);
   void keep(std::string_view rest);
-  /// Counts what `in_` holds now.
-  void count_kept() noexcept;
+  /// Counts what `in_` holds now in this sum, and no longer in the one before. nullptr: in none.
+  void count_kept(std::uint64_t* sum) noexcept;
+  /// Whether the request at hand, of so many bytes, may wait for the flusher.
+  [[nodiscard]] bool may_park(std::size_t bytes) const noexcept;
   /// False: blocked or closed.
   bool flush();
   bool send_rest();
@@ -166,10 +173,11 @@ class Connection final : public DeadlineMember, public Uploader {
   AddressShare* address_ = nullptr;
   IdlePlace idle_place_;
   bool at_private_address_;
-  std::unique_ptr<Upload> upload_;  ///< its body is not complete (in_body_), or it waits for its answer
-  std::string in_;                  ///< received and not yet used
-  std::size_t counted_kept_ = 0;    ///< of it, in the share's sum
-  Unsent out_;                      ///< answered and not yet sent
+  std::unique_ptr<Upload> upload_;    ///< its body is not complete (in_body_), or it waits for its answer
+  std::string in_;                    ///< received and not yet used
+  std::uint64_t* kept_in_ = nullptr;  ///< the sum of the share that `in_` is counted in
+  std::size_t counted_kept_ = 0;      ///< of it, in that sum
+  Unsent out_;                        ///< answered and not yet sent
   Phase phase_ = Phase::idle;
   bool in_body_ = false;
   bool parked_ = false;

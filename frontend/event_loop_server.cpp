@@ -38,9 +38,6 @@ constexpr std::uint64_t rest_after_vain = 4;
 constexpr std::uint64_t first_request_grace_ms = 200;
 /// Descriptors that this process needs beside its connections.
 constexpr rlim_t other_descriptors = 64;
-/// What all connections together have sent of heads that are not complete; a whole head is not kept. Beyond, those who
-/// take longest go first. Many honest clients whose large heads come in pieces at the same moment fit in.
-constexpr std::uint64_t kept_limit_bytes = 16U << 20U;
 constexpr std::uint64_t worth_giving_back_bytes = 1U << 20U;
 constexpr std::uint64_t never_ms = std::numeric_limits<std::uint64_t>::max();
 
@@ -227,7 +224,7 @@ class EventLoopServer::Core final : ConnectionOwner {
   /// May close the connection that has just settled, where it takes longest of all.
   void make_room_for_heads() {
     const DeadlineList& heads = share_.waiting(Phase::head);
-    while (share_.kept_bytes > kept_limit_bytes && heads.first() != nullptr) {
+    while (share_.head_bytes > kept_limit_bytes && heads.first() != nullptr) {
       ++share_.statistics.connections_evicted;
       close(heads.first());
     }

@@ -41,7 +41,7 @@ const RefusalText& describe(Refusal refusal) noexcept {
       {400, "unknown-parameter", "query", "the one parameter known here is page"},
       {503, "lane-full", "", "visits come faster than they can be stored; this one was not counted"},
       {503, "restarting", "", "this frontend is about to be restarted; the visit was not counted"},
-      {503, "count-unknown", "", ""},
+      {503, "count-unknown", "", "too many large requests wait for counts; this one was not answered"},
       {503, "not-ready", "", ""},
       {500, "internal-error", "", ""},
       {503, "count-damaged", "",

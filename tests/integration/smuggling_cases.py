@@ -400,7 +400,7 @@ CASES.append(Case("HTTP/1.2", post(b"", line=b"POST /visit/outer-NNNNN HTTP/1.2"
 taken("one empty line before the request line", b"\r\n" + post(b""), OUTER)
 taken("absolute-form with another Host", post(b"", line=b"POST http://b:81/visit/outer-NNNNN HTTP/1.1") + SMUGGLED, OUTER, HIDDEN)
 taken("absolute-form with a body", with_length(SMUGGLED, b"POST HTTPS://b/visit/outer-NNNNN?x=/visit/y HTTP/1.1"), OUTER)
-taken("a percent-encoded request in the target", post(b"", line=b"POST /visit/x%20HTTP/1.1%0d%0aHost:%20a HTTP/1.1"), "404")
+taken("a percent-encoded request in the target", post(b"", line=b"POST /visit/x%20HTTP/1.1%0d%0aHost:%20a HTTP/1.1"), "400")
 taken("dots in the target", post(b"", line=b"POST /x/../visit/smuggled-NNNNN HTTP/1.1"), "404")
 taken("two slashes in the target", post(b"", line=b"POST //visit/smuggled-NNNNN HTTP/1.1"), "404")
 refused("a head without end", post(b"X: " + b"x" * 33000 + b"\r\n") + SMUGGLED, 431)

@@ -30,6 +30,7 @@ SLACK_S = 5.0
 # Almost as much as http.head_limit_bytes, and what a frontend holds of all heads.
 LONG_HEAD_BYTES = 32000
 HEADS_LIMIT_BYTES = 16 << 20
+LARGE_READS = 700
 
 FLOOD_BYTES = 64 << 20
 GROWTH_LIMIT_BYTES = 5 << 20
@@ -476,6 +477,44 @@ class Limits(unittest.TestCase):
                 for connection in held:
                     connection.close()
                 wait_for("nobody is connected", lambda: not served_ports(stack))
+
+    def test_large_requests_that_wait_for_counts_have_a_limit_in_all_and_keep_no_small_one_out(self):
+        raise_file_limit()
+        settings = {"http": {"address_connection_limit": 0, "lookup_timeout_ms": 60000}, "cache": {"flusher_away_ms": 60000}}
+        with Stack(frontends=1, settings=settings) as stack:
+            self.assertEqual(stack.post("warm").status, 200)
+            growth = Growth(stack.processes["frontend_1"].pid)
+            stack.pause("flusher")
+            try:
+                waiting, told = [], []
+                for number in range(LARGE_READS):
+                    waiting.append(connect(stack))
+                    start = b"GET /visits/cold-%d HTTP/1.1\r\nHost: a\r\nCookie: login=" % number
+                    waiting[-1].sendall(start + b"c" * (LONG_HEAD_BYTES - len(start) - 4) + b"\r\n\r\n")
+                    if number % 100 == 99:
+                        wait_for("what came is read", lambda: not any(unread for state, unread in server_ends(stack).values() if state == "01"))
+                small = connect(stack)
+                small.sendall(b"GET /visits/small HTTP/1.1\r\nHost: a\r\n\r\n")
+                kept = HEADS_LIMIT_BYTES // LONG_HEAD_BYTES
+                wait_for("the others are told", lambda: len(select.select(waiting, [], [], 0)[0]) == LARGE_READS - kept)
+                told = select.select(waiting, [], [], 0)[0]
+                for connection in told:
+                    answer = connection.recv(65536)
+                    self.assertTrue(answer.startswith(b"HTTP/1.1 503 "), answer)
+                    self.assertIn(b"urn:visitd:problem:count-unknown", answer)
+                    self.assertRegex(answer, rb"\r\nRetry-After: \d+\r\n")
+                self.assertEqual(select.select([small], [], [], 0.2)[0], [], "a small one waits")
+                self.assertEqual(stack.post("warm").status, 200)
+                grown = growth.bytes()
+                print(f"{LARGE_READS} reads of {LONG_HEAD_BYTES} bytes: {kept} wait, {grown / (1 << 20):.2f} MiB more", flush=True)
+                if not is_sanitized(stack):
+                    self.assertLess(grown, 2 * HEADS_LIMIT_BYTES)
+            finally:
+                stack.resume("flusher")
+            for connection in (small, *(connection for connection in waiting if connection not in told)):
+                self.assertTrue(connection.recv(65536).startswith(b"HTTP/1.1 200 "))
+            for connection in (small, *waiting):
+                connection.close()
 
     def test_without_a_limit_one_address_may_have_all(self):
         with Stack(frontends=1, settings={"http": {"address_connection_limit": 0}}) as stack:
