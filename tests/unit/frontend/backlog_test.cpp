@@ -196,12 +196,11 @@ TEST_CASE("pages that are read together are read with one scan, each from where 
     CHECK(wanted[page].visits == expected[page]);
   }
 
-  // Freed meanwhile: those alone that need the bytes lack an answer.
+  // Freed meanwhile: over bytes that are another's now the scan may have lost where the records begin, so that what it
+  // found behind them is no answer either.
   l.heads[0].word.store(l.lanes[0].recorded[3].position);
   backlog.visits_since(wanted, l.heads.data());
-  CHECK_FALSE(wanted[0].valid);
-  CHECK(wanted[pages - 1].valid);
-  CHECK(wanted[pages - 1].visits == expected[pages - 1]);
+  for (const Backlog::Wanted& page : wanted) CHECK_FALSE(page.valid);
 }
 
 TEST_CASE("of pages that are read together, those of one hash and those behind a damaged record are told apart") {
