@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <fnmatch.h>
 #include <toml++/toml.h>
 #include <unistd.h>
 
@@ -17,7 +18,6 @@
 #include <filesystem>
 #include <numeric>
 #include <optional>
-#include <regex>
 #include <set>
 #include <span>
 #include <utility>
@@ -352,9 +352,14 @@ bool may_be_empty(const Key& key) {
 /// Whether a cluster manager sets such a variable for a service whose name begins with visitd: VISITD_SERVICE_HOST,
 /// VISITD_PORT_8000_TCP_ADDR and the like, and VISITD_PORT with an address, which a number somebody meant is not.
 bool is_of_a_service(const std::string& name, std::string_view value) {
-  static const std::regex forms(
-      "VISITD_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)");
-  if (std::regex_match(name, forms)) return true;
+  constexpr const char* endings[] = {"SERVICE_HOST",      "SERVICE_PORT",      "SERVICE_PORT_*",
+                                     "PORT_[0-9]*_TCP",   "PORT_[0-9]*_UDP",   "PORT_[0-9]*_SCTP",
+                                     "PORT_[0-9]*_TCP_*", "PORT_[0-9]*_UDP_*", "PORT_[0-9]*_SCTP_*"};
+  const auto has_form = [&](const std::string& form) { return fnmatch(form.c_str(), name.c_str(), 0) == 0; };
+  const std::string beginning = "VISITD_";
+  for (const char* const ending : endings) {
+    if (has_form(beginning + ending) || has_form(beginning + "*_" + ending)) return true;
+  }
   return name.ends_with("_PORT") && value.find("://") != value.npos;
 }
 

@@ -25,8 +25,8 @@ ListRead::Progress ListRead::read_on(Counter& counter, std::uint64_t now_ms) {
     if (looks == looks_a_turn) return Progress::paused;
     // The first page's read has shown how long the backlog is.
     if (looks == 1 && counter.gathers()) gather_rest(counter);
-    if (!page_begun_) begin_page(now_ms);
-    const CountAnswer answer = counter.read(page(), read_, now_ms);
+    if (!page_begun_) begin_page();
+    const CountAnswer answer = read_page(counter, now_ms);
     if (answer.kind == CountAnswer::Kind::unknown || answer.kind == CountAnswer::Kind::damaged) {
       refusal_ = answer;
       return Progress::refused;
@@ -56,12 +56,27 @@ void ListRead::gather_rest(Counter& counter) const {
   counter.gather(rest);
 }
 
-void ListRead::begin_page(std::uint64_t now_ms) {
+void ListRead::begin_page() {
   page_begun_ = true;
   read_ = {};
   read_.is_of_list = true;
-  read_.asked = counts_.size() < asked_.size() && asked_[counts_.size()];
-  if (read_.asked) read_.asked_at_ms = now_ms;
+  if (counts_.size() < asked_.size()) read_.asked_at_ms = asked_[counts_.size()];
+  read_.asked = read_.asked_at_ms != 0;
+}
+
+CountAnswer ListRead::read_page(Counter& counter, std::uint64_t now_ms) {
+  const bool asked = read_.asked;
+  const std::uint64_t asked_at_ms = read_.asked_at_ms;
+  const CountAnswer answer = counter.read(page(), read_, now_ms);
+  // Asked again, since no answer came: the flusher lost what it was asked, as where it began or its shard was away, and
+  // with it what it was asked ahead.
+  if (asked && read_.asked_at_ms != 0 && read_.asked_at_ms != asked_at_ms) forget_asked();
+  return answer;
+}
+
+void ListRead::forget_asked() noexcept {
+  asked_.resize(std::min(asked_.size(), counts_.size()));
+  asked_ahead_.lower_to(0);
 }
 
 void ListRead::take(const CountAnswer& answer) {
@@ -76,8 +91,8 @@ void ListRead::take(const CountAnswer& answer) {
 
 void ListRead::ask_ahead(Counter& counter, std::uint64_t now_ms) {
   // Before its own first page was asked for, none of the others is: the lists that came first have their turn.
-  if (read_.wants_room) return;
-  if (asked_.size() <= counts_.size()) asked_.resize(counts_.size() + 1, true);
+  if (read_.wants_room || read_.asked_at_ms == 0) return;
+  if (asked_.size() <= counts_.size()) asked_.resize(counts_.size() + 1, read_.asked_at_ms);
   const std::size_t end = std::min(pages_.size(), counts_.size() + counter.list_window(pages_.longest()));
   while (asked_.size() < end) {
     const Counter::Ahead found = counter.ahead(pages_.page(asked_.size()), now_ms);
@@ -85,13 +100,13 @@ void ListRead::ask_ahead(Counter& counter, std::uint64_t now_ms) {
       read_.wants_room = true;
       return;
     }
-    asked_.push_back(found == Counter::Ahead::asked);
+    asked_.push_back(found == Counter::Ahead::asked ? now_ms : 0);
     if (found == Counter::Ahead::asked) asked_ahead_.add(counter);
   }
 }
 
 std::size_t ListRead::bytes() const noexcept {
-  return sizeof *this + pages_.bytes() + counts_.capacity() * sizeof(std::uint64_t) + asked_.capacity() / 8;
+  return sizeof *this + pages_.bytes() + (counts_.capacity() + asked_.capacity()) * sizeof(std::uint64_t);
 }
 
 }  // namespace visitd

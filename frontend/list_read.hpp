@@ -75,13 +75,15 @@ class ListRead {
   [[nodiscard]] Progress read_on(Counter& counter, std::uint64_t now_ms);
   void gather_rest(Counter& counter) const;
   void take(const CountAnswer& answer);
+  [[nodiscard]] CountAnswer read_page(Counter& counter, std::uint64_t now_ms);
   void ask_ahead(Counter& counter, std::uint64_t now_ms);
-  void begin_page(std::uint64_t now_ms);
+  void forget_asked() noexcept;
+  void begin_page();
 
   PageList pages_;
   std::uint64_t deadline_ms_;
   std::vector<std::uint64_t> counts_;  ///< of the first pages: all that are known
-  std::vector<bool> asked_;            ///< of each page that was looked at ahead: the flusher was asked for it
+  std::vector<std::uint64_t> asked_;   ///< of each page that was looked at ahead: when it was asked for; 0: not
   AskedAhead asked_ahead_;             ///< of those in asked_ that are not read
   CountRead read_;                     ///< of the first page that is lacking
   bool page_begun_ = false;
