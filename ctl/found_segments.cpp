@@ -100,7 +100,7 @@ FoundSegments find_segments() {
       ++found.unseen;
     }
   }
-  std::ranges::stable_sort(found.segments, [](const FoundSegment& a, const FoundSegment& b) {
+  std::ranges::sort(found.segments, [](const FoundSegment& a, const FoundSegment& b) {
     return std::pair(!a.is_ring, a.note.segment) < std::pair(!b.is_ring, b.note.segment);
   });
   for (FoundSegment& segment : found.segments) {

@@ -114,6 +114,7 @@ std::string process_text(int process, const std::string& name) {
 /// Everybody that uses a segment or holds a lock of the instance, and how to stop them; empty: nobody does.
 std::string why_in_use(const Remains& remains) {
   std::vector<int> ids;
+  ids.reserve(remains.segments.size());
   for (const FoundSegment& segment : remains.segments) ids.push_back(segment.note.segment);
   std::map<int, std::string> processes;
   for (const auto& [segment, attached] : attached_processes(ids)) {

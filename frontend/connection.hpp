@@ -107,7 +107,7 @@ class Connection final : public DeadlineMember, public Uploader {
   Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
-  ~Connection() { count_kept(nullptr); }
+  ~Connection() override { count_kept(nullptr); }
 
   /// Takes what the client has sent. The owner looks at the connection afterwards, as after take_turn().
   void readable();
