@@ -192,7 +192,7 @@ TEST_CASE("a chain stays whole whichever of its entries goes") {
 TEST_CASE("a view has as many entries as it says, and what is unlinked can be linked again") {
   Views views;
   std::map<std::uint64_t, ViewWriter<>::Node> linked;
-  const auto page = [](std::uint64_t i) { return "p" + std::to_string(i); };
+  const auto page = [](std::uint64_t i) { return std::to_string(i) + "p"; };
   for (std::uint64_t i = 0; i < small_shape.entries; ++i) {
     CHECK(views.writer.has_room(64));
     CHECK(views.writer.entries() == i);
