@@ -101,10 +101,10 @@ class SlowReaders(unittest.TestCase):
             answer = stack.ask("POST", "/visits/query", body)
             self.assertEqual(answer.status, 200)
             self.assertGreater(len(answer.body), 250_000)
-            slow = [held.enter_context(connect(stack, GREEDY, receive_bytes=4096)) for _ in range(SLOW_READERS)]
             with HonestClient(stack) as honest:
                 most = 0
-                for connection in slow:
+                for _ in range(SLOW_READERS):
+                    connection = held.enter_context(connect(stack, GREEDY, receive_bytes=4096))
                     with contextlib.suppress(ConnectionError):
                         connection.sendall(request("POST", "/visits/query", body))
                         self.assertEqual(connection.recv(1), b"H")  # the answer has begun: no body is being received
