@@ -118,7 +118,7 @@ MUTANTS = {
     'a ring that has a successor shows no count': (
         'frontend/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
     'visits in the lanes are part of the count': (
-        'frontend/count_reader.cpp', 'snapshot_.count_with(*visits);', 'snapshot_.count_with(0);'),
+        'frontend/count_reader.cpp', 'snapshot.count_with(visits);', 'snapshot.count_with(0);'),
     'a new spool takes over no base': (
         'flusher/engine.cpp', 'if (spool.rings.empty()) carried.clear();', ''),
     'a lane starts at what its owner had seen freed': (
