@@ -2,13 +2,10 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <grp.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <fstream>
@@ -16,6 +13,8 @@
 #include <optional>
 #include <sstream>
 #include <vector>
+
+#include "common/user_names.hpp"
 
 namespace visitd {
 
@@ -32,24 +31,6 @@ class KeptErrno {
  private:
   int number_ = errno;
 };
-
-constexpr std::size_t name_buffer_bytes = 4096;
-
-std::string user_name(uid_t id) {
-  std::array<char, name_buffer_bytes> buffer{};
-  passwd entry{};
-  passwd* found = nullptr;
-  if (getpwuid_r(id, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->pw_name;
-  return fmt::format("{}", id);
-}
-
-std::string group_name(gid_t id) {
-  std::array<char, name_buffer_bytes> buffer{};
-  group entry{};
-  group* found = nullptr;
-  if (getgrgid_r(id, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) return found->gr_name;
-  return fmt::format("{}", id);
-}
 
 /// "user visitd-frontend of the groups visitd, adm".
 std::string this_process() {

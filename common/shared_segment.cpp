@@ -73,28 +73,26 @@ std::optional<SegmentStatus> segment_status(int id) {
   return status;
 }
 
-std::vector<int> own_segments() {
+/// `command`: SHM_STAT, which is refused for segments of others, or SHM_STAT_ANY.
+template <typename Wanted>
+static std::vector<int> listed_segments(int command, const Wanted& is_wanted) {
   std::vector<int> ids;
   shmid_ds unused{};
   const int last = shmctl(0, SHM_INFO, &unused);
   for (int index = 0; index <= last; ++index) {
     shmid_ds state{};
-    const int id = shmctl(index, SHM_STAT, &state);  // refused for segments of others
-    if (id >= 0 && state.shm_perm.uid == geteuid()) ids.push_back(id);
+    const int id = shmctl(index, command, &state);
+    if (id >= 0 && is_wanted(state)) ids.push_back(id);
   }
   return ids;
 }
 
+std::vector<int> own_segments() {
+  return listed_segments(SHM_STAT, [](const shmid_ds& state) { return state.shm_perm.uid == geteuid(); });
+}
+
 std::vector<int> all_segments() {
-  std::vector<int> ids;
-  shmid_ds unused{};
-  const int last = shmctl(0, SHM_INFO, &unused);
-  for (int index = 0; index <= last; ++index) {
-    shmid_ds state{};
-    const int id = shmctl(index, SHM_STAT_ANY, &state);
-    if (id >= 0) ids.push_back(id);
-  }
-  return ids;
+  return listed_segments(SHM_STAT_ANY, [](const shmid_ds&) { return true; });
 }
 
 bool remove_segment(int id) noexcept {

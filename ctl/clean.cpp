@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/user_names.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/found_segments.hpp"
 #include "ctl/processes.hpp"
@@ -30,7 +31,7 @@ Json to_report(const FoundSegment& segment, const FoundSegments& all) {
           {"kept_because", text_or_null(kept)}};
 }
 
-/// What of a segment concerns whoever asks whether it may go.
+/// The segment as `clean` names it to the operator.
 std::string name_of(const Json& segment) {
   return fmt::format("{} {} ({}, {})", plain(segment["what"]), plain(segment["shmid"]), plain_bytes(segment["bytes"]),
                      plain(segment["runtime_directory"], "of a runtime directory that is not known"));

@@ -1,7 +1,5 @@
 #include "ctl/processes.hpp"
 
-#include <grp.h>
-#include <pwd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,16 +54,6 @@ Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json&
   const bool there = noted > 0 && noted <= std::uint64_t{std::numeric_limits<int>::max()} &&
                      !process_name(static_cast<int>(noted)).empty();
   return shows_itself && there ? Presence::running : Presence::away;
-}
-
-std::string user_name(std::uint32_t id) {
-  const passwd* const user = getpwuid(id);
-  return user != nullptr ? user->pw_name : fmt::format("{}", id);
-}
-
-std::string group_name(std::uint32_t id) {
-  const group* const found = getgrgid(id);
-  return found != nullptr ? found->gr_name : fmt::format("{}", id);
 }
 
 std::string unit_of(int process) {

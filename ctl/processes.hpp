@@ -24,10 +24,6 @@ enum class Presence {
 [[nodiscard]] Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json& heartbeat_age_ms,
                                    std::uint64_t quiet_ms);
 
-/// The name of a user or group; its number where it has none.
-[[nodiscard]] std::string user_name(std::uint32_t id);
-[[nodiscard]] std::string group_name(std::uint32_t id);
-
 /// The unit of systemd that runs a process; empty: none that can be seen.
 [[nodiscard]] std::string unit_of(int process);
 

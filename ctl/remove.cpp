@@ -16,6 +16,7 @@
 #include "common/file_lease.hpp"
 #include "common/held_locks.hpp"
 #include "common/ring.hpp"
+#include "common/user_names.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/found_segments.hpp"
 #include "ctl/processes.hpp"

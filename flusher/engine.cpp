@@ -78,6 +78,7 @@ static std::uint32_t shard_count(const EngineSettings& settings) {
 }
 
 static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
+  const auto server = shard < settings.servers.size() ? settings.servers[shard] : EngineSettings::Server();
   return {settings.shards[shard],
           topology_layout(settings),
           settings.batches_in_flight,
@@ -86,8 +87,8 @@ static SessionSettings session_settings(const EngineSettings& settings, std::uin
           settings.accept_eviction,
           settings.accept_no_append_only,
           settings.check_ms,
-          shard < settings.addresses.size() ? settings.addresses[shard] : std::string(),
-          shard < settings.databases.size() ? settings.databases[shard] : 0,
+          server.address,
+          server.database,
           settings.visitctl};
 }
 

@@ -39,11 +39,13 @@ struct EngineSettings {
   bool accept_eviction = false;
   bool accept_no_append_only = false;
   std::uint64_t check_ms = 5000;
-  /// For people, one a shard; empty: not known.
-  std::vector<std::string> addresses = {};
-  std::vector<std::uint32_t> databases = {};  ///< one a shard; empty: 0
-  std::string visitctl = "visitctl";          ///< how its commands begin, for people
-  std::function<std::uint64_t()> salt;        ///< random numbers for Batches::use_salt; none: 0
+  struct Server {
+    std::string address;  ///< for people
+    std::uint32_t database = 0;
+  };
+  std::vector<Server> servers = {};     ///< one a shard; empty: not known
+  std::string visitctl = "visitctl";    ///< how its commands begin, for people
+  std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
 };
 
 /// What the engine makes happen outside.

@@ -81,8 +81,7 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   EngineSettings engine;
   for (const ShardSettings& shard : settings.shards) {
     engine.shards.push_back(shard.name);
-    engine.addresses.push_back(address_text(shard));
-    engine.databases.push_back(shard.database);
+    engine.servers.push_back({address_text(shard), shard.database});
   }
   engine.visitctl = live.visitctl();
   engine.virtual_nodes = settings.virtual_nodes;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/ip_network.hpp"
 #include "common/service_manager.hpp"
 #include "flusher/batch_script.hpp"
 #include "flusher/name_lookup.hpp"
@@ -398,13 +399,12 @@ void ShardConnection::Link::try_next_address() {
 }
 
 std::string ShardConnection::Link::out_of_reach(std::string why) const {
-  const bool is_here = !shard_.unix_path.empty() || shard_.host == "localhost" || shard_.host == "::1" ||
-                       shard_.host.starts_with("127.");
+  const auto address = IpAddress::parse(shard_.host);
+  const bool is_here = !shard_.unix_path.empty() || shard_.host == "localhost" || (address && address->is_loopback());
   if (is_here || !started_by_service_manager()) return why;
   return why +
          "; a systemd unit reaches only what its IPAddressAllow= names: the shard's address, and, where the shard is "
-         "named, "
-         "the name server's (docs/install.md)";
+         "named, the name server's (docs/install.md)";
 }
 
 bool ShardConnection::Link::open_wire(redisAsyncContext* context) {

@@ -40,8 +40,8 @@ class Backlog {
     std::string_view page;
     std::span<const std::uint64_t> applied;
     std::uint64_t visits = 0;
-    bool valid =
-        false;  ///< false: bytes that were read have been freed meanwhile, or another of the pages shares the hash
+    /// False: bytes that were read have been freed meanwhile, or another of the pages has the same hash.
+    bool valid = false;
   };
   /// Whether a page's visits are found only by a scan of a long backlog, as far as is known from the last read.
   [[nodiscard]] bool is_scanned() const noexcept { return overflowed_; }

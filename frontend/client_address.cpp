@@ -5,16 +5,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "frontend/head_fields.hpp"
 #include "frontend/same_word.hpp"
 
 namespace visitd {
 
 namespace {
-
-std::string_view trim(std::string_view text) noexcept {
-  const std::size_t begin = std::min(text.find_first_not_of(" \t"), text.size());
-  return text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin);
-}
 
 /// The parts of all field lines of a name, the last one first. `take` returns whether it wants another.
 template <typename Take>
@@ -24,9 +20,9 @@ void each_part_backwards(std::string_view fields, std::string_view name, Take ta
     const std::size_t begin = before == std::string_view::npos ? 0 : before + 1;
     const std::string_view line = fields.substr(begin);
     fields = fields.substr(0, begin);
-    const std::size_t colon = std::min(line.find(':'), line.size());
-    if (!is_same_word(line.substr(0, colon), name)) continue;
-    std::string_view value = line.substr(std::min(colon + 1, line.size()));
+    const auto found = value_in_line(line, name);
+    if (!found) continue;
+    std::string_view value = *found;
     for (;;) {
       const std::size_t comma = value.rfind(',');
       if (!take(trim(comma == std::string_view::npos ? value : value.substr(comma + 1)))) return;

@@ -5,11 +5,8 @@
 namespace visitd {
 
 CountReader::Look CountReader::look(std::uint64_t hash, std::string_view page, Sighting& sighting) {
-  if (cache_.active == nullptr) return Look::absent;
   if (!gathered_.empty() && take_gathered(hash, page, sighting)) return judge();
-  const Seen seen = take_snapshot(*cache_.active, cache_.views, hash, page, snapshot_);
-  if (seen == Seen::again) return Look::again;
-  if (seen == Seen::absent) return Look::absent;
+  if (const Look found = find(hash, page); found != Look::entry) return found;
   const auto visits = backlog_.visits_since(snapshot_.applied, cache_.heads, hash, page);
   if (const Look judged = judge(); judged != Look::entry) return judged;
   if (!visits) return Look::again;
@@ -18,12 +15,16 @@ CountReader::Look CountReader::look(std::uint64_t hash, std::string_view page, S
 }
 
 CountReader::Look CountReader::glance(std::uint64_t hash, std::string_view page, Sighting& sighting) {
+  if (const Look found = find(hash, page); found != Look::entry) return found;
+  sighting.expires_ms = snapshot_.expires;
+  return judge();
+}
+
+CountReader::Look CountReader::find(std::uint64_t hash, std::string_view page) noexcept {
   if (cache_.active == nullptr) return Look::absent;
   const Seen seen = take_snapshot(*cache_.active, cache_.views, hash, page, snapshot_);
   if (seen == Seen::again) return Look::again;
-  if (seen == Seen::absent) return Look::absent;
-  sighting.expires_ms = snapshot_.expires;
-  return judge();
+  return seen == Seen::entry ? Look::entry : Look::absent;
 }
 
 /// Whether what was read of an entry and the lanes is still the truth: looked at after them.

@@ -70,6 +70,8 @@ class CountReader {
     Sighting sighting;
   };
 
+  /// Takes a snapshot of the page's entry.
+  [[nodiscard]] Look find(std::uint64_t hash, std::string_view page) noexcept;
   [[nodiscard]] bool take_gathered(std::uint64_t hash, std::string_view page, Sighting& sighting) noexcept;
   [[nodiscard]] Look judge() const noexcept;
   [[nodiscard]] static Sighting sighting_of(const Snapshot& snapshot, std::uint64_t visits) noexcept;

@@ -5,11 +5,9 @@
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <unordered_map>
@@ -59,14 +57,6 @@ std::uint64_t make_room_for(std::uint64_t connections) {
   return possible;
 }
 
-/// Where a Unix socket was bound; empty: it is none.
-std::string unix_path_of(int fd) {
-  sockaddr_un address{};
-  socklen_t size = sizeof address;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 || address.sun_family != AF_UNIX) return {};
-  return {address.sun_path, ::strnlen(address.sun_path, sizeof address.sun_path)};
-}
-
 }  // namespace
 
 class EventLoopServer::Core final : ConnectionOwner {
@@ -90,7 +80,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     const int on = 1;
     ::setsockopt(socket.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     set_send_buffer(socket.fd.get());
-    close_doors_at(unix_path_of(socket.fd.get()));
+    if (!socket.path.empty()) close_doors_at(socket.path);
     auto door = std::make_unique<Door>(*this, std::move(socket));
     door->open();
     doors_.push_back(std::move(door));
@@ -172,6 +162,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     [[nodiscard]] int fd() const noexcept { return socket_.fd.get(); }
     [[nodiscard]] bool is_private() const noexcept { return socket_.is_private; }
     [[nodiscard]] bool is_shared() const noexcept { return socket_.is_shared; }
+    [[nodiscard]] const std::string& path() const noexcept { return socket_.path; }
 
    private:
     Core& core_;
@@ -186,9 +177,8 @@ class EventLoopServer::Core final : ConnectionOwner {
 
   /// One that was unlinked: who has connected already is served.
   void close_doors_at(const std::string& unix_path) {
-    if (unix_path.empty()) return;
     std::erase_if(doors_, [&](const std::unique_ptr<Door>& door) {
-      if (unix_path_of(door->fd()) != unix_path) return false;
+      if (door->path() != unix_path) return false;
       for (int i = 0; i < last_accepts && accept_from(*door); ++i) continue;
       return true;
     });

@@ -1,7 +1,6 @@
 #include "frontend/listener_at.hpp"
 
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/types.h>
 
 #include <charconv>
@@ -12,6 +11,7 @@
 #include <string_view>
 
 #include "common/held_locks.hpp"
+#include "common/user_names.hpp"
 
 namespace visitd {
 
@@ -78,8 +78,7 @@ std::string listener_at(std::uint16_t port) {
     if (*process == 1 && name == "systemd") return "systemd, for a socket unit (systemctl list-sockets names it)";
     return fmt::format("process {} ({})", *process, name);
   }
-  const passwd* const user = getpwuid(end->user);
-  return fmt::format("a process of user {}", user != nullptr ? user->pw_name : fmt::format("{}", end->user));
+  return fmt::format("a process of user {}", user_name(end->user));
 }
 
 unsigned first_unprivileged_port() {

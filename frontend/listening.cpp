@@ -233,7 +233,7 @@ ListeningSocket UnixListening::make_socket() {
   }
   socket_ = file_identity(path_);
   is_ours_ = true;
-  return {std::move(fd), is_private_};
+  return {std::move(fd), is_private_, false, path_};
 }
 
 bool Listening::has_private_address() const noexcept {

@@ -17,6 +17,7 @@ struct ListeningSocket {
   UniqueFd fd;
   bool is_private = false;  ///< for health and metrics alone
   bool is_shared = false;   ///< others may accept from it when this process no longer does
+  std::string path = {};    ///< of a UnixListening: one that it makes again takes the place of the one before
 };
 
 /// A Unix socket at a path, which one process at a time can serve: whoever holds the lock PATH.lock. The others wait to
