@@ -149,7 +149,7 @@ struct CacheShape {
   }
   [[nodiscard]] constexpr std::size_t cell_words() const noexcept { return sizeof(NodeHead) / 8 + page_room(); }
   [[nodiscard]] constexpr std::size_t cell_bytes() const noexcept { return 8 * cell_words(); }
-  /// Cells of an entry whose page id has `page_length` bytes.
+  /// How many cells an entry takes whose page id has `page_length` bytes.
   [[nodiscard]] constexpr std::uint32_t cells_for(std::size_t page_length) const noexcept {
     std::uint32_t cells = 1;
     std::size_t room = page_room();

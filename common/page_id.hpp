@@ -17,7 +17,7 @@ enum class PageIdFault { none, empty, too_long, invalid_utf8, control_character 
 /// (U+0000 to U+001F, U+007F to U+009F).
 [[nodiscard]] PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept;
 
-/// The rule that `id` broke, as a sentence for whoever sent it: `limit` with its unit and setting where it is that.
+/// What is wrong with `id`, as a sentence for the client. Where the id is too long, it names size, limit and setting.
 [[nodiscard]] std::string describe(PageIdFault fault, std::string_view id, std::size_t limit);
 
 /// XXH3 with a seed of the ring's, so that nobody outside can make hash chains long.

@@ -172,8 +172,8 @@ constexpr std::array table = {
     after_restart_of(
         Takes::flusher,
         number("cache", "entries", &Draft::cache_entries, "", 16, 16'777'216,
-               "How many pages that somebody asked for are kept in shared memory. One whose id is longer than "
-               "256 bytes takes the room of up to four.")),
+               "How many pages the cache in shared memory holds, of those that somebody asked for. A page with an id "
+               "of more than 256 bytes takes the room of up to four.")),
     number("cache", "ttl_ms", &Draft::ttl_ms, "ms", 10, hour_ms,
            "How long a count from Redis is served. One that is read in the last fifth of this time is asked for again "
            "meanwhile."),
@@ -195,8 +195,8 @@ constexpr std::array table = {
         Takes::frontends,
         text("http", "private_listen", &Draft::private_listen, 0, 16, is_listen_address,
              "HOST:PORT, [IPV6]:PORT or unix:/PATH",
-             "Where /livez, /readyz and /metrics are served, and to whoever reaches it all else without the limits for "
-             "requests from outside; none: they are served at http.listen.")),
+             "The addresses that serve /livez, /readyz and /metrics. They also serve all else, without the limits for "
+             "requests from outside. None: http.listen serves all.")),
     after_restart_of(
         Takes::frontends,
         text("http", "api_prefix", &Draft::api_prefix, 0, 128, is_api_prefix,

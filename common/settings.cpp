@@ -349,8 +349,9 @@ bool may_be_empty(const Key& key) {
   return text_or_list && key.least == 0;
 }
 
-/// Whether a cluster manager sets such a variable for a service whose name begins with visitd: VISITD_SERVICE_HOST,
-/// VISITD_PORT_8000_TCP_ADDR and the like, and VISITD_PORT with an address, which a number somebody meant is not.
+/// Whether Kubernetes sets such a variable for a Service whose name begins with visitd: VISITD_SERVICE_HOST,
+/// VISITD_PORT_8000_TCP_ADDR and the like, and VISITD_PORT with an address. Where VISITD_PORT holds a number, somebody
+/// meant a setting.
 bool is_of_a_service(const std::string& name, std::string_view value) {
   constexpr const char* endings[] = {"SERVICE_HOST",      "SERVICE_PORT",      "SERVICE_PORT_*",
                                      "PORT_[0-9]*_TCP",   "PORT_[0-9]*_UDP",   "PORT_[0-9]*_SCTP",

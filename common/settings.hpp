@@ -20,7 +20,7 @@ struct ShardSettings {
   std::string username;   ///< empty: none
   std::string password;   ///< empty: none
   std::uint32_t database = 0;
-  std::string password_place = {};  ///< which setting or file gave the password, for people; empty: there is none
+  std::string password_place = {};  ///< the setting or file that gave the password, for people; empty: no password
 
   /// Of two shards, not of the places that name them.
   friend bool operator==(const ShardSettings& a, const ShardSettings& b) {

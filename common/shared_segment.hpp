@@ -32,8 +32,8 @@ struct SegmentStatus {
 /// The ids of all segments on this host (in this IPC namespace), of whichever user.
 [[nodiscard]] std::vector<int> all_segments();
 
-/// Marks a segment removed: it goes with its last detach. True: it is, or there is none. False: it belongs to another
-/// user.
+/// Marks a segment as removed: the kernel frees it when the last process detaches. True: the segment is marked, or does
+/// not exist. False: another user owns it.
 [[nodiscard]] bool remove_segment(int id) noexcept;
 
 class SharedSegment {

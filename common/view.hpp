@@ -161,7 +161,8 @@ class ViewWriter {
     Word* previous = &view_.first(chain);
     while (own(*previous) != n) previous = &view_.node(own(*previous)).next;
     set(*previous, own(view_.node(n).next));
-    set(view_.version(chain), own(view_.version(chain)) + 2);  // W7: whoever stands on its cells starts again
+    set(view_.version(chain),
+        own(view_.version(chain)) + 2);  // W7: a reader that stands on one of its cells starts again
     free_cells(n);
     --entries_;
   }

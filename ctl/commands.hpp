@@ -41,8 +41,8 @@ namespace visitd {
 [[nodiscard]] Json all_segments_report();
 [[nodiscard]] std::string all_segments_text(const Json& report);
 
-/// Removes those segments of visitd that nobody uses and with which nothing is lost: whose runtime directory is gone,
-/// or names others.
+/// Removes the segments of visitd that no process has attached and that hold no visits, where their runtime directory
+/// is gone or names other segments.
 [[nodiscard]] Json clean_report();
 [[nodiscard]] std::string clean_text(const Json& report);
 

@@ -189,7 +189,7 @@ void add_commands(CLI::App& app, Asked& asked) {
   help->add_option("COMMAND", asked.explained, "the command");
 }
 
-/// The command with this name; nullptr: there is none.
+/// Finds the command with this name. nullptr: no command has it.
 const CLI::App* command_named(const CLI::App& app, const std::string& name) {
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
     if (command->get_name() == name) return command;

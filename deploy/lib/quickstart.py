@@ -40,7 +40,10 @@ class Trouble(Exception):
 
 
 def start_time(pid: int) -> str | None:
-    """When a process was started, in clock ticks since boot: with the pid it names one process. None: there is none."""
+    """When the process was started, in clock ticks since boot. None: no process has this pid.
+
+    Pid and start time together name one process.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
