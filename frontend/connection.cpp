@@ -158,12 +158,16 @@ void Connection::writable() {
   advance(in_);
 }
 
-void Connection::take_turn() {
+bool Connection::take_turn() {
   if (!paused_ && !share_.counter.concerns(list_ != nullptr ? list_->awaits() : read_, uv_now(share_.loop))) {
-    return enter(Phase::parked, true);
+    enter(Phase::parked, true);
+    return false;
   }
+  const std::size_t known = list_ == nullptr ? 0 : list_->known();
   advance(in_);
-  if (!closed_ && phase_ != Phase::parked && phase_ != Phase::sending) watch(UV_READABLE);
+  if (phase_ == Phase::parked) return paused_ || (list_ != nullptr && list_->known() != known);
+  if (!closed_ && phase_ != Phase::sending) watch(UV_READABLE);
+  return true;
 }
 
 void Connection::advance(std::string_view input) {

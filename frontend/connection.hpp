@@ -111,8 +111,8 @@ class Connection final : public DeadlineMember, public Uploader {
 
   /// Takes what the client has sent. The owner looks at the connection afterwards, as after take_turn().
   void readable();
-  /// Goes on with the parked request, where that can come to something.
-  void take_turn();
+  /// Goes on with the parked request, where that can come to something. False: it is parked as it was before.
+  bool take_turn();
   void close() noexcept { closed_ = true; }
   /// This is what its client's address has; nullptr: it is a proxy's. Outlives it, or its next call.
   void move_to(AddressShare* address);

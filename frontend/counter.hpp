@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "frontend/list_turns.hpp"
+
 namespace visitd {
 
 /// What became of a visit. full: the lane is full; closed: this frontend's ring is being left. Both are answered 503.
@@ -17,7 +19,8 @@ struct CountRead {
   std::uint64_t asked_at_ms = 0;  ///< when the flusher was last asked; 0: not yet, or it is to be asked again at once
   bool asked = false;             ///< the flusher was asked, so that the count is not one from memory
   bool is_of_list = false;        ///< leaves room among the requests to reads of one page
-  bool wants_room = false;        ///< more is to be asked once lists have room among the requests
+  std::uint64_t turn = 0;         ///< is_of_list: its list's number in list_turns(); 0: it has not asked for a turn
+  bool wants_room = false;        ///< more is to be asked once the list's turn has come and lists have room
   // Of a parked read: what concerns it.
   std::uint64_t retry_at_ms = 0;  ///< at the latest it is tried again then
   std::uint64_t hash = 0;         ///< of the page that it waits for
@@ -54,6 +57,9 @@ class Counter {
   /// These pages are read next, in this order: what is dear is done once for all of them. They live until forget().
   virtual void gather(std::span<const std::string_view> pages) noexcept = 0;
   virtual void forget() noexcept = 0;
+
+  /// Which lists may ask: a read of a list asks for no page before the list's turn has come.
+  [[nodiscard]] virtual ListTurns& list_turns() noexcept = 0;
 
   /// How many pages of a list may be asked for behind the first one that it lacks: their answers come together, and
   /// none is to have left the cache again before it is read. `longest`: bytes of the list's longest page id.

@@ -26,8 +26,12 @@ constexpr std::uint64_t ask_again_ms = 250;
 // A parked read is tried again so often although nothing of what it waits for has changed; and while there is no cache,
 // or none of a flusher that lives.
 constexpr std::uint64_t retry_ms = 100;
+constexpr std::uint64_t retry_before_turn_ms = 1000;
 constexpr std::uint64_t retry_without_flusher_ms = 20;
 constexpr std::size_t most_list_window = 256;
+// Lists whose turn has come ask for so many pages at a time, all together: a flusher answers some hundred a
+// millisecond.
+constexpr std::size_t most_pages_of_lists = 8192;
 // So many lists at a time find room for their windows in the cache.
 constexpr std::size_t lists_in_cache = 4;
 
@@ -45,7 +49,8 @@ std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
 Counts::Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
     : membership_(membership),
       statistics_(statistics),
-      reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.backlog_index_pages) {
+      reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.backlog_index_pages),
+      list_turns_(most_pages_of_lists) {
   use(settings);
   use_cache();
 }
@@ -159,8 +164,10 @@ CountAnswer Counts::park(std::uint64_t hash, std::string_view page, Look seen, c
   const std::uint64_t heartbeat_ms =
       cache == nullptr ? 0 : cache->header().heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
   const bool flusher_shows_itself = now_ms < heartbeat_ms + flusher_quiet_ms;
-  state.retry_at_ms =
-      std::min(state.deadline_ms, now_ms + (flusher_shows_itself ? retry_ms : retry_without_flusher_ms));
+  const std::uint64_t retry_after_ms = !flusher_shows_itself ? retry_without_flusher_ms
+                                       : awaits_turn(state)  ? retry_before_turn_ms
+                                                             : retry_ms;
+  state.retry_at_ms = std::min(state.deadline_ms, now_ms + retry_after_ms);
   state.hash = hash;
   state.outlook = outlook();
   state.chain_mark = reader_.chain_mark(hash);
@@ -173,8 +180,20 @@ CountAnswer Counts::park(std::uint64_t hash, std::string_view page, Look seen, c
 }
 
 bool Counts::concerns(const CountRead& state, std::uint64_t now_ms) noexcept {
-  return now_ms >= state.retry_at_ms || (state.wants_room && (state.asked ? has_room_ahead() : has_room_for_lists())) ||
-         reader_.chain_mark(state.hash) != state.chain_mark || outlook() != state.outlook;
+  if (now_ms >= state.retry_at_ms) return true;
+  if (awaits_turn(state)) return false;
+  return (state.wants_room && may_ask_more(state)) || reader_.chain_mark(state.hash) != state.chain_mark ||
+         outlook() != state.outlook;
+}
+
+/// Nothing that happens to the pages of a list concerns it before its turn has come: looking is cheap, however many
+/// wait.
+bool Counts::awaits_turn(const CountRead& state) const noexcept {
+  return state.turn != 0 && !list_turns_.has_come(state.turn);
+}
+
+bool Counts::may_ask_more(const CountRead& state) noexcept {
+  return (state.asked ? has_room_ahead() : has_room_for_lists());
 }
 
 /// Changes with the cache in use and with the state of each shard.
@@ -256,7 +275,7 @@ CountAnswer Counts::last_known(Look seen, const CountReader::Sighting& sighting,
 void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {
   if (state.asked_at_ms != 0 && now_ms < state.asked_at_ms + ask_again_ms) return;
   // Full: the flusher has yet to take what was posted before. The next try posts it.
-  if (state.is_of_list && !has_room_for_lists()) {
+  if (state.is_of_list && !(list_turns_.has_come(state.turn) && has_room_for_lists())) {
     // Other lists come first: no shard was asked that could be late.
     state.wants_room = true;
     if (!state.asked) state.deadline_ms = now_ms + lookup_timeout_ms_;

@@ -28,6 +28,7 @@ class Counts {
   [[nodiscard]] bool gathers() const noexcept { return reader_.gathers(); }
   void gather(std::span<const std::string_view> pages) noexcept;
   void forget() noexcept { reader_.forget(); }
+  [[nodiscard]] ListTurns& list_turns() noexcept { return list_turns_; }
   [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept;
   [[nodiscard]] Counter::Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept;
   void no_longer_ahead(std::size_t pages) noexcept { asked_by_lists_ -= pages; }
@@ -48,6 +49,8 @@ class Counts {
                                  const CountReader::Sighting& sighting, CountRead& state,
                                  std::uint64_t now_ms) noexcept;
   [[nodiscard]] std::uint64_t outlook() const noexcept;
+  [[nodiscard]] bool awaits_turn(const CountRead& state) const noexcept;
+  [[nodiscard]] bool may_ask_more(const CountRead& state) noexcept;
   [[nodiscard]] bool has_room_for_lists() noexcept;
   [[nodiscard]] bool has_room_ahead() noexcept;
   void ask_ahead(std::uint64_t hash, std::string_view page, std::uint64_t expires_ms) noexcept;
@@ -66,8 +69,9 @@ class Counts {
   std::uint64_t looked_for_cache_ms_ = 0;
   std::uint64_t ask_ahead_ms_ = 0;                ///< of the cache in use
   std::array<std::uint64_t, 256> asked_ahead_{};  ///< pages and the ends of their TTL, mixed: each is asked for once
-  std::size_t asked_by_lists_ = 0;                ///< ahead, and not read yet
-  std::vector<std::string> shards_;               ///< names, of the cache in use
+  ListTurns list_turns_;
+  std::size_t asked_by_lists_ = 0;   ///< ahead, and not read yet
+  std::vector<std::string> shards_;  ///< names, of the cache in use
 };
 
 }  // namespace visitd

@@ -263,8 +263,7 @@ class EventLoopServer::Core final : ConnectionOwner {
   /// With the first of the list. True: it is parked as before.
   bool go_on(const DeadlineList& list) {
     auto& connection = *static_cast<Connection*>(list.first());
-    connection.take_turn();
-    const bool in_vain = connection.phase() == Phase::parked && !connection.paused();
+    const bool in_vain = !connection.take_turn();
     settled(connection);
     return in_vain;
   }

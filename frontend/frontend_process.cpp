@@ -50,6 +50,7 @@ class RingCounter : public Counter {
   [[nodiscard]] bool gathers() const noexcept override { return counts_.gathers(); }
   void gather(std::span<const std::string_view> pages) noexcept override { counts_.gather(pages); }
   void forget() noexcept override { counts_.forget(); }
+  [[nodiscard]] ListTurns& list_turns() noexcept override { return counts_.list_turns(); }
   [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept override {
     return counts_.list_window(longest);
   }

@@ -8,6 +8,9 @@ namespace {
 
 /// Looks at counts in one turn: others wait no longer than these take.
 constexpr std::size_t looks_a_turn = 1024;
+/// A list whose page is not answered for so long lends its turn: its shard is slow or away, and lists of others' pages
+/// go on.
+constexpr std::uint64_t lend_after_ms = 1000;
 
 }  // namespace
 
@@ -40,6 +43,7 @@ ListRead::Progress ListRead::read_on(Counter& counter, std::uint64_t now_ms) {
                     "other lists of pages were being read for all of http.list_timeout_ms"};
         return Progress::refused;
       }
+      if (takes_turn(counter, now_ms)) continue;
       ask_ahead(counter, now_ms);
       return Progress::parked;
     }
@@ -58,10 +62,12 @@ void ListRead::gather_rest(Counter& counter) const {
 
 void ListRead::begin_page() {
   page_begun_ = true;
+  waits_since_ms_ = 0;
   read_ = {};
   read_.is_of_list = true;
   if (counts_.size() < asked_.size()) read_.asked_at_ms = asked_[counts_.size()];
   read_.asked = read_.asked_at_ms != 0;
+  read_.turn = turn_.number();
 }
 
 CountAnswer ListRead::read_page(Counter& counter, std::uint64_t now_ms) {
@@ -77,6 +83,21 @@ CountAnswer ListRead::read_page(Counter& counter, std::uint64_t now_ms) {
 void ListRead::forget_asked() noexcept {
   asked_.resize(std::min(asked_.size(), counts_.size()));
   asked_ahead_.lower_to(0);
+}
+
+/// Of a list that has to wait. True: its turn has come just now, so that the page can be asked for.
+bool ListRead::takes_turn(Counter& counter, std::uint64_t now_ms) {
+  if (turn_.number() != 0) {
+    if (read_.wants_room || waits_since_ms_ == 0) {
+      waits_since_ms_ = now_ms;
+    } else if (now_ms >= waits_since_ms_ + lend_after_ms) {
+      turn_.lend();
+    }
+    return false;
+  }
+  turn_ = counter.list_turns().wait(std::min(pages_.size(), counter.list_window(pages_.longest())));
+  read_.turn = turn_.number();
+  return read_.wants_room && counter.list_turns().has_come(read_.turn);
 }
 
 void ListRead::take(const CountAnswer& answer) {

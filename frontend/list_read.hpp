@@ -57,6 +57,8 @@ class ListRead {
   [[nodiscard]] const CountAnswer& refusal() const noexcept { return refusal_; }
   [[nodiscard]] std::string_view page() const noexcept { return pages_.page(counts_.size()); }
 
+  /// How many pages' counts are known, from the first on.
+  [[nodiscard]] std::size_t known() const noexcept { return counts_.size(); }
   [[nodiscard]] const PageList& pages() const noexcept { return pages_; }
   [[nodiscard]] std::uint64_t count(std::size_t entry) const noexcept { return counts_[entry]; }
   /// known: the answer of the page with the least TTL, which stands for the whole list.
@@ -79,12 +81,15 @@ class ListRead {
   void ask_ahead(Counter& counter, std::uint64_t now_ms);
   void forget_asked() noexcept;
   void begin_page();
+  [[nodiscard]] bool takes_turn(Counter& counter, std::uint64_t now_ms);
 
   PageList pages_;
   std::uint64_t deadline_ms_;
   std::vector<std::uint64_t> counts_;  ///< of the first pages: all that are known
   std::vector<std::uint64_t> asked_;   ///< of each page that was looked at ahead: when it was asked for; 0: not
   AskedAhead asked_ahead_;             ///< of those in asked_ that are not read
+  ListTurns::Turn turn_;               ///< from the first page on that it had to wait for
+  std::uint64_t waits_since_ms_ = 0;   ///< for the first page that is lacking; 0: it does not
   CountRead read_;                     ///< of the first page that is lacking
   bool page_begun_ = false;
   CountAnswer least_;

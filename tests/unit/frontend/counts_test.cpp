@@ -149,6 +149,24 @@ TEST_CASE("a count that had to be asked for names the shard also when the read i
   CHECK(r.read("home", state).served_via == shard_name(*r.cache, "home"));
 }
 
+TEST_CASE("a list asks for no page before its turn has come, and then at once") {
+  Reading r;
+  ListTurns& turns = r.counts->list_turns();
+  std::optional<ListTurns::Turn> first = turns.wait(1'000'000);
+  const ListTurns::Turn second = turns.wait(1);
+  CountRead state;
+  state.is_of_list = true;
+  state.turn = second.number();
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK_FALSE(state.asked);
+  CHECK(state.wants_room);
+  CHECK_FALSE(r.counts->concerns(state, r.now_ms));
+  first.reset();
+  CHECK(r.counts->concerns(state, r.now_ms));
+  CHECK(r.read("home", state).kind == Kind::parked);
+  CHECK(state.asked);
+}
+
 TEST_CASE("a read while the flusher stands in the middle of a change is exact") {
   Reading r;
   const auto node = r.link("home", 100, 5000, 20, 3);

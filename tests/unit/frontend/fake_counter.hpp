@@ -47,6 +47,7 @@ class FakeCounter final : public Counter {
   [[nodiscard]] bool gathers() const noexcept override { return false; }
   void gather(std::span<const std::string_view>) noexcept override {}
   void forget() noexcept override {}
+  [[nodiscard]] ListTurns& list_turns() noexcept override { return list_turns_; }
   [[nodiscard]] std::size_t list_window(std::size_t) const noexcept override { return 256; }
   Ahead ahead(std::string_view page, std::uint64_t) noexcept override {
     if (!parks || !page.starts_with("slow")) return Ahead::known;
@@ -61,6 +62,7 @@ class FakeCounter final : public Counter {
   }
 
  private:
+  ListTurns list_turns_{8192};
   std::mutex mutex_;
   std::map<std::string, std::uint64_t> counts_;
 };
