@@ -205,6 +205,13 @@ class ByHand(unittest.TestCase):
         said = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "curl", "--silent", "--unix-socket", path,
                                "http://localhost/visits/by-socket"], capture_output=True, timeout=WAIT_S)  # fmt: skip
         self.assertEqual((said.returncode, said.stdout), (7, b""))
+        many = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket", str(path), "http://localhost/visits", "-d", '{"by-socket":101}')
+        self.assertEqual(run(*many), "200", journal(FRONTENDS[0]))
+        # Open to every user, it is a stranger's.
+        self.drop_in("visitd.socket", documented("proxies.md", "A Unix socket", "ini").replace("SocketMode=0660", "SocketMode=0666"))
+        self.restart()
+        self.assertEqual(run(*many), "403")
+        self.assertRegex(journal(FRONTENDS[0]), r"/run/visitd\.sock.*every user of this host may connect.*mode is 0666.*SocketMode=")
 
     def test_5_a_port_of_its_own_and_a_setting_that_has_no_effect(self):
         self.drop_in("visitd.socket", documented("proxies.md", "Behind a proxy", "ini"))
