@@ -80,6 +80,21 @@ class Host:
         return sorted(path.name for path in (self.tree / WANTS).glob("*"))
 
 
+def earlier_build(current: Path, folder: Path) -> Path:
+    """The package as it was when its target named the frontends."""
+    root = folder / "earlier"
+    said("dpkg-deb", "--raw-extract", current, root)
+    target = next(root.rglob("systemd/system/visitd.target"))
+    target.write_text(target.read_text().replace("visit-flusher.service\n", f"visit-flusher.service {' '.join(FRONTENDS)}\n", 1))
+    (root / "DEBIAN/preinst").unlink()
+    postinst = root / "DEBIAN/postinst"
+    postinst.write_text(postinst.read_text().replace("for unit in visit-frontend@1 visit-frontend@2 ", "for unit in "))
+    control = root / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 0.0.", 1))
+    said("dpkg-deb", "--root-owner-group", "--build", root, folder / "visitd-earlier.deb")
+    return folder / "visitd-earlier.deb"
+
+
 class FromOutside(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -116,6 +131,21 @@ class FromOutside(unittest.TestCase):
         left = [path for path in ("var/lib/visitd", "var/lib/visitd-redis-7070", "etc/visitd", WANTS) if (tree / path).exists()]
         self.assertEqual(left, [])
         self.assertNotIn("visit", (tree / "etc/passwd").read_text() + (tree / "etc/group").read_text())
+
+    def test_an_earlier_build_that_named_its_frontends_gets_links_for_those_that_were_not_masked(self):
+        earlier = earlier_build(self.made.current, Path(self.enterContext(tempfile.TemporaryDirectory())))
+        self.host.dpkg("--install", earlier)
+        self.assertEqual(self.host.wanted(), SHARDS)
+        masked = self.host.tree / "etc/systemd/system" / FRONTENDS[1]
+        masked.symlink_to("/dev/null")
+        self.host.dpkg("--install", self.made.current)
+        self.assertEqual(self.host.wanted(), sorted([FRONTENDS[0], *SHARDS]))
+        # From then on a link that somebody takes away stays away.
+        (self.host.tree / WANTS / FRONTENDS[0]).unlink()
+        masked.unlink()
+        self.host.dpkg("--install", self.made.following)
+        self.assertEqual(self.host.wanted(), SHARDS)
+        self.check_outside()
 
 
 if __name__ == "__main__":
