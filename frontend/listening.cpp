@@ -216,6 +216,15 @@ Listening take_passed(const Settings& settings, std::vector<PassedSocket> socket
     const Entrance entrance = is_private ? Entrance::private_address : entrance_of_passed(address, unit);
     listening.sockets.push_back({std::move(passed.fd), entrance, true});
   }
+  // With the private socket alone the public port would be dead, and nothing would say so. Started again, the frontend
+  // has systemd try the socket again.
+  if (addresses.empty()) {
+    throw error(
+        "systemd passed no socket for http.listen, but [{}] for http.private_listen: the unit visitd.socket does not "
+        "listen. Another program may have its port. See systemctl status visitd.socket and ss -ltnp; stop that "
+        "program, or set another ListenStream= (systemctl edit visitd.socket)",
+        fmt::join(private_addresses, ", "));
+  }
   const Settings built_in;
   warn_of_what_counts_not("http.listen", settings.listen, built_in.listen, std::move(addresses), unit);
   warn_of_what_counts_not("http.private_listen", settings.private_listen, built_in.private_listen,

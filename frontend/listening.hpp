@@ -67,7 +67,7 @@ struct Listening {
 /// for HOST:PORT and [HOST]:PORT a socket ("[::]" serves IPv4 too, and IPv4 alone where the host has no IPv6), at which
 /// several processes of one user may listen; for unix:/PATH its path. Where sockets were passed, the log warns of
 /// settings that name others, and of Unix sockets at which every user of the host may connect. Throws Error naming the
-/// address.
+/// address, and where private sockets alone were passed.
 [[nodiscard]] Listening open_listening(const Settings& settings);
 
 }  // namespace visitd
