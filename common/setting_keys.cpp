@@ -249,7 +249,8 @@ constexpr std::array table = {
         "The most connections of one client address (of IPv6 one /64 network) to a frontend, but for trusted proxies; "
         "beyond them its longest idle one is closed, or the new one where none is idle. 0: no limit."),
     text("http", "trusted_proxies", &Draft::trusted_proxies, 0, 256, is_network, "ADDRESS or ADDRESS/BITS",
-         "Proxies whose Forwarded or X-Forwarded-For says who the client is. A Unix socket's other end is trusted."),
+         "Proxies whose Forwarded or X-Forwarded-For says who the client is. So is whoever reaches a Unix socket that "
+         "is closed to other users."),
     number("http", "lookup_timeout_ms", &Draft::lookup_timeout_ms, "ms", 10, minute_ms,
            "How long a read waits for Redis before it is answered stale or 503."),
     number("http", "list_timeout_ms", &Draft::list_timeout_ms, "ms", 10, 10 * minute_ms,

@@ -309,16 +309,24 @@ void ShardSession::on_topology(const std::string& text) {
   on_deployment(topology);
 }
 
+/// What says that the shard had a topology; empty: nothing. A shard to which this host never wrote a count is not taken
+/// for a fresh one: another host may have.
+std::string ShardSession::why_topology_is_missed() const {
+  if (std::ranges::any_of(buckets_, [&](std::uint32_t bucket) { return !batches_.field(bucket).empty(); })) {
+    return "counts were written to it";
+  }
+  if (!identity_.empty()) {
+    return "it was made part of this deployment (this host has written no counts to it; where no other host has, "
+           "nothing is lost)";
+  }
+  return deployment_.made_besides(settings_.shard) ? "the other shards say that the deployment is made" : "";
+}
+
 void ShardSession::on_no_topology() {
-  const bool known =
-      !identity_.empty() || std::ranges::any_of(buckets_, [&](std::uint32_t b) { return !batches_.field(b).empty(); });
-  const bool missing = deployment_.made_besides(settings_.shard);
-  if ((known || missing) && !accepting_) {
+  if (const std::string why = why_topology_is_missed(); !why.empty() && !accepting_) {
     fault(fmt::format("shard {} has been emptied or replaced: it holds no visits:topology although {}; restore its "
                       "data, or accept it as it is with: {}",
-                      settings_.shard,
-                      known ? "counts were written to it" : "the other shards say that the deployment is made",
-                      accept_command()),
+                      settings_.shard, why, accept_command()),
           true);
     return ask_marks({});
   }

@@ -123,6 +123,7 @@ class ShardSession {
   void note_server(const Facts& facts);
   void on_topology(const std::string& topology);
   void on_no_topology();
+  [[nodiscard]] std::string why_topology_is_missed() const;
   void on_former(const TopologyText& topology);
   void on_deployment(const TopologyText& topology);
   void make_topology(const std::string& identity);

@@ -81,7 +81,7 @@ bool TrustedProxies::include(const ClientAddress& client) const noexcept {
   return !client || std::ranges::any_of(networks_, [&](const IpNetwork& network) { return network.contains(*client); });
 }
 
-std::string TrustedProxies::origin_of(const ClientAddress& client, std::string_view fields) const {
+std::string TrustedProxies::origin_of(const ClientAddress& client, std::string_view fields, Entrance entrance) const {
   ClientAddress nearest = client;
   bool standard = false;
   const auto take = [&](std::string_view node) {
@@ -90,7 +90,7 @@ std::string TrustedProxies::origin_of(const ClientAddress& client, std::string_v
     nearest = address;
     return include(nearest);
   };
-  if (include(client)) {
+  if (include(client) && entrance != Entrance::open_unix_socket) {
     each_part_backwards(fields, "forwarded", [&](std::string_view element) {
       standard = true;
       return take(forwarded_for(element));

@@ -68,13 +68,13 @@ void ConnectionShare::use(const Settings& settings) {
   unsent_limit_bytes = settings.buffered_answers_limit_bytes;
 }
 
-Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address)
+Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, Entrance entrance)
     : share_(share),
       fd_(std::move(fd)),
       poll_(make_poll(share.loop, fd_.get(), this)),
       reader_(share.limits),
       client_(client),
-      at_private_address_(at_private_address),
+      entrance_(entrance),
       out_(share.unsent_bytes) {
   idle_place_.connection = this;
   watch(UV_READABLE);
@@ -246,7 +246,7 @@ Call Connection::routed() noexcept {
   call.list = &list_;
   call.now_ms = uv_now(share_.loop);
   call.client = &client_;
-  call.at_private_address = at_private_address_;
+  call.entrance = entrance_;
   share_.routes.find(call);
   return call;
 }

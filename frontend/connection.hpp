@@ -104,7 +104,7 @@ struct ConnectionShare {
 class Connection final : public DeadlineMember, public Uploader {
  public:
   /// Watches for what the client sends. Throws Error.
-  Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, bool at_private_address);
+  Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, Entrance entrance);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
   ~Connection() override { count_kept(nullptr); }
@@ -172,7 +172,7 @@ class Connection final : public DeadlineMember, public Uploader {
   ClientAddress client_;
   AddressShare* address_ = nullptr;
   IdlePlace idle_place_;
-  bool at_private_address_;
+  Entrance entrance_;
   std::unique_ptr<Upload> upload_;    ///< its body is not complete (in_body_), or it waits for its answer
   std::string in_;                    ///< received and not yet used
   std::uint64_t* kept_in_ = nullptr;  ///< the sum of the share that `in_` is counted in

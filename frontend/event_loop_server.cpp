@@ -160,7 +160,7 @@ class EventLoopServer::Core final : ConnectionOwner {
     void shut() noexcept { uv_poll_stop(poll_.get()); }
 
     [[nodiscard]] int fd() const noexcept { return socket_.fd.get(); }
-    [[nodiscard]] bool is_private() const noexcept { return socket_.is_private; }
+    [[nodiscard]] Entrance entrance() const noexcept { return socket_.entrance; }
     [[nodiscard]] bool is_shared() const noexcept { return socket_.is_shared; }
     [[nodiscard]] const std::string& path() const noexcept { return socket_.path; }
 
@@ -352,7 +352,7 @@ class EventLoopServer::Core final : ConnectionOwner {
         ++share_.statistics.connections_evicted;
         close(first_evictable());
       }
-      add(std::move(fd), client, door.is_private());
+      add(std::move(fd), client, door.entrance());
     }
     return true;
   }
@@ -390,8 +390,8 @@ class EventLoopServer::Core final : ConnectionOwner {
   }
 
   /// Does without the connection where the system has no room for it.
-  void add(UniqueFd fd, const ClientAddress& client, bool is_private) noexcept try {
-    auto connection = std::make_unique<Connection>(share_, std::move(fd), client, is_private);
+  void add(UniqueFd fd, const ClientAddress& client, Entrance entrance) noexcept try {
+    auto connection = std::make_unique<Connection>(share_, std::move(fd), client, entrance);
     Connection& added = *connection;
     connections_.emplace(&added, std::move(connection));
     added.move_to(address_limits_.add(client));

@@ -107,11 +107,7 @@ class HttplibServer::Server final : public httplib::Server {
     write_request(call);
     MemoryStream stream(request_, out);
     bool closed = false;
-#ifdef VISITD_HTTPLIB_TAKES_ADDRESSES
-    process_request(stream, std::string(), 0, std::string(), 0, !keep_alive, closed, nullptr);
-#else
-    process_request(stream, !keep_alive, closed, nullptr);
-#endif
+    run(*this, stream, !keep_alive, closed);
     return handled_;
   }
 
@@ -122,6 +118,17 @@ class HttplibServer::Server final : public httplib::Server {
   }
 
  private:
+  /// Newer releases take the addresses of both ends too. Asked of the header that is compiled, which may be a wrap's.
+  template <typename Self>
+  static void run(Self& self, MemoryStream& stream, bool close, bool& closed) {
+    const std::string none;
+    if constexpr (requires { self.process_request(stream, none, 0, none, 0, close, closed, nullptr); }) {
+      self.process_request(stream, none, 0, none, 0, close, closed, nullptr);
+    } else {
+      self.process_request(stream, close, closed, nullptr);
+    }
+  }
+
   void write_request(const Call& call) {
     const RequestHead& head = *call.head;
     request_.assign(head.method_text);

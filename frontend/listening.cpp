@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string_view>
 
@@ -28,6 +30,7 @@ constexpr std::string_view unix_scheme = "unix:";
 constexpr std::string_view private_socket_name = "private";
 /// As anybody does over TCP; a folder that few may enter keeps others out.
 constexpr mode_t anybody_connects = 0666;
+constexpr mode_t all_modes = 07777;
 
 struct HostPort {
   std::string host;
@@ -164,6 +167,42 @@ void warn_of_what_counts_not(std::string_view setting, const std::vector<std::st
       setting, fmt::join(set, ", "), passed.empty() ? "none" : fmt::format("{}", fmt::join(passed, ", ")), unit);
 }
 
+/// What lets every user of this host connect at a Unix socket's path, or keeps us from seeing who may; nullopt: its
+/// mode, or that of a folder on its way, keeps others out.
+std::optional<std::string> what_opens(const std::string& path) {
+  if (!path.starts_with('/')) return "it has no path, so it has no mode";
+  struct stat found{};
+  if (::stat(path.c_str(), &found) != 0) return fmt::format("its mode cannot be read: {}", std::strerror(errno));
+  if ((found.st_mode & S_IWOTH) == 0) return std::nullopt;
+  for (std::filesystem::path folder = std::filesystem::path(path).parent_path();; folder = folder.parent_path()) {
+    struct stat way{};
+    if (::stat(folder.c_str(), &way) == 0 && (way.st_mode & S_IXOTH) == 0) return std::nullopt;
+    if (folder == folder.root_path()) break;
+  }
+  return fmt::format("its mode is {:04o}, and the folders on its way let others pass", found.st_mode & all_modes);
+}
+
+/// `named`: the socket with where it was set. `remedy`: what keeps others out.
+Entrance public_unix_entrance(const std::string& path, const std::string& named, const std::string& remedy) {
+  const auto why = what_opens(path);
+  if (!why) return Entrance::public_address;
+  log::warning(
+      "{}: every user of this host may connect, as far as can be seen ({}). What comes through it is taken for a "
+      "request from outside, which may add what http.public_visits_limit and http.public_entries_limit say. {}",
+      named, *why, remedy);
+  return Entrance::open_unix_socket;
+}
+
+Entrance entrance_of_passed(const std::string& address, const std::string& unit) {
+  if (!address.starts_with(unix_scheme)) return Entrance::public_address;
+  const std::string path = address.substr(unix_scheme.size());
+  return public_unix_entrance(
+      path, fmt::format("{}, which systemd passed in the place of http.listen", address),
+      fmt::format("Set SocketMode=0660 and SocketGroup= (the proxy's group) of the unit {}; where the "
+                  "frontends' unit does not show them the socket, set BindReadOnlyPaths={} of it",
+                  unit, path));
+}
+
 Listening take_passed(const Settings& settings, std::vector<PassedSocket> sockets) {
   Listening listening;
   std::vector<std::string> addresses;
@@ -171,9 +210,20 @@ Listening take_passed(const Settings& settings, std::vector<PassedSocket> socket
   std::string unit = "visitd.socket";
   for (PassedSocket& passed : sockets) {
     const bool is_private = passed.name == private_socket_name;
-    (is_private ? private_addresses : addresses).push_back(address_of(passed.fd.get()));
+    const std::string address = address_of(passed.fd.get());
+    (is_private ? private_addresses : addresses).push_back(address);
     if (!is_private && passed.name.ends_with(".socket")) unit = passed.name;
-    listening.sockets.push_back({std::move(passed.fd), is_private, true});
+    const Entrance entrance = is_private ? Entrance::private_address : entrance_of_passed(address, unit);
+    listening.sockets.push_back({std::move(passed.fd), entrance, true});
+  }
+  // With the private socket alone the public port would be dead, and nothing would say so. Started again, the frontend
+  // has systemd try the socket again.
+  if (addresses.empty()) {
+    throw error(
+        "systemd passed no socket for http.listen, but [{}] for http.private_listen: the unit visitd.socket does not "
+        "listen. Another program may have its port. See systemctl status visitd.socket and ss -ltnp; stop that "
+        "program, or set another ListenStream= (systemctl edit visitd.socket)",
+        fmt::join(private_addresses, ", "));
   }
   const Settings built_in;
   warn_of_what_counts_not("http.listen", settings.listen, built_in.listen, std::move(addresses), unit);
@@ -233,7 +283,17 @@ ListeningSocket UnixListening::make_socket() {
   }
   socket_ = file_identity(path_);
   is_ours_ = true;
-  return {std::move(fd), is_private_, false, path_};
+  return {std::move(fd), entrance_there(), false, path_};
+}
+
+Entrance UnixListening::entrance_there() const {
+  if (is_private_) return Entrance::private_address;
+  return public_unix_entrance(
+      path_, fmt::format("http.listen names '{}{}'", unix_scheme, path_),
+      fmt::format(
+          "Let the proxy's group alone into its folder (chmod 0750 {}), then restart the frontend; or let systemd "
+          "make the socket, with SocketMode=0660 and SocketGroup=",
+          std::filesystem::path(path_).parent_path().string()));
 }
 
 bool Listening::has_private_address() const noexcept {
@@ -249,7 +309,8 @@ Listening open_listening(const Settings& settings) {
       if (address.starts_with(unix_scheme)) {
         listening.unix_paths.emplace_back(address.substr(unix_scheme.size()), is_private);
       } else {
-        listening.sockets.push_back({open_at(address), is_private});
+        listening.sockets.push_back(
+            {open_at(address), is_private ? Entrance::private_address : Entrance::public_address});
       }
     }
   };

@@ -9,15 +9,18 @@
 #include "common/file_lease.hpp"
 #include "common/settings.hpp"
 #include "common/unique_fd.hpp"
+#include "frontend/entrance.hpp"
 
 namespace visitd {
 
 /// Bound, listening, not blocking.
 struct ListeningSocket {
   UniqueFd fd;
-  bool is_private = false;  ///< for health and metrics alone
-  bool is_shared = false;   ///< others may accept from it when this process no longer does
-  std::string path = {};    ///< of a UnixListening: one that it makes again takes the place of the one before
+  Entrance entrance = Entrance::public_address;
+  bool is_shared = false;  ///< others may accept from it when this process no longer does
+  std::string path = {};   ///< of a UnixListening: one that it makes again takes the place of the one before
+
+  [[nodiscard]] bool is_private() const noexcept { return entrance == Entrance::private_address; }
 };
 
 /// A Unix socket at a path, which one process at a time can serve: whoever holds the lock PATH.lock. The others wait to
@@ -33,7 +36,8 @@ class UnixListening {
   ~UnixListening();
 
   /// Takes the path where nobody serves it: whatever socket a dead process left there is replaced, and ours is made
-  /// again where it was unlinked. nullopt: it is served, by us or by another. Anybody on the host may connect. Throws
+  /// again where it was unlinked. nullopt: it is served, by us or by another. Whoever may pass the folders on its way
+  /// may connect; where that is every user of the host the log warns, and the entrance is open_unix_socket. Throws
   /// Error naming the path.
   [[nodiscard]] std::optional<ListeningSocket> try_open();
 
@@ -42,6 +46,7 @@ class UnixListening {
  private:
   [[nodiscard]] bool is_in_place();
   [[nodiscard]] ListeningSocket make_socket();
+  [[nodiscard]] Entrance entrance_there() const;
 
   std::string path_;
   bool is_private_;
@@ -61,7 +66,8 @@ struct Listening {
 /// The sockets that systemd passed to this process (those named "private" are private), or else what the settings name:
 /// for HOST:PORT and [HOST]:PORT a socket ("[::]" serves IPv4 too, and IPv4 alone where the host has no IPv6), at which
 /// several processes of one user may listen; for unix:/PATH its path. Where sockets were passed, the log warns of
-/// settings that name others. Throws Error naming the address.
+/// settings that name others, and of Unix sockets at which every user of the host may connect. Throws Error naming the
+/// address, and where private sockets alone were passed.
 [[nodiscard]] Listening open_listening(const Settings& settings);
 
 }  // namespace visitd

@@ -19,8 +19,9 @@ constexpr std::array<std::string_view, 4> fields_for_another = {"origin", "sec-f
 
 }  // namespace
 
-bool is_strangers(const RequestHead& head, const ClientAddress& client, bool at_private_address) noexcept {
-  if (at_private_address) return false;
+bool is_strangers(const RequestHead& head, const ClientAddress& client, Entrance entrance) noexcept {
+  if (entrance == Entrance::private_address) return false;
+  if (entrance == Entrance::open_unix_socket) return true;
   if (client && !client->is_loopback()) return true;
   return std::ranges::any_of(fields_for_another,
                              [&](std::string_view name) { return find_field(head.fields, name).has_value(); });

@@ -8,6 +8,7 @@
 
 #include "common/settings.hpp"
 #include "frontend/client_address.hpp"
+#include "frontend/entrance.hpp"
 #include "frontend/page_list.hpp"
 #include "frontend/refusals.hpp"
 #include "frontend/request_reader.hpp"
@@ -16,8 +17,9 @@ namespace visitd {
 
 /// Whether somebody outside of this host may have sent the request: it came neither to a private address nor from a
 /// process of this host that speaks for itself. A browser and a proxy on this host say in a header field that they
-/// speak for somebody else. `client`: the other end of the connection.
-[[nodiscard]] bool is_strangers(const RequestHead& head, const ClientAddress& client, bool at_private_address) noexcept;
+/// speak for somebody else. A Unix socket at which every user may connect says nothing of who sent it. `client`: the
+/// other end of the connection.
+[[nodiscard]] bool is_strangers(const RequestHead& head, const ClientAddress& client, Entrance entrance) noexcept;
 
 class PublicLimits {
  public:

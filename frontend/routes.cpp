@@ -147,7 +147,7 @@ bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept
     if (!path.starts_with(route.path)) continue;
     const std::string_view rest = path.substr(route.path.size());
     if (!route.names_page && !rest.empty()) continue;
-    if (has_private_address_ && route.for_operators && !call.at_private_address) continue;
+    if (has_private_address_ && route.for_operators && call.entrance != Entrance::private_address) continue;
     call.route = &route;
     call.encoded_page = rest;
     return true;
@@ -195,7 +195,8 @@ void Routes::fail(const Call& call, const std::exception_ptr& exception, Answer&
   } catch (...) {  // NOLINT(bugprone-empty-catch)
   }
   const std::string id = fmt::format("{:016x}", std::uniform_int_distribution<std::uint64_t>()(ids_));
-  log::error("request of {} failed, id {}: {}", proxies_.origin_of(*call.client, call.head->fields), id, what);
+  log::error("request of {} failed, id {}: {}", proxies_.origin_of(*call.client, call.head->fields, call.entrance), id,
+             what);
   answer.reset(*call.head);
   answer.refuse({.refusal = Refusal::internal_error,
                  .detail = fmt::format("the request failed; the server's log says why under id {}", id)});
@@ -341,7 +342,7 @@ Handled Routes::with_list(const std::optional<Problem>& problem, Route::Handler 
 }
 
 Handled Routes::record_all(const Call& call, Answer& answer) {
-  if (is_strangers(*call.head, *call.client, call.at_private_address)) {
+  if (is_strangers(*call.head, *call.client, call.entrance)) {
     if (const auto problem = public_limits_.problem_with(list_)) {
       answer.refuse(*problem);
       return Handled::answered;

@@ -57,7 +57,7 @@ struct Call {
   std::unique_ptr<ListRead>* list = nullptr;  ///< the same of a read of many pages
   std::uint64_t now_ms = 0;                   ///< monotonic
   const ClientAddress* client = nullptr;      ///< the other end of its connection
-  bool at_private_address = false;
+  Entrance entrance = Entrance::public_address;
 
   /// Whether a handler takes it: neither 404 nor 405, nor OPTIONS.
   [[nodiscard]] bool is_routed() const noexcept { return route != nullptr && route->allows(head->method); }

@@ -59,6 +59,23 @@ def without_code_blocks(markdown: str) -> str:
     return re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
 
 
+def prose_lines(markdown: str):
+    """Number and length of each line of prose: neither heading, table nor code. The target of a link, which cannot be wrapped, has no
+    length."""
+    in_block = in_list = False
+    for number, line in enumerate(markdown.splitlines(), 1):
+        if re.match(r"\s*```", line):
+            in_block = not in_block
+            continue
+        if in_block or not line.strip() or re.match(r"#|\s*\|", line):
+            continue
+        if not line.startswith(" "):
+            in_list = re.match(r"([-*+]|\d+\.) ", line) is not None
+        if line.startswith("    ") and not in_list:
+            continue
+        yield number, len(re.sub(r"\]\([^)\s]*\)", "]()", line))
+
+
 def anchors(markdown: str) -> set[str]:
     """The names by which a page's headings can be linked to."""
     headings = re.findall(r"^#+ +(.+)$", without_code_blocks(markdown), re.MULTILINE)
@@ -144,6 +161,22 @@ class HouseRules(unittest.TestCase):
             if len(line) > 120
         ]
         self.none(faults, "lines of C++ have at most 120 characters")
+
+    def test_prose_of_the_documentation_wraps(self):
+        faults = [
+            f"{name}:{number}: {length} characters"
+            for name, text in TEXT.items()
+            if name.endswith(".md")
+            for number, length in prose_lines(text)
+            if length > 100
+        ]
+        self.none(faults, "prose of *.md has at most 100 characters a line; headings, tables, code blocks and targets of links are free")
+
+    def test_what_is_prose_is_known(self):
+        block = "x" * 120
+        page = f"# {block}\n\n- a\n  b\n\n    {block}\n\n| {block} |\n\n  ```sh\n  {block}\n  ```\n[c]({block}), d\n\ne\n"
+        self.assertEqual(list(prose_lines(page)), [(3, 3), (4, 3), (6, 124), (13, 8), (15, 1)])
+        self.assertEqual(list(prose_lines(f"a\n\n    {block}\n\nb\n")), [(1, 1), (5, 1)])
 
     def test_headers_are_guarded_and_open_no_namespace(self):
         faults = []

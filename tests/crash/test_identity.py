@@ -221,6 +221,39 @@ class Identity(unittest.TestCase):
                 host.wait_for_redis(dict.fromkeys(PAGES, 1))
                 self.assertNotIn("emptied", host.processes["flusher"].text())
 
+    def test_a_shard_never_used_that_lost_its_append_only_file_says_that_no_count_was_written_to_it(self):
+        with contextlib.closing(Stack(frontends=1, shards=2, settings=SETTINGS)) as host:
+            host.start()
+            wait_for("all shards are up", lambda: set(states(host).values()) == {"up"})
+            wait_for("it is made", lambda: all(shard.client()("GET", "visits:topology").split()[2] == "made" for shard in host.shards))
+            # The counts of one page are on one shard.
+            host.post(PAGES[0])
+            host.wait_for_redis({PAGES[0]: 1})
+            used = host.redis_places()[PAGES[0]][0]
+            unused = next(shard for shard in host.shards if shard.name != used)
+            host.stop_one("flusher")
+            # Without its append-only file Redis starts empty, and the flusher does not start with it. Switched on then, the file is
+            # written anew from what the server holds: nothing.
+            arguments = host.processes[unused.name].argv
+            at = arguments.index("--appendonly") + 1
+            arguments[at] = "no"
+            host.restart(unused.name)
+            host.wait_for_shard(unused)
+            host.start_one("flusher")
+            wait_for("the flusher is refused", lambda: not host.processes["flusher"].alive)
+            self.assertIn("has no append-only file", host.processes["flusher"].text())
+            with unused.client() as redis:
+                redis("CONFIG", "SET", "appendonly", "yes")
+            host.start_one("flusher")
+            self.wait_held(host, unused.name, "this host has written no counts to it")
+            self.assertEqual(states(host)[used], "up")
+            host.post(PAGES[0])
+            host.wait_for_redis({PAGES[0]: 2})
+            host.visitctl("accept", unused.name, "--yes")
+            for page in PAGES[1:]:
+                host.post(page)
+            host.wait_for_redis({page: 2 if page == PAGES[0] else 1 for page in PAGES})
+
     def test_hosts_that_make_a_deployment_at_once_agree(self):
         for _ in range(3):
             first = Stack(frontends=1, shards=2, settings=SETTINGS)

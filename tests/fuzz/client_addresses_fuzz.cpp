@@ -204,7 +204,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const PlainProxies plain(networks);
   require(proxies.include(client) == plain.trust(client), "a proxy is trusted as the rule says");
   const Exact own(fields);
-  const std::string origin = proxies.origin_of(client, own.view());
+  const std::string origin = proxies.origin_of(client, own.view(), Entrance::public_address);
   require(origin == text_of(plain.origin(client, fields)), "the client is who the rule says");
 
   // Once somebody is named whom nobody trusts, what stands before changes nothing.
@@ -213,7 +213,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool standard = !elements(fields, "forwarded").empty();
     const std::string forged =
         standard ? "Forwarded: for=203.0.113.9\r\n" : "X-Forwarded-For: 203.0.113.9, 10.1.0.1\r\n";
-    require(proxies.origin_of(client, forged + fields) == origin, "a forged field is not heard");
+    require(proxies.origin_of(client, forged + fields, Entrance::public_address) == origin,
+            "a forged field is not heard");
   }
   return 0;
 }

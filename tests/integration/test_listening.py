@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import unittest
 from pathlib import Path
 
-from harness import PATIENCE_S, Stack, free_port, listening_at, wait_for
+from harness import BUILD_ROOT, PATIENCE_S, Stack, free_port, listening_at, wait_for
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -149,6 +150,29 @@ class PrivateAddress(unittest.TestCase):
                 log = stack.processes["frontend_1"].text()
                 self.assertRegex(log, r"http\.listen = \[127\.0\.0\.1:1\] has no effect.*\bvisitd\.socket\b")
                 self.assertRegex(log, r"http\.private_listen = .* has no effect.*\bvisitd-private\.socket\b")
+
+    def test_a_private_socket_alone_is_refused_with_the_unit_that_does_not_listen(self):
+        stack = Stack(frontends=1)
+        with contextlib.closing(stack), listening_at(0) as private:
+            frontend = stack.processes["frontend_1"]
+            frontend.pass_sockets({"private": private})
+            stack.start_one("frontend_1")
+            wait_for("it is refused", lambda: not frontend.alive)
+            said = frontend.text()
+            for words in ("http.listen", f"[127.0.0.1:{private.getsockname()[1]}] for http.private_listen", "systemctl status visitd.socket", "ListenStream="):
+                self.assertIn(words, said)
+
+    def test_a_unit_that_got_no_socket_and_has_no_address_names_the_socket_unit(self):
+        with Stack(frontends=1) as stack:
+            stack.settings.setdefault("http", {})["listen"] = ["192.0.2.1:8000"]  # of no host, as in a cage without a network
+            stack.write_settings()
+            # As systemd starts it: the variable holds the process's own id.
+            started = ["sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh", BUILD_ROOT / "frontend/visit-frontend", "--config", stack.settings_file]
+            done = subprocess.run(started, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S)
+            self.assertNotEqual(done.returncode, 0)
+            said = done.stdout + done.stderr
+            for words in ("'192.0.2.1:8000'", "systemctl status visitd.socket", "another program may use its port"):
+                self.assertIn(words, said)
 
     def test_settings_that_name_the_sockets_that_were_passed_are_not_spoken_of(self):
         stack = Stack(frontends=1)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import unittest
 
-from harness import PATIENCE_S, Stack, free_port, wait_for
+from harness import PATIENCE_S, Stack, free_port, listening_at, wait_for
 
 CLONE_NEWNET = 0x40000000
 # Addresses of this test's own network namespace: who connects to one of them comes from it.
@@ -31,6 +31,7 @@ def setUpModule():
 
 def connect(address: str, port: int) -> socket.socket:
     if address.startswith("/"):
+        address = address.removeprefix("/") if address.startswith("/\0") else address
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE_S)
         connection.connect(address)
@@ -140,6 +141,61 @@ class PublicLimits:
             self.stack.write_settings()
             os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
         wait_for("the limits are the usual ones", lambda: post(*at, b'{"changed":100}')[0] == 200)
+
+
+class UnixSockets(unittest.TestCase):
+    """Whoever reaches one is trusted where its mode, or its folder's, keeps other users out."""
+
+    WARNING = "every user of this host may connect"
+
+    def check(self, stack: Stack, path: str, is_open: bool, *named: str) -> None:
+        many = post(path, stack.port, b'{"many":101}')
+        self.assertEqual(many[0], 403 if is_open else 200, many)
+        self.assertEqual(post(path, stack.port, b'{"few":100}')[0], 200)
+        said = [line for line in stack.processes["frontend_1"].text().splitlines() if self.WARNING in line]
+        self.assertEqual(len(said), 1 if is_open else 0, said)
+        for words in named:
+            self.assertIn(words, said[0])
+
+    def test_one_that_systemd_passed_is_judged_by_its_mode(self):
+        for mode, is_open in ((0o660, False), (0o600, False), (0o666, True), (0o662, True)):
+            with self.subTest(mode=f"{mode:o}"), socket.socket(socket.AF_UNIX) as passed:
+                stack = Stack(frontends=1)
+                stack.folder.chmod(0o755)
+                path = str(stack.folder / "passed.sock")
+                passed.bind(path)
+                os.chmod(path, mode)
+                passed.listen(64)
+                with listening_at(stack.port) as public:
+                    stack.processes["frontend_1"].pass_sockets({"visitd.socket": public, "proxy.socket": passed})
+                    with stack:
+                        self.check(stack, path, is_open, *[path, "http.listen", "SocketMode=", "proxy.socket"] if is_open else [])
+
+    def test_one_that_systemd_passed_and_nobody_sees_is_open(self):
+        with socket.socket(socket.AF_UNIX) as passed:
+            passed.bind("\0visitd-test-" + str(os.getpid()))
+            passed.listen(64)
+            stack = Stack(frontends=1)
+            with listening_at(stack.port) as public:
+                stack.processes["frontend_1"].pass_sockets({"visitd.socket": public, "proxy.socket": passed})
+                with stack:
+                    self.check(stack, "/\0visitd-test-" + str(os.getpid()), True, "SocketMode=")
+
+    def test_one_of_the_settings_is_judged_by_its_folders(self):
+        with Stack(frontends=1) as stack:
+            folder = stack.folder / "sockets"
+            folder.mkdir()
+            path = str(folder / "http.sock")
+            stack.settings.setdefault("http", {})["listen"] = [f"127.0.0.1:{stack.port}", f"unix:{path}"]
+            stack.write_settings()
+            stack.folder.chmod(0o755)
+            for mode, is_open in ((0o750, False), (0o755, True)):
+                with self.subTest(mode=f"{mode:o}"):
+                    folder.chmod(mode)
+                    stack.restart("frontend_1")
+                    stack.wait_ready()
+                    wait_for("the socket is there", lambda: os.path.exists(path))
+                    self.check(stack, path, is_open, *["http.listen", "SocketMode=", f"chmod 0750 {folder}"] if is_open else [])
 
 
 class Direct(PublicLimits, unittest.TestCase):

@@ -93,7 +93,7 @@ class Package(unittest.TestCase):
         self.assertEqual(lost, [])
 
     def test_scripts_are_shell_without_faults(self):
-        scripts = [str(self.control / name) for name in ("postinst", "prerm", "postrm")]
+        scripts = [str(self.control / name) for name in ("preinst", "postinst", "prerm", "postrm")]
         for script in scripts:
             self.assertNotIn("#DEBHELPER#", Path(script).read_text())
         said("shellcheck", "--severity=warning", *scripts, str(self.root / "usr/libexec/visitd/rolling-restart"))

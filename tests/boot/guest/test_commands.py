@@ -3,13 +3,16 @@
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import unittest
 from pathlib import Path
 
 from guest import (
     FRONTENDS,
+    PORT,
     WAIT_S,
     Traffic,
     do,
@@ -205,6 +208,16 @@ class ByHand(unittest.TestCase):
         said = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "curl", "--silent", "--unix-socket", path,
                                "http://localhost/visits/by-socket"], capture_output=True, timeout=WAIT_S)  # fmt: skip
         self.assertEqual((said.returncode, said.stdout), (7, b""))
+        many = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket", str(path), "http://localhost/visits", "-d", '{"by-socket":101}')
+        self.assertEqual(run(*many), "200", journal(FRONTENDS[0]))
+        # Open to every user, it is a stranger's.
+        run("systemctl", "stop", "visitd.target", "visitd.socket")
+        Path("/etc/systemd/system/visitd.socket.d/override.conf").write_text(
+            documented("proxies.md", "A Unix socket", "ini").replace("SocketMode=0660", "SocketMode=0666"))  # fmt: skip
+        run("systemctl", "daemon-reload")
+        self.restart()
+        self.assertEqual(run(*many), "403")
+        self.assertRegex(journal(FRONTENDS[0]), r"/run/visitd\.sock.*every user of this host may connect.*mode is 0666.*SocketMode=")
 
     def test_5_a_port_of_its_own_and_a_setting_that_has_no_effect(self):
         self.drop_in("visitd.socket", documented("proxies.md", "Behind a proxy", "ini"))
@@ -214,6 +227,31 @@ class ByHand(unittest.TestCase):
         wait_for("the journal names setting and unit", lambda: re.search(r"http\.listen.*has no effect.*visitd\.socket", journal(FRONTENDS[0])))
         listening = [line.split()[1] for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines() if " 0A " in line]
         self.assertEqual([address for address in listening if address.endswith(":1F40")], ["0100007F:1F40"])
+
+    def test_5_a_port_that_another_program_has_is_told_with_the_socket_unit(self):
+        self.addCleanup(self.restart)
+        run("systemctl", "stop", "visitd.target", "visitd.socket", "visitd-private.socket")
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("", PORT))
+            other.listen(1)
+            run("systemctl", "start", "--no-block", "visitd.target")
+            wait_for("the journal names the socket unit",
+                     lambda: re.search(r"the unit visitd\.socket does not listen\. Another program may have its port", journal(FRONTENDS[0])))  # fmt: skip
+        for unit in FRONTENDS:  # by themselves, once the port is free
+            wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
+        self.assertFalse(is_refused())
+
+    def test_5_a_port_that_systemd_has_is_told_with_who_has_it(self):
+        folder = Path("/tmp/visitd-by-hand")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        settings = folder / "visitd.toml"
+        settings.write_text(f'[paths]\nruntime_directory = "{folder}/run"\nstate_directory = "{folder}/state"\n[http]\nlisten = ["127.0.0.1:{PORT}"]\n')
+        settings.chmod(0o600)
+        said = run("visit-frontend", "--config", str(settings), check=False)
+        run("visitctl", "--config", str(settings), "remove", "--yes", check=False)
+        self.assertIn(f"'127.0.0.1:{PORT}' is in use by systemd, for a socket unit (systemctl list-sockets names it)", said)
 
     def test_6_shards_with_a_password_that_no_other_user_sees(self):
         post("secret", 2)

@@ -14,9 +14,9 @@ ClientAddress at(std::string_view text) {
   return IpAddress::parse(text);
 }
 
-std::string origin(std::string_view client, std::string_view fields) {
+std::string origin(std::string_view client, std::string_view fields, Entrance entrance = Entrance::public_address) {
   const TrustedProxies proxies({"127.0.0.0/8", "10.1.0.0/16", "2001:db8:1::/48"});
-  return proxies.origin_of(client == "unix" ? ClientAddress() : at(client), fields);
+  return proxies.origin_of(client == "unix" ? ClientAddress() : at(client), fields, entrance);
 }
 
 TEST_CASE("the client is the nearest address that no trusted proxy has") {
@@ -39,6 +39,7 @@ TEST_CASE("what an untrusted client says of others does not count") {
   CHECK(origin("192.0.2.66", "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\n") == "192.0.2.66");
   CHECK(origin("10.2.0.1", "X-Forwarded-For: 203.0.113.9\r\n") == "10.2.0.1");
   CHECK(origin("127.0.0.1", "X-Forwarded-For: 203.0.113.9, 198.51.100.1\r\n") == "198.51.100.1");
+  CHECK(origin("unix", "X-Forwarded-For: 203.0.113.9\r\n", Entrance::open_unix_socket) == "a process of this host");
 }
 
 TEST_CASE("what is named and is no address ends the search") {

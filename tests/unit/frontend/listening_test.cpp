@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -84,8 +85,8 @@ TEST_CASE("a private address is told apart") {
   settings.private_listen = {"127.0.0.1:0"};
   const Listening listening = open_listening(settings);
   REQUIRE(listening.sockets.size() == 2);
-  CHECK_FALSE(listening.sockets[0].is_private);
-  CHECK(listening.sockets[1].is_private);
+  CHECK_FALSE(listening.sockets[0].is_private());
+  CHECK(listening.sockets[1].is_private());
   CHECK(listening.has_private_address());
 }
 
@@ -127,6 +128,21 @@ TEST_CASE("a Unix socket is served by one process, and by the next when that one
   const auto socket = next.unix_paths.front().try_open();
   REQUIRE(socket);
   CHECK(connects_to_path(path));
+}
+
+TEST_CASE("a Unix socket is a stranger's entrance where its mode and every folder on its way let others in") {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "http.sock";
+  const auto entrance = [&](mode_t of_folder, bool is_private = false) {
+    REQUIRE(::chmod(folder.path().c_str(), of_folder) == 0);
+    UnixListening listening(path, is_private);
+    return listening.try_open().value().entrance;
+  };
+  CHECK(entrance(0700) == Entrance::public_address);
+  CHECK(entrance(0750) == Entrance::public_address);
+  CHECK(entrance(0755) == Entrance::open_unix_socket);
+  CHECK(entrance(0711) == Entrance::open_unix_socket);
+  CHECK(entrance(0755, true) == Entrance::private_address);
 }
 
 TEST_CASE("a Unix socket that was unlinked is made again, and another's file in its place is left alone") {

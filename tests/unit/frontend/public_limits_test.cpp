@@ -10,10 +10,10 @@
 namespace visitd {
 namespace {
 
-bool from_outside(std::string_view client, std::string_view fields, bool at_private_address = false) {
+bool from_outside(std::string_view client, std::string_view fields, Entrance entrance = Entrance::public_address) {
   RequestHead head;
   head.fields = fields;
-  return is_strangers(head, client == "unix" ? ClientAddress() : IpAddress::parse(client), at_private_address);
+  return is_strangers(head, client == "unix" ? ClientAddress() : IpAddress::parse(client), entrance);
 }
 
 struct Judged {
@@ -43,8 +43,13 @@ TEST_CASE("who speaks for nobody else, from this host or to a private address, i
   for (const char* client : {"192.0.2.7", "10.0.0.1", "::2", "::", "fe80::1", "128.0.0.1", "100:0:0:0:0:0:0:1"}) {
     CAPTURE(client);
     CHECK(from_outside(client, "Host: a\r\n"));
-    CHECK_FALSE(from_outside(client, "Host: a\r\nOrigin: https://a.example\r\n", true));
+    CHECK_FALSE(from_outside(client, "Host: a\r\nOrigin: https://a.example\r\n", Entrance::private_address));
   }
+}
+
+TEST_CASE("whoever comes through a Unix socket that is open to every user is a stranger") {
+  CHECK(from_outside("unix", "Host: a\r\n", Entrance::open_unix_socket));
+  CHECK(from_outside("unix", "", Entrance::open_unix_socket));
 }
 
 TEST_CASE("a browser on this host, and a proxy, speak for somebody else") {
