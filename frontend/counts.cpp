@@ -1,5 +1,7 @@
 #include "frontend/counts.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "common/clock.hpp"
@@ -55,10 +57,12 @@ Counts::Counts(const Settings& settings, RingMembership& membership, FrontendSta
   use_cache();
 }
 
-void Counts::use(const Settings& settings) noexcept {
+void Counts::use(const Settings& settings) {
   lookup_timeout_ms_ = settings.lookup_timeout_ms;
   flusher_away_ms_ = settings.flusher_away_ms;
   stale_limit_ms_ = std::uint64_t{settings.stale_limit_s} * 1000;
+  too_late_ = fmt::format("the page's shard did not answer within the {} ms that http.lookup_timeout_ms allows",
+                          lookup_timeout_ms_);
 }
 
 void Counts::follow_ttl() noexcept {
@@ -147,7 +151,7 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   if (shard_state == ShardState::down) return last_known(seen, sighting, now_ms, "the page's shard is down");
   if (shard_state == ShardState::held)
     return last_known(seen, sighting, now_ms, "the page's shard is held for the operator");
-  if (now_ms >= state.deadline_ms) return last_known(seen, sighting, now_ms, "the page's shard did not answer in time");
+  if (now_ms >= state.deadline_ms) return last_known(seen, sighting, now_ms, too_late_);
   if (shard_state == ShardState::connecting) {
     // It cannot be asked now, and what was asked before was in vain. Once it is up, the flusher rings.
     state.asked_at_ms = 0;

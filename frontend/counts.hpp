@@ -34,7 +34,7 @@ class Counts {
   void no_longer_ahead(std::size_t pages) noexcept { asked_by_lists_ -= pages; }
 
   /// Takes what may change while it runs: timeouts and limits.
-  void use(const Settings& settings) noexcept;
+  void use(const Settings& settings);
   /// Now and then: the flusher may have another TTL.
   void follow_ttl() noexcept;
 
@@ -62,6 +62,7 @@ class Counts {
   std::uint64_t lookup_timeout_ms_ = 0;
   std::uint64_t flusher_away_ms_ = 0;
   std::uint64_t stale_limit_ms_ = 0;
+  std::string too_late_;  ///< what is said of a page whose shard did not answer
   RingMembership& membership_;
   FrontendStatistics statistics_;
   CountReader reader_;

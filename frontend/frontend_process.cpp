@@ -57,7 +57,7 @@ class RingCounter : public Counter {
   Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept override { return counts_.ahead(page, now_ms); }
   void no_longer_ahead(std::size_t pages) noexcept override { counts_.no_longer_ahead(pages); }
   void close() noexcept { visits_.close(); }
-  void use(const Settings& settings) noexcept { counts_.use(settings); }
+  void use(const Settings& settings) { counts_.use(settings); }
   void follow_ttl() noexcept { counts_.follow_ttl(); }
 
  private:

@@ -28,6 +28,9 @@ std::string LimitDetails::of(Refusal refusal, const RequestHead& head) const {
       return fmt::format("there are more header fields than the {} that http.header_limit allows", header_count_);
     case Refusal::body_too_large:
       return of_body(head);
+    case Refusal::malformed_chunk:
+      return fmt::format("the chunked body is malformed, or one of its chunk-size lines has more than {} bytes",
+                         chunk_line_limit_bytes);
     case Refusal::busy:
       return fmt::format(
           "bodies on their way fill the {} bytes that http.buffered_bodies_limit_bytes allows; nothing of this one was "

@@ -1,5 +1,7 @@
 #include "frontend/list_read.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace visitd {
@@ -36,11 +38,8 @@ ListRead::Progress ListRead::read_on(Counter& counter, std::uint64_t now_ms) {
     }
     if (answer.kind == CountAnswer::Kind::parked) {
       if (now_ms >= deadline_ms_) {
-        refusal_ = {CountAnswer::Kind::unknown,
-                    0,
-                    0,
-                    {},
-                    "other lists of pages were being read for all of http.list_timeout_ms"};
+        why_ = fmt::format("other lists were read for the {} ms that http.list_timeout_ms allows", timeout_ms_);
+        refusal_ = {CountAnswer::Kind::unknown, 0, 0, {}, why_};
         return Progress::refused;
       }
       if (takes_turn(counter, now_ms)) continue;

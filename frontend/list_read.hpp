@@ -46,8 +46,9 @@ class ListRead {
   /// at once. refused: a page has no count; see refusal().
   enum class Progress : std::uint8_t { known, parked, paused, refused };
 
-  /// `deadline_ms`: monotonic; when it is given up although other lists came first.
-  ListRead(PageList pages, std::uint64_t deadline_ms) : pages_(std::move(pages)), deadline_ms_(deadline_ms) {}
+  /// The read is given up `timeout_ms` after `now_ms`, also while other lists come first.
+  ListRead(PageList pages, std::uint64_t now_ms, std::uint64_t timeout_ms)
+      : pages_(std::move(pages)), timeout_ms_(timeout_ms), deadline_ms_(now_ms + timeout_ms) {}
 
   /// Reads from the first page on that it lacks, and asks for those behind it.
   [[nodiscard]] Progress go_on(Counter& counter, std::uint64_t now_ms);
@@ -84,6 +85,7 @@ class ListRead {
   [[nodiscard]] bool takes_turn(Counter& counter, std::uint64_t now_ms);
 
   PageList pages_;
+  std::uint64_t timeout_ms_;
   std::uint64_t deadline_ms_;
   std::vector<std::uint64_t> counts_;  ///< of the first pages: all that are known
   std::vector<std::uint64_t> asked_;   ///< of each page that was looked at ahead: when it was asked for; 0: not
@@ -95,6 +97,7 @@ class ListRead {
   CountAnswer least_;
   std::string least_served_via_;  ///< a copy: what the counter gives lives until its next call
   CountAnswer refusal_;
+  std::string why_;  ///< what refusal_ shows where the list itself says it
 };
 
 }  // namespace visitd

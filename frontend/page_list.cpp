@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
+#include <memory_resource>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -18,6 +19,8 @@ namespace {
 /// Beyond, the memory of a list is given back after use.
 constexpr std::size_t usual_bytes = 65536;
 
+/// What the set of the pages of a list takes for each of them, about: a node and a place in the table.
+constexpr std::size_t set_bytes_a_page = 56;
 constexpr std::uint64_t most_visits = std::numeric_limits<std::uint32_t>::max();
 
 bool is_space(char c) noexcept {
@@ -195,8 +198,9 @@ std::optional<Problem> PageList::result() {
 
 void PageList::keep_first_of_each() {
   if (entries_.size() == 1) return;
-  std::unordered_set<std::string_view> seen;
-  seen.reserve(entries_.size());
+  // The whole set lies in one piece of memory: a piece for each page would cost more than the look-up itself.
+  std::pmr::monotonic_buffer_resource memory(entries_.size() * set_bytes_a_page);
+  std::pmr::unordered_set<std::string_view> seen(entries_.size(), &memory);
   std::erase_if(entries_, [&](const Entry& entry) {
     return !seen.insert(std::string_view(text_).substr(entry.begin, entry.length)).second;
   });

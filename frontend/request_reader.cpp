@@ -11,9 +11,6 @@ namespace visitd {
 
 namespace {
 
-/// The longest chunk-size line, extensions included.
-constexpr std::size_t chunk_line_limit_bytes = 512;
-
 // What a byte may be part of, one bit a class.
 constexpr std::uint8_t in_token = 1;
 constexpr std::uint8_t in_target = 2;

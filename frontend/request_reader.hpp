@@ -14,6 +14,9 @@
 
 namespace visitd {
 
+/// The longest chunk-size line, extensions included.
+inline constexpr std::size_t chunk_line_limit_bytes = 512;
+
 struct ReaderLimits {
   std::size_t head_bytes = 8192;       ///< request line and header fields, with the empty line
   std::size_t target_bytes = 4096;     ///< of the request target

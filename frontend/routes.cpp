@@ -372,7 +372,7 @@ Handled Routes::record_all(const Call& call, Answer& answer) {
 }
 
 Handled Routes::read_all(const Call& call, Answer& answer) {
-  ListRead reading(std::move(list_), call.now_ms + list_timeout_ms_);
+  ListRead reading(std::move(list_), call.now_ms, list_timeout_ms_);
   const Handled handled = go_on(reading, call, answer);
   if (handled == Handled::answered) {
     list_ = reading.take_pages();
