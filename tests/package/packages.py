@@ -31,6 +31,8 @@ SETTINGS = {
     "LC_ALL": "C.UTF-8",
 }
 BUILD_LIMIT_S = 1200
+# As tests/crash has them: an upgrade is hardest where the layouts are unequal. Of equal ones it is a restart, and that is tested too.
+NEXT_LAYOUTS = "add_project_arguments('-DVISITD_NEXT_LAYOUTS', language: 'cpp')"
 CHANGELOG_ENTRY = """visitd ({version}) unstable; urgency=medium
 
   * The version that would follow, for tests of an upgrade.
@@ -97,11 +99,11 @@ def build_one(tree: Path, debian: Debian | None) -> Path:
 
 
 def to_following_version(tree: Path, version: str) -> None:
-    """Makes of the tree the next version, and of debian/ one that was not built yet, without throwing away what was compiled."""
+    """Makes of the tree the next version, which has other layouts, and of debian/ one that was not built yet, without throwing away what was compiled."""
     meson = (tree / "meson.build").read_text()
     changed = re.sub(r"^  version: '[^']+',", f"  version: '{version}',", meson, count=1, flags=re.MULTILINE)
     assert changed != meson, "meson.build names no version"
-    (tree / "meson.build").write_text(changed)
+    (tree / "meson.build").write_text(changed.replace("\ncpp = ", f"\n{NEXT_LAYOUTS}\ncpp = ", 1))
     changelog = tree / "debian/changelog"
     text = changelog.read_text()
     date = re.search(r"^ -- .*>  (.*)$", text, re.MULTILINE)

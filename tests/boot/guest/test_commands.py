@@ -34,6 +34,7 @@ SETTINGS = Path("/etc/visitd/visitd.toml")
 STATE = Path("/var/lib/visitd")
 POLICY = Path("/usr/sbin/policy-rc.d")
 ROLLING_RESTART = "/usr/libexec/visitd/rolling-restart"
+RINGS = Path("/run/visitd/rings")
 RUNNING = ["visit-flusher.service", *FRONTENDS]
 # One that fails as long as the settings are wrong starts again after 5 s; in this long it may not write more than a few lines.
 LOOK_S = 10
@@ -98,6 +99,27 @@ class Commands(unittest.TestCase):
         since = {unit: int(show(unit, "ActiveEnterTimestampMonotonic")["ActiveEnterTimestampMonotonic"]) for unit in RUNNING}
         self.assertLess(since["visit-flusher.service"], since[FRONTENDS[0]])
         self.assertEqual([unit for unit, pid in pids().items() if pid == before[unit]], [])
+
+    def test_4_a_restart_of_all_of_it_with_other_lanes_leaves_the_ring_and_loses_nothing(self):
+        usual = SETTINGS.read_text()
+        for name, settings in (("fewer-lanes", "[ring]\nlanes = 4\nlane_bytes = 65536\n"), ("usual-lanes", usual)):
+            before, ring = pids(), RINGS.read_text()
+            SETTINGS.write_text(settings)
+            with Traffic(name) as traffic:
+                traffic.wait_for_more()
+                run(ROLLING_RESTART)
+                wait_for("a ring of the new settings", lambda ring=ring: RINGS.read_text() != ring)
+                for unit in RUNNING:
+                    wait_for(f"{unit} runs", lambda unit=unit: is_active(unit))
+                traffic.wait_for_more()
+            self.assertEqual(traffic.refused_connections, 0)
+            # The first frontend that is restarted leaves the ring with the other one: visits are put off meanwhile.
+            self.assertEqual([reason for reason in traffic.not_taken if not reason.startswith("503 ")], [])
+            print(f"\n{name}: {traffic.total} visits, put off: {sum(traffic.not_taken.values())}", flush=True)
+            traffic.check_redis()
+            since = {unit: int(show(unit, "ActiveEnterTimestampMonotonic")["ActiveEnterTimestampMonotonic"]) for unit in RUNNING}
+            self.assertLess(since["visit-flusher.service"], min(since[unit] for unit in FRONTENDS))
+            self.assertEqual([unit for unit, pid in pids().items() if pid == before[unit]], [])
 
     def test_5_an_upgrade_restarts_nothing_that_the_policy_keeps(self):
         POLICY.write_text("#!/bin/sh\nexit 101\n")
