@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from left_segments import left_since, unused_segments
@@ -28,6 +28,7 @@ QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", "-Ddebug=false", "-Dcpp_
 # broken fails twice; a machine that stood still does not.
 TIMED_SUITES = ("integration", "crash", "upgrade", "quickstart", "outside", "boot")
 LONG_SUITES = ("bench", "campaign", "fuzz-campaign")  # only when asked for
+SLOW_SANITIZED = "slow-sanitized"  # beside a suite of its own: left out with sanitizers, but for the campaign
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Way:
     suites: list[str]  # empty: all but the long ones
     environment: dict[str, str]
     wrapper: str = ""
+    without: str = ""  # a suite whose tests are left out, whatever other suite has them too
     compiler: str = ""  # empty: the usual one
 
 
@@ -74,6 +76,7 @@ SANITIZED = Way(
         "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     },
+    without=SLOW_SANITIZED,
 )
 THREADS = Way(
     "TSan",
@@ -166,17 +169,18 @@ def test(way: Way, suites: list[str]) -> Tally:
     lacking = [suite for suite in suites if suite not in there]
     if lacking:
         return Tally.failure(f"{way.name}: there is no suite {', '.join(lacking)}; there are: {', '.join(sorted(there))}")
-    chosen = suites or sorted(there - set(LONG_SUITES))
+    chosen = suites or sorted(there - {*LONG_SUITES, SLOW_SANITIZED})
     # Only the normal build is built whole: of the others, what the chosen tests need.
-    needed = [] if way is NORMAL else targets(folder, [entry for entry in listed if suites_of(entry) & set(chosen)])
+    needed = [] if way is NORMAL else targets(folder, [entry for entry in listed if suites_of(entry) & set(chosen) and way.without not in suites_of(entry)])
     if run("ninja", "-C", folder, "--quiet", f"-j{JOBS}", *needed).returncode != 0:
         return Tally.failure(f"{way.name}: the build failed")
     segments_before = unused_segments()
     entries, whole = meson_test(way, chosen)
     passed = []
     for entry in [entry for entry in entries if has_failed(entry)]:
-        # As meson logs it: PROJECT:SUITE / NAME.
-        suite, _, name = entry["name"].partition(":")[2].rpartition(" / ")
+        # As meson logs it: PROJECT:SUITE / NAME, or PROJECT:SUITE+SUITE / NAME.
+        suites_named, _, name = entry["name"].partition(":")[2].rpartition(" / ")
+        suite = suites_named.partition("+")[0]
         if suite not in TIMED_SUITES:
             continue
         print(f"{way.name}: {entry['name']} failed; once more, alone", flush=True)
@@ -211,6 +215,8 @@ def meson_test(way: Way, suites: list[str], *names: str) -> tuple[list[dict], bo
         command += ["--wrapper", way.wrapper]
     for suite in suites:
         command += ["--suite", suite]
+    if way.without:
+        command += ["--no-suite", way.without]
     status = run(*command, *names, env=os.environ | way.environment).returncode
     entries = [json.loads(line) for log in folder.glob("meson-logs/testlog*.json") for line in log.read_text().splitlines()]
     return entries, bool(entries) and (status == 0 or any(map(has_failed, entries)))
@@ -275,8 +281,8 @@ def is_shell(path: Path) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tests/run",
-        description="Installs what is missing, builds, and runs every test: the normal build, everything again under ASan and UBSan, "
-        "lanes, views and readers under TSan, fuzzing for some seconds, and the checks of the sources. Options choose a part.",
+        description="Installs what is missing, builds, and runs every test: the normal build, the unit tests, the simulation and most tests "
+        "with real processes again under ASan and UBSan, lanes, views and readers under TSan, fuzzing for some seconds, and the checks of the sources. Options choose a part.",
     )
     parser.add_argument("--no-install", action="store_true", help="install no packages: say which are missing")
     parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="only this suite (again for more), in the ways chosen")
@@ -298,6 +304,8 @@ def main() -> int:
         tally.add(test(NORMAL, ["campaign"]))
     if everything or options.sanitize:
         tally.add(test(SANITIZED, options.suite or SANITIZED.suites))
+    if options.campaign:
+        tally.add(test(replace(SANITIZED, without=""), [SLOW_SANITIZED]))
     if everything or options.tsan:
         tally.add(test(THREADS, options.suite or THREADS.suites))
     if everything or options.fuzz:
