@@ -1,5 +1,5 @@
-// A flusher that is killed and restarted, two frontends that publish and two that read, each on a thread of its own
-// over one mapping, so that ThreadSanitizer can follow every access.
+// A flusher that is killed and restarted, two frontends that publish, two that read pages and one that reads lists,
+// each on a thread of its own over one mapping, so that ThreadSanitizer can follow every access.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,9 +11,11 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/errors.hpp"
+#include "frontend/count_reader.hpp"
 #include "tests/unit/common/view_world.hpp"
 
 using namespace visitd;
@@ -29,6 +31,7 @@ struct Outcome {
   std::uint64_t known = 0;
   std::uint64_t tries = 0;
   std::uint64_t most_tries = 0;
+  std::uint64_t gathered = 0;  ///< lists whose pages were read together
   std::uint64_t visits = 0;
   std::uint64_t kills = 0;
   std::uint64_t evictions = 0;
@@ -45,6 +48,7 @@ class Threads {
       threads.emplace_back([this, n] { guarded([this, n] { publish(n); }); });
       threads.emplace_back([this, n] { guarded([this, n] { read(n); }); });
     }
+    threads.emplace_back([this] { guarded([this] { read_lists(); }); });
     const auto end = std::chrono::steady_clock::now() + time;
     while (!over_.load() && std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -96,20 +100,53 @@ class Threads {
       own.most_tries = std::max<std::uint64_t>(own.most_tries, answer.tries);
       if (!answer.known) continue;
       ++own.known;
-      const std::uint64_t most = world_.attempted(p);
-      if (answer.count < least || answer.count > most) {
-        wrong(fmt::format("page {} read {}, not from {} to {}", p, answer.count, least, most));
-        break;
-      }
-      std::uint64_t before = highest_[p].load();
-      while (before < answer.count && !highest_[p].compare_exchange_weak(before, answer.count)) {
-      }
+      check(p, answer.count, least);
     }
     const std::lock_guard lock(mutex_);
     outcome_.reads += own.reads;
     outcome_.known += own.known;
     outcome_.tries += own.tries;
     outcome_.most_tries = std::max(outcome_.most_tries, own.most_tries);
+  }
+
+  /// `least`: what the page's count was known to be before it was read.
+  void check(std::size_t p, std::uint64_t count, std::uint64_t least) {
+    const std::uint64_t most = world_.attempted(p);
+    if (count < least || count > most) wrong(fmt::format("page {} read {}, not from {} to {}", p, count, least, most));
+    std::uint64_t before = highest_[p].load();
+    while (before < count && !highest_[p].compare_exchange_weak(before, count)) {
+    }
+  }
+
+  /// All pages, again and again, as a frontend reads a list: one scan for all of them while the backlog is long.
+  void read_lists() {
+    constexpr std::size_t index_limit = 2;
+    constexpr std::uint64_t short_bytes = 64;
+    std::vector<Backlog::Lane> lanes;
+    for (std::uint32_t l = 0; l < ViewWorld::lanes; ++l) lanes.push_back({&world_.tail(l), world_.records(l)});
+    const Word never{0};
+    CountReader reader(std::move(lanes), never, index_limit, short_bytes);
+    reader.use({&world_.active(), &never, world_.heads(), world_.views()});
+    std::array<CountReader::Page, ViewWorld::pages> pages;
+    for (std::size_t p = 0; p < pages.size(); ++p) pages[p] = {world_.hash(p), world_.id(p)};
+    std::uint64_t gathered = 0;
+    while (!over_.load()) {
+      std::array<std::uint64_t, ViewWorld::pages> least{};
+      for (std::size_t p = 0; p < pages.size(); ++p) least[p] = std::max(world_.published(p), highest_[p].load());
+      gathered += reader.gathers() ? 1 : 0;
+      reader.gather(pages);
+      for (std::size_t p = 0; p < pages.size(); ++p) {
+        CountReader::Sighting sighting;
+        CountReader::Look seen = CountReader::Look::again;
+        for (int tries = 0; tries < 1000 && seen == CountReader::Look::again; ++tries) {
+          seen = reader.look(pages[p].hash, pages[p].page, sighting);
+        }
+        if (seen == CountReader::Look::entry) check(p, sighting.count, least[p]);
+      }
+      reader.forget();
+    }
+    const std::lock_guard lock(mutex_);
+    outcome_.gathered = gathered;
   }
 
   std::uint64_t seed_;
@@ -135,9 +172,10 @@ TEST_CASE(
   CHECK(outcome.known > 1000);
   CHECK(outcome.visits > 1000);
   CHECK(outcome.kills > 10);
+  CHECK(outcome.gathered > 10);
   MESSAGE("seed ", seed, ": ", outcome.reads, " reads (", outcome.known, " of pages with an entry), ", outcome.tries,
-          " tries, at most ", outcome.most_tries, "; ", outcome.visits, " visits, ", outcome.kills, " kills, ",
-          outcome.evictions, " entries evicted");
+          " tries, at most ", outcome.most_tries, "; ", outcome.gathered, " lists; ", outcome.visits, " visits, ",
+          outcome.kills, " kills, ", outcome.evictions, " entries evicted");
 }
 
 TEST_CASE("a visit that is applied outside of a change is found") {

@@ -206,9 +206,9 @@ class ViewWorld {
       page_[p].id.resize(std::max(longer, page_[p].id.size()), 'x');
       page_[p].hash = p % 3 + 16 * (p + 1);  // three chains for all
     }
-    for (Lane& lane : lane_) {
-      lane.records = std::vector<Word>(lane_bytes / 8);
-      lane.producer = std::make_unique<LaneProducer>(lane.tail, lane.records, &lane.head);
+    for (std::uint32_t l = 0; l < lanes; ++l) {
+      lane_[l].records = std::vector<Word>(lane_bytes / 8);
+      lane_[l].producer = std::make_unique<LaneProducer>(lane_[l].tail, lane_[l].records, &heads_[l].word);
     }
   }
 
@@ -262,11 +262,20 @@ class ViewWorld {
       std::uint64_t count = snapshot.base + snapshot.inflight + snapshot.open;
       for (std::uint32_t l = 0; l < lanes; ++l) count += scan(l, snapshot.applied[l], page_[p]);
       bool holds = true;
-      for (std::uint32_t l = 0; l < lanes; ++l) holds = holds && lane_[l].head.load() <= snapshot.applied[l];
+      for (std::uint32_t l = 0; l < lanes; ++l) holds = holds && heads_[l].word.load() <= snapshot.applied[l];
       if (holds) return {count, tries, true};
     }
     throw std::runtime_error(page_[p].id + ": 1,000 tries were not enough");
   }
+  // What a frontend's reader is made of.
+  [[nodiscard]] const Word& active() const noexcept { return active_; }
+  [[nodiscard]] std::array<ViewMemory, 2> views() const { return {views_[0].memory, views_[1].memory}; }
+  [[nodiscard]] const LonelyWord* heads() const noexcept { return heads_.data(); }
+  [[nodiscard]] const Word& tail(std::uint32_t l) const noexcept { return lane_[l].tail; }
+  [[nodiscard]] LaneRecords records(std::uint32_t l) const { return LaneRecords(lane_[l].records); }
+  [[nodiscard]] const std::string& id(std::size_t p) const noexcept { return page_[p].id; }
+  [[nodiscard]] std::uint64_t hash(std::size_t p) const noexcept { return page_[p].hash; }
+
   [[nodiscard]] std::uint64_t published(std::size_t p) const noexcept { return page_[p].published.load(); }
   [[nodiscard]] std::uint64_t attempted(std::size_t p) const noexcept { return page_[p].attempted.load(); }
 
@@ -284,7 +293,7 @@ class ViewWorld {
       }
       std::uint64_t count = snapshot.base + snapshot.inflight + snapshot.open;
       for (std::uint32_t l = 0; l < lanes; ++l) {
-        if (snapshot.applied[l] < lane_[l].head.load()) return "lane " + std::to_string(l) + ": head passed applied";
+        if (snapshot.applied[l] < heads_[l].word.load()) return "lane " + std::to_string(l) + ": head passed applied";
         count += scan(l, snapshot.applied[l], page_[p]);
       }
       if (count != page_[p].published) {
@@ -315,7 +324,6 @@ class ViewWorld {
   };
   struct Lane {
     Word tail{0};
-    Word head{0};
     std::vector<Word> records;
     std::unique_ptr<LaneProducer> producer;
     std::uint64_t position = 0;  // the flusher's
@@ -428,7 +436,7 @@ class ViewWorld {
     free_space(&Lane::spooled);
   }
   void free_space(std::uint64_t Lane::* up_to) {
-    for (Lane& lane : lane_) store(lane.head, lane.*up_to);
+    for (std::uint32_t l = 0; l < lanes; ++l) store(heads_[l].word, lane_[l].*up_to);
   }
 
   void seal() {
@@ -496,6 +504,7 @@ class ViewWorld {
   std::mt19937_64 random_;
   std::array<TestView, 2> views_;
   Word active_{0};
+  std::array<LonelyWord, lanes> heads_{};
   std::array<Lane, lanes> lane_;
   std::array<Page, pages> page_;
   Batches batches_;
