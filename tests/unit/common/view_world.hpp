@@ -9,6 +9,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -193,6 +194,11 @@ class RuleBreaker : public ViewWriter<KillStep> {
 
 class ViewWorld {
  public:
+  struct alignas(cache_line_bytes) OwnHead {
+    Word word{0};
+  };
+  /// What a CountReader takes, where the word is the real one and none that tests put in its place.
+  using Head = std::conditional_t<std::is_same_v<Word, decltype(LonelyWord::word)>, LonelyWord, OwnHead>;
   static constexpr std::uint32_t lanes = 3;
   static constexpr std::uint32_t cells = 8;  // of pages that need one to four each
   static constexpr std::size_t pages = 12;
@@ -270,7 +276,7 @@ class ViewWorld {
   // What a frontend's reader is made of.
   [[nodiscard]] const Word& active() const noexcept { return active_; }
   [[nodiscard]] std::array<ViewMemory, 2> views() const { return {views_[0].memory, views_[1].memory}; }
-  [[nodiscard]] const LonelyWord* heads() const noexcept { return heads_.data(); }
+  [[nodiscard]] const Head* heads() const noexcept { return heads_.data(); }
   [[nodiscard]] const Word& tail(std::uint32_t l) const noexcept { return lane_[l].tail; }
   [[nodiscard]] LaneRecords records(std::uint32_t l) const { return LaneRecords(lane_[l].records); }
   [[nodiscard]] const std::string& id(std::size_t p) const noexcept { return page_[p].id; }
@@ -504,7 +510,7 @@ class ViewWorld {
   std::mt19937_64 random_;
   std::array<TestView, 2> views_;
   Word active_{0};
-  std::array<LonelyWord, lanes> heads_{};
+  std::array<Head, lanes> heads_{};
   std::array<Lane, lanes> lane_;
   std::array<Page, pages> page_;
   Batches batches_;
