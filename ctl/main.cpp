@@ -122,7 +122,8 @@ void add_segment_commands(CLI::App& app, Asked& asked) {
       });
 }
 
-void add_commands(CLI::App& app, Asked& asked) {
+/// What changes nothing.
+void add_looks(CLI::App& app, Asked& asked) {
   add_command(
       app, asked, "status", "each process, lanes, spool, flushes, shards",
       [&](const Settings& settings) {
@@ -159,7 +160,10 @@ void add_commands(CLI::App& app, Asked& asked) {
       [&](CLI::App& command) {
         command.add_option("ID", asked.page, "the page's id, not percent-encoded")->required();
       });
-  add_segment_commands(app, asked);
+}
+
+/// What is asked of the flusher.
+void add_requests(CLI::App& app, Asked& asked) {
   add_command(
       app, asked, "flush", "carry everything counted by now to Redis, and wait for it",
       [&](const Settings& settings) {
@@ -178,6 +182,12 @@ void add_commands(CLI::App& app, Asked& asked) {
         command.add_option("SHARD", asked.shard, "the shard's name")->required();
         command.add_flag("--yes", asked.yes, "do not ask, accept what it would give up");
       });
+}
+
+void add_commands(CLI::App& app, Asked& asked) {
+  add_looks(app, asked);
+  add_segment_commands(app, asked);
+  add_requests(app, asked);
   add_command(
       app, asked, "hold-namespaces", "do nothing until SIGTERM, in a container whose namespaces the others live in",
       [](const Settings&) {

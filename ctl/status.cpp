@@ -164,16 +164,13 @@ Json measured_status_report(const Settings& settings, std::uint32_t measured_ms)
   return report;
 }
 
-std::string status_text(const Json& report) {
-  std::string text = fmt::format("visitd {}", plain(report["version"]));
-  if (const Json& rates = report["rates"]; !rates.is_null()) {
-    text += fmt::format(", {:.1f} visits, {:.1f} reads and {:.1f} requests a second over {}",
-                        rates["visits_per_s"].get<double>(), rates["reads_per_s"].get<double>(),
-                        rates["requests_per_s"].get<double>(), plain_span(rates["measured_ms"]));
-  }
-  text += "\n";
-  for (const Json& thing : report["look_at"]) text += fmt::format("look at   {}\n", plain(thing));
-  text += "\n";
+namespace {
+
+bool is_running(const Json& flusher) {
+  return flusher["process"] == "running";
+}
+
+std::string frontends_text(const Json& report) {
   Table frontends({">lane", "frontend", ">pid", ">runs for", ">heartbeat", "state", ">unapplied", ">undurable", ">of",
                    ">visits", ">reads", ""});
   for (const Json& frontend : report["frontends"]) {
@@ -186,50 +183,71 @@ std::string status_text(const Json& report) {
                    plain_bytes(frontend["undurable_bytes"], "?"), plain_bytes(frontend["capacity_bytes"]),
                    plain(frontend["statistics"]["visits"]), plain(frontend["statistics"]["reads"]), note});
   }
-  if (!report["frontends"].empty()) text += frontends.text();
-  const Json& flusher = report["flusher"];
-  const bool runs = flusher["process"] == "running";
-  if (flusher["process"] == "unused") {
-    text += fmt::format("\nflusher   {}\n", plain(flusher["error"]));
-  } else {
-    const std::string uptime = flusher["uptime_ms"].is_null() ? "" : ", for " + plain_span(flusher["uptime_ms"]);
-    text += fmt::format("\nflusher   {}{}, {} {}, {}\n", plain(flusher["process"]), uptime, runs ? "pid" : "last pid",
-                        plain(flusher["pid"]), heartbeat_text(flusher));
-    if (!flusher["error"].is_null()) text += fmt::format("cache     {}\n", plain(flusher["error"]));
-  }
-  if (flusher.contains("statistics")) {
-    const Json& statistics = flusher["statistics"];
-    const Json& spool = report["spool"];
-    if (!flusher["cache"]["view_shown"].get<bool>()) text += "cache     no view is shown yet\n";
-    text += fmt::format("applied   {} visits since its start, {} damaged records\n",
-                        plain(statistics["visits_applied"]), plain(statistics["records_damaged"]));
-    text += fmt::format("pending   {} visits, {} pages in memory\n", plain(spool["pending_visits"]),
-                        plain(spool["pending_pages"]));
-    if (spool["spilled_visits"].get<std::uint64_t>() != 0) {
-      text += fmt::format("spilled   {} of these visits wait in the spool alone ({}) for a shard that takes none\n",
-                          plain(spool["spilled_visits"]), plain_bytes(spool["spilled_bytes"]));
-    }
-    text +=
-        fmt::format("spool     {} unanswered batches, {} kept ({}); {} commits, {} of them found no room\n",
-                    plain(spool["unanswered_batches"]), plain(spool["kept_batches"]), plain_bytes(spool["kept_bytes"]),
-                    plain(statistics["commits"]), plain(statistics["commit_failures"]));
-    text += fmt::format("last      commit {}, flush {}\n", ago(report["last_commit_age_ms"]),
-                        ago(report["last_flush_age_ms"]));
-    if (const auto damaged = statistics["pages_uncountable"].get<std::uint64_t>(); damaged != 0) {
-      text += fmt::format("damaged   {} pages cannot be counted in Redis: the flusher's log names them\n", damaged);
-    }
-    text +=
-        fmt::format("view      {} entries of {}\n", plain(statistics["entries"]), plain(flusher["cache"]["entries"]));
-  }
-  if (!report["shards"].empty()) {
-    Table shards({"shard", "state", ">since", ">buckets", ">unanswered", "reason"});
-    for (const Json& shard : report["shards"]) {
-      shards.row({plain(shard["name"]), plain(shard["state"]), plain_span(shard["since_ms"]), plain(shard["buckets"]),
-                  plain(shard["unanswered_batches"]), plain(shard["reason"], "")});
-    }
-    text += fmt::format("\n{}{}", shards.text(), runs ? "" : "(as the flusher last saw them)\n");
-  }
+  return report["frontends"].empty() ? "" : frontends.text();
+}
+
+std::string flusher_text(const Json& flusher) {
+  if (flusher["process"] == "unused") return fmt::format("\nflusher   {}\n", plain(flusher["error"]));
+  const std::string uptime = flusher["uptime_ms"].is_null() ? "" : ", for " + plain_span(flusher["uptime_ms"]);
+  std::string text =
+      fmt::format("\nflusher   {}{}, {} {}, {}\n", plain(flusher["process"]), uptime,
+                  is_running(flusher) ? "pid" : "last pid", plain(flusher["pid"]), heartbeat_text(flusher));
+  if (!flusher["error"].is_null()) text += fmt::format("cache     {}\n", plain(flusher["error"]));
   return text;
+}
+
+/// What a flusher that has a cache says of its work.
+std::string counting_text(const Json& report) {
+  const Json& flusher = report["flusher"];
+  std::string text;
+  const Json& statistics = flusher["statistics"];
+  const Json& spool = report["spool"];
+  if (!flusher["cache"]["view_shown"].get<bool>()) text += "cache     no view is shown yet\n";
+  text += fmt::format("applied   {} visits since its start, {} damaged records\n", plain(statistics["visits_applied"]),
+                      plain(statistics["records_damaged"]));
+  text += fmt::format("pending   {} visits, {} pages in memory\n", plain(spool["pending_visits"]),
+                      plain(spool["pending_pages"]));
+  if (spool["spilled_visits"].get<std::uint64_t>() != 0) {
+    text += fmt::format("spilled   {} of these visits wait in the spool alone ({}) for a shard that takes none\n",
+                        plain(spool["spilled_visits"]), plain_bytes(spool["spilled_bytes"]));
+  }
+  text +=
+      fmt::format("spool     {} unanswered batches, {} kept ({}); {} commits, {} of them found no room\n",
+                  plain(spool["unanswered_batches"]), plain(spool["kept_batches"]), plain_bytes(spool["kept_bytes"]),
+                  plain(statistics["commits"]), plain(statistics["commit_failures"]));
+  text += fmt::format("last      commit {}, flush {}\n", ago(report["last_commit_age_ms"]),
+                      ago(report["last_flush_age_ms"]));
+  if (const auto damaged = statistics["pages_uncountable"].get<std::uint64_t>(); damaged != 0) {
+    text += fmt::format("damaged   {} pages cannot be counted in Redis: the flusher's log names them\n", damaged);
+  }
+  text += fmt::format("view      {} entries of {}\n", plain(statistics["entries"]), plain(flusher["cache"]["entries"]));
+  return text;
+}
+
+std::string shards_text(const Json& report) {
+  if (report["shards"].empty()) return "";
+  Table shards({"shard", "state", ">since", ">buckets", ">unanswered", "reason"});
+  for (const Json& shard : report["shards"]) {
+    shards.row({plain(shard["name"]), plain(shard["state"]), plain_span(shard["since_ms"]), plain(shard["buckets"]),
+                plain(shard["unanswered_batches"]), plain(shard["reason"], "")});
+  }
+  return fmt::format("\n{}{}", shards.text(), is_running(report["flusher"]) ? "" : "(as the flusher last saw them)\n");
+}
+
+}  // namespace
+
+std::string status_text(const Json& report) {
+  std::string text = fmt::format("visitd {}", plain(report["version"]));
+  if (const Json& rates = report["rates"]; !rates.is_null()) {
+    text += fmt::format(", {:.1f} visits, {:.1f} reads and {:.1f} requests a second over {}",
+                        rates["visits_per_s"].get<double>(), rates["reads_per_s"].get<double>(),
+                        rates["requests_per_s"].get<double>(), plain_span(rates["measured_ms"]));
+  }
+  text += "\n";
+  for (const Json& thing : report["look_at"]) text += fmt::format("look at   {}\n", plain(thing));
+  text += "\n" + frontends_text(report) + flusher_text(report["flusher"]);
+  if (report["flusher"].contains("statistics")) text += counting_text(report);
+  return text + shards_text(report);
 }
 
 }  // namespace visitd

@@ -19,7 +19,7 @@
 #include "flusher/flusher_view.hpp"
 #include "flusher/open_visits.hpp"
 #include "flusher/pending_pages.hpp"
-#include "flusher/spool.hpp"
+#include "flusher/spool_state.hpp"
 
 namespace visitd {
 

@@ -23,7 +23,7 @@
 #include "common/statistics.hpp"
 #include "flusher/drain.hpp"
 #include "flusher/pending_pages.hpp"
-#include "flusher/spool.hpp"
+#include "flusher/spool_state.hpp"
 
 namespace visitd {
 

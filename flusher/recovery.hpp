@@ -13,7 +13,7 @@
 #include "flusher/lookups.hpp"
 #include "flusher/open_visits.hpp"
 #include "flusher/pending_pages.hpp"
-#include "flusher/spool.hpp"
+#include "flusher/spool_state.hpp"
 
 namespace visitd {
 

@@ -7,7 +7,7 @@
 #include "common/file_lease.hpp"
 #include "common/ring.hpp"
 #include "common/runtime_directory.hpp"
-#include "flusher/spool.hpp"
+#include "flusher/spool_state.hpp"
 
 namespace visitd {
 

@@ -252,6 +252,7 @@ class ShardConnection::Link : public std::enable_shared_from_this<Link> {
   void close();
 
  private:
+  struct Send;
   enum class State { closed, resolving, connecting, ready, breaking };
 
   /// One socket: hiredis's context and the poll handle that drives it. It goes when the handle is closed.
@@ -505,89 +506,91 @@ void ShardConnection::Link::queue(Awaited awaited) {
   }
 }
 
+/// Encodes a command, and notes what answer it awaits.
+struct ShardConnection::Link::Send {
+  Link& link;
+
+  void operator()(const AskFacts& /*unused*/) const {
+    ask_configuration("maxmemory-policy", Awaited::Kind::policy);
+    ask_configuration("appendonly", Awaited::Kind::append_only);
+    link.command_.start(1);
+    link.command_.add("INFO");
+    link.queue({Awaited::Kind::info});
+    ask_topology(Awaited::Kind::topology_of_facts);
+  }
+  void operator()(const MakeTopology& made) const {
+    CommandText& text = link.command_;
+    text.start(6);
+    text.add("EVALSHA");
+    text.add(link.topology_digest_);
+    text.add("1");
+    text.add(topology_key);
+    text.add(made.expected);
+    text.add(made.topology);
+    link.queue({Awaited::Kind::topology});
+  }
+  void operator()(const AskMarks& asked) const {
+    CommandText& text = link.command_;
+    text.start(6 + asked.buckets.size());
+    text.add("EVALSHA");
+    text.add(link.marks_digest_);
+    text.add_number(asked.buckets.size());
+    for (const std::uint32_t bucket : asked.buckets) text.add_bucket_key(bucket);
+    text.add(link.writer_field_);
+    text.add(id_field);
+    text.add(asked.stamp);
+    link.queue({Awaited::Kind::marks, asked.buckets.size()});
+  }
+  void operator()(const SendBatch& sent) const {
+    CommandText& text = link.command_;
+    const Batch& batch = *sent.batch;
+    text.start(11 + 2 * batch.pages.size());
+    text.add("EVALSHA");
+    text.add(link.batch_digest_);
+    text.add("1");
+    text.add_bucket_key(batch.bucket);
+    text.add(batch.expected);
+    text.add(to_text(batch.mark));
+    text.add(sent.id);
+    for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+    text.add(id_field);
+    text.add(link.writer_field_);
+    text.add(moved_field);
+    text.add(moving_field);
+    for (const PageVisits& page : batch.pages) text.add(page.page);
+    link.queue({Awaited::Kind::batch, batch.pages.size()});
+  }
+  void operator()(const AskCount& asked) const {
+    CommandText& text = link.command_;
+    text.start(7);
+    text.add("HMGET");
+    text.add_bucket_key(asked.bucket);
+    text.add(id_field);
+    text.add(fix_field);
+    text.add(moved_field);
+    text.add(link.writer_field_);
+    text.add(asked.page);
+    link.queue({Awaited::Kind::count});
+  }
+
+  void ask_configuration(std::string_view name, Awaited::Kind kind) const {
+    CommandText& text = link.command_;
+    text.start(3);
+    text.add("CONFIG");
+    text.add("GET");
+    text.add(name);
+    link.queue({kind});
+  }
+  void ask_topology(Awaited::Kind kind) const {
+    CommandText& text = link.command_;
+    text.start(2);
+    text.add("GET");
+    text.add(topology_key);
+    link.queue({kind});
+  }
+};
+
 void ShardConnection::Link::send(const ShardCommand& command) {
-  struct Send {
-    Link& link;
-
-    void operator()(const AskFacts& /*unused*/) const {
-      ask_configuration("maxmemory-policy", Awaited::Kind::policy);
-      ask_configuration("appendonly", Awaited::Kind::append_only);
-      link.command_.start(1);
-      link.command_.add("INFO");
-      link.queue({Awaited::Kind::info});
-      ask_topology(Awaited::Kind::topology_of_facts);
-    }
-    void operator()(const MakeTopology& made) const {
-      CommandText& text = link.command_;
-      text.start(6);
-      text.add("EVALSHA");
-      text.add(link.topology_digest_);
-      text.add("1");
-      text.add(topology_key);
-      text.add(made.expected);
-      text.add(made.topology);
-      link.queue({Awaited::Kind::topology});
-    }
-    void operator()(const AskMarks& asked) const {
-      CommandText& text = link.command_;
-      text.start(6 + asked.buckets.size());
-      text.add("EVALSHA");
-      text.add(link.marks_digest_);
-      text.add_number(asked.buckets.size());
-      for (const std::uint32_t bucket : asked.buckets) text.add_bucket_key(bucket);
-      text.add(link.writer_field_);
-      text.add(id_field);
-      text.add(asked.stamp);
-      link.queue({Awaited::Kind::marks, asked.buckets.size()});
-    }
-    void operator()(const SendBatch& sent) const {
-      CommandText& text = link.command_;
-      const Batch& batch = *sent.batch;
-      text.start(11 + 2 * batch.pages.size());
-      text.add("EVALSHA");
-      text.add(link.batch_digest_);
-      text.add("1");
-      text.add_bucket_key(batch.bucket);
-      text.add(batch.expected);
-      text.add(to_text(batch.mark));
-      text.add(sent.id);
-      for (const PageVisits& page : batch.pages) text.add_number(page.visits);
-      text.add(id_field);
-      text.add(link.writer_field_);
-      text.add(moved_field);
-      text.add(moving_field);
-      for (const PageVisits& page : batch.pages) text.add(page.page);
-      link.queue({Awaited::Kind::batch, batch.pages.size()});
-    }
-    void operator()(const AskCount& asked) const {
-      CommandText& text = link.command_;
-      text.start(7);
-      text.add("HMGET");
-      text.add_bucket_key(asked.bucket);
-      text.add(id_field);
-      text.add(fix_field);
-      text.add(moved_field);
-      text.add(link.writer_field_);
-      text.add(asked.page);
-      link.queue({Awaited::Kind::count});
-    }
-
-    void ask_configuration(std::string_view name, Awaited::Kind kind) const {
-      CommandText& text = link.command_;
-      text.start(3);
-      text.add("CONFIG");
-      text.add("GET");
-      text.add(name);
-      link.queue({kind});
-    }
-    void ask_topology(Awaited::Kind kind) const {
-      CommandText& text = link.command_;
-      text.start(2);
-      text.add("GET");
-      text.add(topology_key);
-      link.queue({kind});
-    }
-  };
   assert(state_ == State::ready || state_ == State::breaking);
   if (state_ != State::ready) return;
   std::visit(Send{*this}, command);

@@ -22,7 +22,7 @@ LIBRARIES = {
     r"xxhash": r"common/hash\.cpp",
     r"httplib\.h": r"frontend/httplib_server\.",
     r"hiredis": r"flusher/shard_connection\.cpp",
-    r"sqlite3\.h": r"flusher/spool\.cpp",
+    r"sqlite3\.h": r"flusher/spool_database\.cpp",
     r"CLI/": r"common/program\.cpp|ctl/main\.cpp",
     r"nlohmann/": r"frontend/page_list\.cpp|(ctl|flusher|common)/[a-z_]+\.(cpp|hpp)",
     r"systemd/": r"common/service_manager\.cpp",
@@ -81,6 +81,25 @@ def anchors(markdown: str) -> set[str]:
     headings = re.findall(r"^#+ +(.+)$", without_code_blocks(markdown), re.MULTILINE)
     plain = (re.sub(r"\]\([^)]*\)", "]", heading).lower() for heading in headings)
     return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
+LONGEST_FUNCTION = 60
+
+
+def functions(text: str):
+    """First line, name as far as that line has it, and length of each function at the left margin or in a class there."""
+    lines = text.splitlines()
+    for margin in ("", "  "):
+        begin = None
+        for number, line in enumerate(lines, 1):
+            if not line.startswith(margin) or not line[len(margin) :].strip() or line[len(margin)] == " ":
+                continue
+            if line == margin + "}":
+                if begin is not None and not re.match(r"(export |inline |static )*(namespace|struct|class|enum|union)\b", lines[begin - 1].strip()):
+                    yield begin, lines[begin - 1].strip(), number - begin + 1
+                begin = None
+            elif not line.lstrip().startswith(("}", "#", "//")):
+                begin = number
 
 
 class HouseRules(unittest.TestCase):
@@ -161,6 +180,14 @@ class HouseRules(unittest.TestCase):
             if len(line) > 120
         ]
         self.none(faults, "lines of C++ have at most 120 characters")
+
+    def test_functions_are_short(self):
+        faults = [f"{name}:{begin}: {length} lines: {what}" for name in OURS for begin, what, length in functions(TEXT[name]) if length > LONGEST_FUNCTION]
+        self.none(faults, f"a function has at most {LONGEST_FUNCTION} lines")
+
+    def test_what_is_a_function_is_known(self):
+        text = "int one(int a,\n        int b)\n    : c(b) {\n  return a;\n}\n\nstruct Two {\n  int three() {\n    return 3;\n  }\n};\n"
+        self.assertEqual(list(functions(text)), [(1, "int one(int a,", 5), (8, "int three() {", 3)])
 
     def test_prose_of_the_documentation_wraps(self):
         faults = [

@@ -1,4 +1,4 @@
-// The spool's durable state in memory: what flusher/spool.cpp does with a transaction, and what it loads.
+// The spool's durable state in memory: what flusher/spool_writer does with a transaction, and what spool_loader loads.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/spool.hpp"
+#include "flusher/spool_state.hpp"
 
 namespace visitd {
 
