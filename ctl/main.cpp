@@ -55,7 +55,7 @@ struct Asked {
   std::string (*text)(const Json&) = nullptr;
 };
 
-/// Checks that a number lies in these bounds. Where it does not, the message names the bounds; CLI11's names a type.
+/// Checks that a number lies in these bounds. If it does not, the message names the bounds; CLI11's names a type.
 template <typename Number>
 std::function<std::string(const std::string&)> number_within(Number least, Number most, std::string_view unit) {
   return [=](const std::string& text) -> std::string {
@@ -71,7 +71,7 @@ void add_command(CLI::App& app, Asked& asked, const char* name, const char* help
                  std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
                  const std::function<void(CLI::App&)>& options = {}) {
   CLI::App* const command = app.add_subcommand(name, help);
-  command->fallthrough();  // --json and --config may stand behind the command too
+  command->fallthrough();  // --json and --config may follow the command too
   if (options) options(*command);
   command->callback([&asked, report = std::move(report), text] {
     asked.report = report;
@@ -84,7 +84,7 @@ std::string begun_as(const Asked& asked) {
   return asked.config.empty() ? "visitctl" : "visitctl --config " + shell_word(asked.config);
 }
 
-/// The settings, with another instance's runtime directory where the command line names one.
+/// The settings, with another instance's runtime directory if the command line names one.
 Settings of_instance(const Asked& asked, Settings settings) {
   // As a shell completes it: with a slash behind, which the programs' own paths do not have.
   const std::string named = asked.instance.substr(0, asked.instance.find_last_not_of('/') + 1);
@@ -132,7 +132,7 @@ void add_looks(CLI::App& app, Asked& asked) {
       },
       status_text,
       [&](CLI::App& command) {
-        command.add_flag("--exit-code", asked.exit_code, "end with 3 where somebody should look");
+        command.add_flag("--exit-code", asked.exit_code, "end with 3 if somebody should look");
         command.add_option("--measure", asked.measured_s, "seconds over which rates are measured (0.5; none for JSON)")
             ->check(number_within(0.0, 60.0, " s"));
       });

@@ -18,7 +18,7 @@ complete -c visitctl -n __fish_use_subcommand -a flush -d 'carry everything coun
 complete -c visitctl -n __fish_use_subcommand -a accept -d 'take what a held shard holds as the truth'
 complete -c visitctl -n __fish_use_subcommand -a hold-namespaces -d 'do nothing until SIGTERM'
 complete -c visitctl -n __fish_use_subcommand -a help -d 'what can be asked, or what a command takes'
-complete -c visitctl -n '__fish_seen_subcommand_from status' -l exit-code -d 'end with 3 where somebody should look'
+complete -c visitctl -n '__fish_seen_subcommand_from status' -l exit-code -d 'end with 3 if somebody should look'
 complete -c visitctl -n '__fish_seen_subcommand_from status' -l measure -x -d 'seconds over which rates are measured'
 complete -c visitctl -n '__fish_seen_subcommand_from check' -a 'frontend flusher'
 complete -c visitctl -n '__fish_seen_subcommand_from peek' -l limit -x -d 'the most records a lane'
