@@ -245,7 +245,9 @@ std::string status_text(const Json& report) {
   }
   text += "\n";
   for (const Json& thing : report["look_at"]) text += fmt::format("look at   {}\n", plain(thing));
-  text += "\n" + frontends_text(report) + flusher_text(report["flusher"]);
+  text += "\n";
+  text += frontends_text(report);
+  text += flusher_text(report["flusher"]);
   if (report["flusher"].contains("statistics")) text += counting_text(report);
   return text + shards_text(report);
 }
