@@ -160,7 +160,7 @@ class Identity(unittest.TestCase):
             # A third host knows nothing at all.
             with self.host_of(first.shards) as third:
                 start_host(third)
-                wait_for("the other shard is up", lambda: states(third)[b.name] == "up")
+                wait_for("the other shard is up", lambda: states(third).get(b.name) == "up")
                 self.wait_held(third, a.name, "the other shards say that the deployment is made")
                 self.check_never_wrong(third, there, 3, 0.5)
             # The operator takes it as it is, on each host: what the first one keeps comes back.
