@@ -9,7 +9,7 @@ namespace visitd {
 namespace {
 
 // What one transaction may hold, so that gathering it does not keep the loop: these take 5 to 20 ms.
-constexpr std::size_t folded_pages_limit = 32768;
+constexpr std::size_t folded_pages_limit = 16384;
 constexpr std::size_t spilled_pages_limit = 65536;
 constexpr std::uint64_t recalled_bytes_limit = 2U << 20U;
 // A page that was recalled takes more in memory than in the spool: by so much for ids of a few bytes.
