@@ -1,14 +1,15 @@
 #include "flusher/spool.hpp"
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
 
 #include "common/clock.hpp"
 #include "common/log.hpp"
+#include "common/ring.hpp"
 #include "flusher/spool_database.hpp"
 #include "flusher/spool_file.hpp"
 #include "flusher/spool_loader.hpp"
@@ -17,16 +18,6 @@
 #include "flusher/spool_writer.hpp"
 
 namespace visitd {
-
-namespace {
-
-std::uint64_t random_number() {
-  std::uint64_t number = 0;
-  if (getrandom(&number, sizeof number, 0) != sizeof number) throw system_error("no random number from the kernel");
-  return number;
-}
-
-}  // namespace
 
 /// The open file, its database, and who writes it.
 class Spool::Opened {
@@ -61,7 +52,7 @@ Spool::Opened::Opened(const std::string& directory, const std::optional<SpoolLay
   database_.open();
   created_ = check_schema(database_);
   database_.keep_log();
-  if (created_) make_tables(database_, hex(random_number()));
+  if (created_) make_tables(database_, hex(random_id()));
   if (layout) keep_layout(database_, *layout);
   upgrade_schema(database_);
   writer_ = std::make_unique<SpoolWriter>(database_);
@@ -120,7 +111,7 @@ void Spool::Opened::reopen() {
 void Spool::Opened::begin_incarnation() {
   incarnation_.number =
       static_cast<std::uint64_t>(database_.number_of("SELECT coalesce(max(number), 0) + 1 FROM incarnation"));
-  incarnation_.random = random_number();
+  incarnation_.random = random_id();
   const std::string random = hex(incarnation_.random);
   SpoolStatement(database_, "INSERT INTO incarnation (number, random) VALUES (?, ?)")
       .bind(incarnation_.number)

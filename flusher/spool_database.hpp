@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/errors.hpp"
 #include "flusher/spool_state.hpp"
