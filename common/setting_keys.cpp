@@ -205,7 +205,7 @@ constexpr std::array table = {
              "The routes are served below this path as well as at the root; empty: only at the root.", "API_PREFIX")),
     text("http", "cors_origins", &Draft::cors_origins, 0, 64, is_origin,
          "SCHEME://HOST[:PORT] in lower case, or \"*\" alone",
-         "Origins whose pages may read the answers; \"*\": every one; empty: no CORS headers."),
+         "Pages of these origins may read the answers. \"*\": pages of every origin. Empty: no CORS headers."),
     choice(
         "http", "hot_routes", &Draft::hot_routes,
         "How visits and counts are answered: straight from the request's head, or through cpp-httplib like all else."),
@@ -249,8 +249,9 @@ constexpr std::array table = {
         "The most connections of one client address (of IPv6 one /64 network) to a frontend, but for trusted proxies; "
         "beyond them its longest idle one is closed, or the new one if all are busy. 0: no limit."),
     text("http", "trusted_proxies", &Draft::trusted_proxies, 0, 256, is_network, "ADDRESS or ADDRESS/BITS",
-         "Proxies whose Forwarded or X-Forwarded-For says who the client is. A client at a Unix socket that is "
-         "closed to other users is one too."),
+         "The frontend believes Forwarded and X-Forwarded-For of these proxies, and of a client at a Unix socket that "
+         "is "
+         "closed to other users."),
     number("http", "lookup_timeout_ms", &Draft::lookup_timeout_ms, "ms", 10, minute_ms,
            "How long a read waits for Redis before it is answered stale or 503."),
     number("http", "list_timeout_ms", &Draft::list_timeout_ms, "ms", 10, 10 * minute_ms,
