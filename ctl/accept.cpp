@@ -3,7 +3,7 @@
 
 #include <iostream>
 
-#include "common/runtime_directory.hpp"
+#include "common/os/runtime_directory.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "common/ring_layout.hpp"
+#include "common/shm/ring_layout.hpp"
 #include "ctl/commands.hpp"
 
 namespace visitd {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "common/user_names.hpp"
+#include "common/os/user_names.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/found_segments.hpp"
 #include "ctl/processes.hpp"

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "common/settings.hpp"
+#include "common/config/settings.hpp"
 #include "ctl/report.hpp"
 
 namespace visitd {

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 
-#include "common/advice.hpp"
-#include "common/clock.hpp"
-#include "common/unique_fd.hpp"
-#include "common/unix_address.hpp"
+#include "common/os/advice.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/unique_fd.hpp"
+#include "common/os/unix_address.hpp"
 
 namespace visitd {
 

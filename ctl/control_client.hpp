@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "ctl/report.hpp"
 
 namespace visitd {

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "common/runtime_directory.hpp"
+#include "common/os/runtime_directory.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <variant>
 
-#include "common/cache.hpp"
-#include "common/errors.hpp"
-#include "common/ring.hpp"
+#include "common/os/errors.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/ring.hpp"
 
 namespace visitd {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "common/runtime_directory.hpp"
-#include "common/shared_segment.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/shm/shared_segment.hpp"
 
 namespace visitd {
 

@@ -1,6 +1,6 @@
 #include <csignal>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "ctl/commands.hpp"
 
 namespace visitd {

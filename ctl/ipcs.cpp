@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include "common/user_names.hpp"
+#include "common/os/user_names.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/processes.hpp"
 #include "ctl/segments.hpp"

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "common/clock.hpp"
-#include "common/invariant.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/invariant.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/processes.hpp"
 

@@ -12,13 +12,13 @@
 #include <string_view>
 #include <vector>
 
-#include "common/errors.hpp"
-#include "common/near_names.hpp"
-#include "common/program.hpp"
-#include "common/ring_layout.hpp"
-#include "common/settings.hpp"
-#include "common/shell_word.hpp"
-#include "common/standard_output.hpp"
+#include "common/config/near_names.hpp"
+#include "common/config/program.hpp"
+#include "common/config/settings.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/shell_word.hpp"
+#include "common/os/standard_output.hpp"
+#include "common/shm/ring_layout.hpp"
 #include "ctl/commands.hpp"
 
 namespace {

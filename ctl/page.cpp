@@ -4,10 +4,10 @@
 #include <chrono>
 #include <thread>
 
-#include "common/clock.hpp"
-#include "common/invariant.hpp"
-#include "common/page_id.hpp"
-#include "common/shared_text.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/invariant.hpp"
+#include "common/shm/page_id.hpp"
+#include "common/shm/shared_text.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 #include "ctl/segments.hpp"

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "common/invariant.hpp"
+#include "common/os/invariant.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/segments.hpp"
 

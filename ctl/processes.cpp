@@ -10,7 +10,7 @@
 #include <limits>
 #include <sstream>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 
 namespace visitd {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "common/held_locks.hpp"
+#include "common/os/held_locks.hpp"
 #include "ctl/report.hpp"
 
 namespace visitd {

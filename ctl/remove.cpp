@@ -11,12 +11,12 @@
 #include <string_view>
 #include <vector>
 
-#include "common/cache.hpp"
-#include "common/errors.hpp"
-#include "common/file_lease.hpp"
-#include "common/held_locks.hpp"
-#include "common/ring.hpp"
-#include "common/user_names.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/file_lease.hpp"
+#include "common/os/held_locks.hpp"
+#include "common/os/user_names.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/ring.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/found_segments.hpp"
 #include "ctl/processes.hpp"

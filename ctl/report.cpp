@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "common/page_id.hpp"
+#include "common/shm/page_id.hpp"
 
 namespace visitd {
 

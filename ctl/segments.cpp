@@ -1,7 +1,7 @@
 #include "ctl/segments.hpp"
 
-#include "common/errors.hpp"
-#include "common/invariant.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/invariant.hpp"
 
 namespace visitd {
 

@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "common/cache.hpp"
-#include "common/lane.hpp"
-#include "common/ring.hpp"
-#include "common/runtime_directory.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/ring.hpp"
 
 namespace visitd {
 

@@ -4,10 +4,10 @@
 #include <chrono>
 #include <thread>
 
-#include "common/clock.hpp"
-#include "common/invariant.hpp"
-#include "common/program.hpp"
-#include "common/shared_text.hpp"
+#include "common/config/program.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/invariant.hpp"
+#include "common/shm/shared_text.hpp"
 #include "ctl/attention.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/lanes.hpp"

@@ -1,8 +1,8 @@
 #include "flusher/cache_source.hpp"
 
-#include "common/invariant.hpp"
-#include "common/lane.hpp"
-#include "common/log.hpp"
+#include "common/os/invariant.hpp"
+#include "common/os/log.hpp"
+#include "common/shm/lane.hpp"
 
 namespace visitd {
 

@@ -7,9 +7,9 @@
 #include <span>
 #include <vector>
 
-#include "common/cache.hpp"
-#include "common/runtime_directory.hpp"
-#include "flusher/recovery.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/shm/cache.hpp"
+#include "flusher/counting/recovery.hpp"
 
 namespace visitd {
 

@@ -13,11 +13,11 @@
 #include <set>
 #include <string_view>
 
-#include "common/advice.hpp"
-#include "common/errors.hpp"
-#include "common/file_lease.hpp"
-#include "common/log.hpp"
-#include "common/uv_handles.hpp"
+#include "common/os/advice.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/file_lease.hpp"
+#include "common/os/log.hpp"
+#include "common/os/uv_handles.hpp"
 
 namespace visitd {
 

@@ -2,7 +2,7 @@
 // socket around it.
 #pragma once
 
-#include "common/live_settings.hpp"
+#include "common/config/live_settings.hpp"
 
 namespace visitd {
 

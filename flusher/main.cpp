@@ -1,6 +1,6 @@
 #include <malloc.h>
 
-#include "common/program.hpp"
+#include "common/config/program.hpp"
 #include "flusher/flusher_process.hpp"
 
 int main(int argc, char** argv) {

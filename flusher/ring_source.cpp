@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "common/errors.hpp"
-#include "common/log.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/log.hpp"
 
 namespace visitd {
 

@@ -4,10 +4,10 @@
 #include <optional>
 #include <vector>
 
-#include "common/file_lease.hpp"
-#include "common/ring.hpp"
-#include "common/runtime_directory.hpp"
-#include "flusher/spool_state.hpp"
+#include "common/os/file_lease.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/shm/ring.hpp"
+#include "flusher/counting/spool_state.hpp"
 
 namespace visitd {
 

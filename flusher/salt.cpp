@@ -1,7 +1,7 @@
 #include "flusher/salt.hpp"
 
-#include "common/clock.hpp"
-#include "common/ring.hpp"
+#include "common/os/clock.hpp"
+#include "common/shm/ring.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -7,20 +7,20 @@
 #include <optional>
 #include <string>
 
-#include "common/clock.hpp"
-#include "common/log.hpp"
-#include "common/other_owner.hpp"
-#include "common/runtime_directory.hpp"
-#include "common/service_manager.hpp"
-#include "common/uv_handles.hpp"
-#include "frontend/counts.hpp"
-#include "frontend/event_loop_server.hpp"
-#include "frontend/listening.hpp"
-#include "frontend/metrics.hpp"
+#include "common/counter/ring_membership.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/log.hpp"
+#include "common/os/other_owner.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/os/service_manager.hpp"
+#include "common/os/uv_handles.hpp"
+#include "frontend/api/counts.hpp"
+#include "frontend/api/metrics.hpp"
+#include "frontend/api/readiness.hpp"
+#include "frontend/api/visits.hpp"
 #include "frontend/readable_secrets.hpp"
-#include "frontend/readiness.hpp"
-#include "frontend/ring_membership.hpp"
-#include "frontend/visits.hpp"
+#include "frontend/server/event_loop_server.hpp"
+#include "frontend/server/listening.hpp"
 
 namespace visitd {
 

@@ -1,8 +1,8 @@
 // A running frontend: the ring, the HTTP server and the loop under them, from start to stop.
 #pragma once
 
-#include "common/live_settings.hpp"
-#include "frontend/ring_membership.hpp"
+#include "common/config/live_settings.hpp"
+#include "common/counter/ring_membership.hpp"
 
 namespace visitd {
 

@@ -1,4 +1,4 @@
-#include "common/program.hpp"
+#include "common/config/program.hpp"
 #include "frontend/frontend_process.hpp"
 
 int main(int argc, char** argv) {

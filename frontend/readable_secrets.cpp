@@ -4,9 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/advice.hpp"
-#include "common/errors.hpp"
-#include "common/unique_fd.hpp"
+#include "common/os/advice.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/unique_fd.hpp"
 
 namespace visitd {
 

@@ -12,28 +12,40 @@ sys.path.insert(0, str(ROOT / "tests/lib"))
 
 from project_files import project_files  # noqa: E402
 
-PROGRAMS = ("frontend", "flusher", "ctl")
+# Who may include whom: a room, and the rooms that it uses. What a file's own room may use, the file may.
+ROOMS = {
+    "common/os": (),
+    "common/shm": ("common/os",),
+    "common/config": ("common/os", "common/shm"),
+    "common/counter": ("common/os", "common/shm", "common/config"),
+    "frontend/http": ("common/os",),
+    "frontend/api": ("common/os", "common/shm", "common/config", "common/counter", "frontend/http"),
+    "frontend/server": ("common/os", "common/config", "frontend/http", "frontend/api"),
+    "frontend": ("common/os", "common/config", "common/counter", "frontend/api", "frontend/server"),
+    "flusher/counting": ("common/os", "common/shm"),
+    "flusher/redis": ("common/os", "common/config", "flusher/counting"),
+    "flusher/spool": ("common/os", "common/shm", "flusher/counting"),
+    "flusher": ("common/os", "common/shm", "common/config", "flusher/counting", "flusher/redis", "flusher/spool"),
+    "ctl": ("common/os", "common/shm", "common/config", "common/counter"),
+}
 
 # Each library is named in one module, which turns it into our terms. Tests may name what they test against.
 LIBRARIES = {
-    r"boost/": r"common/shared_segment\.",
-    r"toml\+\+|toml\.hpp": r"common/settings\.cpp",
-    r"spdlog/": r"common/log\.cpp",
-    r"xxhash": r"common/hash\.cpp",
-    r"httplib\.h": r"frontend/httplib_server\.",
-    r"hiredis": r"flusher/shard_connection\.cpp",
-    r"sqlite3\.h": r"flusher/spool_database\.cpp",
-    r"CLI/": r"common/program\.cpp|ctl/main\.cpp",
-    r"nlohmann/": r"frontend/page_list\.cpp|(ctl|flusher|common)/[a-z_]+\.(cpp|hpp)",
-    r"systemd/": r"common/service_manager\.cpp",
-    r"uv\.h": r"common/uv_handles\.hpp|(frontend|flusher)/[a-z_]+\.(cpp|hpp)",
+    r"boost/": r"common/shm/shared_segment\.",
+    r"toml\+\+|toml\.hpp": r"common/config/settings\.cpp",
+    r"spdlog/": r"common/os/log\.cpp",
+    r"xxhash": r"common/shm/hash\.cpp",
+    r"httplib\.h": r"frontend/server/httplib_server\.",
+    r"hiredis": r"flusher/redis/shard_connection\.cpp",
+    r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
+    r"CLI/": r"common/config/program\.cpp|ctl/main\.cpp",
+    r"nlohmann/": r"frontend/api/page_list\.cpp|(ctl|flusher|common/os)/[a-z_]+\.(cpp|hpp)",
+    r"systemd/": r"common/os/service_manager\.cpp",
+    r"uv\.h": r"common/os/uv_handles\.hpp|(frontend|frontend/server|flusher|flusher/redis|flusher/spool)/[a-z_]+\.(cpp|hpp)",
 }
 
-# The simulation builds the flusher's view with a step that can kill between any two stores.
-ALLOWED_INCLUDES = {("flusher/flusher_view.hpp", "tests/simulation/kill_step.hpp")}
-
 # Files whose memory two processes share: ThreadSanitizer must be able to follow every access.
-SHARED_MEMORY = re.compile(r"common/(lane|view|ring_layout|cache_layout|shared_word|statistics)[a-z_]*\.")
+SHARED_MEMORY = re.compile(r"common/shm/(lane|view|ring_layout|cache_layout|shared_word|statistics)[a-z_]*\.")
 
 
 FILES = project_files(ROOT)
@@ -107,23 +119,32 @@ class HouseRules(unittest.TestCase):
         if faults:
             self.fail(f"{rule}:\n  " + "\n  ".join(faults))
 
-    def test_includes_go_from_the_root_and_one_way_only(self):
+    def test_includes_go_from_the_root_and_along_the_arrows_between_rooms(self):
         faults = []
         for name in OURS:
-            folder = name.partition("/")[0]
+            room = os.path.dirname(name)
+            if room not in ROOMS:
+                faults.append(f"{name}: {room}/ is no room")
+                continue
             for number, line in enumerate(TEXT[name].splitlines(), 1):
                 included = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
                 if not included:
                     continue
-                target = included[1]
-                allowed = {"common"} | ({folder} if folder in PROGRAMS else set())
-                if (name, target) in ALLOWED_INCLUDES:
-                    continue
-                if target.partition("/")[0] not in allowed and "/" in target:
-                    faults.append(f"{name}:{number}: includes {target}; allowed from {folder}/: {', '.join(sorted(allowed))}")
-                elif "/" not in target and not target.endswith((".inc", "_script.hpp")):
-                    faults.append(f"{name}:{number}: {target} is not named from the root")
-        self.none(faults, "common/ includes nothing of ours, the programs include common/ and never each other")
+                target = os.path.dirname(included[1])
+                if target not in ROOMS:
+                    faults.append(f"{name}:{number}: {included[1]} is not named from the root")
+                elif target != room and target not in ROOMS[room]:
+                    faults.append(f"{name}:{number}: includes {included[1]}; allowed from {room}/: {', '.join(ROOMS[room])}")
+        self.none(faults, "every file lies in a room, and includes from its own and from those that ROOMS allows it")
+
+    def test_arrows_between_rooms_run_one_way(self):
+        def above(room: str, seen: tuple[str, ...]) -> None:
+            self.assertNotIn(room, seen, " -> ".join((*seen, room)))
+            for other in ROOMS[room]:
+                above(other, (*seen, room))
+
+        for room in ROOMS:
+            above(room, ())
 
     def test_each_library_is_named_in_one_module(self):
         faults = []

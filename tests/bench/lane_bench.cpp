@@ -23,11 +23,11 @@
 #include <thread>
 #include <vector>
 
-#include "common/clock.hpp"
-#include "common/errors.hpp"
-#include "common/lane.hpp"
-#include "common/page_id.hpp"
-#include "common/ring.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/errors.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/page_id.hpp"
+#include "common/shm/ring.hpp"
 
 namespace {
 

@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <string>
 
-#include "common/cache.hpp"
-#include "common/file_lease.hpp"
-#include "common/page_id.hpp"
-#include "common/runtime_directory.hpp"
+#include "common/os/file_lease.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/page_id.hpp"
 
 namespace {
 

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/ip_network.hpp"
-#include "frontend/client_address.hpp"
+#include "common/os/ip_network.hpp"
+#include "frontend/http/client_address.hpp"
 #include "tests/fuzz/fuzzing.hpp"
 
 namespace visitd {

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <utility>
 
-#include "common/page_id.hpp"
-#include "frontend/target.hpp"
+#include "common/shm/page_id.hpp"
+#include "frontend/http/target.hpp"
 #include "tests/fuzz/fuzzing.hpp"
 
 namespace visitd {

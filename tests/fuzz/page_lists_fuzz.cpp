@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/page_id.hpp"
-#include "frontend/page_list.hpp"
+#include "common/shm/page_id.hpp"
+#include "frontend/api/page_list.hpp"
 #include "tests/fuzz/fuzzing.hpp"
 
 namespace visitd {

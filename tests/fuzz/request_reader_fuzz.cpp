@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "frontend/request_reader.hpp"
+#include "frontend/http/request_reader.hpp"
 #include "tests/fuzz/fuzzing.hpp"
 
 namespace visitd {

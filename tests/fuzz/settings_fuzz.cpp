@@ -12,10 +12,10 @@
 #include <string_view>
 #include <vector>
 
-#include "common/errors.hpp"
-#include "common/settings.hpp"
-#include "common/shard_address.hpp"
-#include "common/unique_fd.hpp"
+#include "common/config/settings.hpp"
+#include "common/config/shard_address.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/unique_fd.hpp"
 #include "tests/fuzz/fuzzing.hpp"
 
 namespace visitd {

@@ -1,4 +1,4 @@
-"""frontend/openapi.json as a judge of real answers."""
+"""frontend/api/openapi.json as a judge of real answers."""
 
 import json
 import re

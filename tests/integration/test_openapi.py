@@ -1,4 +1,4 @@
-"""The interface is what frontend/openapi.json says: the document is valid, and every answer is in it, and the other way round."""
+"""The interface is what frontend/api/openapi.json says: the document is valid, and every answer is in it, and the other way round."""
 
 import contextlib
 import http.client
@@ -16,7 +16,7 @@ from harness import BUILD_ROOT, PATIENCE_S, SOURCE_ROOT, Answer, Stack, wait_for
 from openapi_document import Document
 from refused_requests import refused_by_content, refused_by_form, request_bytes
 
-DOCUMENT = SOURCE_ROOT / "frontend/openapi.json"
+DOCUMENT = SOURCE_ROOT / "frontend/api/openapi.json"
 VALIDATOR = SOURCE_ROOT / "tests/integration/openapi"
 NPM_TRIES = 3  # a registry may be busy
 
@@ -106,18 +106,18 @@ class Written(unittest.TestCase):
 
     def test_no_host_is_named(self):
         for name in ("openapi.json", "docs.html"):
-            text = (SOURCE_ROOT / "frontend" / name).read_text()
+            text = (SOURCE_ROOT / "frontend/api" / name).read_text()
             for address in re.findall(r"\w+://[^\s\"'`<)]+", text):
                 self.assertEqual(address, "https://example.org", name)
 
     def test_document_program_and_manual_name_the_same_problems(self):
         said = {(kind["const"].rpartition(":")[2], int(kind["title"])) for kind in self.document.json["components"]["schemas"]["ProblemType"]["oneOf"]}
-        source = (SOURCE_ROOT / "frontend/refusals.cpp").read_text()
+        source = (SOURCE_ROOT / "frontend/http/refusals.cpp").read_text()
         made = {(name, int(status)) for status, name in re.findall(r'\{\s*(\d{3}),\s*"([a-z0-9-]+)"', source) if status != "200"}
-        self.assertEqual(made, said, "frontend/refusals.cpp and frontend/openapi.json")
+        self.assertEqual(made, said, "frontend/http/refusals.cpp and frontend/api/openapi.json")
         manual = (SOURCE_ROOT / "docs/http.md").read_text()
         told = {(name, int(status)) for name, status in re.findall(r"^\| `([a-z0-9-]+)` \| (\d{3}) \|", manual, re.MULTILINE)}
-        self.assertEqual(told, said, "docs/http.md and frontend/openapi.json")
+        self.assertEqual(told, said, "docs/http.md and frontend/api/openapi.json")
         # Each is an answer to something.
         answers = [item for method, path in self.document.operations for item in self.document.answers(method, path).values()]
         answers += self.document.json["x-elsewhere"].values()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 MAGICS = {b"VSTDRING": "ring", b"VSTDACHE": "cache"}
 SHM_RDONLY = 0o10000
-DIRECTORY_AT, DIRECTORY_BYTES = 2048, 2048  # common/ring_layout.hpp
+DIRECTORY_AT, DIRECTORY_BYTES = 2048, 2048  # common/shm/ring_layout.hpp
 # Tests of another tree, on the same machine, may have some for a moment.
 PATIENCE_S = 10.0
 

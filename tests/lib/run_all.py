@@ -261,7 +261,7 @@ def lint(deep: bool) -> Tally:
 def clang_tidy(deep: bool) -> Tally:
     """Several sources at once, as most of what it reads is the same for all of them: a quarter of the time."""
     folder = ROOT / TIDY.folder
-    if not setup(TIDY) or run("ninja", "-C", folder, "--quiet", "frontend/documents.cpp").returncode != 0:
+    if not setup(TIDY) or run("ninja", "-C", folder, "--quiet", "frontend/api/documents.cpp").returncode != 0:
         return Tally.failure("clang-tidy: what it looks at cannot be set up")
     ours = f"^{re.escape(str(folder))}/(common|frontend|flusher|ctl)/"
     without = ["bugprone-suspicious-include", *([] if deep else ["clang-analyzer-*"])]

@@ -15,120 +15,120 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DECIDERS = [f'flusher/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
+DECIDERS = [f'flusher/counting/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
                                                'placement', 'recovery', 'shard_session', 'uncountable_pages')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
-SOURCES = DECIDERS + SIMULATION + ['frontend/backlog.cpp', 'frontend/count_reader.cpp'] + [f'common/{name}.cpp' for name in (
-    'advice', 'cache', 'file_lease', 'hash', 'page_id', 'ring', 'shared_segment')]
+SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease')] + [
+    f'common/shm/{name}.cpp' for name in ('cache', 'hash', 'page_id', 'ring', 'shared_segment')]
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
 MUTANTS = {
     'the undo note comes before the change': (
-        'common/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
+        'common/shm/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
     'an unlink moves the version': (
-        'common/view.hpp', 'set(view_.version(chain), own(view_.version(chain)) + 2);', ''),
+        'common/shm/view.hpp', 'set(view_.version(chain), own(view_.version(chain)) + 2);', ''),
     'open and applied move in one change': (
-        'flusher/drain.cpp', 'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);',
+        'flusher/counting/drain.cpp', 'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);',
         'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, view_.applied(lane));'),
     'base and inflight move in one change': (
-        'flusher/batches.cpp', 'view_.acknowledge(page.node, visits, base,',
+        'flusher/counting/batches.cpp', 'view_.acknowledge(page.node, visits, base,',
         'view_.refresh(page.node, base, now_ms); view_.acknowledge(page.node, visits, base,'),
     'an entry is made with what is pending': (
-        'flusher/lookups.cpp', 'page.inflight, page.open, state);', '0, 0, state);'),
+        'flusher/counting/lookups.cpp', 'page.inflight, page.open, state);', '0, 0, state);'),
     'the answered batch is noted before its pages move': (
-        'flusher/batches.cpp', 'view_.note_answered(number, batch.mark.seq);', ''),
+        'flusher/counting/batches.cpp', 'view_.note_answered(number, batch.mark.seq);', ''),
     'bases come over only where the bucket agrees': (
-        'flusher/recovery.cpp', 'entry.answered != batches.last_seq(entry.bucket) ||', ''),
+        'flusher/counting/recovery.cpp', 'entry.answered != batches.last_seq(entry.bucket) ||', ''),
     'head waits for the spool': (
-        'flusher/engine.cpp', 'committing_positions_ = ring.positions;', 'committing_positions_ = ring.positions; durable_ = ring.positions; store_heads();'),
+        'flusher/counting/engine.cpp', 'committing_positions_ = ring.positions;', 'committing_positions_ = ring.positions; durable_ = ring.positions; store_heads();'),
     'a seal is durable before anything is sent': (
-        'flusher/batches.cpp', 'bucket.unanswered = std::move(sealed);\n', 'bucket.unanswered = std::move(sealed); bucket.unanswered->durable = true;\n'),
+        'flusher/counting/batches.cpp', 'bucket.unanswered = std::move(sealed);\n', 'bucket.unanswered = std::move(sealed); bucket.unanswered->durable = true;\n'),
     'lost batches are sent again': (
-        'flusher/shard_session.cpp',
+        'flusher/counting/shard_session.cpp',
         'repairs_[bucket].assign(std::move_iterator(lost->begin()), std::move_iterator(lost->end()));', ''),
     # Each of the two guards the other: a read before such a batch is answered has another mark.
     'a read waits for a batch that may have been executed': (
-        'flusher/shard_session.cpp',
+        'flusher/counting/shard_session.cpp',
         'if (ever_sent_[bucket] && !writes_wait()) send_batch(bucket);', '',
         'count.field != batches_.field(sent.bucket)', 'false'),
     'a read looks at the bucket\'s identity': (
-        'flusher/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
+        'flusher/counting/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
-        'flusher/shard_session.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+        'flusher/counting/shard_session.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
     'a mark has a salt': (
-        'flusher/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
+        'flusher/counting/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
     'a spool that is older than its ring is refused': (
-        'flusher/recovery.cpp', 'if (known && noted < heads[lane]) {', 'if (false) {'),
+        'flusher/counting/recovery.cpp', 'if (known && noted < heads[lane]) {', 'if (false) {'),
     'what a lane\'s owner says stops no later start': (
-        'flusher/engine.cpp', 'durable_ = positions_of(spool, memory.ring_id, heads_of(memory));', 'durable_ = drain_.positions();'),
+        'flusher/counting/engine.cpp', 'durable_ = positions_of(spool, memory.ring_id, heads_of(memory));', 'durable_ = drain_.positions();'),
     'one look at a time at what the server is': (
-        'flusher/shard_session.cpp', 'if (std::exchange(checking_, true)) return;', ''),
+        'flusher/counting/shard_session.cpp', 'if (std::exchange(checking_, true)) return;', ''),
     'one read of Redis a page': (
-        'flusher/lookups.cpp', 'if (known.looked_up != 0) {', 'if (false) {'),
+        'flusher/counting/lookups.cpp', 'if (known.looked_up != 0) {', 'if (false) {'),
     'one batch of a bucket is on its way': (
-        'flusher/shard_session.cpp', 'if (sent_here_[bucket]) return;', ''),
+        'flusher/counting/shard_session.cpp', 'if (sent_here_[bucket]) return;', ''),
     'a count is asked for again after its TTL': (
-        'flusher/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
+        'flusher/counting/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
     'an answered batch brings what others counted': (
-        'flusher/batches.cpp', 'std::max(totals[i], view_.base(page.node) + visits);', 'view_.base(page.node) + visits;'),
+        'flusher/counting/batches.cpp', 'std::max(totals[i], view_.base(page.node) + visits);', 'view_.base(page.node) + visits;'),
     'a count does not fall with what a shard lost of others': (
-        'flusher/lookups.cpp', 'std::max(count, view_.base(page.node));', 'count;'),
+        'flusher/counting/lookups.cpp', 'std::max(count, view_.base(page.node));', 'count;'),
     'an emptied shard is not made again': (
-        'flusher/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
+        'flusher/counting/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
     'nothing of the old connection survives': (
-        'flusher/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
+        'flusher/counting/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
     'a page stays pending until it is acknowledged': (
-        'flusher/batches.cpp', 'page.inflight += visits;', ''),
+        'flusher/counting/batches.cpp', 'page.inflight += visits;', ''),
     'a seal replaces its bucket\'s row by what was not sealed': (
-        'flusher/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false); fold(number);',
+        'flusher/counting/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false); fold(number);',
         'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);'),
     'a bucket\'s row says up to where the journal is folded': (
-        'flusher/open_visits.cpp', 'if (row.number <= folded[pages_[number].bucket]) {', 'if (false) {'),
+        'flusher/counting/open_visits.cpp', 'if (row.number <= folded[pages_[number].bucket]) {', 'if (false) {'),
     'the journal is cut only where every bucket is folded': (
-        'flusher/open_visits.cpp', 'unfolded_.empty() ? transaction.number : unfolded_.front().first - 1;', 'transaction.number;'),
+        'flusher/counting/open_visits.cpp', 'unfolded_.empty() ? transaction.number : unfolded_.front().first - 1;', 'transaction.number;'),
     'a bucket is recalled before it is sealed, and before a page of it is read': (
-        'flusher/open_visits.hpp', 'return buckets_[bucket].place == Place::memory || buckets_[bucket].place == Place::recalled;',
+        'flusher/counting/open_visits.hpp', 'return buckets_[bucket].place == Place::memory || buckets_[bucket].place == Place::recalled;',
         'return bucket < buckets_.size();'),
     'what was recalled is deleted from the spool with its fold': (
-        'flusher/open_visits.cpp', 'transaction.unspilled.push_back(number);', ''),
+        'flusher/counting/open_visits.cpp', 'transaction.unspilled.push_back(number);', ''),
     'a spill folds its bucket': (
-        'flusher/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
+        'flusher/counting/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
     'only what the transaction has spilled leaves the memory': (
-        'flusher/open_visits.cpp', 'pages_[number].open -= visits;', 'pages_[number].open = 0;'),
+        'flusher/counting/open_visits.cpp', 'pages_[number].open -= visits;', 'pages_[number].open = 0;'),
     'an entry that comes over counts what is spilled of its page': (
-        'flusher/open_visits.cpp', 'known->second += reader.visits();', '{}'),
+        'flusher/counting/open_visits.cpp', 'known->second += reader.visits();', '{}'),
     'a page counts itself again once it is recalled': (
-        'flusher/open_visits.cpp', 'pages_[page].open += reader.visits();', ''),
+        'flusher/counting/open_visits.cpp', 'pages_[page].open += reader.visits();', ''),
     'a snapshot is of one version': (
-        'common/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
+        'common/shm/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (
-        'flusher/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms_);', 'lookups_.counted(sent.page, 0, now_ms_);'),
+        'flusher/counting/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms_);', 'lookups_.counted(sent.page, 0, now_ms_);'),
     'visits that are put aside leave no number behind': (
-        'common/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
+        'common/shm/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
     'the next life knows what is damaged': (
-        'flusher/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
+        'flusher/counting/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
     'the undo note has the state': (
-        'common/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
+        'common/shm/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
     'no count is shown without visits that are not durably put aside': (
-        'flusher/uncountable_pages.cpp', 'if (undurable_.contains(page)) return false;', ''),
+        'flusher/counting/uncountable_pages.cpp', 'if (undurable_.contains(page)) return false;', ''),
     'heads are looked at after the lanes': (
-        'frontend/count_reader.cpp', 'visits_since(snapshot_.applied, cache_.heads,', 'visits_since(snapshot_.applied, nullptr,'),
+        'common/counter/count_reader.cpp', 'visits_since(snapshot_.applied, cache_.heads,', 'visits_since(snapshot_.applied, nullptr,'),
     'a retired cache shows no count': (
-        'frontend/count_reader.cpp', 'if (cache_.retired->load(std::memory_order_relaxed) != 0) return Look::retired;', ''),
+        'common/counter/count_reader.cpp', 'if (cache_.retired->load(std::memory_order_relaxed) != 0) return Look::retired;', ''),
     'a ring that has a successor shows no count': (
-        'frontend/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
+        'common/counter/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
     'visits in the lanes are part of the count': (
-        'frontend/count_reader.cpp', 'snapshot.count_with(visits);', 'snapshot.count_with(0);'),
+        'common/counter/count_reader.cpp', 'snapshot.count_with(visits);', 'snapshot.count_with(0);'),
     'a new spool takes over no base': (
-        'flusher/engine.cpp', 'if (spool.rings.empty()) carried.clear();', ''),
+        'flusher/counting/engine.cpp', 'if (spool.rings.empty()) carried.clear();', ''),
     'a lane starts at what its owner had seen freed': (
-        'flusher/recovery.cpp', 'if (seen > start.position)', 'if (false)'),
+        'flusher/counting/recovery.cpp', 'if (seen > start.position)', 'if (false)'),
     'the owner notes what it has seen freed': (
-        'common/lane.hpp', 'if (freed_word_ != nullptr) freed_word_->store(head, std::memory_order_release);', ''),
+        'common/shm/lane.hpp', 'if (freed_word_ != nullptr) freed_word_->store(head, std::memory_order_release);', ''),
     'a lane starts at the head that a cache knows': (
-        'flusher/recovery.cpp', 'heads[lane] != 0 ?', 'false ?'),
+        'flusher/counting/recovery.cpp', 'heads[lane] != 0 ?', 'false ?'),
     'the index takes off what is applied': (
-        'frontend/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
+        'common/counter/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }
 
 # Readers of the simulation stand between two stores, never between two loads: what only a racing reader can see, the tests in
@@ -137,7 +137,7 @@ SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one ver
 
 
 def compile_flags() -> list[str]:
-    return ['-std=c++20', '-O1', '-g0', '-w', '-DVISITD_SIMULATED_KILLS'] + shlex.split(os.environ.get('CXXFLAGS', ''))
+    return ['-std=c++20', '-O1', '-g0', '-w', '-DVISITD_VIEW_STEP=KillStep', '-include', str(ROOT / 'tests/simulation/kill_step.hpp')] + shlex.split(os.environ.get('CXXFLAGS', ''))
 
 
 def build(tree: pathlib.Path, sources: list[str], objects: dict[str, pathlib.Path], out: pathlib.Path) -> pathlib.Path:

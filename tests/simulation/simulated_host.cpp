@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/simulation/kill_step.hpp"
 
 namespace visitd {

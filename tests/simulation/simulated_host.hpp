@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "common/cache_layout.hpp"
-#include "common/lane.hpp"
-#include "common/view.hpp"
-#include "flusher/engine.hpp"
-#include "frontend/count_reader.hpp"
+#include "common/counter/count_reader.hpp"
+#include "common/shm/cache_layout.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/view.hpp"
+#include "flusher/counting/engine.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/simulation/stage.hpp"
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/shard_protocol.hpp"
+#include "flusher/counting/shard_protocol.hpp"
 
 namespace visitd {
 

@@ -1,4 +1,5 @@
-// The spool's durable state in memory: what flusher/spool_writer does with a transaction, and what spool_loader loads.
+// The spool in memory: what flusher/spool/spool_writer does with a transaction, and what spool_loader loads.
+// loads.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/spool_state.hpp"
+#include "flusher/counting/spool_state.hpp"
 
 namespace visitd {
 

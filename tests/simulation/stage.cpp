@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "common/page_id.hpp"
-#include "flusher/placement.hpp"
+#include "common/shm/page_id.hpp"
+#include "flusher/counting/placement.hpp"
 
 namespace visitd {
 

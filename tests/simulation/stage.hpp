@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/engine.hpp"
+#include "flusher/counting/engine.hpp"
 #include "tests/simulation/simulated_shard.hpp"
 
 namespace visitd {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "flusher/deployment.hpp"
+#include "flusher/counting/deployment.hpp"
 #include "tests/simulation/kill_step.hpp"
 
 namespace visitd {

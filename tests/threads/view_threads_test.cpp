@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/errors.hpp"
-#include "frontend/count_reader.hpp"
+#include "common/counter/count_reader.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/common/view_world.hpp"
 
 using namespace visitd;

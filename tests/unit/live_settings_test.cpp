@@ -1,4 +1,4 @@
-#include "common/live_settings.hpp"
+#include "common/config/live_settings.hpp"
 
 #include <doctest/doctest.h>
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 using namespace visitd;

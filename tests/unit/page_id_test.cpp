@@ -1,4 +1,4 @@
-#include "common/page_id.hpp"
+#include "common/shm/page_id.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "common/program.hpp"
+#include "common/config/program.hpp"
 
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/contains.hpp"
 #include "tests/unit/temporary_folder.hpp"
 

@@ -1,4 +1,4 @@
-#include "common/service_manager.hpp"
+#include "common/os/service_manager.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/common/processes.hpp"
 
 using namespace visitd;

@@ -1,4 +1,4 @@
-#include "common/settings.hpp"
+#include "common/config/settings.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/cache_layout.hpp"
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
+#include "common/shm/cache_layout.hpp"
 #include "tests/unit/contains.hpp"
 
 using visitd::load_settings;

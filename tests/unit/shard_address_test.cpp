@@ -1,10 +1,10 @@
-#include "common/shard_address.hpp"
+#include "common/config/shard_address.hpp"
 
 #include <doctest/doctest.h>
 
 #include <string>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 
 using visitd::parse_shard_address;
 using visitd::shard_url;

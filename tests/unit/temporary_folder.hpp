@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 
 namespace visitd::test {
 

@@ -1,4 +1,4 @@
-#include "common/cache.hpp"
+#include "common/shm/cache.hpp"
 
 #include <doctest/doctest.h>
 

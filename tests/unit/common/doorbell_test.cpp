@@ -1,4 +1,4 @@
-#include "common/doorbell.hpp"
+#include "common/os/doorbell.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

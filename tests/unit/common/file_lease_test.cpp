@@ -1,4 +1,4 @@
-#include "common/file_lease.hpp"
+#include "common/os/file_lease.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <thread>
 
-#include "common/held_locks.hpp"
-#include "common/shared_segment.hpp"
-#include "common/shared_word.hpp"
+#include "common/os/held_locks.hpp"
+#include "common/shm/shared_segment.hpp"
+#include "common/shm/shared_word.hpp"
 #include "tests/unit/common/processes.hpp"
 
 using namespace visitd;

@@ -14,7 +14,7 @@
 #include <random>
 #include <vector>
 
-#include "common/shared_word.hpp"
+#include "common/shm/shared_word.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>

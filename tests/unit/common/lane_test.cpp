@@ -1,4 +1,4 @@
-#include "common/lane.hpp"
+#include "common/shm/lane.hpp"
 
 #include <doctest/doctest.h>
 

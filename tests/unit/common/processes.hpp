@@ -14,8 +14,8 @@
 #include <string>
 #include <utility>
 
-#include "common/errors.hpp"
-#include "common/unique_fd.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/unique_fd.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace visitd::test {

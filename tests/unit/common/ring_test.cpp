@@ -1,4 +1,4 @@
-#include "common/ring.hpp"
+#include "common/shm/ring.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/mman.h>
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "common/lane.hpp"
+#include "common/shm/lane.hpp"
 
 using namespace visitd;
 

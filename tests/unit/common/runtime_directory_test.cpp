@@ -1,4 +1,4 @@
-#include "common/runtime_directory.hpp"
+#include "common/os/runtime_directory.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "common/shared_segment.hpp"
+#include "common/shm/shared_segment.hpp"
 
 #include <doctest/doctest.h>
 #include <grp.h>
@@ -9,8 +9,8 @@
 
 #include <cstdint>
 
-#include "common/errors.hpp"
-#include "common/ring.hpp"
+#include "common/os/errors.hpp"
+#include "common/shm/ring.hpp"
 #include "tests/unit/common/processes.hpp"
 
 using namespace visitd;

@@ -5,8 +5,8 @@
 #include <memory>
 #include <new>
 
-#include "common/cache_layout.hpp"
-#include "common/view.hpp"
+#include "common/shm/cache_layout.hpp"
+#include "common/shm/view.hpp"
 
 namespace visitd::test {
 

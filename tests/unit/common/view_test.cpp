@@ -1,4 +1,4 @@
-#include "common/view.hpp"
+#include "common/shm/view.hpp"
 
 #include <doctest/doctest.h>
 

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "common/lane.hpp"
-#include "common/view.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/view.hpp"
 #include "tests/unit/common/view_memory.hpp"
 
 namespace visitd::test {
@@ -56,7 +56,7 @@ enum class Broken {
   head_before_commit,       ///< space is freed before the spool has what was in it
 };
 
-/// The writer of common/view.hpp, with one rule taken out.
+/// The writer of common/shm/view.hpp, with one rule taken out.
 class RuleBreaker : public ViewWriter<KillStep> {
  public:
   RuleBreaker(ViewMemory memory, KillStep step, Broken broken)

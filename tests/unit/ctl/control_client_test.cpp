@@ -10,8 +10,8 @@
 #include <functional>
 #include <thread>
 
-#include "common/clock.hpp"
-#include "common/unique_fd.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/unique_fd.hpp"
 #include "flusher/control.hpp"
 #include "tests/unit/ctl/instance.hpp"
 

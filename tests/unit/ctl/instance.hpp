@@ -10,12 +10,12 @@
 #include <string_view>
 #include <vector>
 
-#include "common/cache.hpp"
-#include "common/clock.hpp"
-#include "common/lane.hpp"
-#include "common/ring.hpp"
-#include "common/settings.hpp"
-#include "common/shared_text.hpp"
+#include "common/config/settings.hpp"
+#include "common/os/clock.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/ring.hpp"
+#include "common/shm/shared_text.hpp"
 #include "ctl/commands.hpp"
 #include "tests/unit/temporary_folder.hpp"
 

@@ -1,7 +1,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "common/unique_fd.hpp"
+#include "common/os/unique_fd.hpp"
 #include "tests/unit/ctl/instance.hpp"
 
 namespace visitd::test {

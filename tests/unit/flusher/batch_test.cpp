@@ -1,8 +1,8 @@
-#include "flusher/batch.hpp"
+#include "flusher/counting/batch.hpp"
 
 #include <doctest/doctest.h>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 
 namespace visitd {
 

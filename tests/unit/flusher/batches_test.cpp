@@ -1,4 +1,4 @@
-#include "flusher/batches.hpp"
+#include "flusher/counting/batches.hpp"
 
 #include <doctest/doctest.h>
 

@@ -11,9 +11,9 @@
 #include <filesystem>
 #include <stdexcept>
 
-#include "common/clock.hpp"
-#include "common/errors.hpp"
-#include "common/unique_fd.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/unique_fd.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace visitd::test {

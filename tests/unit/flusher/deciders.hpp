@@ -7,13 +7,13 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/batches.hpp"
-#include "flusher/drain.hpp"
-#include "flusher/flusher_view.hpp"
-#include "flusher/lookups.hpp"
-#include "flusher/open_visits.hpp"
-#include "flusher/pending_pages.hpp"
-#include "flusher/recovery.hpp"
+#include "flusher/counting/batches.hpp"
+#include "flusher/counting/drain.hpp"
+#include "flusher/counting/flusher_view.hpp"
+#include "flusher/counting/lookups.hpp"
+#include "flusher/counting/open_visits.hpp"
+#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/recovery.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/unit/flusher/flusher_memory.hpp"
 

@@ -1,4 +1,4 @@
-#include "flusher/drain.hpp"
+#include "flusher/counting/drain.hpp"
 
 #include <doctest/doctest.h>
 
@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/batch.hpp"
+#include "flusher/counting/batch.hpp"
 #include "tests/unit/flusher/flusher_memory.hpp"
 
 using namespace visitd;

@@ -1,4 +1,4 @@
-#include "flusher/engine.hpp"
+#include "flusher/counting/engine.hpp"
 
 #include <doctest/doctest.h>
 
@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "common/cache.hpp"
-#include "common/errors.hpp"
-#include "common/shared_text.hpp"
+#include "common/os/errors.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/shared_text.hpp"
 #include "tests/simulation/simulated_shard.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/unit/flusher/flusher_memory.hpp"

@@ -10,11 +10,11 @@
 #include <string_view>
 #include <vector>
 
-#include "common/cache_layout.hpp"
-#include "common/lane.hpp"
-#include "common/page_id.hpp"
-#include "common/view.hpp"
-#include "flusher/counting_memory.hpp"
+#include "common/shm/cache_layout.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/page_id.hpp"
+#include "common/shm/view.hpp"
+#include "flusher/counting/counting_memory.hpp"
 #include "tests/unit/common/view_memory.hpp"
 
 namespace visitd::test {

@@ -1,4 +1,4 @@
-#include "flusher/lookups.hpp"
+#include "flusher/counting/lookups.hpp"
 
 #include <doctest/doctest.h>
 

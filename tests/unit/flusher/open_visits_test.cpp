@@ -1,4 +1,4 @@
-#include "flusher/open_visits.hpp"
+#include "flusher/counting/open_visits.hpp"
 
 #include <doctest/doctest.h>
 
@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "flusher/batch.hpp"
+#include "flusher/counting/batch.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 #include "tests/unit/flusher/spool_contents.hpp"
 

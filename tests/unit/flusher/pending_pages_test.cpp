@@ -1,4 +1,4 @@
-#include "flusher/pending_pages.hpp"
+#include "flusher/counting/pending_pages.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "flusher/placement.hpp"
+#include "flusher/counting/placement.hpp"
 
 #include <doctest/doctest.h>
 

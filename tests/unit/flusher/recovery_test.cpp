@@ -1,4 +1,4 @@
-#include "flusher/recovery.hpp"
+#include "flusher/counting/recovery.hpp"
 
 #include <doctest/doctest.h>
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 #include "tests/unit/flusher/spool_contents.hpp"
 

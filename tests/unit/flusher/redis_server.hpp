@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "common/unique_fd.hpp"
+#include "common/os/unique_fd.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace visitd::test {

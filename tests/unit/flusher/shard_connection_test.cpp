@@ -1,4 +1,4 @@
-#include "flusher/shard_connection.hpp"
+#include "flusher/redis/shard_connection.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -11,7 +11,7 @@
 #include <optional>
 #include <thread>
 
-#include "common/clock.hpp"
+#include "common/os/clock.hpp"
 #include "tests/unit/flusher/redis_server.hpp"
 
 namespace visitd {

@@ -1,4 +1,4 @@
-#include "flusher/shard_session.hpp"
+#include "flusher/counting/shard_session.hpp"
 
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 
 using namespace visitd;

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "common/page_id.hpp"
-#include "flusher/spool.hpp"
+#include "common/shm/page_id.hpp"
+#include "flusher/spool/spool.hpp"
 
 namespace visitd::test {
 

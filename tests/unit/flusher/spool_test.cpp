@@ -1,4 +1,4 @@
-#include "flusher/spool.hpp"
+#include "flusher/spool/spool.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -19,9 +19,9 @@
 #include <random>
 #include <utility>
 
-#include "common/clock.hpp"
-#include "common/page_id.hpp"
-#include "flusher/spool_thread.hpp"
+#include "common/os/clock.hpp"
+#include "common/shm/page_id.hpp"
+#include "flusher/spool/spool_thread.hpp"
 #include "tests/unit/flusher/spool_contents.hpp"
 #include "tests/unit/temporary_folder.hpp"
 

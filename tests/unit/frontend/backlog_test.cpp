@@ -1,4 +1,4 @@
-#include "frontend/backlog.hpp"
+#include "common/counter/backlog.hpp"
 
 #include <doctest/doctest.h>
 

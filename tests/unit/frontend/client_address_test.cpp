@@ -1,11 +1,11 @@
-#include "frontend/client_address.hpp"
+#include "frontend/http/client_address.hpp"
 
 #include <doctest/doctest.h>
 
 #include <string>
 #include <string_view>
 
-#include "frontend/address_limits.hpp"
+#include "frontend/server/address_limits.hpp"
 
 namespace visitd {
 namespace {

@@ -1,4 +1,4 @@
-#include "frontend/counts.hpp"
+#include "frontend/api/counts.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>

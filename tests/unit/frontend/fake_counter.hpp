@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "frontend/counter.hpp"
+#include "frontend/api/counter.hpp"
 
 namespace visitd {
 

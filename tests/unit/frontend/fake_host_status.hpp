@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "frontend/host_status.hpp"
+#include "frontend/api/host_status.hpp"
 
 namespace visitd {
 

@@ -11,15 +11,15 @@
 #include <string_view>
 #include <vector>
 
-#include "common/cache.hpp"
-#include "common/clock.hpp"
-#include "common/doorbell.hpp"
-#include "common/lane.hpp"
-#include "common/page_id.hpp"
-#include "common/ring.hpp"
-#include "common/runtime_directory.hpp"
-#include "common/settings.hpp"
-#include "common/shared_text.hpp"
+#include "common/config/settings.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/doorbell.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/lane.hpp"
+#include "common/shm/page_id.hpp"
+#include "common/shm/ring.hpp"
+#include "common/shm/shared_text.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace visitd::test {

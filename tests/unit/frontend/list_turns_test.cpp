@@ -1,4 +1,4 @@
-#include "frontend/list_turns.hpp"
+#include "frontend/api/list_turns.hpp"
 
 #include <doctest/doctest.h>
 

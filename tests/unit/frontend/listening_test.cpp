@@ -1,4 +1,4 @@
-#include "frontend/listening.hpp"
+#include "frontend/server/listening.hpp"
 
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "common/errors.hpp"
-#include "common/file_lease.hpp"
-#include "common/unix_address.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/file_lease.hpp"
+#include "common/os/unix_address.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace visitd {

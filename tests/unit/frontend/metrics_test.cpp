@@ -1,4 +1,4 @@
-#include "frontend/metrics.hpp"
+#include "frontend/api/metrics.hpp"
 
 #include <doctest/doctest.h>
 
@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "common/program.hpp"
-#include "frontend/refusals.hpp"
-#include "frontend/ring_membership.hpp"
+#include "common/config/program.hpp"
+#include "common/counter/ring_membership.hpp"
+#include "frontend/http/refusals.hpp"
 #include "frontend_host.hpp"
 
 namespace visitd {

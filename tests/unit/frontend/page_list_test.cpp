@@ -1,4 +1,4 @@
-#include "frontend/page_list.hpp"
+#include "frontend/api/page_list.hpp"
 
 #include <doctest/doctest.h>
 

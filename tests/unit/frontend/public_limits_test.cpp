@@ -1,11 +1,11 @@
-#include "frontend/public_limits.hpp"
+#include "frontend/api/public_limits.hpp"
 
 #include <doctest/doctest.h>
 
 #include <string>
 #include <string_view>
 
-#include "frontend/head_fields.hpp"
+#include "frontend/http/head_fields.hpp"
 
 namespace visitd {
 namespace {

@@ -1,4 +1,4 @@
-#include "frontend/readiness.hpp"
+#include "frontend/api/readiness.hpp"
 
 #include <doctest/doctest.h>
 

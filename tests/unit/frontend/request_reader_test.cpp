@@ -1,4 +1,4 @@
-#include "frontend/request_reader.hpp"
+#include "frontend/http/request_reader.hpp"
 
 #include <doctest/doctest.h>
 

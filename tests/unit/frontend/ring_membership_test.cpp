@@ -1,4 +1,4 @@
-#include "frontend/ring_membership.hpp"
+#include "common/counter/ring_membership.hpp"
 
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "tests/unit/contains.hpp"
 #include "tests/unit/frontend/frontend_host.hpp"
 

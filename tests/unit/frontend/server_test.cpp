@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 #include "test_client.hpp"
 #include "test_server.hpp"
 

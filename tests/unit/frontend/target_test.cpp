@@ -1,4 +1,4 @@
-#include "frontend/target.hpp"
+#include "frontend/http/target.hpp"
 
 #include <doctest/doctest.h>
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <array>
 
-#include "common/errors.hpp"
+#include "common/os/errors.hpp"
 
 namespace visitd {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/unique_fd.hpp"
+#include "common/os/unique_fd.hpp"
 
 namespace visitd {
 

@@ -3,8 +3,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "common/errors.hpp"
-#include "frontend/listening.hpp"
+#include "common/os/errors.hpp"
+#include "frontend/server/listening.hpp"
 
 namespace visitd {
 

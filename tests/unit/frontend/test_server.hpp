@@ -10,10 +10,10 @@
 #include <thread>
 #include <vector>
 
-#include "common/settings.hpp"
+#include "common/config/settings.hpp"
 #include "fake_counter.hpp"
 #include "fake_host_status.hpp"
-#include "frontend/event_loop_server.hpp"
+#include "frontend/server/event_loop_server.hpp"
 
 namespace visitd {
 

@@ -1,4 +1,4 @@
-#include "frontend/uploads.hpp"
+#include "frontend/server/uploads.hpp"
 
 #include <doctest/doctest.h>
 
@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "frontend/address_limits.hpp"
-#include "frontend/unsent.hpp"
+#include "frontend/server/address_limits.hpp"
+#include "frontend/server/unsent.hpp"
 
 using namespace visitd;
 

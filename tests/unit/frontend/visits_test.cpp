@@ -1,4 +1,4 @@
-#include "frontend/visits.hpp"
+#include "frontend/api/visits.hpp"
 
 #include <doctest/doctest.h>
 

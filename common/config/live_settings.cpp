@@ -1,0 +1,103 @@
+#include "common/config/live_settings.hpp"
+
+#include <fmt/ranges.h>
+#include <pthread.h>
+
+#include <csignal>
+#include <exception>
+#include <filesystem>
+
+#include "common/config/setting_keys.hpp"
+#include "common/os/log.hpp"
+#include "common/os/shell_word.hpp"
+
+namespace visitd {
+
+namespace {
+
+using setting::Draft;
+using setting::Key;
+using setting::Takes;
+
+Draft draft_of(const Settings& settings) {
+  Draft draft;
+  static_cast<Settings&>(draft) = settings;
+  return draft;
+}
+
+void set_signal(int how) noexcept {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGHUP);
+  pthread_sigmask(how, &signals, nullptr);
+}
+
+}  // namespace
+
+SettingsChange change_settings(const Settings& in_use, const Settings& read) {
+  Draft now = draft_of(in_use);
+  const Draft next = draft_of(read);
+  SettingsChange change;
+  for (const Key& key : setting::setting_keys()) {
+    if (key.part_of_shard) continue;
+    std::visit(
+        [&](auto member) {
+          if (now.*member == next.*member) return;
+          if (key.takes == Takes::nothing) {
+            now.*member = next.*member;
+            change.taken.push_back(setting::full_name(key));
+          } else {
+            change.later.push_back({setting::full_name(key), setting::literal(now, key), setting::literal(next, key),
+                                    std::string(setting::restart_text(key.takes))});
+          }
+        },
+        key.member);
+  }
+  // What becomes part of the shards: addresses and passwords, which are not for the log.
+  if (in_use.shards != read.shards) {
+    const Key& key = setting::key_named("redis", "shards");
+    change.later.push_back({setting::full_name(key), "", "", std::string(setting::restart_text(key.takes))});
+  }
+  change.settings = std::move(static_cast<Settings&>(now));
+  return change;
+}
+
+std::string LiveSettings::visitctl() const {
+  if (!path_.empty()) return "visitctl --config " + shell_word(std::filesystem::absolute(path_).string());
+  if (settings_.runtime_directory == Settings().runtime_directory) return "visitctl";
+  return fmt::format("VISITD_PATHS_RUNTIME_DIRECTORY={} visitctl", shell_word(settings_.runtime_directory));
+}
+
+bool LiveSettings::read_again() try {
+  SettingsChange change = change_settings(settings_, load_settings(path_, secrets_));
+  settings_ = std::move(change.settings);
+  log::set_debug(settings_.debug);
+  for (const SettingsChange::Later& later : change.later) {
+    if (later.in_use.empty()) {
+      log::warning("{} changed in the settings, addresses or passwords: counts after a restart of {}", later.key,
+                   later.restart);
+    } else {
+      log::warning("{} changed in the settings, from {} to {}: counts after a restart of {}", later.key, later.in_use,
+                   later.read, later.restart);
+    }
+  }
+  if (change.taken.empty()) {
+    log::info("read the settings again: nothing changes at once");
+  } else {
+    log::info("read the settings again: {} changed", fmt::join(change.taken, ", "));
+  }
+  return !change.taken.empty();
+} catch (const std::exception& fault) {
+  log::error("the settings were not read again, those in use stay: {}", fault.what());
+  return false;
+}
+
+void hold_reload_signal() noexcept {
+  set_signal(SIG_BLOCK);
+}
+
+void release_reload_signal() noexcept {
+  set_signal(SIG_UNBLOCK);
+}
+
+}  // namespace visitd

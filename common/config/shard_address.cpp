@@ -1,0 +1,208 @@
+#include "common/config/shard_address.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <optional>
+
+#include "common/os/errors.hpp"
+#include "common/os/unix_address.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::uint16_t default_port = 6379;
+constexpr std::size_t name_limit_bytes = 64;
+constexpr std::size_t host_limit_bytes = 253;
+
+bool is_alphanumeric(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool is_unreserved(char c) noexcept {
+  return is_alphanumeric(c) || c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+/// The text as an error may show it: nothing of what stands before the last '@', nor where a port belongs and none is.
+std::string without_secrets(std::string_view text) {
+  const std::size_t scheme = text.find("://");
+  const std::string_view begin = scheme == std::string_view::npos ? "" : text.substr(0, scheme + 3);
+  if (const std::size_t at = text.rfind('@'); at != std::string_view::npos) {
+    return fmt::format("{}(hidden){}", begin, text.substr(at));
+  }
+  const std::size_t colon = text.find(':', text.substr(begin.size()).starts_with('[') ? text.find(']') : begin.size());
+  const std::string_view port = colon == std::string_view::npos ? "" : text.substr(colon + 1);
+  if (port.find_first_not_of("0123456789/") == std::string_view::npos) return std::string(text);
+  return fmt::format("{}:(hidden)", text.substr(0, colon));
+}
+
+/// A decimal number of digits alone, at most `most`.
+std::optional<std::uint32_t> parse_number(std::string_view text, std::uint32_t most) {
+  std::uint32_t number = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (failed != std::errc{} || end != text.data() + text.size() || number > most) return std::nullopt;
+  return number;
+}
+
+std::optional<std::string> percent_decode(std::string_view text) {
+  std::string decoded;
+  while (!text.empty()) {
+    if (text.front() != '%') {
+      decoded.push_back(text.front());
+      text.remove_prefix(1);
+      continue;
+    }
+    if (text.size() < 3) return std::nullopt;
+    std::uint8_t byte = 0;
+    const auto [end, failed] = std::from_chars(text.data() + 1, text.data() + 3, byte, 16);
+    if (failed != std::errc{} || end != text.data() + 3 || byte == 0) return std::nullopt;
+    decoded.push_back(static_cast<char>(byte));
+    text.remove_prefix(3);
+  }
+  return decoded;
+}
+
+std::string percent_encode(std::string_view text) {
+  std::string encoded;
+  for (const char c : text) {
+    if (is_unreserved(c)) {
+      encoded.push_back(c);
+    } else {
+      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return encoded;
+}
+
+/// The parser's state: what is left of the text, and the whole of it for errors.
+class Parser {
+ public:
+  explicit Parser(std::string_view text) : whole_(text), rest_(text) {}
+
+  ShardAddress parse() {
+    // Whoever is handed the path of a socket would see it end there.
+    if (whole_.find('\0') != std::string_view::npos) throw error("the address of a shard holds a NUL");
+    take_name();
+    if (skip("redis://")) {
+      take_user();
+      take_host();
+      if (skip("/") && !rest_.empty()) take_database();
+    } else if (skip("unix://")) {
+      take_user();
+      take_path();
+    } else if (skip("rediss://")) {
+      fail("TLS is not supported: use redis:// on a trusted network, or a tunnel");
+    } else if (rest_.find("://") != std::string_view::npos) {
+      fail("it begins with neither redis:// nor unix://");
+    } else {
+      take_host();
+    }
+    if (!rest_.empty()) fail(fmt::format("'{}' is left over at its end", rest_));
+    if (address_.shard.name.empty() && address_.shard.port != 0) {
+      address_.shard.name = fmt::format("redis_{}", address_.shard.port);
+    }
+    return std::move(address_);
+  }
+
+ private:
+  [[noreturn]] void fail(std::string_view what) const {
+    throw error("'{}' is not the address of a shard: {}; write redis://HOST:PORT or unix:///PATH",
+                without_secrets(whole_), what);
+  }
+
+  bool skip(std::string_view prefix) {
+    if (!rest_.starts_with(prefix)) return false;
+    rest_.remove_prefix(prefix.size());
+    return true;
+  }
+
+  std::string_view take_until(std::string_view ends) {
+    const std::string_view taken = rest_.substr(0, rest_.find_first_of(ends));
+    rest_.remove_prefix(taken.size());
+    return taken;
+  }
+
+  void take_name() {
+    const std::string_view name = rest_.substr(0, rest_.find('='));
+    if (name.size() == rest_.size() || name.find_first_of(":/@") != std::string_view::npos) return;
+    if (!is_shard_name(name)) fail("the name before '=' may have 1 to 64 of A-Z a-z 0-9 . _ -");
+    address_.shard.name = name;
+    rest_.remove_prefix(name.size() + 1);
+  }
+
+  void take_user() {
+    const std::size_t at = rest_.rfind('@');
+    if (at == std::string_view::npos || rest_.starts_with('/')) return;
+    const std::string_view user = rest_.substr(0, at);
+    const std::size_t colon = user.find(':');
+    const auto name = percent_decode(user.substr(0, colon));
+    const auto password = percent_decode(colon == std::string_view::npos ? "" : user.substr(colon + 1));
+    if (!name || !password) fail("user or password is not percent-encoded right");
+    address_.shard.username = *name;
+    address_.shard.password = *password;
+    rest_.remove_prefix(at + 1);
+  }
+
+  void take_host() {
+    ShardSettings& shard = address_.shard;
+    if (skip("[")) {
+      shard.host = take_until("]");
+      const auto in_address = [](char c) { return is_alphanumeric(c) || c == ':' || c == '.' || c == '%'; };
+      if (!skip("]") || !std::ranges::all_of(shard.host, in_address)) fail("the address in [] is none");
+    } else {
+      shard.host = take_until(":/");
+      const auto in_name = [](char c) { return is_alphanumeric(c) || c == '-' || c == '.' || c == '_'; };
+      if (!std::ranges::all_of(shard.host, in_name)) fail("the host has characters that no host name has");
+    }
+    if (shard.host.empty() || shard.host.size() > host_limit_bytes) fail("the host is missing or too long");
+    shard.port = default_port;
+    if (!skip(":")) return;
+    const auto port = parse_number(take_until("/"), UINT16_MAX);
+    if (!port || *port == 0) fail("the port is not a number from 1 to 65535");
+    shard.port = static_cast<std::uint16_t>(*port);
+  }
+
+  void take_path() {
+    ShardSettings& shard = address_.shard;
+    shard.unix_path = take_until("?");
+    if (!shard.unix_path.starts_with('/')) fail("the path of a Unix socket begins with /");
+    if (shard.unix_path.size() > unix_path_limit_bytes) fail("the path of a Unix socket has at most 107 bytes");
+    if (skip("?db=")) take_database();
+  }
+
+  void take_database() {
+    const auto database = parse_number(rest_, max_redis_database);
+    if (!database) fail(fmt::format("the database is not a number from 0 to {}", max_redis_database));
+    address_.shard.database = *database;
+    address_.has_database = true;
+    rest_ = {};
+  }
+
+  std::string_view whole_;
+  std::string_view rest_;
+  ShardAddress address_;
+};
+
+}  // namespace
+
+ShardAddress parse_shard_address(std::string_view text) {
+  return Parser(text).parse();
+}
+
+std::string shard_url(const ShardSettings& shard) {
+  const std::string user = shard.username.empty() ? "" : percent_encode(shard.username) + "@";
+  if (!shard.unix_path.empty()) return fmt::format("unix://{}{}?db={}", user, shard.unix_path, shard.database);
+  const bool brackets = shard.host.find(':') != std::string::npos;
+  return fmt::format("redis://{}{}{}{}:{}/{}", user, brackets ? "[" : "", shard.host, brackets ? "]" : "", shard.port,
+                     shard.database);
+}
+
+bool is_shard_name(std::string_view name) noexcept {
+  const auto allowed = [](char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-'; };
+  return !name.empty() && name.size() <= name_limit_bytes && std::ranges::all_of(name, allowed);
+}
+
+}  // namespace visitd

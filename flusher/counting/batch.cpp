@@ -1,0 +1,90 @@
+#include "flusher/counting/batch.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "common/os/errors.hpp"
+#include "common/shm/hash.hpp"
+
+namespace visitd {
+
+namespace {
+
+void append_varint(std::string& blob, std::uint64_t value) {
+  for (; value >= 0x80; value >>= 7U) blob.push_back(static_cast<char>(value | 0x80U));
+  blob.push_back(static_cast<char>(value));
+}
+
+std::uint64_t take_varint(std::string_view& blob) {
+  std::uint64_t value = 0;
+  for (unsigned shift = 0; shift < 64; shift += 7) {
+    if (blob.empty()) break;
+    const auto byte = static_cast<unsigned char>(blob.front());
+    blob.remove_prefix(1);
+    value |= std::uint64_t{byte & 0x7FU} << shift;
+    if (byte < 0x80) return value;
+  }
+  throw Error("a blob of pages in the spool is damaged: a number does not end");
+}
+
+bool take_number(std::string_view& text, std::uint64_t& value, int base, char end) {
+  const auto [next, failed] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (failed != std::errc{} || next == text.data()) return false;
+  text.remove_prefix(static_cast<std::size_t>(next - text.data()));
+  if (end == '\0') return text.empty();
+  if (text.empty() || text.front() != end) return false;
+  text.remove_prefix(1);
+  return true;
+}
+
+}  // namespace
+
+std::string to_text(const Mark& mark) {
+  return fmt::format("{}-{:016x} {} {:016x}", mark.incarnation.number, mark.incarnation.random, mark.seq, mark.digest);
+}
+
+bool parse_mark(std::string_view text, Mark& mark) {
+  Mark parsed;
+  if (!take_number(text, parsed.incarnation.number, 10, '-') ||
+      !take_number(text, parsed.incarnation.random, 16, ' ') || !take_number(text, parsed.seq, 10, ' ') ||
+      !take_number(text, parsed.digest, 16, '\0')) {
+    return false;
+  }
+  mark = parsed;
+  return true;
+}
+
+void append_pages(std::string& blob, std::string_view page, std::uint64_t visits) {
+  append_varint(blob, page.size());
+  blob.append(page);
+  append_varint(blob, visits);
+}
+
+std::string encode_pages(const std::vector<PageVisits>& pages) {
+  std::string blob;
+  for (const auto& [page, visits] : pages) append_pages(blob, page, visits);
+  return blob;
+}
+
+std::vector<PageVisits> decode_pages(std::string_view blob) {
+  std::vector<PageVisits> pages;
+  for (PageReader reader(blob); reader.next();) pages.push_back({std::string(reader.page()), reader.visits()});
+  return pages;
+}
+
+bool PageReader::next() {
+  if (rest_.empty()) return false;
+  const std::uint64_t length = take_varint(rest_);
+  if (length > rest_.size()) throw Error("a blob of pages in the spool is damaged: a page is cut off");
+  page_ = rest_.substr(0, length);
+  rest_.remove_prefix(length);
+  visits_ = take_varint(rest_);
+  return true;
+}
+
+std::uint64_t digest_of(std::string_view blob) noexcept {
+  return hash_bytes(blob);
+}
+
+}  // namespace visitd

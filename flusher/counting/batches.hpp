@@ -1,0 +1,216 @@
+// Seal, send, acknowledge: which visits a batch holds, and what its answer changes. Decides; knows no clock, loop,
+// socket or file. One transaction and, in each bucket, one unanswered batch at a time.
+//
+// Each shard is flushed on its own: buckets are sealed while their shard takes batches, and only as many pages as are
+// on their way at a time. What waits for a shard that is away stays open, where it can be spilled.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "common/shm/statistics.hpp"
+#include "flusher/counting/drain.hpp"
+#include "flusher/counting/flusher_view.hpp"
+#include "flusher/counting/open_visits.hpp"
+#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/spool_state.hpp"
+
+namespace visitd {
+
+struct BatchLimits {
+  std::uint32_t batch_pages = 0;
+  std::uint64_t keep_batches_s = 0;
+  std::uint64_t keep_batches_bytes = 0;
+  std::uint64_t ttl_ms = 0;
+  /// The most pages in unanswered batches of a shard; below it one more is made.
+  std::uint64_t pages_in_flight = 131072;
+};
+
+class Batches {
+ public:
+  /// `shard_of_bucket`: where each bucket is placed.
+  Batches(const BatchLimits& limits, Incarnation incarnation, std::vector<std::uint32_t> shard_of_bucket,
+          std::uint32_t shards, FlusherView& view, PendingPages& pages, OpenVisits& open, FlusherStatistics statistics);
+
+  /// What a kept batch takes besides its encoded pages, bytes: it, its place in the order, its mark as text, and what
+  /// the allocator takes for both.
+  static constexpr std::size_t bytes_beside_pages = 192;
+
+  /// From the spool, before anything else: marks, kept and unanswered batches. The pages are in `pages` already.
+  void recover_mark(const BucketMark& mark);
+  void recover_kept(KeptBatch kept);
+  /// After the last of them, which come by bucket, then seq. They are kept for their full time from `unix_now` on: what
+  /// the wall clock said in former lives may be anything.
+  void kept_recovered(std::uint64_t unix_now);
+  void recover_unanswered(Batch batch, std::vector<std::uint32_t> pages);
+
+  /// Other limits, from now on.
+  void use(const BatchLimits& limits) noexcept { limits_ = limits; }
+
+  /// Where a sealed batch's salt comes from: two live copies of one flusher, which share its incarnation, seal equal
+  /// visits under marks that differ. Without one it is 0.
+  void use_salt(std::function<std::uint64_t()> salt) { salt_ = std::move(salt); }
+
+  // -- flush
+
+  /// Whether a shard takes batches now: only then are its buckets sealed.
+  void set_takes_batches(std::uint32_t shard, bool takes);
+  /// Every bucket of all shards that has open visits is due from now on. Returns the flush's number.
+  std::uint64_t begin_flush();
+  /// The same of one shard.
+  void begin_flush(std::uint32_t shard);
+  /// Whether all that was open at that flush has been answered.
+  [[nodiscard]] bool flush_is_done(std::uint64_t flush) const;
+  /// Whether all that was open on the shard when its flush began has been answered.
+  [[nodiscard]] bool is_flushed(std::uint32_t shard) const noexcept {
+    return shards_[shard].due == 0 && shards_[shard].unanswered == 0;
+  }
+  /// Whether a due bucket could be sealed now.
+  [[nodiscard]] bool wants_seal() const noexcept;
+
+  // -- transactions
+
+  /// What is to become durable now: visits since the last one, answers, and with `seal` due buckets as batches. Nothing
+  /// else may be captured until committed().
+  [[nodiscard]] Transaction capture(bool seal, Drain& drain, const RingNote& ring, std::uint64_t unix_now);
+  /// Whether capture(false, …) would hold anything besides positions and visits.
+  [[nodiscard]] bool has_news() const noexcept {
+    return !answered_.empty() || !accepted_.empty() || !expecting_anew_.empty() || !refused_.empty() ||
+           !identities_.empty() || !set_aside_.empty();
+  }
+  /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
+  [[nodiscard]] std::vector<std::uint32_t> committed();
+  /// All open visits of the bucket are in memory again.
+  void recalled(std::uint32_t bucket) { queue(bucket); }
+  void note_identity(ShardIdentity identity) { identities_.push_back(std::move(identity)); }
+
+  // -- what a shard says
+
+  /// The unanswered, durable batch of a bucket; nullptr: none, or it is just being changed.
+  [[nodiscard]] const Batch* unanswered(std::uint32_t bucket) const noexcept;
+  [[nodiscard]] std::uint32_t shard_of(std::uint32_t bucket) const noexcept { return buckets_[bucket].shard; }
+  /// What the writer's field of the bucket holds in Redis, as far as we know.
+  [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field; }
+  /// Whether we ever wrote to the bucket, or may have.
+  [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept;
+  /// The unanswered batch was applied, now or before. `totals`: of its pages, in order.
+  void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
+                std::uint64_t unix_now);
+  /// The shard cannot take these pages of the unanswered batch: they are put aside, the rest is sent once that is
+  /// durable.
+  void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none of ours that
+  /// is kept.
+  [[nodiscard]] std::optional<std::vector<Batch>> lost_since(std::uint32_t bucket, const std::string& held) const;
+  /// The shard cannot take these pages of a kept batch again: they are put aside, and out of `batch`.
+  void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  /// The operator takes what the shard holds as the truth. False: nothing had to change.
+  bool accept(std::uint32_t bucket, const std::string& held);
+  [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq; }
+
+  [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
+  [[nodiscard]] std::size_t unanswered_count() const noexcept { return unanswered_count_; }
+  [[nodiscard]] std::size_t unanswered_on(std::uint32_t shard) const noexcept { return shards_[shard].unanswered; }
+
+ private:
+  struct Unanswered {
+    Batch batch;
+    std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages
+    std::string blob;                  ///< the same pages, encoded, as they are kept
+    std::uint64_t flush = 0;
+    bool durable = false;  ///< its content as it stands: before, it must not be sent
+  };
+  struct Kept {
+    Mark mark;
+    std::string expected;
+    std::string pages;
+  };
+  struct KeptOrder {
+    std::uint32_t bucket;
+    std::uint64_t seq;
+    std::uint64_t answered_at;
+    std::size_t bytes;
+  };
+  static_assert(sizeof(Kept) + sizeof(KeptOrder) + 64 <= bytes_beside_pages);
+  struct Bucket {
+    std::uint32_t shard = 0;
+    std::uint64_t seq = 0;  ///< of the newest answered batch
+    std::string field;
+    std::optional<Unanswered> unanswered;
+    std::vector<Kept> kept;  ///< a chain: each expects its predecessor's mark
+    std::uint64_t due = 0;   ///< the oldest flush that wants its open visits sealed; 0: none
+    bool queued = false;     ///< among its shard's buckets to seal
+  };
+  struct Shard {
+    bool takes_batches = false;
+    std::vector<std::uint32_t> buckets;
+    std::deque<std::uint32_t> to_seal;  ///< due buckets that have no unanswered batch and are in memory
+    std::size_t due = 0;                ///< buckets
+    std::size_t unanswered = 0;         ///< batches
+    std::uint64_t pages_in_flight = 0;
+  };
+  struct Refusal {
+    std::uint32_t bucket;
+    std::vector<std::uint32_t> bad_pages;
+    std::string why;
+  };
+
+  void make_due(const Shard& shard);
+  void seal_due(Transaction& transaction);
+  /// The first bucket to seal of a shard. Returns how many pages its batch holds.
+  std::size_t seal_next(Shard& shard, Transaction& transaction);
+  /// Returns how many pages it holds.
+  std::size_t seal(std::uint32_t number, Transaction& transaction);
+  /// Where the bucket is due and can be sealed: it will be. One that is spilled is asked for.
+  void queue(std::uint32_t number);
+  /// An unanswered batch was made, or is answered.
+  void count_unanswered(std::uint32_t bucket, std::size_t pages, bool made) noexcept;
+  void keep(std::uint32_t bucket, Kept kept, std::uint64_t answered_at);
+  void forget_old(Transaction& transaction, std::uint64_t unix_now);
+  void set_due(Bucket& bucket, std::uint64_t flush) noexcept;
+  void apply_refusal(const Refusal& refusal, Transaction& transaction);
+  void update_statistics() noexcept;
+
+  BatchLimits limits_;
+  /// What tells a mark from others of its incarnation and seq.
+  [[nodiscard]] std::uint64_t salted_digest(const std::string& blob) const {
+    return digest_of(blob) ^ (salt_ ? salt_() : 0);
+  }
+
+  Incarnation incarnation_;
+  std::function<std::uint64_t()> salt_;
+  FlusherView& view_;
+  PendingPages& pages_;
+  OpenVisits& open_;
+  FlusherStatistics statistics_;
+  std::vector<Bucket> buckets_;
+  std::vector<Shard> shards_;
+  std::uint64_t flush_ = 0;
+  std::size_t unanswered_count_ = 0;
+
+  // for the next transaction
+  std::vector<BucketMark> answered_;
+  std::vector<BucketMark> accepted_;
+  std::vector<std::uint32_t> expecting_anew_;  ///< buckets whose unanswered batch expects another mark
+  std::vector<Refusal> refused_;
+  std::vector<ShardIdentity> identities_;
+  std::vector<SetAside> set_aside_;  ///< of kept batches
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;
+
+  // of the captured transaction: buckets
+  std::vector<std::uint32_t> sealing_;
+  std::vector<std::uint32_t> replacing_;
+
+  /// Pages of kept batches that were put aside in this life: bucket, seq, page.
+  std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;
+  std::deque<KeptOrder> kept_order_;  ///< oldest first
+  std::uint64_t kept_bytes_ = 0;
+};
+
+}  // namespace visitd

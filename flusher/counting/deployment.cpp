@@ -1,0 +1,147 @@
+#include "flusher/counting/deployment.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace visitd {
+
+namespace {
+
+constexpr std::string_view layout_number = "2";
+constexpr std::string_view former_layout_number = "1";
+
+/// The next word; `rest` begins behind it.
+std::string_view take_word(std::string_view& rest) noexcept {
+  const std::size_t space = std::min(rest.find(' '), rest.size());
+  const std::string_view word = rest.substr(0, space);
+  rest.remove_prefix(std::min(space + 1, rest.size()));
+  return word;
+}
+
+}  // namespace
+
+TopologyText parse_topology(std::string_view text) {
+  TopologyText topology;
+  if (text.empty()) return topology;
+  std::string_view rest = text;
+  topology.identity = take_word(rest);
+  const std::string_view number = take_word(rest);
+  topology.kind = TopologyText::Kind::unknown;
+  if (number == former_layout_number) {
+    topology.kind = TopologyText::Kind::former;
+  } else if (number == layout_number) {
+    const std::string_view state = take_word(rest);
+    topology.made = state == "made";
+    topology.shard = take_word(rest);
+    if (topology.made || state == "making") topology.kind = TopologyText::Kind::deployment;
+  }
+  topology.layout = rest;
+  return topology;
+}
+
+std::string to_text(const TopologyText& topology) {
+  return fmt::format("{} {} {} {} {}", topology.identity, layout_number, topology.made ? "made" : "making",
+                     topology.shard, topology.layout);
+}
+
+std::string bucket_identity(std::string_view identity) {
+  return fmt::format("{} {}", identity, layout_number);
+}
+
+std::string deployment_identity(std::string_view bucket_identity) {
+  std::string_view rest = bucket_identity;
+  const std::string_view identity = take_word(rest);
+  return rest == layout_number ? std::string(identity) : std::string();
+}
+
+Deployment::Deployment(std::vector<std::string> shards, const std::string& identity) {
+  std::ranges::sort(shards);
+  for (std::string& name : shards) shards_.push_back({std::move(name), false, {}, false});
+  if (!identity.empty()) adopt(identity);
+}
+
+void Deployment::adopt(const std::string& identity) {
+  if (identity == identity_) return;
+  identity_ = identity;
+  bucket_id_ = bucket_identity(identity);
+  for (Shard& shard : shards_) shard.stamped = false;
+  ++changes_;
+}
+
+void Deployment::saw(const std::string& name, const TopologyText& topology) {
+  const auto shard = std::ranges::find(shards_, name, &Shard::name);
+  const TopologyText& known = shard->topology;
+  if (shard->known && known.kind == topology.kind && known.identity == topology.identity &&
+      known.made == topology.made) {
+    return;
+  }
+  shard->known = true;
+  shard->topology = topology;
+  ++changes_;
+}
+
+void Deployment::note_server(const std::string& name, const std::string& server, const std::string& address) {
+  Shard& shard = *std::ranges::find(shards_, name, &Shard::name);
+  shard.server = server;
+  shard.address = address;
+}
+
+std::optional<Deployment::Twin> Deployment::twin_of(const std::string& name, const TopologyText& topology) const {
+  const auto shard = std::ranges::find(shards_, name, &Shard::name);
+  const bool named = topology.kind == TopologyText::Kind::deployment;
+  if (shard->server.empty() || (named && topology.shard == name)) return std::nullopt;
+  for (auto other = shards_.begin(); other != shards_.end(); ++other) {
+    const bool first = named ? topology.shard == other->name : other < shard;
+    if (first && other->server == shard->server) return Twin{other->name, other->address};
+  }
+  return std::nullopt;
+}
+
+void Deployment::stamped(const std::string& name) {
+  Shard& shard = *std::ranges::find(shards_, name, &Shard::name);
+  if (shard.stamped) return;
+  shard.stamped = true;
+  ++changes_;
+}
+
+bool Deployment::made_besides(const std::string& name) const noexcept {
+  return std::ranges::any_of(shards_, [&](const Shard& shard) {
+    using Kind = TopologyText::Kind;
+    const TopologyText& topology = shard.topology;
+    return shard.name != name &&
+           (topology.kind == Kind::former || (topology.kind == Kind::deployment && topology.made));
+  });
+}
+
+bool Deployment::all_answered() const noexcept {
+  return std::ranges::all_of(shards_, &Shard::known);
+}
+
+const Deployment::Shard* Deployment::deciding() const noexcept {
+  if (!all_answered()) return nullptr;
+  // A deployment of a former version takes the identity of one of its shards.
+  const auto former = std::ranges::find_if(
+      shards_, [](const Shard& shard) { return shard.topology.kind == TopologyText::Kind::former; });
+  return former != shards_.end() ? &*former : &shards_.front();
+}
+
+bool Deployment::decided_by(const std::string& name) const noexcept {
+  const Shard* const shard = deciding();
+  return shard != nullptr && shard->name == name;
+}
+
+std::string Deployment::waits_for() const {
+  std::string missing;
+  for (const Shard& shard : shards_) {
+    if (!shard.known) missing += (missing.empty() ? "" : ", ") + shard.name;
+  }
+  const Shard* const shard = deciding();
+  return missing.empty() && shard != nullptr ? shard->name : missing;
+}
+
+bool Deployment::complete() const noexcept {
+  return std::ranges::all_of(shards_, &Shard::stamped);
+}
+
+}  // namespace visitd

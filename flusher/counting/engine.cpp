@@ -1,0 +1,421 @@
+#include "flusher/counting/engine.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/os/errors.hpp"
+#include "common/os/invariant.hpp"
+#include "common/shm/page_id.hpp"
+#include "flusher/counting/placement.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::uint64_t spool_retry_ms = 1000;
+// Of a page in an unanswered batch: its place in the table of pages, the batch, and its copies for spool and shard.
+constexpr std::uint64_t page_in_flight_bytes = 400;
+// Rests of large buckets are sealed together, so that a flush of many costs few transactions.
+constexpr std::uint64_t seal_gap_ms = 50;
+
+std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
+  std::vector<std::uint64_t> heads;
+  heads.reserve(memory.lanes.size());
+  for (std::size_t lane = 0; lane < memory.lanes.size(); ++lane) {
+    heads.push_back(at_index(memory.cache->head, lane).word.load(std::memory_order_relaxed));
+  }
+  return heads;
+}
+
+std::vector<std::uint64_t> freed_of(const CountingMemory& memory) {
+  std::vector<std::uint64_t> freed;
+  freed.reserve(memory.lanes.size());
+  for (const LaneMemory& lane : memory.lanes) freed.push_back(lane.freed);
+  return freed;
+}
+
+FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint64_t> positions) {
+  const std::uint64_t active = memory.cache->active.word.load(std::memory_order_relaxed);
+  FlusherView view(memory.views[(active + 1) & 1U]);
+  view.clear(positions);
+  return view;
+}
+
+}  // namespace
+
+std::string topology_layout(const EngineSettings& settings) {
+  std::vector<std::string> shards = settings.shards;
+  std::ranges::sort(shards);
+  return fmt::format("{} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
+}
+
+/// The deployment's identity, as the spool knows it; empty: it knows none.
+static std::string known_identity(const SpoolState& spool) {
+  const auto row = std::ranges::find(spool.identities, deployment_row, &ShardIdentity::shard);
+  return row == spool.identities.end() ? std::string() : deployment_identity(row->identity);
+}
+
+/// Three quarters of the memory are for open visits. So a shard that goes away with all that is on its way to it leaves
+/// the others their room.
+static std::uint64_t open_limit(const EngineSettings& settings) {
+  return settings.memory_limit_bytes / 4 * 3;
+}
+
+/// The last quarter is for what is on its way to all shards.
+static BatchLimits batch_limits(const EngineSettings& settings) {
+  BatchLimits limits = settings.batches;
+  limits.pages_in_flight =
+      std::clamp<std::uint64_t>(settings.memory_limit_bytes / 4 / page_in_flight_bytes / settings.shards.size(), 1,
+                                settings.batches.pages_in_flight);
+  return limits;
+}
+
+static std::uint32_t shard_count(const EngineSettings& settings) {
+  return static_cast<std::uint32_t>(settings.shards.size());
+}
+
+static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
+  const auto server = shard < settings.servers.size() ? settings.servers[shard] : EngineSettings::Server();
+  return {settings.shards[shard],
+          topology_layout(settings),
+          settings.batches_in_flight,
+          settings.reconnect_ms,
+          settings.held_recheck_ms,
+          settings.accept_eviction,
+          settings.accept_no_append_only,
+          settings.check_ms,
+          server.address,
+          server.database,
+          settings.visitctl};
+}
+
+class Engine::Session : public SessionPort {
+ public:
+  Session(Engine& engine, std::uint32_t shard, std::string identity, std::string new_identity)
+      : engine_(engine),
+        shard_(shard),
+        session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
+                buckets_on(engine.placement_, shard), engine.deployment_, engine.batches_, engine.lookups_,
+                engine.statistics_, *this) {}
+
+  void connect() override { engine_.port_.connect(shard_); }
+  void close() override { engine_.port_.close(shard_); }
+  void send(const ShardCommand& command) override { engine_.port_.send(shard_, command); }
+  void state_changed(ShardState state, const std::string& why) override {
+    set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
+    engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
+    engine_.ask_waiting_ = true;
+    engine_.port_.shard_changed(shard_, state, why);
+    // Whoever waits for a shard that went away need not wait any longer.
+    engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
+  }
+  void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
+  void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
+
+ private:
+  static std::vector<std::uint32_t> buckets_on(const std::vector<std::uint32_t>& placement, std::uint32_t shard) {
+    std::vector<std::uint32_t> buckets;
+    for (std::uint32_t b = 0; b < placement.size(); ++b) {
+      if (placement[b] == shard) buckets.push_back(b);
+    }
+    return buckets;
+  }
+
+  Engine& engine_;
+  std::uint32_t shard_;
+
+ public:
+  ShardSession session;
+};
+
+Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
+               std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port)
+    : settings_(settings),
+      memory_(memory),
+      port_(port),
+      statistics_(memory.cache->statistics),
+      placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
+      view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
+      open_({open_limit(settings), settings.journal_limit_bytes}, placement_, shard_count(settings), pages_,
+            statistics_),
+      batches_(batch_limits(settings), spool.incarnation, placement_, shard_count(settings), view_, pages_, open_,
+               statistics_),
+      drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)},
+             statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
+      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
+               [this](std::uint32_t page) { return ask_shard(page); }),
+      deployment_(settings.shards, known_identity(spool)),
+      flushes_(settings.shards.size()) {
+  batches_.use_salt(settings.salt);
+  recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
+  recovered_pages_ = pages_.pages_with_visits();
+  for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
+  std::uint64_t pending_visits = statistics_.get(FlusherStatistic::spilled_visits);
+  pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
+  statistics_.set(FlusherStatistic::pending_visits, pending_visits);
+  // A spool that knows no ring is not the one of those entries: what it lacks may be in the shards by now, though its
+  // buckets seem to agree.
+  if (spool.rings.empty()) carried.clear();
+  recover_entries(spool, carried, memory.hash_seed, view_, pages_, open_, batches_, lookups_);
+
+  for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
+    const auto known = std::ranges::find(spool.identities, settings.shards[shard], &ShardIdentity::shard);
+    sessions_.push_back(std::make_unique<Session>(
+        *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
+  }
+  // Not what the lanes' owners say: a head that the spool does not know would have the next start take it for an old
+  // copy, if this one ends before it has committed anything.
+  durable_ = positions_of(spool, memory.ring_id, heads_of(memory));
+  // Shown with one store; only then may space be freed. Partner: the readers' R1.
+  memory_.cache->active.word.store(memory_.cache->active.word.load(std::memory_order_relaxed) + 1,
+                                   std::memory_order_release);
+}
+
+Engine::~Engine() = default;
+
+void Engine::use(const EngineSettings& settings, Now now) {
+  settings_ = settings;
+  for (ShardFlush& flush : flushes_) flush.next_ms = std::min(flush.next_ms, now.ms + settings.flush_interval_ms);
+  batches_.use(batch_limits(settings));
+  open_.use({open_limit(settings), settings.journal_limit_bytes});
+  drain_.use(open_limit(settings));
+  lookups_.use(settings.batches.ttl_ms);
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    sessions_[shard]->session.use(session_settings(settings, shard));
+  }
+}
+
+/// What is spilled of a page is not known here: its bucket comes first. While the shard cannot be asked anyway, it
+/// stays where it is.
+Lookups::Asked Engine::ask_shard(std::uint32_t number) {
+  const PendingPage& page = pages_[number];
+  Session& session = *sessions_[placement_[page.bucket]];
+  const ShardState state = session.session.state();
+  if (open_.is_in_memory(page.bucket)) {
+    return session.session.look_up(number, page.bucket, std::string(page.id())) ? Lookups::Asked::yes
+                                                                                : Lookups::Asked::no;
+  }
+  if (state != ShardState::up && state != ShardState::refuses_writes) return Lookups::Asked::no;
+  open_.want_for_read(page.bucket);
+  return Lookups::Asked::later;
+}
+
+bool Engine::drain(Now now) {
+  const bool applied = drain_.run();
+  const bool asked = lookups_.run(now.ms);
+  wake();
+  return applied || asked;
+}
+
+void Engine::tick(Now now) {
+  for (const auto& session : sessions_) session->session.tick(now.ms);
+  // Before a transaction, which may spill a bucket that came with the last one.
+  if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
+  wake();
+  flush_when_due(now);
+  tell_flushed(now);
+  if (to_retry_ && now.ms >= retry_at_ms_) port_.submit(*std::exchange(to_retry_, std::nullopt));
+  if (committing_) return;
+  if (finishing_ == Finishing::wanted && is_durable()) {
+    submit_finished_ring(now);
+    return;
+  }
+  if (batches_.wants_seal() && now.ms >= last_seal_ms_ + seal_gap_ms) {
+    last_seal_ms_ = now.ms;
+    submit(true, now);
+    return;
+  }
+  const bool news = drain_.has_unspooled() || batches_.has_news() || positions_moved();
+  const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
+  if ((news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
+                drain_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
+      open_.wants_transaction()) {
+    submit(false, now);
+  }
+}
+
+void Engine::flush_when_due(Now now) {
+  // Early, when the pending pages come near the limit of memory: answers make room.
+  const bool crowded = pages_.open_bytes() > open_limit(settings_) / 4 * 3;
+  for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
+    ShardFlush& flush = flushes_[shard];
+    if (flush.next_ms == 0) flush.next_ms = now.ms + settings_.flush_interval_ms;
+    if (now.ms >= flush.next_ms) {
+      flush.next_ms = now.ms + settings_.flush_interval_ms;
+      flush.overdue = true;
+    }
+    if (shard_state(shard) != ShardState::up || (!flush.overdue && (!crowded || flush.running))) continue;
+    flush.overdue = false;
+    flush.running = true;
+    batches_.begin_flush(shard);
+    seal_at_once(now);
+  }
+}
+
+void Engine::tell_flushed(Now now) {
+  for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
+    ShardFlush& flush = flushes_[shard];
+    if (flush.running && batches_.is_flushed(shard)) {
+      flush.running = false;
+      flush.answered = true;
+    }
+    at_index(memory_.cache->shard, shard).unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
+  }
+  // Each shard is flushed in its own time: all of them at least once make one.
+  if (!std::ranges::all_of(flushes_, &ShardFlush::answered)) return;
+  for (ShardFlush& flush : flushes_) flush.answered = false;
+  lookups_.ask_uncountable();
+  statistics_.add(FlusherStatistic::flushes);
+  statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
+}
+
+void Engine::seal_at_once(Now now) noexcept {
+  last_seal_ms_ = now.ms < seal_gap_ms ? 0 : now.ms - seal_gap_ms;
+}
+
+void Engine::submit(bool seal, Now now) {
+  commit_soon_ = false;
+  last_commit_ms_ = now.ms;
+  const RingNote ring{memory_.ring_id, memory_.ring_segment, false, drain_.positions()};
+  committing_ = true;
+  committing_positions_ = ring.positions;
+  Transaction transaction = batches_.capture(seal, drain_, ring, now.unix);
+  note_set_aside(transaction.set_aside);
+  port_.submit(std::move(transaction));
+}
+
+void Engine::note_set_aside(const std::vector<SetAside>& pages) {
+  for (const SetAside& aside : pages) lookups_.uncountable().set_aside(aside.page.page, aside.page.visits);
+}
+
+void Engine::submit_finished_ring(Now now) {
+  finishing_ = Finishing::submitted;
+  last_commit_ms_ = now.ms;
+  Transaction finished;
+  finished.ring = RingNote{memory_.ring_id, memory_.ring_segment, true, drain_.positions()};
+  committing_ = true;
+  committing_positions_ = drain_.positions();
+  port_.submit(std::move(finished));
+}
+
+void Engine::on_committed(const SpoolResult& result, Now now) {
+  durable_ = std::move(committing_positions_);
+  committing_ = false;
+  lookups_.uncountable().aside_is_durable();
+  store_heads();
+  statistics_.add(FlusherStatistic::commits);
+  statistics_.set(FlusherStatistic::last_commit_ns, now.ms * 1'000'000);
+  if (finishing_ == Finishing::submitted) {
+    finishing_ = Finishing::done;
+    return;
+  }
+  const auto recalled = open_.committed(result, [this](std::string_view page) {
+    return pages_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
+  });
+  for (const std::uint32_t bucket : batches_.committed()) sessions_[placement_[bucket]]->session.batch_ready(bucket);
+  for (const std::uint32_t bucket : recalled) batches_.recalled(bucket);
+  ask_waiting_ = ask_waiting_ || !recalled.empty();
+}
+
+void Engine::on_spool_full(Transaction transaction, Now now) {
+  to_retry_ = std::move(transaction);
+  statistics_.add(FlusherStatistic::commit_failures);
+  retry_at_ms_ = now.ms + spool_retry_ms;
+}
+
+void Engine::store_heads() {
+  for (std::size_t lane = 0; lane < durable_.size(); ++lane) {
+    Word& head = at_index(memory_.cache->head, lane).word;
+    must_hold(head.load(std::memory_order_relaxed) <= durable_[lane] && durable_[lane] <= drain_.positions()[lane],
+              "a head never goes back, and never past what is applied");
+    head.store(durable_[lane],
+               std::memory_order_release);  // partner: LaneProducer::look_at_head
+  }
+}
+
+void Engine::on_connected(std::uint32_t shard) {
+  sessions_[shard]->session.on_connected();
+}
+
+void Engine::on_answer(std::uint32_t shard, ShardAnswer answer, Now now) {
+  sessions_[shard]->session.on_answer(std::move(answer), now.ms, now.unix);
+  wake();
+}
+
+void Engine::on_broken(std::uint32_t shard, const std::string& why, Now now) {
+  sessions_[shard]->session.on_broken(why, now.ms);
+  wake();
+}
+
+void Engine::on_turned_away(std::uint32_t shard, const std::string& why, Now now) {
+  sessions_[shard]->session.on_turned_away(why, now.ms);
+  wake();
+}
+
+void Engine::wake() {
+  if (const std::uint64_t lanes = lookups_.take_lanes_to_wake(); lanes != 0) port_.wake_lanes(lanes);
+}
+
+std::uint64_t Engine::begin_flush(Now now) {
+  for (ShardFlush& flush : flushes_) flush.running = true;
+  seal_at_once(now);
+  return batches_.begin_flush();
+}
+
+Engine::Session& Engine::session_of(const std::string& shard) const {
+  const auto known = std::ranges::find(settings_.shards, shard);
+  if (known == settings_.shards.end()) {
+    throw error("there is no shard {}; the shards are {}", shard, fmt::join(settings_.shards, ", "));
+  }
+  return *sessions_[static_cast<std::size_t>(known - settings_.shards.begin())];
+}
+
+AcceptOffer Engine::offer(const std::string& shard) const {
+  return session_of(shard).session.offer();
+}
+
+void Engine::accept(const std::string& shard, std::uint64_t token, Now now) {
+  session_of(shard).session.accept(token, now.ms);
+}
+
+bool Engine::positions_moved() const noexcept {
+  return durable_ != drain_.positions();
+}
+
+bool Engine::lanes_are_durable() const noexcept {
+  return drain_.is_empty() && !positions_moved() && !committing_;
+}
+
+bool Engine::is_durable() const noexcept {
+  return lanes_are_durable() && !drain_.has_unspooled() && !batches_.has_news();
+}
+
+ShardState Engine::shard_state(std::uint32_t shard) const noexcept {
+  return sessions_[shard]->session.state();
+}
+
+void Engine::inspect(const std::string& page, ShardSession::Inspection done) {
+  const std::uint32_t bucket = page_bucket(page, settings_.buckets);
+  sessions_[placement_[bucket]]->session.inspect(bucket, page, std::move(done));
+}
+
+Engine::PageState Engine::page_state(const std::string& page) const {
+  PageState state;
+  state.bucket = page_bucket(page, settings_.buckets);
+  state.shard = placement_[state.bucket];
+  state.field = batches_.field(state.bucket);
+  const std::uint32_t number = pages_.find(page_hash(page, memory_.hash_seed), page);
+  if (number != PendingPages::none) {
+    state.open = pages_[number].open;
+    state.inflight = pages_[number].inflight;
+  }
+  state.spilled = !open_.is_in_memory(state.bucket);
+  state.set_aside = lookups_.uncountable().visits_aside(page);
+  state.fault = lookups_.uncountable().fault(page);
+  return state;
+}
+
+}  // namespace visitd

@@ -1,0 +1,209 @@
+// The deciders of one flusher, put together: events in, actions out through EnginePort. One ring, one view, one life.
+// Knows no loop, socket, clock or file, so that the simulation runs this very code.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/shm/cache.hpp"
+#include "flusher/counting/batches.hpp"
+#include "flusher/counting/counting_memory.hpp"
+#include "flusher/counting/deployment.hpp"
+#include "flusher/counting/drain.hpp"
+#include "flusher/counting/flusher_view.hpp"
+#include "flusher/counting/lookups.hpp"
+#include "flusher/counting/open_visits.hpp"
+#include "flusher/counting/recovery.hpp"
+#include "flusher/counting/shard_session.hpp"
+
+namespace visitd {
+
+struct EngineSettings {
+  std::vector<std::string> shards;  ///< names
+  std::uint32_t virtual_nodes = 100;
+  std::uint32_t buckets = 8192;
+  std::uint32_t page_id_limit = 1024;
+  std::uint64_t memory_limit_bytes = 256U << 20U;
+  std::uint64_t journal_limit_bytes = 16U << 20U;
+  std::uint64_t flush_interval_ms = 30000;
+  std::uint64_t commit_interval_ms = 1000;
+  BatchLimits batches;
+  std::uint32_t batches_in_flight = 256;
+  std::uint64_t reconnect_ms = 500;
+  std::uint64_t held_recheck_ms = 5000;
+  bool accept_eviction = false;
+  bool accept_no_append_only = false;
+  std::uint64_t check_ms = 5000;
+  struct Server {
+    std::string address;  ///< for people
+    std::uint32_t database = 0;
+  };
+  std::vector<Server> servers = {};     ///< one a shard; empty: not known
+  std::string visitctl = "visitctl";    ///< how its commands begin, for people
+  std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
+};
+
+/// What the engine makes happen outside.
+class EnginePort {
+ public:
+  virtual ~EnginePort() = default;
+  /// Makes it durable; on_committed() or on_spool_full() follows. One at a time.
+  virtual void submit(Transaction transaction) = 0;
+  virtual void connect(std::uint32_t shard) = 0;
+  virtual void close(std::uint32_t shard) = 0;
+  virtual void send(std::uint32_t shard, const ShardCommand& command) = 0;
+  virtual void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) = 0;
+  virtual void shard_unfit(std::uint32_t shard, const std::string& why) = 0;
+  virtual void shard_warned(std::uint32_t shard, const std::string& what) = 0;
+  /// Rings the doorbells of these lanes' owners, a bit each.
+  virtual void wake_lanes(std::uint64_t lanes) = 0;
+};
+
+/// The time of an event.
+struct Now {
+  std::uint64_t ms = 0;    ///< monotonic
+  std::uint64_t unix = 0;  ///< seconds, only to note down
+};
+
+class Engine {
+ public:
+  /// Builds the view that is not shown from the spool and shows it; free_space() follows before anything else.
+  /// `carried`: of the view shown until now. `new_identities`: one random text a shard, for shards that have none.
+  /// Throws Error where the spool does not fit the ring.
+  Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
+         std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine();
+
+  /// The view is the one that readers use: what the spool holds of the lanes is free from now on.
+  void free_space() { store_heads(); }
+
+  /// Takes intervals and limits from these settings; shards, placement and the longest page id are as they were.
+  void use(const EngineSettings& settings, Now now);
+
+  /// Applies a burst of each lane and takes the requests. True: there was something.
+  bool drain(Now now);
+  /// Up to where the lanes are written at this moment.
+  [[nodiscard]] std::vector<std::uint64_t> tails() const { return drain_.tails(); }
+  /// Whether the lanes are applied up to there.
+  [[nodiscard]] bool has_applied(const std::vector<std::uint64_t>& tails) const noexcept {
+    return drain_.has_applied(tails);
+  }
+  /// Whether lanes and requests are empty at this moment.
+  [[nodiscard]] bool is_idle() const noexcept { return drain_.is_empty() && lookups_.is_empty(); }
+  /// Commits, seals, connects, when it is time.
+  void tick(Now now);
+
+  void on_committed(const SpoolResult& result, Now now);
+  /// There is no room for the transaction: it is submitted again in a while.
+  void on_spool_full(Transaction transaction, Now now);
+  void on_connected(std::uint32_t shard);
+  void on_answer(std::uint32_t shard, ShardAnswer answer, Now now);
+  void on_broken(std::uint32_t shard, const std::string& why, Now now);
+  void on_turned_away(std::uint32_t shard, const std::string& why, Now now);
+
+  /// Seals and sends everything that is applied by now, as far as the shards take batches; see flush_is_done.
+  std::uint64_t begin_flush(Now now);
+  [[nodiscard]] bool flush_is_done(std::uint64_t flush) const { return batches_.flush_is_done(flush); }
+  /// What accepting a held shard would give up. Throws Error where it cannot be accepted.
+  [[nodiscard]] AcceptOffer offer(const std::string& shard) const;
+  /// Takes what a held shard holds as the truth, if that is what was offered. Throws Error where it cannot be accepted.
+  void accept(const std::string& shard, std::uint64_t token, Now now);
+
+  /// Everything up to the lanes' tails is durable, and the answers too.
+  [[nodiscard]] bool is_durable() const noexcept;
+  /// The same of the lanes alone.
+  [[nodiscard]] bool lanes_are_durable() const noexcept;
+  /// Up to where each lane is durable.
+  [[nodiscard]] const std::vector<std::uint64_t>& durable() const noexcept { return durable_; }
+  /// Makes what is there durable without waiting for the commit interval.
+  void commit_soon() noexcept { commit_soon_ = true; }
+  /// Nobody can add to the ring any more: once all of it is durable, the spool notes that it is finished.
+  void finish_ring() noexcept { finishing_ = Finishing::wanted; }
+  [[nodiscard]] bool ring_is_finished() const noexcept { return finishing_ == Finishing::done; }
+
+  [[nodiscard]] const std::vector<std::uint32_t>& placement() const noexcept { return placement_; }
+  [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
+  [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
+  [[nodiscard]] std::vector<UncountablePages::News> take_uncountable() { return lookups_.uncountable().take_news(); }
+  /// The first pages that cannot be counted, at most so many.
+  [[nodiscard]] std::vector<std::string> uncountable_pages(std::size_t most) const {
+    return lookups_.uncountable().names(most);
+  }
+  [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
+  /// What is pending of a page; for people.
+  struct PageState {
+    std::uint32_t bucket = 0;
+    std::uint32_t shard = 0;
+    std::uint64_t open = 0;
+    std::uint64_t inflight = 0;
+    std::string field;
+    std::uint64_t set_aside = 0;  ///< visits that the shard could not take
+    bool spilled = false;         ///< the spool alone holds open visits of its bucket, maybe of the page
+    std::string_view fault;       ///< why the page cannot be counted; empty: it can, as far as is known
+  };
+  [[nodiscard]] PageState page_state(const std::string& page) const;
+  /// What Redis says of a page; nullopt: its shard cannot be asked now, or went away.
+  void inspect(const std::string& page, ShardSession::Inspection done);
+
+ private:
+  class Session;  ///< a ShardSession with its port
+
+  [[nodiscard]] Session& session_of(const std::string& shard) const;
+  void submit(bool seal, Now now);
+  void submit_finished_ring(Now now);
+  void flush_when_due(Now now);
+  void tell_flushed(Now now);
+  void seal_at_once(Now now) noexcept;
+  [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
+  void note_set_aside(const std::vector<SetAside>& pages);
+  void store_heads();
+  void wake();
+  [[nodiscard]] bool positions_moved() const noexcept;
+
+  EngineSettings settings_;
+  CountingMemory memory_;
+  EnginePort& port_;
+  FlusherStatistics statistics_;
+  std::vector<std::uint32_t> placement_;
+  FlusherView view_;
+  PendingPages pages_;
+  OpenVisits open_;
+  Batches batches_;
+  Drain drain_;
+  Lookups lookups_;
+  Deployment deployment_;
+  std::vector<std::unique_ptr<Session>> sessions_;
+
+  std::vector<std::uint64_t> durable_;  ///< positions in the spool
+  bool committing_ = false;             ///< a transaction is captured and not durable yet
+  std::vector<std::uint64_t> committing_positions_;
+  std::optional<Transaction> to_retry_;  ///< the captured one, while it waits for room
+  std::uint64_t retry_at_ms_ = 0;
+  std::uint64_t last_commit_ms_ = 0;
+  std::uint64_t last_seal_ms_ = 0;
+  /// Each shard is flushed on its own.
+  struct ShardFlush {
+    std::uint64_t next_ms = 0;
+    bool running = false;
+    bool overdue = false;   ///< the shard takes no batches: as soon as it does
+    bool answered = false;  ///< in full, since all of them were
+  };
+  std::vector<ShardFlush> flushes_;
+  std::uint64_t recovered_pages_ = 0;
+  bool commit_soon_ = false;
+  bool ask_waiting_ = false;  ///< buckets were recalled, or a shard can be asked now, or no more
+  enum class Finishing : std::uint8_t { no, wanted, submitted, done };
+  Finishing finishing_ = Finishing::no;
+};
+
+/// What visits:topology holds at its end: buckets, virtual nodes, shard names.
+[[nodiscard]] std::string topology_layout(const EngineSettings& settings);
+
+}  // namespace visitd

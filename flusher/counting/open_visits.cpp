@@ -1,0 +1,367 @@
+#include "flusher/counting/open_visits.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <string_view>
+
+namespace visitd {
+
+namespace {
+
+// What one transaction may hold, so that gathering it does not keep the loop: these take 5 to 20 ms.
+constexpr std::size_t folded_pages_limit = 16384;
+constexpr std::size_t spilled_pages_limit = 65536;
+constexpr std::uint64_t recalled_bytes_limit = 2U << 20U;
+// A page that was recalled takes more in memory than in the spool: by so much for ids of a few bytes.
+constexpr std::uint64_t recall_growth = 6;
+// Spilled rows of a bucket are made one when they hold so much more than when that was last done.
+constexpr std::uint64_t compaction_slack_bytes = 32U << 10U;
+
+std::uint64_t visits_in(std::string_view blob) {
+  std::uint64_t visits = 0;
+  for (PageReader reader(blob); reader.next();) visits += reader.visits();
+  return visits;
+}
+
+}  // namespace
+
+OpenVisits::OpenVisits(const OpenLimits& limits, std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards,
+                       PendingPages& pages, FlusherStatistics statistics)
+    : limits_(limits),
+      pages_(pages),
+      statistics_(statistics),
+      buckets_(shard_of_bucket.size()),
+      takes_batches_(shards),
+      open_pages_(shards) {
+  for (std::size_t b = 0; b < buckets_.size(); ++b) buckets_[b].shard = shard_of_bucket[b];
+}
+
+// ---- recovery
+
+void OpenVisits::recover(const SpoolState& spool, const FindPage& find_or_insert) {
+  const auto add = [&](std::string_view page, std::uint64_t visits) {
+    if (visits == 0) return;
+    const std::uint32_t number = find_or_insert(page);
+    PendingPage& pending = pages_[number];
+    pending.open += visits;
+    pages_.count(pending);
+    if (pending.in_bucket == 0) page_opened(number);
+  };
+  std::vector<std::uint64_t> folded(buckets_.size());
+  for (const OpenRow& row : spool.open) {
+    if (row.bucket >= buckets_.size()) continue;
+    folded[row.bucket] = row.folded;
+    journal_ = std::max(journal_, row.folded);
+    buckets_[row.bucket].row_bytes = row.pages.size();
+    rows_bytes_ += row.pages.size();
+    for (PageReader reader(row.pages); reader.next();) add(reader.page(), reader.visits());
+  }
+  for (const visitd::JournalRow& row : spool.journal) {
+    journal_ = std::max(journal_, row.number);
+    journal_rows_.push_back({row.number, row.deltas.size()});
+    journal_bytes_ += row.deltas.size();
+    for (PageReader reader(row.deltas); reader.next();) {
+      // The page's bucket, by its number in the table: a page that is not in it yet is made, and forgotten where the
+      // bucket's row says it all.
+      const std::uint32_t number = find_or_insert(reader.page());
+      Bucket& bucket = buckets_[pages_[number].bucket];
+      if (row.number <= folded[pages_[number].bucket]) {
+        pages_.erase_if_idle(number);
+        continue;
+      }
+      add(reader.page(), reader.visits());
+      if (bucket.unfolded_since != 0) continue;
+      bucket.unfolded_since = row.number;
+      unfolded_.emplace_back(row.number, pages_[number].bucket);
+    }
+  }
+  if (!spool.each_spilled) return;
+  spool.each_spilled([&](std::uint32_t number, std::string_view blob) {
+    if (number >= buckets_.size()) return;
+    buckets_[number].place = Place::spilled;
+    note_spilled(number, blob, true);
+  });
+  for (Bucket& bucket : buckets_) bucket.compacted_bytes = bucket.spilled_bytes;
+  update_statistics();
+}
+
+std::unordered_map<std::uint32_t, std::uint64_t> OpenVisits::spilled_of(const SpoolState& spool,
+                                                                        const std::vector<std::uint32_t>& pages,
+                                                                        const FindPage& find) const {
+  std::unordered_map<std::uint32_t, std::uint64_t> spilled;
+  if (spilled_bytes_ == 0) return spilled;
+  for (const std::uint32_t page : pages) {
+    if (!is_in_memory(pages_[page].bucket)) spilled[page] = 0;
+  }
+  spool.each_spilled([&](std::uint32_t, std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) {
+      const auto known = spilled.find(find(reader.page()));
+      if (known != spilled.end()) known->second += reader.visits();
+    }
+  });
+  return spilled;
+}
+
+// ---- pages
+
+void OpenVisits::page_opened(std::uint32_t page) {
+  Bucket& bucket = buckets_[pages_[page].bucket];
+  pages_.set_in_bucket(pages_[page], true);
+  bucket.open.push_back(page);
+  ++open_pages_[bucket.shard];
+}
+
+std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t most) {
+  assert(is_in_memory(number));
+  Bucket& bucket = buckets_[number];
+  const auto end = bucket.open.begin() + static_cast<std::ptrdiff_t>(std::min(most, bucket.open.size()));
+  std::vector<std::uint32_t> taken(bucket.open.begin(), end);
+  bucket.open.erase(bucket.open.begin(), end);
+  if (bucket.open.empty()) bucket.open.shrink_to_fit();
+  open_pages_[bucket.shard] -= taken.size();
+  for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);
+  fold(number);
+  return taken;
+}
+
+// ---- what is due
+
+std::uint64_t OpenVisits::journal_limit() const noexcept {
+  return std::max(limits_.journal_bytes, rows_bytes_);
+}
+
+bool OpenVisits::is_crowded() const noexcept {
+  return pages_.open_bytes() > limits_.memory_bytes / 2;
+}
+
+bool OpenVisits::may_recall(std::uint32_t bucket, std::uint64_t recalling_bytes) const noexcept {
+  // One bucket comes in any case: pages in memory that belong to spilled buckets leave it only after their bucket.
+  if (recalled_ == 0) return true;
+  // A bucket that is larger than a part of the memory comes nevertheless: it has to come whole.
+  const std::uint64_t needed = std::min(buckets_[bucket].spilled_bytes * recall_growth, limits_.memory_bytes / 4);
+  return pages_.open_bytes() + recalling_bytes + needed <= limits_.memory_bytes / 4 * 3;
+}
+
+void OpenVisits::want(std::uint32_t number) {
+  Bucket& bucket = buckets_[number];
+  if (bucket.place != Place::spilled || std::exchange(bucket.wanted, true)) return;
+  wanted_.push_back(number);
+}
+
+void OpenVisits::want_for_read(std::uint32_t number) {
+  Bucket& bucket = buckets_[number];
+  if (bucket.place != Place::spilled || std::exchange(bucket.read, true)) return;
+  wanted_.insert(wanted_.begin() + static_cast<std::ptrdiff_t>(wanted_for_reads_++), number);
+}
+
+bool OpenVisits::wants_transaction() const noexcept {
+  if (journal_bytes_ > journal_limit()) return true;
+  if (!wanted_.empty() && may_recall(wanted_.front(), 0)) return true;
+  if (!is_crowded()) return false;
+  std::uint64_t waiting = 0;
+  for (std::size_t shard = 0; shard < open_pages_.size(); ++shard) {
+    if (!takes_batches_[shard]) waiting += open_pages_[shard];
+  }
+  // Not for a few pages: each spill of a bucket is a row.
+  return waiting > 0 && waiting * PendingPages::bytes_of(0) >= limits_.memory_bytes / 32;
+}
+
+// ---- transactions
+
+void OpenVisits::fold(std::uint32_t number) {
+  if (std::exchange(buckets_[number].folding, true)) return;
+  folding_.push_back(number);
+}
+
+void OpenVisits::choose_folds() {
+  if (journal_bytes_ <= journal_limit()) return;
+  std::size_t pages = 0;
+  for (const auto& [first, number] : unfolded_) {
+    if (pages >= folded_pages_limit) return;
+    if (buckets_[number].unfolded_since != first) continue;
+    pages += buckets_[number].open.size() + 1;
+    fold(number);
+  }
+}
+
+void OpenVisits::capture(Transaction& transaction, Drain& drain) {
+  assert(spilling_.empty());
+  transaction.number = ++journal_;
+  choose_folds();
+  choose_spills(transaction);
+  drain.take_unspooled([&](const PendingPage& page) {
+    Bucket& bucket = buckets_[page.bucket];
+    if (bucket.folding) return;  // its row, its batch or its spilled row holds it
+    append_pages(transaction.deltas, page.id(), page.unspooled);
+    if (bucket.unfolded_since != 0) return;
+    bucket.unfolded_since = transaction.number;
+    unfolded_.emplace_back(transaction.number, page.bucket);
+  });
+  for (const std::uint32_t number : std::exchange(folding_, {})) write_row(number, transaction);
+  if (!transaction.deltas.empty()) {
+    journal_rows_.push_back({transaction.number, transaction.deltas.size()});
+    journal_bytes_ += transaction.deltas.size();
+  }
+  truncate_journal(transaction);
+  choose_recalls(transaction);
+  update_statistics();
+}
+
+void OpenVisits::write_row(std::uint32_t number, Transaction& transaction) {
+  Bucket& bucket = buckets_[number];
+  bucket.folding = false;
+  bucket.unfolded_since = 0;
+  if (bucket.place == Place::recalled) {
+    unspill(number, transaction);
+    bucket.place = Place::memory;
+  }
+  std::string row;
+  const bool spilling = std::exchange(bucket.spilling, false);
+  for (const std::uint32_t page : bucket.open) {
+    // What a spill leaves in memory because somebody waits for its count.
+    if (spilling && pages_[page].looked_up == 0) continue;
+    append_pages(row, pages_[page].id(), pages_[page].open);
+  }
+  rows_bytes_ += row.size() - bucket.row_bytes;
+  bucket.row_bytes = row.size();
+  transaction.open.emplace_back(number, std::move(row));
+}
+
+void OpenVisits::truncate_journal(Transaction& transaction) {
+  while (!unfolded_.empty() && buckets_[unfolded_.front().second].unfolded_since != unfolded_.front().first) {
+    unfolded_.pop_front();
+  }
+  const std::uint64_t until = unfolded_.empty() ? transaction.number : unfolded_.front().first - 1;
+  while (!journal_rows_.empty() && journal_rows_.front().number <= until) {
+    transaction.journal_until = until;
+    journal_bytes_ -= journal_rows_.front().bytes;
+    journal_rows_.pop_front();
+  }
+}
+
+void OpenVisits::choose_spills(Transaction& transaction) {
+  if (!is_crowded()) return;
+  std::size_t pages = 0;
+  for (std::size_t looked = 0; looked < buckets_.size() && pages < spilled_pages_limit; ++looked) {
+    const std::uint32_t number = next_spill_;
+    next_spill_ = (next_spill_ + 1) % static_cast<std::uint32_t>(buckets_.size());
+    const Bucket& bucket = buckets_[number];
+    if (takes_batches_[bucket.shard] || bucket.open.empty() || bucket.folding) continue;
+    pages += bucket.open.size();
+    spill(number, transaction);
+  }
+}
+
+void OpenVisits::spill(std::uint32_t number, Transaction& transaction) {
+  Bucket& bucket = buckets_[number];
+  Spilling spilling{number, {}};
+  std::string blob;
+  for (const std::uint32_t page : bucket.open) {
+    const PendingPage& pending = pages_[page];
+    // The answer to a read that is under way must find all of the page here.
+    if (pending.looked_up != 0) continue;
+    append_pages(blob, pending.id(), pending.open);
+    spilling.pages.emplace_back(page, pending.open);
+  }
+  if (spilling.pages.empty()) return;
+  fold(number);
+  if (bucket.place == Place::recalled) {
+    // All that was spilled before is among the open pages again.
+    unspill(number, transaction);
+  }
+  bucket.place = Place::spilled;
+  bucket.spilling = true;
+  note_spilled(number, blob, true);
+  if (bucket.compacted_bytes == 0) bucket.compacted_bytes = bucket.spilled_bytes;
+  if (bucket.spilled_bytes > 2 * bucket.compacted_bytes + compaction_slack_bytes)
+    transaction.compacted.push_back(number);
+  transaction.spilled.emplace_back(number, std::move(blob));
+  spilling_.push_back(std::move(spilling));
+}
+
+void OpenVisits::unspill(std::uint32_t number, Transaction& transaction) {
+  Bucket& bucket = buckets_[number];
+  transaction.unspilled.push_back(number);
+  spilled_bytes_ -= std::exchange(bucket.spilled_bytes, 0);
+  bucket.compacted_bytes = 0;
+  --recalled_;
+}
+
+void OpenVisits::choose_recalls(Transaction& transaction) {
+  std::uint64_t bytes = 0;
+  while (!wanted_.empty() && bytes < recalled_bytes_limit && may_recall(wanted_.front(), bytes)) {
+    const std::uint32_t number = wanted_.front();
+    wanted_.pop_front();
+    Bucket& bucket = buckets_[number];
+    if (wanted_for_reads_ != 0) {
+      --wanted_for_reads_;
+      bucket.read = false;
+    } else {
+      bucket.wanted = false;
+    }
+    if (bucket.place != Place::spilled) continue;  // it stood in the queue twice
+    bucket.place = Place::recalling;
+    ++recalled_;
+    bytes += bucket.spilled_bytes * recall_growth;
+    transaction.recalled.push_back(number);
+  }
+}
+
+std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, const FindPage& find_or_insert) {
+  for (const Spilling& spilling : std::exchange(spilling_, {})) {
+    // An entry goes on counting what is spilled of its page.
+    for (const auto& [number, visits] : spilling.pages) pages_[number].open -= visits;
+    Bucket& bucket = buckets_[spilling.bucket];
+    const std::size_t before = bucket.open.size();
+    std::erase_if(bucket.open, [&](std::uint32_t number) {
+      if (pages_[number].open != 0) return false;
+      pages_.set_in_bucket(pages_[number], false);
+      pages_.count(pages_[number]);
+      pages_.erase_if_idle(number);
+      return true;
+    });
+    if (bucket.open.empty()) bucket.open.shrink_to_fit();
+    open_pages_[bucket.shard] -= before - bucket.open.size();
+  }
+  for (const auto& [number, bytes] : result.compacted) {
+    spilled_bytes_ += bytes - buckets_[number].spilled_bytes;
+    buckets_[number].spilled_bytes = buckets_[number].compacted_bytes = bytes;
+  }
+  std::vector<std::uint32_t> recalled;
+  for (const auto& [number, blob] : result.recalled) {
+    Bucket& bucket = buckets_[number];
+    assert(bucket.place == Place::recalling);
+    for (PageReader reader(blob); reader.next();) {
+      const std::uint32_t page = find_or_insert(reader.page());
+      pages_[page].open += reader.visits();  // where it has an entry, that counts them already
+      pages_.count(pages_[page]);
+      if (pages_[page].in_bucket == 0) page_opened(page);
+    }
+    bucket.place = Place::recalled;
+    note_spilled(number, blob, false);
+    recalled.push_back(number);
+  }
+  update_statistics();
+  return recalled;
+}
+
+void OpenVisits::note_spilled(std::uint32_t number, std::string_view blob, bool added) noexcept {
+  const std::uint64_t visits = visits_in(blob);
+  if (added) {
+    buckets_[number].spilled_bytes += blob.size();
+    spilled_bytes_ += blob.size();
+    spilled_visits_ += visits;
+  } else {
+    spilled_visits_ -= visits;
+  }
+}
+
+void OpenVisits::update_statistics() noexcept {
+  statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
+  statistics_.set(FlusherStatistic::pending_bytes, pages_.pending_bytes());
+  statistics_.set(FlusherStatistic::spilled_visits, spilled_visits_);
+  statistics_.set(FlusherStatistic::spilled_bytes, spilled_bytes_);
+  statistics_.set(FlusherStatistic::journal_bytes, journal_bytes_);
+}
+
+}  // namespace visitd

@@ -1,0 +1,33 @@
+#include "flusher/counting/placement.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/shm/hash.hpp"
+
+namespace visitd {
+
+std::vector<std::uint32_t> place_buckets(std::span<const std::string> shards, std::uint32_t virtual_nodes,
+                                         std::uint32_t buckets) {
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> circle;
+  circle.reserve(shards.size() * virtual_nodes);
+  for (std::uint32_t shard = 0; shard < shards.size(); ++shard) {
+    for (std::uint32_t i = 0; i < virtual_nodes; ++i)
+      circle.emplace_back(hash_bytes(fmt::format("{}#{}", shards[shard], i)), shard);
+  }
+  // Two nodes on one spot: the order of names decides, not the order of settings.
+  std::ranges::sort(circle, [&](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : shards[a.second] < shards[b.second];
+  });
+  std::vector<std::uint32_t> placed(buckets);
+  for (std::uint32_t b = 0; b < buckets; ++b) {
+    const std::uint64_t spot = hash_bytes(fmt::format("bucket:{}", b));
+    const auto next = std::ranges::lower_bound(circle, spot, {}, [](const auto& node) { return node.first; });
+    placed[b] = (next == circle.end() ? circle.front() : *next).second;
+  }
+  return placed;
+}
+
+}  // namespace visitd

@@ -1,0 +1,90 @@
+// What is said to one shard and what it answers, in our terms. Commands are executed and answered in the order in which
+// they were sent.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "flusher/counting/batch.hpp"
+
+namespace visitd {
+
+/// First on each connection, after AUTH, SELECT and SCRIPT LOAD, which the connection does by itself; and again now and
+/// then.
+struct AskFacts {};
+struct Facts {
+  std::optional<std::string> maxmemory_policy = std::nullopt;  ///< nullopt: the server would not say
+  std::optional<std::string> append_only = std::nullopt;       ///< "yes" or "no"
+  std::string topology = {};                                   ///< what visits:topology holds; empty: no such key
+  std::optional<std::string> role = std::nullopt;              ///< "master" or "slave"
+  std::optional<std::string> run_id = std::nullopt;            ///< of this run of the server
+};
+
+/// visits:topology becomes `topology`, only where it is `expected` (empty: no such key). The answer says what it is
+/// now.
+struct MakeTopology {
+  std::string expected;
+  std::string topology;
+};
+struct Topology {
+  std::string topology;
+};
+
+/// What these buckets hold of ours. `stamp`: the identity that buckets without one are given first; empty: none is
+/// given.
+struct AskMarks {
+  std::vector<std::uint32_t> buckets;
+  std::string stamp = {};
+};
+struct Marks {
+  struct Held {
+    std::string id;     ///< the deployment's identity that the bucket has; empty: none
+    std::string field;  ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
+  };
+  std::vector<Held> buckets;  ///< one for each that was asked for, in order
+};
+inline constexpr const char* not_a_hash = "(the key is not a hash)";
+/// The most buckets of one AskMarks: the server does nothing else meanwhile.
+inline constexpr std::size_t marks_asked_at_once = 1024;
+
+/// Runs batch.lua. `batch` lives until the answer.
+struct SendBatch {
+  const Batch* batch = nullptr;
+  std::string id;  ///< what the bucket must have
+};
+struct BatchAnswer {
+  enum class Kind { applied, duplicate, have, refused, moved, foreign };
+  Kind kind = Kind::applied;
+  std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
+  std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
+  std::vector<std::uint32_t> bad_pages;  ///< refused: indexes of pages whose field is no count, or would pass 2^63-1;
+                                         ///< empty: the key is no hash
+  std::string why;                       ///< refused, moved: for people
+};
+
+/// One HMGET: the deployment's identity, the number of corrections, the moved marker, our writer field, the page.
+struct AskCount {
+  std::uint32_t bucket = 0;
+  std::string page;
+};
+struct Count {
+  std::string id;           ///< the deployment's identity that the bucket has; empty: none
+  std::string fix;          ///< reserved for corrections; empty: none
+  std::string moved;        ///< the moved marker; empty: none
+  std::string field;        ///< our writer field; empty: none
+  std::uint64_t count = 0;  ///< 0 where there is no such field
+  bool readable = true;     ///< false: the page's field holds no count, or the bucket's key is no hash
+};
+
+/// The server answered a command with an error. The connection goes on.
+struct Refused {
+  std::string error;
+};
+
+using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount>;
+using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, Refused>;
+
+}  // namespace visitd

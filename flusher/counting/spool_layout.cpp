@@ -1,0 +1,59 @@
+#include "flusher/counting/spool_layout.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
+
+namespace visitd {
+
+namespace {
+
+/// Takes the first line off the text.
+std::string_view take_line(std::string_view& text) noexcept {
+  const std::size_t end = text.find('\n');
+  const std::string_view line = text.substr(0, end);
+  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  return line;
+}
+
+bool parse_number(std::string_view text, std::uint32_t& number) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return failed == std::errc{} && end == text.data() + text.size() && number != 0;
+}
+
+}  // namespace
+
+std::string to_text(const SpoolLayout& layout) {
+  return fmt::format("{}\n{}\n{}", layout.buckets, layout.virtual_nodes, fmt::join(layout.shards, "\n"));
+}
+
+bool parse_layout(std::string_view text, SpoolLayout& layout) {
+  SpoolLayout parsed;
+  if (!parse_number(take_line(text), parsed.buckets) || !parse_number(take_line(text), parsed.virtual_nodes))
+    return false;
+  while (!text.empty()) parsed.shards.emplace_back(take_line(text));
+  if (parsed.shards.empty()) return false;
+  layout = std::move(parsed);
+  return true;
+}
+
+std::string layout_fault(const SpoolLayout& noted, const SpoolLayout& wanted) {
+  const auto number_fault = [](const char* setting, std::uint32_t was, std::uint32_t is) {
+    return fmt::format("it was made with {} = {}, and the settings say {}. Set {} back to {}", setting, was, is,
+                       setting, was);
+  };
+  if (noted.buckets != wanted.buckets) return number_fault("redis.buckets", noted.buckets, wanted.buckets);
+  if (noted.virtual_nodes != wanted.virtual_nodes) {
+    return number_fault("redis.virtual_nodes", noted.virtual_nodes, wanted.virtual_nodes);
+  }
+  if (noted.shards != wanted.shards) {
+    return fmt::format(
+        "it was made for the shards {}, and redis.shards names {}. Shards cannot be added, removed or renamed by "
+        "settings yet: name the same ones (their addresses may change)",
+        fmt::join(noted.shards, ", "), fmt::join(wanted.shards, ", "));
+  }
+  return {};
+}
+
+}  // namespace visitd

@@ -1,0 +1,237 @@
+#include "flusher/spool/spool_writer.hpp"
+
+#include <utility>
+#include <vector>
+
+#include "flusher/spool/spool_rows.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr int rings_kept = 64;
+
+/// Pages of 4 KiB from which on the write-ahead log is carried into the file, after a commit. Redis waits for a seal:
+/// it leaves this to the next commit, as long as the log is not very long.
+constexpr int log_limit = 2048;
+constexpr int log_limit_after_seal = 16384;
+
+/// Sums visits by page over blobs that may name a page more than once.
+class PageSums {
+ public:
+  PageSums() { rebuild(); }
+
+  void add(std::string_view page, std::uint64_t visits) {
+    if (2 * (pages_.size() + 1) > slots_.size()) rebuild();
+    const std::uint64_t hash = digest_of(page);
+    for (std::size_t at = hash & mask();; at = (at + 1) & mask()) {
+      Slot& slot = slots_[at];
+      if (slot.page == none) {
+        slot = {hash, static_cast<std::uint32_t>(pages_.size())};
+        pages_.push_back({std::string(page), visits});
+        return;
+      }
+      if (slot.hash == hash && pages_[slot.page].page == page) {
+        pages_[slot.page].visits += visits;
+        return;
+      }
+    }
+  }
+
+  [[nodiscard]] std::vector<PageVisits> take() && { return std::move(pages_); }
+
+ private:
+  static constexpr std::uint32_t none = 0xffff'ffffU;
+  struct Slot {
+    std::uint64_t hash = 0;
+    std::uint32_t page = none;  ///< index
+  };
+
+  [[nodiscard]] std::size_t mask() const noexcept { return slots_.size() - 1; }
+
+  void rebuild() {
+    std::size_t size = 1024;
+    while (size < 4 * pages_.size()) size *= 2;
+    slots_.assign(size, {});
+    for (std::size_t index = 0; index < pages_.size(); ++index) {
+      const std::uint64_t hash = digest_of(pages_[index].page);
+      std::size_t at = hash & mask();
+      while (slots_[at].page != none) at = (at + 1) & mask();
+      slots_[at] = {hash, static_cast<std::uint32_t>(index)};
+    }
+  }
+
+  std::vector<PageVisits> pages_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace
+
+SpoolWriter::Statements::Statements(SpoolDatabase& database)
+    : begin(database, "BEGIN IMMEDIATE"),
+      commit(database, "COMMIT"),
+      rollback(database, "ROLLBACK"),
+      note_ring(
+          database,
+          "INSERT INTO ring (id, segment, finished, positions, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO "
+          "UPDATE SET segment = excluded.segment, finished = excluded.finished, positions = excluded.positions, "
+          "digest = excluded.digest"),
+      forget_rings(database, "DELETE FROM ring WHERE noted <= (SELECT max(noted) FROM ring) - ?"),
+      append_deltas(database, "INSERT INTO journal (number, digest, deltas) VALUES (?, ?, ?)"),
+      shorten_journal(database, "DELETE FROM journal WHERE number <= ?"),
+      seal(database, "INSERT INTO batch (mark, expected, digest, pages, bucket, seq) VALUES (?, ?, ?, ?, ?, ?)"),
+      replace_open(database, "INSERT OR REPLACE INTO open (bucket, digest, folded, pages) VALUES (?, ?, ?, ?)"),
+      spill(database, "INSERT INTO spilled (bucket, digest, pages) VALUES (?, ?, ?)"),
+      unspill(database, "DELETE FROM spilled WHERE bucket = ?"),
+      read_spilled(database, "SELECT number, digest, pages, bucket FROM spilled WHERE bucket = ? ORDER BY number"),
+      answer(database,
+             "INSERT OR REPLACE INTO answered (number, at) SELECT number, ? FROM batch WHERE bucket = ? AND seq = ?"),
+      note_mark(database, "INSERT OR REPLACE INTO bucket (bucket, seq, field) VALUES (?, ?, ?)"),
+      replace_batch(database,
+                    "UPDATE batch SET mark = ?, expected = ?, digest = ?, pages = ? WHERE bucket = ? AND seq = ? AND "
+                    "number NOT IN (SELECT number FROM answered)"),
+      find_answered(
+          database,
+          "SELECT number FROM batch WHERE bucket = ? AND seq = ? AND number IN (SELECT number FROM answered)"),
+      forget_batch(database, "DELETE FROM batch WHERE number = ?"),
+      forget_answer(database, "DELETE FROM answered WHERE number = ?"),
+      note_identity(database, "INSERT OR REPLACE INTO identity (shard, identity) VALUES (?, ?)"),
+      set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
+
+SpoolResult SpoolWriter::apply(const Transaction& transaction) {
+  SpoolResult result;
+  run_.begin.reset().run();
+  try {
+    write(transaction);
+    result = give_back(transaction);
+    run_.commit.reset().run();
+  } catch (...) {
+    // SQLite may have rolled back by itself already.
+    if (database_.in_transaction()) run_.rollback.reset().run();
+    throw;
+  }
+  database_.carry_log(transaction.sealed.empty() ? log_limit : log_limit_after_seal);
+  return result;
+}
+
+void SpoolWriter::write(const Transaction& transaction) {
+  if (transaction.ring) write_ring(*transaction.ring);
+  write_journal(transaction);
+  for (const Batch& batch : transaction.sealed) write_batch(run_.seal, batch);
+  write_open(transaction);
+  write_answers(transaction);
+  for (const Batch& batch : transaction.replaced) replace(batch);
+  for (const auto& [bucket, seq] : transaction.forgotten) forget(bucket, seq);
+  for (const ShardIdentity& identity : transaction.identities) {
+    run_.note_identity.reset().text(identity.shard).text(identity.identity).run();
+  }
+  for (const SetAside& aside : transaction.set_aside) {
+    run_.set_aside.reset().bind(aside.bucket).blob(aside.page.page).bind(aside.page.visits).text(aside.reason).run();
+  }
+}
+
+void SpoolWriter::write_ring(const RingNote& ring) {
+  const std::string id = hex(ring.id);
+  const std::string positions = join(ring.positions);
+  run_.note_ring.reset()
+      .text(id)
+      .bind(std::int64_t{ring.segment})
+      .bind(std::int64_t{ring.finished ? 1 : 0})
+      .text(positions)
+      .bind(ring_digest(id, positions))
+      .run();
+  if (database_.changes() != 0) run_.forget_rings.reset().bind(std::int64_t{rings_kept}).run();
+}
+
+void SpoolWriter::write_journal(const Transaction& transaction) {
+  const std::string& deltas = transaction.deltas;
+  if (!deltas.empty()) {
+    run_.append_deltas.reset().bind(transaction.number).bind(digest_of(deltas)).blob(deltas).run();
+  }
+  if (transaction.journal_until != 0) run_.shorten_journal.reset().bind(transaction.journal_until).run();
+}
+
+void SpoolWriter::write_open(const Transaction& transaction) {
+  for (const auto& [bucket, pages] : transaction.open) {
+    run_.replace_open.reset()
+        .bind(bucket)
+        .bind(row_digest(pages, bucket, transaction.number))
+        .bind(transaction.number)
+        .blob(pages)
+        .run();
+  }
+  for (const std::uint32_t bucket : transaction.unspilled) run_.unspill.reset().bind(bucket).run();
+  for (const auto& [bucket, pages] : transaction.spilled) spill(bucket, pages);
+}
+
+void SpoolWriter::write_answers(const Transaction& transaction) {
+  for (const BucketMark& mark : transaction.answered) {
+    run_.answer.reset().bind(transaction.answered_at).bind(mark.bucket).bind(mark.seq).run();
+    if (database_.changes() != 1) {
+      throw error("{}: batch {} of bucket {} was answered but is not there", database_.path(), mark.seq, mark.bucket);
+    }
+    run_.note_mark.reset().bind(mark.bucket).bind(mark.seq).text(mark.field).run();
+  }
+  for (const BucketMark& mark : transaction.accepted) {
+    run_.note_mark.reset().bind(mark.bucket).bind(mark.seq).text(mark.field).run();
+  }
+}
+
+void SpoolWriter::write_batch(SpoolStatement& statement, const Batch& batch) {
+  pages_.clear();
+  for (const auto& [page, visits] : batch.pages) append_pages(pages_, page, visits);
+  const std::string mark = to_text(batch.mark);
+  statement.reset()
+      .text(mark)
+      .text(batch.expected)
+      .bind(batch_digest(batch, mark, pages_, scratch_))
+      .blob(pages_)
+      .bind(batch.bucket)
+      .bind(batch.mark.seq)
+      .run();
+}
+
+void SpoolWriter::replace(const Batch& batch) {
+  write_batch(run_.replace_batch, batch);
+  if (database_.changes() != 1) {
+    throw error("{}: batch {} of bucket {} is to be replaced but is not waiting", database_.path(), batch.mark.seq,
+                batch.bucket);
+  }
+}
+
+void SpoolWriter::forget(std::uint32_t bucket, std::uint64_t seq) {
+  if (!run_.find_answered.reset().bind(bucket).bind(seq).row()) return;
+  const std::int64_t number = run_.find_answered.integer(0);
+  run_.find_answered.reset();
+  run_.forget_batch.reset().bind(number).run();
+  run_.forget_answer.reset().bind(number).run();
+}
+
+SpoolResult SpoolWriter::give_back(const Transaction& transaction) {
+  SpoolResult result;
+  for (const std::uint32_t bucket : transaction.compacted) result.compacted.emplace_back(bucket, compact(bucket));
+  for (const std::uint32_t bucket : transaction.recalled) {
+    std::string pages;
+    each_spilled_row(database_, run_.read_spilled.reset().bind(bucket),
+                     [&](std::uint32_t, std::string_view blob) { pages += blob; });
+    result.recalled.emplace_back(bucket, std::move(pages));
+  }
+  return result;
+}
+
+void SpoolWriter::spill(std::uint32_t bucket, std::string_view pages) {
+  run_.spill.reset().bind(bucket).bind(row_digest(pages, bucket, 0)).blob(pages).run();
+}
+
+std::uint64_t SpoolWriter::compact(std::uint32_t bucket) {
+  PageSums sums;
+  each_spilled_row(database_, run_.read_spilled.reset().bind(bucket), [&](std::uint32_t, std::string_view blob) {
+    for (PageReader reader(blob); reader.next();) sums.add(reader.page(), reader.visits());
+  });
+  const std::string pages = encode_pages(std::move(sums).take());
+  run_.unspill.reset().bind(bucket).run();
+  spill(bucket, pages);
+  return pages.size();
+}
+
+}  // namespace visitd

@@ -1,0 +1,157 @@
+#include "frontend/api/answers.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace visitd {
+
+namespace {
+
+/// No head of an answer is larger without what it repeats of the request's.
+constexpr std::size_t largest_head_bytes = 4096;
+
+std::string_view status_line(std::uint16_t status) noexcept {
+  switch (status) {
+    case 200:
+      return "HTTP/1.1 200 OK\r\n";
+    case 204:
+      return "HTTP/1.1 204 No Content\r\n";
+    case 400:
+      return "HTTP/1.1 400 Bad Request\r\n";
+    case 403:
+      return "HTTP/1.1 403 Forbidden\r\n";
+    case 404:
+      return "HTTP/1.1 404 Not Found\r\n";
+    case 405:
+      return "HTTP/1.1 405 Method Not Allowed\r\n";
+    case 413:
+      return "HTTP/1.1 413 Content Too Large\r\n";
+    case 414:
+      return "HTTP/1.1 414 URI Too Long\r\n";
+    case 415:
+      return "HTTP/1.1 415 Unsupported Media Type\r\n";
+    case 417:
+      return "HTTP/1.1 417 Expectation Failed\r\n";
+    case 431:
+      return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
+    case 503:
+      return "HTTP/1.1 503 Service Unavailable\r\n";
+    case 505:
+      return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
+    default:
+      return "HTTP/1.1 500 Internal Server Error\r\n";
+  }
+}
+
+}  // namespace
+
+std::string_view reason_phrase(std::uint16_t status) noexcept {
+  constexpr std::size_t before = std::string_view("HTTP/1.1 200 ").size();
+  const std::string_view line = status_line(status);
+  return line.substr(before, line.size() - before - 2);
+}
+
+void Answer::reset(const RequestHead& head) noexcept {
+  status = 200;
+  content_type = ContentType::none;
+  no_store = false;
+  head_only = head.method == Method::head;
+  preflight = false;
+  length_unknown = false;
+  retry_after_s.reset();
+  allow = {};
+  refusal = Refusal::none;
+  cache_status.clear();
+  body.clear();
+  document = {};
+}
+
+void Answer::refuse(const Problem& problem) noexcept {
+  const RefusalText& text = describe(problem.refusal);
+  const std::string_view parameter = problem.parameter.empty() ? text.parameter : problem.parameter;
+  refusal = problem.refusal;
+  status = text.status;
+  content_type = ContentType::problem;
+  no_store = true;
+  cache_status.clear();
+  document = {};
+  body.clear();
+  body.append(R"({"type":"urn:visitd:problem:)");
+  body.append(text.name);
+  body.append(R"(","title":")");
+  body.append(reason_phrase(status));
+  body.append(R"(","status":)");
+  body.append(std::uint64_t{status});
+  body.append(R"(,"detail":")");
+  append_json(problem.detail.empty() ? text.detail : problem.detail, body);
+  body.append("\"");
+  if (!parameter.empty()) {
+    body.append(R"(,"parameter":")");
+    append_json(parameter, body);
+    body.append("\"");
+  }
+  if (!problem.member.empty()) {
+    body.append(",\"");
+    body.append(problem.member);
+    body.append("\":");
+    body.append(problem.value);
+  }
+  body.append("}");
+}
+
+AnswerFormat::AnswerFormat(const std::vector<std::string>& origins) {
+  set_origins(origins);
+  set_date(1);
+}
+
+void AnswerFormat::set_origins(const std::vector<std::string>& origins) {
+  origins_ = origins;
+  any_origin_ = std::find(origins.begin(), origins.end(), "*") != origins.end();
+}
+
+void AnswerFormat::set_date(std::uint32_t unix_seconds) {
+  if (unix_seconds == date_seconds_) return;
+  date_seconds_ = unix_seconds;
+  constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  const time_t seconds = unix_seconds;
+  tm utc{};
+  gmtime_r(&seconds, &utc);
+  std::array<char, 80> text;
+  std::snprintf(text.data(), text.size(), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[utc.tm_wday], utc.tm_mday,
+                months[utc.tm_mon], utc.tm_year + 1900, utc.tm_hour, utc.tm_min, utc.tm_sec);
+  std::copy_n(text.begin(), date_.size(), date_.begin());
+}
+
+bool AnswerFormat::is_named(std::string_view origin) const noexcept {
+  return std::find(origins_.begin(), origins_.end(), origin) != origins_.end();
+}
+
+void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool keep_alive, OutputBuffer& out) const {
+  const std::string_view content = answer.content();
+  const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
+  out.reserve(largest_head_bytes + repeated_bytes + content.size());
+  out.append(status_line(answer.status));
+  each_field(answer, head, [&out](std::string_view name, std::string_view value) {
+    out.append(name);
+    out.append(": ");
+    out.append(value);
+    out.append("\r\n");
+  });
+  if (answer.status != 204 && !answer.length_unknown) {
+    out.append("Content-Length: ");
+    out.append(std::uint64_t{content.size()});
+    out.append("\r\n");
+  }
+  if (!keep_alive) {
+    out.append("Connection: close\r\n");
+  } else if (head.minor_version_0) {
+    out.append("Connection: keep-alive\r\n");
+  }
+  out.append("\r\n");
+  if (!answer.head_only) out.append(content);
+}
+
+}  // namespace visitd

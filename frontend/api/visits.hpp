@@ -1,0 +1,29 @@
+// Records visits: the producer's side of the lane, and the doorbell of a flusher that sleeps. Knows no socket.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "common/counter/ring_membership.hpp"
+#include "common/shm/statistics.hpp"
+#include "frontend/api/counter.hpp"
+
+namespace visitd {
+
+class Visits {
+ public:
+  Visits(RingMembership& membership, FrontendStatistics statistics)
+      : membership_(membership), statistics_(statistics) {}
+
+  /// Publishes a record. The page id has been checked. `visits`: at least 1.
+  [[nodiscard]] Recorded record(std::string_view page, std::uint32_t visits) noexcept;
+  /// The ring is being left: nothing is recorded from now on.
+  void close() noexcept { closed_ = true; }
+
+ private:
+  RingMembership& membership_;
+  FrontendStatistics statistics_;
+  bool closed_ = false;
+};
+
+}  // namespace visitd

@@ -1,0 +1,119 @@
+#include "frontend/http/target.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cstring>
+
+namespace visitd {
+
+namespace {
+
+/// -1: not a hex digit.
+int hex_value(char c) noexcept {
+  if (c >= '0' && c <= '9') return c - '0';
+  const char lower = static_cast<char>(c | 0x20);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/// What a registered name may hold (RFC 3986), but percent-encoding, which no host needs.
+constexpr std::array<bool, 256> name_characters = [] {
+  std::array<bool, 256> allowed{};
+  for (unsigned c = 'a'; c <= 'z'; ++c) allowed[c] = allowed[c - 0x20] = true;
+  for (unsigned c = '0'; c <= '9'; ++c) allowed[c] = true;
+  for (const char c : std::string_view("-._~!$&'()*+,;=")) allowed[static_cast<unsigned char>(c)] = true;
+  return allowed;
+}();
+
+bool is_name_character(char c) noexcept {
+  return name_characters[static_cast<unsigned char>(c)];
+}
+
+bool is_address_character(char c) noexcept {
+  return hex_value(c) >= 0 || c == ':' || c == '.';
+}
+
+/// Whether this is a colon and at most five digits.
+bool is_port(std::string_view text) noexcept {
+  if (text.front() != ':' || text.size() > 6) return false;
+  for (const char c : text.substr(1)) {
+    if (!is_digit(c)) return false;
+  }
+  return true;
+}
+
+/// The length of "http://" or "https://" at the start of a target; 0: neither.
+std::size_t scheme_length(std::string_view target) noexcept {
+  for (const std::string_view scheme : {std::string_view("http://"), std::string_view("https://")}) {
+    if (target.size() < scheme.size()) continue;
+    const bool same = std::equal(scheme.begin(), scheme.end(), target.begin(),
+                                 [](char a, char b) { return a == b || (b >= 'A' && b <= 'Z' && a == (b | 0x20)); });
+    if (same) return scheme.size();
+  }
+  return 0;
+}
+
+TargetParts split_query(std::string_view path) noexcept {
+  const std::size_t question = std::min(path.find('?'), path.size());
+  return {path.substr(0, question), path.substr(std::min(question + 1, path.size()))};
+}
+
+/// As decode_path; `space`: the character that stands for a space, '%' for none.
+std::optional<std::string_view> decode(std::string_view text, char space, std::span<char> buffer) noexcept {
+  assert(buffer.size() >= text.size());
+  std::size_t size = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      buffer[size++] = text[i] == space ? ' ' : text[i];
+      continue;
+    }
+    if (text.size() - i < 3) return std::nullopt;
+    const int high = hex_value(text[i + 1]);
+    const int low = hex_value(text[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    buffer[size++] = static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return std::string_view(buffer.data(), size);
+}
+
+}  // namespace
+
+bool is_host(std::string_view text) noexcept {
+  std::size_t end = 0;
+  if (!text.empty() && text.front() == '[') {
+    end = 1;
+    while (end < text.size() && is_address_character(text[end])) ++end;
+    if (end < 3 || end == text.size() || text[end] != ']') return false;
+    ++end;
+  } else {
+    while (end < text.size() && is_name_character(text[end])) ++end;
+    if (end == 0) return false;
+  }
+  return end == text.size() || is_port(text.substr(end));
+}
+
+std::optional<TargetParts> parts_of_target(std::string_view target) noexcept {
+  if (target.empty()) return std::nullopt;
+  if (target.front() == '/') return split_query(target);
+  if (target == "*") return TargetParts{target, {}};
+  const std::size_t scheme = scheme_length(target);
+  if (scheme == 0) return std::nullopt;
+  const std::string_view rest = target.substr(scheme);
+  const std::size_t authority = std::min(rest.find_first_of("/?"), rest.size());
+  if (!is_host(rest.substr(0, authority))) return std::nullopt;
+  TargetParts parts = split_query(rest.substr(authority));
+  if (parts.path.empty()) parts.path = "/";
+  return parts;
+}
+
+std::optional<std::string_view> decode_path(std::string_view encoded, std::span<char> buffer) noexcept {
+  if (std::memchr(encoded.data(), '%', encoded.size()) == nullptr) return encoded;
+  return decode(encoded, '%', buffer);
+}
+
+std::optional<std::string_view> decode_form(std::string_view text, std::span<char> buffer) noexcept {
+  return decode(text, '+', buffer);
+}
+
+}  // namespace visitd
