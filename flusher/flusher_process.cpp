@@ -320,7 +320,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void place_buckets_in_header() {
     std::vector<std::uint64_t> counts(settings_.shards.size());
     for (std::uint32_t bucket = 0; bucket < settings_.buckets; ++bucket) {
-      const std::uint32_t shard = engine_->placement()[bucket];
+      const std::uint32_t shard = engine_->placement().shard_of(bucket);
       cache().shard_of_bucket(bucket).store(shard, std::memory_order_release);
       ++counts[shard];
     }

@@ -15,10 +15,11 @@
 #include <vector>
 
 #include "common/shm/statistics.hpp"
-#include "flusher/counting/drain.hpp"
+#include "flusher/counting/bucket.hpp"
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/open_visits.hpp"
 #include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/placement.hpp"
 #include "flusher/counting/spool_state.hpp"
 
 namespace visitd {
@@ -34,9 +35,8 @@ struct BatchLimits {
 
 class Batches {
  public:
-  /// `shard_of_bucket`: where each bucket is placed.
-  Batches(const BatchLimits& limits, Incarnation incarnation, std::vector<std::uint32_t> shard_of_bucket,
-          std::uint32_t shards, FlusherView& view, PendingPages& pages, OpenVisits& open, FlusherStatistics statistics);
+  Batches(const BatchLimits& limits, Incarnation incarnation, const Placement& placement, FlusherView& view,
+          PendingPages& pages, OpenVisits& open, FlusherStatistics statistics);
 
   /// What a kept batch takes besides its encoded pages, bytes: it, its place in the order, its mark as text, and what
   /// the allocator takes for both.
@@ -78,11 +78,10 @@ class Batches {
 
   /// What is to become durable now: visits since the last one, answers, and with `seal` due buckets as batches. Nothing
   /// else may be captured until committed().
-  [[nodiscard]] Transaction capture(bool seal, Drain& drain, const RingNote& ring, std::uint64_t unix_now);
+  [[nodiscard]] Transaction capture(bool seal, const RingNote& ring, std::uint64_t unix_now);
   /// Whether capture(false, …) would hold anything besides positions and visits.
   [[nodiscard]] bool has_news() const noexcept {
-    return !answered_.empty() || !accepted_.empty() || !expecting_anew_.empty() || !refused_.empty() ||
-           !identities_.empty() || !set_aside_.empty();
+    return !answered_.empty() || !accepted_.empty() || !changed_.empty() || !identities_.empty() || !set_aside_.empty();
   }
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
@@ -93,12 +92,11 @@ class Batches {
   // -- what a shard says
 
   /// The unanswered, durable batch of a bucket; nullptr: none, or it is just being changed.
-  [[nodiscard]] const Batch* unanswered(std::uint32_t bucket) const noexcept;
-  [[nodiscard]] std::uint32_t shard_of(std::uint32_t bucket) const noexcept { return buckets_[bucket].shard; }
+  [[nodiscard]] const Batch* unanswered(std::uint32_t bucket) const noexcept { return buckets_[bucket].to_send(); }
   /// What the writer's field of the bucket holds in Redis, as far as we know.
-  [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field; }
+  [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field(); }
   /// Whether we ever wrote to the bucket, or may have.
-  [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept;
+  [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept { return buckets_[bucket].was_written(); }
   /// The unanswered batch was applied, now or before. `totals`: of its pages, in order.
   void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
                 std::uint64_t unix_now);
@@ -107,61 +105,39 @@ class Batches {
   void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none of ours that
   /// is kept.
-  [[nodiscard]] std::optional<std::vector<Batch>> lost_since(std::uint32_t bucket, const std::string& held) const;
+  [[nodiscard]] std::optional<std::vector<Batch>> lost_since(std::uint32_t bucket, const std::string& held) const {
+    return buckets_[bucket].lost_since(held);
+  }
   /// The shard cannot take these pages of a kept batch again: they are put aside, and out of `batch`.
   void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The operator takes what the shard holds as the truth. False: nothing had to change.
   bool accept(std::uint32_t bucket, const std::string& held);
-  [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq; }
+  [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq(); }
 
   [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }
   [[nodiscard]] std::size_t unanswered_count() const noexcept { return unanswered_count_; }
   [[nodiscard]] std::size_t unanswered_on(std::uint32_t shard) const noexcept { return shards_[shard].unanswered; }
 
  private:
-  struct Unanswered {
-    Batch batch;
-    std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages
-    std::string blob;                  ///< the same pages, encoded, as they are kept
-    std::uint64_t flush = 0;
-    bool durable = false;  ///< its content as it stands: before, it must not be sent
-  };
-  struct Kept {
-    Mark mark;
-    std::string expected;
-    std::string pages;
-  };
   struct KeptOrder {
     std::uint32_t bucket;
     std::uint64_t seq;
     std::uint64_t answered_at;
     std::size_t bytes;
   };
-  static_assert(sizeof(Kept) + sizeof(KeptOrder) + 64 <= bytes_beside_pages);
-  struct Bucket {
-    std::uint32_t shard = 0;
-    std::uint64_t seq = 0;  ///< of the newest answered batch
-    std::string field;
-    std::optional<Unanswered> unanswered;
-    std::vector<Kept> kept;  ///< a chain: each expects its predecessor's mark
-    std::uint64_t due = 0;   ///< the oldest flush that wants its open visits sealed; 0: none
-    bool queued = false;     ///< among its shard's buckets to seal
-  };
+  static_assert(sizeof(Bucket::Kept) + sizeof(KeptOrder) + 64 <= bytes_beside_pages);
   struct Shard {
     bool takes_batches = false;
-    std::vector<std::uint32_t> buckets;
     std::deque<std::uint32_t> to_seal;  ///< due buckets that have no unanswered batch and are in memory
     std::size_t due = 0;                ///< buckets
     std::size_t unanswered = 0;         ///< batches
     std::uint64_t pages_in_flight = 0;
   };
-  struct Refusal {
-    std::uint32_t bucket;
-    std::vector<std::uint32_t> bad_pages;
-    std::string why;
-  };
 
-  void make_due(const Shard& shard);
+  [[nodiscard]] Shard& shard_with(const Bucket& bucket) noexcept {
+    return shards_[placement_.shard_of(bucket.number())];
+  }
+  void make_due(std::uint32_t shard);
   void seal_due(Transaction& transaction);
   /// The first bucket to seal of a shard. Returns how many pages its batch holds.
   std::size_t seal_next(Shard& shard, Transaction& transaction);
@@ -170,11 +146,12 @@ class Batches {
   /// Where the bucket is due and can be sealed: it will be. One that is spilled is asked for.
   void queue(std::uint32_t number);
   /// An unanswered batch was made, or is answered.
-  void count_unanswered(std::uint32_t bucket, std::size_t pages, bool made) noexcept;
-  void keep(std::uint32_t bucket, Kept kept, std::uint64_t answered_at);
+  void count_unanswered(const Bucket& bucket, std::size_t pages, bool made) noexcept;
+  void keep(std::uint32_t bucket, Bucket::Kept kept, std::uint64_t answered_at);
   void forget_old(Transaction& transaction, std::uint64_t unix_now);
   void set_due(Bucket& bucket, std::uint64_t flush) noexcept;
-  void apply_refusal(const Refusal& refusal, Transaction& transaction);
+  /// The transaction holds the bucket's batch as it is now.
+  void rewrite(Bucket& bucket, Transaction& transaction);
   void update_statistics() noexcept;
 
   BatchLimits limits_;
@@ -184,6 +161,7 @@ class Batches {
   }
 
   Incarnation incarnation_;
+  const Placement& placement_;
   std::function<std::uint64_t()> salt_;
   FlusherView& view_;
   PendingPages& pages_;
@@ -197,15 +175,14 @@ class Batches {
   // for the next transaction
   std::vector<BucketMark> answered_;
   std::vector<BucketMark> accepted_;
-  std::vector<std::uint32_t> expecting_anew_;  ///< buckets whose unanswered batch expects another mark
-  std::vector<Refusal> refused_;
+  std::vector<std::uint32_t> changed_;  ///< buckets whose unanswered batch has to be rewritten
   std::vector<ShardIdentity> identities_;
   std::vector<SetAside> set_aside_;  ///< of kept batches
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;
 
   // of the captured transaction: buckets
   std::vector<std::uint32_t> sealing_;
-  std::vector<std::uint32_t> replacing_;
+  std::vector<std::uint32_t> rewriting_;
 
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.
   std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;

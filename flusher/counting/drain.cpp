@@ -33,10 +33,11 @@ Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& page
 
 bool Drain::run() {
   bool applied = false;
+  const std::uint64_t before = pages_.visits();
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) applied |= run_lane(lane);
   if (applied) {
-    statistics_.add(FlusherStatistic::visits_applied, applied_visits_);
-    statistics_.add(FlusherStatistic::pending_visits, std::exchange(applied_visits_, 0));
+    statistics_.add(FlusherStatistic::visits_applied, pages_.visits() - before);
+    statistics_.set(FlusherStatistic::pending_visits, pages_.visits());
     statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
   }
   return applied;
@@ -97,21 +98,17 @@ Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record
     if (taken > limits_.memory_bytes && pages_.open_bytes() > 0) return Applied::no_room;
   }
   if (number == PendingPages::none || pages_[number].unspooled == 0) {
-    if (unspooled_is_full()) return Applied::no_room;
+    if (pages_.unspooled_is_full()) return Applied::no_room;
   }
   if (number == PendingPages::none) {
     number = pages_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
   }
+  pages_.apply(number, record.visits);
   PendingPage& pending = pages_[number];
-  pending.open += record.visits;
-  pages_.count(pending);
-  if (pending.unspooled == 0) unspooled_.push_back(number);
-  pending.unspooled += record.visits;
   if (pending.in_bucket == 0) {
     pages_.set_in_bucket(pending, true);
     page_opened_(number);
   }
-  applied_visits_ += record.visits;
   if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);
   return Applied::applied;
 }

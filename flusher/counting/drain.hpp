@@ -46,17 +46,6 @@ class Drain {
 
   /// Up to where each lane is applied.
   [[nodiscard]] const std::vector<std::uint64_t>& positions() const noexcept { return positions_; }
-  /// Calls `each` with every page that has visits no transaction holds, which then holds them.
-  template <typename Each>
-  void take_unspooled(Each each) {
-    for (const std::uint32_t number : std::exchange(unspooled_, {})) {
-      each(std::as_const(pages_[number]));
-      pages_[number].unspooled = 0;
-    }
-  }
-  [[nodiscard]] bool has_unspooled() const noexcept { return !unspooled_.empty(); }
-  /// No further page is applied before a transaction has taken these: one that holds more would keep the loop too long.
-  [[nodiscard]] bool unspooled_is_full() const noexcept { return unspooled_.size() >= unspooled_pages_limit; }
   /// What was skipped because a record was damaged: lane and bytes since the last call.
   struct Damage {
     std::uint32_t lane;
@@ -67,8 +56,6 @@ class Drain {
 
  private:
   bool run_lane(std::uint32_t lane);
-  /// About 5 MiB of deltas with ids of 32 bytes, which the loop gathers in some 20 ms.
-  static constexpr std::size_t unspooled_pages_limit = 131072;
 
   enum class Applied { applied, no_room, bad_page };
   /// no_room: for one more pending page. bad_page: the id is none that a frontend may record. Then nothing was changed.
@@ -82,9 +69,7 @@ class Drain {
   FlusherStatistics statistics_;
   PageOpened page_opened_;
   std::vector<std::uint64_t> positions_;
-  std::vector<std::uint32_t> unspooled_;
   std::vector<std::optional<std::uint64_t>> refused_tails_;  ///< tails that cannot be: said once
-  std::uint64_t applied_visits_ = 0;
   std::vector<Damage> damage_;
 };
 

@@ -9,7 +9,6 @@
 #include "common/os/errors.hpp"
 #include "common/os/invariant.hpp"
 #include "common/shm/page_id.hpp"
-#include "flusher/counting/placement.hpp"
 
 namespace visitd {
 
@@ -73,10 +72,6 @@ static BatchLimits batch_limits(const EngineSettings& settings) {
   return limits;
 }
 
-static std::uint32_t shard_count(const EngineSettings& settings) {
-  return static_cast<std::uint32_t>(settings.shards.size());
-}
-
 static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
   const auto server = shard < settings.servers.size() ? settings.servers[shard] : EngineSettings::Server();
   return {settings.shards[shard],
@@ -98,7 +93,7 @@ class Engine::Session : public SessionPort {
       : engine_(engine),
         shard_(shard),
         session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
-                buckets_on(engine.placement_, shard), engine.deployment_, engine.batches_, engine.lookups_,
+                engine.placement_.buckets_on(shard), engine.deployment_, engine.batches_, engine.lookups_,
                 engine.statistics_, *this) {}
 
   void connect() override { engine_.port_.connect(shard_); }
@@ -116,14 +111,6 @@ class Engine::Session : public SessionPort {
   void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
 
  private:
-  static std::vector<std::uint32_t> buckets_on(const std::vector<std::uint32_t>& placement, std::uint32_t shard) {
-    std::vector<std::uint32_t> buckets;
-    for (std::uint32_t b = 0; b < placement.size(); ++b) {
-      if (placement[b] == shard) buckets.push_back(b);
-    }
-    return buckets;
-  }
-
   Engine& engine_;
   std::uint32_t shard_;
 
@@ -139,10 +126,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       statistics_(memory.cache->statistics),
       placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
-      open_({open_limit(settings), settings.journal_limit_bytes}, placement_, shard_count(settings), pages_,
-            statistics_),
-      batches_(batch_limits(settings), spool.incarnation, placement_, shard_count(settings), view_, pages_, open_,
-               statistics_),
+      open_({open_limit(settings), settings.journal_limit_bytes}, placement_, pages_, statistics_),
+      batches_(batch_limits(settings), spool.incarnation, placement_, view_, pages_, open_, statistics_),
       drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)},
              statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
@@ -153,9 +138,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
   for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
-  std::uint64_t pending_visits = statistics_.get(FlusherStatistic::spilled_visits);
-  pages_.each([&](const PendingPage& page) { pending_visits += page.open + page.inflight; });
-  statistics_.set(FlusherStatistic::pending_visits, pending_visits);
+  statistics_.set(FlusherStatistic::pending_visits, pages_.visits());
   // A spool that knows no ring is not the one of those entries: what it lacks may be in the shards by now, though its
   // buckets seem to agree.
   if (spool.rings.empty()) carried.clear();
@@ -192,7 +175,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
 /// stays where it is.
 Lookups::Asked Engine::ask_shard(std::uint32_t number) {
   const PendingPage& page = pages_[number];
-  Session& session = *sessions_[placement_[page.bucket]];
+  Session& session = *sessions_[placement_.shard_of(page.bucket)];
   const ShardState state = session.session.state();
   if (open_.is_in_memory(page.bucket)) {
     return session.session.look_up(number, page.bucket, std::string(page.id())) ? Lookups::Asked::yes
@@ -228,10 +211,10 @@ void Engine::tick(Now now) {
     submit(true, now);
     return;
   }
-  const bool news = drain_.has_unspooled() || batches_.has_news() || positions_moved();
+  const bool news = pages_.has_unspooled() || batches_.has_news() || positions_moved();
   const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
   if ((news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
-                drain_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
+                pages_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
       open_.wants_transaction()) {
     submit(false, now);
   }
@@ -282,7 +265,7 @@ void Engine::submit(bool seal, Now now) {
   const RingNote ring{memory_.ring_id, memory_.ring_segment, false, drain_.positions()};
   committing_ = true;
   committing_positions_ = ring.positions;
-  Transaction transaction = batches_.capture(seal, drain_, ring, now.unix);
+  Transaction transaction = batches_.capture(seal, ring, now.unix);
   note_set_aside(transaction.set_aside);
   port_.submit(std::move(transaction));
 }
@@ -315,7 +298,8 @@ void Engine::on_committed(const SpoolResult& result, Now now) {
   const auto recalled = open_.committed(result, [this](std::string_view page) {
     return pages_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
   });
-  for (const std::uint32_t bucket : batches_.committed()) sessions_[placement_[bucket]]->session.batch_ready(bucket);
+  for (const std::uint32_t bucket : batches_.committed())
+    sessions_[placement_.shard_of(bucket)]->session.batch_ready(bucket);
   for (const std::uint32_t bucket : recalled) batches_.recalled(bucket);
   ask_waiting_ = ask_waiting_ || !recalled.empty();
 }
@@ -390,7 +374,7 @@ bool Engine::lanes_are_durable() const noexcept {
 }
 
 bool Engine::is_durable() const noexcept {
-  return lanes_are_durable() && !drain_.has_unspooled() && !batches_.has_news();
+  return lanes_are_durable() && !pages_.has_unspooled() && !batches_.has_news();
 }
 
 ShardState Engine::shard_state(std::uint32_t shard) const noexcept {
@@ -399,13 +383,13 @@ ShardState Engine::shard_state(std::uint32_t shard) const noexcept {
 
 void Engine::inspect(const std::string& page, ShardSession::Inspection done) {
   const std::uint32_t bucket = page_bucket(page, settings_.buckets);
-  sessions_[placement_[bucket]]->session.inspect(bucket, page, std::move(done));
+  sessions_[placement_.shard_of(bucket)]->session.inspect(bucket, page, std::move(done));
 }
 
 Engine::PageState Engine::page_state(const std::string& page) const {
   PageState state;
   state.bucket = page_bucket(page, settings_.buckets);
-  state.shard = placement_[state.bucket];
+  state.shard = placement_.shard_of(state.bucket);
   state.field = batches_.field(state.bucket);
   const std::uint32_t number = pages_.find(page_hash(page, memory_.hash_seed), page);
   if (number != PendingPages::none) {

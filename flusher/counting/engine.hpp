@@ -18,6 +18,7 @@
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/open_visits.hpp"
+#include "flusher/counting/placement.hpp"
 #include "flusher/counting/recovery.hpp"
 #include "flusher/counting/shard_session.hpp"
 
@@ -128,7 +129,7 @@ class Engine {
   void finish_ring() noexcept { finishing_ = Finishing::wanted; }
   [[nodiscard]] bool ring_is_finished() const noexcept { return finishing_ == Finishing::done; }
 
-  [[nodiscard]] const std::vector<std::uint32_t>& placement() const noexcept { return placement_; }
+  [[nodiscard]] const Placement& placement() const noexcept { return placement_; }
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
   [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
   [[nodiscard]] std::vector<UncountablePages::News> take_uncountable() { return lookups_.uncountable().take_news(); }
@@ -171,7 +172,7 @@ class Engine {
   CountingMemory memory_;
   EnginePort& port_;
   FlusherStatistics statistics_;
-  std::vector<std::uint32_t> placement_;
+  Placement placement_;
   FlusherView view_;
   PendingPages pages_;
   OpenVisits open_;

@@ -25,16 +25,15 @@ std::uint64_t visits_in(std::string_view blob) {
 
 }  // namespace
 
-OpenVisits::OpenVisits(const OpenLimits& limits, std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards,
-                       PendingPages& pages, FlusherStatistics statistics)
+OpenVisits::OpenVisits(const OpenLimits& limits, const Placement& placement, PendingPages& pages,
+                       FlusherStatistics statistics)
     : limits_(limits),
+      placement_(placement),
       pages_(pages),
       statistics_(statistics),
-      buckets_(shard_of_bucket.size()),
-      takes_batches_(shards),
-      open_pages_(shards) {
-  for (std::size_t b = 0; b < buckets_.size(); ++b) buckets_[b].shard = shard_of_bucket[b];
-}
+      buckets_(placement.buckets()),
+      takes_batches_(placement.shards()),
+      open_pages_(placement.shards()) {}
 
 // ---- recovery
 
@@ -42,10 +41,8 @@ void OpenVisits::recover(const SpoolState& spool, const FindPage& find_or_insert
   const auto add = [&](std::string_view page, std::uint64_t visits) {
     if (visits == 0) return;
     const std::uint32_t number = find_or_insert(page);
-    PendingPage& pending = pages_[number];
-    pending.open += visits;
-    pages_.count(pending);
-    if (pending.in_bucket == 0) page_opened(number);
+    pages_.recover_open(number, visits);
+    if (pages_[number].in_bucket == 0) page_opened(number);
   };
   std::vector<std::uint64_t> folded(buckets_.size());
   for (const OpenRow& row : spool.open) {
@@ -82,6 +79,7 @@ void OpenVisits::recover(const SpoolState& spool, const FindPage& find_or_insert
     note_spilled(number, blob, true);
   });
   for (Bucket& bucket : buckets_) bucket.compacted_bytes = bucket.spilled_bytes;
+  pages_.recover_spilled(spilled_visits_);
   update_statistics();
 }
 
@@ -105,10 +103,10 @@ std::unordered_map<std::uint32_t, std::uint64_t> OpenVisits::spilled_of(const Sp
 // ---- pages
 
 void OpenVisits::page_opened(std::uint32_t page) {
-  Bucket& bucket = buckets_[pages_[page].bucket];
+  const std::uint32_t number = pages_[page].bucket;
   pages_.set_in_bucket(pages_[page], true);
-  bucket.open.push_back(page);
-  ++open_pages_[bucket.shard];
+  buckets_[number].open.push_back(page);
+  ++open_pages_[placement_.shard_of(number)];
 }
 
 std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t most) {
@@ -118,7 +116,7 @@ std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t mo
   std::vector<std::uint32_t> taken(bucket.open.begin(), end);
   bucket.open.erase(bucket.open.begin(), end);
   if (bucket.open.empty()) bucket.open.shrink_to_fit();
-  open_pages_[bucket.shard] -= taken.size();
+  open_pages_[placement_.shard_of(number)] -= taken.size();
   for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);
   fold(number);
   return taken;
@@ -184,12 +182,12 @@ void OpenVisits::choose_folds() {
   }
 }
 
-void OpenVisits::capture(Transaction& transaction, Drain& drain) {
+void OpenVisits::capture(Transaction& transaction) {
   assert(spilling_.empty());
   transaction.number = ++journal_;
   choose_folds();
   choose_spills(transaction);
-  drain.take_unspooled([&](const PendingPage& page) {
+  pages_.take_unspooled([&](const PendingPage& page) {
     Bucket& bucket = buckets_[page.bucket];
     if (bucket.folding) return;  // its row, its batch or its spilled row holds it
     append_pages(transaction.deltas, page.id(), page.unspooled);
@@ -246,7 +244,7 @@ void OpenVisits::choose_spills(Transaction& transaction) {
     const std::uint32_t number = next_spill_;
     next_spill_ = (next_spill_ + 1) % static_cast<std::uint32_t>(buckets_.size());
     const Bucket& bucket = buckets_[number];
-    if (takes_batches_[bucket.shard] || bucket.open.empty() || bucket.folding) continue;
+    if (takes_batches_[placement_.shard_of(number)] || bucket.open.empty() || bucket.folding) continue;
     pages += bucket.open.size();
     spill(number, transaction);
   }
@@ -310,18 +308,17 @@ void OpenVisits::choose_recalls(Transaction& transaction) {
 std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, const FindPage& find_or_insert) {
   for (const Spilling& spilling : std::exchange(spilling_, {})) {
     // An entry goes on counting what is spilled of its page.
-    for (const auto& [number, visits] : spilling.pages) pages_[number].open -= visits;
+    for (const auto& [number, visits] : spilling.pages) pages_.spill(number, visits);
     Bucket& bucket = buckets_[spilling.bucket];
     const std::size_t before = bucket.open.size();
     std::erase_if(bucket.open, [&](std::uint32_t number) {
       if (pages_[number].open != 0) return false;
       pages_.set_in_bucket(pages_[number], false);
-      pages_.count(pages_[number]);
       pages_.erase_if_idle(number);
       return true;
     });
     if (bucket.open.empty()) bucket.open.shrink_to_fit();
-    open_pages_[bucket.shard] -= before - bucket.open.size();
+    open_pages_[placement_.shard_of(spilling.bucket)] -= before - bucket.open.size();
   }
   for (const auto& [number, bytes] : result.compacted) {
     spilled_bytes_ += bytes - buckets_[number].spilled_bytes;
@@ -333,8 +330,7 @@ std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, cons
     assert(bucket.place == Place::recalling);
     for (PageReader reader(blob); reader.next();) {
       const std::uint32_t page = find_or_insert(reader.page());
-      pages_[page].open += reader.visits();  // where it has an entry, that counts them already
-      pages_.count(pages_[page]);
+      pages_.recall(page, reader.visits());  // where it has an entry, that counts them already
       if (pages_[page].in_bucket == 0) page_opened(page);
     }
     bucket.place = Place::recalled;

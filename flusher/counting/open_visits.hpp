@@ -21,8 +21,8 @@
 #include <vector>
 
 #include "common/shm/statistics.hpp"
-#include "flusher/counting/drain.hpp"
 #include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/placement.hpp"
 #include "flusher/counting/spool_state.hpp"
 
 namespace visitd {
@@ -34,9 +34,7 @@ struct OpenLimits {
 
 class OpenVisits {
  public:
-  /// `shard_of_bucket`: where each bucket is placed.
-  OpenVisits(const OpenLimits& limits, std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards,
-             PendingPages& pages, FlusherStatistics statistics);
+  OpenVisits(const OpenLimits& limits, const Placement& placement, PendingPages& pages, FlusherStatistics statistics);
 
   void use(const OpenLimits& limits) noexcept { limits_ = limits; }
 
@@ -81,7 +79,7 @@ class OpenVisits {
   /// Takes up to `most` pages of the bucket, to be sealed: the transaction being captured folds the rest.
   [[nodiscard]] std::vector<std::uint32_t> take(std::uint32_t bucket, std::size_t most);
   /// Adds to the transaction what is not durable, and what is folded, spilled and recalled by it.
-  void capture(Transaction& transaction, Drain& drain);
+  void capture(Transaction& transaction);
   /// The captured transaction is durable. Returns the buckets that were recalled.
   std::vector<std::uint32_t> committed(const SpoolResult& result, const FindPage& find_or_insert);
 
@@ -95,7 +93,6 @@ class OpenVisits {
     std::uint64_t row_bytes = 0;        ///< of its folded row
     std::uint64_t spilled_bytes = 0;    ///< in all its spilled rows
     std::uint64_t compacted_bytes = 0;  ///< the same when they were last made one
-    std::uint32_t shard = 0;
     Place place = Place::memory;
     bool wanted = false;
     bool read = false;  ///< wanted for a read
@@ -124,6 +121,7 @@ class OpenVisits {
   void update_statistics() noexcept;
 
   OpenLimits limits_;
+  const Placement& placement_;
   PendingPages& pages_;
   FlusherStatistics statistics_;
   std::vector<Bucket> buckets_;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace visitd {
@@ -63,11 +64,68 @@ class PendingPages {
   [[nodiscard]] const PendingPage& operator[](std::uint32_t number) const noexcept { return *at(number); }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
+  // -- visits: what is pending is counted here, and changed by these alone
+
+  /// Visits came out of a lane; no transaction holds them yet.
+  void apply(std::uint32_t number, std::uint64_t visits) {
+    PendingPage& page = (*this)[number];
+    if (page.unspooled == 0) unspooled_.push_back(number);
+    page.unspooled += visits;
+    visits_ += visits;
+    page.open += visits;
+    count(page);
+  }
+  /// Open visits that the spool holds already.
+  void recover_open(std::uint32_t number, std::uint64_t visits) noexcept {
+    visits_ += visits;
+    (*this)[number].open += visits;
+    count((*this)[number]);
+  }
+  /// Of an unanswered batch.
+  void recover_inflight(std::uint32_t number, std::uint64_t visits) noexcept {
+    visits_ += visits;
+    (*this)[number].inflight += visits;
+    count((*this)[number]);
+  }
+  /// Visits that only the spool holds.
+  void recover_spilled(std::uint64_t visits) noexcept { visits_ += visits; }
+  /// Open visits became part of a batch.
+  void seal(std::uint32_t number, std::uint64_t visits) noexcept {
+    (*this)[number].open -= visits;
+    (*this)[number].inflight += visits;
+  }
+  /// A batch's visits were acknowledged, or set aside. The page may be gone afterwards.
+  void settle(std::uint32_t number, std::uint64_t visits) noexcept {
+    visits_ -= visits;
+    (*this)[number].inflight -= visits;
+    count((*this)[number]);
+    erase_if_idle(number);
+  }
+  /// Open visits are in the spool alone from now on; they are pending still.
+  void spill(std::uint32_t number, std::uint64_t visits) noexcept {
+    (*this)[number].open -= visits;
+    count((*this)[number]);
+  }
+  /// Spilled visits are here again.
+  void recall(std::uint32_t number, std::uint64_t visits) noexcept {
+    (*this)[number].open += visits;
+    count((*this)[number]);
+  }
+
+  /// Calls `each` with every page that has visits no transaction holds, which then holds them.
+  template <typename Each>
+  void take_unspooled(Each each) {
+    for (const std::uint32_t number : std::exchange(unspooled_, {})) {
+      each(std::as_const((*this)[number]));
+      (*this)[number].unspooled = 0;
+    }
+  }
+  [[nodiscard]] bool has_unspooled() const noexcept { return !unspooled_.empty(); }
+  /// No further page is applied before a transaction has taken these: one that holds more would keep the loop too long.
+  [[nodiscard]] bool unspooled_is_full() const noexcept { return unspooled_.size() >= unspooled_pages_limit; }
+
   // -- what is pending
 
-  /// Visits that Redis has not acknowledged came to a page, or were settled: acknowledged, set aside, or spilled to
-  /// the spool. To be called after each change of open and inflight.
-  void count(PendingPage& page) noexcept;
   /// The page comes to its bucket's list of open pages, or goes from it.
   void set_in_bucket(PendingPage& page, bool in_bucket) noexcept {
     if ((page.in_bucket != 0) == in_bucket) return;
@@ -76,7 +134,9 @@ class PendingPages {
   }
   /// The memory of the pages in these lists.
   [[nodiscard]] std::uint64_t open_bytes() const noexcept { return open_bytes_; }
-  /// Pages with visits that Redis has not acknowledged.
+  /// Visits that Redis has not acknowledged, here and spilled.
+  [[nodiscard]] std::uint64_t visits() const noexcept { return visits_; }
+  /// Pages with such visits.
   [[nodiscard]] std::uint64_t pages_with_visits() const noexcept { return pages_with_visits_; }
   /// The memory that they take.
   [[nodiscard]] std::uint64_t pending_bytes() const noexcept { return pending_bytes_; }
@@ -120,6 +180,8 @@ class PendingPages {
   static constexpr std::size_t least_slots = 16;
   static constexpr std::uint32_t place_bits = 10;
   static constexpr std::size_t block_bytes = (64U << 10U) - 64;
+  /// About 5 MiB of deltas with ids of 32 bytes, which the loop gathers in some 20 ms.
+  static constexpr std::size_t unspooled_pages_limit = 131072;
 
   [[nodiscard]] static constexpr std::size_t record_size(std::size_t page_length) noexcept {
     return sizeof(PendingPage) + (page_length + 7) / 8 * 8;
@@ -131,6 +193,8 @@ class PendingPages {
   }
   [[nodiscard]] static std::uint32_t tag_of(std::uint64_t hash) noexcept { return static_cast<std::uint32_t>(hash); }
   [[nodiscard]] Part& part_of(std::uint64_t hash) noexcept { return parts_[hash >> 56U]; }
+  /// The page's open or inflight visits changed: whether it is one with visits.
+  void count(PendingPage& page) noexcept;
   static void place(std::vector<Slot>& slots, Slot slot) noexcept;
   static void resize(Part& part, std::size_t slots);
   void remove_slot(Part& part, std::uint32_t tag, std::uint32_t number) noexcept;
@@ -142,7 +206,9 @@ class PendingPages {
   std::vector<Block> blocks_;
   std::vector<std::uint32_t> unused_blocks_;        ///< numbers of blocks without memory
   std::vector<std::set<std::uint32_t>> with_room_;  ///< by words of an id: blocks; the lowest is filled first
+  std::vector<std::uint32_t> unspooled_;
   std::size_t size_ = 0;
+  std::uint64_t visits_ = 0;
   std::size_t blocks_with_memory_ = 0;
   std::uint64_t pages_with_visits_ = 0;
   std::uint64_t pending_bytes_ = 0;

@@ -9,8 +9,14 @@
 
 namespace visitd {
 
-std::vector<std::uint32_t> place_buckets(std::span<const std::string> shards, std::uint32_t virtual_nodes,
-                                         std::uint32_t buckets) {
+Placement::Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards)
+    : shard_of_bucket_(std::move(shard_of_bucket)), buckets_on_(shards) {
+  for (std::uint32_t bucket = 0; bucket < shard_of_bucket_.size(); ++bucket) {
+    buckets_on_[shard_of_bucket_[bucket]].push_back(bucket);
+  }
+}
+
+Placement place_buckets(std::span<const std::string> shards, std::uint32_t virtual_nodes, std::uint32_t buckets) {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> circle;
   circle.reserve(shards.size() * virtual_nodes);
   for (std::uint32_t shard = 0; shard < shards.size(); ++shard) {
@@ -27,7 +33,7 @@ std::vector<std::uint32_t> place_buckets(std::span<const std::string> shards, st
     const auto next = std::ranges::lower_bound(circle, spot, {}, [](const auto& node) { return node.first; });
     placed[b] = (next == circle.end() ? circle.front() : *next).second;
   }
-  return placed;
+  return {std::move(placed), static_cast<std::uint32_t>(shards.size())};
 }
 
 }  // namespace visitd

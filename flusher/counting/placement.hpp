@@ -9,10 +9,30 @@
 
 namespace visitd {
 
-/// Shard index of each bucket. Each shard stands `virtual_nodes` times on a ring of 64-bit hashes (XXH3 of "NAME#I"); a
+/// Where each bucket is. One object, which all that asks refers to.
+class Placement {
+ public:
+  /// `shard_of_bucket`: indexes below `shards`.
+  Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards);
+
+  [[nodiscard]] std::uint32_t shard_of(std::uint32_t bucket) const noexcept { return shard_of_bucket_[bucket]; }
+  /// The shard of each bucket.
+  [[nodiscard]] const std::vector<std::uint32_t>& shard_of_bucket() const noexcept { return shard_of_bucket_; }
+  [[nodiscard]] const std::vector<std::uint32_t>& buckets_on(std::uint32_t shard) const noexcept {
+    return buckets_on_[shard];
+  }
+  [[nodiscard]] std::uint32_t buckets() const noexcept { return static_cast<std::uint32_t>(shard_of_bucket_.size()); }
+  [[nodiscard]] std::uint32_t shards() const noexcept { return static_cast<std::uint32_t>(buckets_on_.size()); }
+
+ private:
+  std::vector<std::uint32_t> shard_of_bucket_;
+  std::vector<std::vector<std::uint32_t>> buckets_on_;
+};
+
+/// Each shard stands `virtual_nodes` times on a ring of 64-bit hashes (XXH3 of "NAME#I"); a
 /// bucket (XXH3 of "bucket:B") belongs to the next one clockwise. Adding or removing one of n shards moves about 1/n of
 /// the buckets.
-[[nodiscard]] std::vector<std::uint32_t> place_buckets(std::span<const std::string> shards, std::uint32_t virtual_nodes,
-                                                       std::uint32_t buckets);
+[[nodiscard]] Placement place_buckets(std::span<const std::string> shards, std::uint32_t virtual_nodes,
+                                      std::uint32_t buckets);
 
 }  // namespace visitd

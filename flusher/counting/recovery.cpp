@@ -97,8 +97,7 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
     std::vector<std::uint32_t> numbers;
     for (const auto& [page, visits] : batch.pages) {
       numbers.push_back(find_or_insert(page));
-      pages[numbers.back()].inflight += visits;
-      pages.count(pages[numbers.back()]);
+      pages.recover_inflight(numbers.back(), visits);
     }
     batches.recover_unanswered(std::move(batch), std::move(numbers));
   }

@@ -130,7 +130,7 @@ double apply_rate(std::size_t pages, std::size_t visits, bool with_entries) {
   }
   const std::uint64_t start = monotonic_ns();
   while (drain.run()) {
-    if (drain.unspooled_is_full()) drain.take_unspooled([](const PendingPage&) {});
+    if (pending.unspooled_is_full()) pending.take_unspooled([](const PendingPage&) {});
   }
   if (!drain.is_empty() || !drain.take_damage().empty()) throw Error("not all of the lane was applied");
   return static_cast<double>(visits) / seconds_since(start) / 1e6;
@@ -368,7 +368,7 @@ void bench_flush(const std::string& program, std::size_t page_count) {
     names.push_back(fmt::format("redis_{}", server.port()));
     contexts.emplace_back(redisConnect("127.0.0.1", server.port()));
   }
-  const std::vector<std::uint32_t> placement = place_buckets(names, 100, buckets);
+  const std::vector<std::uint32_t> placement = place_buckets(names, 100, buckets).shard_of_bucket();
   const std::vector<std::string> pages = page_names(page_count);
   Host host(program, urls);
   host.start();

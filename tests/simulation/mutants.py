@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DECIDERS = [f'flusher/counting/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
+DECIDERS = [f'flusher/counting/{name}.cpp' for name in ('batch', 'batches', 'bucket', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
                                                'placement', 'recovery', 'shard_session', 'uncountable_pages')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease')] + [
@@ -42,7 +42,7 @@ MUTANTS = {
     'head waits for the spool': (
         'flusher/counting/engine.cpp', 'committing_positions_ = ring.positions;', 'committing_positions_ = ring.positions; durable_ = ring.positions; store_heads();'),
     'a seal is durable before anything is sent': (
-        'flusher/counting/batches.cpp', 'bucket.unanswered = std::move(sealed);\n', 'bucket.unanswered = std::move(sealed); bucket.unanswered->durable = true;\n'),
+        'flusher/counting/bucket.cpp', 'state_ = State::sealing;', 'state_ = State::ready;'),
     'lost batches are sent again': (
         'flusher/counting/shard_session.cpp',
         'repairs_[bucket].assign(std::move_iterator(lost->begin()), std::move_iterator(lost->end()));', ''),
@@ -78,7 +78,7 @@ MUTANTS = {
     'nothing of the old connection survives': (
         'flusher/counting/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
     'a page stays pending until it is acknowledged': (
-        'flusher/counting/batches.cpp', 'page.inflight += visits;', ''),
+        'flusher/counting/pending_pages.hpp', '(*this)[number].inflight += visits; }', '}'),
     'a seal replaces its bucket\'s row by what was not sealed': (
         'flusher/counting/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false); fold(number);',
         'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);'),
@@ -94,11 +94,11 @@ MUTANTS = {
     'a spill folds its bucket': (
         'flusher/counting/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
     'only what the transaction has spilled leaves the memory': (
-        'flusher/counting/open_visits.cpp', 'pages_[number].open -= visits;', 'pages_[number].open = 0;'),
+        'flusher/counting/open_visits.cpp', 'pages_.spill(number, visits);', 'pages_.spill(number, pages_[number].open);'),
     'an entry that comes over counts what is spilled of its page': (
         'flusher/counting/open_visits.cpp', 'known->second += reader.visits();', '{}'),
     'a page counts itself again once it is recalled': (
-        'flusher/counting/open_visits.cpp', 'pages_[page].open += reader.visits();', ''),
+        'flusher/counting/open_visits.cpp', 'pages_.recall(page, reader.visits());', ''),
     'a snapshot is of one version': (
         'common/shm/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (

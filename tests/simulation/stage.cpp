@@ -34,7 +34,7 @@ EngineSettings Stage::settings(std::uint64_t batch_pages) {
 Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
     : random(seed), mutant(taken_out), harm(what), exchanged(shard_names().size()), past_(hosts == 1 ? 0 : hosts) {
   const EngineSettings placing = settings(1);
-  placement = place_buckets(placing.shards, placing.virtual_nodes, placing.buckets);
+  placement = place_buckets(placing.shards, placing.virtual_nodes, placing.buckets).shard_of_bucket();
   for (std::size_t p = 0; p < pages; ++p) {
     names[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
     // Of the others, ids take two cells of a view, three and four.

@@ -35,9 +35,9 @@ class Deciders {
   explicit Deciders(const DeciderSettings& settings = {})
       : memory(settings.shape),
         view(shown_view(memory)),
-        open(settings.open, settings.shard_of_bucket, settings.shards, pages, memory.statistics()),
-        batches(settings.batches, settings.incarnation, settings.shard_of_bucket, settings.shards, view, pages, open,
-                memory.statistics()),
+        placement(settings.shard_of_bucket, settings.shards),
+        open(settings.open, placement, pages, memory.statistics()),
+        batches(settings.batches, settings.incarnation, placement, view, pages, open, memory.statistics()),
         drain(memory.memory(), view, pages,
               {settings.shape.buckets, settings.shape.page_id_limit, FlusherMemory::hash_seed,
                settings.open.memory_bytes},
@@ -70,7 +70,7 @@ class Deciders {
   }
 
   Transaction capture(bool seal, std::uint64_t unix_now = 1000) {
-    return batches.capture(seal, drain, {FlusherMemory::ring_id, 1, false, drain.positions()}, unix_now);
+    return batches.capture(seal, {FlusherMemory::ring_id, 1, false, drain.positions()}, unix_now);
   }
   /// Captures, makes it durable, and says so. Returns the transaction.
   Transaction commit(bool seal, std::uint64_t unix_now = 1000) {
@@ -111,6 +111,7 @@ class Deciders {
   FlusherMemory memory;
   FlusherView view;
   PendingPages pages;
+  Placement placement;
   OpenVisits open;
   Batches batches;
   Drain drain;

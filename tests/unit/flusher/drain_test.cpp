@@ -266,12 +266,12 @@ TEST_CASE("what no transaction holds is taken once") {
   std::vector<PageVisits> taken;
   const auto take = [&] {
     taken.clear();
-    d.drain.take_unspooled([&](const PendingPage& page) { taken.push_back({std::string(page.id()), page.unspooled}); });
+    d.pages.take_unspooled([&](const PendingPage& page) { taken.push_back({std::string(page.id()), page.unspooled}); });
   };
-  CHECK(d.drain.has_unspooled());
+  CHECK(d.pages.has_unspooled());
   take();
   CHECK(taken == std::vector<PageVisits>{{"home", 5}, {"about", 1}});
-  CHECK_FALSE(d.drain.has_unspooled());
+  CHECK_FALSE(d.pages.has_unspooled());
   take();
   CHECK(taken.empty());
   static_cast<void>(d.memory.publish(0, "home", 4));
@@ -370,14 +370,14 @@ TEST_CASE("no more pages are applied than a transaction may hold, until it has t
   static_cast<void>(d.memory.publish(1, "0", 9));
   while (d.drain.run()) {
   }
-  CHECK(d.drain.unspooled_is_full());
+  CHECK(d.pages.unspooled_is_full());
   CHECK(d.pages.size() == most);
   CHECK_FALSE(d.drain.is_empty());
   CHECK(d.open("0") == 10);  // of a page that it holds already, more has room
   std::uint64_t taken = 0;
-  d.drain.take_unspooled([&](const PendingPage& page) { taken += page.unspooled; });
+  d.pages.take_unspooled([&](const PendingPage& page) { taken += page.unspooled; });
   CHECK(taken == most + 9);
-  CHECK_FALSE(d.drain.unspooled_is_full());
+  CHECK_FALSE(d.pages.unspooled_is_full());
   while (d.drain.run()) {
   }
   CHECK(d.drain.is_empty());

@@ -102,7 +102,7 @@ class Host : public EnginePort {
   [[nodiscard]] std::uint64_t head(std::uint32_t lane) const { return memory.cache().head[lane].word.load(); }
   /// The nth page that is placed on a shard.
   [[nodiscard]] std::string page_on(std::uint32_t shard, std::uint32_t nth = 0) const {
-    const std::vector<std::uint32_t>& placed = engine->placement();
+    const std::vector<std::uint32_t>& placed = engine->placement().shard_of_bucket();
     for (std::uint32_t bucket = 0;; ++bucket) {
       if (placed.at(bucket) == shard) return memory.page_in(bucket, nth);
     }
@@ -113,7 +113,7 @@ class Host : public EnginePort {
     std::vector<std::string> pages;
     for (std::uint32_t i = 0; pages.size() < count; ++i) {
       std::string page = "page-" + std::to_string(i);
-      if (engine->placement()[memory.bucket_of(page)] == shard) pages.push_back(std::move(page));
+      if (engine->placement().shard_of(memory.bucket_of(page)) == shard) pages.push_back(std::move(page));
     }
     return pages;
   }

@@ -233,22 +233,41 @@ TEST_CASE("pages of all lengths keep their ids, and blocks that are empty serve 
 
 TEST_CASE("what is pending is counted by pages and bytes of those that have visits, once each") {
   PendingPages pages;
-  const std::uint32_t read = pages.insert(1, "read", 0);  // nobody visited it
+  pages.insert(1, "read", 0);  // nobody visited it
   const std::uint32_t visited = pages.insert(2, "visited by many", 0);
-  pages.count(pages[read]);
   CHECK(pages.pages_with_visits() == 0);
   CHECK(pages.pending_bytes() == 0);
-  pages[visited].open = 3;
-  pages.count(pages[visited]);
-  pages.count(pages[visited]);
+  pages.apply(visited, 1);
+  pages.apply(visited, 2);
+  CHECK(pages.visits() == 3);
   CHECK(pages.pages_with_visits() == 1);
   CHECK(pages.pending_bytes() == PendingPages::bytes_of(15));
-  pages[visited].open = 0;
-  pages[visited].inflight = 3;
-  pages.count(pages[visited]);
+  CHECK(pages[visited].unspooled == 3);
+  pages.take_unspooled([](const PendingPage&) {});
+  pages.seal(visited, 3);
+  CHECK(pages[visited].inflight == 3);
   CHECK(pages.pages_with_visits() == 1);
-  pages[visited].inflight = 0;
-  pages.count(pages[visited]);
+  pages.settle(visited, 3);
+  CHECK(pages.visits() == 0);
   CHECK(pages.pages_with_visits() == 0);
   CHECK(pages.pending_bytes() == 0);
+  CHECK(pages.find(2, "visited by many") == PendingPages::none);
+}
+
+TEST_CASE("visits that only the spool holds are pending, wherever they were before") {
+  PendingPages pages;
+  pages.recover_spilled(5);
+  const std::uint32_t page = pages.insert(1, "page", 0);
+  pages.recover_open(page, 2);
+  pages.recover_inflight(page, 4);
+  CHECK(pages.visits() == 11);
+  CHECK_FALSE(pages.has_unspooled());
+  pages.spill(page, 2);
+  pages.settle(page, 4);
+  CHECK(pages.visits() == 7);
+  CHECK(pages.pages_with_visits() == 0);
+  const std::uint32_t again = pages.insert(1, "page", 0);
+  pages.recall(again, 7);
+  CHECK(pages.visits() == 7);
+  CHECK(pages.pages_with_visits() == 1);
 }

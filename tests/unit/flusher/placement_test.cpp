@@ -13,11 +13,15 @@ namespace {
 constexpr std::uint32_t usual_buckets = 8192;
 constexpr std::uint32_t virtual_nodes = 100;
 
+std::vector<std::uint32_t> placed_on(const std::vector<std::string>& shards, std::uint32_t nodes = virtual_nodes,
+                                     std::uint32_t buckets = usual_buckets) {
+  return place_buckets(shards, nodes, buckets).shard_of_bucket();
+}
+
 /// The name of each bucket's shard.
 std::vector<std::string> placed_names(const std::vector<std::string>& shards) {
   std::vector<std::string> names;
-  for (const std::uint32_t shard : place_buckets(shards, virtual_nodes, usual_buckets))
-    names.push_back(shards.at(shard));
+  for (const std::uint32_t shard : placed_on(shards)) names.push_back(shards.at(shard));
   return names;
 }
 
@@ -60,7 +64,7 @@ TEST_CASE("every shard is used, about equally") {
   for (const std::uint32_t count : {2U, 3U, 5U, 16U, 64U}) {
     const std::vector<std::string> shards = shards_named(count);
     std::vector<std::uint32_t> used(count);
-    for (const std::uint32_t shard : place_buckets(shards, virtual_nodes, usual_buckets)) ++used.at(shard);
+    for (const std::uint32_t shard : placed_on(shards)) ++used.at(shard);
     const std::uint32_t share = usual_buckets / count;
     CAPTURE(count);
     CHECK(*std::ranges::min_element(used) > share / 2);
@@ -71,15 +75,24 @@ TEST_CASE("every shard is used, about equally") {
 TEST_CASE("a shard alone holds everything, with one virtual node too") {
   for (const std::uint32_t nodes : {1U, 100U}) {
     const std::vector<std::string> shards = {"only"};
-    CHECK(std::ranges::all_of(place_buckets(shards, nodes, 100), [](std::uint32_t shard) { return shard == 0; }));
+    CHECK(std::ranges::all_of(placed_on(shards, nodes, 100), [](std::uint32_t shard) { return shard == 0; }));
   }
 }
 
 TEST_CASE("the placement of the default shards is this one for ever") {
   const std::vector<std::string> shards = shards_named(2);
-  const std::vector<std::uint32_t> placed = place_buckets(shards, virtual_nodes, usual_buckets);
+  const std::vector<std::uint32_t> placed = placed_on(shards);
   std::string first;
   for (std::uint32_t b = 0; b < 64; ++b) first += static_cast<char>('0' + placed[b]);
   CHECK(first == "0110001111011111111100110110001111010010111101111000011101110010");
   CHECK(std::ranges::count(placed, 0U) == 3726);
+}
+
+TEST_CASE("a placement knows the buckets of each shard") {
+  const Placement placement({1, 0, 1, 2}, 3);
+  CHECK(placement.buckets() == 4);
+  CHECK(placement.shards() == 3);
+  CHECK(placement.shard_of(2) == 1);
+  CHECK(placement.buckets_on(0) == std::vector<std::uint32_t>{1});
+  CHECK(placement.buckets_on(1) == std::vector<std::uint32_t>{0, 2});
 }

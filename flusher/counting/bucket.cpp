@@ -1,0 +1,103 @@
+#include "flusher/counting/bucket.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace visitd {
+
+void Bucket::seal(UnansweredBatch sealed, Incarnation incarnation, std::uint64_t digest) {
+  assert(state_ == State::quiet);
+  sealed.batch.bucket = number_;
+  sealed.batch.expected = field_;
+  sealed.batch.mark = {incarnation, seq_ + 1, digest};
+  unanswered_ = std::move(sealed);
+  state_ = State::sealing;
+}
+
+void Bucket::refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
+  unanswered_->bad_pages = bad_pages;
+  unanswered_->why_bad = why;
+  state_ = State::changed;
+}
+
+std::vector<std::pair<std::uint32_t, PageVisits>> Bucket::take_bad_pages() {
+  UnansweredBatch& unanswered = *unanswered_;
+  const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_pages, {});
+  std::vector<std::pair<std::uint32_t, PageVisits>> taken;
+  if (bad.empty()) return taken;
+  std::vector<PageVisits> pages;
+  std::vector<std::uint32_t> numbers;
+  for (std::uint32_t i = 0; i < unanswered.pages.size(); ++i) {
+    if (std::ranges::find(bad, i) != bad.end()) {
+      taken.emplace_back(unanswered.pages[i], std::move(unanswered.batch.pages[i]));
+    } else {
+      pages.push_back(std::move(unanswered.batch.pages[i]));
+      numbers.push_back(unanswered.pages[i]);
+    }
+  }
+  unanswered.batch.pages = std::move(pages);
+  unanswered.pages = std::move(numbers);
+  unanswered.blob = encode_pages(unanswered.batch.pages);
+  return taken;
+}
+
+void Bucket::rewrite(std::uint64_t digest) {
+  assert(state_ == State::changed);
+  unanswered_->batch.mark.digest = digest;
+  state_ = State::rewriting;
+}
+
+void Bucket::committed() noexcept {
+  // One that changed since waits for the next transaction.
+  if (state_ == State::sealing || state_ == State::rewriting) state_ = State::ready;
+}
+
+UnansweredBatch Bucket::answered() {
+  UnansweredBatch done = std::move(*unanswered_);
+  unanswered_.reset();
+  state_ = State::quiet;
+  seq_ = done.batch.mark.seq;
+  field_ = to_text(done.batch.mark);
+  return done;
+}
+
+bool Bucket::forget(std::uint64_t seq) {
+  if (kept_.empty() || kept_.front().mark.seq != seq) return false;
+  kept_.erase(kept_.begin());
+  return true;
+}
+
+std::optional<std::vector<Batch>> Bucket::lost_since(const std::string& held) const {
+  const auto first = std::ranges::find(kept_, held, &Kept::expected);
+  if (first == kept_.end()) return std::nullopt;
+  std::vector<Batch> lost;
+  for (auto next = first; next != kept_.end(); ++next) {
+    lost.push_back({number_, next->mark, next->expected, decode_pages(next->pages)});
+  }
+  return lost;
+}
+
+std::optional<std::vector<std::uint64_t>> Bucket::accept(const std::string& held) {
+  if (field_ == held) return std::nullopt;
+  field_ = held;
+  std::vector<std::uint64_t> forgotten;
+  for (const Kept& kept : std::exchange(kept_, {})) forgotten.push_back(kept.mark.seq);
+  if (unanswered_) {
+    unanswered_->batch.expected = held;
+    state_ = State::changed;
+  }
+  return forgotten;
+}
+
+void Bucket::recover_mark(std::uint64_t seq, const std::string& field) {
+  seq_ = seq;
+  field_ = field;
+}
+
+void Bucket::recover_unanswered(UnansweredBatch unanswered) {
+  unanswered_ = std::move(unanswered);
+  state_ = State::ready;
+}
+
+}  // namespace visitd

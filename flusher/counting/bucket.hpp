@@ -1,0 +1,111 @@
+// One bucket's part in the protocol: what its writer's field in Redis holds as far as we know, its
+// one unanswered batch, and the answered ones that are kept for a shard that loses its tail. Decides; Batches joins
+// the buckets to transactions and flushes.
+//
+//   quiet --seal--> sealing --committed--> ready --answered--> quiet
+//                      |                    |  ^
+//                      +----- changed <-----+  |     (the shard refused pages, or the operator accepted it as it is)
+//                                |             |
+//                                +--captured--> rewriting --committed--> ready
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "flusher/counting/batch.hpp"
+#include "flusher/counting/spool_state.hpp"
+
+namespace visitd {
+
+/// A sealed batch that its shard has not answered.
+struct UnansweredBatch {
+  Batch batch;
+  std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages
+  std::string blob;                  ///< the same pages, encoded, as they are kept
+  std::uint64_t flush = 0;           ///< that wanted it
+  // What the shard refused of it, until a transaction holds it without.
+  std::vector<std::uint32_t> bad_pages = {};  ///< indexes
+  std::string why_bad = {};
+};
+
+class Bucket {
+ public:
+  enum class State : std::uint8_t {
+    quiet,      ///< no batch is unanswered
+    sealing,    ///< the captured transaction makes its batch durable
+    ready,      ///< its batch is durable: it is sent until it is answered
+    changed,    ///< its batch has to be rewritten by the next transaction, and is not sent before
+    rewriting,  ///< the captured transaction rewrites it
+  };
+  /// An answered batch.
+  struct Kept {
+    Mark mark;
+    std::string expected;
+    std::string pages;  ///< encode_pages blob
+  };
+
+  explicit Bucket(std::uint32_t number) noexcept : number_(number) {}
+
+  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+  [[nodiscard]] State state() const noexcept { return state_; }
+  /// Of the newest answered batch.
+  [[nodiscard]] std::uint64_t seq() const noexcept { return seq_; }
+  /// What the writer's field holds in Redis, as far as we know; empty: there is none.
+  [[nodiscard]] const std::string& field() const noexcept { return field_; }
+  /// Whether we ever wrote to it, or may have.
+  [[nodiscard]] bool was_written() const noexcept { return !field_.empty() || seq_ != 0 || unanswered_; }
+
+  // -- its unanswered batch
+
+  /// Its batch, whatever its state; nullptr: none.
+  [[nodiscard]] const UnansweredBatch* unanswered() const noexcept { return unanswered_ ? &*unanswered_ : nullptr; }
+  /// Its batch, where it may be sent; nullptr: none, or it is not durable as it stands.
+  [[nodiscard]] const Batch* to_send() const noexcept { return state_ == State::ready ? &unanswered_->batch : nullptr; }
+  /// The next batch; `digest` makes its mark. quiet → sealing.
+  void seal(UnansweredBatch sealed, Incarnation incarnation, std::uint64_t digest);
+  /// The shard cannot take these pages of it. ready → changed.
+  void refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  /// The captured transaction holds it as it is now; `digest` of its content. changed → rewriting.
+  void rewrite(std::uint64_t digest);
+  /// Takes out the pages that the shard refused; they come with their numbers and in their order.
+  [[nodiscard]] std::vector<std::pair<std::uint32_t, PageVisits>> take_bad_pages();
+  /// The captured transaction is durable. sealing, rewriting → ready.
+  void committed() noexcept;
+  /// The shard has applied it, now or before. ready → quiet.
+  [[nodiscard]] UnansweredBatch answered();
+
+  // -- what is kept
+
+  void keep(Kept kept) { kept_.push_back(std::move(kept)); }
+  /// Forgets the oldest, if it is that one. False: it was forgotten before.
+  bool forget(std::uint64_t seq);
+  /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none that is kept.
+  [[nodiscard]] std::optional<std::vector<Batch>> lost_since(const std::string& held) const;
+  /// The operator takes what the shard holds as the truth: nothing is kept, and an unanswered batch expects that.
+  /// Returns the seqs of what was kept. nullopt: nothing had to change.
+  [[nodiscard]] std::optional<std::vector<std::uint64_t>> accept(const std::string& held);
+
+  // -- recovery
+
+  void recover_mark(std::uint64_t seq, const std::string& field);
+  void recover_unanswered(UnansweredBatch unanswered);
+
+  // -- flush
+
+  std::uint64_t due = 0;  ///< the oldest flush that wants its open visits sealed; 0: none
+  bool queued = false;    ///< among its shard's buckets to seal
+
+ private:
+  std::uint32_t number_;
+  State state_ = State::quiet;
+  std::uint64_t seq_ = 0;
+  std::string field_;
+  std::optional<UnansweredBatch> unanswered_;
+  std::vector<Kept> kept_;  ///< a chain: each expects its predecessor's mark
+};
+
+}  // namespace visitd
