@@ -172,8 +172,10 @@ def test(way: Way, suites: list[str]) -> Tally:
     chosen = suites or sorted(there - {*LONG_SUITES, SLOW_SANITIZED})
     # Only the normal build is built whole: of the others, what the chosen tests need.
     needed = [] if way is NORMAL else targets(folder, [entry for entry in listed if suites_of(entry) & set(chosen) and way.without not in suites_of(entry)])
+    started = time.monotonic()
     if run("ninja", "-C", folder, "--quiet", f"-j{JOBS}", *needed).returncode != 0:
         return Tally.failure(f"{way.name}: the build failed")
+    built = time.monotonic()
     segments_before = unused_segments()
     entries, whole = meson_test(way, chosen)
     passed = []
@@ -200,7 +202,7 @@ def test(way: Way, suites: list[str]) -> Tally:
         tally.add(Tally.failure(f"{way.name}: meson did not run all of the tests"))
     if passed:
         print(f"{way.name}: failed at first, see above, and passed alone: {', '.join(passed)}")
-    print(f"{way.name}: {tally}")
+    print(f"{way.name}: {tally} (built in {built - started:.0f} s, tested in {time.monotonic() - built:.0f} s)")
     return tally
 
 
