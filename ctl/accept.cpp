@@ -34,7 +34,7 @@ bool is_agreed(const Json& offer) {
 }  // namespace
 
 Json accept_report(const Settings& settings, const std::string& shard, bool yes, const std::string& visitctl) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   Json report = {{"shard", shard}};
   try {
     const Json offer = ask_flusher(directory.control_socket(), "accept", shard, accept_timeout_ms);

@@ -47,7 +47,7 @@ Json judged(std::string name, const Json& pid, const std::string& fault) {
 
 Json check_report(const Settings& settings, const std::string& what) {
   Settings patient = settings;
-  patient.flusher_away_ms = std::max(settings.flusher_away_ms, least_patience_ms);
+  patient.cache.flusher_away_ms = std::max(settings.cache.flusher_away_ms, least_patience_ms);
   const Json status = status_report(patient);
   Json processes = Json::array();
   if (what == "flusher") {

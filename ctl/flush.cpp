@@ -7,7 +7,7 @@
 namespace visitd {
 
 Json flush_report(const Settings& settings, std::uint32_t timeout_ms) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   try {
     return ask_flusher(directory.control_socket(), "flush", "", timeout_ms);
   } catch (const std::exception& refused) {

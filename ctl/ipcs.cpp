@@ -81,7 +81,7 @@ void add_processes(Json& segments) {
 }  // namespace
 
 Json ipcs_report(const Settings& settings) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   directory.require_readable();
   Json report;
   report["runtime_directory"] = directory.path();

@@ -97,7 +97,7 @@ Json rings_report(const Segments& segments) {
 }
 
 Json lanes_report(const Settings& settings) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   const Segments segments = attach_segments(directory);
   Json report;
   report["runtime_directory"] = directory.path();

@@ -88,11 +88,11 @@ std::string begun_as(const Asked& asked) {
 Settings of_instance(const Asked& asked, Settings settings) {
   // As a shell completes it: with a slash behind, which the programs' own paths do not have.
   const std::string named = asked.instance.substr(0, asked.instance.find_last_not_of('/') + 1);
-  if (named.empty() || named == settings.runtime_directory) return settings;
+  if (named.empty() || named == settings.paths.runtime_directory) return settings;
   if (asked.removing.state) {
     throw Error("--instance names a runtime directory, and no state directory: say --config instead, or leave --state");
   }
-  settings.runtime_directory = named;
+  settings.paths.runtime_directory = named;
   return settings;
 }
 

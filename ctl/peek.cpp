@@ -51,7 +51,7 @@ bool peek_lane(const Segments& segments, const Ring& ring, std::uint32_t lane, s
 }  // namespace
 
 Json peek_report(const Settings& settings, std::uint64_t limit, std::optional<std::uint32_t> lane) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   const Segments segments = attach_segments(directory);
   Json report;
   report["runtime_directory"] = directory.path();

@@ -80,7 +80,7 @@ void add_files(Remains& remains, const std::string& folder, bool (*is_ours)(std:
 }
 
 Remains remains_of(const Settings& settings, bool with_state) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   directory.require_readable();
   Remains remains;
   remains.found = find_segments();
@@ -102,7 +102,7 @@ Remains remains_of(const Settings& settings, bool with_state) {
     }
   }
   add_files(remains, directory.path(), is_runtime_file);
-  if (with_state) add_files(remains, settings.state_directory, is_state_file);
+  if (with_state) add_files(remains, settings.paths.state_directory, is_state_file);
   return remains;
 }
 
@@ -221,8 +221,8 @@ void remove_all(const Remains& remains, Json& report) {
 }  // namespace
 
 Json remove_report(const Settings& settings, const RemoveOptions& options) {
-  Json report = {{"runtime_directory", settings.runtime_directory},
-                 {"state_directory", options.state ? Json(settings.state_directory) : Json(nullptr)}};
+  Json report = {{"runtime_directory", settings.paths.runtime_directory},
+                 {"state_directory", options.state ? Json(settings.paths.state_directory) : Json(nullptr)}};
   const Remains remains = remains_of(settings, options.state);
   report["segments"] = segments_json(remains);
   report["folders"] = remains.folders;
@@ -230,7 +230,7 @@ Json remove_report(const Settings& settings, const RemoveOptions& options) {
   report["removed"] = false;
   if (remains.segments.empty() && remains.folders.empty()) {
     report["error"] =
-        fmt::format("there is neither the runtime directory {} nor a segment of it", settings.runtime_directory);
+        fmt::format("there is neither the runtime directory {} nor a segment of it", settings.paths.runtime_directory);
     return report;
   }
   if (const std::string use = why_in_use(remains); !use.empty()) {

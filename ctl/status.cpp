@@ -111,7 +111,7 @@ std::string ago(const Json& age) {
 }  // namespace
 
 Json status_report(const Settings& settings) {
-  const RuntimeDirectory directory(settings.runtime_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   const Segments segments = attach_segments(directory);
   const Json rings = rings_report(segments);
   const std::uint64_t now_ns = monotonic_ns();
@@ -129,7 +129,7 @@ Json status_report(const Settings& settings) {
     report["rings"].push_back(std::move(ring));
   }
   report["frontends"] = frontends_report(rings);
-  report["flusher"] = flusher_report(segments, directory, now_ns, settings.flusher_away_ms);
+  report["flusher"] = flusher_report(segments, directory, now_ns, settings.cache.flusher_away_ms);
   report["spool"] = nullptr;
   report["last_commit_age_ms"] = nullptr;
   report["last_flush_age_ms"] = nullptr;

@@ -79,32 +79,33 @@ std::string address_text(const ShardSettings& shard) {
 EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_limit) {
   const Settings& settings = live.get();
   EngineSettings engine;
-  for (const ShardSettings& shard : settings.shards) {
+  for (const ShardSettings& shard : settings.redis.shards) {
     engine.shards.push_back(shard.name);
     engine.servers.push_back({address_text(shard), shard.database});
   }
   engine.visitctl = live.visitctl();
-  engine.virtual_nodes = settings.virtual_nodes;
-  engine.buckets = settings.buckets;
+  engine.virtual_nodes = settings.redis.virtual_nodes;
+  engine.buckets = settings.redis.buckets;
   engine.page_id_limit = page_id_limit;
-  engine.memory_limit_bytes = settings.memory_limit_bytes;
-  engine.journal_limit_bytes = settings.journal_limit_bytes;
-  engine.flush_interval_ms = settings.flush_interval_ms;
-  engine.commit_interval_ms = settings.commit_interval_ms;
-  engine.batches = {settings.batch_pages, settings.keep_batches_s, settings.keep_batches_bytes, settings.ttl_ms};
-  engine.batches_in_flight = settings.batches_in_flight;
-  engine.reconnect_ms = settings.reconnect_interval_ms;
-  engine.held_recheck_ms = settings.held_recheck_ms;
-  engine.check_ms = settings.check_interval_ms;
-  engine.accept_eviction = settings.accept_eviction;
-  engine.accept_no_append_only = settings.accept_no_append_only;
+  engine.memory_limit_bytes = settings.flusher.memory_limit_bytes;
+  engine.journal_limit_bytes = settings.flusher.journal_limit_bytes;
+  engine.flush_interval_ms = settings.flusher.flush_interval_ms;
+  engine.commit_interval_ms = settings.flusher.commit_interval_ms;
+  engine.batches = {settings.flusher.batch_pages, settings.flusher.keep_batches_s, settings.flusher.keep_batches_bytes,
+                    settings.cache.ttl_ms};
+  engine.batches_in_flight = settings.flusher.batches_in_flight;
+  engine.reconnect_ms = settings.redis.reconnect_interval_ms;
+  engine.held_recheck_ms = settings.redis.held_recheck_ms;
+  engine.check_ms = settings.redis.check_interval_ms;
+  engine.accept_eviction = settings.redis.accept_eviction;
+  engine.accept_no_append_only = settings.redis.accept_no_append_only;
   engine.salt = draw_salt;
   return engine;
 }
 
 SpoolLayout layout_of(const Settings& settings) {
-  SpoolLayout layout{settings.buckets, settings.virtual_nodes, {}};
-  for (const ShardSettings& shard : settings.shards) layout.shards.push_back(shard.name);
+  SpoolLayout layout{settings.redis.buckets, settings.redis.virtual_nodes, {}};
+  for (const ShardSettings& shard : settings.redis.shards) layout.shards.push_back(shard.name);
   std::ranges::sort(layout.shards);
   return layout;
 }
@@ -212,7 +213,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     fill_header();
     say_where_lanes_start(state, ring_, cache().header());
     engine_.emplace(engine_settings(live_, ring_.shape().page_id_limit), counting_memory(), std::move(state),
-                    source_.take_carried(), random_identities(settings.shards.size()), *this);
+                    source_.take_carried(), random_identities(settings.redis.shards.size()), *this);
     place_buckets_in_header();
     source_.use();
     engine_->free_space();
@@ -220,12 +221,12 @@ class FlusherProcess : public EnginePort, public ControlHandler {
               (monotonic_ns() - started_ns) / 1'000'000);
     spool_.emplace(loop_.get(), std::move(spool),
                    [this](SpoolThread::Outcome outcome) { guarded([&] { on_spool(std::move(outcome)); }); });
-    for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
+    for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
       listeners_.push_back(std::make_unique<Listener>(*this, shard));
-      connections_.push_back(std::make_unique<ShardConnection>(loop_.get(), settings.shards[shard], writer,
-                                                               settings.redis_timeout_ms, *listeners_.back()));
+      connections_.push_back(std::make_unique<ShardConnection>(loop_.get(), settings.redis.shards[shard], writer,
+                                                               settings.redis.timeout_ms, *listeners_.back()));
     }
-    was_up_.resize(settings.shards.size());
+    was_up_.resize(settings.redis.shards.size());
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
     // The frontends face the internet: where they have a user of their own, it may not command us.
     const std::uint32_t frontends = ring_.segment().status().owner;
@@ -285,7 +286,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   // ---- start
 
   [[nodiscard]] CacheShape cache_shape() const noexcept {
-    return {ring_.shape().lanes, settings_.cache_entries, settings_.buckets, ring_.shape().page_id_limit};
+    return {ring_.shape().lanes, settings_.cache.entries, settings_.redis.buckets, ring_.shape().page_id_limit};
   }
   [[nodiscard]] Cache& cache() noexcept { return source_.cache(); }
 
@@ -305,21 +306,21 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void fill_header() {
     CacheHeader& header = cache().header();
-    for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
-      store_text(at_index(header.shard, shard).name, settings_.shards[shard].name);
+    for (std::uint32_t shard = 0; shard < settings_.redis.shards.size(); ++shard) {
+      store_text(at_index(header.shard, shard).name, settings_.redis.shards[shard].name);
       set_shard_state(at_index(header.shard, shard), ShardState::connecting, "");
     }
     for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
-    header.shards.store(settings_.shards.size(), std::memory_order_release);
-    header.ttl_ms.store(settings_.ttl_ms, std::memory_order_release);
+    header.shards.store(settings_.redis.shards.size(), std::memory_order_release);
+    header.ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);
     header.flusher.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
     header.sleeping.word.store(0, std::memory_order_seq_cst);
     header.heartbeat_ns.word.store(monotonic_ns(), std::memory_order_release);
   }
 
   void place_buckets_in_header() {
-    std::vector<std::uint64_t> counts(settings_.shards.size());
-    for (std::uint32_t bucket = 0; bucket < settings_.buckets; ++bucket) {
+    std::vector<std::uint64_t> counts(settings_.redis.shards.size());
+    for (std::uint32_t bucket = 0; bucket < settings_.redis.buckets; ++bucket) {
       const std::uint32_t shard = engine_->placement().shard_of(bucket);
       cache().shard_of_bucket(bucket).store(shard, std::memory_order_release);
       ++counts[shard];
@@ -447,8 +448,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     notify_reloading();
     if (live_.read_again()) {
       engine_->use(engine_settings(live_, ring_.shape().page_id_limit), now());
-      for (const auto& connection : connections_) connection->set_timeout(settings_.redis_timeout_ms);
-      cache().header().ttl_ms.store(settings_.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
+      for (const auto& connection : connections_) connection->set_timeout(settings_.redis.timeout_ms);
+      cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       turn_next();
     }
     notify_reloaded();
@@ -551,10 +552,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 
   void stop() {
     if (stopping_) return;
-    log::info("stopping: one last flush within {} ms", settings_.stop_flush_timeout_ms);
+    log::info("stopping: one last flush within {} ms", settings_.flusher.stop_flush_timeout_ms);
     notify_service_manager("STOPPING=1");
     stopping_ = true;
-    stop_flush_deadline_ms_ = monotonic_ms() + settings_.stop_flush_timeout_ms;
+    stop_flush_deadline_ms_ = monotonic_ms() + settings_.flusher.stop_flush_timeout_ms;
     turn_next();
   }
 
@@ -583,7 +584,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void send(std::uint32_t shard, const ShardCommand& command) override { connections_[shard]->send(command); }
 
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override {
-    const std::string& name = settings_.shards[shard].name;
+    const std::string& name = settings_.redis.shards[shard].name;
     if (state == ShardState::up) {
       was_up_[shard] = true;
       log::info("shard {} is up", name);
@@ -645,7 +646,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void inspect_page(const std::string& page, ControlReply reply) {
     const Engine::PageState state = engine_->page_state(page);
     ControlAnswer answer{true, "", {}, {}};
-    answer.text = {{"shard", settings_.shards[state.shard].name}, {"known_field", state.field}};
+    answer.text = {{"shard", settings_.redis.shards[state.shard].name}, {"known_field", state.field}};
     answer.numbers = {{"bucket", state.bucket}, {"open", state.open}, {"inflight", state.inflight}};
     if (state.set_aside != 0) answer.numbers.emplace_back("set_aside", state.set_aside);
     if (!state.fault.empty()) answer.text.emplace_back("damaged", state.fault);
@@ -684,7 +685,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void tell_uncountable_pages() {
     for (const UncountablePages::News& news : engine_->take_uncountable()) {
       const Engine::PageState state = engine_->page_state(news.page);
-      const std::string& shard = settings_.shards[state.shard].name;
+      const std::string& shard = settings_.redis.shards[state.shard].name;
       if (news.change == UncountablePages::Change::countable) {
         log::info("page {} of shard {} can be counted again", news.page, shard);
       } else {
@@ -714,9 +715,10 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       }
       if (at.ms < waiting.deadline_ms) return false;
       std::string away;
-      for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
+      for (std::uint32_t shard = 0; shard < settings_.redis.shards.size(); ++shard) {
         if (engine_->shard_state(shard) == ShardState::up) continue;
-        away += fmt::format(" shard {} is {};", settings_.shards[shard].name, name_of(engine_->shard_state(shard)));
+        away +=
+            fmt::format(" shard {} is {};", settings_.redis.shards[shard].name, name_of(engine_->shard_state(shard)));
       }
       waiting.reply({false,
                      "the flush was not answered in full in time:" + (away.empty() ? " the shards are slow" : away),
@@ -769,9 +771,9 @@ class FlusherProcess : public EnginePort, public ControlHandler {
 }  // namespace
 
 void set_spool_aside(const Settings& settings) {
-  refuse_root_where_another_owns(settings.state_directory);
-  const FileLease lease = take_flusher_lease(RuntimeDirectory(settings.runtime_directory));
-  const SpoolAside aside = Spool::set_aside_file(settings.state_directory, settings.buckets);
+  refuse_root_where_another_owns(settings.paths.state_directory);
+  const FileLease lease = take_flusher_lease(RuntimeDirectory(settings.paths.runtime_directory));
+  const SpoolAside aside = Spool::set_aside_file(settings.paths.state_directory, settings.redis.buckets);
   const auto number = [](const auto& known) {
     return known ? fmt::format("{}", *known) : std::string("an unknown number of");
   };
@@ -781,15 +783,15 @@ void set_spool_aside(const Settings& settings) {
 
 FlusherEnd run_flusher(LiveSettings& live) {
   const Settings& settings = live.get();
-  refuse_root_where_another_owns(settings.state_directory);
-  const RuntimeDirectory directory(settings.runtime_directory);
+  refuse_root_where_another_owns(settings.paths.state_directory);
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
-  Spool spool(settings.state_directory, layout_of(settings));
+  Spool spool(settings.paths.state_directory, layout_of(settings));
   say_where_spool_was(spool);
   SpoolState state = spool.load();
   state.loaded_at = now().unix;
   if (state.created)
-    log::info("made a new spool in {}; counting starts at what the lanes hold", settings.state_directory);
+    log::info("made a new spool in {}; counting starts at what the lanes hold", settings.paths.state_directory);
   Watchdog watchdog;
   // What follows needs the frontends, whose start may be ordered after ours.
   notify_service_manager("READY=1");

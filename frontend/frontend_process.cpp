@@ -254,8 +254,8 @@ class FrontendProcess {
 }  // namespace
 
 FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
-  refuse_root_where_another_owns(RuntimeDirectory(settings.get().runtime_directory).ring_lock());
-  refuse_readable_secrets(settings.get().password_files);
+  refuse_root_where_another_owns(RuntimeDirectory(settings.get().paths.runtime_directory).ring_lock());
+  refuse_readable_secrets(settings.get().redis.password_files);
   // A long body or answer has pages of its own, which the system gets back with it. Unless told so, the allocator cuts
   // them from its heap once a few were freed, and keeps what lies between those in use.
   ::mallopt(M_MMAP_THRESHOLD, long_text_bytes);

@@ -41,20 +41,20 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
   for (const Key& key : setting::setting_keys()) {
     if (key.part_of_shard) continue;
     std::visit(
-        [&](auto member) {
-          if (now.*member == next.*member) return;
+        [&](auto place) {
+          if (place.of(now) == place.of(next)) return;
           if (key.takes == Takes::nothing) {
-            now.*member = next.*member;
+            place.in(now) = place.of(next);
             change.taken.push_back(setting::full_name(key));
           } else {
             change.later.push_back({setting::full_name(key), setting::literal(now, key), setting::literal(next, key),
                                     std::string(setting::restart_text(key.takes))});
           }
         },
-        key.member);
+        key.place);
   }
   // What becomes part of the shards: addresses and passwords, which are not for the log.
-  if (in_use.shards != read.shards) {
+  if (in_use.redis.shards != read.redis.shards) {
     const Key& key = setting::key_named("redis", "shards");
     change.later.push_back({setting::full_name(key), "", "", std::string(setting::restart_text(key.takes))});
   }
@@ -64,14 +64,14 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
 
 std::string LiveSettings::visitctl() const {
   if (!path_.empty()) return "visitctl --config " + shell_word(std::filesystem::absolute(path_).string());
-  if (settings_.runtime_directory == Settings().runtime_directory) return "visitctl";
-  return fmt::format("VISITD_PATHS_RUNTIME_DIRECTORY={} visitctl", shell_word(settings_.runtime_directory));
+  if (settings_.paths.runtime_directory == Settings().paths.runtime_directory) return "visitctl";
+  return fmt::format("VISITD_PATHS_RUNTIME_DIRECTORY={} visitctl", shell_word(settings_.paths.runtime_directory));
 }
 
 bool LiveSettings::read_again() try {
   SettingsChange change = change_settings(settings_, load_settings(path_, secrets_));
   settings_ = std::move(change.settings);
-  log::set_debug(settings_.debug);
+  log::set_debug(settings_.log.debug);
   for (const SettingsChange::Later& later : change.later) {
     if (later.in_use.empty()) {
       log::warning("{} changed in the settings, addresses or passwords: counts after a restart of {}", later.key,

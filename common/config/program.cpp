@@ -95,7 +95,7 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
   }
   if (reload_pid) return reload(name, *reload_pid);
   if (check_config) return print(name, to_toml(settings->get()));
-  log::start(name, settings->get().debug);
+  log::start(name, settings->get().log.debug);
   hold_reload_signal();
   std::signal(SIGPIPE, SIG_IGN);
   try {

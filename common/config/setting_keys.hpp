@@ -18,16 +18,29 @@ inline constexpr std::uint64_t kib = 1024;
 inline constexpr std::uint64_t mib = 1024 * kib;
 inline constexpr std::uint64_t gib = 1024 * mib;
 
-/// The settings while they are read: with the keys that become part of each shard.
-struct Draft : Settings {
-  std::vector<std::string> shard_addresses = {"redis://127.0.0.1:7070", "redis://127.0.0.1:7071"};
+/// The keys of [redis] that become part of each shard.
+struct ForShards {
+  std::vector<std::string> addresses = {"redis://127.0.0.1:7070", "redis://127.0.0.1:7071"};
   std::string password;
   std::string password_file;
   std::uint32_t database = 0;
 };
 
-using Member = std::variant<std::uint32_t Draft::*, std::uint64_t Draft::*, bool Draft::*, HotRoutes Draft::*,
-                            std::string Draft::*, std::vector<std::string> Draft::*>;
+/// The settings while they are read.
+struct Draft : Settings {
+  ForShards for_shards;
+};
+
+/// Where the value of a key is: to be changed, and to be read.
+template <typename Type>
+struct Place {
+  using Value = Type;
+  Value& (*in)(Draft&);
+  const Value& (*of)(const Draft&);
+};
+
+using AnyPlace = std::variant<Place<std::uint32_t>, Place<std::uint64_t>, Place<bool>, Place<HotRoutes>,
+                              Place<std::string>, Place<std::vector<std::string>>>;
 
 /// Whether one text, or one entry of a list, has the form that its key wants.
 using Form = bool (*)(std::string_view);
@@ -39,7 +52,7 @@ enum class Takes : std::uint8_t { nothing, frontends, flusher, all };
 struct Key {
   std::string_view section;
   std::string_view name;
-  Member member;
+  AnyPlace place;
   std::string_view unit{};
   std::uint64_t least = 0;  ///< of a number; of a text its bytes, of a list its entries
   std::uint64_t most = 0;

@@ -135,7 +135,7 @@ class Loader {
   Draft draft_;
   std::vector<Origin> origins_ = std::vector<Origin>(keys.size());
   std::vector<ShardTable> shard_tables_;
-  std::vector<std::string> shard_places_;  ///< where each of draft_.shards was named
+  std::vector<std::string> shard_places_;  ///< where each of draft_.redis.shards was named
 };
 
 [[noreturn]] void refuse(const std::string& where, const Key& key, const std::string& shown) {
@@ -146,9 +146,9 @@ void Loader::set(const Key& key, const Input& input, Source source, const std::s
   const auto fail = [&]() { refuse(where, key, input.shown); };
   const auto well_formed = [&](const std::string& text) { return key.form == nullptr || key.form(text); };
   std::visit(
-      [&](auto member) {
-        auto& target = draft_.*member;
-        using Value = std::decay_t<decltype(target)>;
+      [&](auto place) {
+        using Value = typename decltype(place)::Value;
+        auto& target = place.in(draft_);
         if constexpr (std::is_same_v<Value, bool>) {
           const bool* value = std::get_if<bool>(&input.value);
           if (value == nullptr) return fail();
@@ -184,7 +184,7 @@ void Loader::set(const Key& key, const Input& input, Source source, const std::s
           target = *list;
         }
       },
-      key.member);
+      key.place);
   origins_[index(key)] = {source, where};
 }
 
@@ -325,8 +325,8 @@ std::vector<std::string> split_list(std::string_view text) {
 /// The text of an environment variable as a value of the key's type; text where it is none of that type.
 Input input_of(const Key& key, const std::string& text) {
   return std::visit(
-      [&](auto member) -> Input {
-        using Value = std::decay_t<decltype(std::declval<Draft>().*member)>;
+      [&](auto place) -> Input {
+        using Value = typename decltype(place)::Value;
         if constexpr (std::is_same_v<Value, bool>) {
           const std::string word = lower(text);
           if (word == "true" || word == "1") return {true, text};
@@ -340,12 +340,12 @@ Input input_of(const Key& key, const std::string& text) {
         }
         return {text, in_quotes(text)};
       },
-      key.member);
+      key.place);
 }
 
 bool may_be_empty(const Key& key) {
-  const bool text_or_list = std::holds_alternative<std::string Draft::*>(key.member) ||
-                            std::holds_alternative<std::vector<std::string> Draft::*>(key.member);
+  const bool text_or_list = std::holds_alternative<Place<std::string>>(key.place) ||
+                            std::holds_alternative<Place<std::vector<std::string>>>(key.place);
   return text_or_list && key.least == 0;
 }
 
@@ -389,7 +389,7 @@ void Loader::read_environment(OriginalNames originals) {
       if (value == nullptr || (*value == '\0' && !may_be_empty(key))) continue;
       const std::string where = fmt::format("environment variable {}", name);
       // A password may be any bytes; all else is shown, and written as TOML, which is UTF-8.
-      const bool is_a_password = key.secret && std::holds_alternative<std::string Draft::*>(key.member);
+      const bool is_a_password = key.secret && std::holds_alternative<Place<std::string>>(key.place);
       if (!is_a_password && !is_utf8(value)) throw error("{} is not valid UTF-8", where);
       Input input = input_of(key, value);
       if (name.ends_with("_SECONDS")) {
@@ -417,36 +417,37 @@ std::string normal_path(const std::string& path) {
 }
 
 void Loader::check_together() const {
-  const std::uint64_t id_bytes = draft_.page_id_limit_bytes;
+  const std::uint64_t id_bytes = draft_.pages.page_id_limit_bytes;
   // A byte of an id may take three in the request line: %XX.
-  const std::uint64_t head_bytes = 3 * id_bytes + draft_.api_prefix.size() + 256;
-  if (draft_.head_limit_bytes < head_bytes) {
+  const std::uint64_t head_bytes = 3 * id_bytes + draft_.http.api_prefix.size() + 256;
+  if (draft_.http.head_limit_bytes < head_bytes) {
     throw error(
         "{}http.head_limit_bytes is {}, too small for a request with a page id of {} bytes; allowed: {} or more, or a "
         "smaller pages.page_id_limit_bytes",
         place({&key_named("http", "head_limit_bytes"), &key_named("pages", "page_id_limit_bytes")}),
-        draft_.head_limit_bytes, id_bytes, head_bytes);
+        draft_.http.head_limit_bytes, id_bytes, head_bytes);
   }
-  const std::uint64_t target_bytes = 3 * id_bytes + draft_.api_prefix.size() + 16;
-  if (draft_.target_limit_bytes < target_bytes) {
+  const std::uint64_t target_bytes = 3 * id_bytes + draft_.http.api_prefix.size() + 16;
+  if (draft_.http.target_limit_bytes < target_bytes) {
     throw error(
         "{}http.target_limit_bytes is {}, too small for a page id of {} bytes; allowed: {} or more, or a "
         "smaller pages.page_id_limit_bytes",
         place({&key_named("http", "target_limit_bytes"), &key_named("pages", "page_id_limit_bytes")}),
-        draft_.target_limit_bytes, id_bytes, target_bytes);
+        draft_.http.target_limit_bytes, id_bytes, target_bytes);
   }
-  if (normal_path(draft_.runtime_directory) == normal_path(draft_.state_directory)) {
+  if (normal_path(draft_.paths.runtime_directory) == normal_path(draft_.paths.state_directory)) {
     throw error(
         "{}paths.state_directory is the runtime directory, which does not survive a reboot; give it another path",
         place({&key_named("paths", "state_directory"), &key_named("paths", "runtime_directory")}));
   }
-  if (draft_.cors_origins.size() > 1 && std::ranges::find(draft_.cors_origins, "*") != draft_.cors_origins.end()) {
+  if (draft_.http.cors_origins.size() > 1 &&
+      std::ranges::find(draft_.http.cors_origins, "*") != draft_.http.cors_origins.end()) {
     refuse(origin(key_named("http", "cors_origins")).where, key_named("http", "cors_origins"), "\"*\" and others");
   }
-  const std::uint64_t shards = draft_.shards.size();
-  if (shards > draft_.buckets) {
+  const std::uint64_t shards = draft_.redis.shards.size();
+  if (shards > draft_.redis.buckets) {
     throw error("{}redis.buckets is {}, fewer than the {} shards",
-                place({&key_named("redis", "buckets"), &key_named("redis", "shards")}), draft_.buckets, shards);
+                place({&key_named("redis", "buckets"), &key_named("redis", "shards")}), draft_.redis.buckets, shards);
   }
 }
 
@@ -458,8 +459,8 @@ Loader::Password Loader::shared_password() const {
   // Either of them in the environment stands above the other in the settings file.
   const bool file_counts = password.source != Source::environment || file.source == Source::environment;
   const bool password_counts = file.source != Source::environment || password.source == Source::environment;
-  const bool has_password = password_counts && !draft_.password.empty();
-  const bool has_file = file_counts && !draft_.password_file.empty();
+  const bool has_password = password_counts && !draft_.for_shards.password.empty();
+  const bool has_file = file_counts && !draft_.for_shards.password_file.empty();
   if (has_password && has_file) {
     throw error(
         "{}: the password is given twice, as text and as a file; keep one of redis.password and redis.password_file",
@@ -468,10 +469,10 @@ Loader::Password Loader::shared_password() const {
   const auto name_of = [](const Origin& origin, std::string_view key) {
     return origin.source == Source::environment ? origin.where : std::string(key);
   };
-  if (has_password) return {draft_.password, name_of(password, "redis.password")};
+  if (has_password) return {draft_.for_shards.password, name_of(password, "redis.password")};
   if (has_file) {
-    return {read_password_file(draft_.password_file, file.where),
-            fmt::format("{} ({})", name_of(file, "redis.password_file"), draft_.password_file)};
+    return {read_password_file(draft_.for_shards.password_file, file.where),
+            fmt::format("{} ({})", name_of(file, "redis.password_file"), draft_.for_shards.password_file)};
   }
   if (const char* directory = std::getenv("CREDENTIALS_DIRECTORY"); directory != nullptr) {
     const std::string path = std::string(directory) + "/redis_password";
@@ -487,7 +488,7 @@ void Loader::make_shards(Secrets secrets) {
   const Origin& addresses = origin(key_named("redis", "shards"));
   if (shard_tables_.empty() || addresses.source == Source::environment) {
     shard_tables_.clear();
-    for (const std::string& address : draft_.shard_addresses) {
+    for (const std::string& address : draft_.for_shards.addresses) {
       shard_tables_.push_back(
           {.where = addresses.where, .name = {}, .url = address, .password = {}, .password_file = {}});
     }
@@ -515,7 +516,7 @@ void Loader::make_shards(Secrets secrets) {
         1) {
       throw error("{}: the password of shard '{}' is given more than once; keep one", table.where, shard.name);
     }
-    if (!address.has_database) shard.database = draft_.database;
+    if (!address.has_database) shard.database = draft_.for_shards.database;
     if (secrets == Secrets::leave) {
       shard.password.clear();
     } else if (!table.password_file.empty()) {
@@ -530,28 +531,28 @@ void Loader::make_shards(Secrets secrets) {
       shard.password = shared.text;
       shard.password_place = shared.place;
     }
-    draft_.shards.push_back(std::move(shard));
+    draft_.redis.shards.push_back(std::move(shard));
     shard_places_.push_back(table.where);
   }
 }
 
 void Loader::note_password_files() {
-  if (!draft_.password_file.empty()) draft_.password_files.push_back(draft_.password_file);
+  if (!draft_.for_shards.password_file.empty()) draft_.redis.password_files.push_back(draft_.for_shards.password_file);
   for (const ShardTable& table : shard_tables_) {
-    if (!table.password_file.empty()) draft_.password_files.push_back(table.password_file);
+    if (!table.password_file.empty()) draft_.redis.password_files.push_back(table.password_file);
   }
 }
 
 void Loader::check_distinct() const {
   // Addresses in a list are counted as their key's other limits are; tables are counted here.
-  if (draft_.shards.size() > max_shards) {
+  if (draft_.redis.shards.size() > max_shards) {
     throw error("{}: this is shard {} of {}, and visitd keeps at most {} apart; list fewer", shard_places_[max_shards],
-                max_shards + 1, draft_.shards.size(), max_shards);
+                max_shards + 1, draft_.redis.shards.size(), max_shards);
   }
   std::set<std::string> names;
   std::set<std::string> addresses;
-  for (std::size_t i = 0; i < draft_.shards.size(); ++i) {
-    ShardSettings shard = draft_.shards[i];
+  for (std::size_t i = 0; i < draft_.redis.shards.size(); ++i) {
+    ShardSettings shard = draft_.redis.shards[i];
     if (!names.insert(shard.name).second) {
       throw error("{}: two shards are called '{}'; give one of them another name", shard_places_[i], shard.name);
     }
@@ -594,7 +595,7 @@ std::string to_toml(const Settings& settings) {
     }
     if (section != "redis") continue;
     text += "# shards, password, password_file and database as they are for each shard:\n";
-    for (const ShardSettings& shard : settings.shards) {
+    for (const ShardSettings& shard : settings.redis.shards) {
       text +=
           fmt::format("\n[[redis.shard]]\nname = {}\nurl = {}\n", in_quotes(shard.name), in_quotes(shard_url(shard)));
       if (!shard.password.empty()) text += "# password = \"(hidden)\"\n";

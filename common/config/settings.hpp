@@ -1,6 +1,6 @@
-// Every setting of all programs, validated: one struct, read from a TOML file and the environment. docs/configure.md
-// lists them; setting_keys.cpp holds key, default, unit and bounds of each in one table. settings.cpp is the sole user
-// of toml++.
+// Every setting of all programs, validated: a struct a section, read from a TOML file and the environment.
+// docs/configure.md lists them; setting_keys.cpp holds key, default, unit and bounds of each in one table. settings.cpp
+// is the sole user of toml++.
 #pragma once
 
 #include <cstdint>
@@ -32,30 +32,31 @@ struct ShardSettings {
 /// How the two hot routes are answered.
 enum class HotRoutes { direct, httplib };
 
-struct Settings {
-  // [paths]
+// A struct a section, with its defaults; units come last in names.
+
+struct PathsSettings {
   std::string runtime_directory = "/run/visitd";    ///< locks, ids of the segments, doorbells, control socket
   std::string state_directory = "/var/lib/visitd";  ///< the flusher's spool
+};
 
-  /// Files that hold passwords of shards, as they are named, read or not.
-  std::vector<std::string> password_files;
-
-  // [pages]
+struct PagesSettings {
   std::uint32_t page_id_limit_bytes = 1024;
+};
 
-  // [ring]
+struct RingSettings {
   std::uint32_t lanes = 8;
   std::uint64_t lane_bytes = 32U << 20U;  ///< a power of two
+};
 
-  // [cache]
-  std::uint32_t cache_entries = 65536;
+struct CacheSettings {
+  std::uint32_t entries = 65536;
   std::uint32_t ttl_ms = 5000;
-  std::uint32_t stale_limit_s = 86400;  ///< how long a count is served past its TTL while nobody can ask for it
-
+  std::uint32_t stale_limit_s = 86400;         ///< how long a count is served past its TTL while nobody can ask for it
   std::uint32_t flusher_away_ms = 1000;        ///< without a sign of the flusher for so long it is away
   std::uint32_t backlog_index_pages = 262144;  ///< the most pages in a frontend's index over a long backlog
+};
 
-  // [http]
+struct HttpSettings {
   std::vector<std::string> listen = {"[::]:8000"};  ///< HOST:PORT; [::] serves IPv4 too; unix:/PATH
   std::vector<std::string> private_listen;          ///< health and metrics are served there alone; empty: everywhere
   std::string api_prefix = "/api/v1/counter";       ///< the routes are also served below it; empty: only without
@@ -82,8 +83,9 @@ struct Settings {
   std::uint32_t list_timeout_ms = 10000;   ///< how long a read of many pages may take altogether
   std::uint32_t retry_after_s = 1;
   std::uint32_t stop_timeout_ms = 5000;
+};
 
-  // [flusher]
+struct FlusherSettings {
   std::uint32_t flush_interval_ms = 30000;
   std::uint32_t commit_interval_ms = 1000;
   std::uint64_t memory_limit_bytes = 256U << 20U;  ///< of pages with visits that Redis has not acknowledged
@@ -93,20 +95,34 @@ struct Settings {
   std::uint32_t keep_batches_s = 600;
   std::uint64_t keep_batches_bytes = 256U << 20U;
   std::uint32_t stop_flush_timeout_ms = 5000;
+};
 
-  // [redis]
-  std::vector<ShardSettings> shards;  ///< never empty after load
+struct RedisSettings {
+  std::vector<ShardSettings> shards;        ///< never empty after load
+  std::vector<std::string> password_files;  ///< files that hold passwords of shards, as they are named, read or not
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
-  std::uint32_t redis_timeout_ms = 3000;  ///< connecting, and the oldest unanswered command
+  std::uint32_t timeout_ms = 3000;  ///< connecting, and the oldest unanswered command
   std::uint32_t reconnect_interval_ms = 500;
   std::uint32_t held_recheck_ms = 5000;    ///< how often a held shard is looked at again
   std::uint32_t check_interval_ms = 5000;  ///< how often a shard is asked what it is
   bool accept_eviction = false;            ///< start although a shard may evict keys
   bool accept_no_append_only = false;      ///< start although a shard has no append-only file
+};
 
-  // [log]
+struct LogSettings {
   bool debug = false;
+};
+
+struct Settings {
+  PathsSettings paths;
+  PagesSettings pages;
+  RingSettings ring;
+  CacheSettings cache;
+  HttpSettings http;
+  FlusherSettings flusher;
+  RedisSettings redis;
+  LogSettings log;
 };
 
 /// Whether load_settings reads passwords: a program that does not speak to Redis leaves them alone, and holds none.

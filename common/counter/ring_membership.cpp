@@ -74,7 +74,7 @@ bool is_locked_as_made(const Ring& ring, const RuntimeDirectory& directory) {
 }  // namespace
 
 RingMembership::RingMembership(const Settings& settings, Task task, const RingPatience& patience)
-    : directory_(settings.runtime_directory), task_(task), patience_(patience) {
+    : directory_(settings.paths.runtime_directory), task_(task), patience_(patience) {
   if (task_ != Task::join) directory_.ensure();
   for (milliseconds waited{0}; !open_ring(settings); waited += prepare_pause) {
     if (waited >= patience_.prepare) {
@@ -106,7 +106,7 @@ RingMembership::~RingMembership() {
 }
 
 void prepare_ring(const Settings& settings) {
-  refuse_root_where_another_owns(RuntimeDirectory(settings.runtime_directory).ring_lock());
+  refuse_root_where_another_owns(RuntimeDirectory(settings.paths.runtime_directory).ring_lock());
   const RingMembership made(settings, RingMembership::Task::make, {.prepare = milliseconds{0}});
   // Only to be made; whoever rings or listens opens it again.
   for (std::uint32_t n = 0; n < made.ring().shape().lanes; ++n)
@@ -116,7 +116,7 @@ void prepare_ring(const Settings& settings) {
 
 bool RingMembership::open_ring(const Settings& settings) {
   if (task_ == Task::join && !file_identity(directory_.ring_lock())) return false;
-  const RingShape wanted{settings.lanes, settings.lane_bytes, settings.page_id_limit_bytes};
+  const RingShape wanted{settings.ring.lanes, settings.ring.lane_bytes, settings.pages.page_id_limit_bytes};
   const auto making = FileLease::take(directory_.ring_lock(), patience_.make);
   if (!making) {
     throw error(

@@ -51,16 +51,16 @@ std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
 Counts::Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
     : membership_(membership),
       statistics_(statistics),
-      reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.backlog_index_pages),
+      reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.cache.backlog_index_pages),
       list_turns_(most_pages_of_lists) {
   use(settings);
   use_cache();
 }
 
 void Counts::use(const Settings& settings) {
-  lookup_timeout_ms_ = settings.lookup_timeout_ms;
-  flusher_away_ms_ = settings.flusher_away_ms;
-  stale_limit_ms_ = std::uint64_t{settings.stale_limit_s} * 1000;
+  lookup_timeout_ms_ = settings.http.lookup_timeout_ms;
+  flusher_away_ms_ = settings.cache.flusher_away_ms;
+  stale_limit_ms_ = std::uint64_t{settings.cache.stale_limit_s} * 1000;
   too_late_ = fmt::format("the page's shard did not answer within the {} ms that http.lookup_timeout_ms allows",
                           lookup_timeout_ms_);
 }

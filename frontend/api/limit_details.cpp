@@ -5,16 +5,16 @@
 namespace visitd {
 
 LimitDetails::LimitDetails(const Settings& settings)
-    : head_bytes_(settings.head_limit_bytes),
-      target_bytes_(settings.target_limit_bytes),
-      header_count_(settings.header_limit),
-      lane_bytes_(settings.lane_bytes) {
+    : head_bytes_(settings.http.head_limit_bytes),
+      target_bytes_(settings.http.target_limit_bytes),
+      header_count_(settings.http.header_limit),
+      lane_bytes_(settings.ring.lane_bytes) {
   use(settings);
 }
 
 void LimitDetails::use(const Settings& settings) {
-  body_bytes_ = settings.body_limit_bytes;
-  buffered_bodies_bytes_ = settings.buffered_bodies_limit_bytes;
+  body_bytes_ = settings.http.body_limit_bytes;
+  buffered_bodies_bytes_ = settings.http.buffered_bodies_limit_bytes;
 }
 
 std::string LimitDetails::of(Refusal refusal, const RequestHead& head) const {

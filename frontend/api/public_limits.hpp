@@ -24,7 +24,7 @@ namespace visitd {
 class PublicLimits {
  public:
   explicit PublicLimits(const Settings& settings) noexcept
-      : visits_(settings.public_visits_limit), entries_(settings.public_entries_limit) {}
+      : visits_(settings.http.public_visits_limit), entries_(settings.http.public_entries_limit) {}
 
   /// What a stranger's list exceeds; nullopt: nothing. The problem's detail lives until the next call.
   [[nodiscard]] std::optional<Problem> problem_with(const PageList& list);

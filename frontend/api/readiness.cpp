@@ -41,7 +41,7 @@ Check check_lane(const RingMembership& membership) {
 Check check_flusher(const Settings& settings, const Cache* cache, std::uint64_t now_ns) {
   if (cache == nullptr) return {"flusher", Result::warning, "no flusher has served this ring yet"};
   const std::uint64_t silent_ms = age_ms(value_of(cache->header().heartbeat_ns.word), now_ns);
-  return {"flusher", silent_ms > settings.flusher_away_ms ? Result::warning : Result::ok,
+  return {"flusher", silent_ms > settings.cache.flusher_away_ms ? Result::warning : Result::ok,
           fmt::format("the flusher showed itself {} ms ago", silent_ms)};
 }
 
@@ -69,7 +69,7 @@ Check check_spool(const Settings& settings, const RingMembership& membership, st
   const std::uint64_t oldest_s = oldest_uncommitted_s(membership.ring(), *cache);
   if (oldest_s == 0) return {"spool", Result::ok, "every visit is in the spool"};
   const std::uint64_t waited_s = unix_s > oldest_s ? unix_s - oldest_s : 0;
-  const bool late = waited_s > std::max(least_late_s, late_commits * settings.commit_interval_ms / 1000);
+  const bool late = waited_s > std::max(least_late_s, late_commits * settings.flusher.commit_interval_ms / 1000);
   return {"spool", late ? Result::warning : Result::ok,
           fmt::format("the oldest visit that is not in the spool has waited {} s", waited_s)};
 }

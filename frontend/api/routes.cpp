@@ -123,23 +123,23 @@ std::span<const Route> Routes::table() noexcept {
 Routes::Routes(const Settings& settings, Counter& counter, const HostStatus& host)
     : counter_(counter),
       host_(host),
-      proxies_(settings.trusted_proxies),
-      prefix_(settings.api_prefix),
+      proxies_(settings.http.trusted_proxies),
+      prefix_(settings.http.api_prefix),
       limits_(settings),
-      page_id_limit_bytes_(settings.page_id_limit_bytes),
-      retry_after_s_(settings.retry_after_s),
-      list_timeout_ms_(settings.list_timeout_ms),
+      page_id_limit_bytes_(settings.pages.page_id_limit_bytes),
+      retry_after_s_(settings.http.retry_after_s),
+      list_timeout_ms_(settings.http.list_timeout_ms),
       public_limits_(settings),
-      decoded_(settings.target_limit_bytes, '\0'),
-      list_(settings.page_id_limit_bytes, settings.batch_read_limit) {}
+      decoded_(settings.http.target_limit_bytes, '\0'),
+      list_(settings.pages.page_id_limit_bytes, settings.http.batch_read_limit) {}
 
 void Routes::use(const Settings& settings) {
-  proxies_ = TrustedProxies(settings.trusted_proxies);
+  proxies_ = TrustedProxies(settings.http.trusted_proxies);
   limits_.use(settings);
-  retry_after_s_ = settings.retry_after_s;
-  list_timeout_ms_ = settings.list_timeout_ms;
+  retry_after_s_ = settings.http.retry_after_s;
+  list_timeout_ms_ = settings.http.list_timeout_ms;
   public_limits_ = PublicLimits(settings);
-  list_.set_read_limit(settings.batch_read_limit);
+  list_.set_read_limit(settings.http.batch_read_limit);
 }
 
 bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {

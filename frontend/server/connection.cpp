@@ -32,40 +32,41 @@ ConnectionShare::ConnectionShare(uv_loop_t* its_loop, const Settings& settings, 
                                  const HostStatus& host, ConnectionOwner& its_owner)
     : loop(its_loop),
       owner(its_owner),
-      limits{settings.head_limit_bytes, settings.target_limit_bytes, settings.header_limit, settings.body_limit_bytes},
-      format(settings.cors_origins),
+      limits{settings.http.head_limit_bytes, settings.http.target_limit_bytes, settings.http.header_limit,
+             settings.http.body_limit_bytes},
+      format(settings.http.cors_origins),
       counter(its_counter),
       routes(settings, its_counter, host),
       direct(routes, format),
       httplib(routes, format),
       hot(way_of(settings)),
-      phases{DeadlineList(settings.idle_timeout_ms),
-             DeadlineList(settings.head_timeout_ms),
-             DeadlineList(settings.body_timeout_ms),
-             DeadlineList(settings.send_timeout_ms),
+      phases{DeadlineList(settings.http.idle_timeout_ms),
+             DeadlineList(settings.http.head_timeout_ms),
+             DeadlineList(settings.http.body_timeout_ms),
+             DeadlineList(settings.http.send_timeout_ms),
              DeadlineList(no_limit_ms),
              DeadlineList(linger_ms)},
       turns(no_limit_ms),
       received(receive_bytes),
       out(2 * flush_bytes),
-      uploads(settings.buffered_bodies_limit_bytes),
-      unsent_limit_bytes(settings.buffered_answers_limit_bytes) {}
+      uploads(settings.http.buffered_bodies_limit_bytes),
+      unsent_limit_bytes(settings.http.buffered_answers_limit_bytes) {}
 
 AnsweringWay* ConnectionShare::way_of(const Settings& settings) noexcept {
-  return settings.hot_routes == HotRoutes::direct ? static_cast<AnsweringWay*>(&direct) : &httplib;
+  return settings.http.hot_routes == HotRoutes::direct ? static_cast<AnsweringWay*>(&direct) : &httplib;
 }
 
 void ConnectionShare::use(const Settings& settings) {
-  limits.body_bytes = settings.body_limit_bytes;
-  format.set_origins(settings.cors_origins);
+  limits.body_bytes = settings.http.body_limit_bytes;
+  format.set_origins(settings.http.cors_origins);
   routes.use(settings);
   hot = way_of(settings);
-  waiting(Phase::idle).set_wait(settings.idle_timeout_ms);
-  waiting(Phase::head).set_wait(settings.head_timeout_ms);
-  waiting(Phase::body).set_wait(settings.body_timeout_ms);
-  waiting(Phase::sending).set_wait(settings.send_timeout_ms);
-  uploads.set_limit(settings.buffered_bodies_limit_bytes);
-  unsent_limit_bytes = settings.buffered_answers_limit_bytes;
+  waiting(Phase::idle).set_wait(settings.http.idle_timeout_ms);
+  waiting(Phase::head).set_wait(settings.http.head_timeout_ms);
+  waiting(Phase::body).set_wait(settings.http.body_timeout_ms);
+  waiting(Phase::sending).set_wait(settings.http.send_timeout_ms);
+  uploads.set_limit(settings.http.buffered_bodies_limit_bytes);
+  unsent_limit_bytes = settings.http.buffered_answers_limit_bytes;
 }
 
 Connection::Connection(ConnectionShare& share, UniqueFd fd, const ClientAddress& client, Entrance entrance)

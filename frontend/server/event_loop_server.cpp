@@ -63,10 +63,10 @@ class EventLoopServer::Core final : ConnectionOwner {
  public:
   Core(uv_loop_t* loop, const Settings& settings, Counter& counter, const HostStatus& host)
       : share_(loop, settings, counter, host, *this),
-        connection_limit_(make_room_for(settings.connection_limit)),
-        address_limits_(settings.address_connection_limit, settings.trusted_proxies),
-        stop_timeout_ms_(settings.stop_timeout_ms),
-        send_buffer_bytes_(static_cast<int>(settings.send_buffer_bytes)),
+        connection_limit_(make_room_for(settings.http.connection_limit)),
+        address_limits_(settings.http.address_connection_limit, settings.http.trusted_proxies),
+        stop_timeout_ms_(settings.http.stop_timeout_ms),
+        send_buffer_bytes_(static_cast<int>(settings.http.send_buffer_bytes)),
         expiry_timer_(make_timer(loop, this)),
         replay_timer_(make_timer(loop, this)),
         accept_timer_(make_timer(loop, this)),
@@ -90,12 +90,12 @@ class EventLoopServer::Core final : ConnectionOwner {
 
   void use(const Settings& settings) {
     share_.use(settings);
-    stop_timeout_ms_ = settings.stop_timeout_ms;
-    send_buffer_bytes_ = static_cast<int>(settings.send_buffer_bytes);
+    stop_timeout_ms_ = settings.http.stop_timeout_ms;
+    send_buffer_bytes_ = static_cast<int>(settings.http.send_buffer_bytes);
     for (const auto& door : doors_) set_send_buffer(door->fd());
     use_address_limits(settings);
     expire();  // some may be due sooner than the timer knows
-    connection_limit_ = make_room_for(settings.connection_limit);
+    connection_limit_ = make_room_for(settings.http.connection_limit);
   }
 
   void replay_parked() {
@@ -369,7 +369,7 @@ class EventLoopServer::Core final : ConnectionOwner {
   void use_address_limits(const Settings& settings) {
     // The shares go with the limits that hold them.
     for (const auto& [address, connection] : connections_) connection->move_to(nullptr);
-    address_limits_ = AddressLimits(settings.address_connection_limit, settings.trusted_proxies);
+    address_limits_ = AddressLimits(settings.http.address_connection_limit, settings.http.trusted_proxies);
     const auto add = [&](Connection& connection) { connection.move_to(address_limits_.add(connection.client())); };
     // The idle ones in their order.
     const DeadlineList& idle = share_.waiting(Phase::idle);

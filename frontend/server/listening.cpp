@@ -226,8 +226,8 @@ Listening take_passed(const Settings& settings, std::vector<PassedSocket> socket
         fmt::join(private_addresses, ", "));
   }
   const Settings built_in;
-  warn_of_what_counts_not("http.listen", settings.listen, built_in.listen, std::move(addresses), unit);
-  warn_of_what_counts_not("http.private_listen", settings.private_listen, built_in.private_listen,
+  warn_of_what_counts_not("http.listen", settings.http.listen, built_in.http.listen, std::move(addresses), unit);
+  warn_of_what_counts_not("http.private_listen", settings.http.private_listen, built_in.http.private_listen,
                           std::move(private_addresses), "visitd-private.socket");
   return listening;
 }
@@ -314,8 +314,8 @@ Listening open_listening(const Settings& settings) {
       }
     }
   };
-  open_all(settings.listen, false);
-  open_all(settings.private_listen, true);
+  open_all(settings.http.listen, false);
+  open_all(settings.http.private_listen, true);
   return listening;
 }
 

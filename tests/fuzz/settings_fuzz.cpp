@@ -78,16 +78,16 @@ void check_written(const Settings& settings, const File& file) {
   if (!again) std::fprintf(stderr, "%s\n", message.c_str());
   require(again.has_value(), "what to_toml writes is taken");
   Settings bare = settings;
-  for (ShardSettings& shard : bare.shards) shard.password.clear();
+  for (ShardSettings& shard : bare.redis.shards) shard.password.clear();
   require(to_toml(*again) == to_toml(bare), "what to_toml writes reads the same");
 }
 
 /// What is handed to the operating system, or to Redis, as a C string is all of it.
 void check_no_nul(const Settings& settings) {
   const auto whole = [](std::string_view text) { return text.find('\0') == text.npos; };
-  require(whole(settings.runtime_directory) && whole(settings.state_directory), "a path has no NUL");
-  for (const std::string& address : settings.listen) require(whole(address), "an address has no NUL");
-  for (const ShardSettings& shard : settings.shards) {
+  require(whole(settings.paths.runtime_directory) && whole(settings.paths.state_directory), "a path has no NUL");
+  for (const std::string& address : settings.http.listen) require(whole(address), "an address has no NUL");
+  for (const ShardSettings& shard : settings.redis.shards) {
     require(whole(shard.unix_path) && whole(shard.host), "a shard's address has no NUL");
     require(whole(shard.username) && whole(shard.password), "user and password have no NUL");
   }

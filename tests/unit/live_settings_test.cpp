@@ -31,12 +31,12 @@ TEST_CASE("settings read again count where they may, and stay as they were where
   instance.write(
       "[ring]\nlanes = 5\n[http]\nretry_after_s = 3\ncors_origins = []\n[flusher]\nkeep_batches_bytes = 7\n");
   CHECK(live.read_again());
-  CHECK(settings.lanes == 4);
-  CHECK(settings.retry_after_s == 3);
-  CHECK(settings.cors_origins.empty());
-  CHECK(settings.keep_batches_bytes == 7);
+  CHECK(settings.ring.lanes == 4);
+  CHECK(settings.http.retry_after_s == 3);
+  CHECK(settings.http.cors_origins.empty());
+  CHECK(settings.flusher.keep_batches_bytes == 7);
   CHECK_FALSE(live.read_again());  // what waits for a restart changes nothing a second time either
-  CHECK(settings.lanes == 4);
+  CHECK(settings.ring.lanes == 4);
 }
 
 TEST_CASE("a file that is not right changes nothing") {
@@ -46,23 +46,23 @@ TEST_CASE("a file that is not right changes nothing") {
   for (const char* wrong : {"[http]\nretry_after_s = 0\n", "[http]\nretry_after_s = 4\nlissten = 1\n", "[http\n"}) {
     instance.write(wrong);
     CHECK_FALSE(live.read_again());
-    CHECK(live.get().retry_after_s == 2);
+    CHECK(live.get().http.retry_after_s == 2);
   }
   CHECK(std::remove(instance.path.c_str()) == 0);
   CHECK_FALSE(live.read_again());
-  CHECK(live.get().retry_after_s == 2);
+  CHECK(live.get().http.retry_after_s == 2);
   instance.write("[http]\nretry_after_s = 4\n");
   CHECK(live.read_again());
-  CHECK(live.get().retry_after_s == 4);
+  CHECK(live.get().http.retry_after_s == 4);
 }
 
 TEST_CASE("what waits for a restart is named, with both values and who is to be restarted") {
   Settings in_use;
   Settings read;
-  read.lanes = 16;
-  read.cache_entries = 32;
-  read.runtime_directory = "/run/other";
-  read.debug = true;
+  read.ring.lanes = 16;
+  read.cache.entries = 32;
+  read.paths.runtime_directory = "/run/other";
+  read.log.debug = true;
   const SettingsChange change = change_settings(in_use, read);
   CHECK(change.taken == std::vector<std::string>{"log.debug"});
   REQUIRE(change.later.size() == 3);
@@ -78,11 +78,12 @@ TEST_CASE("what waits for a restart is named, with both values and who is to be 
 
 TEST_CASE("another shard or password waits for a restart of the flusher, and is not shown") {
   Settings in_use;
-  in_use.shards = {{.name = "redis_1", .host = "a", .port = 1, .unix_path = {}, .username = {}, .password = "old"}};
+  in_use.redis.shards = {
+      {.name = "redis_1", .host = "a", .port = 1, .unix_path = {}, .username = {}, .password = "old"}};
   Settings read = in_use;
-  read.shards[0].password = "new";
+  read.redis.shards[0].password = "new";
   const SettingsChange change = change_settings(in_use, read);
-  CHECK(change.settings.shards[0].password == "old");
+  CHECK(change.settings.redis.shards[0].password == "old");
   REQUIRE(change.later.size() == 1);
   CHECK(change.later[0].key == "redis.shards");
   CHECK(change.later[0].in_use.empty());

@@ -94,7 +94,7 @@ TEST_CASE("a program runs with the settings of its file, and ends as it says") {
   const Outcome outcome = program.run({"--config", program.config("[ring]\nlanes = 3\n")}, 7);
   CHECK(outcome.ran);
   CHECK(outcome.status == 7);
-  CHECK(outcome.settings.lanes == 3);
+  CHECK(outcome.settings.ring.lanes == 3);
   CHECK_FALSE(program.renew);
   // Whoever goes away while he is written to must not end the process.
   const bool ignored = std::signal(SIGPIPE, SIG_DFL) == SIG_IGN;
@@ -105,7 +105,7 @@ TEST_CASE("without a file the defaults count") {
   Program program;
   const Outcome outcome = program.run({"--renew"});
   CHECK(outcome.status == 0);
-  CHECK(outcome.settings.lanes == Settings{}.lanes);
+  CHECK(outcome.settings.ring.lanes == Settings{}.ring.lanes);
   CHECK(program.renew);
 }
 

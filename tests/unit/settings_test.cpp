@@ -138,25 +138,25 @@ std::vector<std::string> section_of(const std::string& text, const std::string& 
 TEST_CASE("without a file and environment the defaults hold") {
   REQUIRE(environment_is_forgotten);
   const Settings settings = load_settings("");
-  CHECK(settings.lanes == 8);
-  CHECK(settings.lane_bytes == 32 * 1024 * 1024);
-  CHECK(settings.cache_entries == 65536);
-  CHECK(settings.ttl_ms == 5000);
-  CHECK(settings.flush_interval_ms == 30000);
-  CHECK(settings.page_id_limit_bytes == 1024);
-  CHECK(settings.memory_limit_bytes == 256 * 1024 * 1024);
-  CHECK(settings.journal_limit_bytes == 16 * 1024 * 1024);
-  CHECK(settings.listen == std::vector<std::string>{"[::]:8000"});
-  CHECK(settings.api_prefix == "/api/v1/counter");
-  CHECK(settings.virtual_nodes == 100);
-  CHECK(settings.buckets == 8192);
-  REQUIRE(settings.shards.size() == 2);
-  CHECK(settings.shards[0].name == "redis_7070");
-  CHECK(settings.shards[0].host == "127.0.0.1");
-  CHECK(settings.shards[0].port == 7070);
-  CHECK(settings.shards[0].password.empty());
-  CHECK(settings.shards[1].name == "redis_7071");
-  CHECK(settings.shards[1].port == 7071);
+  CHECK(settings.ring.lanes == 8);
+  CHECK(settings.ring.lane_bytes == 32 * 1024 * 1024);
+  CHECK(settings.cache.entries == 65536);
+  CHECK(settings.cache.ttl_ms == 5000);
+  CHECK(settings.flusher.flush_interval_ms == 30000);
+  CHECK(settings.pages.page_id_limit_bytes == 1024);
+  CHECK(settings.flusher.memory_limit_bytes == 256 * 1024 * 1024);
+  CHECK(settings.flusher.journal_limit_bytes == 16 * 1024 * 1024);
+  CHECK(settings.http.listen == std::vector<std::string>{"[::]:8000"});
+  CHECK(settings.http.api_prefix == "/api/v1/counter");
+  CHECK(settings.redis.virtual_nodes == 100);
+  CHECK(settings.redis.buckets == 8192);
+  REQUIRE(settings.redis.shards.size() == 2);
+  CHECK(settings.redis.shards[0].name == "redis_7070");
+  CHECK(settings.redis.shards[0].host == "127.0.0.1");
+  CHECK(settings.redis.shards[0].port == 7070);
+  CHECK(settings.redis.shards[0].password.empty());
+  CHECK(settings.redis.shards[1].name == "redis_7071");
+  CHECK(settings.redis.shards[1].port == 7071);
   CHECK(to_toml(load("")) == to_toml(settings));
 }
 
@@ -179,20 +179,20 @@ accept_eviction = true
 [log]
 debug = true
 )");
-  CHECK(settings.runtime_directory == "/tmp/run");
-  CHECK(settings.lanes == 2);
-  CHECK(settings.lane_bytes == 1024 * 1024);
-  CHECK(settings.listen == std::vector<std::string>{"127.0.0.1:8080", "[::1]:8080"});
-  CHECK(settings.api_prefix.empty());
-  CHECK(settings.cors_origins.size() == 2);
-  CHECK(settings.hot_routes == visitd::HotRoutes::httplib);
-  CHECK(settings.head_limit_bytes == 4096);
-  REQUIRE(settings.shards.size() == 2);
-  CHECK(settings.shards[0].database == 2);
-  CHECK(settings.shards[1].name == "second");
-  CHECK(settings.accept_eviction);
-  CHECK(settings.debug);
-  CHECK(settings.flush_interval_ms == 30000);
+  CHECK(settings.paths.runtime_directory == "/tmp/run");
+  CHECK(settings.ring.lanes == 2);
+  CHECK(settings.ring.lane_bytes == 1024 * 1024);
+  CHECK(settings.http.listen == std::vector<std::string>{"127.0.0.1:8080", "[::1]:8080"});
+  CHECK(settings.http.api_prefix.empty());
+  CHECK(settings.http.cors_origins.size() == 2);
+  CHECK(settings.http.hot_routes == visitd::HotRoutes::httplib);
+  CHECK(settings.http.head_limit_bytes == 4096);
+  REQUIRE(settings.redis.shards.size() == 2);
+  CHECK(settings.redis.shards[0].database == 2);
+  CHECK(settings.redis.shards[1].name == "second");
+  CHECK(settings.redis.accept_eviction);
+  CHECK(settings.log.debug);
+  CHECK(settings.flusher.flush_interval_ms == 30000);
 }
 
 TEST_CASE("every number is taken at its bounds and refused beyond them, with file, line and what is allowed") {
@@ -226,10 +226,10 @@ TEST_CASE("every number is taken at its bounds and refused beyond them, with fil
 }
 
 TEST_CASE("bytes may be written with their unit") {
-  CHECK(load("[ring]\nlane_bytes = \"64KiB\"").lane_bytes == 65536);
-  CHECK(load("[ring]\nlane_bytes = \"65536\"").lane_bytes == 65536);
-  CHECK(load("[ring]\nlane_bytes = \"65536B\"").lane_bytes == 65536);
-  CHECK(load("[ring]\nlane_bytes = \"4 GiB\"").lane_bytes == 4ULL << 30);
+  CHECK(load("[ring]\nlane_bytes = \"64KiB\"").ring.lane_bytes == 65536);
+  CHECK(load("[ring]\nlane_bytes = \"65536\"").ring.lane_bytes == 65536);
+  CHECK(load("[ring]\nlane_bytes = \"65536B\"").ring.lane_bytes == 65536);
+  CHECK(load("[ring]\nlane_bytes = \"4 GiB\"").ring.lane_bytes == 4ULL << 30);
   for (const char* wrong :
        {"64KB", "64k", "KiB", "", "-1KiB", "1.5MiB", "64KiBs", "99999999999999999999", "18446744073709551615GiB"}) {
     CAPTURE(wrong);
@@ -334,16 +334,16 @@ url = "redis://user@10.0.0.2:7071"
 name = "near"
 url = "unix:///run/redis.sock"
 )");
-  REQUIRE(settings.shards.size() == 3);
-  CHECK(settings.shards[0].name == "west");
-  CHECK(settings.shards[0].database == 3);
-  CHECK(settings.shards[0].password == "own");
-  CHECK(settings.shards[1].name == "redis_7071");
-  CHECK(settings.shards[1].username == "user");
-  CHECK(settings.shards[1].password == "shared");
-  CHECK(settings.shards[1].database == 7);
-  CHECK(settings.shards[2].name == "near");
-  CHECK(settings.shards[2].unix_path == "/run/redis.sock");
+  REQUIRE(settings.redis.shards.size() == 3);
+  CHECK(settings.redis.shards[0].name == "west");
+  CHECK(settings.redis.shards[0].database == 3);
+  CHECK(settings.redis.shards[0].password == "own");
+  CHECK(settings.redis.shards[1].name == "redis_7071");
+  CHECK(settings.redis.shards[1].username == "user");
+  CHECK(settings.redis.shards[1].password == "shared");
+  CHECK(settings.redis.shards[1].database == 7);
+  CHECK(settings.redis.shards[2].name == "near");
+  CHECK(settings.redis.shards[2].unix_path == "/run/redis.sock");
 }
 
 TEST_CASE("a wrong table of a shard is refused with its line") {
@@ -372,8 +372,8 @@ TEST_CASE("more shards than shared memory has room for are refused, however they
     for (unsigned n = 0; n < shards; ++n) text += fmt::format("[[redis.shard]]\nurl = \"h:{}\"\n", 7000 + n);
     return text;
   };
-  CHECK(load(list(visitd::max_shards)).shards.size() == visitd::max_shards);
-  CHECK(load(tables(visitd::max_shards)).shards.size() == visitd::max_shards);
+  CHECK(load(list(visitd::max_shards)).redis.shards.size() == visitd::max_shards);
+  CHECK(load(tables(visitd::max_shards)).redis.shards.size() == visitd::max_shards);
   CHECK(contains(refusal(list(visitd::max_shards + 1)), "allowed: 1 to 64"));
   CHECK(contains(refusal(tables(visitd::max_shards + 1)), "this is shard 65 of 65, and visitd keeps at most 64 apart"));
 }
@@ -411,13 +411,13 @@ TEST_CASE("every key can be set from the environment, above the file") {
                                 {"VISITD_CACHE_TTL_MS", ""},
                                 {"VISITD_REDIS_ACCEPT_EVICTION", "True"}};
   const Settings settings = load("[ring]\nlanes = 5\n[cache]\nttl_ms = 70\n[http]\napi_prefix = \"/x\"\n");
-  CHECK(settings.lanes == 3);
-  CHECK(settings.lane_bytes == 1024 * 1024);
-  CHECK(settings.listen == std::vector<std::string>{"127.0.0.1:81", "[::1]:82"});
-  CHECK(settings.cors_origins.empty());
-  CHECK(settings.api_prefix.empty());
-  CHECK(settings.ttl_ms == 70);
-  CHECK(settings.accept_eviction);
+  CHECK(settings.ring.lanes == 3);
+  CHECK(settings.ring.lane_bytes == 1024 * 1024);
+  CHECK(settings.http.listen == std::vector<std::string>{"127.0.0.1:81", "[::1]:82"});
+  CHECK(settings.http.cors_origins.empty());
+  CHECK(settings.http.api_prefix.empty());
+  CHECK(settings.cache.ttl_ms == 70);
+  CHECK(settings.redis.accept_eviction);
 }
 
 TEST_CASE("the original service's variables are understood") {
@@ -429,23 +429,23 @@ TEST_CASE("the original service's variables are understood") {
                                 {"API_PREFIX", "/v2"},
                                 {"DEBUG", "true"}};
   const Settings settings = load("[[redis.shard]]\nurl = \"elsewhere:1\"\n");
-  REQUIRE(settings.shards.size() == 2);
-  CHECK(settings.shards[0].host == "redis1");
-  CHECK(settings.shards[1].host == "redis2");
-  CHECK(settings.shards[1].port == 7071);
-  for (const visitd::ShardSettings& shard : settings.shards) {
+  REQUIRE(settings.redis.shards.size() == 2);
+  CHECK(settings.redis.shards[0].host == "redis1");
+  CHECK(settings.redis.shards[1].host == "redis2");
+  CHECK(settings.redis.shards[1].port == 7071);
+  for (const visitd::ShardSettings& shard : settings.redis.shards) {
     CHECK(shard.password == "secret");
     CHECK(shard.database == 4);
   }
-  CHECK(settings.virtual_nodes == 50);
-  CHECK(settings.flush_interval_ms == 2500);
-  CHECK(settings.api_prefix == "/v2");
-  CHECK(settings.debug);
+  CHECK(settings.redis.virtual_nodes == 50);
+  CHECK(settings.flusher.flush_interval_ms == 2500);
+  CHECK(settings.http.api_prefix == "/v2");
+  CHECK(settings.log.debug);
 }
 
 TEST_CASE("our own name of a variable stands above the original's") {
   const Environment environment{{"VIRTUAL_NODES", "50"}, {"VISITD_REDIS_VIRTUAL_NODES", "60"}};
-  CHECK(load_settings("").virtual_nodes == 60);
+  CHECK(load_settings("").redis.virtual_nodes == 60);
 }
 
 TEST_CASE("a bad variable is refused by its name") {
@@ -493,39 +493,40 @@ TEST_CASE("a password may come from a file, of the settings, the environment or 
   const Scratch scratch;
   const std::string file = scratch.write("password", "from file\r\n");
   const std::string toml = scratch.write("visitd.toml", "[redis]\npassword_file = \"" + file + "\"\n");
-  CHECK(load_settings(toml).shards[0].password == "from file");
+  CHECK(load_settings(toml).redis.shards[0].password == "from file");
   {
     const Environment environment{{"REDIS_PASSWORD", "given"}};
-    CHECK(load_settings(toml).shards[0].password == "given");
+    CHECK(load_settings(toml).redis.shards[0].password == "given");
   }
   {
     const Environment environment{{"REDIS_PASSWORD", ""}};
-    CHECK(load_settings(toml).shards[0].password.empty());
+    CHECK(load_settings(toml).redis.shards[0].password.empty());
   }
   {
     const Environment environment{{"REDIS_PASSWORD_FILE", file}};
-    CHECK(load_settings("").shards[1].password == "from file");
-    CHECK(load("[redis]\npassword = \"x\"\n").shards[1].password == "from file");
+    CHECK(load_settings("").redis.shards[1].password == "from file");
+    CHECK(load("[redis]\npassword = \"x\"\n").redis.shards[1].password == "from file");
   }
   {
     scratch.write("redis_password", "credential\n");
     const Environment environment{{"CREDENTIALS_DIRECTORY", scratch.path()}};
-    CHECK(load_settings("").shards[0].password == "credential");
-    CHECK(load("[redis]\npassword = \"x\"\n").shards[0].password == "x");
-    CHECK(load_settings(toml).shards[0].password == "from file");
+    CHECK(load_settings("").redis.shards[0].password == "credential");
+    CHECK(load("[redis]\npassword = \"x\"\n").redis.shards[0].password == "x");
+    CHECK(load_settings(toml).redis.shards[0].password == "from file");
     scratch.write("redis_password", "\n");  // a unit's way to say that there is none
-    CHECK(load_settings("").shards[0].password.empty());
+    CHECK(load_settings("").redis.shards[0].password.empty());
   }
   const Scratch empty;
   const Environment environment{{"CREDENTIALS_DIRECTORY", empty.path()}};
-  CHECK(load_settings("").shards[0].password.empty());
-  CHECK(load("[[redis.shard]]\nurl = \"h:1\"\npassword_file = \"" + file + "\"\n").shards[0].password == "from file");
+  CHECK(load_settings("").redis.shards[0].password.empty());
+  CHECK(load("[[redis.shard]]\nurl = \"h:1\"\npassword_file = \"" + file + "\"\n").redis.shards[0].password ==
+        "from file");
 }
 
 TEST_CASE("a password knows what gave it") {
   const Scratch scratch;
   const std::string file = scratch.write("password", "from file\n");
-  const auto place = [](const std::string& keys) { return load("[redis]\n" + keys).shards[0].password_place; };
+  const auto place = [](const std::string& keys) { return load("[redis]\n" + keys).redis.shards[0].password_place; };
   CHECK(place("").empty());
   CHECK(place("password = \"x\"\n") == "redis.password");
   CHECK(place("password_file = \"" + file + "\"\n") == "redis.password_file (" + file + ")");
@@ -536,9 +537,9 @@ TEST_CASE("a password knows what gave it") {
   const Environment environment{{"REDIS_PASSWORD", "x"}};
   CHECK(place("password = \"y\"\n") == "environment variable REDIS_PASSWORD");
   // Not what makes two shards different.
-  visitd::ShardSettings moved = load("").shards[0];
+  visitd::ShardSettings moved = load("").redis.shards[0];
   moved.password_place = "elsewhere";
-  CHECK(moved == load("").shards[0]);
+  CHECK(moved == load("").redis.shards[0]);
 }
 
 TEST_CASE("a password that cannot be had, or is given twice, is refused without being shown") {
@@ -571,9 +572,9 @@ TEST_CASE("a program that leaves passwords alone opens no file of them and holds
   const Settings settings =
       load("[redis]\npassword_file = \"/nonexistent/file\"\n[[redis.shard]]\nurl = \"redis://user:secret@h:1\"\n",
            Secrets::leave);
-  CHECK(settings.shards[0].password.empty());
-  CHECK(settings.shards[0].username == "user");
-  CHECK(load("[redis]\npassword = \"secret\"\n", Secrets::leave).shards[0].password.empty());
+  CHECK(settings.redis.shards[0].password.empty());
+  CHECK(settings.redis.shards[0].username == "user");
+  CHECK(load("[redis]\npassword = \"secret\"\n", Secrets::leave).redis.shards[0].password.empty());
 }
 
 TEST_CASE("written settings read as the same settings, and show no password") {
@@ -608,18 +609,18 @@ url = "unix:///run/redis.sock"
 debug = true
 )";
   const Settings settings = load(full);
-  REQUIRE(settings.shards[1].password == "topsecret");
+  REQUIRE(settings.redis.shards[1].password == "topsecret");
   const std::string written = to_toml(settings);
   CHECK_FALSE(contains(written, "topsecret"));
   CHECK(contains(written, "# password = \"(hidden)\""));
   const Settings again = load(written);
-  CHECK(again.runtime_directory == settings.runtime_directory);
-  CHECK(again.listen == settings.listen);
-  CHECK(again.keep_batches_bytes == 1025);
-  CHECK(again.shards[0].username == "us@er");
-  CHECK(again.shards[0].database == 0);
-  CHECK(again.shards[1].database == 5);
-  CHECK(again.shards[1].unix_path == "/run/redis.sock");
+  CHECK(again.paths.runtime_directory == settings.paths.runtime_directory);
+  CHECK(again.http.listen == settings.http.listen);
+  CHECK(again.flusher.keep_batches_bytes == 1025);
+  CHECK(again.redis.shards[0].username == "us@er");
+  CHECK(again.redis.shards[0].database == 0);
+  CHECK(again.redis.shards[1].database == 5);
+  CHECK(again.redis.shards[1].unix_path == "/run/redis.sock");
 
   const Settings bare = load(full, Secrets::leave);
   CHECK(to_toml(load(to_toml(bare))) == to_toml(bare));

@@ -23,7 +23,7 @@ namespace visitd::test {
 
 class Instance {
  public:
-  Instance() { settings.runtime_directory = folder_.path(); }
+  Instance() { settings.paths.runtime_directory = folder_.path(); }
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
   ~Instance() {

@@ -11,7 +11,7 @@ TEST_CASE("without any frontend there is a clear error") {
 
 TEST_CASE("a runtime directory that does not exist is one where nothing ran") {
   Settings settings;
-  settings.runtime_directory = "/nonexistent/visitd";
+  settings.paths.runtime_directory = "/nonexistent/visitd";
   CHECK(has_failed(lanes_report(settings)));
 }
 

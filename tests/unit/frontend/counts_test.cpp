@@ -24,7 +24,7 @@ constexpr std::uint64_t flusher_away_ms = 1000;
 struct Reading {
   Reading() : Reading(true) {}
   explicit Reading(bool with_cache) : membership(host.settings) {
-    host.settings.stale_limit_s = 60;
+    host.settings.cache.stale_limit_s = 60;
     if (with_cache) {
       cache = &host.make_cache(membership.ring());
       view.emplace(FrontendHost::show_view(*cache));
@@ -289,8 +289,8 @@ TEST_CASE("at its deadline a page that is not known is unknown, and never 0") {
   r.visit("home", 3);
   const CountAnswer answer = r.read_until_deadline("home");
   CHECK(answer.kind == Kind::unknown);
-  CHECK(
-      answer.why.ends_with(fmt::format("{} ms that http.lookup_timeout_ms allows", r.host.settings.lookup_timeout_ms)));
+  CHECK(answer.why.ends_with(
+      fmt::format("{} ms that http.lookup_timeout_ms allows", r.host.settings.http.lookup_timeout_ms)));
   CHECK(r.host.statistic(FrontendStatistic::reads_unknown) == 1);
 }
 

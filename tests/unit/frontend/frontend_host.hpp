@@ -27,10 +27,10 @@ namespace visitd::test {
 class FrontendHost {
  public:
   FrontendHost() {
-    settings.runtime_directory = directory.path();
-    settings.lanes = 2;
-    settings.lane_bytes = 65536;
-    settings.page_id_limit_bytes = 64;
+    settings.paths.runtime_directory = directory.path();
+    settings.ring.lanes = 2;
+    settings.ring.lane_bytes = 65536;
+    settings.pages.page_id_limit_bytes = 64;
   }
   FrontendHost(const FrontendHost&) = delete;
   FrontendHost& operator=(const FrontendHost&) = delete;

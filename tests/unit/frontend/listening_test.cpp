@@ -40,7 +40,7 @@ bool connects(const char* host, std::uint16_t port) {
 
 std::vector<ListeningSocket> open_at(const std::string& address) {
   Settings settings;
-  settings.listen = {address};
+  settings.http.listen = {address};
   return open_listening(settings).sockets;
 }
 
@@ -81,8 +81,8 @@ TEST_CASE("an address that is taken is named, with who has it") {
 
 TEST_CASE("a private address is told apart") {
   Settings settings;
-  settings.listen = {"127.0.0.1:0"};
-  settings.private_listen = {"127.0.0.1:0"};
+  settings.http.listen = {"127.0.0.1:0"};
+  settings.http.private_listen = {"127.0.0.1:0"};
   const Listening listening = open_listening(settings);
   REQUIRE(listening.sockets.size() == 2);
   CHECK_FALSE(listening.sockets[0].is_private());
@@ -93,9 +93,9 @@ TEST_CASE("a private address is told apart") {
 TEST_CASE("a private address is one of this host while another process serves it") {
   const test::TemporaryFolder folder;
   Settings settings;
-  settings.listen = {"127.0.0.1:0"};
+  settings.http.listen = {"127.0.0.1:0"};
   CHECK_FALSE(open_listening(settings).has_private_address());
-  settings.private_listen = {"unix:" + (folder / "private.sock")};
+  settings.http.private_listen = {"unix:" + (folder / "private.sock")};
   CHECK(open_listening(settings).has_private_address());
 }
 
@@ -108,7 +108,7 @@ bool connects_to_path(const std::string& path) {
 TEST_CASE("a Unix socket is served by one process, and by the next when that one has gone") {
   const test::TemporaryFolder folder;
   Settings settings;
-  settings.listen = {"unix:" + (folder / "http.sock")};
+  settings.http.listen = {"unix:" + (folder / "http.sock")};
   const std::string path = folder / "http.sock";
   Listening first = open_listening(settings);
   CHECK(first.sockets.empty());

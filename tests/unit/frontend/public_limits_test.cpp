@@ -24,8 +24,8 @@ struct Judged {
 
 Judged judged(std::string_view body, std::uint32_t visits, std::uint32_t entries) {
   Settings settings;
-  settings.public_visits_limit = visits;
-  settings.public_entries_limit = entries;
+  settings.http.public_visits_limit = visits;
+  settings.http.public_entries_limit = entries;
   PageList list(255, 1000);
   REQUIRE_FALSE(list.read_json(body, PageList::Purpose::record));
   PublicLimits limits(settings);

@@ -221,7 +221,7 @@ TEST_CASE("settings that ask for another ring get one when the former holds noth
     auto attached = Ring::attach(former, SharedSegment::Access::read_only);
     kept_attached = std::get<Ring>(std::move(attached));
   }
-  host.settings.lanes = 3;
+  host.settings.ring.lanes = 3;
   const RingMembership next(host.settings);
   CHECK(next.ring().shape() == RingShape{3, 65536, 64});
   CHECK(kept_attached->segment().status().removed);
@@ -235,8 +235,8 @@ TEST_CASE("visits that no flusher has taken keep their ring in use, whatever the
     visit(membership);
     former = membership.ring().note();
   }
-  host.settings.lanes = 3;
-  host.settings.lane_bytes = 131072;
+  host.settings.ring.lanes = 3;
+  host.settings.ring.lane_bytes = 131072;
   const RingMembership next(host.settings);
   CHECK(next.ring().note() == former);
   CHECK(next.ring().shape() == RingShape{2, 65536, 64});
@@ -252,7 +252,7 @@ TEST_CASE("with a flusher at work a frontend of other settings waits until the f
   const auto flusher = FileLease::try_take(host.directory.flusher_lock());
   REQUIRE(flusher);
   Settings other = host.settings;
-  other.lane_bytes = 131072;
+  other.ring.lane_bytes = 131072;
   cache.header().heartbeat_ns.word.store(monotonic_ns());
   auto joining = std::async(std::launch::async, [&] { return std::make_unique<RingMembership>(other); });
   const auto is_waiting = [&] {
@@ -282,7 +282,7 @@ TEST_CASE("a ring of other settings that is not left in time is an error that na
   const auto flusher = FileLease::try_take(host.directory.flusher_lock());
   REQUIRE(flusher);
   Settings other = host.settings;
-  other.lane_bytes = 131072;
+  other.ring.lane_bytes = 131072;
   cache.header().heartbeat_ns.word.store(monotonic_ns());
   std::string why;
   try {
@@ -352,7 +352,7 @@ TEST_CASE("a cache of another ring is none") {
 
 TEST_CASE("a new cache's head frees space, and never takes any back") {
   FrontendHost host;
-  host.settings.lane_bytes = 4096;
+  host.settings.ring.lane_bytes = 4096;
   RingMembership membership(host.settings);
   const auto fill = [&] {
     int published = 0;

@@ -82,7 +82,7 @@ TEST_CASE_TEMPLATE("the routes are served below the prefix too, and without it w
     CHECK(client.ask(get_request("/api/v1/counters")).status == 404);
     CHECK(client.ask(get_request("/api/v1")).status == 404);
   }
-  settings.api_prefix = "";
+  settings.http.api_prefix = "";
   TestServer server(settings);
   TestClient client(server.port());
   CHECK(client.ask(post_request("/visit/home")).status == 200);
@@ -303,7 +303,7 @@ TEST_CASE_TEMPLATE("an answer to another origin names it, with credentials, and 
 
 TEST_CASE("a page of another origin may read why its request was refused before a route had it") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.body_limit_bytes = 10;
+  settings.http.body_limit_bytes = 10;
   TestServer server(settings);
   const std::string fields = "Origin: https://o.example\r\n";
   for (const std::string& request : {post_request("/visits", fields + "Content-Length: 11\r\n"),
@@ -352,7 +352,7 @@ TEST_CASE_TEMPLATE("preflights are answered for every origin by default", Way, D
 
 TEST_CASE_TEMPLATE("narrowed CORS names the origin to its own, and says that it varies", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.cors_origins = {"https://a.example", "https://b.example"};
+  settings.http.cors_origins = {"https://a.example", "https://b.example"};
   TestServer server(settings);
   TestClient client(server.port());
   const ClientAnswer friendly = client.ask(get_request("/visits/home", "Origin: https://b.example\r\n"));
@@ -379,7 +379,7 @@ TEST_CASE_TEMPLATE("only an origin that the settings name may reach a private ne
     TestClient client(server.port());
     CHECK(client.ask(preflight("/visit/home", from_b + asks)).field("Access-Control-Allow-Private-Network").empty());
   }
-  settings.cors_origins = {"https://b.example"};
+  settings.http.cors_origins = {"https://b.example"};
   TestServer server(settings);
   TestClient client(server.port());
   CHECK(client.ask(preflight("/visit/home", from_b + asks)).field("Access-Control-Allow-Private-Network") == "true");
@@ -415,7 +415,7 @@ TEST_CASE_TEMPLATE("a head may be as long as logins make it, in one field or in 
 
 TEST_CASE_TEMPLATE("page ids are decoded once, and the rule that one breaks is named", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.page_id_limit_bytes = 255;
+  settings.pages.page_id_limit_bytes = 255;
   TestServer server(settings);
   TestClient client(server.port());
   CHECK(client.ask(post_request("/visit/a%2Fb")).body ==
@@ -478,12 +478,12 @@ TEST_CASE_TEMPLATE("the page is the rest of the path, with its slashes", Way, Di
 
 TEST_CASE_TEMPLATE("a limit that refuses names itself, its setting, and how much was sent", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.head_limit_bytes = 4096;
-  settings.target_limit_bytes = 1000;
-  settings.header_limit = 8;
-  settings.body_limit_bytes = 64;
-  settings.batch_read_limit = 2;
-  settings.page_id_limit_bytes = 255;
+  settings.http.head_limit_bytes = 4096;
+  settings.http.target_limit_bytes = 1000;
+  settings.http.header_limit = 8;
+  settings.http.body_limit_bytes = 64;
+  settings.http.batch_read_limit = 2;
+  settings.pages.page_id_limit_bytes = 255;
   TestServer server(settings);
   const auto check = [&](const std::string& request, int status, const std::string& detail,
                          const std::string& parameter) {
@@ -513,7 +513,7 @@ TEST_CASE_TEMPLATE("a limit that refuses names itself, its setting, and how much
       post_request("/visit/home"), 503,
       fmt::format("visits come faster than they can be stored, and fill the {} bytes of ring.lane_bytes; this one was "
                   "not counted",
-                  settings.lane_bytes),
+                  settings.ring.lane_bytes),
       "");
 }
 
@@ -609,9 +609,9 @@ TEST_CASE_TEMPLATE("the connection ends when the client asks, and HTTP/1.0 is ke
 
 TEST_CASE_TEMPLATE("who keeps silent in a head, in a body or between requests is disconnected", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.head_timeout_ms = 1600;
-  settings.body_timeout_ms = 1650;
-  settings.idle_timeout_ms = 1700;
+  settings.http.head_timeout_ms = 1600;
+  settings.http.body_timeout_ms = 1650;
+  settings.http.idle_timeout_ms = 1700;
   TestServer server(settings);
   TestClient idle(server.port());
   TestClient head(server.port());
@@ -632,7 +632,7 @@ TEST_CASE_TEMPLATE("who keeps silent in a head, in a body or between requests is
 
 TEST_CASE_TEMPLATE("when full, the connection that is idle longest makes room", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.connection_limit = 3;
+  settings.http.connection_limit = 3;
   TestServer server(settings);
   TestClient first(server.port());
   TestClient second(server.port());
@@ -670,7 +670,7 @@ TEST_CASE_TEMPLATE("a stopping server closes what is idle and answers what was s
 
 TEST_CASE_TEMPLATE("a stopping server waits no longer than it may", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.stop_timeout_ms = 200;
+  settings.http.stop_timeout_ms = 200;
   TestServer server(settings);
   TestClient half(server.port());
   half.send("GET / HTTP/1.1\r\nHost:");
@@ -806,7 +806,7 @@ TEST_CASE("what a list asked for ahead is given back when it is answered, and wh
 
 TEST_CASE("bodies that are received hold no more memory than they may all together") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.buffered_bodies_limit_bytes = 131072;
+  settings.http.buffered_bodies_limit_bytes = 131072;
   TestServer server(settings);
   TestClient first(server.port());
   TestClient second(server.port());
@@ -817,7 +817,7 @@ TEST_CASE("bodies that are received hold no more memory than they may all togeth
       second.receive(), 503,
       fmt::format("bodies on their way fill the {} bytes that http.buffered_bodies_limit_bytes allows; nothing of "
                   "this one was counted",
-                  settings.buffered_bodies_limit_bytes),
+                  settings.http.buffered_bodies_limit_bytes),
       "");
   CHECK(second.ends());
   TestClient third(server.port());
@@ -866,7 +866,7 @@ TEST_CASE_TEMPLATE("a frontend that cannot count is not ready, and says why", Wa
 
 TEST_CASE_TEMPLATE("with a private address health and metrics are served there alone", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.private_listen = {"127.0.0.1:0"};
+  settings.http.private_listen = {"127.0.0.1:0"};
   TestServer server(settings);
   TestClient everybody(server.port());
   TestClient operators(server.private_port());
@@ -889,9 +889,9 @@ std::string list_request(const std::string& fields, const std::string& body) {
 TEST_CASE_TEMPLATE("a stranger's list that exceeds a limit is refused whole, and whoever is none may send it", Way,
                    Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.private_listen = {"127.0.0.1:0"};
-  settings.public_visits_limit = 5;
-  settings.public_entries_limit = 3;
+  settings.http.private_listen = {"127.0.0.1:0"};
+  settings.http.public_visits_limit = 5;
+  settings.http.public_entries_limit = 3;
   TestServer server(settings);
   TestClient client(server.port());
   const std::string many_visits = R"({"home":3,"about":1} {"home":3})";
@@ -924,8 +924,8 @@ TEST_CASE_TEMPLATE("a stranger's list that exceeds a limit is refused whole, and
   CHECK(trusted.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
   CHECK(server.counter.count("home") == 12);
 
-  settings.public_visits_limit = 6;
-  settings.public_entries_limit = 0;
+  settings.http.public_visits_limit = 6;
+  settings.http.public_entries_limit = 0;
   server.run([&](EventLoopServer& running) { running.use(settings); });
   CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
   CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_entries)).status == 200);
@@ -950,8 +950,8 @@ TEST_CASE_TEMPLATE("a request whose handler throws is answered 500 with an id, a
 
 TEST_CASE("an address with too many connections loses its longest idle one, and a new one where none is idle") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.address_connection_limit = 2;
-  settings.trusted_proxies = {};
+  settings.http.address_connection_limit = 2;
+  settings.http.trusted_proxies = {};
   TestServer server(settings);
   TestClient first(server.port());
   CHECK(first.ask(get_request("/")).status == 200);
@@ -970,8 +970,8 @@ TEST_CASE("an address with too many connections loses its longest idle one, and 
 
 TEST_CASE("which connection of an address is idle longest is known after a request and after changed settings too") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.address_connection_limit = 3;
-  settings.trusted_proxies = {};
+  settings.http.address_connection_limit = 3;
+  settings.http.trusted_proxies = {};
   TestServer server(settings);
   TestClient first(server.port());
   TestClient second(server.port());
@@ -988,8 +988,8 @@ TEST_CASE("which connection of an address is idle longest is known after a reque
 
 TEST_CASE_TEMPLATE("who does not take long answers makes room for others, the oldest first", Way, Direct, Httplib) {
   Settings settings = test_settings(Way::way);
-  settings.buffered_answers_limit_bytes = 2'000'000;
-  settings.send_buffer_bytes = 4096;
+  settings.http.buffered_answers_limit_bytes = 2'000'000;
+  settings.http.send_buffer_bytes = 4096;
   TestServer server(settings);
   std::vector<std::unique_ptr<TestClient>> slow;
   const std::string long_page(250, 'p');
@@ -1011,8 +1011,8 @@ TEST_CASE_TEMPLATE("who does not take long answers makes room for others, the ol
 
 TEST_CASE("a body that makes room while an answer before it is not taken is refused behind that answer") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.buffered_bodies_limit_bytes = 131072;
-  settings.send_buffer_bytes = 4096;
+  settings.http.buffered_bodies_limit_bytes = 131072;
+  settings.http.send_buffer_bytes = 4096;
   TestServer server(settings);
   TestClient stalled(server.port(), 4096);
   std::string pages = "[";
@@ -1032,7 +1032,7 @@ TEST_CASE("a body that makes room while an answer before it is not taken is refu
 
 TEST_CASE("a body that makes room for another is answered, and that one is taken") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.buffered_bodies_limit_bytes = 131072;
+  settings.http.buffered_bodies_limit_bytes = 131072;
   TestServer server(settings);
   TestClient stalled(server.port());
   stalled.send(post_request("/visits", "Content-Length: 100000\r\n") + std::string(90000, ' '));

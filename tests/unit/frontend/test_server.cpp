@@ -21,9 +21,9 @@ std::uint16_t port_of(int fd) {
 
 Settings test_settings(HotRoutes hot_routes) {
   Settings settings;
-  settings.listen = {"127.0.0.1:0"};
-  settings.hot_routes = hot_routes;
-  settings.retry_after_s = 2;
+  settings.http.listen = {"127.0.0.1:0"};
+  settings.http.hot_routes = hot_routes;
+  settings.http.retry_after_s = 2;
   return settings;
 }
 

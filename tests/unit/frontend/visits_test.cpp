@@ -35,7 +35,7 @@ TEST_CASE("a visit is published in the frontend's own lane, whole, before it is 
 
 TEST_CASE("a full lane refuses every visit until the flusher has freed space, and what it holds stays") {
   FrontendHost host;
-  host.settings.lane_bytes = 4096;
+  host.settings.ring.lane_bytes = 4096;
   RingMembership membership(host.settings);
   Visits visits(membership, host.statistics());
   std::uint64_t recorded = 0;
