@@ -28,7 +28,7 @@
 #include "flusher/control.hpp"
 #include "flusher/counting/engine.hpp"
 #include "flusher/host_identity.hpp"
-#include "flusher/redis/shard_connection.hpp"
+#include "flusher/redis/shard_link.hpp"
 #include "flusher/ring_source.hpp"
 #include "flusher/salt.hpp"
 #include "flusher/spool/spool_thread.hpp"
@@ -223,8 +223,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
                    [this](SpoolThread::Outcome outcome) { guarded([&] { on_spool(std::move(outcome)); }); });
     for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
       listeners_.push_back(std::make_unique<Listener>(*this, shard));
-      connections_.push_back(std::make_unique<ShardConnection>(loop_.get(), settings.redis.shards[shard], writer,
-                                                               settings.redis.timeout_ms, *listeners_.back()));
+      links_.push_back(std::make_unique<ShardLink>(loop_.get(), settings.redis.shards[shard], writer,
+                                                   settings.redis.timeout_ms, *listeners_.back()));
     }
     was_up_.resize(settings.redis.shards.size());
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
@@ -251,7 +251,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   }
 
  private:
-  class Listener : public ShardConnection::Listener {
+  class Listener : public ShardLink::Listener {
    public:
     Listener(FlusherProcess& process, std::uint32_t shard) : process_(process), shard_(shard) {}
     void on_connected() override {
@@ -448,7 +448,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     notify_reloading();
     if (live_.read_again()) {
       engine_->use(engine_settings(live_, ring_.shape().page_id_limit), now());
-      for (const auto& connection : connections_) connection->set_timeout(settings_.redis.timeout_ms);
+      for (const auto& link : links_) link->set_timeout(settings_.redis.timeout_ms);
       cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       turn_next();
     }
@@ -579,9 +579,9 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   // ---- EnginePort
 
   void submit(Transaction transaction) override { spool_->submit(std::move(transaction)); }
-  void connect(std::uint32_t shard) override { connections_[shard]->connect(); }
-  void close(std::uint32_t shard) override { connections_[shard]->close(); }
-  void send(std::uint32_t shard, const ShardCommand& command) override { connections_[shard]->send(command); }
+  void connect(std::uint32_t shard) override { links_[shard]->connect(); }
+  void close(std::uint32_t shard) override { links_[shard]->close(); }
+  void send(std::uint32_t shard, const ShardCommand& command) override { links_[shard]->send(command); }
 
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override {
     const std::string& name = settings_.redis.shards[shard].name;
@@ -743,7 +743,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   std::optional<Engine> engine_;
   std::optional<SpoolThread> spool_;
   std::vector<std::unique_ptr<Listener>> listeners_;
-  std::vector<std::unique_ptr<ShardConnection>> connections_;
+  std::vector<std::unique_ptr<ShardLink>> links_;
   std::optional<ControlServer> control_;
   UvHandle<uv_timer_t> timer_;
   UvHandle<uv_idle_t> more_work_;

@@ -36,7 +36,7 @@ LIBRARIES = {
     r"spdlog/": r"common/os/log\.cpp",
     r"xxhash": r"common/shm/hash\.cpp",
     r"httplib\.h": r"frontend/server/httplib_server\.",
-    r"hiredis": r"flusher/redis/shard_connection\.cpp",
+    r"hiredis": r"flusher/redis/codec\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
     r"CLI/": r"common/config/program\.cpp|ctl/main\.cpp",
     r"nlohmann/": r"frontend/api/page_list\.cpp|(ctl|flusher|common/os)/[a-z_]+\.(cpp|hpp)",

@@ -105,12 +105,24 @@ FIELDS = [
 NETWORKS = [b"10.0.0.0/8 ::/0\n10.9.9.9\n", b"192.0.2.0/24 2001:db8::/32\n2001:db8::1\n", b"1.2.3.4 ::ffff:0.0.0.0/0\n::ffff:1.2.3.4\n", b"/ a/8\n1\n", b" \n\n", b"1.2.3.4/33 ::/129\n[::1]\n"]
 ADDRESS_WORDS = [b"Forwarded: ", b"X-Forwarded-For: ", b"for=", b"For=\"[", b"]:80\"", b", ", b";", b"127.0.0.1", b"10.1.0.1", b"192.0.2.66", b"2001:db8:1::5", b"::ffff:", b"/128", b"/32"]
 
+# --- what a Redis server says: the command, its size, the size of the pieces, the bytes
+
+REPLIES = [
+    b"+OK\r\n", b"-ERR unknown command\r\n", b"-NOSCRIPT No matching script\r\n", b"-WRONGTYPE x\r\n", b":7\r\n", b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"$2\r\na\n\r\n",
+    b"*2\r\n$4\r\nname\r\n$3\r\nyes\r\n*0\r\n$34\r\nrole:master\r\nrun_id:1\r\naof_enabled:1\r\n$-1\r\n", b"*3\r\n$2\r\n=m\r\n$3\r\ni\nm\r\n$1\r\n!\r\n",
+    b"$8\r\nOK 1 2 3\r\n$9\r\nDUP 1 2 3\r\n", b"$6\r\nHAVE x\r\n", b"$6\r\nNOID x\r\n", b"$7\r\nBAD 0 2\r\n", b"$9\r\nWRONGTYPE\r\n", b"$7\r\nMOVED x\r\n", b"$8\r\nMOVING x\r\n",
+    b"*5\r\n$1\r\ni\r\n$-1\r\n$-1\r\n$1\r\nm\r\n$19\r\n9223372036854775807\r\n", b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*0\r\n", b"HTTP/1.1 400\r\n",
+    b"*16384\r\n", b"$536870913\r\n", b"+OK\r\n+OK\r\n-ERR max number of clients reached\r\n$1\r\nm\r\n$1\r\nt\r\n$1\r\nb\r\n", b"EVALSHA b 1 visits:{1} \x01id",
+]  # fmt: skip
+REPLY_WORDS = [b"\r\n", b"$", b"*", b"$-1\r\n", b"*-1\r\n", b"*5\r\n", b"*2\r\n", b"-ERR ", b"-WRONGTYPE ", b"-NOSCRIPT ", b"OK ", b"DUP ", b"HAVE ", b"NOID ", b"BAD ", b"9223372036854775808", b"role:"]
+
 SEEDS = {
     "request_reader": [bytes([how, 90, 170]) + sent for sent in READER for how in (0, 9)] + [b"\x06\x03\xc0" + sent for sent in HONEST],
     "page_ids": [bytes([30, style]) + text for style, text in enumerate(PAGE_IDS)],
     "page_lists": [bytes([how, 60, 3]) + body for body in BODIES for how in (0, 1)] + [b"\x02\x60\x03" + query for query in QUERIES],
     "settings": settings(),
     "client_addresses": [bytes([number % 5, 9 * number % 64]) + NETWORKS[number % len(NETWORKS)] + FIELDS[number % len(FIELDS)] for number in range(30)],
+    "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(7)],
 }
 WORDS = {
     "request_reader": READER_WORDS,
@@ -118,4 +130,5 @@ WORDS = {
     "page_lists": LIST_WORDS,
     "settings": SETTING_WORDS,
     "client_addresses": ADDRESS_WORDS,
+    "redis_replies": REPLY_WORDS,
 }

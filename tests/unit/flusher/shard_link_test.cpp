@@ -1,4 +1,4 @@
-#include "flusher/redis/shard_connection.hpp"
+#include "flusher/redis/shard_link.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -26,23 +26,23 @@ constexpr std::uint32_t timeout_ms = 1000;
 const std::string own_id = "deployment 2";
 
 /// A loop, one connection on it, and what the connection has told.
-class Session : public ShardConnection::Listener {
+class Session : public ShardLink::Listener {
  public:
   explicit Session(ShardSettings shard) {
     signal(SIGPIPE, SIG_IGN);
     uv_loop_init(&loop_);
-    connection_ = std::make_unique<ShardConnection>(&loop_, std::move(shard), "w1", timeout_ms, *this);
+    link_ = std::make_unique<ShardLink>(&loop_, std::move(shard), "w1", timeout_ms, *this);
   }
   /// Bucket 17 has the identity.
   explicit Session(const RedisServer& server, bool stamped = true) : Session(tcp(server.port())) {
-    connection_->connect();
+    link_->connect();
     REQUIRE(wait_for([this] { return connected > 0; }));
     if (stamped) stamp();
   }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   ~Session() override {
-    connection_.reset();
+    link_.reset();
     for (int turns = 0; turns < 1000 && uv_loop_alive(&loop_) != 0; ++turns) uv_run(&loop_, UV_RUN_ONCE);
     CHECK(uv_loop_close(&loop_) == 0);
   }
@@ -96,7 +96,7 @@ class Session : public ShardConnection::Listener {
   Answer ask(const ShardCommand& command) {
     answers.clear();
     broken.clear();
-    connection_->send(command);
+    link_->send(command);
     REQUIRE(wait_for_answers(1));
     REQUIRE(std::holds_alternative<Answer>(answers.front()));
     return std::get<Answer>(answers.front());
@@ -108,8 +108,8 @@ class Session : public ShardConnection::Listener {
     answers.clear();
   }
 
-  ShardConnection& connection() { return *connection_; }
-  void destroy() { connection_.reset(); }
+  ShardLink& link() { return *link_; }
+  void destroy() { link_.reset(); }
 
   int connected = 0;
   std::vector<ShardAnswer> answers;
@@ -122,7 +122,7 @@ class Session : public ShardConnection::Listener {
 
  private:
   uv_loop_t loop_{};
-  std::unique_ptr<ShardConnection> connection_;
+  std::unique_ptr<ShardLink> link_;
 };
 
 /// Batch `seq` of bucket 17, after the one before it.
@@ -387,8 +387,8 @@ TEST_CASE("answers come in the order of the commands") {
   std::vector<Batch> batches;
   for (std::uint64_t seq = 1; seq <= 200; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   for (const Batch& batch : batches) {
-    session.connection().send(SendBatch{&batch, own_id});
-    session.connection().send(AskCount{17, "home"});
+    session.link().send(SendBatch{&batch, own_id});
+    session.link().send(AskCount{17, "home"});
   }
   REQUIRE(session.wait_for_answers(400));
   for (std::uint64_t seq = 1; seq <= 200; ++seq) {
@@ -400,7 +400,7 @@ TEST_CASE("answers come in the order of the commands") {
 TEST_CASE("a refused port is told at once, and not from within connect") {
   Session session(Session::tcp(test::free_port()));
   const std::uint64_t began = monotonic_ms();
-  session.connection().connect();
+  session.link().connect();
   CHECK(session.broken.empty());
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   CHECK(monotonic_ms() - began < timeout_ms);
@@ -414,12 +414,12 @@ TEST_CASE("a name is resolved and each of its addresses tried") {
   ShardSettings shard = Session::tcp(server.port());
   shard.host = "localhost";
   Session session(shard);
-  session.connection().connect();
+  session.link().connect();
   CHECK(session.wait_for([&] { return session.connected == 1; }));
 
   shard.host = "no-such-host.invalid";
   Session nowhere(shard);
-  nowhere.connection().connect();
+  nowhere.link().connect();
   REQUIRE(nowhere.wait_for([&] { return !nowhere.broken.empty(); }, 20000));
   CHECK(nowhere.broken.front().find("no-such-host.invalid") != std::string::npos);
 }
@@ -430,14 +430,14 @@ TEST_CASE("a Unix socket serves as well, and a missing one is told") {
   shard.name = "redis_unix";
   shard.unix_path = server.unix_path();
   Session session(shard);
-  session.connection().connect();
+  session.link().connect();
   REQUIRE(session.wait_for([&] { return session.connected == 1; }));
   session.stamp();
   CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::applied);
 
   shard.unix_path += "-missing";
   Session missing(shard);
-  missing.connection().connect();
+  missing.link().connect();
   CHECK(missing.broken.empty());
   REQUIRE(missing.wait_for([&] { return !missing.broken.empty(); }));
   CHECK(missing.broken.front().find("No such file") != std::string::npos);
@@ -450,7 +450,7 @@ TEST_CASE("passwords, users and databases are used, and a wrong password names t
   shard.database = 3;
   {
     Session session(shard);
-    session.connection().connect();
+    session.link().connect();
     REQUIRE(session.wait_for([&] { return session.connected == 1; }));
     session.stamp();
     session.apply(batch_of(1, {{"home", 1}}));
@@ -465,14 +465,14 @@ TEST_CASE("passwords, users and databases are used, and a wrong password names t
   shard.password = "other";
   {
     Session session(shard);
-    session.connection().connect();
+    session.link().connect();
     CHECK(session.wait_for([&] { return session.connected == 1; }));
   }
   for (const char* wrong : {"wrong", ""}) {
     CAPTURE(wrong);
     shard.password = wrong;
     Session session(shard);
-    session.connection().connect();
+    session.link().connect();
     REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
     CHECK(session.connected == 0);
     CHECK(session.broken.size() == 1);
@@ -489,9 +489,9 @@ TEST_CASE("a killed server breaks the connection, and it can be connected again 
   std::vector<Batch> batches;
   for (std::uint64_t seq = 2; seq < 100; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   session.answers.clear();
-  for (const Batch& batch : batches) session.connection().send(SendBatch{&batch, own_id});
+  for (const Batch& batch : batches) session.link().send(SendBatch{&batch, own_id});
   session.when_broken = [&] {
-    if (session.connected == 1) session.connection().connect();
+    if (session.connected == 1) session.link().connect();
   };
   session.wait_for([] { return false; }, 20);
   server.kill();
@@ -509,25 +509,25 @@ TEST_CASE("a server that stands still is given up after the timeout") {
   Session session(server);
   server.pause();
   const std::uint64_t began = monotonic_ms();
-  session.connection().send(AskMarks{{17}});
+  session.link().send(AskMarks{{17}});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   const std::uint64_t took = monotonic_ms() - began;
   CHECK(took >= timeout_ms);
   CHECK(took < 10 * timeout_ms);
   CHECK(session.answers.empty());
   session.broken.clear();
-  session.connection().connect();  // the kernel accepts for it, and then nothing comes
+  session.link().connect();  // the kernel accepts for it, and then nothing comes
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   CHECK(session.connected == 1);
   server.resume();
-  session.connection().connect();
+  session.link().connect();
   CHECK(session.wait_for([&] { return session.connected == 2; }));
 }
 
 TEST_CASE("an answer that lies in the socket counts, however long this process stood still") {
   const RedisServer server;
   Session session(server);
-  session.connection().send(AskMarks{{17}});
+  session.link().send(AskMarks{{17}});
   session.wait_for([] { return true; });
   std::this_thread::sleep_for(std::chrono::milliseconds(2 * timeout_ms));
   CHECK(session.wait_for_answers(1));
@@ -539,13 +539,13 @@ TEST_CASE("scripts that the server has forgotten are loaded by the next connecti
   Session session(server);
   CHECK(server.ask({"SCRIPT", "FLUSH"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.connection().send(SendBatch{&batch, own_id});
-  session.connection().send(AskCount{17, "home"});
+  session.link().send(SendBatch{&batch, own_id});
+  session.link().send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   CHECK(session.answers.empty());
   CHECK(session.broken.size() == 1);
   CHECK(session.broken.front().find("NOSCRIPT") != std::string::npos);
-  session.connection().connect();
+  session.link().connect();
   REQUIRE(session.wait_for([&] { return session.connected == 2; }));
   CHECK(session.apply(batch).kind == Kind::applied);
 }
@@ -555,8 +555,8 @@ TEST_CASE("an error that the server answers is an answer, and the connection goe
   Session session(server);
   CHECK(server.ask({"CONFIG", "SET", "maxmemory", "1"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.connection().send(SendBatch{&batch, own_id});
-  session.connection().send(AskCount{17, "home"});
+  session.link().send(SendBatch{&batch, own_id});
+  session.link().send(AskCount{17, "home"});
   REQUIRE(session.wait_for_answers(2));
   CHECK(std::get<Refused>(session.answers[0]).error.find("OOM") == 0);
   CHECK(std::get<Count>(session.answers[1]).count == 0);
@@ -572,13 +572,13 @@ TEST_CASE("an error that the server answers is an answer, and the connection goe
 TEST_CASE("a server that answers with an error before the connection is ready has turned us away") {
   const RedisServer server({"--requirepass", "secret"});
   Session session(Session::tcp(server.port()));
-  session.connection().connect();
+  session.link().connect();
   REQUIRE(session.wait_for([&] { return !session.turned_away.empty(); }));
   CHECK(session.turned_away.front().find("NOAUTH") != std::string::npos);
   CHECK(session.connected == 0);
 
   Session nobody(Session::tcp(test::free_port()));
-  nobody.connection().connect();
+  nobody.link().connect();
   REQUIRE(nobody.wait_for([&] { return !nobody.broken.empty(); }));
   CHECK(nobody.turned_away.empty());
 }
@@ -587,27 +587,27 @@ TEST_CASE("what is thrown while an answer is told reaches no library") {
   const RedisServer server;
   Session session(server);
   session.when_answered = [] { throw std::runtime_error("it broke"); };
-  session.connection().send(AskCount{17, "home"});
+  session.link().send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.faults.empty(); }));
   CHECK(session.faults == std::vector<std::string>{"it broke"});
   Session connecting(Session::tcp(server.port()));
   connecting.when_connected = [] { throw std::runtime_error("it broke early"); };
-  connecting.connection().connect();
+  connecting.link().connect();
   REQUIRE(connecting.wait_for([&] { return !connecting.faults.empty(); }));
   Session breaking(Session::tcp(test::free_port()));
   breaking.when_broken = [] { throw std::runtime_error("it broke late"); };
-  breaking.connection().connect();
+  breaking.link().connect();
   REQUIRE(breaking.wait_for([&] { return !breaking.faults.empty(); }));
 }
 
 TEST_CASE("the oldest command without an answer ends the connection, however many later ones are answered") {
   test::TricklingServer server;
   Session session(Session::tcp(server.port()));
-  session.connection().connect();
+  session.link().connect();
   REQUIRE(session.wait_for([&] { return session.connected == 1; }));
   const std::uint64_t began = monotonic_ms();
   // Each answer comes within the timeout, all of them do not.
-  for (int asked = 0; asked < 20; ++asked) session.connection().send(AskCount{17, "home"});
+  for (int asked = 0; asked < 20; ++asked) session.link().send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }, 10000));
   CHECK(monotonic_ms() - began < 2 * timeout_ms);
   CHECK_FALSE(session.answers.empty());
@@ -618,18 +618,18 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   const RedisServer server;
   SUBCASE("closed while commands are out") {
     Session session(server);
-    session.connection().send(AskMarks{{17}});
-    session.connection().close();
+    session.link().send(AskMarks{{17}});
+    session.link().close();
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.empty());
     CHECK(session.broken.empty());
-    session.connection().connect();
+    session.link().connect();
     CHECK(session.wait_for([&] { return session.connected == 2; }));
   }
   SUBCASE("closed from within an answer") {
     Session session(server);
-    session.when_answered = [&] { session.connection().close(); };
-    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMarks{{17}});
+    session.when_answered = [&] { session.link().close(); };
+    for (int asked = 0; asked < 10; ++asked) session.link().send(AskMarks{{17}});
     REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.size() == 1);
@@ -638,10 +638,10 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("connected anew from within an answer") {
     Session session(server);
     session.when_answered = [&] {
-      session.connection().close();
-      session.connection().connect();
+      session.link().close();
+      session.link().connect();
     };
-    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMarks{{17}});
+    for (int asked = 0; asked < 10; ++asked) session.link().send(AskMarks{{17}});
     CHECK(session.wait_for([&] { return session.connected == 2; }));
     CHECK(session.answers.size() == 1);
     CHECK(session.broken.empty());
@@ -649,7 +649,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("destroyed from within an answer") {
     Session session(server);
     session.when_answered = [&] { session.destroy(); };
-    for (int asked = 0; asked < 10; ++asked) session.connection().send(AskMarks{{17}});
+    for (int asked = 0; asked < 10; ++asked) session.link().send(AskMarks{{17}});
     REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.size() == 1);
@@ -658,7 +658,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("destroyed from within on_connected") {
     Session session(Session::tcp(server.port()));
     session.when_connected = [&] { session.destroy(); };
-    session.connection().connect();
+    session.link().connect();
     REQUIRE(session.wait_for([&] { return session.connected == 1; }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.connected == 1);
@@ -667,14 +667,14 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("destroyed from within on_broken") {
     Session session(Session::tcp(test::free_port()));
     session.when_broken = [&] { session.destroy(); };
-    session.connection().connect();
+    session.link().connect();
     REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.broken.size() == 1);
   }
   SUBCASE("destroyed while a name is being resolved") {
     Session session(Session::tcp(server.port()));
-    session.connection().connect();
+    session.link().connect();
     session.destroy();
     session.wait_for([] { return false; }, 50);
     CHECK(session.connected == 0);

@@ -1,18 +1,21 @@
-// One connection to one Redis server on the loop: connect, send, answer in order, break. It decides nothing and never
-// reconnects by itself. shard_connection.cpp is the sole user of hiredis. The process ignores SIGPIPE.
+// Commands to one shard, and their answers in order, over one connection on the loop. It decides nothing and never
+// reconnects by itself.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 
 #include "common/config/settings.hpp"
 #include "flusher/counting/shard_protocol.hpp"
-
-struct uv_loop_s;
+#include "flusher/redis/codec.hpp"
+#include "flusher/redis/dialect.hpp"
+#include "flusher/redis/handshake.hpp"
+#include "flusher/redis/wire.hpp"
 
 namespace visitd {
 
-class ShardConnection {
+class ShardLink final : private Wire::Listener {
  public:
   /// Called on the loop, never from within connect() or send().
   class Listener {
@@ -35,25 +38,45 @@ class ShardConnection {
   /// `writer`: names our field in each bucket ("\x01w:" and this). `timeout_ms`: for resolving the name, for each
   /// address of it to be connected, and for the oldest command that has no answer. The loop is run once more after the
   /// destructor.
-  ShardConnection(uv_loop_s* loop, ShardSettings shard, const std::string& writer, std::uint32_t timeout_ms,
-                  Listener& listener);
-  ShardConnection(const ShardConnection&) = delete;
-  ShardConnection& operator=(const ShardConnection&) = delete;
-  ~ShardConnection();
+  ShardLink(uv_loop_t* loop, const ShardSettings& shard, const std::string& writer, std::uint32_t timeout_ms,
+            Listener& listener);
+  ShardLink(const ShardLink&) = delete;
+  ShardLink& operator=(const ShardLink&) = delete;
+  ~ShardLink() { wire_->leave(); }
 
   /// Another one, from the next connection or answer that is waited for.
-  void set_timeout(std::uint32_t timeout_ms) noexcept;
+  void set_timeout(std::uint32_t timeout_ms) noexcept { wire_->set_timeout(timeout_ms); }
 
   /// Starts to connect; the name is resolved on the loop. Only when not connected.
-  void connect();
+  void connect() { wire_->connect(); }
   /// Only between on_connected and on_broken.
   void send(const ShardCommand& command);
   /// Drops the connection without an event.
   void close();
 
  private:
-  class Link;
-  std::shared_ptr<Link> link_;
+  struct InFlight {
+    Awaited awaited;
+    std::uint64_t since = 0;  ///< of the wire's clock
+  };
+
+  // Each may be the last thing that is done: what is told may destroy this.
+  void on_begin() override;
+  void on_reply(Reply reply) override;
+  void on_end(const std::string& why) override;
+  void on_fault(const std::string& what) noexcept override { listener_.on_fault(what); }
+  [[nodiscard]] std::optional<std::uint64_t> waits_since() const noexcept override;
+
+  void on_handshake(Reply reply);
+  void turned_away();
+  void broken(const std::string& why);
+
+  Listener& listener_;
+  Handshake handshake_;
+  Dialect dialect_;
+  RequestText text_;
+  std::deque<InFlight> in_flight_;
+  std::shared_ptr<Wire> wire_;
 };
 
 }  // namespace visitd

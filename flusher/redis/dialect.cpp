@@ -1,0 +1,290 @@
+#include "flusher/redis/dialect.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace visitd {
+
+namespace {
+
+constexpr std::string_view id_field = "\x01id";
+constexpr std::string_view fix_field =
+    "\x01"
+    "fix";
+constexpr std::string_view moved_field = "\x01moved";
+constexpr std::string_view moving_field = "\x01moving";
+constexpr std::string_view topology_key = "visits:topology";
+constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
+
+void add_bucket_key(RequestText& text, std::uint32_t bucket) {
+  char key[32] = "visits:{";
+  char* end = std::to_chars(key + 8, key + sizeof key, bucket).ptr;
+  *end++ = '}';
+  text.add({key, static_cast<std::size_t>(end - key)});
+}
+
+[[noreturn]] void unexpected(std::string_view command) {
+  throw UnusableReply(fmt::format("{}: an answer of another kind than Redis gives", command));
+}
+
+/// A count as Redis holds it: digits alone, no more than 2^63-1.
+bool parse_count(std::string_view text, std::uint64_t& count) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), count);
+  return failed == std::errc{} && end == text.data() + text.size() && count <= largest_count &&
+         (text.front() != '0' || text.size() == 1);
+}
+
+/// The numbers of "a b c". False: something else stands there, or a number is greater than `limit`.
+template <typename Number>
+bool parse_numbers(std::string_view text, Number limit, std::vector<Number>& numbers) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end) {
+    Number number = 0;
+    const auto [next, failed] = std::from_chars(at, end, number);
+    if (failed != std::errc{} || number > limit || (next != end && *next != ' ')) return false;
+    numbers.push_back(number);
+    at = next == end ? end : next + 1;
+  }
+  return true;
+}
+
+}  // namespace
+
+void Dialect::begin(ScriptDigests scripts) {
+  scripts_ = std::move(scripts);
+  facts_ = {};
+  info_.clear();
+}
+
+Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
+  return std::visit([&](const auto& asked) { return write_command(asked, text); }, command);
+}
+
+std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
+  using Kind = Awaited::Kind;
+  if (awaited.kind < Kind::topology_of_facts) {
+    read_fact(awaited, reply);
+    return std::nullopt;
+  }
+  if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
+  if (reply.is_error() && !reply.is_wrong_type()) return Refused{std::string(reply.text())};
+  switch (awaited.kind) {
+    case Kind::topology_of_facts:
+      return read_facts(reply);
+    case Kind::topology:
+      return read_topology(reply);
+    case Kind::marks:
+      return read_marks(reply, awaited.size);
+    case Kind::batch:
+      return read_batch(reply, awaited.size);
+    default:
+      return read_count(reply);
+  }
+}
+
+// ---- facts: CONFIG GET of two settings, INFO, GET of the topology
+
+Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) const {
+  for (const std::string_view name : {"maxmemory-policy", "appendonly"}) {
+    text.start(3);
+    text.add("CONFIG");
+    text.add("GET");
+    text.add(name);
+  }
+  text.start(1);
+  text.add("INFO");
+  text.start(2);
+  text.add("GET");
+  text.add(topology_key);
+  return {Awaited::Kind::policy};
+}
+
+/// The replies before the last one. An error: the command is renamed or not permitted, and the server says nothing of
+/// it.
+void Dialect::read_fact(Awaited& awaited, Reply reply) {
+  using Kind = Awaited::Kind;
+  if (awaited.kind == Kind::info) {
+    info_ = reply.text();
+    awaited.kind = Kind::topology_of_facts;
+    return;
+  }
+  std::optional<std::string>& fact = awaited.kind == Kind::policy ? facts_.maxmemory_policy : facts_.append_only;
+  fact.reset();
+  if (reply.size() == 2 && reply[1].is_string()) fact = reply[1].text();
+  awaited.kind = awaited.kind == Kind::policy ? Kind::append_only : Kind::info;
+}
+
+/// The value of a line "name:value" of INFO; nullopt: it has no such line.
+static std::optional<std::string> info_value(std::string_view info, std::string_view name) {
+  for (std::size_t at = info.find(name); at != std::string_view::npos; at = info.find(name, at + 1)) {
+    const std::size_t colon = at + name.size();
+    if ((at != 0 && info[at - 1] != '\n') || colon >= info.size() || info[colon] != ':') continue;
+    return std::string(info.substr(colon + 1, std::min(info.find_first_of("\r\n", colon), info.size()) - colon - 1));
+  }
+  return std::nullopt;
+}
+
+/// What CONFIG did not say, INFO may.
+Facts Dialect::read_facts(Reply topology) {
+  if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
+  Facts facts = std::exchange(facts_, {});
+  const std::string info = std::exchange(info_, {});
+  facts.role = info_value(info, "role");
+  facts.run_id = info_value(info, "run_id");
+  if (!facts.maxmemory_policy) facts.maxmemory_policy = info_value(info, "maxmemory_policy");
+  if (!facts.append_only) {
+    facts.append_only = info_value(info, "aof_enabled");
+    if (facts.append_only) facts.append_only = *facts.append_only == "0" ? "no" : "yes";
+  }
+  facts.topology = topology.text();
+  return facts;
+}
+
+// ---- topology: topology.lua
+
+Awaited Dialect::write_command(const MakeTopology& made, RequestText& text) const {
+  text.start(6);
+  text.add("EVALSHA");
+  text.add(scripts_.topology);
+  text.add("1");
+  text.add(topology_key);
+  text.add(made.expected);
+  text.add(made.topology);
+  return {Awaited::Kind::topology};
+}
+
+Topology Dialect::read_topology(Reply reply) {
+  if (!reply.is_string()) unexpected("EVALSHA of topology.lua");
+  return {std::string(reply.text())};
+}
+
+// ---- marks: marks.lua
+
+Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
+  text.start(6 + asked.buckets.size());
+  text.add("EVALSHA");
+  text.add(scripts_.marks);
+  text.add_number(asked.buckets.size());
+  for (const std::uint32_t bucket : asked.buckets) add_bucket_key(text, bucket);
+  text.add(writer_field_);
+  text.add(id_field);
+  text.add(asked.stamp);
+  return {Awaited::Kind::marks, static_cast<std::uint32_t>(asked.buckets.size())};
+}
+
+/// What one bucket holds.
+static Marks::Held parse_held(std::string_view text) {
+  if (text.starts_with('!')) return {"", not_a_hash};
+  if (text.starts_with('=')) return {"", std::string(text.substr(1))};
+  const std::size_t end = std::min(text.find('\n'), text.size());
+  return {std::string(text.substr(0, end)), std::string(text.substr(std::min(end + 1, text.size())))};
+}
+
+Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
+  if (!reply.is_array() || reply.size() != buckets) unexpected("EVALSHA of marks.lua");
+  Marks marks;
+  marks.buckets.reserve(buckets);
+  for (std::size_t i = 0; i < buckets; ++i) marks.buckets.push_back(parse_held(reply[i].text()));
+  return marks;
+}
+
+// ---- batch: batch.lua
+
+Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
+  const Batch& batch = *sent.batch;
+  text.start(11 + 2 * batch.pages.size());
+  text.add("EVALSHA");
+  text.add(scripts_.batch);
+  text.add("1");
+  add_bucket_key(text, batch.bucket);
+  text.add(batch.expected);
+  text.add(to_text(batch.mark));
+  text.add(sent.id);
+  for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+  text.add(id_field);
+  text.add(writer_field_);
+  text.add(moved_field);
+  text.add(moving_field);
+  for (const PageVisits& page : batch.pages) text.add(page.page);
+  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size())};
+}
+
+/// False: it is no answer of the script.
+static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAnswer& answer) {
+  const std::size_t space = std::min(text.find(' '), text.size());
+  const std::string_view word = text.substr(0, space);
+  const std::string_view rest = text.substr(std::min(space + 1, text.size()));
+  if (word == "OK" || word == "DUP") {
+    answer.kind = word == "OK" ? BatchAnswer::Kind::applied : BatchAnswer::Kind::duplicate;
+    answer.totals.reserve(pages);
+    return parse_numbers(rest, largest_count, answer.totals) && answer.totals.size() == pages;
+  }
+  if (word == "HAVE" || word == "NOID") {
+    answer.kind = word == "HAVE" ? BatchAnswer::Kind::have : BatchAnswer::Kind::foreign;
+    answer.have = rest;
+    return true;
+  }
+  if (word == "BAD") {
+    answer.kind = BatchAnswer::Kind::refused;
+    answer.why = "the page's field holds no count, or would pass 2^63-1";
+    return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
+           !answer.bad_pages.empty();
+  }
+  if (word == "WRONGTYPE") {
+    answer.kind = BatchAnswer::Kind::refused;
+    answer.why = "the bucket's key is not a hash: something else wrote it; remove it or rename it";
+    return true;
+  }
+  if (word == "MOVED" || word == "MOVING") {
+    answer.kind = BatchAnswer::Kind::moved;
+    answer.why = fmt::format("{} to {}", word == "MOVED" ? "moved" : "moving", rest);
+    return true;
+  }
+  return false;
+}
+
+BatchAnswer Dialect::read_batch(Reply reply, std::size_t pages) {
+  BatchAnswer answer;
+  if (!reply.is_string() || !parse_batch_answer(reply.text(), pages, answer)) unexpected("EVALSHA of batch.lua");
+  return answer;
+}
+
+// ---- count: HMGET
+
+Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
+  text.start(7);
+  text.add("HMGET");
+  add_bucket_key(text, asked.bucket);
+  text.add(id_field);
+  text.add(fix_field);
+  text.add(moved_field);
+  text.add(writer_field_);
+  text.add(asked.page);
+  return {Awaited::Kind::count};
+}
+
+Count Dialect::read_count(Reply reply) {
+  Count count;
+  if (reply.is_wrong_type()) {
+    count.readable = false;
+    return count;
+  }
+  bool whole = reply.size() == 5;
+  for (std::size_t i = 0; whole && i < reply.size(); ++i) whole = reply[i].is_text_or_nil();
+  if (!whole) unexpected("HMGET");
+  count.id = reply[0].text();
+  count.fix = reply[1].text();
+  count.moved = reply[2].text();
+  count.field = reply[3].text();
+  if (!reply[4].is_nil()) count.readable = parse_count(reply[4].text(), count.count);
+  if (!count.readable) count.count = 0;
+  return count;
+}
+
+}  // namespace visitd

@@ -1,0 +1,93 @@
+#include "flusher/redis/handshake.hpp"
+
+#include <fmt/format.h>
+
+#include "flusher/redis/batch_script.hpp"
+
+namespace visitd {
+
+void Handshake::begin(Step step, std::size_t arguments, RequestText& text) {
+  steps_.insert(steps_.begin(), step);
+  text.start(arguments);
+}
+
+void Handshake::forget() noexcept {
+  steps_.clear();
+  error_.clear();
+}
+
+void Handshake::write(RequestText& text) {
+  forget();
+  if (!shard_.password.empty()) {
+    begin(Step::authenticate, shard_.username.empty() ? 2 : 3, text);
+    text.add("AUTH");
+    if (!shard_.username.empty()) text.add(shard_.username);
+    text.add(shard_.password);
+  }
+  if (shard_.database != 0) {
+    begin(Step::select_database, 2, text);
+    text.add("SELECT");
+    text.add_number(shard_.database);
+  }
+  begin(Step::name, 3, text);
+  text.add("CLIENT");
+  text.add("SETNAME");
+  text.add("visitd");
+  const auto load = [&](Step step, std::string_view script) {
+    begin(step, 3, text);
+    text.add("SCRIPT");
+    text.add("LOAD");
+    text.add(script);
+  };
+  load(Step::load_marks, marks_script);
+  load(Step::load_topology, topology_script);
+  load(Step::load_batch, batch_script);
+}
+
+Handshake::Progress Handshake::read(Reply reply) {
+  const Step step = steps_.back();
+  steps_.pop_back();
+  switch (step) {
+    case Step::name:
+      // A server that does not permit it is none the worse, unless it ends the connection: too many clients.
+      if (reply.is_error()) error_ = reply.text();
+      return Progress::under_way;
+    case Step::authenticate:
+    case Step::select_database:
+      if (!reply.is_error()) return Progress::under_way;
+      break;
+    case Step::load_marks:
+      scripts_.marks = reply.text();
+      break;
+    case Step::load_topology:
+      scripts_.topology = reply.text();
+      break;
+    case Step::load_batch:
+      scripts_.batch = reply.text();
+      break;
+  }
+  if (!reply.is_string()) {
+    error_ = refusal(step, reply.is_error() ? reply.text() : "an answer of another kind than Redis gives");
+    return Progress::refused;
+  }
+  if (!steps_.empty()) return Progress::under_way;
+  error_.clear();
+  return Progress::done;
+}
+
+/// What is wrong, with the setting that it comes from.
+std::string Handshake::refusal(Step step, std::string_view said) const {
+  if (step == Step::authenticate) {
+    const std::string user = shard_.username.empty() ? "" : fmt::format(" for user {}", shard_.username);
+    return fmt::format("the password{} was not accepted, which comes from {}: {}", user, shard_.password_place, said);
+  }
+  if (said.starts_with("NOAUTH")) {
+    return fmt::format(
+        "the server wants a password, and the settings have none for this shard (redis.password, redis.password_file, "
+        "or the shard's own): {}",
+        said);
+  }
+  return fmt::format("{}: {}", step == Step::select_database ? "SELECT" : "SCRIPT LOAD", said);
+}
+
+}  // namespace visitd

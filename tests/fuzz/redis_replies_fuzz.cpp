@@ -1,0 +1,155 @@
+// What a Redis server says: bytes → replies → what they mean to each of our commands. However the bytes are cut, they
+// mean the same; an answer fits its command; and what we say reads as it was meant.
+//
+// Input: the command, how large it is, where the bytes are cut, then the bytes.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flusher/redis/codec.hpp"
+#include "flusher/redis/dialect.hpp"
+#include "flusher/redis/handshake.hpp"
+#include "tests/fuzz/fuzzing.hpp"
+
+namespace visitd {
+namespace {
+
+using fuzzing::Exact;
+using fuzzing::Input;
+using fuzzing::require;
+
+constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
+
+/// An answer as text, with all that holds of any.
+struct Told {
+  std::size_t size;  ///< of the command: pages or buckets
+
+  std::string operator()(const Facts& facts) const {
+    return fmt::format("facts {} {} {} {} {}", facts.maxmemory_policy.value_or("?"), facts.append_only.value_or("?"),
+                       facts.role.value_or("?"), facts.run_id.value_or("?"), facts.topology);
+  }
+  std::string operator()(const Topology& topology) const { return "topology " + topology.topology; }
+  std::string operator()(const Marks& marks) const {
+    require(marks.buckets.size() == size, "each bucket has a mark");
+    std::string text = "marks";
+    for (const Marks::Held& held : marks.buckets) text += fmt::format(" {}/{}", held.id, held.field);
+    return text;
+  }
+  std::string operator()(const BatchAnswer& answer) const {
+    const bool counted = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
+    if (counted) require(answer.totals.size() == size, "each page has a total");
+    std::string text = fmt::format("batch {} {} {}", static_cast<int>(answer.kind), answer.have, answer.why);
+    for (const std::uint64_t total : answer.totals) {
+      require(total <= largest_count, "a total is a count");
+      text += fmt::format(" {}", total);
+    }
+    for (const std::uint32_t page : answer.bad_pages) {
+      require(page < size, "a bad page is one of the batch's");
+      text += fmt::format(" !{}", page);
+    }
+    return text;
+  }
+  std::string operator()(const Count& count) const {
+    require(count.count <= largest_count, "a count is one");
+    require(count.readable || count.count == 0, "what is no count is 0");
+    return fmt::format("count {} {} {} {} {} {}", count.id, count.fix, count.moved, count.field, count.count,
+                       count.readable);
+  }
+  std::string operator()(const Refused& refused) const { return "refused " + refused.error; }
+};
+
+/// What the bytes mean as answers to the same command again and again, where they come in pieces of that size.
+std::vector<std::string> answers(const ShardCommand& command, std::size_t size, std::string_view bytes,
+                                 std::size_t piece) {
+  std::vector<std::string> told;
+  Dialect dialect("w");
+  RequestText text;
+  ReplyReader reader;
+  const Awaited anew = dialect.write(command, text);
+  Awaited awaited = anew;
+  try {
+    while (!bytes.empty()) {
+      const Exact part(bytes.substr(0, piece));
+      bytes.remove_prefix(part.view().size());
+      reader.feed(part.view());
+      while (const auto reply = reader.next()) {
+        if (const auto answer = dialect.read(awaited, *reply)) {
+          told.push_back(std::visit(Told{size}, *answer));
+          awaited = anew;
+        }
+      }
+    }
+  } catch (const Error& unusable) {
+    told.emplace_back(unusable.what());
+  }
+  return told;
+}
+
+void greet(std::string_view bytes) {
+  ShardSettings shard;
+  shard.password = "secret";
+  shard.database = 1;
+  Handshake handshake(shard);
+  RequestText text;
+  handshake.write(text);
+  ReplyReader reader;
+  const Exact own(bytes);
+  reader.feed(own.view());
+  try {
+    while (const auto reply = reader.next()) {
+      const Handshake::Progress progress = handshake.read(*reply);
+      if (progress == Handshake::Progress::refused) require(!handshake.error().empty(), "a refusal has a reason");
+      if (progress != Handshake::Progress::under_way) return;
+    }
+  } catch (const Error&) {
+    return;
+  }
+}
+
+/// What we say is an array of strings to a reader of the protocol.
+void check_request(std::string_view words) {
+  std::vector<std::string_view> arguments;
+  for (std::size_t at = 0; at <= words.size();) {
+    const std::size_t end = std::min(words.find(' ', at), words.size());
+    arguments.push_back(words.substr(at, end - at));
+    at = end + 1;
+  }
+  RequestText text;
+  text.start(arguments.size());
+  for (const std::string_view argument : arguments) text.add(argument);
+  ReplyReader reader;
+  reader.feed(text.text());
+  const auto read = reader.next();
+  require(read && read->is_array() && read->size() == arguments.size(), "a request is an array of its arguments");
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    require((*read)[i].is_string() && (*read)[i].text() == arguments[i], "an argument reads as it was meant");
+  }
+  require(!reader.next(), "a request is one array");
+}
+
+}  // namespace
+}  // namespace visitd
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace visitd;
+  Input input(data, size);
+  const std::uint8_t which = input.byte() % 7;
+  const std::size_t large = input.byte() % 8;
+  const std::size_t piece = input.byte() + std::size_t{1};
+  const std::string_view bytes = input.rest();
+  const Batch batch{7, {{1, 2}, 3, 4}, "", std::vector<PageVisits>(large, {"page", 1})};
+  const ShardCommand commands[] = {AskFacts{}, MakeTopology{}, AskMarks{std::vector<std::uint32_t>(large), ""},
+                                   SendBatch{&batch, ""}, AskCount{7, "page"}};
+  if (which == 5) {
+    greet(bytes);
+  } else if (which == 6) {
+    check_request(bytes);
+  } else {
+    require(answers(commands[which], large, bytes, bytes.size()) == answers(commands[which], large, bytes, piece),
+            "what was cut reads as when it came whole");
+  }
+  return 0;
+}

@@ -1,0 +1,291 @@
+#include "flusher/redis/dialect.hpp"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
+namespace visitd {
+
+namespace {
+
+using Kind = BatchAnswer::Kind;
+using Progress = Handshake::Progress;
+
+std::string bulk(const std::string& text) {
+  return fmt::format("${}\r\n{}\r\n", text.size(), text);
+}
+std::string array(const std::vector<std::string>& elements) {
+  std::string text = fmt::format("*{}\r\n", elements.size());
+  for (const std::string& element : elements) text += element;
+  return text;
+}
+const std::string nil = "$-1\r\n";
+const std::string wrong_type = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+
+/// A reply that is none of Redis's to any command of ours but to the fewest.
+const std::vector<std::string> odd_replies = {":1\r\n", "*0\r\n", "*-1\r\n", nil, "+OK\r\n", array({array({nil})})};
+
+/// The arguments of the commands in a text.
+std::vector<std::vector<std::string>> commands_in(const RequestText& text) {
+  ReplyReader reader;
+  reader.feed(text.text());
+  std::vector<std::vector<std::string>> commands;
+  while (const auto command = reader.next()) {
+    commands.emplace_back();
+    for (std::size_t i = 0; i < command->size(); ++i) commands.back().emplace_back((*command)[i].text());
+  }
+  return commands;
+}
+
+struct Talk {
+  Talk() { dialect.begin({"m", "t", "b"}); }
+
+  /// What the server's bytes mean as the answer to the command.
+  ShardAnswer answer(const ShardCommand& command, const std::string& replies) {
+    RequestText text;
+    Awaited awaited = dialect.write(command, text);
+    ReplyReader reader;
+    reader.feed(replies);
+    while (const auto reply = reader.next()) {
+      if (auto said = dialect.read(awaited, *reply)) return *said;
+    }
+    FAIL("the replies are no answer");
+    return Refused{};
+  }
+  template <typename Answer>
+  Answer ask(const ShardCommand& command, const std::string& replies) {
+    const ShardAnswer said = answer(command, replies);
+    REQUIRE(std::holds_alternative<Answer>(said));
+    return std::get<Answer>(said);
+  }
+  [[nodiscard]] std::vector<std::string> said(const ShardCommand& command) const {
+    RequestText text;
+    static_cast<void>(dialect.write(command, text));
+    return commands_in(text).front();
+  }
+  void check_unusable(const ShardCommand& command, const std::string& replies) {
+    CAPTURE(replies);
+    CHECK_THROWS_AS(answer(command, replies), UnusableReply);
+  }
+  void check_refused(const ShardCommand& command) {
+    CHECK(ask<Refused>(command, "-OOM command not allowed\r\n").error == "OOM command not allowed");
+    CHECK_THROWS_AS(answer(command, "-NOSCRIPT No matching script.\r\n"), UnusableReply);
+  }
+
+  Dialect dialect{"w1"};
+};
+
+Batch batch_of(std::vector<PageVisits> pages) {
+  return {17, {{1, 0xabc}, 3, 7}, "before", std::move(pages)};
+}
+
+}  // namespace
+
+TEST_CASE("a reply that is asked for what it does not hold is nil or empty") {
+  ReplyReader reader;
+  reader.feed("*2\r\n:5\r\n$1\r\na\r\n");
+  const Reply reply = reader.next().value();
+  CHECK(reply.size() == 2);
+  CHECK(reply.text().empty());
+  CHECK(reply[0].text().empty());
+  CHECK(reply[1].text() == "a");
+  CHECK(reply[2].is_nil());
+  CHECK(reply[1][0].is_nil());
+  CHECK(reply[2][7].size() == 0);
+}
+
+TEST_CASE("replies come whole, however their bytes are cut, and what is none is told") {
+  const std::string replies = "+OK\r\n" + bulk("a\r\nb") + array({nil, bulk("")}) + "-ERR x\r\n";
+  ReplyReader reader;
+  std::vector<std::string> texts;
+  for (const char byte : replies) {
+    reader.feed({&byte, 1});
+    while (const auto reply = reader.next()) texts.emplace_back(reply->text());
+  }
+  CHECK(texts == std::vector<std::string>{"OK", "a\r\nb", "", "ERR x"});
+  for (const std::string none : {"HTTP/1.1 400\r\n", "$x\r\n", "*-2\r\n", "*1000000000\r\n"}) {
+    CAPTURE(none);
+    ReplyReader other;
+    other.feed(none);
+    CHECK_THROWS_AS(static_cast<void>(other.next()), Error);
+    CHECK_THROWS_AS(static_cast<void>(other.next()), Error);
+  }
+}
+
+TEST_CASE("a connection begins with password, database, name and scripts, and each can be refused") {
+  ShardSettings shard;
+  shard.username = "user";
+  shard.password = "secret";
+  shard.password_place = "the file";
+  shard.database = 3;
+  Handshake handshake(shard);
+  RequestText text;
+  handshake.write(text);
+  const auto commands = commands_in(text);
+  REQUIRE(commands.size() == 6);
+  CHECK(commands[0] == std::vector<std::string>{"AUTH", "user", "secret"});
+  CHECK(commands[1] == std::vector<std::string>{"SELECT", "3"});
+  CHECK(commands[2] == std::vector<std::string>{"CLIENT", "SETNAME", "visitd"});
+  for (std::size_t script : {3U, 4U, 5U}) CHECK(commands[script].at(1) == "LOAD");
+
+  const auto read = [&](const std::string& replies) {
+    handshake.write(text);
+    ReplyReader reader;
+    reader.feed(replies);
+    Progress progress = Progress::under_way;
+    while (const auto reply = reader.next()) progress = handshake.read(*reply);
+    return progress;
+  };
+  const std::string scripts = bulk("m") + bulk("t") + bulk("b");
+  CHECK(read("+OK\r\n+OK\r\n+OK\r\n" + scripts) == Progress::done);
+  CHECK(handshake.scripts().marks == "m");
+  CHECK(handshake.scripts().topology == "t");
+  CHECK(handshake.scripts().batch == "b");
+  CHECK(read("+OK\r\n+OK\r\n-NOPERM\r\n" + scripts) == Progress::done);
+  CHECK(handshake.error().empty());
+  CHECK(read("+OK\r\n+OK\r\n-ERR max number of clients reached\r\n") == Progress::under_way);
+  CHECK(handshake.error() == "ERR max number of clients reached");
+  CHECK(read("-WRONGPASS\r\n") == Progress::refused);
+  CHECK(handshake.error() == "the password for user user was not accepted, which comes from the file: WRONGPASS");
+  CHECK(read("+OK\r\n-ERR DB index is out of range\r\n") == Progress::refused);
+  CHECK(handshake.error() == "SELECT: ERR DB index is out of range");
+  for (const std::string& odd : odd_replies) CHECK(read("+OK\r\n+OK\r\n+OK\r\n" + odd) == Progress::refused);
+  CHECK(handshake.error() == "SCRIPT LOAD: an answer of another kind than Redis gives");
+  handshake.forget();
+  CHECK(handshake.error().empty());
+}
+
+TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
+  Talk t;
+  const auto config = [](const std::string& value) { return array({bulk("name"), bulk(value)}); };
+  const std::string info =
+      bulk("# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n");
+  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + bulk("topology"));
+  CHECK(facts.maxmemory_policy == "noeviction");
+  CHECK(facts.append_only == "no");
+  CHECK(facts.role == "slave");
+  CHECK(facts.run_id == "f00");
+  CHECK(facts.topology == "topology");
+  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + nil);
+  CHECK(facts.maxmemory_policy == "lru");
+  CHECK(facts.append_only == "yes");
+  CHECK(facts.topology.empty());
+  for (const std::string& odd : odd_replies) {
+    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil);
+    CHECK_FALSE(facts.maxmemory_policy);
+    CHECK_FALSE(facts.append_only);
+    CHECK_FALSE(facts.role);
+  }
+  const std::string before = config("a") + config("b") + info;
+  CHECK(t.ask<Refused>(AskFacts{}, before + "-LOADING\r\n").error == "LOADING");
+  for (const std::string& other : {wrong_type, std::string(":1\r\n"), std::string("*0\r\n"), std::string("+OK\r\n")}) {
+    t.check_unusable(AskFacts{}, before + other);
+  }
+  // What an earlier connection has told is none of the next one's.
+  t.dialect.begin({"m", "t", "b"});
+  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil).maxmemory_policy);
+}
+
+TEST_CASE("the topology is set by its script, which says what it is") {
+  Talk t;
+  CHECK(t.said(MakeTopology{"old", "new"}) ==
+        std::vector<std::string>{"EVALSHA", "t", "1", "visits:topology", "old", "new"});
+  CHECK(t.ask<Topology>(MakeTopology{}, bulk("new")).topology == "new");
+  t.check_refused(MakeTopology{});
+  for (const std::string& odd : odd_replies) t.check_unusable(MakeTopology{}, odd);
+  t.check_unusable(MakeTopology{}, wrong_type);
+}
+
+TEST_CASE("marks are as many as buckets were asked for") {
+  Talk t;
+  const AskMarks ask{{3, 4, 5}, "id 2"};
+  CHECK(t.said(ask) == std::vector<std::string>{"EVALSHA", "m", "3", "visits:{3}", "visits:{4}", "visits:{5}",
+                                                "\x01w:w1", "\x01id", "id 2"});
+  const Marks marks = t.ask<Marks>(ask, array({bulk("=mark"), bulk("id 2\nits mark"), bulk("!")}));
+  REQUIRE(marks.buckets.size() == 3);
+  CHECK(marks.buckets[0].id.empty());
+  CHECK(marks.buckets[0].field == "mark");
+  CHECK(marks.buckets[1].id == "id 2");
+  CHECK(marks.buckets[1].field == "its mark");
+  CHECK(marks.buckets[2].field == not_a_hash);
+  // No text says nothing.
+  CHECK(t.ask<Marks>(ask, array({nil, ":1\r\n", array({nil})})).buckets[1].field.empty());
+  t.check_refused(ask);
+  for (const std::string& odd : odd_replies) t.check_unusable(ask, odd);
+  t.check_unusable(ask, array({bulk("="), bulk("=")}));
+  t.check_unusable(ask, array({bulk("="), bulk("="), bulk("="), bulk("=")}));
+  t.check_unusable(ask, wrong_type);
+}
+
+TEST_CASE("a batch is applied, or it is said why not") {
+  Talk t;
+  const Batch batch = batch_of({{"home", 3}, {"a b", 1}});
+  const SendBatch send{&batch, "id 2"};
+  CHECK(t.said(send) == std::vector<std::string>{"EVALSHA", "b", "1", "visits:{17}", "before", to_text(batch.mark),
+                                                 "id 2", "3", "1", "\x01id", "\x01w:w1", "\x01moved", "\x01moving",
+                                                 "home", "a b"});
+  BatchAnswer said = t.ask<BatchAnswer>(send, bulk("OK 9223372036854775807 1"));
+  CHECK(said.kind == Kind::applied);
+  CHECK(said.totals == std::vector<std::uint64_t>{0x7fff'ffff'ffff'ffffU, 1});
+  CHECK(t.ask<BatchAnswer>(send, bulk("DUP 3 1")).kind == Kind::duplicate);
+  said = t.ask<BatchAnswer>(send, bulk("HAVE a mark"));
+  CHECK(said.kind == Kind::have);
+  CHECK(said.have == "a mark");
+  said = t.ask<BatchAnswer>(send, bulk("NOID "));
+  CHECK(said.kind == Kind::foreign);
+  CHECK(said.have.empty());
+  said = t.ask<BatchAnswer>(send, bulk("BAD 1"));
+  CHECK(said.kind == Kind::refused);
+  CHECK(said.bad_pages == std::vector<std::uint32_t>{1});
+  said = t.ask<BatchAnswer>(send, bulk("WRONGTYPE"));
+  CHECK(said.kind == Kind::refused);
+  CHECK(said.bad_pages.empty());
+  CHECK(t.ask<BatchAnswer>(send, bulk("MOVED redis_b")).why == "moved to redis_b");
+  CHECK(t.ask<BatchAnswer>(send, bulk("MOVING redis_b")).why == "moving to redis_b");
+  t.check_refused(send);
+  for (const std::string& odd : odd_replies) t.check_unusable(send, odd);
+  for (const char* none : {"", "OK", "OK 1", "OK 1 2 3", "OK 1 -2", "OK 1 x", "OK  1 2", "OK 1 9223372036854775808",
+                           "ok 1 2", "BAD", "BAD 2", "BAD x", "DUP"}) {
+    t.check_unusable(send, bulk(none));
+  }
+  t.check_unusable(send, wrong_type);
+  const Batch empty = batch_of({});
+  CHECK(t.ask<BatchAnswer>(SendBatch{&empty, ""}, bulk("OK")).totals.empty());
+  t.check_unusable(SendBatch{&empty, ""}, bulk("BAD 0"));
+}
+
+TEST_CASE("a count is five fields of a hash") {
+  Talk t;
+  const AskCount ask{17, "home"};
+  CHECK(t.said(ask) == std::vector<std::string>{"HMGET", "visits:{17}", "\x01id",
+                                                "\x01"
+                                                "fix",
+                                                "\x01moved", "\x01w:w1", "home"});
+  const auto fields = [](const std::string& page) { return array({bulk("id"), nil, bulk("b"), bulk("mark"), page}); };
+  Count count = t.ask<Count>(ask, fields(bulk("9223372036854775807")));
+  CHECK(count.id == "id");
+  CHECK(count.fix.empty());
+  CHECK(count.moved == "b");
+  CHECK(count.field == "mark");
+  CHECK(count.count == 0x7fff'ffff'ffff'ffffU);
+  CHECK(count.readable);
+  count = t.ask<Count>(ask, fields(nil));
+  CHECK(count.count == 0);
+  CHECK(count.readable);
+  for (const char* none : {"", "x", "-1", "+1", "01", "1 ", "9223372036854775808", "1e3"}) {
+    CAPTURE(none);
+    count = t.ask<Count>(ask, fields(bulk(none)));
+    CHECK_FALSE(count.readable);
+    CHECK(count.count == 0);
+  }
+  CHECK_FALSE(t.ask<Count>(ask, wrong_type).readable);
+  t.check_refused(ask);
+  for (const std::string& odd : odd_replies) t.check_unusable(ask, odd);
+  t.check_unusable(ask, fields(":1\r\n"));
+  t.check_unusable(ask, array({nil, nil, nil, nil}));
+  t.check_unusable(ask, array({nil, nil, nil, nil, nil, nil}));
+}
+
+}  // namespace visitd
