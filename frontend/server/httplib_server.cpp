@@ -6,7 +6,7 @@
 #include <exception>
 #include <string>
 
-#include "frontend/http/same_word.hpp"
+#include "common/os/text.hpp"
 
 namespace visitd {
 
