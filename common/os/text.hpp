@@ -51,6 +51,12 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
 [[nodiscard]] std::optional<std::string_view> percent_decode(std::string_view text, char space,
                                                              std::span<char> buffer) noexcept;
 
+/// Appends each part to a text or buffer that takes it.
+template <typename Out, typename... Parts>
+void append_all(Out& out, const Parts&... parts) {
+  (out.append(parts), ...);
+}
+
 /// 16 hex digits.
 [[nodiscard]] std::string hex(std::uint64_t number);
 

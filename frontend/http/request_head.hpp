@@ -35,6 +35,18 @@ struct RequestHead {
   std::size_t size = 0;     ///< bytes of the whole head, what was skipped before it included
 
   [[nodiscard]] bool has_body() const noexcept { return chunked || content_length > 0; }
+
+  /// The same head in a copy of the bytes that it was read from.
+  [[nodiscard]] RequestHead in_copy(std::string_view bytes, std::string_view copy) const noexcept {
+    RequestHead head = *this;
+    for (std::string_view* view :
+         {&head.method_text, &head.target, &head.path, &head.query, &head.origin, &head.fields}) {
+      // A path that no target names lies elsewhere.
+      const bool is_inside = view->data() >= bytes.data() && view->data() + view->size() <= bytes.data() + bytes.size();
+      if (is_inside) *view = copy.substr(static_cast<std::size_t>(view->data() - bytes.data()), view->size());
+    }
+    return head;
+  }
 };
 
 /// incomplete: all that came fits, and more is needed.
