@@ -15,9 +15,9 @@
 #include "common/os/service_manager.hpp"
 #include "common/os/uv_handles.hpp"
 #include "frontend/api/counts.hpp"
+#include "frontend/api/lane_recorder.hpp"
 #include "frontend/api/metrics.hpp"
 #include "frontend/api/readiness.hpp"
-#include "frontend/api/visits.hpp"
 #include "frontend/readable_secrets.hpp"
 #include "frontend/server/event_loop_server.hpp"
 #include "frontend/server/listening.hpp"
@@ -31,39 +31,6 @@ constexpr std::uint64_t leaving_interval_ms = 20;
 constexpr int long_text_bytes = 64 << 10;
 
 static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
-
-/// What the routes ask, answered from the ring and the cache.
-class RingCounter : public Counter {
- public:
-  RingCounter(const Settings& settings, RingMembership& membership, FrontendStatistics statistics)
-      : visits_(membership, statistics), counts_(settings, membership, statistics) {}
-
-  Recorded record(std::string_view page, std::uint32_t visits) noexcept override {
-    return visits_.record(page, visits);
-  }
-  CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override {
-    return counts_.read(page, state, now_ms);
-  }
-  bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override {
-    return counts_.concerns(state, now_ms);
-  }
-  [[nodiscard]] bool gathers() const noexcept override { return counts_.gathers(); }
-  void gather(std::span<const std::string_view> pages) noexcept override { counts_.gather(pages); }
-  void forget() noexcept override { counts_.forget(); }
-  [[nodiscard]] ListTurns& list_turns() noexcept override { return counts_.list_turns(); }
-  [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept override {
-    return counts_.list_window(longest);
-  }
-  Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept override { return counts_.ahead(page, now_ms); }
-  void no_longer_ahead(std::size_t pages) noexcept override { counts_.no_longer_ahead(pages); }
-  void close() noexcept { visits_.close(); }
-  void use(const Settings& settings) { counts_.use(settings); }
-  void follow_ttl() noexcept { counts_.follow_ttl(); }
-
- private:
-  Visits visits_;
-  Counts counts_;
-};
 
 /// What this frontend sees of the processes of its host.
 class RingHostStatus : public HostStatus {
@@ -90,9 +57,10 @@ class FrontendProcess {
       : live_(live),
         membership_(live.get(), maker),
         statistics_(membership_.lane_header().statistics),
-        counter_(live.get(), membership_, statistics_),
+        recorder_(membership_, statistics_),
+        counts_(live.get(), membership_, statistics_),
         host_(live.get(), membership_),
-        server_(loop_.get(), live.get(), counter_, host_),
+        server_(loop_.get(), live.get(), {recorder_, counts_, host_}),
         listening_(open_listening(live.get())),
         bell_(make_poll(loop_.get(), membership_.own_bell().fd(), this)),
         check_(make_timer(loop_.get(), this)),
@@ -142,8 +110,8 @@ class FrontendProcess {
     notify_reloading();
     if (live_.read_again()) {
       try {
-        counter_.use(live_.get());
-        server_.use(live_.get());
+        counts_.take_settings(live_.get());
+        server_.take_settings(live_.get());
       } catch (const std::exception& failure) {
         log::error("not all of the changed settings count: {}", failure.what());
       }
@@ -165,7 +133,7 @@ class FrontendProcess {
     try_to([this] {
       if (!stopping_) listen_at_free_paths();
     });
-    try_to([this] { counter_.follow_ttl(); });
+    try_to([this] { counts_.follow_ttl(); });
     try_to([this] { show_statistics(); });
     server_.give_back_memory();
     const bool looked = try_to([this] {
@@ -196,7 +164,7 @@ class FrontendProcess {
   void leave(const std::string& why) {
     log::warning("{}: recording no more visits, leaving once those recorded are durable", why);
     leaving_ = true;
-    counter_.close();
+    recorder_.close();
     membership_.close_lane();
     uv_timer_start(check_.get(), [](uv_timer_t* timer) { of(timer).on_check(); }, 1, leaving_interval_ms);
   }
@@ -236,7 +204,8 @@ class FrontendProcess {
   UvLoop loop_;
   RingMembership membership_;
   FrontendStatistics statistics_;
-  RingCounter counter_;
+  LaneRecorder recorder_;
+  Counts counts_;
   RingHostStatus host_;
   EventLoopServer server_;
   Listening listening_;

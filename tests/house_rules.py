@@ -35,7 +35,7 @@ LIBRARIES = {
     r"toml\+\+|toml\.hpp": r"common/config/settings\.cpp",
     r"spdlog/": r"common/os/log\.cpp",
     r"xxhash": r"common/shm/hash\.cpp",
-    r"httplib\.h": r"frontend/server/httplib_server\.",
+    r"httplib\.h": r"frontend/server/httplib_way\.",
     r"hiredis": r"flusher/redis/codec\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
     r"CLI/": r"common/config/program\.cpp|ctl/main\.cpp",

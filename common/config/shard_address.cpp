@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "common/os/errors.hpp"
+#include "common/os/text.hpp"
 #include "common/os/unix_address.hpp"
 
 namespace visitd {
@@ -19,7 +20,7 @@ constexpr std::size_t name_limit_bytes = 64;
 constexpr std::size_t host_limit_bytes = 253;
 
 bool is_alphanumeric(char c) noexcept {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  return is_letter(c) || is_digit(c);
 }
 
 bool is_unreserved(char c) noexcept {
@@ -47,22 +48,12 @@ std::optional<std::uint32_t> parse_number(std::string_view text, std::uint32_t m
   return number;
 }
 
-std::optional<std::string> percent_decode(std::string_view text) {
-  std::string decoded;
-  while (!text.empty()) {
-    if (text.front() != '%') {
-      decoded.push_back(text.front());
-      text.remove_prefix(1);
-      continue;
-    }
-    if (text.size() < 3) return std::nullopt;
-    std::uint8_t byte = 0;
-    const auto [end, failed] = std::from_chars(text.data() + 1, text.data() + 3, byte, 16);
-    if (failed != std::errc{} || end != text.data() + 3 || byte == 0) return std::nullopt;
-    decoded.push_back(static_cast<char>(byte));
-    text.remove_prefix(3);
-  }
-  return decoded;
+/// nullopt: not percent-encoded right, or with a NUL, which no user name or password holds.
+std::optional<std::string> decode(std::string_view text) {
+  std::string buffer(text.size(), '\0');
+  const auto decoded = percent_decode(text, '%', buffer);
+  if (!decoded || decoded->find('\0') != std::string_view::npos) return std::nullopt;
+  return std::string(*decoded);
 }
 
 std::string percent_encode(std::string_view text) {
@@ -138,8 +129,8 @@ class Parser {
     if (at == std::string_view::npos || rest_.starts_with('/')) return;
     const std::string_view user = rest_.substr(0, at);
     const std::size_t colon = user.find(':');
-    const auto name = percent_decode(user.substr(0, colon));
-    const auto password = percent_decode(colon == std::string_view::npos ? "" : user.substr(colon + 1));
+    const auto name = decode(user.substr(0, colon));
+    const auto password = decode(colon == std::string_view::npos ? "" : user.substr(colon + 1));
     if (!name || !password) fail("user or password is not percent-encoded right");
     address_.shard.username = *name;
     address_.shard.password = *password;

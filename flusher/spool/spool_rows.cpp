@@ -7,10 +7,6 @@
 
 namespace visitd {
 
-std::string hex(std::uint64_t number) {
-  return fmt::format("{:016x}", number);
-}
-
 bool parse_hex(std::string_view text, std::uint64_t& number) noexcept {
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
   return failed == std::errc{} && end == text.data() + text.size();

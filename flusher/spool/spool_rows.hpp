@@ -6,13 +6,12 @@
 #include <string_view>
 #include <vector>
 
+#include "common/os/text.hpp"
 #include "flusher/counting/batch.hpp"
 #include "flusher/spool/spool_database.hpp"
 
 namespace visitd {
 
-/// 16 hex digits.
-[[nodiscard]] std::string hex(std::uint64_t number);
 /// False: it is no hexadecimal number of 64 bits.
 [[nodiscard]] bool parse_hex(std::string_view text, std::uint64_t& number) noexcept;
 

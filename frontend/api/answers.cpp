@@ -65,7 +65,6 @@ void Answer::reset(const RequestHead& head) noexcept {
   refusal = Refusal::none;
   cache_status.clear();
   body.clear();
-  document = {};
 }
 
 void Answer::refuse(const Problem& problem) noexcept {
@@ -76,15 +75,9 @@ void Answer::refuse(const Problem& problem) noexcept {
   content_type = ContentType::problem;
   no_store = true;
   cache_status.clear();
-  document = {};
   body.clear();
-  body.append(R"({"type":"urn:visitd:problem:)");
-  body.append(text.name);
-  body.append(R"(","title":")");
-  body.append(reason_phrase(status));
-  body.append(R"(","status":)");
-  body.append(std::uint64_t{status});
-  body.append(R"(,"detail":")");
+  append_all(body, R"({"type":"urn:visitd:problem:)", text.name, R"(","title":")", reason_phrase(status),
+             R"(","status":)", std::uint64_t{status}, R"(,"detail":")");
   append_json(problem.detail.empty() ? text.detail : problem.detail, body);
   body.append("\"");
   if (!parameter.empty()) {
@@ -93,10 +86,7 @@ void Answer::refuse(const Problem& problem) noexcept {
     body.append("\"");
   }
   if (!problem.member.empty()) {
-    body.append(",\"");
-    body.append(problem.member);
-    body.append("\":");
-    body.append(problem.value);
+    append_all(body, ",\"", problem.member, "\":", problem.value);
   }
   body.append("}");
 }
@@ -130,20 +120,14 @@ bool AnswerFormat::is_named(std::string_view origin) const noexcept {
 }
 
 void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool keep_alive, OutputBuffer& out) const {
-  const std::string_view content = answer.content();
+  const std::string_view content = answer.body.bytes();
   const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
   out.reserve(largest_head_bytes + repeated_bytes + content.size());
   out.append(status_line(answer.status));
-  each_field(answer, head, [&out](std::string_view name, std::string_view value) {
-    out.append(name);
-    out.append(": ");
-    out.append(value);
-    out.append("\r\n");
-  });
+  each_field(answer, head,
+             [&out](std::string_view name, std::string_view value) { append_all(out, name, ": ", value, "\r\n"); });
   if (answer.status != 204 && !answer.length_unknown) {
-    out.append("Content-Length: ");
-    out.append(std::uint64_t{content.size()});
-    out.append("\r\n");
+    append_all(out, "Content-Length: ", std::uint64_t{content.size()}, "\r\n");
   }
   if (!keep_alive) {
     out.append("Connection: close\r\n");

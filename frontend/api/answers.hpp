@@ -12,16 +12,17 @@
 #include <string_view>
 #include <vector>
 
+#include "common/os/text.hpp"
 #include "frontend/http/head_fields.hpp"
 #include "frontend/http/output_buffer.hpp"
-#include "frontend/http/request_reader.hpp"
+#include "frontend/http/refusals.hpp"
+#include "frontend/http/request_head.hpp"
 
 namespace visitd {
 
 /// Appends the inside of a JSON string: quotes, backslashes and control characters escaped.
 template <typename Out>
 void append_json(std::string_view text, Out& out) {
-  constexpr std::string_view hex = "0123456789abcdef";
   std::size_t begin = 0;
   for (std::size_t at = 0; at != text.size(); ++at) {
     const auto byte = static_cast<unsigned char>(text[at]);
@@ -32,7 +33,7 @@ void append_json(std::string_view text, Out& out) {
       const std::array<char, 2> escape = {'\\', text[at]};
       out.append(std::string_view(escape.data(), escape.size()));
     } else {
-      const std::array<char, 6> escape = {'\\', 'u', '0', '0', hex[byte >> 4U], hex[byte & 0xFU]};
+      const std::array<char, 6> escape = {'\\', 'u', '0', '0', hex_digits[byte >> 4U], hex_digits[byte & 0xFU]};
       out.append(std::string_view(escape.data(), escape.size()));
     }
   }
@@ -72,6 +73,43 @@ inline constexpr std::string_view exposed_fields = "Cache-Status, Retry-After, D
 
 enum class ContentType : std::uint8_t { none, json, problem, metrics, html };
 
+/// Where the body of an answer comes from: each source is a case of bytes().
+class AnswerBody {
+ public:
+  void clear() noexcept {
+    source_ = Source::text;
+    text_.clear();
+  }
+  /// The body is a text that is composed in place.
+  template <typename Part>
+  void append(Part part) noexcept {
+    text_.append(part);
+  }
+  /// The body is a document, which lives until the next request is answered.
+  void show(std::string_view document) noexcept {
+    source_ = Source::document;
+    document_ = document;
+  }
+
+  [[nodiscard]] std::string_view bytes() const noexcept {
+    switch (source_) {
+      case Source::text:
+        return text_.view();
+      case Source::document:
+        return document_;
+    }
+    return {};
+  }
+
+ private:
+  enum class Source : std::uint8_t { text, document };
+
+  Source source_ = Source::text;
+  /// Twice the longest page id, every byte of it escaped, and the words around it.
+  FixedText<4096> text_;
+  std::string_view document_;
+};
+
 /// One answer, before it is bytes. Made anew for each request by reset(); the rest says what differs from a plain 200.
 struct Answer {
   std::uint16_t status = 200;
@@ -84,14 +122,10 @@ struct Answer {
   std::string_view allow;  ///< empty: none
   Refusal refusal = Refusal::none;
   FixedText<256> cache_status;
-  /// Twice the longest page id, every byte of it escaped, and the words around it.
-  FixedText<4096> body;
-  /// Takes the place of `body` where it is not empty. Lives until the next request is answered.
-  std::string_view document;
+  AnswerBody body;
 
   void reset(const RequestHead& head) noexcept;
   void refuse(const Problem& problem) noexcept;
-  [[nodiscard]] std::string_view content() const noexcept { return document.empty() ? body.view() : document; }
 };
 
 /// Formats answers. Holds what is the same in each: the CORS policy, and the date.

@@ -53,11 +53,11 @@ Counts::Counts(const Settings& settings, RingMembership& membership, FrontendSta
       statistics_(statistics),
       reader_(lanes_of(membership.ring()), membership.ring().header().superseded, settings.cache.backlog_index_pages),
       list_turns_(most_pages_of_lists) {
-  use(settings);
+  take_settings(settings);
   use_cache();
 }
 
-void Counts::use(const Settings& settings) {
+void Counts::take_settings(const Settings& settings) {
   lookup_timeout_ms_ = settings.http.lookup_timeout_ms;
   flusher_away_ms_ = settings.cache.flusher_away_ms;
   stale_limit_ms_ = std::uint64_t{settings.cache.stale_limit_s} * 1000;
@@ -225,15 +225,15 @@ std::size_t Counts::list_window(std::size_t longest) const noexcept {
   return std::clamp<std::size_t>(shape.entries / shape.cells_for(longest) / lists_in_cache, 1, most_list_window);
 }
 
-Counter::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {
-  if (membership_.cache() == nullptr) return Counter::Ahead::full;
+CountSource::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {
+  if (membership_.cache() == nullptr) return Ahead::full;
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
   CountReader::Sighting sighting;
-  if (reader_.glance(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Counter::Ahead::known;
-  if (!has_room_ahead() || post(hash, page) == Published::full) return Counter::Ahead::full;
+  if (reader_.glance(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Ahead::known;
+  if (!has_room_ahead() || post(hash, page) == Published::full) return Ahead::full;
   ++asked_by_lists_;
   statistics_.add(FrontendStatistic::reads_parked);
-  return Counter::Ahead::asked;
+  return Ahead::asked;
 }
 
 /// Lists take half of the room for requests: a read of one page never waits until the flusher has taken theirs.

@@ -12,29 +12,26 @@
 #include "common/counter/count_reader.hpp"
 #include "common/counter/ring_membership.hpp"
 #include "common/shm/statistics.hpp"
-#include "frontend/api/counter.hpp"
+#include "frontend/api/backend.hpp"
 
 namespace visitd {
 
-class Counts {
+class Counts final : public CountSource {
  public:
   Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics);
 
-  /// The count of a page that has been checked, or who waits for it. `state`: of this read, from its first try on.
-  [[nodiscard]] CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
-
-  /// See Counter.
-  [[nodiscard]] bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept;
-  [[nodiscard]] bool gathers() const noexcept { return reader_.gathers(); }
-  void gather(std::span<const std::string_view> pages) noexcept;
-  void forget() noexcept { reader_.forget(); }
-  [[nodiscard]] ListTurns& list_turns() noexcept { return list_turns_; }
-  [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept;
-  [[nodiscard]] Counter::Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept;
-  void no_longer_ahead(std::size_t pages) noexcept { asked_by_lists_ -= pages; }
+  [[nodiscard]] CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override;
+  [[nodiscard]] bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override;
+  [[nodiscard]] bool gathers() const noexcept override { return reader_.gathers(); }
+  void gather(std::span<const std::string_view> pages) noexcept override;
+  void forget() noexcept override { reader_.forget(); }
+  [[nodiscard]] ListTurns& list_turns() noexcept override { return list_turns_; }
+  [[nodiscard]] std::size_t list_window(std::size_t longest) const noexcept override;
+  [[nodiscard]] Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept override;
+  void no_longer_ahead(std::size_t pages) noexcept override { asked_by_lists_ -= pages; }
 
   /// Takes what may change while it runs: timeouts and limits.
-  void use(const Settings& settings);
+  void take_settings(const Settings& settings);
   /// Now and then: the flusher may have another TTL.
   void follow_ttl() noexcept;
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "frontend/http/body_reader.hpp"
+
 namespace visitd {
 
 LimitDetails::LimitDetails(const Settings& settings)
@@ -9,10 +11,10 @@ LimitDetails::LimitDetails(const Settings& settings)
       target_bytes_(settings.http.target_limit_bytes),
       header_count_(settings.http.header_limit),
       lane_bytes_(settings.ring.lane_bytes) {
-  use(settings);
+  take_settings(settings);
 }
 
-void LimitDetails::use(const Settings& settings) {
+void LimitDetails::take_settings(const Settings& settings) {
   body_bytes_ = settings.http.body_limit_bytes;
   buffered_bodies_bytes_ = settings.http.buffered_bodies_limit_bytes;
 }

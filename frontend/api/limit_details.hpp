@@ -6,7 +6,8 @@
 #include <string>
 
 #include "common/config/settings.hpp"
-#include "frontend/http/request_reader.hpp"
+#include "frontend/http/refusals.hpp"
+#include "frontend/http/request_head.hpp"
 
 namespace visitd {
 
@@ -15,7 +16,7 @@ class LimitDetails {
   explicit LimitDetails(const Settings& settings);
 
   /// Takes what may change while it runs.
-  void use(const Settings& settings);
+  void take_settings(const Settings& settings);
 
   /// The sentence for a refusal of the request of which `head` holds what was read; empty: no limit is behind it.
   [[nodiscard]] std::string of(Refusal refusal, const RequestHead& head) const;

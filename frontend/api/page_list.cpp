@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "common/os/text.hpp"
 #include "common/shm/page_id.hpp"
 #include "frontend/http/target.hpp"
 
@@ -22,10 +23,6 @@ constexpr std::size_t usual_bytes = 65536;
 /// What the set of the pages of a list takes for each of them, about: a node and a place in the table.
 constexpr std::size_t set_bytes_a_page = 56;
 constexpr std::uint64_t most_visits = std::numeric_limits<std::uint32_t>::max();
-
-bool is_space(char c) noexcept {
-  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
 
 /// Hands bytes to the JSON parser and says, afterwards, how far it went.
 class Cursor {

@@ -11,7 +11,7 @@
 #include "frontend/http/client_address.hpp"
 #include "frontend/http/entrance.hpp"
 #include "frontend/http/refusals.hpp"
-#include "frontend/http/request_reader.hpp"
+#include "frontend/http/request_head.hpp"
 
 namespace visitd {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/os/text.hpp"
 #include "frontend/http/head_fields.hpp"
-#include "frontend/http/same_word.hpp"
 
 namespace visitd {
 

@@ -6,16 +6,9 @@
 #include <optional>
 #include <string_view>
 
-#include "frontend/http/same_word.hpp"
+#include "common/os/text.hpp"
 
 namespace visitd {
-
-/// Without the white space around it.
-[[nodiscard]] inline std::string_view trim(std::string_view text) noexcept {
-  constexpr std::string_view blank = " \t\r\n";
-  text.remove_prefix(std::min(text.find_first_not_of(blank), text.size()));
-  return text.substr(0, text.find_last_not_of(blank) + 1);
-}
 
 /// What stands behind the colon of a head's line whose field is called `lower`, which holds no capital letters.
 /// nullopt: the line is another field's.

@@ -61,7 +61,7 @@ struct RefusalText {
   std::uint16_t status;        ///< of HTTP
   std::string_view name;       ///< the last part of the problem's type, and a label in metrics
   std::string_view parameter;  ///< what is at fault, where that is always the same
-  std::string_view detail;     ///< a sentence, where that is always the same
+  std::string_view detail;     ///< a sentence, where that is always the same; empty: whoever refuses says it
 };
 [[nodiscard]] const RefusalText& describe(Refusal refusal) noexcept;
 

@@ -2,19 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cstring>
+
+#include "common/os/text.hpp"
 
 namespace visitd {
 
 namespace {
-
-/// -1: not a hex digit.
-int hex_value(char c) noexcept {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
 
 /// What a registered name may hold (RFC 3986), but percent-encoding, which no host needs.
 constexpr std::array<bool, 256> name_characters = [] {
@@ -45,10 +39,7 @@ bool is_port(std::string_view text) noexcept {
 /// The length of "http://" or "https://" at the start of a target; 0: neither.
 std::size_t scheme_length(std::string_view target) noexcept {
   for (const std::string_view scheme : {std::string_view("http://"), std::string_view("https://")}) {
-    if (target.size() < scheme.size()) continue;
-    const bool same = std::equal(scheme.begin(), scheme.end(), target.begin(),
-                                 [](char a, char b) { return a == b || (b >= 'A' && b <= 'Z' && a == (b | 0x20)); });
-    if (same) return scheme.size();
+    if (is_same_word(target.substr(0, scheme.size()), scheme)) return scheme.size();
   }
   return 0;
 }
@@ -56,25 +47,6 @@ std::size_t scheme_length(std::string_view target) noexcept {
 TargetParts split_query(std::string_view path) noexcept {
   const std::size_t question = std::min(path.find('?'), path.size());
   return {path.substr(0, question), path.substr(std::min(question + 1, path.size()))};
-}
-
-/// As decode_path; `space`: the character that stands for a space, '%' for none.
-std::optional<std::string_view> decode(std::string_view text, char space, std::span<char> buffer) noexcept {
-  assert(buffer.size() >= text.size());
-  std::size_t size = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      buffer[size++] = text[i] == space ? ' ' : text[i];
-      continue;
-    }
-    if (text.size() - i < 3) return std::nullopt;
-    const int high = hex_value(text[i + 1]);
-    const int low = hex_value(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    buffer[size++] = static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return std::string_view(buffer.data(), size);
 }
 
 }  // namespace
@@ -109,11 +81,11 @@ std::optional<TargetParts> parts_of_target(std::string_view target) noexcept {
 
 std::optional<std::string_view> decode_path(std::string_view encoded, std::span<char> buffer) noexcept {
   if (std::memchr(encoded.data(), '%', encoded.size()) == nullptr) return encoded;
-  return decode(encoded, '%', buffer);
+  return percent_decode(encoded, '%', buffer);
 }
 
 std::optional<std::string_view> decode_form(std::string_view text, std::span<char> buffer) noexcept {
-  return decode(text, '+', buffer);
+  return percent_decode(text, '+', buffer);
 }
 
 }  // namespace visitd

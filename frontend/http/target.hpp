@@ -8,10 +8,6 @@
 
 namespace visitd {
 
-[[nodiscard]] constexpr bool is_digit(char c) noexcept {
-  return c >= '0' && c <= '9';
-}
-
 struct TargetParts {
   std::string_view path;   ///< percent-encoded; "/" for an absolute form that names none, "*" for the asterisk form
   std::string_view query;  ///< what follows the question mark

@@ -1,36 +1,23 @@
 // The HTTP server: sockets, connections, deadlines, on a libuv loop. All calls on the loop's thread.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 
 #include "common/config/settings.hpp"
-#include "frontend/api/counter.hpp"
-#include "frontend/api/host_status.hpp"
+#include "frontend/api/backend.hpp"
 #include "frontend/http/refusals.hpp"
 #include "frontend/server/listening.hpp"
+#include "frontend/server/server_statistics.hpp"
 
 struct uv_loop_s;
 
 namespace visitd {
 
-/// Counted since start, but for what is open now.
-struct ServerStatistics {
-  std::uint64_t requests = 0;      ///< answered
-  std::uint64_t reads_parked = 0;  ///< reads that had to wait
-  std::uint64_t connections_accepted = 0;
-  std::uint64_t connections_open = 0;     ///< now
-  std::uint64_t connections_evicted = 0;  ///< closed to make room for others
-  std::uint64_t connections_timed_out = 0;
-  std::uint64_t connections_over_address_limit = 0;  ///< closed at once, or in place of another of their address
-  std::uint64_t connections_evicted_sending = 0;     ///< closed because answers that nobody took filled their room
-};
-
 class EventLoopServer {
  public:
-  /// Settings are copied; loop, counter and host outlive it.
-  EventLoopServer(uv_loop_s* loop, const Settings& settings, Counter& counter, const HostStatus& host);
+  /// Settings are copied; the loop outlives it.
+  EventLoopServer(uv_loop_s* loop, const Settings& settings, const Backend& backend);
   EventLoopServer(const EventLoopServer&) = delete;
   EventLoopServer& operator=(const EventLoopServer&) = delete;
   /// Closes all that is open. The loop must run once more afterwards, to give its handles back.
@@ -44,7 +31,7 @@ class EventLoopServer {
 
   /// Takes what may change while it runs, for the connections that are open too. Throws Error where the system does not
   /// let it.
-  void use(const Settings& settings);
+  void take_settings(const Settings& settings);
 
   /// Tries all parked reads again: call it when counts may have become known. Without it they are tried again every 20
   /// ms.

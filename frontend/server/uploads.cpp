@@ -2,8 +2,8 @@
 
 namespace visitd {
 
-Upload::Upload(Uploads& all, Uploader& uploader, AddressShare* address, std::string_view head)
-    : all_(all), uploader_(uploader), address_(address), head_(head) {
+Upload::Upload(Uploads& all, Uploader& uploader, AddressShare* address, const RequestHead& head, std::string_view bytes)
+    : all_(all), uploader_(uploader), address_(address), head_bytes_(bytes), head_(head.in_copy(bytes, head_bytes_)) {
   by_progress_.upload = in_address_.upload = this;
 }
 

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "frontend/http/request_head.hpp"
 #include "frontend/server/address_limits.hpp"
 #include "frontend/server/deadlines.hpp"
 
@@ -29,12 +30,13 @@ class Uploader {
 class Upload {
  public:
   /// `address`: nullptr: of a proxy, which sends for many. All outlive it.
-  Upload(Uploads& all, Uploader& uploader, AddressShare* address, std::string_view head);
+  /// `head`: in `bytes`; both are copied.
+  Upload(Uploads& all, Uploader& uploader, AddressShare* address, const RequestHead& head, std::string_view bytes);
   Upload(const Upload&) = delete;
   Upload& operator=(const Upload&) = delete;
   ~Upload();
 
-  [[nodiscard]] std::string_view head() const noexcept { return head_; }
+  [[nodiscard]] const RequestHead& head() const noexcept { return head_; }
   [[nodiscard]] std::string& body() noexcept { return body_; }
   /// Given up to make room for others.
   [[nodiscard]] bool is_lost() const noexcept { return lost_; }
@@ -63,7 +65,8 @@ class Upload {
   Uploads& all_;
   Uploader& uploader_;
   AddressShare* address_;
-  std::string head_;
+  std::string head_bytes_;
+  RequestHead head_;  ///< in head_bytes_
   std::string body_;
   std::size_t counted_ = 0;
   std::size_t at_progress_ = 0;  ///< bytes of the body when it last made progress

@@ -16,14 +16,14 @@ from rig import SERVED, Server, another_frontend, argument, load, request, visit
 WAYS = {"direct": "straight", "httplib": "through cpp-httplib"}
 # What a function or its library belongs to; the first that fits.
 GROUPS = {
-    "cpp-httplib": r"httplib::|HttplibServer|HttplibWay|MemoryStream|libcpp-httplib",
+    "cpp-httplib": r"httplib::|HttplibWay|MemoryStream|libcpp-httplib",
     "event loop, wrappers of system calls": r"libuv|libpthread|^(epoll_\w+|recv|send|clock_gettime|__errno_location|syscall)\b|vdso|_dl_runtime",
-    "strict reader": r"visitd::(\(anonymous namespace\)::split_query|RequestReader|is_host|parts_of_target)",
+    "strict reader": r"visitd::(\(anonymous namespace\)::(split_query|HeadParser)|parse_head|BodyReader|RequestReader|is_host|parts_of_target)",
     "hash of the page id": r"visitd::hash_bytes",
-    "publish to the lane": r"visitd::(Visits|Lane|Doorbell)",
-    "snapshot and backlog": r"visitd::(Counts|RingCounter|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
-    "answer": r"visitd::(AnswerFormat|Answer::|OutputBuffer|\(anonymous namespace\)::note_cache_status)|append_json",
-    "routes, page id": r"visitd::(Routes|DirectWay|decode_path|check_page_id)",
+    "publish to the lane": r"visitd::(Lane|Doorbell)",
+    "snapshot and backlog": r"visitd::(Counts|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
+    "answer": r"visitd::(AnswerFormat|Answer::|OutputBuffer|note_cache_status)|append_json",
+    "routes, page id": r"visitd::(Routes|DirectWay|HandlerShare|record_visit|read_count|decode_path|check_page_id)",
     "connection, deadlines": r"visitd::",
     "C and C++ library": r"",
 }

@@ -926,7 +926,7 @@ TEST_CASE_TEMPLATE("a stranger's list that exceeds a limit is refused whole, and
 
   settings.http.public_visits_limit = 6;
   settings.http.public_entries_limit = 0;
-  server.run([&](EventLoopServer& running) { running.use(settings); });
+  server.run([&](EventLoopServer& running) { running.take_settings(settings); });
   CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_visits)).status == 200);
   CHECK(client.ask(list_request("X-Forwarded-For: 192.0.2.7\r\n", many_entries)).status == 200);
 }
@@ -977,7 +977,7 @@ TEST_CASE("which connection of an address is idle longest is known after a reque
   TestClient second(server.port());
   TestClient third(server.port());
   for (TestClient* client : {&first, &second, &third, &first}) CHECK(client->ask(get_request("/")).status == 200);
-  server.run([&](EventLoopServer& running) { running.use(settings); });
+  server.run([&](EventLoopServer& running) { running.take_settings(settings); });
   TestClient fourth(server.port());
   CHECK(second.ends());
   CHECK(fourth.ask(get_request("/")).status == 200);

@@ -1,4 +1,4 @@
-// An EventLoopServer over a FakeCounter, on a loop and a thread of its own.
+// An EventLoopServer over a FakeCounting, on a loop and a thread of its own.
 #pragma once
 
 #include <uv.h>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "common/config/settings.hpp"
-#include "fake_counter.hpp"
+#include "fake_counting.hpp"
 #include "fake_host_status.hpp"
 #include "frontend/server/event_loop_server.hpp"
 
@@ -35,7 +35,7 @@ class TestServer {
   [[nodiscard]] ServerStatistics statistics();
   [[nodiscard]] RefusalCounts refusals();
 
-  FakeCounter counter;
+  FakeCounting counter;
   FakeHostStatus host;
 
  private:

@@ -26,7 +26,7 @@ ClientAddress address_of(std::uint8_t host) {
 /// Clients that send bodies, and notice when theirs is given up.
 struct Clients {
   struct Client final : Uploader {
-    Client(Uploads& all, AddressShare* address) : upload(all, *this, address, "POST /visits HTTP/1.1\r\n\r\n") {}
+    Client(Uploads& all, AddressShare* address) : upload(all, *this, address, {}, "POST /visits HTTP/1.1\r\n\r\n") {}
     void upload_lost() noexcept override { ++lost; }
     int lost = 0;
     Upload upload;

@@ -1,4 +1,4 @@
-// What the routes ask of the counting side.
+// What the routes answer from: who records visits, who knows counts, and how the host is.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "frontend/api/host_status.hpp"
 #include "frontend/api/list_turns.hpp"
 
 namespace visitd {
@@ -40,12 +41,20 @@ struct CountAnswer {
   std::string_view why;         ///< unknown: for the client's problem detail
 };
 
-/// Counts visits and reads counts. Called on the loop's thread alone.
-class Counter {
+/// Records visits. Called on the loop's thread alone.
+class VisitRecorder {
  public:
-  virtual ~Counter() = default;
-  /// Publishes visits of a page; success is said to the client only after `recorded`.
+  virtual ~VisitRecorder() = default;
+  /// Publishes visits of a page, at least 1; success is said to the client only after `recorded`. The page id has been
+  /// checked.
   [[nodiscard]] virtual Recorded record(std::string_view page, std::uint32_t visits) noexcept = 0;
+};
+
+/// Knows counts, or asks for them. Called on the loop's thread alone.
+class CountSource {
+ public:
+  virtual ~CountSource() = default;
+  /// The count of a page whose id has been checked, or `parked`. `state`: of this read, from its first try on.
   /// `now_ms`: monotonic milliseconds, as the loop last saw them.
   [[nodiscard]] virtual CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept = 0;
 
@@ -71,6 +80,13 @@ class Counter {
   [[nodiscard]] virtual Ahead ahead(std::string_view page, std::uint64_t now_ms) noexcept = 0;
   /// So many pages that were asked for ahead have been read, or are given up: others may be asked for.
   virtual void no_longer_ahead(std::size_t pages) noexcept = 0;
+};
+
+/// All of it. What is referred to outlives whoever has this.
+struct Backend {
+  VisitRecorder& recorder;
+  CountSource& counts;
+  const HostStatus& host;
 };
 
 }  // namespace visitd

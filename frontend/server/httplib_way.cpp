@@ -1,4 +1,4 @@
-#include "frontend/server/httplib_server.hpp"
+#include "frontend/server/httplib_way.hpp"
 
 #include <httplib.h>
 
@@ -6,7 +6,7 @@
 #include <exception>
 #include <string>
 
-#include "frontend/http/same_word.hpp"
+#include "common/os/text.hpp"
 
 namespace visitd {
 
@@ -70,11 +70,9 @@ class MemoryStream final : public httplib::Stream {
   OutputBuffer& out_;
 };
 
-}  // namespace
-
-class HttplibServer::Server final : public httplib::Server {
+class HttplibWay final : public AnsweringWay, httplib::Server {
  public:
-  Server(Routes& routes, const AnswerFormat& format) : routes_(routes), format_(format) {
+  HttplibWay(Routes& routes, const AnswerFormat& format) : routes_(routes), format_(format) {
     const Handler handler = [this](const httplib::Request&, httplib::Response& response) { respond(response); };
     for (const Route& route : Routes::table()) {
       const std::string path(route.path);
@@ -99,7 +97,22 @@ class HttplibServer::Server final : public httplib::Server {
         [this](const httplib::Request&, httplib::Response& response) { correct_fields(response); });
   }
 
-  Handled process(const Call& call, bool keep_alive, OutputBuffer& out) {
+  [[nodiscard]] Handled answer(const Call& call, bool keep_alive, OutputBuffer& out) noexcept override {
+    const std::size_t before = out.size();
+    try {
+      process(call, keep_alive, out);
+      if (handled_ != Handled::answered) out.truncate(before);
+    } catch (...) {  // cpp-httplib itself failed
+      out.truncate(before);
+      handled_ = Handled::answered;
+      routes_.fail(call, std::current_exception(), answer_);
+      format_.write(answer_, *call.head, keep_alive, out);
+    }
+    return handled_;
+  }
+
+ private:
+  void process(const Call& call, bool keep_alive, OutputBuffer& out) {
     call_ = &call;
     keep_alive_ = keep_alive;
     responded_ = false;
@@ -108,16 +121,8 @@ class HttplibServer::Server final : public httplib::Server {
     MemoryStream stream(request_, out);
     bool closed = false;
     run(*this, stream, !keep_alive, closed);
-    return handled_;
   }
 
-  /// The answer to a request over which cpp-httplib itself failed.
-  [[nodiscard]] const Answer& fail(const std::exception_ptr& exception) noexcept {
-    routes_.fail(*call_, exception, answer_);
-    return answer_;
-  }
-
- private:
   /// Newer releases take the addresses of both ends too. Asked of the header that is compiled, which may be a wrap's.
   template <typename Self>
   static void run(Self& self, MemoryStream& stream, bool close, bool& closed) {
@@ -152,7 +157,7 @@ class HttplibServer::Server final : public httplib::Server {
 
   void fill(httplib::Response& response) {
     response.status = answer_.status;
-    response.body = answer_.content();
+    response.body = answer_.body.bytes();
     format_.each_field(answer_, *call_->head, [&response](std::string_view name, std::string_view value) {
       response.set_header(std::string(name), std::string(value));
     });
@@ -175,22 +180,10 @@ class HttplibServer::Server final : public httplib::Server {
   Handled handled_ = Handled::answered;
 };
 
-HttplibServer::HttplibServer(Routes& routes, const AnswerFormat& format)
-    : server_(std::make_unique<Server>(routes, format)), format_(format) {}
+}  // namespace
 
-HttplibServer::~HttplibServer() = default;
-
-Handled HttplibServer::answer(const Call& call, bool keep_alive, OutputBuffer& out) noexcept {
-  const std::size_t before = out.size();
-  try {
-    const Handled handled = server_->process(call, keep_alive, out);
-    if (handled != Handled::answered) out.truncate(before);
-    return handled;
-  } catch (...) {
-    out.truncate(before);
-    format_.write(server_->fail(std::current_exception()), *call.head, keep_alive, out);
-    return Handled::answered;
-  }
+std::unique_ptr<AnsweringWay> make_httplib_way(Routes& routes, const AnswerFormat& format) {
+  return std::make_unique<HttplibWay>(routes, format);
 }
 
 }  // namespace visitd

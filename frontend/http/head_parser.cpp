@@ -1,38 +1,16 @@
-#include "frontend/http/request_reader.hpp"
+#include "frontend/http/head_parser.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 
+#include "common/os/text.hpp"
+#include "frontend/http/byte_classes.hpp"
 #include "frontend/http/target.hpp"
 
 namespace visitd {
 
 namespace {
-
-// What a byte may be part of, one bit a class.
-constexpr std::uint8_t in_token = 1;
-constexpr std::uint8_t in_target = 2;
-constexpr std::uint8_t in_value = 4;
-
-constexpr std::array<std::uint8_t, 256> byte_classes = [] {
-  std::array<std::uint8_t, 256> classes{};
-  for (unsigned c = 0; c < 256; ++c) {
-    const bool alphanumeric = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (alphanumeric ||
-        (c != 0 && std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos)) {
-      classes[c] |= in_token;
-    }
-    if (c > 0x20 && c < 0x7F && c != '#') classes[c] |= in_target;
-    if (c == '\t' || (c >= 0x20 && c != 0x7F)) classes[c] |= in_value;
-  }
-  return classes;
-}();
-
-bool is_in(char c, std::uint8_t byte_class) noexcept {
-  return (byte_classes[static_cast<unsigned char>(c)] & byte_class) != 0;
-}
 
 const char* skip(const char* at, const char* end, std::uint8_t byte_class) noexcept {
   while (at != end && is_in(*at, byte_class)) ++at;
@@ -68,16 +46,6 @@ bool is_named(std::string_view text, std::string_view lower) noexcept {
   return true;
 }
 
-bool is_blank(char c) noexcept {
-  return c == ' ' || c == '\t';
-}
-
-std::string_view trim(const char* begin, const char* end) noexcept {
-  while (begin != end && is_blank(*begin)) ++begin;
-  while (begin != end && is_blank(end[-1])) --end;
-  return {begin, static_cast<std::size_t>(end - begin)};
-}
-
 Method method_of(std::string_view text) noexcept {
   switch (text.size()) {
     case 3:
@@ -107,14 +75,14 @@ class HeadParser {
         head_(head),
         limit_reached_(bytes.size() >= limits.head_bytes) {}
 
-  RequestReader::Outcome parse() noexcept {
+  ReadOutcome parse() noexcept {
     const bool read = skip_empty_line() && read_request_line() && read_fields() && check();
-    if (read) return RequestReader::Outcome::complete;
+    if (read) return ReadOutcome::complete;
     if (refusal_ == Refusal::none) {
-      if (!limit_reached_) return RequestReader::Outcome::incomplete;
+      if (!limit_reached_) return ReadOutcome::incomplete;
       refusal_ = in_request_line_ ? Refusal::target_too_long : Refusal::head_too_large;
     }
-    return RequestReader::Outcome::refused;
+    return ReadOutcome::refused;
   }
 
   [[nodiscard]] Refusal refusal() const noexcept { return refusal_; }
@@ -229,7 +197,7 @@ class HeadParser {
     at_ = skip_value(at_, end_);
     if (ended()) return false;
     const char* const value_end = at_;
-    return read_line_end() && note(name_text, trim(value, value_end));
+    return read_line_end() && note(name_text, trim({value, static_cast<std::size_t>(value_end - value)}));
   }
 
   [[nodiscard]] Refusal name_fault() const noexcept {
@@ -277,7 +245,7 @@ class HeadParser {
   void note_connection(std::string_view value) noexcept {
     while (!value.empty()) {
       const std::size_t comma = std::min(value.find(','), value.size());
-      const std::string_view option = trim(value.data(), value.data() + comma);
+      const std::string_view option = trim(value.substr(0, comma));
       close_seen_ |= is_named(option, "close");
       keep_alive_seen_ |= is_named(option, "keep-alive");
       value.remove_prefix(std::min(comma + 1, value.size()));
@@ -332,156 +300,13 @@ class HeadParser {
 
 }  // namespace
 
-RequestReader::Outcome RequestReader::refuse(Refusal refusal) noexcept {
-  refusal_ = refusal;
-  return Outcome::refused;
-}
-
-RequestReader::Outcome RequestReader::read_head(std::string_view bytes) noexcept {
-  head_ = {};
-  HeadParser parser(bytes, *limits_, head_);
-  const Outcome outcome = parser.parse();
-  if (outcome == Outcome::refused) refusal_ = parser.refusal();
-  if (outcome == Outcome::complete) start_body();
+ReadOutcome parse_head(std::string_view bytes, const ReaderLimits& limits, RequestHead& head,
+                       Refusal& refusal) noexcept {
+  head = {};
+  HeadParser parser(bytes, limits, head);
+  const ReadOutcome outcome = parser.parse();
+  if (outcome == ReadOutcome::refused) refusal = parser.refusal();
   return outcome;
-}
-
-void RequestReader::start_body() noexcept {
-  body_complete_ = !head_.has_body();
-  body_ = head_.chunked ? Body::chunk_size : Body::content;
-  remaining_ = head_.content_length;
-  decoded_ = 0;
-  line_bytes_ = 0;
-  trailer_count_ = 0;
-  size_seen_ = false;
-}
-
-RequestReader::Outcome RequestReader::read_body(std::string_view bytes, std::size_t& consumed, std::string* content) {
-  consumed = 0;
-  if (body_complete_) return Outcome::complete;
-  if (head_.chunked) return read_chunked(bytes, consumed, content);
-  consumed = static_cast<std::size_t>(std::min<std::uint64_t>(remaining_, bytes.size()));
-  if (content != nullptr) content->append(bytes.substr(0, consumed));
-  remaining_ -= consumed;
-  body_complete_ = remaining_ == 0;
-  return body_complete_ ? Outcome::complete : Outcome::incomplete;
-}
-
-RequestReader::Outcome RequestReader::read_chunked(std::string_view bytes, std::size_t& consumed,
-                                                   std::string* content) {
-  while (consumed < bytes.size()) {
-    if (body_ == Body::chunk_data) {
-      const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(remaining_, bytes.size() - consumed));
-      if (content != nullptr) content->append(bytes.substr(consumed, part));
-      consumed += part;
-      remaining_ -= part;
-      if (remaining_ == 0) body_ = Body::chunk_data_cr;
-      continue;
-    }
-    const Refusal refusal = step(static_cast<unsigned char>(bytes[consumed]));
-    if (refusal != Refusal::none) return refuse(refusal);
-    ++consumed;
-    if (body_complete_) return Outcome::complete;
-  }
-  return Outcome::incomplete;
-}
-
-Refusal RequestReader::step(unsigned char byte) noexcept {
-  switch (body_) {
-    case Body::chunk_size:
-    case Body::chunk_space:
-    case Body::chunk_extension:
-    case Body::chunk_quoted:
-    case Body::chunk_escaped:
-    case Body::chunk_size_end:
-      return step_size(byte);
-    case Body::chunk_data_cr:
-      body_ = Body::chunk_data_lf;
-      return byte == '\r' ? Refusal::none : Refusal::malformed_chunk;
-    case Body::chunk_data_lf:
-      body_ = Body::chunk_size;
-      line_bytes_ = 0;
-      size_seen_ = false;
-      return byte == '\n' ? Refusal::none : Refusal::malformed_chunk;
-    default:
-      return step_trailer(byte);
-  }
-}
-
-Refusal RequestReader::step_size(unsigned char byte) noexcept {
-  if (++line_bytes_ > chunk_line_limit_bytes) return Refusal::malformed_chunk;
-  const char c = static_cast<char>(byte);
-  switch (body_) {
-    case Body::chunk_size:
-      if (const int digit = is_digit(c)                              ? c - '0'
-                            : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                                     : -1;
-          digit >= 0) {
-        size_seen_ = true;
-        remaining_ = remaining_ * 16 + static_cast<std::uint64_t>(digit);
-        return decoded_ + remaining_ > limits_->body_bytes ? Refusal::body_too_large : Refusal::none;
-      }
-      if (!size_seen_) return Refusal::malformed_chunk;
-      [[fallthrough]];
-    case Body::chunk_space:
-      // White space is forgiven where an extension follows it, as the grammar wants.
-      if (is_blank(c)) {
-        body_ = Body::chunk_space;
-        return Refusal::none;
-      }
-      if (c == ';') {
-        body_ = Body::chunk_extension;
-        return Refusal::none;
-      }
-      if (c != '\r' || body_ == Body::chunk_space) return Refusal::malformed_chunk;
-      body_ = Body::chunk_size_end;
-      return Refusal::none;
-    case Body::chunk_extension:
-      if (c == '\r') body_ = Body::chunk_size_end;
-      if (c == '"') body_ = Body::chunk_quoted;
-      return c == '\r' || is_in(c, in_value) ? Refusal::none : Refusal::malformed_chunk;
-    case Body::chunk_quoted:
-      // Within a quotation the line cannot end: whoever reads quotations would look for its end beyond.
-      if (c == '"') body_ = Body::chunk_extension;
-      if (c == '\\') body_ = Body::chunk_escaped;
-      return is_in(c, in_value) ? Refusal::none : Refusal::malformed_chunk;
-    case Body::chunk_escaped:
-      body_ = Body::chunk_quoted;
-      return is_in(c, in_value) ? Refusal::none : Refusal::malformed_chunk;
-    default:
-      if (c != '\n') return Refusal::malformed_chunk;
-      decoded_ += remaining_;
-      body_ = remaining_ == 0 ? Body::trailer_start : Body::chunk_data;
-      line_bytes_ = 0;
-      return Refusal::none;
-  }
-}
-
-Refusal RequestReader::step_trailer(unsigned char byte) noexcept {
-  if (++line_bytes_ > limits_->head_bytes) return Refusal::head_too_large;
-  const char c = static_cast<char>(byte);
-  switch (body_) {
-    case Body::trailer_start:
-      if (c == '\r') {
-        body_ = Body::last_end;
-        return Refusal::none;
-      }
-      if (++trailer_count_ > limits_->header_count) return Refusal::too_many_fields;
-      body_ = Body::trailer_name;
-      return is_in(c, in_token) ? Refusal::none : Refusal::malformed_chunk;
-    case Body::trailer_name:
-      if (c == ':') body_ = Body::trailer_value;
-      return c == ':' || is_in(c, in_token) ? Refusal::none : Refusal::malformed_chunk;
-    case Body::trailer_value:
-      if (c == '\r') body_ = Body::trailer_end;
-      return c == '\r' || is_in(c, in_value) ? Refusal::none : Refusal::malformed_chunk;
-    case Body::trailer_end:
-      body_ = Body::trailer_start;
-      return c == '\n' ? Refusal::none : Refusal::malformed_chunk;
-    default:
-      body_complete_ = c == '\n';
-      return body_complete_ ? Refusal::none : Refusal::malformed_chunk;
-  }
 }
 
 }  // namespace visitd

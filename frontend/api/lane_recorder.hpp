@@ -6,17 +6,16 @@
 
 #include "common/counter/ring_membership.hpp"
 #include "common/shm/statistics.hpp"
-#include "frontend/api/counter.hpp"
+#include "frontend/api/backend.hpp"
 
 namespace visitd {
 
-class Visits {
+class LaneRecorder final : public VisitRecorder {
  public:
-  Visits(RingMembership& membership, FrontendStatistics statistics)
+  LaneRecorder(RingMembership& membership, FrontendStatistics statistics)
       : membership_(membership), statistics_(statistics) {}
 
-  /// Publishes a record. The page id has been checked. `visits`: at least 1.
-  [[nodiscard]] Recorded record(std::string_view page, std::uint32_t visits) noexcept;
+  [[nodiscard]] Recorded record(std::string_view page, std::uint32_t visits) noexcept override;
   /// The ring is being left: nothing is recorded from now on.
   void close() noexcept { closed_ = true; }
 

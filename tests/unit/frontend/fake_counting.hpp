@@ -1,4 +1,4 @@
-// A Counter in memory, for tests of the server: it can be told to refuse, to park, and not to know.
+// Records and knows counts, in memory, for tests of the server: it can be told to refuse, to park, and not to know.
 #pragma once
 
 #include <atomic>
@@ -8,11 +8,11 @@
 #include <string>
 #include <string_view>
 
-#include "frontend/api/counter.hpp"
+#include "frontend/api/backend.hpp"
 
 namespace visitd {
 
-class FakeCounter final : public Counter {
+class FakeCounting final : public VisitRecorder, public CountSource {
  public:
   std::atomic<Recorded> recorded = Recorded::recorded;
   std::atomic<int> room = 1'000'000;           ///< records that are taken before the lane is full

@@ -1,4 +1,4 @@
-#include "frontend/api/visits.hpp"
+#include "frontend/api/lane_recorder.hpp"
 
 #include <doctest/doctest.h>
 
@@ -14,10 +14,10 @@ TEST_CASE("a visit is published in the frontend's own lane, whole, before it is 
   FrontendHost host;
   const RingMembership other(host.settings);
   RingMembership membership(host.settings);
-  Visits visits(membership, host.statistics());
+  LaneRecorder recorder(membership, host.statistics());
   const std::uint32_t before = unix_seconds();
-  CHECK(visits.record("home", 3) == Recorded::recorded);
-  CHECK(visits.record("über uns", 1) == Recorded::recorded);
+  CHECK(recorder.record("home", 3) == Recorded::recorded);
+  CHECK(recorder.record("über uns", 1) == Recorded::recorded);
   const Ring& ring = membership.ring();
   CHECK(membership.lane() == 1);
   CHECK(ring.lane(0).tail.word.load() == 0);
@@ -37,11 +37,11 @@ TEST_CASE("a full lane refuses every visit until the flusher has freed space, an
   FrontendHost host;
   host.settings.ring.lane_bytes = 4096;
   RingMembership membership(host.settings);
-  Visits visits(membership, host.statistics());
+  LaneRecorder recorder(membership, host.statistics());
   std::uint64_t recorded = 0;
-  while (visits.record("home", 1) == Recorded::recorded) ++recorded;
+  while (recorder.record("home", 1) == Recorded::recorded) ++recorded;
   CHECK(recorded == 4096 / record_bytes(4));
-  CHECK(visits.record("home", 7) == Recorded::full);
+  CHECK(recorder.record("home", 7) == Recorded::full);
   CHECK(host.statistic(FrontendStatistic::visits) == recorded);
   CHECK(host.statistic(FrontendStatistic::visits_refused_full) == 8);
   const Ring& ring = membership.ring();
@@ -50,20 +50,20 @@ TEST_CASE("a full lane refuses every visit until the flusher has freed space, an
   // A cache comes, and with it the word of what is durable.
   const Cache& cache = host.make_cache(ring);
   cache.header().head[0].word.store(record_bytes(4));
-  CHECK(visits.record("home", 1) == Recorded::full);
+  CHECK(recorder.record("home", 1) == Recorded::full);
   membership.follow_cache();
-  CHECK(visits.record("home", 1) == Recorded::recorded);
-  CHECK(visits.record("home", 1) == Recorded::full);
+  CHECK(recorder.record("home", 1) == Recorded::recorded);
+  CHECK(recorder.record("home", 1) == Recorded::full);
 }
 
 TEST_CASE("once the ring is being left nothing is recorded, and that is said") {
   FrontendHost host;
   RingMembership membership(host.settings);
-  Visits visits(membership, host.statistics());
-  CHECK(visits.record("home", 1) == Recorded::recorded);
+  LaneRecorder recorder(membership, host.statistics());
+  CHECK(recorder.record("home", 1) == Recorded::recorded);
   const std::uint64_t tail = membership.lane_header().tail.word.load();
-  visits.close();
-  CHECK(visits.record("home", 5) == Recorded::closed);
+  recorder.close();
+  CHECK(recorder.record("home", 5) == Recorded::closed);
   CHECK(membership.lane_header().tail.word.load() == tail);
   CHECK(host.statistic(FrontendStatistic::visits_refused_closed) == 5);
 }
@@ -71,18 +71,18 @@ TEST_CASE("once the ring is being left nothing is recorded, and that is said") {
 TEST_CASE("the flusher is rung when it sleeps, and left alone when it does not") {
   FrontendHost host;
   RingMembership membership(host.settings);
-  Visits visits(membership, host.statistics());
+  LaneRecorder recorder(membership, host.statistics());
   const Doorbell bell = Doorbell::open(host.directory.flusher_bell());
-  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK(recorder.record("home", 1) == Recorded::recorded);
   CHECK_FALSE(FrontendHost::was_rung(bell));  // there is no flusher
   const Cache& cache = host.make_cache(membership.ring());
   membership.follow_cache();
-  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK(recorder.record("home", 1) == Recorded::recorded);
   CHECK_FALSE(FrontendHost::was_rung(bell));
   cache.header().sleeping.word.store(1);
-  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK(recorder.record("home", 1) == Recorded::recorded);
   CHECK(FrontendHost::was_rung(bell));
   cache.header().sleeping.word.store(0);
-  CHECK(visits.record("home", 1) == Recorded::recorded);
+  CHECK(recorder.record("home", 1) == Recorded::recorded);
   CHECK_FALSE(FrontendHost::was_rung(bell));
 }

@@ -1,11 +1,11 @@
-#include "frontend/api/visits.hpp"
+#include "frontend/api/lane_recorder.hpp"
 
 #include "common/os/clock.hpp"
 #include "common/shm/page_id.hpp"
 
 namespace visitd {
 
-Recorded Visits::record(std::string_view page, std::uint32_t visits) noexcept {
+Recorded LaneRecorder::record(std::string_view page, std::uint32_t visits) noexcept {
   if (closed_) {
     statistics_.add(FrontendStatistic::visits_refused_closed, visits);
     return Recorded::closed;

@@ -1,0 +1,32 @@
+#include "common/os/text.hpp"
+
+#include <cassert>
+#include <cstddef>
+
+namespace visitd {
+
+std::optional<std::string_view> percent_decode(std::string_view text, char space, std::span<char> buffer) noexcept {
+  assert(buffer.size() >= text.size());
+  std::size_t size = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      buffer[size++] = text[i] == space ? ' ' : text[i];
+      continue;
+    }
+    if (text.size() - i < 3) return std::nullopt;
+    const int high = hex_value(text[i + 1]);
+    const int low = hex_value(text[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    buffer[size++] = static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return std::string_view(buffer.data(), size);
+}
+
+std::string hex(std::uint64_t number) {
+  std::string text(16, '0');
+  for (auto digit = text.rbegin(); digit != text.rend(); ++digit, number >>= 4U) *digit = hex_digits[number & 0xFU];
+  return text;
+}
+
+}  // namespace visitd

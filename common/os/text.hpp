@@ -1,0 +1,63 @@
+// Characters and words of ASCII, whatever the locale says: what parsers and writers of text share.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace visitd {
+
+inline constexpr std::string_view hex_digits = "0123456789abcdef";
+
+[[nodiscard]] constexpr bool is_digit(char c) noexcept {
+  return c >= '0' && c <= '9';
+}
+[[nodiscard]] constexpr bool is_letter(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+/// A space or a tab.
+[[nodiscard]] constexpr bool is_blank(char c) noexcept {
+  return c == ' ' || c == '\t';
+}
+/// A space, a tab, or a byte of a line break.
+[[nodiscard]] constexpr bool is_space(char c) noexcept {
+  return is_blank(c) || c == '\r' || c == '\n';
+}
+/// -1: not a hex digit.
+[[nodiscard]] constexpr int hex_value(char c) noexcept {
+  if (is_digit(c)) return c - '0';
+  const char lower = static_cast<char>(c | 0x20);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/// Without the white space around it.
+[[nodiscard]] constexpr std::string_view trim(std::string_view text) noexcept {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+/// Whether `text` is `lower`, which holds no capital letters, in any case.
+[[nodiscard]] constexpr bool is_same_word(std::string_view text, std::string_view lower) noexcept {
+  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
+                    [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a | 0x20 : a) == b; });
+}
+
+/// Percent-decodes, once, into `buffer`, which is at least as large; `space`: the character that stands for a space,
+/// '%': none does. nullopt: an escape is not two hex digits.
+[[nodiscard]] std::optional<std::string_view> percent_decode(std::string_view text, char space,
+                                                             std::span<char> buffer) noexcept;
+
+/// Appends each part to a text or buffer that takes it.
+template <typename Out, typename... Parts>
+void append_all(Out& out, const Parts&... parts) {
+  (out.append(parts), ...);
+}
+
+/// 16 hex digits.
+[[nodiscard]] std::string hex(std::uint64_t number);
+
+}  // namespace visitd

@@ -1,0 +1,58 @@
+// One request on its way to its answer, and the row of the table that says who makes it.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "frontend/api/answers.hpp"
+#include "frontend/api/list_read.hpp"
+#include "frontend/http/client_address.hpp"
+#include "frontend/http/entrance.hpp"
+#include "frontend/http/request_head.hpp"
+
+namespace visitd {
+
+struct Call;
+struct HandlerShare;
+
+/// parked: it waits for the flusher. paused: it goes on in the connection's next turn.
+enum class Handled : std::uint8_t { answered, parked, paused };
+
+struct Route {
+  using Handler = Handled (*)(HandlerShare&, const Call&, Answer&);
+
+  std::string_view path;       ///< below the prefix; a page id follows where it names a page
+  bool names_page = false;     ///< all that follows in the path is the page id
+  bool hot = false;            ///< answered straight from the vetted head, unless settings say otherwise
+  bool takes_body = false;     ///< of a POST; all other bodies are thrown away
+  bool for_operators = false;  ///< served at the private addresses alone where there are any
+  std::uint8_t methods = 0;    ///< a bit for each Method that the handler takes
+  std::string_view allow;      ///< the methods, and OPTIONS, as the Allow field lists them
+  Handler handler = nullptr;
+
+  [[nodiscard]] bool allows(Method method) const noexcept {
+    return (methods >> static_cast<unsigned>(method) & 1U) != 0;
+  }
+};
+
+/// One request on its way to its answer.
+struct Call {
+  const RequestHead* head = nullptr;
+  std::string_view body;                  ///< where the route takes one
+  const Route* route = nullptr;           ///< nullptr: there is no such path
+  std::string_view encoded_page;          ///< the page id as it stands in the path
+  PendingRead* read = nullptr;            ///< kept while the request is parked
+  std::uint64_t now_ms = 0;               ///< monotonic
+  const ClientAddress* client = nullptr;  ///< the other end of its connection
+  Entrance entrance = Entrance::public_address;
+
+  /// Whether a handler takes it: neither 404 nor 405, nor OPTIONS.
+  [[nodiscard]] bool is_routed() const noexcept { return route != nullptr && route->allows(head->method); }
+  /// Whether its answer costs so little that nobody is made to wait by it.
+  [[nodiscard]] bool is_cheap() const noexcept { return is_routed() && route->hot && route->names_page; }
+  [[nodiscard]] bool takes_body() const noexcept {
+    return is_routed() && route->takes_body && head->method == Method::post;
+  }
+};
+
+}  // namespace visitd

@@ -1,0 +1,49 @@
+// What all handlers share: what they answer from, what settings say of answers, and memory that is used again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/config/settings.hpp"
+#include "frontend/api/answers.hpp"
+#include "frontend/api/backend.hpp"
+#include "frontend/api/limit_details.hpp"
+#include "frontend/api/page_list.hpp"
+#include "frontend/api/public_limits.hpp"
+
+namespace visitd {
+
+struct HandlerShare {
+  /// The settings are copied.
+  HandlerShare(const Settings& settings, const Backend& its_backend);
+
+  /// Takes what may change while it runs.
+  void take_settings(const Settings& settings);
+
+  /// The page id in a path; empty: it breaks a rule, and `answer` says which. Lives until the next call.
+  [[nodiscard]] std::string_view page_of(std::string_view encoded, Answer& answer);
+  /// 503 with Retry-After.
+  void refuse_for_now(const Problem& problem, Answer& answer) const noexcept;
+  /// An empty text for a long answer, which lives until the next one.
+  [[nodiscard]] std::string& start_document() noexcept;
+  /// The answer was turned into bytes: gives back the memory of a long one.
+  void release_document() noexcept;
+
+  Backend backend;
+  LimitDetails limits;
+  std::uint32_t page_id_limit_bytes;
+  std::uint32_t retry_after_s;
+  std::uint32_t list_timeout_ms;
+  PublicLimits public_limits;
+  std::string decoded;   ///< room for a page id while its request is answered
+  PageList list;         ///< of the request that is being answered
+  std::string document;  ///< a long answer until it is bytes
+};
+
+/// Why a visit that was not recorded is refused.
+[[nodiscard]] constexpr Refusal refusal_of(Recorded recorded) noexcept {
+  return recorded == Recorded::full ? Refusal::lane_full : Refusal::restarting;
+}
+
+}  // namespace visitd

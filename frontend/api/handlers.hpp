@@ -1,0 +1,28 @@
+// Who makes the answers: a function for each route, in files by theme. What each takes and answers is in openapi.json.
+#pragma once
+
+#include "frontend/api/call.hpp"
+#include "frontend/api/handler_share.hpp"
+
+namespace visitd {
+
+// page_handlers.cpp: of one page.
+[[nodiscard]] Handled record_visit(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled read_count(HandlerShare& share, const Call& call, Answer& answer);
+
+// list_handlers.cpp: of many pages. POST records and GET reads; of a query POST reads, and its GET is one of a page.
+[[nodiscard]] Handled record_or_read_list(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled query_list(HandlerShare& share, const Call& call, Answer& answer);
+
+// service_handlers.cpp: of the service itself.
+[[nodiscard]] Handled show_health(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_liveness(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_readiness(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_metrics(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_openapi(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_docs(HandlerShare& share, const Call& call, Answer& answer);
+
+/// Reads the count of a page whose id stands like this in a path.
+[[nodiscard]] Handled read_count_of(HandlerShare& share, const Call& call, std::string_view encoded, Answer& answer);
+
+}  // namespace visitd

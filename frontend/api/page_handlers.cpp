@@ -1,0 +1,47 @@
+#include "frontend/api/cache_status.hpp"
+#include "frontend/api/handlers.hpp"
+
+namespace visitd {
+
+Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
+  const std::string_view page = share.page_of(call.encoded_page, answer);
+  if (page.empty()) return Handled::answered;
+  if (const Recorded recorded = share.backend.recorder.record(page, 1); recorded != Recorded::recorded) {
+    const Refusal refusal = refusal_of(recorded);
+    share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
+    return Handled::answered;
+  }
+  answer.content_type = ContentType::json;
+  answer.body.append(R"({"status":"success","message":"Visit recorded for page )");
+  append_json(page, answer.body);
+  answer.body.append(R"("})");
+  return Handled::answered;
+}
+
+Handled read_count(HandlerShare& share, const Call& call, Answer& answer) {
+  return read_count_of(share, call, call.encoded_page, answer);
+}
+
+Handled read_count_of(HandlerShare& share, const Call& call, std::string_view encoded, Answer& answer) {
+  const std::string_view page = share.page_of(encoded, answer);
+  if (page.empty()) return Handled::answered;
+  const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
+  if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
+  if (count.kind == CountAnswer::Kind::unknown) {
+    share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why}, answer);
+    return Handled::answered;
+  }
+  if (count.kind == CountAnswer::Kind::damaged) {
+    share.refuse_for_now({.refusal = Refusal::count_damaged}, answer);
+    return Handled::answered;
+  }
+  answer.no_store = true;
+  answer.content_type = ContentType::json;
+  note_cache_status(count, answer);
+  append_all(answer.body, R"({"count":)", count.count, R"(,"served_via":")");
+  append_json(count.served_via, answer.body);
+  answer.body.append(R"("})");
+  return Handled::answered;
+}
+
+}  // namespace visitd
