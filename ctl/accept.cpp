@@ -37,7 +37,8 @@ Json accept_report(const Settings& settings, const std::string& shard, bool yes,
   const RuntimeDirectory directory(settings.paths.runtime_directory);
   Json report = {{"shard", shard}};
   try {
-    const Json offer = ask_flusher(directory.control_socket(), "accept", shard, accept_timeout_ms);
+    ControlRequest request{ControlCommand::accept, shard, accept_timeout_ms};
+    const Json offer = ask_flusher(directory.control_socket(), request);
     report.update(offer);
     const auto token = offer.find("token");
     if (token == offer.end() || !token->is_string()) throw Error("the flusher is of another version: restart it first");
@@ -47,8 +48,8 @@ Json accept_report(const Settings& settings, const std::string& shard, bool yes,
                                     yes || isatty(STDIN_FILENO) == 1 ? "" : offer_text(offer), visitctl, shard);
       return report;
     }
-    static_cast<void>(
-        ask_flusher(directory.control_socket(), "accept", shard, accept_timeout_ms, token->get<std::string>()));
+    request.token = decode_token(token->get<std::string>());
+    static_cast<void>(ask_flusher(directory.control_socket(), request));
   } catch (const std::exception& refused) {
     report["error"] = refused.what();
   }

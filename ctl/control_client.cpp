@@ -15,10 +15,6 @@ namespace visitd {
 
 namespace {
 
-// The flusher itself says, a second after the timeout, that it was not done.
-constexpr std::uint64_t grace_ms = 3000;
-constexpr std::size_t most_answer_bytes = 1U << 20U;
-
 UniqueFd connect_to(const std::string& path, std::uint64_t timeout_ms) {
   const sockaddr_un address = unix_address(path);
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -65,32 +61,23 @@ std::string receive_line(const UniqueFd& socket, std::uint64_t deadline_ms) {
     const std::string_view chunk(static_cast<const char*>(bytes), static_cast<std::size_t>(got));
     line += chunk.substr(0, chunk.find('\n'));
     if (chunk.find('\n') != std::string_view::npos) return line;
-    if (line.size() > most_answer_bytes) throw Error("what answers is no flusher: its answer has no end");
+    if (line.size() > control_answer_bytes) throw Error("what answers is no flusher: its answer has no end");
   }
 }
 
 }  // namespace
 
-Json ask_flusher(const std::string& control_socket, const std::string& command, const std::string& argument,
-                 std::uint32_t timeout_ms, const std::string& token) {
-  const std::uint64_t patience_ms = timeout_ms + grace_ms;
+Json ask_flusher(const std::string& control_socket, const ControlRequest& request) {
+  const std::uint64_t patience_ms = std::uint64_t{request.timeout_ms} + control_client_grace_ms;
   const std::uint64_t deadline_ms = monotonic_ms() + patience_ms;
   const UniqueFd socket = connect_to(control_socket, patience_ms);
-  Json request = {{"command", command}};
-  if (!argument.empty()) request["argument"] = argument;
-  request["timeout_ms"] = timeout_ms;
-  if (!token.empty()) request["token"] = token;
-  send_all(socket, request.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-  Json answer = Json::parse(receive_line(socket, deadline_ms), nullptr, false);
-  if (!answer.is_object() || !answer.contains("ok") || !answer["ok"].is_boolean()) {
-    throw Error("what answers is no flusher, or one of another version");
-  }
-  if (!answer["ok"].get<bool>()) {
-    const auto why = answer.find("error");
-    throw Error(why != answer.end() && why->is_string() ? why->get<std::string>() : "the flusher gives no reason");
-  }
-  answer.erase("ok");
-  return answer;
+  send_all(socket, encode_request(request));
+  const ControlAnswer answer = decode_answer(receive_line(socket, deadline_ms));
+  if (!answer.ok) throw Error(answer.error);
+  Json report = Json::object();
+  for (const auto& [name, value] : answer.text) report[name] = value;
+  for (const auto& [name, value] : answer.numbers) report[name] = value;
+  return report;
 }
 
 }  // namespace visitd

@@ -9,7 +9,7 @@ namespace visitd {
 Json flush_report(const Settings& settings, std::uint32_t timeout_ms) {
   const RuntimeDirectory directory(settings.paths.runtime_directory);
   try {
-    return ask_flusher(directory.control_socket(), "flush", "", timeout_ms);
+    return ask_flusher(directory.control_socket(), {ControlCommand::flush, "", timeout_ms});
   } catch (const std::exception& refused) {
     return {{"error", refused.what()}};
   }

@@ -191,7 +191,7 @@ Json page_report(const Settings& settings, const std::string& page) {
   if (!whole)
     report["error"] = "the page's entry or the lanes change all the time, or are corrupt: it could not be read";
   try {
-    report["redis"] = ask_flusher(directory.control_socket(), "page", page, settings.redis.timeout_ms);
+    report["redis"] = ask_flusher(directory.control_socket(), {ControlCommand::page, page, settings.redis.timeout_ms});
   } catch (const FlusherAway&) {
     report["redis"] = {{"error", "the flusher is away"}};
   } catch (const std::exception& refused) {

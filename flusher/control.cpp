@@ -5,11 +5,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include <algorithm>
 #include <array>
-#include <charconv>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <set>
 #include <string_view>
 
@@ -22,18 +18,6 @@
 namespace visitd {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-constexpr std::uint32_t default_timeout_ms = 10'000;
-constexpr std::uint32_t longest_timeout_ms = 600'000;
-constexpr std::uint32_t own_answer_grace_ms = 1000;  // for the handler's own answer about a timeout to come first
-
-struct Command {
-  std::string_view name;
-  std::string_view argument;  // what it is of; empty: it takes none
-};
-constexpr Command commands[] = {{"flush", ""}, {"page", "a page id"}, {"accept", "a shard's name"}};
 
 UvHandle<uv_pipe_t> make_pipe(uv_loop_t* loop, void* data) {
   auto pipe = std::make_unique<uv_pipe_t>();
@@ -62,51 +46,6 @@ std::optional<std::uint32_t> user_of(const UvHandle<uv_pipe_t>& pipe) noexcept {
   const auto* handle = reinterpret_cast<const uv_handle_t*>(pipe.get());
   if (uv_fileno(handle, &fd) != 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
   return peer.uid;
-}
-
-std::string to_line(const ControlAnswer& answer) {
-  Json json = {{"ok", answer.ok}};
-  if (!answer.ok) json["error"] = answer.error;
-  for (const auto& [name, value] : answer.text) json[name] = value;
-  for (const auto& [name, value] : answer.numbers) json[name] = value;
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-std::uint64_t read_token(const std::string& text) {
-  std::uint64_t token = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), token, 16);
-  if (failed != std::errc{} || end != text.data() + text.size()) throw error("{} is no token of an offer", text);
-  return token;
-}
-
-/// Throws Error for the client.
-ControlRequest read_request(std::string_view line) {
-  const Json json = Json::parse(line, nullptr, false);
-  if (!json.is_object()) throw Error("a request is one JSON object on one line");
-  ControlRequest request;
-  request.timeout_ms = default_timeout_ms;
-  for (const auto& [name, value] : json.items()) {
-    if (name == "command" && value.is_string()) {
-      request.command = value.get<std::string>();
-    } else if (name == "argument" && value.is_string()) {
-      request.argument = value.get<std::string>();
-    } else if (name == "timeout_ms" && value.is_number_unsigned()) {
-      request.timeout_ms =
-          static_cast<std::uint32_t>(std::min<std::uint64_t>(value.get<std::uint64_t>(), longest_timeout_ms));
-    } else if (name == "token" && value.is_string()) {
-      request.token = read_token(value.get<std::string>());
-    } else {
-      throw Error("a request has command, argument and token, texts, and timeout_ms, a number; nothing else");
-    }
-  }
-  const auto* command = std::find_if(std::begin(commands), std::end(commands),
-                                     [&](const Command& known) { return known.name == request.command; });
-  if (command == std::end(commands)) throw Error("unknown command; this flusher knows flush, page and accept");
-  if (command->argument.empty() != request.argument.empty()) {
-    throw command->argument.empty() ? error("{} takes no argument", command->name)
-                                    : error("{} needs an argument: {}", command->name, command->argument);
-  }
-  return request;
 }
 
 struct Write {
@@ -254,8 +193,8 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
     waiting_ = true;
     const std::uint64_t number = ++asked_;
     try {
-      const ControlRequest request = read_request(line);
-      start_timer(std::uint64_t{request.timeout_ms} + own_answer_grace_ms);
+      const ControlRequest request = decode_request(line);
+      start_timer(std::uint64_t{request.timeout_ms} + control_answer_grace_ms);
       listener_.handler().handle(request, [weak = weak_from_this(), number](const ControlAnswer& said) {
         const auto connection = weak.lock();
         if (connection && connection->asked_ == number) connection->answer(said);
@@ -269,7 +208,7 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
   void answer(const ControlAnswer& said) {
     if (!std::exchange(waiting_, false)) return;
     start_timer(listener_.limits().idle_timeout_ms);
-    write(socket(), to_line(said), [weak = weak_from_this()](bool written) {
+    write(socket(), encode_answer(said), [weak = weak_from_this()](bool written) {
       const auto connection = weak.lock();
       if (!connection) return;
       connection->listener_.guarded([&] {
@@ -311,7 +250,7 @@ void ControlServer::Listener::accept() {
   const auto connection = std::make_shared<Connection>(loop_, *this);
   if (uv_accept(stream(pipe_), connection->socket()) != 0) return;
   if (connections_.size() >= limits_.connections) {
-    std::string full = to_line(refusal("too many at once ask this flusher; try again"));
+    std::string full = encode_answer(refusal("too many at once ask this flusher; try again"));
     const uv_buf_t buffer = uv_buf_init(full.data(), static_cast<unsigned>(full.size()));
     uv_try_write(connection->socket(), &buffer, 1);
     return;

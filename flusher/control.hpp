@@ -1,12 +1,5 @@
-// The flusher's control socket: what visitctl asks of a running flusher. A Unix stream socket, one JSON object a line
-// each way:
-//
-//   → {"command":"flush","timeout_ms":20000}      ← {"ok":true,"visits":12}
-//   → {"command":"page","argument":"home"}        ← {"ok":true,"shard":"redis_7070","count":123}
-//   → {"command":"accept","argument":"redis_7070"} ← {"ok":true,"token":"5d41402abc4b2a76","visits":90}
-//   → {"command":"accept","argument":"redis_7070","token":"5d41402abc4b2a76"} ← {"ok":true,"shard":"redis_7070"}
-//
-// A connection's requests are answered one after another.
+// The flusher's control socket: what visitctl asks of a running flusher (common/control/control_protocol.hpp). A
+// connection's requests are answered one after another.
 #pragma once
 
 #include <cstddef>
@@ -15,28 +8,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
+
+#include "common/control/control_protocol.hpp"
 
 struct uv_loop_s;
 
 namespace visitd {
-
-/// A vetted request: its command is one of those above, and it has the argument that the command needs.
-struct ControlRequest {
-  std::string command;
-  std::string argument;                     ///< of page: the page id; of accept: the shard's name; else empty
-  std::uint32_t timeout_ms = 0;             ///< how long the client waits; at most 600,000
-  std::optional<std::uint64_t> token = {};  ///< of accept: what was offered is accepted; without it it is only offered
-};
-
-/// What becomes of it. Texts and numbers stand beside "ok" in the answer, under their names.
-struct ControlAnswer {
-  bool ok = false;
-  std::string error;  ///< not ok: why, and what to do
-  std::vector<std::pair<std::string, std::string>> text;
-  std::vector<std::pair<std::string, std::uint64_t>> numbers;
-};
 
 /// Call it once, on the loop, from within handle() or later; also after the client or the server has gone, when it is
 /// ignored.
@@ -53,7 +30,7 @@ class ControlHandler {
 };
 
 struct ControlLimits {
-  std::size_t line_bytes = 65536;
+  std::size_t line_bytes = control_request_bytes;
   std::size_t connections = 16;
   std::uint32_t idle_timeout_ms = 10000;  ///< for a whole request to arrive, and for its answer to be taken
 };

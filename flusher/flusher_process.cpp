@@ -613,24 +613,24 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void on_fault(const std::string& what) noexcept override { end_with(what); }
 
   void handle(const ControlRequest& request, ControlReply reply) override {
-    if (request.command == "flush") {
-      log::debug("asked to flush");
-      flushes_.push_back(
-          {engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, pages_set_aside(), std::move(reply)});
-      turn_next();
-    } else if (request.command == "accept") {
-      accept(request, reply);
-    } else if (request.command == "page") {
-      inspect_page(request.argument, std::move(reply));
-    } else {
-      reply({false, fmt::format("this flusher knows no command {}", request.command), {}, {}});
+    switch (request.command) {
+      case ControlCommand::flush:
+        log::debug("asked to flush");
+        flushes_.push_back(
+            {engine_->tails(), {}, monotonic_ms() + request.timeout_ms, 0, pages_set_aside(), std::move(reply)});
+        turn_next();
+        return;
+      case ControlCommand::page:
+        return inspect_page(request.argument, std::move(reply));
+      case ControlCommand::accept:
+        return accept(request, reply);
     }
   }
 
   /// Without the token of what was offered it only says what would be given up.
   void accept(const ControlRequest& request, const ControlReply& reply) {
     const AcceptOffer offer = engine_->offer(request.argument);
-    ControlAnswer answer{true, "", {{"shard", request.argument}, {"token", fmt::format("{:016x}", offer.token)}}, {}};
+    ControlAnswer answer{true, "", {{"shard", request.argument}, {"token", encode_token(offer.token)}}, {}};
     answer.numbers = {{"buckets", offer.buckets},
                       {"pages", offer.pages},
                       {"visits", offer.visits},

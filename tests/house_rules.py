@@ -16,6 +16,7 @@ from project_files import project_files  # noqa: E402
 ROOMS = {
     "common/os": (),
     "common/shm": ("common/os",),
+    "common/control": ("common/os",),
     "common/config": ("common/os", "common/shm"),
     "common/counter": ("common/os", "common/shm", "common/config"),
     "frontend/http": ("common/os",),
@@ -25,8 +26,8 @@ ROOMS = {
     "flusher/counting": ("common/os", "common/shm"),
     "flusher/redis": ("common/os", "common/config", "flusher/counting"),
     "flusher/spool": ("common/os", "common/shm", "flusher/counting"),
-    "flusher": ("common/os", "common/shm", "common/config", "flusher/counting", "flusher/redis", "flusher/spool"),
-    "ctl": ("common/os", "common/shm", "common/config", "common/counter"),
+    "flusher": ("common/os", "common/shm", "common/config", "common/control", "flusher/counting", "flusher/redis", "flusher/spool"),
+    "ctl": ("common/os", "common/shm", "common/config", "common/control", "common/counter"),
 }
 
 # Each library is named in one module, which turns it into our terms. Tests may name what they test against.
@@ -39,7 +40,7 @@ LIBRARIES = {
     r"hiredis": r"flusher/redis/codec\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
     r"CLI/": r"common/config/program\.cpp|ctl/main\.cpp",
-    r"nlohmann/": r"frontend/api/page_list\.cpp|(ctl|flusher|common/os)/[a-z_]+\.(cpp|hpp)",
+    r"nlohmann/": r"frontend/api/page_list\.cpp|common/control/control_protocol\.cpp|ctl/report\.hpp",
     r"systemd/": r"common/os/service_manager\.cpp",
     r"uv\.h": r"common/os/uv_handles\.hpp|(frontend|frontend/server|flusher|flusher/redis|flusher/spool)/[a-z_]+\.(cpp|hpp)",
 }

@@ -248,7 +248,7 @@ class Host {
     wait_until("all is durable", [&] { return cache_->header().head[0].word.load() == producer_->tail(); });
   }
 
-  void flush() { static_cast<void>(ask_flusher(directory_.control_socket(), "flush", "", 60'000)); }
+  void flush() { static_cast<void>(ask_flusher(directory_.control_socket(), {ControlCommand::flush, "", 60'000})); }
 
  private:
   std::uint64_t shown() {

@@ -22,9 +22,9 @@ class Handler : public ControlHandler {
  public:
   void on_fault(const std::string& what) noexcept override { FAIL_CHECK(what); }
   void handle(const ControlRequest& request, ControlReply reply) override {
-    if (request.command == "flush") {
+    if (request.command == ControlCommand::flush) {
       if (request.timeout_ms >= 1000) reply({true, "", {}, {{"visits", 12}}});
-    } else if (request.command == "page") {
+    } else if (request.command == ControlCommand::page) {
       reply({true, "", {{"shard", "redis_7070"}}, {{"count", 41}}});
     } else {
       reply({false, request.argument + " is not held", {}, {}});
@@ -116,7 +116,8 @@ TEST_CASE("a flush that is not done in time has failed and says so") {
 
 TEST_CASE("without a flusher it is away, also where its socket was left") {
   const Instance instance;
-  CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), "flush", "", 100)), FlusherAway);
+  CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), {ControlCommand::flush, "", 100})),
+                  FlusherAway);
   {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -125,7 +126,8 @@ TEST_CASE("without a flusher it is away, also where its socket was left") {
     const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM, 0));
     REQUIRE(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   }
-  CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), "flush", "", 100)), FlusherAway);
+  CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), {ControlCommand::flush, "", 100})),
+                  FlusherAway);
   CHECK(flush_report(instance.settings, 100)["error"].get<std::string>().find("the flusher is away") == 0);
 }
 
@@ -134,14 +136,16 @@ TEST_CASE("whatever else answers there is an error") {
     CAPTURE(said);
     const Instance instance;
     const OtherServer server(instance.directory.control_socket(), [&](int client) { answer(client, said); });
-    CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), "flush", "", 2000)), Error);
+    CHECK_THROWS_AS(
+        static_cast<void>(ask_flusher(instance.directory.control_socket(), {ControlCommand::flush, "", 2000})), Error);
   }
   const Instance instance;
   const OtherServer server(instance.directory.control_socket(), [&](int client) {
     const std::string endless(4U << 20U, 'x');
     answer(client, endless);
   });
-  CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), "flush", "", 2000)), Error);
+  CHECK_THROWS_AS(
+      static_cast<void>(ask_flusher(instance.directory.control_socket(), {ControlCommand::flush, "", 2000})), Error);
 }
 
 TEST_CASE("a flusher that stands still is waited for only so long") {
@@ -152,8 +156,9 @@ TEST_CASE("a flusher that stands still is waited for only so long") {
     }
   });
   const std::uint64_t start = monotonic_ms();
-  CHECK_THROWS_WITH_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), "flush", "", 1)),
-                       doctest::Contains("does not answer"), Error);
+  CHECK_THROWS_WITH_AS(
+      static_cast<void>(ask_flusher(instance.directory.control_socket(), {ControlCommand::flush, "", 1})),
+      doctest::Contains("does not answer"), Error);
   CHECK(monotonic_ms() - start < 6000);
 }
 

@@ -25,7 +25,7 @@ class Handler : public ControlHandler {
   void handle(const ControlRequest& request, ControlReply reply) override {
     requests.push_back(request);
     if (request.argument == "throw") throw std::runtime_error("it broke");
-    if (request.command == "flush") {
+    if (request.command == ControlCommand::flush) {
       later = std::move(reply);
       return;
     }
@@ -155,7 +155,7 @@ TEST_CASE("a control request is handed over and its answer written as one line o
   CHECK(client.ask("{\"command\":\"page\",\"argument\":\"h\\u00f6me\",\"timeout_ms\":700}\n") ==
         R"({"ok":true,"shard":"redis_7070","count":18446744073709551615})");
   REQUIRE(served.handler.requests.size() == 1);
-  CHECK(served.handler.requests[0].command == "page");
+  CHECK(served.handler.requests[0].command == ControlCommand::page);
   CHECK(served.handler.requests[0].argument == "höme");
   CHECK(served.handler.requests[0].timeout_ms == 700);
   CHECK(client.ask("{\"command\":\"accept\",\"argument\":\"refused\"}\n") ==

@@ -1,0 +1,122 @@
+#include "common/control/control_protocol.hpp"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "common/os/errors.hpp"
+
+namespace visitd {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::uint32_t longest_timeout_ms = 600'000;
+
+struct Command {
+  ControlCommand command;
+  std::string_view name;
+  std::string_view argument;  // what it is of; empty: it takes none
+};
+constexpr Command commands[] = {
+    {ControlCommand::flush, "flush", ""},
+    {ControlCommand::page, "page", "a page id"},
+    {ControlCommand::accept, "accept", "a shard's name"},
+};
+
+const Command& command_of(std::string_view name) {
+  const auto* const command = std::ranges::find(commands, name, &Command::name);
+  if (command != std::end(commands)) return *command;
+  std::vector<std::string_view> names;
+  for (const Command& known : commands) names.push_back(known.name);
+  throw error("unknown command; this flusher knows {} and {}",
+              fmt::join(std::span(names).first(names.size() - 1), ", "), names.back());
+}
+
+std::string to_line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string encode_token(std::uint64_t token) {
+  return fmt::format("{:016x}", token);
+}
+
+std::uint64_t decode_token(std::string_view text) {
+  std::uint64_t token = 0;
+  const char* const end = text.data() + text.size();
+  const auto [read, failed] = std::from_chars(text.data(), end, token, 16);
+  if (failed != std::errc{} || read != end) throw error("{} is no token of an offer", text);
+  return token;
+}
+
+std::string encode_request(const ControlRequest& request) {
+  Json json = {{"command", std::ranges::find(commands, request.command, &Command::command)->name}};
+  if (!request.argument.empty()) json["argument"] = request.argument;
+  json["timeout_ms"] = request.timeout_ms;
+  if (request.token) json["token"] = encode_token(*request.token);
+  return to_line(json);
+}
+
+ControlRequest decode_request(std::string_view line) {
+  const Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object()) throw Error("a request is one JSON object on one line");
+  ControlRequest request;
+  std::string name;
+  for (const auto& [key, value] : json.items()) {
+    if (key == "command" && value.is_string()) {
+      name = value.get<std::string>();
+    } else if (key == "argument" && value.is_string()) {
+      request.argument = value.get<std::string>();
+    } else if (key == "timeout_ms" && value.is_number_unsigned()) {
+      request.timeout_ms =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(value.get<std::uint64_t>(), longest_timeout_ms));
+    } else if (key == "token" && value.is_string()) {
+      request.token = decode_token(value.get<std::string>());
+    } else {
+      throw Error("a request has command, argument and token, texts, and timeout_ms, a number; nothing else");
+    }
+  }
+  const Command& command = command_of(name);
+  if (command.argument.empty() != request.argument.empty()) {
+    throw command.argument.empty() ? error("{} takes no argument", name)
+                                   : error("{} needs an argument: {}", name, command.argument);
+  }
+  request.command = command.command;
+  return request;
+}
+
+std::string encode_answer(const ControlAnswer& answer) {
+  Json json = {{"ok", answer.ok}};
+  if (!answer.ok) json["error"] = answer.error;
+  for (const auto& [name, value] : answer.text) json[name] = value;
+  for (const auto& [name, value] : answer.numbers) json[name] = value;
+  return to_line(json);
+}
+
+ControlAnswer decode_answer(std::string_view line) {
+  const Json json = Json::parse(line, nullptr, false);
+  if (!json.is_object() || !json.contains("ok") || !json["ok"].is_boolean()) {
+    throw Error("what answers is no flusher, or one of another version");
+  }
+  ControlAnswer answer{json["ok"].get<bool>(), "", {}, {}};
+  for (const auto& [name, value] : json.items()) {
+    if (name == "error" && !answer.ok && value.is_string()) {
+      answer.error = value.get<std::string>();
+    } else if (value.is_string()) {
+      answer.text.emplace_back(name, value.get<std::string>());
+    } else if (value.is_number_unsigned()) {
+      answer.numbers.emplace_back(name, value.get<std::uint64_t>());
+    }
+  }
+  if (!answer.ok && answer.error.empty()) answer.error = "the flusher gives no reason";
+  return answer;
+}
+
+}  // namespace visitd

@@ -1,0 +1,82 @@
+// What visitctl asks of a running flusher, and how both write it: one JSON object a line each way, over the Unix stream
+// socket flusher.sock of the runtime directory.
+//
+//   → {"command":"flush","timeout_ms":20000}      ← {"ok":true,"visits":12}
+//   → {"command":"page","argument":"home"}        ← {"ok":true,"shard":"redis_7070","count":123}
+//   → {"command":"accept","argument":"redis_7070"} ← {"ok":true,"token":"5d41402abc4b2a76","visits":90}
+//   → {"command":"accept","argument":"redis_7070","token":"5d41402abc4b2a76"} ← {"ok":true,"shard":"redis_7070"}
+//   → {"command":"accept","argument":"redis_7071"} ← {"ok":false,"error":"redis_7071 is not held"}
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace visitd {
+
+/// What is asked for, and the texts and numbers of its answer.
+enum class ControlCommand : std::uint8_t {
+  /// Carry to Redis what the lanes hold at this moment. Answered once the shards have it.
+  ///   visits           that Redis had not acknowledged
+  ///   pages_set_aside  pages whose visits Redis could not take meanwhile; only if there were any
+  ///   set_aside        the first pages that cannot be counted; only beside pages_set_aside
+  flush,
+  /// Say what the flusher and Redis know of a page. The argument is its id.
+  ///   shard, bucket        where Redis keeps it
+  ///   known_field          what the flusher last saw in its field
+  ///   open, inflight       visits that are not sent, and that are not acknowledged
+  ///   set_aside            visits that Redis could not take; only if there are any
+  ///   damaged, spilled     why the page cannot be counted, and that the spool holds more; only if so
+  ///   count, field         what Redis holds now; or else
+  ///   unreadable           why nobody can say
+  page,
+  /// Take what a held shard holds as the truth. The argument is the shard's name. Without a token nothing changes: the
+  /// answer is the offer, and its token accepts it.
+  ///   shard, token               which shard, and the token of this offer
+  ///   buckets                    that hold something else than this host left there
+  ///   pages, visits              that this host last saw in them
+  ///   kept_visits                that come back out of kept batches
+  accept,
+};
+
+struct ControlRequest {
+  ControlCommand command = ControlCommand::flush;
+  std::string argument = {};                ///< empty: the command takes none
+  std::uint32_t timeout_ms = 10'000;        ///< how long the client waits; decoded: at most 600,000
+  std::optional<std::uint64_t> token = {};  ///< of accept: the offer that is accepted
+};
+
+/// What becomes of it. Texts and numbers stand beside "ok" in the answer, under their names, the texts first.
+struct ControlAnswer {
+  bool ok = false;
+  std::string error;  ///< not ok: why, and what to do
+  std::vector<std::pair<std::string, std::string>> text;
+  std::vector<std::pair<std::string, std::uint64_t>> numbers;
+};
+
+/// A request's line is shorter.
+constexpr std::size_t control_request_bytes = 65536;
+/// An answer's line is not longer.
+constexpr std::size_t control_answer_bytes = 1U << 20U;
+/// So long after a request's timeout the flusher says that it is not done, and the client waits no longer.
+constexpr std::uint32_t control_answer_grace_ms = 1000;
+constexpr std::uint32_t control_client_grace_ms = 3000;
+
+/// Lines end with a newline where they are encoded, and have none where they are decoded.
+[[nodiscard]] std::string encode_request(const ControlRequest& request);
+/// A vetted request: it has the argument that its command needs. Throws Error for the client.
+[[nodiscard]] ControlRequest decode_request(std::string_view line);
+[[nodiscard]] std::string encode_answer(const ControlAnswer& answer);
+/// Leaves out what is neither text nor number. Throws Error where it is no answer of a flusher.
+[[nodiscard]] ControlAnswer decode_answer(std::string_view line);
+
+/// A token as requests and answers hold it.
+[[nodiscard]] std::string encode_token(std::uint64_t token);
+/// Throws Error for the client.
+[[nodiscard]] std::uint64_t decode_token(std::string_view text);
+
+}  // namespace visitd
