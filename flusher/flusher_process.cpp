@@ -257,8 +257,8 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     void on_connected() override {
       process_.guarded([&] { process_.engine_->on_connected(shard_); });
     }
-    void on_answer(ShardAnswer answer) override {
-      process_.guarded([&] { process_.engine_->on_answer(shard_, std::move(answer), now()); });
+    void on_answer(const Completion& done, ShardAnswer answer) override {
+      process_.guarded([&] { process_.engine_->on_answer(shard_, done, std::move(answer), now()); });
     }
     void on_broken(const std::string& why) override {
       process_.guarded([&] { process_.engine_->on_broken(shard_, why, now()); });
@@ -581,7 +581,9 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   void submit(Transaction transaction) override { spool_->submit(std::move(transaction)); }
   void connect(std::uint32_t shard) override { links_[shard]->connect(); }
   void close(std::uint32_t shard) override { links_[shard]->close(); }
-  void send(std::uint32_t shard, const ShardCommand& command) override { links_[shard]->send(command); }
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
+    links_[shard]->send(command, std::move(done));
+  }
 
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override {
     const std::string& name = settings_.redis.shards[shard].name;

@@ -98,7 +98,9 @@ class Engine::Session : public SessionPort {
 
   void connect() override { engine_.port_.connect(shard_); }
   void close() override { engine_.port_.close(shard_); }
-  void send(const ShardCommand& command) override { engine_.port_.send(shard_, command); }
+  void send(const ShardCommand& command, Completion done) override {
+    engine_.port_.send(shard_, command, std::move(done));
+  }
   void state_changed(ShardState state, const std::string& why) override {
     set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
     engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
@@ -324,8 +326,8 @@ void Engine::on_connected(std::uint32_t shard) {
   sessions_[shard]->session.on_connected();
 }
 
-void Engine::on_answer(std::uint32_t shard, ShardAnswer answer, Now now) {
-  sessions_[shard]->session.on_answer(std::move(answer), now.ms, now.unix);
+void Engine::on_answer(std::uint32_t shard, const Completion& done, ShardAnswer answer, Now now) {
+  sessions_[shard]->session.on_answer(done, std::move(answer), now.ms, now.unix);
   wake();
 }
 

@@ -56,8 +56,9 @@ class EnginePort {
   /// Makes it durable; on_committed() or on_spool_full() follows. One at a time.
   virtual void submit(Transaction transaction) = 0;
   virtual void connect(std::uint32_t shard) = 0;
+  /// These two as a SessionPort has them.
   virtual void close(std::uint32_t shard) = 0;
-  virtual void send(std::uint32_t shard, const ShardCommand& command) = 0;
+  virtual void send(std::uint32_t shard, const ShardCommand& command, Completion done) = 0;
   virtual void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) = 0;
   virtual void shard_unfit(std::uint32_t shard, const std::string& why) = 0;
   virtual void shard_warned(std::uint32_t shard, const std::string& what) = 0;
@@ -105,7 +106,7 @@ class Engine {
   /// There is no room for the transaction: it is submitted again in a while.
   void on_spool_full(Transaction transaction, Now now);
   void on_connected(std::uint32_t shard);
-  void on_answer(std::uint32_t shard, ShardAnswer answer, Now now);
+  void on_answer(std::uint32_t shard, const Completion& done, ShardAnswer answer, Now now);
   void on_broken(std::uint32_t shard, const std::string& why, Now now);
   void on_turned_away(std::uint32_t shard, const std::string& why, Now now);
 

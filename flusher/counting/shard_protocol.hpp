@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <variant>
@@ -84,7 +85,13 @@ struct Refused {
   std::string error;
 };
 
+/// The connection has gone before an answer came. Whether the command was executed is not known.
+struct Lost {};
+
 using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount>;
-using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, Refused>;
+using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, Refused, Lost>;
+
+/// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
+using Completion = std::function<void(ShardAnswer)>;
 
 }  // namespace visitd

@@ -14,17 +14,17 @@ ShardLink::ShardLink(uv_loop_t* loop, const ShardSettings& shard, const std::str
       dialect_(writer),
       wire_(std::make_shared<Wire>(loop, shard, timeout_ms, static_cast<Wire::Listener&>(*this))) {}
 
-void ShardLink::send(const ShardCommand& command) {
+void ShardLink::send(const ShardCommand& command, Completion done) {
   assert(wire_->is_ready());
   text_.clear();
-  in_flight_.push_back({dialect_.write(command, text_), wire_->now_ms()});
+  in_flight_.push_back({dialect_.write(command, text_), wire_->now_ms(), std::move(done)});
   wire_->send(text_.text());
 }
 
 void ShardLink::close() {
   wire_->close();
   handshake_.forget();
-  in_flight_.clear();
+  for (const InFlight& lost : std::exchange(in_flight_, {})) lost.done(Lost{});
 }
 
 std::optional<std::uint64_t> ShardLink::waits_since() const noexcept {
@@ -50,8 +50,9 @@ void ShardLink::on_reply(Reply reply) {
     return broken(unusable.what());
   }
   if (!answer) return;
+  const Completion done = std::move(oldest.done);
   in_flight_.pop_front();
-  listener_.on_answer(std::move(*answer));
+  listener_.on_answer(done, std::move(*answer));
 }
 
 void ShardLink::on_handshake(Reply reply) {

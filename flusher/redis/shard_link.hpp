@@ -23,10 +23,10 @@ class ShardLink final : private Wire::Listener {
     virtual ~Listener() = default;
     /// Authenticated, database selected, script loaded.
     virtual void on_connected() = 0;
-    /// One for each send(), in order.
-    virtual void on_answer(ShardAnswer answer) = 0;
-    /// Refused, reset, timed out, or no answer that Redis gives. No answer comes after it. connect() may be called
-    /// again, also from within.
+    /// One for each send(), in order. `done`: what it was sent with.
+    virtual void on_answer(const Completion& done, ShardAnswer answer) = 0;
+    /// Refused, reset, timed out, or no answer that Redis gives. Whatever had no answer has been Lost, and none comes
+    /// after it. connect() may be called again, also from within.
     virtual void on_broken(const std::string& why) = 0;
     /// The same; the server answered with an error before the connection was ready, and would again.
     virtual void on_turned_away(const std::string& why) = 0;
@@ -50,14 +50,15 @@ class ShardLink final : private Wire::Listener {
   /// Starts to connect; the name is resolved on the loop. Only when not connected.
   void connect() { wire_->connect(); }
   /// Only between on_connected and on_broken.
-  void send(const ShardCommand& command);
-  /// Drops the connection without an event.
+  void send(const ShardCommand& command, Completion done);
+  /// Drops the connection without an event. Whatever has no answer is Lost, in order, before it returns.
   void close();
 
  private:
   struct InFlight {
     Awaited awaited;
     std::uint64_t since = 0;  ///< of the wire's clock
+    Completion done;
   };
 
   // Each may be the last thing that is done: what is told may destroy this.

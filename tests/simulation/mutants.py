@@ -15,8 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DECIDERS = [f'flusher/counting/{name}.cpp' for name in ('batch', 'batches', 'bucket', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
-                                               'placement', 'recovery', 'shard_session', 'uncountable_pages')]
+DECIDERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'flusher/counting').glob('*.cpp'))
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease')] + [
     f'common/shm/{name}.cpp' for name in ('cache', 'hash', 'page_id', 'ring', 'shared_segment')]
@@ -44,17 +43,17 @@ MUTANTS = {
     'a seal is durable before anything is sent': (
         'flusher/counting/bucket.cpp', 'state_ = State::sealing;', 'state_ = State::ready;'),
     'lost batches are sent again': (
-        'flusher/counting/shard_session.cpp',
-        'repairs_[bucket].assign(std::move_iterator(lost->begin()), std::move_iterator(lost->end()));', ''),
+        'flusher/counting/batches_in_flight.cpp',
+        'repairs_[bucket].assign(std::move_iterator(lost.begin()), std::move_iterator(lost.end()));', ''),
     # Each of the two guards the other: a read before such a batch is answered has another mark.
     'a read waits for a batch that may have been executed': (
         'flusher/counting/shard_session.cpp',
-        'if (ever_sent_[bucket] && !writes_wait()) send_batch(bucket);', '',
-        'count.field != batches_.field(sent.bucket)', 'false'),
+        'if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);', '',
+        'count.field != batches_.field(bucket)', 'false'),
     'a read looks at the bucket\'s identity': (
         'flusher/counting/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
-        'flusher/counting/shard_session.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+        'flusher/counting/shard_marks.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
     'a mark has a salt': (
         'flusher/counting/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
     'a spool that is older than its ring is refused': (
@@ -62,11 +61,11 @@ MUTANTS = {
     'what a lane\'s owner says stops no later start': (
         'flusher/counting/engine.cpp', 'durable_ = positions_of(spool, memory.ring_id, heads_of(memory));', 'durable_ = drain_.positions();'),
     'one look at a time at what the server is': (
-        'flusher/counting/shard_session.cpp', 'if (std::exchange(checking_, true)) return;', ''),
+        'flusher/counting/shard_admission.cpp', 'if (!std::exchange(checking_, true)) {', 'if (true) {'),
     'one read of Redis a page': (
         'flusher/counting/lookups.cpp', 'if (known.looked_up != 0) {', 'if (false) {'),
     'one batch of a bucket is on its way': (
-        'flusher/counting/shard_session.cpp', 'if (sent_here_[bucket]) return;', ''),
+        'flusher/counting/batches_in_flight.cpp', 'if (sent_here_[bucket]) return;', ''),
     'a count is asked for again after its TTL': (
         'flusher/counting/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
     'an answered batch brings what others counted': (
@@ -74,9 +73,13 @@ MUTANTS = {
     'a count does not fall with what a shard lost of others': (
         'flusher/counting/lookups.cpp', 'std::max(count, view_.base(page.node));', 'count;'),
     'an emptied shard is not made again': (
-        'flusher/counting/shard_session.cpp', 'if ((known || missing) && !accepting_) {', 'if (false) {'),
+        'flusher/counting/shard_admission.cpp',
+        'if (const std::string why = why_topology_is_missed(); !why.empty() && !marks_.is_accepting()) {',
+        'if (const std::string why = why_topology_is_missed(); false) {'),
     'nothing of the old connection survives': (
-        'flusher/counting/shard_session.cpp', 'for (const Sent& sent : std::exchange(sent_, {})) {', 'for (const Sent& sent : sent_) {'),
+        'flusher/counting/batches_in_flight.cpp', 'sent_here_.assign(sent_here_.size(), false);', ''),
+    'a read whose connection has gone is over': (
+        'flusher/counting/shard_session.cpp', 'if (count == nullptr) return lookups_.dropped(page);', 'if (count == nullptr) return;'),
     'a page stays pending until it is acknowledged': (
         'flusher/counting/pending_pages.hpp', '(*this)[number].inflight += visits; }', '}'),
     'a seal replaces its bucket\'s row by what was not sealed': (
@@ -102,7 +105,7 @@ MUTANTS = {
     'a snapshot is of one version': (
         'common/shm/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (
-        'flusher/counting/shard_session.cpp', 'lookups_.unreadable(sent.page, now_ms_);', 'lookups_.counted(sent.page, 0, now_ms_);'),
+        'flusher/counting/shard_session.cpp', 'lookups_.unreadable(page, link_.now_ms());', 'lookups_.counted(page, 0, link_.now_ms());'),
     'visits that are put aside leave no number behind': (
         'common/shm/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
     'the next life knows what is damaged': (

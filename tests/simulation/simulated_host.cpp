@@ -169,7 +169,7 @@ void SimulatedHost::kill_flusher() {
   for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
   engine_.reset();
   for (SimulatedShard& shard : stage_.shards) shard.drop(number_, stage_.random);
-  std::ranges::fill(former_answers_, std::deque<ShardAnswer>{});
+  std::ranges::fill(former_answers_, std::deque<SimulatedShard::Received>{});
   connecting_.assign(stage_.shards.size(), false);
   // What the spool's thread had begun is in the file or not, whole.
   if (submitted_ && !committed_ && stage_.mutant != Mutant::commit_told_before_durable && chance(2) == 0)
@@ -283,15 +283,15 @@ void SimulatedHost::look_at_connection(std::uint32_t shard) {
     connecting_[shard] = false;
     flusher_event([&] { engine_->on_connected(shard); });
   } else if (!former_answers_[shard].empty()) {
-    ShardAnswer answer = std::move(former_answers_[shard].front());
+    SimulatedShard::Received former = std::move(former_answers_[shard].front());
     former_answers_[shard].pop_front();
-    flusher_event([&] { engine_->on_answer(shard, std::move(answer), stage_.now); });
+    flusher_event([&] { engine_->on_answer(shard, former.done, std::move(former.answer), stage_.now); });
   } else if (since && *since + Stage::answer_timeout_ms < stage_.now.ms) {
     ++stage_.statistics.timeouts;
     stage_.statistics.late_answers += server.unreceived(number_);
     break_connection(shard, "no answer in time");
-  } else if (auto answer = server.receive(number_)) {
-    flusher_event([&] { engine_->on_answer(shard, std::move(*answer), stage_.now); });
+  } else if (auto received = server.receive(number_)) {
+    flusher_event([&] { engine_->on_answer(shard, received->done, std::move(received->answer), stage_.now); });
   }
 }
 
@@ -300,11 +300,13 @@ void SimulatedHost::break_connection(std::uint32_t shard, const std::string& why
   if (!server.is_connected(number_)) return;
   ++stage_.statistics.breaks;
   if (stage_.mutant == Mutant::answers_of_former_connection) {
-    while (auto answer = server.receive(number_)) former_answers_[shard].push_back(std::move(*answer));
+    while (auto received = server.receive(number_)) former_answers_[shard].push_back(std::move(*received));
   }
-  server.drop(number_, stage_.random);
   connecting_[shard] = false;
-  flusher_event([&] { engine_->on_broken(shard, why, stage_.now); });
+  flusher_event([&] {
+    for (const Completion& lost : server.drop(number_, stage_.random)) lost(Lost{});
+    engine_->on_broken(shard, why, stage_.now);
+  });
 }
 
 // ---- EnginePort
@@ -328,11 +330,11 @@ void SimulatedHost::connect(std::uint32_t shard) {
 }
 
 void SimulatedHost::close(std::uint32_t shard) {
-  stage_.shards[shard].drop(number_, stage_.random);
+  for (const Completion& lost : stage_.shards[shard].drop(number_, stage_.random)) lost(Lost{});
   connecting_[shard] = false;
 }
 
-void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command) {
+void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
   SimulatedShard& server = stage_.shards[shard];
   check_on_their_way(shard, command);
   const auto* const batch = std::get_if<SendBatch>(&command);
@@ -342,7 +344,7 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command) {
     if (server.mark(bucket, spool_.writer()) != batch->batch->expected)
       server.set_field(bucket, spool_.writer(), batch->batch->expected);
   }
-  server.send(number_, spool_.writer(), command, stage_.now.ms);
+  server.send(number_, spool_.writer(), command, std::move(done), stage_.now.ms);
 }
 
 /// However slow the answers are, what is asked does not pile up.

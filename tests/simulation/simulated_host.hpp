@@ -114,7 +114,7 @@ class SimulatedHost : public EnginePort {
   void submit(Transaction transaction) override;
   void connect(std::uint32_t shard) override;
   void close(std::uint32_t shard) override;
-  void send(std::uint32_t shard, const ShardCommand& command) override;
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override;
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override;
   void shard_unfit(std::uint32_t shard, const std::string& why) override;
   void shard_warned(std::uint32_t, const std::string&) override {}
@@ -168,7 +168,7 @@ class SimulatedHost : public EnginePort {
   std::optional<SimulatedSpool> copy_;
   bool must_refuse_ = false;   ///< the spool is older than the ring, as the cache says
   bool in_same_life_ = false;  ///< the next start goes on in the middle of the life that was copied
-  std::vector<std::deque<ShardAnswer>> former_answers_;
+  std::vector<std::deque<SimulatedShard::Received>> former_answers_;
 
   std::optional<Transaction> submitted_;
   std::optional<Transaction> refused_;  ///< by a full disk, not yet told

@@ -14,29 +14,34 @@ struct Overloaded : Cases... {
 
 }  // namespace
 
-void SimulatedShard::drop(std::size_t host, std::mt19937_64& random) {
+std::vector<Completion> SimulatedShard::drop(std::size_t host, std::mt19937_64& random) {
   Connection& connection = connections_[host];
   connection.connected = false;
-  connection.answers.clear();
+  std::vector<Completion> lost;
+  for (Answered& answered : std::exchange(connection.answers, {})) lost.push_back(std::move(answered.to.done));
+  bool left = true;  // what comes after the first one that never left the host did not either
   for (Waiting& waiting : std::exchange(connection.waiting, {})) {
-    if (random() % 2 == 0) break;  // the rest never left the host
-    late_.push_back(std::move(waiting));
+    lost.push_back(std::move(waiting.done));
+    left = left && random() % 2 != 0;
+    if (left) late_.push_back(std::move(waiting));
   }
+  return lost;
 }
 
-void SimulatedShard::send(std::size_t host, const std::string& writer, const ShardCommand& command,
+void SimulatedShard::send(std::size_t host, const std::string& writer, const ShardCommand& command, Completion done,
                           std::uint64_t now_ms) {
-  Waiting waiting{host, writer, command, {}, now_ms};
+  Waiting waiting{host, writer, command, {}, now_ms, std::move(done)};
   if (const auto* batch = std::get_if<SendBatch>(&command)) waiting.batch = *batch->batch;
   connections_[host].waiting.push_back(std::move(waiting));
 }
 
-std::optional<ShardAnswer> SimulatedShard::receive(std::size_t host) {
+std::optional<SimulatedShard::Received> SimulatedShard::receive(std::size_t host) {
   Connection& connection = connections_[host];
   if (!connection.connected || connection.answers.empty()) return std::nullopt;
-  ShardAnswer answer = std::move(connection.answers.front().answer);
+  Answered& oldest = connection.answers.front();
+  Received received{std::move(oldest.to.done), std::move(oldest.answer)};
   connection.answers.pop_front();
-  return answer;
+  return received;
 }
 
 std::optional<std::uint64_t> SimulatedShard::waits_since(std::size_t host) const {

@@ -23,13 +23,20 @@ class SimulatedShard {
   // -- a flusher's side
 
   void connect(std::size_t host) { connections_[host].connected = true; }
-  /// Drops the connection: commands that are on their way may still be executed, their answers are lost.
-  void drop(std::size_t host, std::mt19937_64& random);
+  /// Drops the connection: commands that are on their way may still be executed, their answers are lost. Returns what
+  /// has to be told so, in order.
+  std::vector<Completion> drop(std::size_t host, std::mt19937_64& random);
   [[nodiscard]] bool is_connected(std::size_t host) const noexcept { return connections_[host].connected; }
   /// `writer`: names the host's field in each bucket.
-  void send(std::size_t host, const std::string& writer, const ShardCommand& command, std::uint64_t now_ms);
+  void send(std::size_t host, const std::string& writer, const ShardCommand& command, Completion done,
+            std::uint64_t now_ms);
+  /// An answer, and what came with its command.
+  struct Received {
+    Completion done;
+    ShardAnswer answer;
+  };
   /// The oldest answer that has arrived.
-  [[nodiscard]] std::optional<ShardAnswer> receive(std::size_t host);
+  [[nodiscard]] std::optional<Received> receive(std::size_t host);
   /// When the oldest command was sent whose answer was not received.
   [[nodiscard]] std::optional<std::uint64_t> waits_since(std::size_t host) const;
   /// Commands of the connection that are executed, and whose answers were not received.
@@ -103,6 +110,7 @@ class SimulatedShard {
     ShardCommand command;
     Batch batch;
     std::uint64_t sent_ms = 0;
+    Completion done;
   };
   struct Answered {
     ShardAnswer answer;

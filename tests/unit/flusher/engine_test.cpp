@@ -77,7 +77,9 @@ class Host : public EnginePort {
         if (std::exchange(connecting[n], false)) engine->on_connected(n);
         std::mt19937_64 unused(0);
         while (shards[n].execute(unused)) {
-          while (auto answer = shards[n].receive(0)) engine->on_answer(n, std::move(*answer), now);
+          while (auto received = shards[n].receive(0)) {
+            engine->on_answer(n, received->done, std::move(received->answer), now);
+          }
         }
       }
     }
@@ -91,7 +93,7 @@ class Host : public EnginePort {
   void cut_off(std::uint32_t shard) {
     reachable[shard] = false;
     std::mt19937_64 random(1);
-    shards[shard].drop(0, random);
+    for (const Completion& lost : shards[shard].drop(0, random)) lost(Lost{});
     engine->on_broken(shard, "cut off", now);
   }
 
@@ -132,11 +134,11 @@ class Host : public EnginePort {
   }
   void close(std::uint32_t shard) override {
     std::mt19937_64 random(1);
-    shards[shard].drop(0, random);
+    for (const Completion& lost : shards[shard].drop(0, random)) lost(Lost{});
     connecting[shard] = false;
   }
-  void send(std::uint32_t shard, const ShardCommand& command) override {
-    shards[shard].send(0, spool.writer(), command, now.ms);
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
+    shards[shard].send(0, spool.writer(), command, std::move(done), now.ms);
   }
   void shard_changed(std::uint32_t, ShardState, const std::string&) override {}
   void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }

@@ -150,7 +150,7 @@ void RedisServer::resume() {
   ::kill(process_, SIGCONT);
 }
 
-TricklingServer::TricklingServer() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+TricklingServer::TricklingServer(int often) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), often_(often) {
   sockaddr_in address = loopback(0);
   socklen_t size = sizeof address;
   if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
@@ -188,7 +188,7 @@ void TricklingServer::serve() {
       answer = "$40\r\n" + std::string(40, 'a') + "\r\n";
     } else if (take(asked, "HMGET")) {
       std::this_thread::sleep_for(std::chrono::milliseconds(300));
-      answer = "*5\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n";
+      for (int i = 0; i < often_; ++i) answer += "*5\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n";
     } else {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }

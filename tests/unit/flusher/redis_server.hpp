@@ -65,10 +65,11 @@ class RedisServer {
   pid_t process_ = -1;
 };
 
-/// Speaks as much of Redis's protocol as a connection needs to be ready, then answers HMGETs one each 300 ms.
+/// Speaks as much of Redis's protocol as a connection needs to be ready, then answers HMGETs one each 300 ms,
+/// each of them so often.
 class TricklingServer {
  public:
-  TricklingServer();
+  explicit TricklingServer(int often = 1);
   TricklingServer(const TricklingServer&) = delete;
   TricklingServer& operator=(const TricklingServer&) = delete;
   ~TricklingServer();
@@ -78,6 +79,7 @@ class TricklingServer {
   void serve();
 
   UniqueFd socket_;
+  int often_;
   std::uint16_t port_ = 0;
   std::atomic<bool> ending_ = false;
   std::thread thread_;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <uv.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -64,7 +65,8 @@ class Session : public ShardLink::Listener {
     on_broken(why);
   }
   void on_fault(const std::string& what) noexcept override { faults.push_back(what); }
-  void on_answer(ShardAnswer answer) override {
+  void on_answer(const Completion& told, ShardAnswer answer) override {
+    told(answer);
     answers.push_back(std::move(answer));
     if (when_answered) when_answered();
   }
@@ -96,10 +98,15 @@ class Session : public ShardLink::Listener {
   Answer ask(const ShardCommand& command) {
     answers.clear();
     broken.clear();
-    link_->send(command);
+    send(command);
     REQUIRE(wait_for_answers(1));
     REQUIRE(std::holds_alternative<Answer>(answers.front()));
     return std::get<Answer>(answers.front());
+  }
+  void send(const ShardCommand& command) {
+    link_->send(command, [this, number = sent++](const ShardAnswer& answer) {
+      (std::holds_alternative<Lost>(answer) ? lost : done).push_back(number);
+    });
   }
   BatchAnswer apply(const Batch& batch) { return ask<BatchAnswer>(SendBatch{&batch, own_id}); }
 
@@ -112,6 +119,9 @@ class Session : public ShardLink::Listener {
   void destroy() { link_.reset(); }
 
   int connected = 0;
+  int sent = 0;
+  std::vector<int> done;  ///< numbers of commands that were answered
+  std::vector<int> lost;  ///< and of those that never will be
   std::vector<ShardAnswer> answers;
   std::vector<std::string> broken;
   std::vector<std::string> turned_away;
@@ -387,14 +397,17 @@ TEST_CASE("answers come in the order of the commands") {
   std::vector<Batch> batches;
   for (std::uint64_t seq = 1; seq <= 200; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   for (const Batch& batch : batches) {
-    session.link().send(SendBatch{&batch, own_id});
-    session.link().send(AskCount{17, "home"});
+    session.send(SendBatch{&batch, own_id});
+    session.send(AskCount{17, "home"});
   }
   REQUIRE(session.wait_for_answers(400));
   for (std::uint64_t seq = 1; seq <= 200; ++seq) {
     CHECK(std::get<BatchAnswer>(session.answers[2 * seq - 2]).totals.front() == seq);
     CHECK(std::get<Count>(session.answers[2 * seq - 1]).count == seq);
   }
+  CHECK(std::ranges::is_sorted(session.done));
+  CHECK(session.done.size() == 401);
+  CHECK(session.lost.empty());
 }
 
 TEST_CASE("a refused port is told at once, and not from within connect") {
@@ -489,7 +502,7 @@ TEST_CASE("a killed server breaks the connection, and it can be connected again 
   std::vector<Batch> batches;
   for (std::uint64_t seq = 2; seq < 100; ++seq) batches.push_back(batch_of(seq, {{"home", 1}}));
   session.answers.clear();
-  for (const Batch& batch : batches) session.link().send(SendBatch{&batch, own_id});
+  for (const Batch& batch : batches) session.send(SendBatch{&batch, own_id});
   session.when_broken = [&] {
     if (session.connected == 1) session.link().connect();
   };
@@ -497,6 +510,7 @@ TEST_CASE("a killed server breaks the connection, and it can be connected again 
   server.kill();
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   CHECK(session.answers.empty());
+  CHECK(session.lost.size() == batches.size());
   session.wait_for([] { return false; }, 20);  // the second try is refused and tried again until the server is there
   server.start();
   CHECK(session.wait_for([&] { return session.connected == 2; }));
@@ -509,7 +523,7 @@ TEST_CASE("a server that stands still is given up after the timeout") {
   Session session(server);
   server.pause();
   const std::uint64_t began = monotonic_ms();
-  session.link().send(AskMarks{{17}});
+  session.send(AskMarks{{17}});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   const std::uint64_t took = monotonic_ms() - began;
   CHECK(took >= timeout_ms);
@@ -527,7 +541,7 @@ TEST_CASE("a server that stands still is given up after the timeout") {
 TEST_CASE("an answer that lies in the socket counts, however long this process stood still") {
   const RedisServer server;
   Session session(server);
-  session.link().send(AskMarks{{17}});
+  session.send(AskMarks{{17}});
   session.wait_for([] { return true; });
   std::this_thread::sleep_for(std::chrono::milliseconds(2 * timeout_ms));
   CHECK(session.wait_for_answers(1));
@@ -539,8 +553,8 @@ TEST_CASE("scripts that the server has forgotten are loaded by the next connecti
   Session session(server);
   CHECK(server.ask({"SCRIPT", "FLUSH"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.link().send(SendBatch{&batch, own_id});
-  session.link().send(AskCount{17, "home"});
+  session.send(SendBatch{&batch, own_id});
+  session.send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
   CHECK(session.answers.empty());
   CHECK(session.broken.size() == 1);
@@ -555,8 +569,8 @@ TEST_CASE("an error that the server answers is an answer, and the connection goe
   Session session(server);
   CHECK(server.ask({"CONFIG", "SET", "maxmemory", "1"}) == "OK");
   const Batch batch = batch_of(1, {{"home", 1}});
-  session.link().send(SendBatch{&batch, own_id});
-  session.link().send(AskCount{17, "home"});
+  session.send(SendBatch{&batch, own_id});
+  session.send(AskCount{17, "home"});
   REQUIRE(session.wait_for_answers(2));
   CHECK(std::get<Refused>(session.answers[0]).error.find("OOM") == 0);
   CHECK(std::get<Count>(session.answers[1]).count == 0);
@@ -587,7 +601,7 @@ TEST_CASE("what is thrown while an answer is told reaches no library") {
   const RedisServer server;
   Session session(server);
   session.when_answered = [] { throw std::runtime_error("it broke"); };
-  session.link().send(AskCount{17, "home"});
+  session.send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.faults.empty(); }));
   CHECK(session.faults == std::vector<std::string>{"it broke"});
   Session connecting(Session::tcp(server.port()));
@@ -607,19 +621,32 @@ TEST_CASE("the oldest command without an answer ends the connection, however man
   REQUIRE(session.wait_for([&] { return session.connected == 1; }));
   const std::uint64_t began = monotonic_ms();
   // Each answer comes within the timeout, all of them do not.
-  for (int asked = 0; asked < 20; ++asked) session.link().send(AskCount{17, "home"});
+  for (int asked = 0; asked < 20; ++asked) session.send(AskCount{17, "home"});
   REQUIRE(session.wait_for([&] { return !session.broken.empty(); }, 10000));
   CHECK(monotonic_ms() - began < 2 * timeout_ms);
   CHECK_FALSE(session.answers.empty());
   CHECK(session.broken.front().find("no answer within 1000 ms") != std::string::npos);
 }
 
+TEST_CASE("an answer to no question ends the connection") {
+  test::TricklingServer server(2);
+  Session session(Session::tcp(server.port()));
+  session.link().connect();
+  REQUIRE(session.wait_for([&] { return session.connected == 1; }));
+  session.send(AskCount{17, "home"});
+  REQUIRE(session.wait_for([&] { return !session.broken.empty(); }));
+  CHECK(session.done == std::vector<int>{0});
+  CHECK(session.broken.front().find("answered what it was not asked") != std::string::npos);
+}
+
 TEST_CASE("a closed or destroyed connection says nothing any more") {
   const RedisServer server;
   SUBCASE("closed while commands are out") {
     Session session(server);
-    session.link().send(AskMarks{{17}});
+    session.send(AskMarks{{17}});
+    session.send(AskMarks{{17}});
     session.link().close();
+    CHECK(session.lost == std::vector<int>{1, 2});  // 0: the stamp
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.empty());
     CHECK(session.broken.empty());
@@ -629,7 +656,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("closed from within an answer") {
     Session session(server);
     session.when_answered = [&] { session.link().close(); };
-    for (int asked = 0; asked < 10; ++asked) session.link().send(AskMarks{{17}});
+    for (int asked = 0; asked < 10; ++asked) session.send(AskMarks{{17}});
     REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.size() == 1);
@@ -641,7 +668,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
       session.link().close();
       session.link().connect();
     };
-    for (int asked = 0; asked < 10; ++asked) session.link().send(AskMarks{{17}});
+    for (int asked = 0; asked < 10; ++asked) session.send(AskMarks{{17}});
     CHECK(session.wait_for([&] { return session.connected == 2; }));
     CHECK(session.answers.size() == 1);
     CHECK(session.broken.empty());
@@ -649,7 +676,7 @@ TEST_CASE("a closed or destroyed connection says nothing any more") {
   SUBCASE("destroyed from within an answer") {
     Session session(server);
     session.when_answered = [&] { session.destroy(); };
-    for (int asked = 0; asked < 10; ++asked) session.link().send(AskMarks{{17}});
+    for (int asked = 0; asked < 10; ++asked) session.send(AskMarks{{17}});
     REQUIRE(session.wait_for([&] { return !session.answers.empty(); }));
     session.wait_for([] { return false; }, 50);
     CHECK(session.answers.size() == 1);

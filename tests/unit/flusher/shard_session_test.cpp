@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,8 +27,12 @@ const std::string id = "known 2";
 /// What a session asked for, in words.
 struct RecordingPort : SessionPort {
   void connect() override { events.emplace_back("connect"); }
-  void close() override { events.emplace_back("close"); }
-  void send(const ShardCommand& command) override {
+  void close() override {
+    events.emplace_back("close");
+    lose();
+  }
+  void send(const ShardCommand& command, Completion done) override {
+    in_flight.push_back(std::move(done));
     if (std::holds_alternative<AskFacts>(command)) events.emplace_back("facts?");
     if (const auto* make = std::get_if<MakeTopology>(&command))
       events.push_back("topology " + make->expected + "=" + make->topology);
@@ -44,7 +49,19 @@ struct RecordingPort : SessionPort {
   void warn(const std::string& what) override { warnings.push_back(what); }
 
   std::vector<std::string> take() { return std::exchange(events, {}); }
+  /// What came with the oldest command that has no answer.
+  Completion next() {
+    REQUIRE_FALSE(in_flight.empty());
+    Completion done = std::move(in_flight.front());
+    in_flight.pop_front();
+    return done;
+  }
+  /// The connection goes.
+  void lose() {
+    for (const Completion& lost : std::exchange(in_flight, {})) lost(Lost{});
+  }
 
+  std::deque<Completion> in_flight;
   std::vector<std::string> events;
   std::vector<std::pair<ShardState, std::string>> states;
   std::vector<std::string> unfits;
@@ -75,6 +92,7 @@ struct Talk {
 
   /// A session begins, as after a start.
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
+    port.in_flight.clear();
     deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
     session = std::make_unique<ShardSession>(settings, identity, "new", std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5},
                                              *deployment, d.batches, d.lookups, d.memory.statistics(), port);
@@ -83,7 +101,11 @@ struct Talk {
     session->tick(now_ms);
     session->on_connected();
   }
-  void answer(ShardAnswer answer) { session->on_answer(std::move(answer), now_ms, unix_now); }
+  void answer(ShardAnswer answer) { session->on_answer(port.next(), std::move(answer), now_ms, unix_now); }
+  void on_broken(const std::string& why, std::uint64_t at_ms) {
+    port.lose();
+    session->on_broken(why, at_ms);
+  }
   /// Connects and passes the first questions of a shard that is in order.
   void come_up(const std::map<std::uint32_t, std::string>& fields = {}) {
     connect();
@@ -209,17 +231,17 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     session->tick(0);
     session->on_connected();
   }
-  b.on_answer(Talk::facts(""), 0, 0);
+  b.on_answer(ports[1].next(), Talk::facts(""), 0, 0);
   CHECK(b.why().find("waiting for shard a") != std::string::npos);
-  a.on_answer(Talk::facts(""), 0, 0);
+  a.on_answer(ports[0].next(), Talk::facts(""), 0, 0);
   CHECK(ports[0].take().back() == "topology =" + on_a);
   ports[1].take();
   b.tick(1);
-  b.on_answer(Talk::facts(""), 1, 0);
+  b.on_answer(ports[1].next(), Talk::facts(""), 1, 0);
   CHECK(ports[1].take() == Events{"facts?"});  // still undecided
-  a.on_answer(Topology{on_a}, 2, 0);
+  a.on_answer(ports[0].next(), Topology{on_a}, 2, 0);
   b.tick(3);
-  b.on_answer(Talk::facts(""), 3, 0);
+  b.on_answer(ports[1].next(), Talk::facts(""), 3, 0);
   CHECK(ports[1].take().back() == "topology =" + on_b);
 
   SUBCASE("a shard that the others have been made with was emptied") {
@@ -231,8 +253,8 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     other.adopt("identity-a");
     fresh.tick(0);
     fresh.on_connected();
-    fresh.on_answer(Talk::facts(""), 0, 0);
-    fresh.on_answer(Marks{{{"", ""}, {"", ""}}}, 0, 0);
+    fresh.on_answer(port.next(), Talk::facts(""), 0, 0);
+    fresh.on_answer(port.next(), Marks{{{"", ""}, {"", ""}}}, 0, 0);
     CHECK(fresh.state() == ShardState::held);
     CHECK(fresh.why().find("the other shards say that the deployment is made") != std::string::npos);
   }
@@ -278,7 +300,7 @@ TEST_CASE("a server that will not say how it is set up is taken, and that is sai
     t.answer(Facts{std::nullopt, std::nullopt, Talk::topology("known"), std::nullopt});
     t.answer(t.marks());
     CHECK(t.session->state() == ShardState::up);
-    t.session->on_broken("reset", t.now_ms);
+    t.on_broken("reset", t.now_ms);
     t.now_ms += 500;
   }
   REQUIRE(t.port.warnings.size() == 1);
@@ -302,14 +324,14 @@ TEST_CASE("a known shard is asked for the marks of all its buckets, once a conne
 TEST_CASE("a broken connection is tried again after a while, and what it carried is void") {
   Talk t(id);
   t.come_up_quietly();
-  t.session->on_broken("reset by peer", t.now_ms);
+  t.on_broken("reset by peer", t.now_ms);
   CHECK(t.session->state() == ShardState::down);
   CHECK(t.session->why() == "reset by peer");
   t.session->tick(t.now_ms + 499);
   CHECK(t.port.take().empty());
   t.session->tick(t.now_ms + 500);
   CHECK(t.port.take() == Events{"connect"});
-  t.session->on_broken("refused", t.now_ms + 600);
+  t.on_broken("refused", t.now_ms + 600);
   CHECK(t.session->why() == "refused");
 }
 
@@ -317,23 +339,15 @@ TEST_CASE("a connection that had lasted is tried again at once, and then after a
   Talk t(id);
   t.come_up_quietly();
   t.now_ms += 500;
-  t.session->on_broken("reset by peer", t.now_ms);
+  t.on_broken("reset by peer", t.now_ms);
   CHECK(t.session->state() == ShardState::down);
   t.session->tick(t.now_ms);
   CHECK(t.port.take() == Events{"connect"});
-  t.session->on_broken("refused", t.now_ms);
+  t.on_broken("refused", t.now_ms);
   t.session->tick(t.now_ms + 499);
   CHECK(t.port.take().empty());
   t.session->tick(t.now_ms + 500);
   CHECK(t.port.take() == Events{"connect"});
-}
-
-TEST_CASE("an answer to no question ends the connection") {
-  Talk t(id);
-  t.come_up_quietly();
-  t.answer(Count{});
-  CHECK(t.port.take() == Events{"close"});
-  CHECK(t.session->state() == ShardState::connecting);
 }
 
 // ---- what cannot be trusted is held
@@ -508,7 +522,7 @@ TEST_CASE("a bucket that has our mark though we never wrote it holds the shard, 
   t.answer(t.marks({{3, "1-0000000000000abc 9 0000000000000007"}}));
   t.answer(t.marks());
   CHECK(t.session->state() == ShardState::up);
-  t.session->on_broken("reset", t.now_ms);
+  t.on_broken("reset", t.now_ms);
   t.now_ms += 500;
   t.come_up();  // for good
 }
@@ -519,7 +533,7 @@ TEST_CASE("a held shard is up again as soon as it is what was left") {
   t.answer(Talk::facts(""));
   t.answer(t.marks({}, ""));
   t.check_held("emptied");
-  t.session->on_broken("refused", t.now_ms);
+  t.on_broken("refused", t.now_ms);
   CHECK(t.session->state() == ShardState::held);  // why it is held matters more than that it is away
   t.now_ms += 5000;
   t.come_up_quietly();
@@ -642,7 +656,7 @@ TEST_CASE("a batch whose answer was lost is sent again on the next connection, w
     Talk t(id);
     t.come_up_quietly();
     t.seal(t.d.memory.page_in(2));
-    t.session->on_broken("reset", t.now_ms);
+    t.on_broken("reset", t.now_ms);
     t.now_ms += 500;
     t.connect();
     t.answer(Talk::facts(Talk::topology("known")));
@@ -709,7 +723,7 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
   t.answer(Talk::facts(""));
   t.answer(t.marks({{2, ""}}, ""));
   t.check_held("visitctl accept redis_7070");
-  t.session->on_broken("closed", t.now_ms);
+  t.on_broken("closed", t.now_ms);
   const AcceptOffer offer = t.session->offer();
   CHECK(offer.buckets == 1);
   CHECK(offer.pages == 1);
@@ -734,7 +748,7 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
   t.answer(Talk::applied({5}));
 
   // Accepted once, not for ever.
-  t.session->on_broken("reset", t.now_ms);
+  t.on_broken("reset", t.now_ms);
   t.now_ms += 500;
   t.connect();
   t.answer(Talk::facts(""));
@@ -755,7 +769,7 @@ TEST_CASE("what was accepted is void when the shard has changed meanwhile, or is
   t.answer(Talk::facts(Talk::topology("known")));
   t.answer(t.marks({{2, "7-0000000000000def 10 0000000000000007"}}));
   t.check_held("has changed since it was accepted");
-  t.session->on_broken("closed", t.now_ms);
+  t.on_broken("closed", t.now_ms);
   t.come_up();
   CHECK_THROWS_WITH_AS(static_cast<void>(t.session->offer()), doctest::Contains("is up, not held"), Error);
 }
@@ -869,7 +883,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     Talk t(id);
     t.come_up_quietly();
     look_up(t, page);
-    t.session->on_broken("reset", t.now_ms);
+    t.on_broken("reset", t.now_ms);
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
   }
@@ -890,7 +904,7 @@ TEST_CASE("an inspection is answered whatever becomes of the connection") {
   CHECK(told[1]->count == 12);
   CHECK(t.session->state() == ShardState::up);
   inspect();
-  t.session->on_broken("reset", t.now_ms);
+  t.on_broken("reset", t.now_ms);
   REQUIRE(told.size() == 3);
   CHECK_FALSE(told[2]);
 }

@@ -1,0 +1,181 @@
+#include "flusher/counting/batches_in_flight.hpp"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+namespace visitd {
+
+namespace {
+
+constexpr std::uint64_t first_retry_ms = 1000;
+
+}  // namespace
+
+BatchesInFlight::BatchesInFlight(const std::vector<std::uint32_t>& buckets, const Deployment& deployment,
+                                 Batches& batches, FlusherStatistics statistics, SessionLink& link)
+    : deployment_(deployment),
+      batches_(batches),
+      statistics_(statistics),
+      link_(link),
+      ever_sent_(batches.buckets()),
+      sent_here_(batches.buckets()) {
+  for (const std::uint32_t bucket : buckets) ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
+}
+
+void BatchesInFlight::begin(const std::vector<std::uint32_t>& buckets) {
+  for (const std::uint32_t bucket : buckets) {
+    if (repairs_.contains(bucket)) to_send_.push_back(bucket);
+  }
+  for (const std::uint32_t bucket : buckets) {
+    if (batches_.unanswered(bucket) != nullptr) to_send_.push_back(bucket);
+  }
+  say_how_it_is();
+  pump();
+}
+
+void BatchesInFlight::leave() {
+  sent_here_.assign(sent_here_.size(), false);
+  to_send_.clear();
+  repairs_.clear();
+  in_flight_ = 0;
+  probing_ = false;
+  replica_of_.clear();
+  refusal_.clear();
+  write_backoff_.reset();
+}
+
+void BatchesInFlight::repair(std::uint32_t bucket, std::vector<Batch> lost) {
+  repairs_[bucket].assign(std::move_iterator(lost.begin()), std::move_iterator(lost.end()));
+}
+
+void BatchesInFlight::say_how_it_is() {
+  if (writes_wait()) {
+    link_.set_state(ShardState::refuses_writes, replica_of_.empty() ? refusal_ : replica_of_);
+  } else {
+    link_.set_state(ShardState::up, "");
+  }
+}
+
+// ---- out
+
+void BatchesInFlight::ready(std::uint32_t bucket) {
+  if (!link_.is_up()) return;
+  to_send_.push_back(bucket);
+  pump();
+}
+
+void BatchesInFlight::pump() {
+  if (!link_.is_up() || !replica_of_.empty()) return;
+  if (!refusal_.empty() && (link_.now_ms() < retry_at_ms_ || in_flight_ > 0)) return;
+  const std::size_t window = refusal_.empty() ? link_.settings().batches_in_flight : 1;
+  while (in_flight_ < window && !to_send_.empty()) {
+    const std::uint32_t bucket = to_send_.front();
+    to_send_.pop_front();
+    send(bucket);
+  }
+  probing_ = !refusal_.empty() && in_flight_ > 0;
+}
+
+/// One at a time of a bucket: first what the shard lost, then what it has not answered.
+void BatchesInFlight::send(std::uint32_t bucket) {
+  if (sent_here_[bucket]) return;
+  const auto lost = repairs_.find(bucket);
+  const bool repair = lost != repairs_.end();
+  const Batch* const batch = repair ? &lost->second.front() : batches_.unanswered(bucket);
+  if (batch == nullptr) return;
+  sent_here_[bucket] = true;
+  if (!repair) ever_sent_[bucket] = true;
+  ++in_flight_;
+  statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
+  link_.send(SendBatch{batch, deployment_.bucket_id()},
+             [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
+}
+
+// ---- back
+
+void BatchesInFlight::on_answer(std::uint32_t bucket, bool repair, const ShardAnswer& answer) {
+  if (std::holds_alternative<Lost>(answer)) return;  // leave() follows
+  --in_flight_;
+  if (const auto* refused = std::get_if<Refused>(&answer)) return on_refused(bucket, without_script(refused->error));
+  const auto& said = std::get<BatchAnswer>(answer);
+  if (repair) {
+    on_repair(bucket, said);
+  } else {
+    on_batch(bucket, said);
+  }
+}
+
+/// An error is an answer as well: the batch is kept and tried again.
+void BatchesInFlight::on_refused(std::uint32_t bucket, std::string error) {
+  sent_here_[bucket] = false;
+  to_send_.push_back(bucket);
+  // Batches that were on their way already say nothing new.
+  if (refusal_.empty() || std::exchange(probing_, false)) {
+    retry_at_ms_ = link_.now_ms() + write_backoff_.next_ms(first_retry_ms);
+  }
+  refusal_ = std::move(error);
+  say_how_it_is();
+}
+
+void BatchesInFlight::writes_go_on() {
+  link_.worked();
+  probing_ = false;
+  write_backoff_.reset();
+  if (!std::exchange(refusal_, {}).empty()) say_how_it_is();
+  pump();
+}
+
+void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) {
+  const std::string& shard = link_.settings().shard;
+  switch (answer.kind) {
+    case BatchAnswer::Kind::duplicate:
+      statistics_.add(FlusherStatistic::batches_duplicate);
+      [[fallthrough]];
+    case BatchAnswer::Kind::applied:
+      sent_here_[bucket] = false;
+      ever_sent_[bucket] = false;
+      batches_.answered(bucket, answer.totals, link_.now_ms(), link_.unix_now());
+      return writes_go_on();
+    case BatchAnswer::Kind::have:
+      return link_.reconnect(
+          fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard, bucket,
+                      answer.have, batches_.field(bucket)));
+    case BatchAnswer::Kind::foreign:
+      return link_.reconnect(
+          fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again", shard, bucket,
+                      answer.have, deployment_.bucket_id()));
+    case BatchAnswer::Kind::refused:
+      if (answer.bad_pages.empty()) {
+        return link_.hold(fmt::format("shard {}: bucket {} cannot be written: {}", shard, bucket, answer.why));
+      }
+      sent_here_[bucket] = false;
+      ever_sent_[bucket] = false;
+      batches_.refused(bucket, answer.bad_pages, answer.why);
+      return writes_go_on();
+    case BatchAnswer::Kind::moved:
+      return link_.hold(fmt::format("shard {}: bucket {} has been moved away: {}", shard, bucket, answer.why));
+  }
+}
+
+void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer) {
+  sent_here_[bucket] = false;
+  const bool done = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
+  if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_pages.empty())) {
+    link_.reconnect(fmt::format("shard {} did not take a batch again that it had lost; looking at it once more",
+                                link_.settings().shard));
+    return;
+  }
+  std::deque<Batch>& lost = repairs_[bucket];
+  if (done) {
+    lost.pop_front();
+    if (lost.empty()) repairs_.erase(bucket);
+  } else {
+    // The rest of it goes under the same mark, which the next one expects.
+    batches_.set_aside_of_kept(lost.front(), answer.bad_pages, answer.why);
+  }
+  to_send_.push_front(bucket);
+  writes_go_on();
+}
+
+}  // namespace visitd

@@ -1,0 +1,78 @@
+// The batches that are on their way to one shard: first what the shard lost, then what it has not answered, so many at
+// a time; and what is tried again while the shard refuses writes. Decides; knows no clock, loop or socket.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "common/shm/statistics.hpp"
+#include "flusher/counting/backoff.hpp"
+#include "flusher/counting/batches.hpp"
+#include "flusher/counting/deployment.hpp"
+#include "flusher/counting/session_link.hpp"
+
+namespace visitd {
+
+class BatchesInFlight {
+ public:
+  /// `buckets`: the shard's.
+  BatchesInFlight(const std::vector<std::uint32_t>& buckets, const Deployment& deployment, Batches& batches,
+                  FlusherStatistics statistics, SessionLink& link);
+
+  /// The session is up: what is known to be lost or unanswered is sent.
+  void begin(const std::vector<std::uint32_t>& buckets);
+  /// Nothing of the old connection survives.
+  void leave();
+
+  /// The bucket has an unanswered batch that is durable.
+  void ready(std::uint32_t bucket);
+  /// Sends as many as may be on their way. Also when it is time to try again.
+  void pump();
+  /// Sends the bucket's next batch, unless one is on its way.
+  void send(std::uint32_t bucket);
+  /// Whether the bucket's unanswered batch may have been executed by an earlier connection.
+  [[nodiscard]] bool may_be_executed(std::uint32_t bucket) const { return ever_sent_[bucket]; }
+
+  /// What the shard lost of a bucket, oldest first.
+  void repair(std::uint32_t bucket, std::vector<Batch> lost);
+  void forget_repairs() noexcept { repairs_.clear(); }
+  [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return repairs_.contains(bucket); }
+
+  /// `why` no batch is sent to a replica, for people; empty: the server is none.
+  void set_replica(std::string why) { replica_of_ = std::move(why); }
+  /// Whether batches wait because the shard takes none now.
+  [[nodiscard]] bool writes_wait() const noexcept { return !replica_of_.empty() || !refusal_.empty(); }
+  [[nodiscard]] bool is_refused() const noexcept { return !refusal_.empty(); }
+  /// The shard's state becomes up, or refuses_writes.
+  void say_how_it_is();
+
+ private:
+  void on_answer(std::uint32_t bucket, bool repair, const ShardAnswer& answer);
+  void on_batch(std::uint32_t bucket, const BatchAnswer& answer);
+  void on_repair(std::uint32_t bucket, const BatchAnswer& answer);
+  void on_refused(std::uint32_t bucket, std::string error);
+  void writes_go_on();
+
+  const Deployment& deployment_;
+  Batches& batches_;
+  FlusherStatistics statistics_;
+  SessionLink& link_;
+  std::vector<bool> ever_sent_;  ///< by bucket: its unanswered batch may have been executed
+
+  // of the current connection
+  std::vector<bool> sent_here_;                                   ///< by bucket: a batch of it is on its way
+  std::deque<std::uint32_t> to_send_;                             ///< buckets
+  std::unordered_map<std::uint32_t, std::deque<Batch>> repairs_;  ///< by bucket: what the shard lost, oldest first
+  std::size_t in_flight_ = 0;
+  std::string replica_of_;  ///< not empty: the server is a replica, says why no batch is sent
+  std::string refusal_;     ///< not empty: the error by which the server refuses batches
+  Backoff write_backoff_;
+  std::uint64_t retry_at_ms_ = 0;
+  bool probing_ = false;  ///< one batch is on its way to find out whether batches are taken again
+};
+
+}  // namespace visitd

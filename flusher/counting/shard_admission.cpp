@@ -1,0 +1,283 @@
+#include "flusher/counting/shard_admission.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace visitd {
+
+ShardAdmission::ShardAdmission(std::string identity, std::string new_identity, Deployment& deployment, Batches& batches,
+                               SessionLink& link, ShardMarks& marks, BatchesInFlight& in_flight)
+    : identity_(std::move(identity)),
+      new_identity_(std::move(new_identity)),
+      deployment_(deployment),
+      batches_(batches),
+      link_(link),
+      marks_(marks),
+      in_flight_(in_flight) {}
+
+void ShardAdmission::leave() {
+  topology_.clear();
+  stamp_ = made_ = making_ended_ = checking_ = false;
+}
+
+void ShardAdmission::ask() {
+  link_.begin(SessionLink::Step::facts);
+  link_.ask<Facts>(AskFacts{}, [this](const Facts& facts) { on_facts(facts); });
+}
+
+void ShardAdmission::ask_when_due() {
+  if (deployment_.changes() != changes_seen_ || link_.now_ms() >= check_at_ms_) ask();
+}
+
+void ShardAdmission::check_when_due() {
+  if (link_.now_ms() >= check_at_ms_) {
+    check_at_ms_ = link_.now_ms() + link_.settings().check_ms;
+    if (!std::exchange(checking_, true)) {
+      link_.send(AskFacts{}, [this](ShardAnswer answer) { on_check(std::move(answer)); });
+    }
+  }
+  if (!made_) finish_making();
+}
+
+// ---- whether the server is fit
+
+bool ShardAdmission::hold_if_unfit(const Facts& facts) {
+  const SessionSettings& settings = link_.settings();
+  std::string unfit;
+  if (!settings.accept_eviction && facts.maxmemory_policy && *facts.maxmemory_policy != "noeviction") {
+    unfit = fmt::format(
+        "shard {} evicts keys when its memory is full (maxmemory-policy is {}): counts would be lost; set "
+        "maxmemory-policy to noeviction, or accept it with redis.accept_eviction = true",
+        settings.shard, *facts.maxmemory_policy);
+  } else if (!settings.accept_no_append_only && facts.append_only && *facts.append_only != "yes") {
+    unfit = fmt::format(
+        "shard {} has no append-only file: a restart of it would lose counts; set appendonly to yes, or accept it "
+        "with redis.accept_no_append_only = true",
+        settings.shard);
+  }
+  if (unfit.empty()) {
+    if ((!facts.maxmemory_policy || !facts.append_only) && !std::exchange(warned_, true)) {
+      link_.port().warn(fmt::format(
+          "shard {} does not say how it is set up (neither CONFIG nor INFO tells {}): make sure that it evicts no keys "
+          "and has an append-only file",
+          settings.shard, facts.maxmemory_policy ? "appendonly" : "maxmemory-policy"));
+    }
+    return false;
+  }
+  link_.port().unfit(unfit);
+  link_.hold(unfit);
+  return true;
+}
+
+void ShardAdmission::note_role(const Facts& facts) {
+  const bool replica = facts.role && *facts.role != "master";
+  in_flight_.set_replica(
+      replica ? fmt::format("shard {} is a replica: what is written to it would be lost; make it a primary, or put the "
+                            "address right",
+                            link_.settings().shard)
+              : std::string());
+}
+
+void ShardAdmission::note_server(const Facts& facts) {
+  if (!facts.run_id || facts.run_id->empty()) return;
+  const SessionSettings& settings = link_.settings();
+  deployment_.note_server(settings.shard, fmt::format("{} {}", *facts.run_id, settings.database), settings.address);
+}
+
+void ShardAdmission::on_facts(const Facts& facts) {
+  if (hold_if_unfit(facts)) return;
+  note_role(facts);
+  note_server(facts);
+  on_topology(facts.topology);
+}
+
+/// What a server that is in use has become.
+void ShardAdmission::on_check(ShardAnswer answer) {
+  checking_ = false;
+  if (!std::holds_alternative<Facts>(answer)) return;
+  const Facts facts = std::get<Facts>(std::move(answer));
+  if (hold_if_unfit(facts)) return;
+  const std::string& shard = link_.settings().shard;
+  const TopologyText topology = parse_topology(facts.topology);
+  if (topology.kind != TopologyText::Kind::deployment || topology.shard != shard ||
+      topology.layout != link_.settings().layout || topology.identity != deployment_.identity()) {
+    return link_.reconnect(
+        fmt::format("shard {} is not what it was: its visits:topology holds '{}'; looking at the shard again", shard,
+                    facts.topology));
+  }
+  topology_ = facts.topology;
+  made_ = topology.made;
+  making_ended_ = false;
+  deployment_.saw(shard, topology);
+  note_role(facts);
+  in_flight_.say_how_it_is();
+  in_flight_.pump();
+}
+
+// ---- who it is
+
+void ShardAdmission::on_topology(const std::string& text) {
+  const SessionSettings& settings = link_.settings();
+  topology_ = text;
+  const TopologyText topology = parse_topology(text);
+  deployment_.saw(settings.shard, topology);
+  if (const auto twin = deployment_.twin_of(settings.shard, topology)) {
+    return link_.hold(
+        fmt::format("shard {} ({}) is one server and database with shard {} ({}): give each one of its own",
+                    settings.shard, settings.address, twin->name, twin->address));
+  }
+  using Kind = TopologyText::Kind;
+  if (topology.kind == Kind::none) return on_no_topology();
+  if (topology.kind == Kind::deployment && topology.shard != settings.shard) {
+    return link_.hold(fmt::format(
+        "shard {} is another server: its visits:topology says that it is shard {}; put the addresses of both right "
+        "(redis.shard)",
+        settings.shard, topology.shard));
+  }
+  if (topology.kind == Kind::unknown || topology.layout != settings.layout) {
+    return link_.hold(fmt::format(
+        "shard {} was laid out as '{}', the settings say '{}': set redis.shards, redis.virtual_nodes and redis.buckets "
+        "as they were",
+        settings.shard, topology.kind == Kind::unknown ? text : topology.layout, settings.layout));
+  }
+  if (topology.kind == Kind::former) return on_former(topology);
+  on_deployment(topology);
+}
+
+/// What says that the shard had a topology; empty: nothing. A shard to which this host never wrote a count is not taken
+/// for a fresh one: another host may have.
+std::string ShardAdmission::why_topology_is_missed() const {
+  if (std::ranges::any_of(marks_.buckets(), [&](std::uint32_t bucket) { return !batches_.field(bucket).empty(); })) {
+    return "counts were written to it";
+  }
+  if (!identity_.empty()) {
+    return "it was made part of this deployment (this host has written no counts to it; where no other host has, "
+           "nothing is lost)";
+  }
+  return deployment_.made_besides(link_.settings().shard) ? "the other shards say that the deployment is made" : "";
+}
+
+void ShardAdmission::on_no_topology() {
+  const std::string& shard = link_.settings().shard;
+  if (const std::string why = why_topology_is_missed(); !why.empty() && !marks_.is_accepting()) {
+    marks_.fault(fmt::format("shard {} has been emptied or replaced: it holds no visits:topology although {}; restore "
+                             "its data, or accept it as it is with: {}",
+                             shard, why, link_.accept_command()),
+                 true);
+    return ask_marks();
+  }
+  // Not before all shards have answered: one of them may say that the deployment is made, and then this one was
+  // emptied.
+  if (!deployment_.identity().empty() && (marks_.is_accepting() || deployment_.all_answered())) {
+    return make_topology(deployment_.identity());
+  }
+  if (deployment_.identity().empty() && deployment_.decided_by(shard)) return make_topology(new_identity_);
+  wait_for_identity();
+}
+
+/// A deployment of a version whose buckets had no identity.
+void ShardAdmission::on_former(const TopologyText& topology) {
+  const std::string& shard = link_.settings().shard;
+  if (!identity_.empty() && topology.identity != identity_ && !marks_.is_accepting()) {
+    marks_.fault(!deployment_identity(identity_).empty()
+                     ? fmt::format("shard {} was restored from a copy older than the batches that are kept, made by a "
+                                   "former version; restore a newer copy, or accept it as it is with: {}",
+                                   shard, link_.accept_command())
+                     : fmt::format("shard {} is another server, or was made anew: its identity is {}, and {} was "
+                                   "known; put the address right, restore its data, or accept it as it is with: {}",
+                                   shard, topology.identity, identity_, link_.accept_command()),
+                 true);
+  } else if (deployment_.identity().empty() && !deployment_.decided_by(shard)) {
+    return wait_for_identity();
+  }
+  ask_marks();
+}
+
+void ShardAdmission::on_deployment(const TopologyText& topology) {
+  const std::string& shard = link_.settings().shard;
+  if (!deployment_.identity().empty() && topology.identity != deployment_.identity() && !marks_.is_accepting()) {
+    marks_.fault(fmt::format("shard {} is another server, or was made anew: its identity is {}, and {} was known; put "
+                             "the address right, restore its data, or accept it as it is with: {}",
+                             shard, topology.identity, deployment_.identity(), link_.accept_command()),
+                 true);
+  } else {
+    deployment_.adopt(topology.identity);
+    deployment_.saw(shard, topology);
+  }
+  made_ = topology.made;
+  stamp_ = stamp_ || !topology.made;
+  ask_marks();
+}
+
+void ShardAdmission::wait_for_identity() {
+  link_.begin(SessionLink::Step::waiting);
+  changes_seen_ = deployment_.changes();
+  check_at_ms_ = link_.now_ms() + link_.settings().check_ms;
+  link_.set_state(ShardState::connecting,
+                  fmt::format("the deployment has no identity yet: waiting for shard {}", deployment_.waits_for()));
+}
+
+// ---- the deployment is made on it
+
+/// Where nothing has changed since the shard was looked at.
+MakeTopology ShardAdmission::topology_of(const std::string& identity, bool made) const {
+  const SessionSettings& settings = link_.settings();
+  return {topology_, to_text({TopologyText::Kind::deployment, identity, made, settings.shard, settings.layout})};
+}
+
+void ShardAdmission::make_topology(const std::string& identity) {
+  link_.begin(SessionLink::Step::topology);
+  link_.ask<Topology>(topology_of(identity, false), [this](const Topology& held) { on_topology(held.topology); });
+}
+
+/// Every shard has the identity: from now on one that does not was emptied.
+void ShardAdmission::finish_making() {
+  if (making_ended_ || !deployment_.complete()) return;
+  making_ended_ = true;
+  link_.send(topology_of(deployment_.identity(), true), [this](ShardAnswer answer) {
+    const auto* held = std::get_if<Topology>(&answer);
+    if (held == nullptr) return;  // tried again after the next look at what the server is
+    topology_ = held->topology;
+    const TopologyText topology = parse_topology(topology_);
+    made_ = topology.made;
+    deployment_.saw(link_.settings().shard, topology);
+  });
+}
+
+void ShardAdmission::ask_marks() {
+  marks_.ask(made_, [this] { on_marks_known(); });
+}
+
+void ShardAdmission::on_marks_known() {
+  if (marks_.hold_if_faulty()) return;
+  if (marks_.is_accepting()) {
+    if (!marks_.take_accepted()) return;
+    stamp_ = true;
+  }
+  const TopologyText topology = parse_topology(topology_);
+  if (topology.kind == TopologyText::Kind::former) {
+    return make_topology(deployment_.identity().empty() ? topology.identity : deployment_.identity());
+  }
+  if (stamp_) return marks_.stamp([this] { come_up(); });
+  come_up();
+}
+
+void ShardAdmission::come_up() {
+  link_.come_up();
+  check_at_ms_ = link_.now_ms() + link_.settings().check_ms;
+  note_identity();
+  in_flight_.begin(marks_.buckets());
+}
+
+void ShardAdmission::note_identity() {
+  const std::string& shard = link_.settings().shard;
+  deployment_.stamped(shard);
+  if (identity_ == deployment_.bucket_id()) return;
+  identity_ = deployment_.bucket_id();
+  batches_.note_identity({shard, identity_});
+  batches_.note_identity({deployment_row, identity_});
+}
+
+}  // namespace visitd

@@ -1,0 +1,71 @@
+// The way of a shard until it is up: whether the server is fit, who it is by its topology, what it holds of ours, and
+// how the deployment is made on it. Afterwards, now and then, what it has become. Decides; knows no clock, loop or
+// socket.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "flusher/counting/batches.hpp"
+#include "flusher/counting/batches_in_flight.hpp"
+#include "flusher/counting/deployment.hpp"
+#include "flusher/counting/session_link.hpp"
+#include "flusher/counting/shard_marks.hpp"
+
+namespace visitd {
+
+class ShardAdmission {
+ public:
+  /// `identity`: what the spool knows of the shard; empty: nothing. `new_identity`: for a deployment that has none yet.
+  ShardAdmission(std::string identity, std::string new_identity, Deployment& deployment, Batches& batches,
+                 SessionLink& link, ShardMarks& marks, BatchesInFlight& in_flight);
+
+  /// The first question on a connection.
+  void ask();
+  /// While the deployment has no identity yet: asks again, once something has changed.
+  void ask_when_due();
+  /// While the shard is up: looks at what it has become, and ends the making of the deployment, when it is time.
+  void check_when_due();
+  /// Nothing of the old connection survives.
+  void leave();
+
+ private:
+  void on_facts(const Facts& facts);
+  void on_check(ShardAnswer answer);
+  [[nodiscard]] bool hold_if_unfit(const Facts& facts);
+  void note_role(const Facts& facts);
+  void note_server(const Facts& facts);
+  void on_topology(const std::string& text);
+  void on_no_topology();
+  [[nodiscard]] std::string why_topology_is_missed() const;
+  void on_former(const TopologyText& topology);
+  void on_deployment(const TopologyText& topology);
+  void wait_for_identity();
+  [[nodiscard]] MakeTopology topology_of(const std::string& identity, bool made) const;
+  void make_topology(const std::string& identity);
+  void finish_making();
+  void ask_marks();
+  void on_marks_known();
+  void come_up();
+  void note_identity();
+
+  std::string identity_;
+  std::string new_identity_;
+  Deployment& deployment_;
+  Batches& batches_;
+  SessionLink& link_;
+  ShardMarks& marks_;
+  BatchesInFlight& in_flight_;
+  bool warned_ = false;  ///< that the server does not say how it is set up
+
+  // of the current connection
+  std::string topology_;  ///< as it stands on the shard
+  bool stamp_ = false;    ///< buckets may lack the identity
+  bool made_ = false;     ///< the topology says that every bucket has it
+  bool making_ended_ = false;
+  std::uint64_t changes_seen_ = 0;  ///< of the deployment
+  std::uint64_t check_at_ms_ = 0;
+  bool checking_ = false;
+};
+
+}  // namespace visitd

@@ -1,0 +1,98 @@
+// What a shard holds of ours: the marks of its buckets, those that differ from what was left there, and what an
+// operator gives up who accepts them. Decides; knows no clock, loop or socket.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "flusher/counting/batches.hpp"
+#include "flusher/counting/batches_in_flight.hpp"
+#include "flusher/counting/deployment.hpp"
+#include "flusher/counting/lookups.hpp"
+#include "flusher/counting/session_link.hpp"
+
+namespace visitd {
+
+/// What a held shard would lose by being accepted as it is.
+struct AcceptOffer {
+  std::uint64_t token = 0;        ///< of what was found; another one once something else is found
+  std::uint64_t buckets = 0;      ///< that hold something else than was left there
+  std::uint64_t pages = 0;        ///< in them, that this host knows a count of
+  std::uint64_t visits = 0;       ///< of those pages, as last seen
+  std::uint64_t kept_visits = 0;  ///< that come back, out of kept batches
+};
+
+class ShardMarks {
+ public:
+  /// `buckets`: the shard's.
+  ShardMarks(std::vector<std::uint32_t> buckets, const Deployment& deployment, Batches& batches, Lookups& lookups,
+             SessionLink& link, BatchesInFlight& in_flight);
+
+  /// Asks for the marks of all its buckets, also of those that we know nothing of. `stamped`: every bucket has the
+  /// deployment's identity. `known` is called unless the connection goes.
+  void ask(bool stamped, std::function<void()> known);
+  /// Gives the deployment's identity to the buckets that have none. `done` is called once every bucket has it.
+  void stamp(std::function<void()> done);
+  /// The shard is held once all its marks are known.
+  void fault(const std::string& why, bool acceptable);
+  /// All marks are known. True: there is a fault, and the shard is held now.
+  [[nodiscard]] bool hold_if_faulty();
+
+  /// What accepting this shard would give up; throws Error where it is not held, or cannot be accepted.
+  [[nodiscard]] AcceptOffer offer() const;
+  /// The next look at this shard takes what it holds as the truth, if that is still what was offered. Throws Error
+  /// where it cannot be accepted, or something else has been found since.
+  void accept(std::uint64_t token);
+  [[nodiscard]] bool is_accepting() const noexcept { return accepting_; }
+  /// All marks are known, and what the operator was shown is what is there: it is the truth from now on. False: it is
+  /// something else, and the shard is held.
+  [[nodiscard]] bool take_accepted();
+
+  void on_hold(bool acceptable);
+  /// Nothing of the old connection survives.
+  void leave();
+
+  [[nodiscard]] const std::vector<std::uint32_t>& buckets() const noexcept { return buckets_; }
+  /// Whether the bucket's unanswered batch, or the last answered one, left this field.
+  [[nodiscard]] bool was_left(std::uint32_t bucket, const std::string& field) const;
+
+ private:
+  /// A bucket that does not hold what we left there.
+  struct Differing {
+    std::uint32_t bucket = 0;
+    std::string field;
+  };
+
+  void ask_all(const std::string& stamp);
+  void on_marks(std::size_t first, const Marks& marks);
+  void on_mark(std::uint32_t bucket, const Marks::Held& held);
+  void on_stamped(std::size_t first, const Marks& marks);
+  [[nodiscard]] std::uint64_t digest_of_differing() const;
+
+  std::vector<std::uint32_t> buckets_;
+  const Deployment& deployment_;
+  Batches& batches_;
+  Lookups& lookups_;
+  SessionLink& link_;
+  BatchesInFlight& in_flight_;
+
+  bool accepting_ = false;
+  std::uint64_t accepted_token_ = 0;
+
+  // of a held shard
+  bool acceptable_ = false;
+  std::uint64_t token_ = 0;
+  std::vector<Differing> held_differing_;
+
+  // of the current connection
+  bool stamped_ = false;
+  std::size_t awaited_ = 0;
+  std::function<void()> known_;
+  std::string fault_;  ///< the first one found
+  bool fault_acceptable_ = false;
+  std::vector<Differing> differing_;
+};
+
+}  // namespace visitd
