@@ -62,6 +62,7 @@ class Connection final : public DeadlineMember, public Uploader {
   void watch(int events) noexcept;
   void advance(std::string_view input);
   Step read_one(std::string_view& input, bool& progressed);
+  Step read_behind_head(std::string_view& input, bool& progressed);
   Step start_request(std::string_view& input, bool& progressed);
   Step read_upload(std::string_view& input, bool& progressed);
   Step answer_upload(std::string_view& input, bool& progressed);

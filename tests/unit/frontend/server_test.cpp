@@ -968,6 +968,27 @@ TEST_CASE("an address with too many connections loses its longest idle one, and 
   CHECK(server.statistics().connections_open == 2);
 }
 
+TEST_CASE("in a full server an address that replaces its idle connection takes no other's place") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.connection_limit = 2;
+  settings.address_connection_limit = 2;
+  settings.trusted_proxies = {};
+  TestServer server(settings);
+  server.counter.parks = true;
+  TestClient parked(server.port());
+  parked.send(get_request("/visits/slow"));
+  CHECK(comes_true([&] { return server.statistics().reads_parked == 1; }));
+  TestClient idle(server.port());
+  CHECK(idle.ask(get_request("/")).status == 200);
+  TestClient next(server.port());
+  CHECK(next.ask(get_request("/")).status == 200);
+  CHECK(idle.ends());
+  CHECK(server.statistics().connections_over_address_limit == 1);
+  CHECK(server.statistics().connections_evicted == 0);
+  server.counter.parks = false;
+  CHECK(parked.receive().status == 200);
+}
+
 TEST_CASE("which connection of an address is idle longest is known after a request and after changed settings too") {
   Settings settings = test_settings(HotRoutes::direct);
   settings.address_connection_limit = 3;
