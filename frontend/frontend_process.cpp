@@ -101,7 +101,7 @@ class FrontendProcess {
 
   void on_bell() {
     membership_.own_bell().hush();
-    server_.replay_parked();
+    server_.look_at_parked();
   }
 
   /// Between two turns of the loop: no request sees some of the old settings and some of the new.

@@ -13,36 +13,27 @@ namespace {
 constexpr std::size_t largest_head_bytes = 4096;
 
 std::string_view status_line(std::uint16_t status) noexcept {
-  switch (status) {
-    case 200:
-      return "HTTP/1.1 200 OK\r\n";
-    case 204:
-      return "HTTP/1.1 204 No Content\r\n";
-    case 400:
-      return "HTTP/1.1 400 Bad Request\r\n";
-    case 403:
-      return "HTTP/1.1 403 Forbidden\r\n";
-    case 404:
-      return "HTTP/1.1 404 Not Found\r\n";
-    case 405:
-      return "HTTP/1.1 405 Method Not Allowed\r\n";
-    case 413:
-      return "HTTP/1.1 413 Content Too Large\r\n";
-    case 414:
-      return "HTTP/1.1 414 URI Too Long\r\n";
-    case 415:
-      return "HTTP/1.1 415 Unsupported Media Type\r\n";
-    case 417:
-      return "HTTP/1.1 417 Expectation Failed\r\n";
-    case 431:
-      return "HTTP/1.1 431 Request Header Fields Too Large\r\n";
-    case 503:
-      return "HTTP/1.1 503 Service Unavailable\r\n";
-    case 505:
-      return "HTTP/1.1 505 HTTP Version Not Supported\r\n";
-    default:
-      return "HTTP/1.1 500 Internal Server Error\r\n";
+  struct Line {
+    std::uint16_t status;
+    std::string_view text;
+  };
+  static constexpr Line lines[] = {{200, "HTTP/1.1 200 OK\r\n"},
+                                   {204, "HTTP/1.1 204 No Content\r\n"},
+                                   {400, "HTTP/1.1 400 Bad Request\r\n"},
+                                   {403, "HTTP/1.1 403 Forbidden\r\n"},
+                                   {404, "HTTP/1.1 404 Not Found\r\n"},
+                                   {405, "HTTP/1.1 405 Method Not Allowed\r\n"},
+                                   {413, "HTTP/1.1 413 Content Too Large\r\n"},
+                                   {414, "HTTP/1.1 414 URI Too Long\r\n"},
+                                   {415, "HTTP/1.1 415 Unsupported Media Type\r\n"},
+                                   {417, "HTTP/1.1 417 Expectation Failed\r\n"},
+                                   {431, "HTTP/1.1 431 Request Header Fields Too Large\r\n"},
+                                   {503, "HTTP/1.1 503 Service Unavailable\r\n"},
+                                   {505, "HTTP/1.1 505 HTTP Version Not Supported\r\n"}};
+  for (const Line& line : lines) {
+    if (line.status == status) return line.text;
   }
+  return "HTTP/1.1 500 Internal Server Error\r\n";
 }
 
 }  // namespace
@@ -77,7 +68,7 @@ void Answer::refuse(const Problem& problem) noexcept {
   cache_status.clear();
   body.clear();
   append_all(body, R"({"type":"urn:visitd:problem:)", text.name, R"(","title":")", reason_phrase(status),
-             R"(","status":)", std::uint64_t{status}, R"(,"detail":")");
+             R"(","status":)", status, R"(,"detail":")");
   append_json(problem.detail.empty() ? text.detail : problem.detail, body);
   body.append("\"");
   if (!parameter.empty()) {
@@ -124,10 +115,16 @@ void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool kee
   const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
   out.reserve(largest_head_bytes + repeated_bytes + content.size());
   out.append(status_line(answer.status));
-  each_field(answer, head,
-             [&out](std::string_view name, std::string_view value) { append_all(out, name, ": ", value, "\r\n"); });
+  each_field(answer, head, [&out](std::string_view name, std::string_view value) {
+    out.append(name);
+    out.append(": ");
+    out.append(value);
+    out.append("\r\n");
+  });
   if (answer.status != 204 && !answer.length_unknown) {
-    append_all(out, "Content-Length: ", std::uint64_t{content.size()}, "\r\n");
+    out.append("Content-Length: ");
+    out.append(content.size());
+    out.append("\r\n");
   }
   if (!keep_alive) {
     out.append("Connection: close\r\n");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -50,19 +51,15 @@ class FixedText {
     std::memcpy(bytes_.data() + size_, text.data(), part);
     size_ += part;
   }
-  void append(std::uint64_t number) noexcept { append_number(number); }
-  void append(std::int64_t number) noexcept { append_number(number); }
+  void append(std::integral auto number) noexcept {
+    std::array<char, 20> digits;
+    const char* const end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+    append(std::string_view(digits.data(), static_cast<std::size_t>(end - digits.data())));
+  }
   [[nodiscard]] std::string_view view() const noexcept { return {bytes_.data(), size_}; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
 
  private:
-  template <typename Number>
-  void append_number(Number number) noexcept {
-    std::array<char, 20> digits;
-    append({digits.data(),
-            static_cast<std::size_t>(std::to_chars(digits.data(), digits.data() + 20, number).ptr - digits.data())});
-  }
-
   std::array<char, capacity> bytes_;
   std::size_t size_ = 0;
 };
@@ -81,10 +78,8 @@ class AnswerBody {
     text_.clear();
   }
   /// The body is a text that is composed in place.
-  template <typename Part>
-  void append(Part part) noexcept {
-    text_.append(part);
-  }
+  void append(std::string_view text) noexcept { text_.append(text); }
+  void append(std::integral auto number) noexcept { text_.append(number); }
   /// The body is a document, which lives until the next request is answered.
   void show(std::string_view document) noexcept {
     source_ = Source::document;
@@ -208,7 +203,7 @@ void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Tak
   each_cors_field(answer, head, take);
   if (answer.retry_after_s) {
     FixedText<20> seconds;
-    seconds.append(std::uint64_t{*answer.retry_after_s});
+    seconds.append(*answer.retry_after_s);
     take("Retry-After", seconds.view());
   }
 }

@@ -22,6 +22,8 @@ namespace visitd {
 [[nodiscard]] Handled show_openapi(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled show_docs(HandlerShare& share, const Call& call, Answer& answer);
 
+/// What Cache-Status (RFC 9211) tells of one count, or of the one that stands for many.
+void note_cache_status(const CountAnswer& count, Answer& answer) noexcept;
 /// Reads the count of a page whose id stands like this in a path.
 [[nodiscard]] Handled read_count_of(HandlerShare& share, const Call& call, std::string_view encoded, Answer& answer);
 

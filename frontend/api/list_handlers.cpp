@@ -4,7 +4,6 @@
 #include <optional>
 #include <utility>
 
-#include "frontend/api/cache_status.hpp"
 #include "frontend/api/handlers.hpp"
 
 namespace visitd {
@@ -34,8 +33,7 @@ Handled record_list(HandlerShare& share, const Call& call, Answer& answer) {
     visits += list.visits(entry);
   }
   answer.content_type = ContentType::json;
-  append_all(answer.body, R"({"status":"success","entries":)", std::uint64_t{list.size()}, R"(,"visits":)", visits,
-             "}");
+  append_all(answer.body, R"({"status":"success","entries":)", list.size(), R"(,"visits":)", visits, "}");
   return Handled::answered;
 }
 

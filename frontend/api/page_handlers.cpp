@@ -1,7 +1,36 @@
-#include "frontend/api/cache_status.hpp"
+#include <algorithm>
+#include <string_view>
+
+#include "common/os/text.hpp"
 #include "frontend/api/handlers.hpp"
 
 namespace visitd {
+
+namespace {
+
+/// What Cache-Status calls this cache.
+constexpr std::string_view cache_name = "visitd";
+
+/// Whether RFC 8941 lets this stand without quotes.
+bool is_bare_token(std::string_view text) noexcept {
+  const auto is_inner = [](char c) {
+    return is_letter(c) || is_digit(c) || std::string_view("!#$%&'*+-.^_`|~:/").find(c) != std::string_view::npos;
+  };
+  return !text.empty() && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_inner);
+}
+
+}  // namespace
+
+void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
+  answer.cache_status.append(cache_name);
+  if (count.kind == CountAnswer::Kind::fresh && count.served_via != "in-memory") {
+    const std::string_view quote = is_bare_token(count.served_via) ? "" : "\"";
+    append_all(answer.cache_status, "; fwd=miss; detail=", quote, count.served_via, quote);
+  } else {
+    answer.cache_status.append("; hit; ttl=");
+    answer.cache_status.append(count.ttl_s);
+  }
+}
 
 Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
   const std::string_view page = share.page_of(call.encoded_page, answer);
@@ -38,7 +67,9 @@ Handled read_count_of(HandlerShare& share, const Call& call, std::string_view en
   answer.no_store = true;
   answer.content_type = ContentType::json;
   note_cache_status(count, answer);
-  append_all(answer.body, R"({"count":)", count.count, R"(,"served_via":")");
+  answer.body.append(R"({"count":)");
+  answer.body.append(count.count);
+  answer.body.append(R"(,"served_via":")");
   append_json(count.served_via, answer.body);
   answer.body.append(R"("})");
   return Handled::answered;

@@ -7,15 +7,6 @@
 
 namespace visitd {
 
-void BodyReader::start(const RequestHead& head) noexcept {
-  place_ = head.chunked ? Place::chunk_size : head.has_body() ? Place::content : Place::nothing;
-  remaining_ = head.content_length;
-  decoded_ = 0;
-  line_bytes_ = 0;
-  trailer_count_ = 0;
-  size_seen_ = false;
-}
-
 ReadOutcome BodyReader::read(std::string_view bytes, std::size_t& consumed, std::string* content, Refusal& refusal) {
   consumed = 0;
   if (place_ == Place::nothing) return ReadOutcome::complete;

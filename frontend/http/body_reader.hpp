@@ -19,7 +19,14 @@ class BodyReader {
   explicit BodyReader(const ReaderLimits& limits) noexcept : limits_(&limits) {}
 
   /// The body of this head comes next.
-  void start(const RequestHead& head) noexcept;
+  void start(const RequestHead& head) noexcept {
+    place_ = head.chunked ? Place::chunk_size : head.has_body() ? Place::content : Place::nothing;
+    remaining_ = head.content_length;
+    decoded_ = 0;
+    line_bytes_ = 0;
+    trailer_count_ = 0;
+    size_seen_ = false;
+  }
 
   /// See RequestReader::read_body. refused: `refusal` says why.
   [[nodiscard]] ReadOutcome read(std::string_view bytes, std::size_t& consumed, std::string* content, Refusal& refusal);

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string_view>
@@ -31,11 +31,7 @@ class OutputBuffer {
     std::memcpy(bytes_.get() + size_, text.data(), text.size());
     size_ += text.size();
   }
-  void append(std::uint64_t number) noexcept {
-    char* const begin = bytes_.get() + size_;
-    size_ += static_cast<std::size_t>(std::to_chars(begin, begin + 20, number).ptr - begin);
-  }
-  void append(std::int64_t number) noexcept {
+  void append(std::integral auto number) noexcept {
     char* const begin = bytes_.get() + size_;
     size_ += static_cast<std::size_t>(std::to_chars(begin, begin + 20, number).ptr - begin);
   }

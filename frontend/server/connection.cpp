@@ -134,16 +134,7 @@ void Connection::advance(std::string_view input) {
 }
 
 Connection::Step Connection::read_one(std::string_view& input, bool& progressed) {
-  switch (reading_) {
-    case Reading::head:
-      break;
-    case Reading::upload:
-      return read_upload(input, progressed);
-    case Reading::unwanted_body:
-      return skip_body(input);
-    case Reading::nothing:
-      return answer_upload(input, progressed);
-  }
+  if (reading_ != Reading::head) return read_behind_head(input, progressed);
   if (input.empty()) return Step::more;
   switch (reader_.read_head(input)) {
     case RequestReader::Outcome::incomplete:
@@ -154,6 +145,12 @@ Connection::Step Connection::read_one(std::string_view& input, bool& progressed)
       break;
   }
   return refuse(reader_.refusal());
+}
+
+Connection::Step Connection::read_behind_head(std::string_view& input, bool& progressed) {
+  if (reading_ == Reading::unwanted_body) return skip_body(input);
+  if (upload_->is_lost()) return refuse(Refusal::busy);
+  return reading_ == Reading::upload ? read_upload(input, progressed) : answer_upload(input, progressed);
 }
 
 Connection::Step Connection::start_request(std::string_view& input, bool& progressed) {
@@ -185,7 +182,6 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
 }
 
 Connection::Step Connection::read_upload(std::string_view& input, bool& progressed) {
-  if (upload_->is_lost()) return refuse(Refusal::busy);
   std::size_t consumed = 0;
   const RequestReader::Outcome outcome = reader_.read_body(input, consumed, &upload_->body());
   input.remove_prefix(consumed);
@@ -199,7 +195,6 @@ Connection::Step Connection::read_upload(std::string_view& input, bool& progress
 }
 
 Connection::Step Connection::answer_upload(std::string_view& input, bool& progressed) {
-  if (upload_->is_lost()) return refuse(Refusal::busy);
   Call call = call_of(upload_->head());
   call.body = upload_->body();
   const Handled handled = answer(call, progressed);
@@ -305,18 +300,18 @@ void Connection::settle(std::string_view rest, bool progressed, Step step) {
   keep(rest);
   if (socket_.has_unsent() || !flush()) return;
   if (is_ending()) return finish();
-  switch (step) {
-    case Step::parked:
-      return enter(Phase::parked, true);
-    case Step::paused:
-      return enter(Phase::paused, true);
-    default:
-      break;
+  Phase next = Phase::idle;
+  if (step == Step::parked || step == Step::paused) {
+    next = step == Step::parked ? Phase::parked : Phase::paused;
+    progressed = true;
+  } else if (reading_ != Reading::head) {
+    next = Phase::body;
+  } else if (!in_.empty()) {
+    next = Phase::head;
+  } else if (share_.stopping) {
+    return close();
   }
-  if (reading_ != Reading::head) return enter(Phase::body, progressed);
-  if (!in_.empty()) return enter(Phase::head, progressed);
-  if (share_.stopping) return close();
-  enter(Phase::idle, true);
+  enter(next, progressed || next == Phase::idle);
 }
 
 void Connection::keep(std::string_view rest) {

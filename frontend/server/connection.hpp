@@ -53,8 +53,8 @@ class Connection final : public DeadlineMember, public Uploader {
   /// What becomes of it. close, linger: no request is read any more; it is closed when the answers are sent, or, as
   /// bytes may come that nobody reads, when the client closes.
   enum class End : std::uint8_t { none, close, linger, closed };
-  /// again: what is left of the input may be another request. more: nothing can be done before more bytes come. parked,
-  /// paused: before the request at hand goes on.
+  /// again: another request may follow in the input. more: bytes are lacking, or none is read any more. parked: the
+  /// request at hand waits for the flusher. paused: it waits for a turn.
   enum class Step : std::uint8_t { again, more, parked, paused };
 
   void on_event(int status, int events);
@@ -62,6 +62,7 @@ class Connection final : public DeadlineMember, public Uploader {
   void watch(int events) noexcept;
   void advance(std::string_view input);
   Step read_one(std::string_view& input, bool& progressed);
+  Step read_behind_head(std::string_view& input, bool& progressed);
   Step start_request(std::string_view& input, bool& progressed);
   Step read_upload(std::string_view& input, bool& progressed);
   Step answer_upload(std::string_view& input, bool& progressed);

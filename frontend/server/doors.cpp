@@ -28,26 +28,21 @@ void set_send_buffer_of(int fd, int bytes) noexcept {
 }  // namespace
 
 /// A listening socket, watched.
-class Doors::Door {
- public:
-  Door(Doors& doors, ListeningSocket socket)
-      : doors_(doors), socket_(std::move(socket)), poll_(make_poll(doors.loop_, socket_.fd.get(), this)) {}
+struct Doors::Door {
+  Door(Doors& its_doors, ListeningSocket its_socket)
+      : doors(its_doors), socket(std::move(its_socket)), poll(make_poll(doors.loop_, socket.fd.get(), this)) {}
 
   void open() {
-    const int result = uv_poll_start(poll_.get(), UV_READABLE, [](uv_poll_t* readable, int, int) {
+    const int result = uv_poll_start(poll.get(), UV_READABLE, [](uv_poll_t* readable, int, int) {
       const Door& door = *static_cast<const Door*>(readable->data);
-      door.doors_.accept_from(door);
+      door.doors.accept_from(door);
     });
     check_uv(result, "cannot poll a listening socket");
   }
-  void shut() noexcept { uv_poll_stop(poll_.get()); }
 
-  [[nodiscard]] const ListeningSocket& socket() const noexcept { return socket_; }
-
- private:
-  Doors& doors_;
-  ListeningSocket socket_;
-  UvHandle<uv_poll_t> poll_;
+  Doors& doors;
+  ListeningSocket socket;
+  UvHandle<uv_poll_t> poll;
 };
 
 Doors::Doors(uv_loop_t* loop, Doorkeeper& keeper, int send_buffer_bytes)
@@ -69,12 +64,12 @@ void Doors::open(ListeningSocket socket) {
 
 void Doors::set_send_buffer(int bytes) noexcept {
   send_buffer_bytes_ = bytes;
-  for (const auto& door : doors_) set_send_buffer_of(door->socket().fd.get(), bytes);
+  for (const auto& door : doors_) set_send_buffer_of(door->socket.fd.get(), bytes);
 }
 
 void Doors::close() {
   for (const auto& door : doors_) {
-    for (int i = 0; i < last_accepts && !door->socket().is_shared && accept_from(*door); ++i) continue;
+    for (int i = 0; i < last_accepts && !door->socket.is_shared && accept_from(*door); ++i) continue;
   }
   doors_.clear();
   uv_timer_stop(pause_timer_.get());
@@ -83,7 +78,7 @@ void Doors::close() {
 /// One that was unlinked: who has connected already is served.
 void Doors::close_at(const std::string& unix_path) {
   std::erase_if(doors_, [&](const std::unique_ptr<Door>& door) {
-    if (door->socket().path != unix_path) return false;
+    if (door->socket.path != unix_path) return false;
     for (int i = 0; i < last_accepts && accept_from(*door); ++i) continue;
     return true;
   });
@@ -98,7 +93,7 @@ bool Doors::accept_from(const Door& door) {
     sockaddr_storage address{};
     socklen_t size = sizeof address;
     UniqueFd fd(
-        ::accept4(door.socket().fd.get(), reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        ::accept4(door.socket.fd.get(), reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) {
       if (errno == EAGAIN) return false;
       if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) continue;
@@ -106,13 +101,13 @@ bool Doors::accept_from(const Door& door) {
       pause();
       return false;
     }
-    keeper_.take_in(std::move(fd), client_address(address), door.socket().entrance);
+    keeper_.take_in(std::move(fd), client_address(address), door.socket.entrance);
   }
   return true;
 }
 
 void Doors::pause() noexcept {
-  for (const auto& door : doors_) door->shut();
+  for (const auto& door : doors_) uv_poll_stop(door->poll.get());
   uv_timer_start(
       pause_timer_.get(),
       [](uv_timer_t* timer) {

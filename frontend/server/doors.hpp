@@ -37,7 +37,7 @@ class Doors {
   void close();
 
  private:
-  class Door;
+  struct Door;
 
   void close_at(const std::string& unix_path);
   /// True: there may be more to accept.

@@ -72,7 +72,7 @@ class EventLoopServer::Core final : ConnectionOwner, Doorkeeper {
     connection_limit_ = make_room_for(settings.http.connection_limit);
   }
 
-  void replay_parked() { turns_.look_at_parked(); }
+  void look_at_parked() { turns_.look_at_parked(); }
 
   void stop(std::function<void()> done) {
     // Who has connected already is served; who comes later finds the door closed.
@@ -298,8 +298,8 @@ void EventLoopServer::take_settings(const Settings& settings) {
   core_->take_settings(settings);
 }
 
-void EventLoopServer::replay_parked() {
-  core_->replay_parked();
+void EventLoopServer::look_at_parked() {
+  core_->look_at_parked();
 }
 
 void EventLoopServer::give_back_memory() noexcept {

@@ -35,7 +35,7 @@ class EventLoopServer {
 
   /// Tries all parked reads again: call it when counts may have become known. Without it they are tried again every 20
   /// ms.
-  void replay_parked();
+  void look_at_parked();
 
   /// Now and then: gives memory back to the system after much was held for clients.
   void give_back_memory() noexcept;

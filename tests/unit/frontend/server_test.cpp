@@ -157,7 +157,7 @@ TEST_CASE_TEMPLATE("parked reads hold up nobody else, and are answered when woke
   TestClient other(server.port());
   CHECK(other.ask(post_request("/visit/home")).status == 200);
   server.counter.parks = false;
-  server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  server.run([](EventLoopServer& inner) { inner.look_at_parked(); });
   for (const auto& client : parked) CHECK(client->receive().body == R"({"count":0,"served_via":"in-memory"})");
   CHECK(parked.front()->receive().body == R"({"status":"healthy"})");
 }
@@ -172,11 +172,11 @@ TEST_CASE_TEMPLATE("a parked list reads no page twice that it knows, and none wh
   CHECK(comes_true([&] { return server.statistics().reads_parked == 1; }));
   const std::uint64_t reads = server.counter.reads;
   CHECK(reads == 3);
-  for (int i = 0; i < 20; ++i) server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  for (int i = 0; i < 20; ++i) server.run([](EventLoopServer& inner) { inner.look_at_parked(); });
   CHECK(server.counter.reads == reads);
   server.counter.parks = false;
   server.counter.concerned = true;
-  server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  server.run([](EventLoopServer& inner) { inner.look_at_parked(); });
   CHECK(client.receive().body == R"({"counts":{"a":0,"b":0,"slow":0,"c":0,"d":0}})");
   CHECK(server.counter.reads == reads + 3);
 }
@@ -780,7 +780,7 @@ TEST_CASE_TEMPLATE("a read of many waits in one round for those that are not kno
   client.send(post_body("/visits/query", R"(["slow1","a","slow2"])") + get_request("/"));
   REQUIRE(comes_true([&] { return server.counter.reads >= 3; }));
   server.counter.parks = false;
-  server.run([](EventLoopServer& running) { running.replay_parked(); });
+  server.run([](EventLoopServer& running) { running.look_at_parked(); });
   CHECK(client.receive().body == R"({"counts":{"slow1":0,"a":0,"slow2":0}})");
   CHECK(client.receive().body == R"({"status":"healthy"})");
   CHECK(server.statistics().reads_parked == 1);
@@ -799,7 +799,7 @@ TEST_CASE("what a list asked for ahead is given back when it is answered, and wh
   }
   // Its end is seen once something is to be said to it.
   server.counter.parks = false;
-  server.run([](EventLoopServer& inner) { inner.replay_parked(); });
+  server.run([](EventLoopServer& inner) { inner.look_at_parked(); });
   CHECK(client.receive().status == 200);
   CHECK(comes_true([&] { return server.counter.asked_ahead == 0; }));
 }
@@ -966,6 +966,27 @@ TEST_CASE("an address with too many connections loses its longest idle one, and 
   CHECK(fourth.ends());
   CHECK(comes_true([&] { return server.statistics().connections_over_address_limit == 2; }));
   CHECK(server.statistics().connections_open == 2);
+}
+
+TEST_CASE("in a full server an address that replaces its idle connection takes no other's place") {
+  Settings settings = test_settings(HotRoutes::direct);
+  settings.connection_limit = 2;
+  settings.address_connection_limit = 2;
+  settings.trusted_proxies = {};
+  TestServer server(settings);
+  server.counter.parks = true;
+  TestClient parked(server.port());
+  parked.send(get_request("/visits/slow"));
+  CHECK(comes_true([&] { return server.statistics().reads_parked == 1; }));
+  TestClient idle(server.port());
+  CHECK(idle.ask(get_request("/")).status == 200);
+  TestClient next(server.port());
+  CHECK(next.ask(get_request("/")).status == 200);
+  CHECK(idle.ends());
+  CHECK(server.statistics().connections_over_address_limit == 1);
+  CHECK(server.statistics().connections_evicted == 0);
+  server.counter.parks = false;
+  CHECK(parked.receive().status == 200);
 }
 
 TEST_CASE("which connection of an address is idle longest is known after a request and after changed settings too") {
