@@ -25,7 +25,7 @@ ROOMS = {
     "flusher/counting": ("common/os", "common/shm"),
     "flusher/redis": ("common/os", "common/config", "flusher/counting"),
     "flusher/spool": ("common/os", "common/shm", "flusher/counting"),
-    "flusher": ("common/os", "common/shm", "common/config", "flusher/counting", "flusher/redis", "flusher/spool"),
+    "flusher": ("common/os", "common/shm", "common/config", "common/counter", "flusher/counting", "flusher/redis", "flusher/spool"),
     "ctl": ("common/os", "common/shm", "common/config", "common/counter"),
 }
 
