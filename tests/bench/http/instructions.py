@@ -21,7 +21,7 @@ GROUPS = {
     "strict reader": r"visitd::(\(anonymous namespace\)::split_query|RequestReader|is_host|parts_of_target)",
     "hash of the page id": r"visitd::hash_bytes",
     "publish to the lane": r"visitd::(Visits|Lane|Doorbell)",
-    "snapshot and backlog": r"visitd::(Counts|RingCounter|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
+    "snapshot and backlog": r"visitd::(Counts|CountReader|RingCounter|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
     "answer": r"visitd::(AnswerFormat|Answer::|OutputBuffer|\(anonymous namespace\)::note_cache_status)|append_json",
     "routes, page id": r"visitd::(Routes|DirectWay|decode_path|check_page_id)",
     "connection, deadlines": r"visitd::",
