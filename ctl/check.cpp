@@ -2,15 +2,13 @@
 
 #include <algorithm>
 
+#include "common/counter/heartbeat.hpp"
 #include "common/shm/ring_layout.hpp"
 #include "ctl/commands.hpp"
 
 namespace visitd {
 
 namespace {
-
-// Whoever is started again on our word loses more than a slow machine's pause is worth.
-constexpr std::uint32_t least_patience_ms = 5000;
 
 std::string age_text(const Json& age) {
   return age.is_null() ? "it never showed itself" : fmt::format("it showed itself {} ago", plain_span(age));
@@ -47,7 +45,7 @@ Json judged(std::string name, const Json& pid, const std::string& fault) {
 
 Json check_report(const Settings& settings, const std::string& what) {
   Settings patient = settings;
-  patient.cache.flusher_away_ms = std::max(settings.cache.flusher_away_ms, least_patience_ms);
+  patient.cache.flusher_away_ms = std::max<std::uint32_t>(settings.cache.flusher_away_ms, recent_heartbeat_ms);
   const Json status = status_report(patient);
   Json processes = Json::array();
   if (what == "flusher") {

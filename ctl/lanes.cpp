@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/invariant.hpp"
 #include "ctl/commands.hpp"
@@ -10,8 +11,6 @@
 namespace visitd {
 
 namespace {
-
-constexpr std::uint64_t frontend_quiet_ms = 5000;  // it shows itself about once a second
 
 std::string_view name_of(LaneState state) noexcept {
   switch (state) {
@@ -40,19 +39,22 @@ Json lane_report(const Segments& segments, const Ring& ring, std::uint32_t lane,
   const bool known = positions.fault.empty() && positions.applied && positions.head;
   const std::uint64_t owner = get(header.about.owner);
   const std::uint64_t owners = get(header.about.owners);
-  const Json heartbeat = age_ms(get(header.about.heartbeat_ns), monotonic_ns());
+  const Heartbeat heartbeat(header.about.heartbeat_ns);
+  const std::uint64_t now_ms = monotonic_ms();
   const std::optional<int> holder = locks.holder(ring.lane_lock(lane), owner);
   Json report;
   report["lane"] = lane;
   report["lane_state"] = name_of(ring.lane_state(lane));
-  report["process"] = owners == 0 ? "unused" : name_of(presence_of(holder, owner, heartbeat, frontend_quiet_ms));
+  report["process"] = owners == 0 ? "unused"
+                                  : name_of(presence_of(holder.has_value(), is_process(owner),
+                                                        heartbeat.is_within(recent_heartbeat_ms, now_ms)));
   report["lock_seen"] = holder.has_value();
   report["pid"] = owner == 0 ? Json(nullptr) : Json(owner);
-  report["heartbeat_age_ms"] = heartbeat;
+  report["heartbeat_age_ms"] = value_or_null(heartbeat.age_ms(now_ms));
   report["owners"] = owners;
   report["tail"] = positions.tail;
-  report["applied"] = positions.applied ? Json(*positions.applied) : Json(nullptr);
-  report["head"] = positions.head ? Json(*positions.head) : Json(nullptr);
+  report["applied"] = value_or_null(positions.applied);
+  report["head"] = value_or_null(positions.head);
   report["unapplied_bytes"] = known ? Json(positions.tail - *positions.applied) : Json(nullptr);
   report["undurable_bytes"] = known ? Json(positions.tail - *positions.head) : Json(nullptr);
   report["capacity_bytes"] = ring.shape().lane_bytes;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "common/counter/reader_memory.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/invariant.hpp"
 #include "common/shm/page_id.hpp"
@@ -16,43 +17,26 @@ namespace visitd {
 
 namespace {
 
-constexpr int snapshot_tries = 2000;  // a change takes nanoseconds, a preempted flusher milliseconds
 constexpr int look_tries = 10;
 constexpr std::chrono::milliseconds look_pause{5};
 
-/// The page's visits between `from` and tail in every lane into `report`. False: a lane moved on meanwhile; again.
-bool count_unapplied(const Segments& segments, const Ring& ring, std::uint64_t hash, const std::string& page,
-                     const std::uint64_t* from, Json& report) {
-  const Cache* const cache = segments.any_cache();
+/// The page's visits that are not applied into `report`.
+void report_unapplied(const CountReader::Parts& parts, std::uint64_t lane_bytes, Json& report) {
   std::uint64_t total = 0;
-  Json lanes = Json::array();
-  for (std::uint32_t lane = 0; lane < ring.shape().lanes; ++lane) {
-    const Word* const head = cache != nullptr ? &at_index(cache->header().head, lane).word : nullptr;
-    const std::uint64_t tail = ring.lane(lane).tail.word.load(std::memory_order_acquire);
-    if (const std::string fault = positions_fault(from[lane], from[lane], tail, ring.shape().lane_bytes);
-        !fault.empty()) {
-      if (head != nullptr && head->load(std::memory_order_acquire) > from[lane]) return false;
-      report["faults"].push_back(fmt::format("lane {}: {}", lane, fault));
+  for (std::size_t n = 0; n < parts.lanes.size(); ++n) {
+    const Backlog::LaneVisits& lane = parts.lanes[n];
+    if (const std::string fault = positions_fault(lane.applied, lane.applied, lane.tail, lane_bytes); !fault.empty()) {
+      report["faults"].push_back(fmt::format("lane {}: {}", n, fault));
       continue;
     }
-    const LaneRecords records{std::span<const Word>(ring.records(lane))};
-    std::uint64_t visits = 0;
-    std::uint64_t position = 0;
-    const Walk walk = walk_lane(records, from[lane], tail, head, position, [&](const Record& record, std::uint64_t at) {
-      if (record.page_hash == hash && records.is_page(at, record, page)) visits += record.visits;
-      return true;
-    });
-    if (walk == Walk::overtaken) return false;
-    if (walk == Walk::damaged) {
+    if (lane.end != lane.tail) {
       report["faults"].push_back(
-          fmt::format("lane {}: the record at {} is damaged; those after it cannot be read", lane, position));
+          fmt::format("lane {}: the record at {} is damaged; those after it cannot be read", n, lane.end));
     }
-    if (visits != 0) lanes.push_back({{"lane", lane}, {"visits", visits}});
-    total += visits;
+    if (lane.visits != 0) report["unapplied_lanes"].push_back({{"lane", n}, {"visits", lane.visits}});
+    total += lane.visits;
   }
   report["unapplied"] = total;
-  report["unapplied_lanes"] = std::move(lanes);
-  return true;
 }
 
 /// Where the page is placed, as the cache says.
@@ -74,33 +58,25 @@ bool look(const Segments& segments, const Ring& ring, const std::string& page, J
   report["unapplied_lanes"] = Json::array();
   for (const char* name : {"expires_in_ms", "bucket", "shard", "shard_state"}) report[name] = nullptr;
   report["faults"] = Json::array();
-  const std::uint64_t hash = page_hash(page, ring.hash_seed());
-  Snapshot snapshot;
   if (const Cache* const placing = segments.any_cache()) report_placement(*placing, page, report);
   const Cache* const cache = segments.view_of(ring);
   report["view"] = cache != nullptr ? "shown" : segments.why_no_view(ring);
-  if (cache == nullptr) {
-    // Without a flusher ever, every record is unapplied; else nobody can say which are.
-    return segments.cache_note || count_unapplied(segments, ring, hash, page, snapshot.applied, report);
-  }
-  const auto views = cache->views();
-  const CacheHeader& header = cache->header();
-  Seen seen = Seen::again;
-  for (int tries = 0; tries < snapshot_tries && seen == Seen::again; ++tries) {
-    seen = take_snapshot(header.active.word, views, hash, page, snapshot);
-  }
-  if (seen == Seen::again) return false;
-  if (!count_unapplied(segments, ring, hash, page, snapshot.applied, report)) return false;
-  // Another cache may free space that this one still shows as taken.
-  if (header.retired.word.load(std::memory_order_acquire) != 0) return false;
-  report["entry"] = seen == Seen::entry;
-  if (seen == Seen::absent) return true;
-  report["base"] = snapshot.base;
-  report["inflight"] = snapshot.inflight;
-  report["open"] = snapshot.open;
-  report["expires_in_ms"] = static_cast<std::int64_t>(snapshot.expires - monotonic_ms());
+  // Without a flusher ever, every record is unapplied; else nobody can say which are.
+  if (cache == nullptr && segments.cache_note) return true;
+  CountReader reader(lanes_of(ring), ring.header().superseded, 0);
+  if (cache != nullptr) reader.follow(memory_of(*cache));
+  const CountReader::Parts parts = reader.parts(page_hash(page, ring.hash_seed()), page);
+  const bool entry = parts.why == CountReader::Why::none;
+  if (!entry && parts.why != CountReader::Why::absent && parts.why != CountReader::Why::no_cache) return false;
+  report_unapplied(parts, ring.shape().lane_bytes, report);
+  report["entry"] = entry;
+  if (!entry) return true;
+  report["base"] = parts.snapshot.base;
+  report["inflight"] = parts.snapshot.inflight;
+  report["open"] = parts.snapshot.open;
+  report["expires_in_ms"] = static_cast<std::int64_t>(parts.snapshot.expires - monotonic_ms());
   if (!report["faults"].empty()) return true;
-  if (const auto count = snapshot.count_with(report["unapplied"].get<std::uint64_t>())) {
+  if (const auto count = parts.snapshot.count_with(report["unapplied"].get<std::uint64_t>())) {
     report["count"] = *count;
   } else {
     report["faults"].push_back("Redis cannot count the page: readers are answered 503 count-damaged");

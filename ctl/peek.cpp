@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "common/counter/backlog.hpp"
 #include "common/os/invariant.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/segments.hpp"
@@ -29,22 +30,24 @@ bool peek_lane(const Segments& segments, const Ring& ring, std::uint32_t lane, s
   }
   const LaneRecords records{std::span<const Word>(ring.records(lane))};
   const Cache* const cache = segments.any_cache();
-  const Word* const head = cache != nullptr ? &at_index(cache->header().head, lane).word : nullptr;
-  std::uint64_t position = 0;
   char page[8 * words_for(max_page_id_bytes)];
-  const Walk walk = walk_lane(
-      records, *positions.applied, positions.tail, head, position, [&](const Record& record, std::uint64_t at) {
-        if (report["records"].size() >= limit) return false;
-        report["records"].push_back({{"position", at},
-                                     {"time", record.time},
-                                     {"visits", record.visits},
-                                     {"page", records.page(at, record, static_cast<char*>(page))}});
-        return true;
+  const std::uint64_t from = *positions.applied;
+  std::optional<std::uint64_t> not_shown;
+  const std::uint64_t end =
+      each_visit(records, from, positions.tail, positions.tail, [&](std::uint64_t at, const Record& record) {
+        if (report["records"].size() < limit) {
+          report["records"].push_back({{"position", at},
+                                       {"time", record.time},
+                                       {"visits", record.visits},
+                                       {"page", records.page(at, record, static_cast<char*>(page))}});
+        } else if (!not_shown) {
+          not_shown = at;
+        }
       });
-  if (walk == Walk::overtaken) return false;
-  report["unapplied_bytes"] = positions.tail - *positions.applied;
-  report["bytes_not_shown"] = positions.tail - position;
-  if (walk == Walk::damaged) report["damaged_at"] = position;
+  if (cache != nullptr && value_of(at_index(cache->header().head, lane).word) > from) return false;
+  report["unapplied_bytes"] = positions.tail - from;
+  report["bytes_not_shown"] = positions.tail - not_shown.value_or(end);
+  if (!not_shown && end != positions.tail) report["damaged_at"] = end;
   return true;
 }
 

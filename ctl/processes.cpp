@@ -34,26 +34,9 @@ bool has_our_segments(const std::filesystem::path& process) {
 
 }  // namespace
 
-std::string_view name_of(Presence presence) noexcept {
-  switch (presence) {
-    case Presence::running:
-      return "running";
-    case Presence::silent:
-      return "silent";
-    case Presence::away:
-      return "away";
-  }
-  return "unknown";
-}
-
-Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json& heartbeat_age_ms,
-                     std::uint64_t quiet_ms) {
-  const bool shows_itself = heartbeat_age_ms.is_number_unsigned() && heartbeat_age_ms.get<std::uint64_t>() <= quiet_ms;
-  if (holder) return shows_itself ? Presence::running : Presence::silent;
-  // Locks of other containers are not listed here; their processes are not either.
-  const bool there = noted > 0 && noted <= std::uint64_t{std::numeric_limits<int>::max()} &&
-                     !process_name(static_cast<int>(noted)).empty();
-  return shows_itself && there ? Presence::running : Presence::away;
+bool is_process(std::uint64_t noted) {
+  return noted > 0 && noted <= std::uint64_t{std::numeric_limits<int>::max()} &&
+         !process_name(static_cast<int>(noted)).empty();
 }
 
 std::string unit_of(int process) {

@@ -8,21 +8,11 @@
 #include <vector>
 
 #include "common/os/held_locks.hpp"
-#include "ctl/report.hpp"
 
 namespace visitd {
 
-/// How a process that owns something stands.
-enum class Presence {
-  running,  ///< holds its lock and shows that it lives
-  silent,   ///< holds its lock and does not show that it lives: stopped, or stuck
-  away,     ///< ended or killed
-};
-[[nodiscard]] std::string_view name_of(Presence presence) noexcept;
-
-/// `noted`: the process id that the owner wrote down. `quiet_ms`: a heartbeat older than this is none.
-[[nodiscard]] Presence presence_of(std::optional<int> holder, std::uint64_t noted, const Json& heartbeat_age_ms,
-                                   std::uint64_t quiet_ms);
+/// Whether there is a process of an id that shared memory says.
+[[nodiscard]] bool is_process(std::uint64_t noted);
 
 /// The unit of systemd that runs a process; empty: none that can be seen.
 [[nodiscard]] std::string unit_of(int process);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,12 @@ using Json = nlohmann::ordered_json;
 /// A number of bytes or milliseconds of a report for people; null as `absent`.
 [[nodiscard]] std::string plain_bytes(const Json& value, std::string_view absent = "-");
 [[nodiscard]] std::string plain_span(const Json& value, std::string_view absent = "-");
+
+/// null: there is none.
+template <typename Value>
+[[nodiscard]] Json value_or_null(const std::optional<Value>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
 
 /// Milliseconds since a monotonic time in ns; null: it never was, or it lies in the future.
 [[nodiscard]] Json age_ms(std::uint64_t since_ns, std::uint64_t now_ns);

@@ -10,7 +10,6 @@
 
 #include "common/os/runtime_directory.hpp"
 #include "common/shm/cache.hpp"
-#include "common/shm/lane.hpp"
 #include "common/shm/ring.hpp"
 
 namespace visitd {
@@ -57,34 +56,5 @@ struct LanePositions {
 /// Contradictions among positions as a sentence; empty: there are none.
 [[nodiscard]] std::string positions_fault(std::uint64_t head, std::uint64_t applied, std::uint64_t tail,
                                           std::uint64_t capacity);
-
-enum class Walk {
-  whole,
-  stopped,    ///< `each` said so
-  damaged,    ///< a record is malformed; the flusher, too, goes no further than this
-  overtaken,  ///< space was freed behind the walk: what it read may be another record's bytes, throw it away
-};
-
-/// Calls `each(record, position)` for the visits from `from` on up to `to`, which lie within one capacity, until it
-/// returns false. `position`: in the end where it stopped. `head`: of the cache; nullptr: nothing is ever freed.
-template <typename Each>
-[[nodiscard]] Walk walk_lane(const LaneRecords& records, std::uint64_t from, std::uint64_t to, const Word* head,
-                             std::uint64_t& position, Each each) {
-  Walk outcome = Walk::whole;
-  Record record;
-  for (position = from; position < to; position += record.size) {
-    if (records.read(position, to, record) == RecordCheck::damaged) {
-      outcome = Walk::damaged;
-      break;
-    }
-    if (record.kind == RecordKind::visit && !each(record, position)) {
-      outcome = Walk::stopped;
-      break;
-    }
-  }
-  // Acquire after the acquires of the records: bytes that replaced one of ours show the head that freed it.
-  if (head != nullptr && head->load(std::memory_order_acquire) > from) return Walk::overtaken;
-  return outcome;
-}
 
 }  // namespace visitd

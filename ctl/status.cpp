@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "common/config/program.hpp"
+#include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/invariant.hpp"
 #include "common/shm/shared_text.hpp"
@@ -30,7 +31,7 @@ std::uint64_t get(const CacheHeader& header, FlusherStatistic which) noexcept {
 Json uptime_of(const Json& process) {
   if (!process["pid"].is_number_integer() || process["process"] == "away") return nullptr;
   const auto uptime = process_uptime_ms(process["pid"].get<int>());
-  return uptime ? Json(*uptime) : Json(nullptr);
+  return value_or_null(uptime);
 }
 
 /// The lanes that ever had an owner, or hold something, as processes.
@@ -53,18 +54,23 @@ Json frontends_report(const Json& rings) {
 }
 
 Json flusher_report(const Segments& segments, const RuntimeDirectory& directory, std::uint64_t now_ns,
-                    std::uint64_t quiet_ms) {
+                    std::uint64_t away_ms) {
   const Cache* const cache = segments.any_cache();
   const CacheHeader* const header = cache != nullptr ? &cache->header() : nullptr;
   const auto lock = file_identity(directory.flusher_lock());
   const std::uint64_t noted = header != nullptr ? get(header->flusher) : 0;
-  const auto holder = lock ? HeldLocks().holder(*lock, noted) : std::nullopt;
-  const Json heartbeat = header != nullptr ? age_ms(get(header->heartbeat_ns.word), now_ns) : Json(nullptr);
+  std::optional<int> holder;
+  if (lock) holder = HeldLocks().holder(*lock, noted);
+  const Heartbeat heartbeat = header != nullptr ? Heartbeat(header->heartbeat_ns.word) : Heartbeat();
+  const std::uint64_t now_ms = now_ns / 1'000'000;
   Json report;
-  report["process"] = noted == 0 && !holder ? "unused" : name_of(presence_of(holder, noted, heartbeat, quiet_ms));
+  report["process"] =
+      noted == 0 && !holder
+          ? "unused"
+          : name_of(presence_of(holder.has_value(), is_process(noted), heartbeat.is_within(away_ms, now_ms)));
   report["lock_seen"] = holder.has_value();
-  report["pid"] = holder && *holder > 0 ? Json(*holder) : noted != 0 ? Json(noted) : Json(nullptr);
-  report["heartbeat_age_ms"] = heartbeat;
+  report["pid"] = holder.value_or(0) > 0 ? Json(*holder) : noted != 0 ? Json(noted) : Json(nullptr);
+  report["heartbeat_age_ms"] = value_or_null(heartbeat.age_ms(now_ms));
   report["uptime_ms"] = uptime_of(report);
   report["error"] = segments.cache_fault.empty() ? Json(nullptr) : Json(segments.cache_fault);
   if (cache == nullptr) return report;

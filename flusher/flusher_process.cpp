@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/doorbell.hpp"
 #include "common/os/errors.hpp"
@@ -41,7 +42,7 @@ namespace {
 // and then.
 constexpr std::uint64_t busy_interval_ms = 1;
 constexpr std::uint64_t quiet_ms = 50;
-constexpr std::uint64_t asleep_interval_ms = 250;
+constexpr std::uint64_t asleep_interval_ms = flusher_beat_ms;
 // How long the loop may stay with the lanes before it looks at the sockets again.
 constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
@@ -315,7 +316,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     header.ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);
     header.flusher.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
     header.sleeping.word.store(0, std::memory_order_seq_cst);
-    header.heartbeat_ns.word.store(monotonic_ns(), std::memory_order_release);
+    Heartbeat::beat(header.heartbeat_ns.word, monotonic_ns());
   }
 
   void place_buckets_in_header() {
@@ -402,7 +403,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     Word& sleeping = cache().header().sleeping.word;
     sleeping.store(0, std::memory_order_seq_cst);
     const std::uint64_t start_ns = monotonic_ns();
-    cache().header().heartbeat_ns.word.store(start_ns, std::memory_order_release);
+    Heartbeat::beat(cache().header().heartbeat_ns.word, start_ns);
     Now at = now();
     bool more = true;
     bool any = false;

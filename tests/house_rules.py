@@ -26,7 +26,7 @@ ROOMS = {
     "flusher/counting": ("common/os", "common/shm"),
     "flusher/redis": ("common/os", "common/config", "flusher/counting"),
     "flusher/spool": ("common/os", "common/shm", "flusher/counting"),
-    "flusher": ("common/os", "common/shm", "common/config", "common/control", "flusher/counting", "flusher/redis", "flusher/spool"),
+    "flusher": ("common/os", "common/shm", "common/config", "common/control", "common/counter", "flusher/counting", "flusher/redis", "flusher/spool"),
     "ctl": ("common/os", "common/shm", "common/config", "common/control", "common/counter"),
 }
 

@@ -21,6 +21,8 @@ std::size_t slot_of(std::uint64_t hash, std::span<const Backlog::Wanted> pages,
   return i;
 }
 
+}  // namespace
+
 bool any_freed(std::span<const std::uint64_t> starts, const LonelyWord* heads) noexcept {
   if (heads == nullptr) return false;
   for (std::size_t lane = 0; lane < starts.size(); ++lane) {
@@ -30,8 +32,6 @@ bool any_freed(std::span<const std::uint64_t> starts, const LonelyWord* heads) n
   }
   return false;
 }
-
-}  // namespace
 
 std::optional<std::uint64_t> Backlog::visits_since(std::span<const std::uint64_t> applied, const LonelyWord* heads,
                                                    std::uint64_t hash, std::string_view page) {
@@ -62,36 +62,35 @@ std::optional<std::uint64_t> Backlog::visits_since(std::span<const std::uint64_t
     }
     ++direct_scans_;
   }
-  const std::uint64_t visits = scan(applied, hash, page);
+  std::uint64_t visits = 0;
+  for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
+    const std::uint64_t tail = lanes_[lane].tail->load(std::memory_order_acquire);
+    if (tail > applied[lane]) visits += scan_lane(lane, applied[lane], tail, hash, page).visits;
+  }
   if (any_freed(applied, heads)) return std::nullopt;
   return visits;
 }
 
-template <typename Each>
-std::uint64_t Backlog::each_record(std::uint32_t lane, std::uint64_t from, std::uint64_t to, std::uint64_t tail,
-                                   Each each) const {
+Backlog::LaneVisits Backlog::scan_lane(std::uint32_t lane, std::uint64_t applied, std::uint64_t tail,
+                                       std::uint64_t hash, std::string_view page) const {
   const LaneRecords& records = lanes_[lane].records;
-  if (tail - from > records.capacity()) return from;
-  while (from < to) {
-    records.prefetch(from + 1024);
-    Record record;
-    // The flusher will skip what is behind a damaged record, so nobody counts it.
-    if (records.read(from, tail, record) != RecordCheck::whole) return from;
-    if (record.kind == RecordKind::visit) each(from, record);
-    from += record.size;
-  }
-  return from;
+  LaneVisits found{applied, tail, applied, 0};
+  if (tail <= applied) return found;
+  found.end = each_visit(records, applied, tail, tail, [&](std::uint64_t position, const Record& record) {
+    if (record.page_hash == hash && records.is_page(position, record, page)) found.visits += record.visits;
+  });
+  return found;
 }
 
-std::uint64_t Backlog::scan(std::span<const std::uint64_t> applied, std::uint64_t hash, std::string_view page) const {
-  std::uint64_t visits = 0;
+std::optional<std::vector<Backlog::LaneVisits>> Backlog::visits_by_lane(std::span<const std::uint64_t> applied,
+                                                                        const LonelyWord* heads, std::uint64_t hash,
+                                                                        std::string_view page) const {
+  std::vector<LaneVisits> visits;
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     const std::uint64_t tail = lanes_[lane].tail->load(std::memory_order_acquire);
-    if (tail <= applied[lane]) continue;
-    each_record(lane, applied[lane], tail, tail, [&](std::uint64_t position, const Record& record) {
-      if (record.page_hash == hash && lanes_[lane].records.is_page(position, record, page)) visits += record.visits;
-    });
+    visits.push_back(scan_lane(lane, applied[lane], tail, hash, page));
   }
+  if (any_freed(applied.first(lanes_.size()), heads)) return std::nullopt;
   return visits;
 }
 
@@ -120,11 +119,12 @@ std::uint64_t Backlog::scan_lane(std::uint32_t lane, std::span<Wanted> pages,
   std::uint64_t start = tail;
   for (const Wanted& page : pages) start = std::min(start, page.applied[lane]);
   // What was applied before a page's own snapshot stands in its entry already.
-  const std::uint64_t end = each_record(lane, start, tail, tail, [&](std::uint64_t position, const Record& record) {
-    const std::uint32_t found = slots[slot_of(record.page_hash, pages, slots)];
-    if (found == no_page || position < pages[found].applied[lane]) return;
-    if (lanes_[lane].records.is_page(position, record, pages[found].page)) pages[found].visits += record.visits;
-  });
+  const std::uint64_t end =
+      each_visit(lanes_[lane].records, start, tail, tail, [&](std::uint64_t position, const Record& record) {
+        const std::uint32_t found = slots[slot_of(record.page_hash, pages, slots)];
+        if (found == no_page || position < pages[found].applied[lane]) return;
+        if (lanes_[lane].records.is_page(position, record, pages[found].page)) pages[found].visits += record.visits;
+      });
   // Whose snapshot is from behind a damaged record does not end there.
   if (end != tail) {
     for (Wanted& page : pages) page.valid = page.valid && page.applied[lane] <= end;
@@ -147,18 +147,18 @@ bool Backlog::update_index(std::span<const std::uint64_t> applied, const LonelyW
       const auto add_record = [&](std::uint64_t position, const Record& record) { add(lane, position, record); };
       if (start >= range.end) {
         // All that is held of this lane is applied. It is taken off below, before anything new is added.
-        each_record(lane, range.start, range.end, range.end,
-                    [&](std::uint64_t, const Record& record) { subtract(record); });
+        each_visit(lanes_[lane].records, range.start, range.end, range.end,
+                   [&](std::uint64_t, const Record& record) { subtract(record); });
         range = {start, start};
       } else if (start > range.start) {
-        each_record(lane, range.start, start, range.end,
-                    [&](std::uint64_t, const Record& record) { subtract(record); });
+        each_visit(lanes_[lane].records, range.start, start, range.end,
+                   [&](std::uint64_t, const Record& record) { subtract(record); });
       } else {
         // The start went back: the flusher died in a change, or started anew.
-        each_record(lane, start, range.start, tail, add_record);
+        each_visit(lanes_[lane].records, start, range.start, tail, add_record);
       }
       range.start = start;
-      each_record(lane, range.end, tail, tail, add_record);
+      each_visit(lanes_[lane].records, range.end, tail, tail, add_record);
       range.end = tail;
     }
     if (overflowed_) {

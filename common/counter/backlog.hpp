@@ -13,6 +13,26 @@
 
 namespace visitd {
 
+/// Calls each(position, record) for the visits from `from` up to `to`. Returns where it ended: at `to`, or at a damaged
+/// record. The flusher will skip what is behind one, so nobody counts it.
+template <typename Each>
+std::uint64_t each_visit(const LaneRecords& records, std::uint64_t from, std::uint64_t to, std::uint64_t tail,
+                         Each each) {
+  if (tail - from > records.capacity()) return from;
+  while (from < to) {
+    records.prefetch(from + 1024);
+    Record record;
+    if (records.read(from, tail, record) != RecordCheck::whole) return from;
+    if (record.kind == RecordKind::visit) each(from, record);
+    from += record.size;
+  }
+  return from;
+}
+
+/// Whether a head has passed a lane's `starts`: what was read from there on may have been freed, and written over,
+/// meanwhile. To be asked after the reads. `heads`: the cache's; nullptr: none.
+[[nodiscard]] bool any_freed(std::span<const std::uint64_t> starts, const LonelyWord* heads) noexcept;
+
 class Backlog {
  public:
   struct Lane {
@@ -48,6 +68,19 @@ class Backlog {
   /// The same for many pages with one scan. Sets `visits` and `valid` of each.
   void visits_since(std::span<Wanted> pages, const LonelyWord* heads);
 
+  /// The page's visits in one lane, from `applied` to `tail`. `end`: the tail, or where a damaged record keeps readers
+  /// from what is behind it.
+  struct LaneVisits {
+    std::uint64_t applied = 0;
+    std::uint64_t tail = 0;
+    std::uint64_t end = 0;
+    std::uint64_t visits = 0;
+  };
+  /// The same of one page, for each lane by itself, always with a scan.
+  [[nodiscard]] std::optional<std::vector<LaneVisits>> visits_by_lane(std::span<const std::uint64_t> applied,
+                                                                      const LonelyWord* heads, std::uint64_t hash,
+                                                                      std::string_view page) const;
+
   /// How often a long backlog was scanned because it did not fit the index, or two pages shared a hash.
   [[nodiscard]] std::uint64_t direct_scans() const noexcept { return direct_scans_; }
   /// Pages in the index now.
@@ -67,13 +100,9 @@ class Backlog {
     bool mixed = false;  ///< two pages have this hash
   };
 
-  [[nodiscard]] std::uint64_t scan(std::span<const std::uint64_t> applied, std::uint64_t hash,
-                                   std::string_view page) const;
+  [[nodiscard]] LaneVisits scan_lane(std::uint32_t lane, std::uint64_t applied, std::uint64_t tail, std::uint64_t hash,
+                                     std::string_view page) const;
   [[nodiscard]] bool update_index(std::span<const std::uint64_t> applied, const LonelyWord* heads);
-  /// Where it ended: at `to`, or at a damaged record.
-  template <typename Each>
-  std::uint64_t each_record(std::uint32_t lane, std::uint64_t from, std::uint64_t to, std::uint64_t tail,
-                            Each each) const;
   void add(std::uint32_t lane, std::uint64_t position, const Record& record);
   void subtract(const Record& record);
   [[nodiscard]] Entry& slot(std::uint64_t hash) noexcept;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <thread>
 
+#include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/errors.hpp"
 #include "common/os/held_locks.hpp"
@@ -22,8 +23,6 @@ using std::chrono::milliseconds;
 // A look at a lane's lock by another process holds it for an instant: a lane that seems taken is tried again.
 constexpr int lane_rounds = 20;
 constexpr milliseconds lane_round_pause{10};
-// A flusher shows that it lives at least four times a second.
-constexpr std::uint64_t flusher_alive_ns = 2'000'000'000;
 constexpr milliseconds leaving_pause{20};
 constexpr milliseconds prepare_pause{20};
 constexpr int flusher_pauses = 75;
@@ -93,7 +92,7 @@ RingMembership::RingMembership(const Settings& settings, RingMaker maker, const 
   lane_header().about.owners.store(lane_header().about.owners.load(std::memory_order_relaxed) + 1,
                                    std::memory_order_release);
   lane_header().about.state.store(static_cast<std::uint64_t>(LaneState::open), std::memory_order_release);
-  lane_header().about.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
+  Heartbeat::beat(lane_header().about.heartbeat_ns, monotonic_ns());
   records_.emplace(lane_header().tail.word, ring_->records(lane_), nullptr, &lane_header().about.freed);
   requests_.emplace(lane_header().requests_tail.word, ring_->requests(lane_), nullptr);
   own_bell_ = Doorbell::open(directory_.lane_bell(lane_));
@@ -197,7 +196,7 @@ bool RingMembership::replace_ring(Ring& ring, const RingShape& wanted) {
   const auto flusher_lives = [&] {
     follow_flusher();
     return cache && flusher_identity && !LockWatch(directory_.flusher_lock(), *flusher_identity).is_free() &&
-           monotonic_ns() - cache->header().heartbeat_ns.word.load(std::memory_order_acquire) < flusher_alive_ns;
+           Heartbeat(cache->header().heartbeat_ns.word).is_within(recent_heartbeat_ms, monotonic_ms());
   };
   // One that is just being restarted is waited for.
   for (int pauses = 0; !is_drained(ring, cache) && !flusher_lives(); ++pauses) {
@@ -314,7 +313,7 @@ void RingMembership::remove_former_rings() {
 }
 
 std::string RingMembership::check() {
-  lane_header().about.heartbeat_ns.store(monotonic_ns(), std::memory_order_release);
+  Heartbeat::beat(lane_header().about.heartbeat_ns, monotonic_ns());
   follow_cache();
   records_->look_at_head();
   ring_->release_free_memory(lane_, records_->head(), records_->tail());

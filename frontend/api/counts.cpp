@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "common/os/clock.hpp"
+#include "common/counter/heartbeat.hpp"
+#include "common/counter/reader_memory.hpp"
 #include "common/os/invariant.hpp"
 #include "common/os/log.hpp"
 #include "common/shm/page_id.hpp"
@@ -12,16 +13,14 @@
 
 namespace visitd {
 
-using Look = CountReader::Look;
+using Kind = CountReader::Kind;
+using Reading = CountReader::Reading;
+using Why = CountReader::Why;
 
 namespace {
 
-// A flusher in the middle of a change is done within nanoseconds; one that was preempted there is waited for on the
-// parking list.
-constexpr int tries_at_once = 1000;
-// A flusher shows itself at least four times a second. One that does not may have been followed by another, whose cache
-// is to be found: looked for so often while a read waits for it, and once a second by RingMembership::check.
-constexpr std::uint64_t flusher_quiet_ms = 500;
+// Where the flusher has missed a beat its successor's cache is looked for: so often while a read waits for it, and once
+// a second by RingMembership::check.
 constexpr std::uint64_t look_for_cache_ms = 10;
 // A killed flusher loses requests: they are posted again.
 constexpr std::uint64_t ask_again_ms = 250;
@@ -37,13 +36,22 @@ constexpr std::size_t most_pages_of_lists = 8192;
 // So many lists at a time find room for their windows in the cache.
 constexpr std::size_t lists_in_cache = 4;
 
-std::vector<Backlog::Lane> lanes_of(const Ring& ring) {
-  std::vector<Backlog::Lane> lanes;
-  lanes.reserve(ring.shape().lanes);
-  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
-    lanes.push_back({&ring.lane(n).tail.word, LaneRecords(std::span<const Word>(ring.records(n)))});
+/// Why there is no count, for the client. Empty: the page's shard did not answer in time.
+std::string_view describe(Why why) noexcept {
+  switch (why) {
+    case Why::superseded:
+      return "this frontend is about to leave its ring for a newer one";
+    case Why::no_cache:
+      return "no flusher has counted yet";
+    case Why::flusher_away:
+      return "the flusher is away";
+    case Why::shard_down:
+      return "the page's shard is down";
+    case Why::shard_held:
+      return "the page's shard is held for the operator";
+    default:
+      return {};
   }
-  return lanes;
 }
 
 }  // namespace
@@ -59,8 +67,8 @@ Counts::Counts(const Settings& settings, RingMembership& membership, FrontendSta
 
 void Counts::take_settings(const Settings& settings) {
   lookup_timeout_ms_ = settings.http.lookup_timeout_ms;
-  flusher_away_ms_ = settings.cache.flusher_away_ms;
-  stale_limit_ms_ = std::uint64_t{settings.cache.stale_limit_s} * 1000;
+  reader_.limit({settings.cache.flusher_away_ms, settings.http.lookup_timeout_ms,
+                 std::uint64_t{settings.cache.stale_limit_s} * 1000});
   too_late_ = fmt::format("the page's shard did not answer within the {} ms that http.lookup_timeout_ms allows",
                           lookup_timeout_ms_);
 }
@@ -74,7 +82,7 @@ void Counts::use_cache() {
   if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
   cache_changes_ = membership_.cache_changes();
   const CacheHeader& header = membership_.cache()->header();
-  reader_.use({&header.active.word, &header.retired.word, header.head, membership_.cache()->views()});
+  reader_.follow(memory_of(*membership_.cache()));
   follow_ttl();
   shards_.clear();
   const std::uint64_t shards = std::min<std::uint64_t>(header.shards.load(std::memory_order_acquire), max_shards);
@@ -95,13 +103,14 @@ bool Counts::find_cache() noexcept {
   return membership_.cache_changes() != changes;
 }
 
-/// Where nothing is known of a flusher that lives: all reads that wait for one look for it together.
+bool Counts::flusher_is_late(std::uint64_t now_ms) const noexcept {
+  const Cache* const cache = membership_.cache();
+  return cache == nullptr || !Heartbeat(cache->header().heartbeat_ns.word).is_within(late_heartbeat_ms, now_ms);
+}
+
+/// Where nothing is known of a flusher that is running: all reads that wait for one look for it together.
 void Counts::find_cache_soon(std::uint64_t now_ms) noexcept {
-  if (const Cache* const cache = membership_.cache(); cache != nullptr) {
-    const std::uint64_t heartbeat_ms = cache->header().heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
-    if (now_ms < heartbeat_ms + flusher_quiet_ms) return;
-  }
-  if (now_ms < looked_for_cache_ms_ + look_for_cache_ms) return;
+  if (!flusher_is_late(now_ms) || now_ms < looked_for_cache_ms_ + look_for_cache_ms) return;
   looked_for_cache_ms_ = now_ms;
   static_cast<void>(find_cache());
 }
@@ -114,72 +123,64 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   use_cache();
   find_cache_soon(now_ms);
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
-  CountReader::Sighting sighting;
-  Look seen = Look::again;
-  for (int tries = 0; tries < tries_at_once && seen == Look::again; ++tries) {
-    seen = look(hash, page, sighting);
-    if (seen == Look::again) statistics_.add(FrontendStatistic::snapshots_again);
-  }
+  Reading reading = reader_.read(hash, page, now_ms);
+  // Where none has taken its place yet, nothing is known.
+  if (reading.cache_retired && find_cache()) reading = reader_.read(hash, page, now_ms);
+  if (reading.tries_again != 0) statistics_.add(FrontendStatistic::snapshots_again, reading.tries_again);
   statistics_.set(FrontendStatistic::reads_scanned_directly, reader_.direct_scans());
-  if (seen == Look::superseded)
-    return last_known(seen, sighting, now_ms, "this frontend is about to leave its ring for a newer one");
-  const Cache* const cache = membership_.cache();
-  if (cache == nullptr) {
-    return now_ms < state.deadline_ms ? park(hash, page, seen, sighting, state, now_ms)
-                                      : last_known(seen, sighting, now_ms, "no flusher has counted yet");
+  if (reading.kind == Kind::fresh || reading.why == Why::damaged) {
+    const std::uint64_t left_ms = reading.expires_ms > now_ms ? reading.expires_ms - now_ms : 0;
+    if (left_ms != 0 && left_ms <= ask_ahead_ms_) ask_ahead(hash, page, reading.expires_ms);
   }
-  const CacheHeader& header = cache->header();
-  const std::uint64_t shard =
-      cache->shard_of_bucket(page_bucket(page, cache->shape().buckets)).load(std::memory_order_acquire);
-  const std::string_view shard_name = shard < shards_.size() ? std::string_view(shards_[shard]) : std::string_view();
-  if (seen == Look::entry && sighting.expires_ms > now_ms) {
-    if (sighting.expires_ms - now_ms <= ask_ahead_ms_) ask_ahead(hash, page, sighting.expires_ms);
-    if (sighting.damaged) return damaged();
-    const auto ttl = static_cast<std::int64_t>((sighting.expires_ms - now_ms + 999) / 1000);
-    return {CountAnswer::Kind::fresh, sighting.count, ttl, state.asked ? shard_name : "in-memory", {}};
-  }
-  const std::uint64_t heartbeat_ms = header.heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
-  const std::uint64_t silent_ms = now_ms > heartbeat_ms ? now_ms - heartbeat_ms : 0;
-  // A page that is not known waits for a flusher that may just be starting again; one that is known has an answer.
-  if (silent_ms > (seen == Look::absent ? lookup_timeout_ms_ : flusher_away_ms_)) {
-    return last_known(seen, sighting, now_ms, "the flusher is away");
-  }
-  const auto shard_state =
-      shard < shards_.size()
-          ? static_cast<ShardState>(at_index(header.shard, shard).state.load(std::memory_order_acquire))
-          : ShardState::connecting;
-  if (shard_state == ShardState::down) return last_known(seen, sighting, now_ms, "the page's shard is down");
-  if (shard_state == ShardState::held)
-    return last_known(seen, sighting, now_ms, "the page's shard is held for the operator");
-  if (now_ms >= state.deadline_ms) return last_known(seen, sighting, now_ms, too_late_);
-  if (shard_state == ShardState::connecting) {
+  if (reading.kind != Kind::wait) return answer(page, reading, state, now_ms);
+  if (now_ms >= state.deadline_ms) return answer(page, reader_.give_up(reading, now_ms), state, now_ms);
+  if (reading.why == Why::shard_connecting) {
     // It cannot be asked now, and what was asked before was in vain. Once it is up, the flusher rings.
     state.asked_at_ms = 0;
-  } else {
+  } else if (reading.why != Why::no_cache) {
     ask(hash, page, state, now_ms);
   }
-  return park(hash, page, seen, sighting, state, now_ms);
+  return park(hash, page, reading, state, now_ms);
+}
+
+CountAnswer Counts::answer(std::string_view page, const Reading& reading, const CountRead& state,
+                           std::uint64_t now_ms) noexcept {
+  if (reading.kind == Kind::fresh) {
+    const auto ttl_s = static_cast<std::int64_t>((reading.expires_ms - now_ms + 999) / 1000);
+    return {CountAnswer::Kind::fresh, reading.count, ttl_s, state.asked ? shard_name(page) : "in-memory", {}};
+  }
+  if (reading.why == Why::damaged) {
+    statistics_.add(FrontendStatistic::reads_damaged);
+    return {CountAnswer::Kind::damaged, 0, 0, {}, {}};
+  }
+  if (reading.kind == Kind::stale) {
+    statistics_.add(FrontendStatistic::reads_stale);
+    const std::uint64_t past_ms = now_ms > reading.expires_ms ? now_ms - reading.expires_ms : 0;
+    return {CountAnswer::Kind::stale, reading.count, -static_cast<std::int64_t>(past_ms / 1000), "in-memory", {}};
+  }
+  statistics_.add(FrontendStatistic::reads_unknown);
+  const std::string_view why = describe(reading.why);
+  return {CountAnswer::Kind::unknown, 0, 0, {}, why.empty() ? std::string_view(too_late_) : why};
+}
+
+std::string_view Counts::shard_name(std::string_view page) const noexcept {
+  const auto shard = reader_.shard_of(page);
+  return shard && *shard < shards_.size() ? std::string_view(shards_[*shard]) : std::string_view();
 }
 
 /// Notes what concerns the read from now on.
-CountAnswer Counts::park(std::uint64_t hash, std::string_view page, Look seen, const CountReader::Sighting& sighting,
-                         CountRead& state, std::uint64_t now_ms) noexcept {
-  const Cache* const cache = membership_.cache();
-  const std::uint64_t heartbeat_ms =
-      cache == nullptr ? 0 : cache->header().heartbeat_ns.word.load(std::memory_order_acquire) / 1'000'000;
-  const bool flusher_shows_itself = now_ms < heartbeat_ms + flusher_quiet_ms;
-  const std::uint64_t retry_after_ms = !flusher_shows_itself ? retry_without_flusher_ms
-                                       : awaits_turn(state)  ? retry_before_turn_ms
-                                                             : retry_ms;
+CountAnswer Counts::park(std::uint64_t hash, std::string_view page, const Reading& reading, CountRead& state,
+                         std::uint64_t now_ms) noexcept {
+  const std::uint64_t retry_after_ms = flusher_is_late(now_ms) ? retry_without_flusher_ms
+                                       : awaits_turn(state)    ? retry_before_turn_ms
+                                                               : retry_ms;
   state.retry_at_ms = std::min(state.deadline_ms, now_ms + retry_after_ms);
   state.hash = hash;
   state.outlook = outlook();
   state.chain_mark = reader_.chain_mark(hash);
-  // What was answered after the look above, and before the mark was taken, would wake nobody.
-  CountReader::Sighting now;
-  if (reader_.glance(hash, page, now) != seen || (seen == Look::entry && now.expires_ms != sighting.expires_ms)) {
-    state.retry_at_ms = now_ms;
-  }
+  // What was answered after the reading, and before the mark was taken, would wake nobody.
+  const auto expiry = reader_.expiry(hash, page);
+  if (expiry && *expiry != reading.expires_ms) state.retry_at_ms = now_ms;
   return {CountAnswer::Kind::parked, 0, 0, {}, {}};
 }
 
@@ -228,8 +229,7 @@ std::size_t Counts::list_window(std::size_t longest) const noexcept {
 CountSource::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {
   if (membership_.cache() == nullptr) return Ahead::full;
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
-  CountReader::Sighting sighting;
-  if (reader_.glance(hash, page, sighting) == Look::entry && sighting.expires_ms > now_ms) return Ahead::known;
+  if (reader_.expiry(hash, page).value_or(0) > now_ms) return Ahead::known;
   if (!has_room_ahead() || post(hash, page) == Published::full) return Ahead::full;
   ++asked_by_lists_;
   statistics_.add(FrontendStatistic::reads_parked);
@@ -249,31 +249,6 @@ bool Counts::has_room_ahead() noexcept {
   const Cache* const cache = membership_.cache();
   if (cache == nullptr) return false;
   return asked_by_lists_ < cache->header().entries.load(std::memory_order_relaxed) / 2 && has_room_for_lists();
-}
-
-Look Counts::look(std::uint64_t hash, std::string_view page, CountReader::Sighting& sighting) noexcept {
-  const Look seen = reader_.look(hash, page, sighting);
-  if (seen != Look::retired) return seen;
-  // Where none has taken its place yet, nothing is known.
-  return find_cache() ? Look::again : Look::absent;
-}
-
-CountAnswer Counts::damaged() noexcept {
-  statistics_.add(FrontendStatistic::reads_damaged);
-  return {CountAnswer::Kind::damaged, 0, 0, {}, {}};
-}
-
-CountAnswer Counts::last_known(Look seen, const CountReader::Sighting& sighting, std::uint64_t now_ms,
-                               std::string_view why) noexcept {
-  if (seen == Look::entry && sighting.damaged) return damaged();
-  if (seen == Look::entry && now_ms < sighting.expires_ms + stale_limit_ms_) {
-    statistics_.add(FrontendStatistic::reads_stale);
-    const std::int64_t past =
-        now_ms > sighting.expires_ms ? static_cast<std::int64_t>((now_ms - sighting.expires_ms) / 1000) : 0;
-    return {CountAnswer::Kind::stale, sighting.count, -past, "in-memory", {}};
-  }
-  statistics_.add(FrontendStatistic::reads_unknown);
-  return {CountAnswer::Kind::unknown, 0, 0, {}, why};
 }
 
 void Counts::ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept {

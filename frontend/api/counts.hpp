@@ -1,5 +1,5 @@
-// Reads counts: base + inflight + open + what stands in the lanes; and who is asked where that is not known. Knows no
-// socket.
+// Answers reads with what the CountReader says, and asks the flusher where it says to wait: who is parked, what is
+// requested and when, whose turn it is. Knows no socket.
 #pragma once
 
 #include <array>
@@ -36,15 +36,12 @@ class Counts final : public CountSource {
   void follow_ttl() noexcept;
 
  private:
-  [[nodiscard]] CountAnswer damaged() noexcept;
-  [[nodiscard]] CountReader::Look look(std::uint64_t hash, std::string_view page,
-                                       CountReader::Sighting& sighting) noexcept;
-  [[nodiscard]] CountAnswer last_known(CountReader::Look seen, const CountReader::Sighting& sighting,
-                                       std::uint64_t now_ms, std::string_view why) noexcept;
+  [[nodiscard]] CountAnswer answer(std::string_view page, const CountReader::Reading& reading, const CountRead& state,
+                                   std::uint64_t now_ms) noexcept;
+  [[nodiscard]] std::string_view shard_name(std::string_view page) const noexcept;
   void ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
-  [[nodiscard]] CountAnswer park(std::uint64_t hash, std::string_view page, CountReader::Look seen,
-                                 const CountReader::Sighting& sighting, CountRead& state,
-                                 std::uint64_t now_ms) noexcept;
+  [[nodiscard]] CountAnswer park(std::uint64_t hash, std::string_view page, const CountReader::Reading& reading,
+                                 CountRead& state, std::uint64_t now_ms) noexcept;
   [[nodiscard]] std::uint64_t outlook() const noexcept;
   [[nodiscard]] bool awaits_turn(const CountRead& state) const noexcept;
   [[nodiscard]] bool may_ask_more(const CountRead& state) noexcept;
@@ -54,11 +51,10 @@ class Counts final : public CountSource {
   Published post(std::uint64_t hash, std::string_view page) noexcept;
   void use_cache();
   bool find_cache() noexcept;
+  [[nodiscard]] bool flusher_is_late(std::uint64_t now_ms) const noexcept;
   void find_cache_soon(std::uint64_t now_ms) noexcept;
 
   std::uint64_t lookup_timeout_ms_ = 0;
-  std::uint64_t flusher_away_ms_ = 0;
-  std::uint64_t stale_limit_ms_ = 0;
   std::string too_late_;  ///< what is said of a page whose shard did not answer
   RingMembership& membership_;
   FrontendStatistics statistics_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/config/program.hpp"
+#include "common/counter/heartbeat.hpp"
 #include "common/shm/shared_text.hpp"
 #include "common/shm/statistics.hpp"
 #include "frontend/http/refusals.hpp"
@@ -16,10 +17,6 @@
 namespace visitd {
 
 namespace {
-
-// A process that has not shown itself for so long is not up: a frontend does each second, a flusher four times as
-// often.
-constexpr std::uint64_t quiet_ns = 5'000'000'000;
 
 /// Writes families, and their samples one by one.
 class Writer {
@@ -77,8 +74,7 @@ std::uint64_t statistic_value(const StatisticInfo& info, std::uint64_t value, co
 }
 
 bool is_up(const Word& heartbeat_ns, const Clocks& now) noexcept {
-  const std::uint64_t seen_ns = value_of(heartbeat_ns);
-  return seen_ns != 0 && (now.monotonic_ns < seen_ns || now.monotonic_ns - seen_ns < quiet_ns);
+  return Heartbeat(heartbeat_ns).is_within(recent_heartbeat_ms, now.monotonic_ns / 1'000'000);
 }
 
 void write_frontends(const Ring& ring, std::span<const std::uint32_t> lanes, const Clocks& now, Writer& writer) {

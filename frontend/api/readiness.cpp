@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <span>
 
+#include "common/counter/heartbeat.hpp"
 #include "common/os/invariant.hpp"
 #include "common/shm/shared_text.hpp"
 
@@ -13,10 +14,6 @@ namespace visitd {
 namespace {
 
 using Result = Check::Result;
-
-std::uint64_t age_ms(std::uint64_t then_ns, std::uint64_t now_ns) noexcept {
-  return now_ns > then_ns ? (now_ns - then_ns) / 1'000'000 : 0;
-}
 
 Check check_segment(const RingMembership& membership) {
   const int segment = membership.ring().note().segment;
@@ -40,9 +37,10 @@ Check check_lane(const RingMembership& membership) {
 
 Check check_flusher(const Settings& settings, const Cache* cache, std::uint64_t now_ns) {
   if (cache == nullptr) return {"flusher", Result::warning, "no flusher has served this ring yet"};
-  const std::uint64_t silent_ms = age_ms(value_of(cache->header().heartbeat_ns.word), now_ns);
-  return {"flusher", silent_ms > settings.cache.flusher_away_ms ? Result::warning : Result::ok,
-          fmt::format("the flusher showed itself {} ms ago", silent_ms)};
+  const Heartbeat heartbeat(cache->header().heartbeat_ns.word);
+  const std::uint64_t now_ms = now_ns / 1'000'000;
+  return {"flusher", heartbeat.is_within(settings.cache.flusher_away_ms, now_ms) ? Result::ok : Result::warning,
+          fmt::format("the flusher showed itself {} ms ago", heartbeat.age_ms(now_ms).value_or(now_ms))};
 }
 
 /// Unix time of the oldest record that the spool does not hold; 0: it holds all.

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "common/config/settings.hpp"
-#include "common/counter/backlog.hpp"
+#include "common/counter/count_reader.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/errors.hpp"
 #include "common/shm/cache.hpp"
@@ -142,20 +142,19 @@ double warm_read_ns() {
   view.clear(std::vector<std::uint64_t>{0});
   memory.memory().cache->active.word.store(1);
   const std::vector<std::string> names = page_names(1000);
-  for (const std::string& name : names) view.link(page_hash(name, 42), name, 1, 0, 0, 0);
-  Backlog backlog({memory.seen()}, 4096);
+  for (const std::string& name : names) view.link(page_hash(name, 42), name, 1, 1, 0, 0);
+  const Word superseded{0};
+  CountReader reader({memory.seen()}, superseded, 4096);
+  reader.follow({memory.memory().cache, memory.memory().cache->head, memory.memory().views, {}});
   constexpr std::size_t reads = 5'000'000;
   std::uint64_t sum = 0;
   const std::uint64_t start = monotonic_ns();
   for (std::size_t i = 0; i < reads; ++i) {
     const std::string& name = names[i % names.size()];
     const std::uint64_t hash = page_hash(name, 42);
-    Snapshot snapshot;
-    if (take_snapshot(memory.memory().cache->active.word, memory.memory().views, hash, name, snapshot) != Seen::entry) {
-      throw Error("an entry is missing");
-    }
-    sum += snapshot.base + snapshot.inflight + snapshot.open +
-           *backlog.visits_since(snapshot.applied, memory.memory().cache->head, hash, name);
+    const CountReader::Reading reading = reader.read(hash, name, 0);
+    if (reading.kind != CountReader::Kind::fresh) throw Error("an entry is missing");
+    sum += reading.count;
   }
   const double each = seconds_since(start) * 1e9 / reads;
   if (sum != reads) throw Error("a read was wrong");

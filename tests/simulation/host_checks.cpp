@@ -29,22 +29,23 @@ void SimulatedHost::read(std::size_t page, std::size_t reader) {
 }
 
 void SimulatedHost::read_one(std::size_t page, std::size_t reader) {
-  CountReader::Sighting sighting;
-  if (readers_[reader].look(stage_.hashes[page], stage_.names[page], sighting) != CountReader::Look::entry) return;
+  const CountReader::Reading read = readers_[reader].read(stage_.hashes[page], stage_.names[page], stage_.now.ms);
+  // What was read of an entry is the truth, whether it may be shown at this time or not.
+  if (!read.has_entry) return;
   ++stage_.statistics.reads;
-  if (sighting.damaged && stage_.ever_spoiled[page]) {
+  if (read.damaged && stage_.ever_spoiled[page]) {
     ++stage_.statistics.reads_damaged;
     return;
   }
-  check_read(page, reader, sighting);
+  check_read(page, reader, read);
 }
 
-void SimulatedHost::check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting) {
+void SimulatedHost::check_read(std::size_t page, std::size_t reader, const CountReader::Reading& read) {
   // What is put aside in a transaction that is not durable yet may come back: no count without it may be shown.
   const std::uint64_t ours = stage_.filled[page] + recorded_[page] - durably_aside(page);
   // What Redis said was true when it was asked: at most a timeout before its answer, and that a TTL ago.
   constexpr std::uint64_t oldest_ms = Stage::ttl_ms + Stage::answer_timeout_ms;
-  const std::uint64_t asked_ms = std::max(sighting.expires_ms, oldest_ms) - oldest_ms;
+  const std::uint64_t asked_ms = std::max(read.expires_ms, oldest_ms) - oldest_ms;
   std::uint64_t least = 0;
   std::uint64_t most = 0;
   for (std::size_t other = 0; other < hosts_; ++other) {
@@ -53,26 +54,25 @@ void SimulatedHost::check_read(std::size_t page, std::size_t reader, const Count
     least += low;
     most += high;
   }
-  if (sighting.damaged || sighting.count < ours + least || sighting.count > ours + most || aside_since_[page]) {
+  if (read.damaged || read.count < ours + least || read.count > ours + most || aside_since_[page]) {
     throw Broken(fmt::format("host {}: reader {} counts {}{} of {}, of which {} were recorded here, and {} to {} there",
-                             number_, reader, sighting.count, sighting.damaged ? " (damaged)" : "", stage_.names[page],
-                             ours, least, most));
+                             number_, reader, read.count, read.damaged ? " (damaged)" : "", stage_.names[page], ours,
+                             least, most));
   }
-  if (sighting.count > ours) ++stage_.statistics.reads_of_others;
-  Seen& seen = seen_[page];
+  if (read.count > ours) ++stage_.statistics.reads_of_others;
+  LastRead& seen = last_read_[page];
   const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
-  if (seen.life == life_ && seen.evicted == evicted && sighting.count < seen.count) {
-    throw Broken(fmt::format("host {}: reader {} counts {} of {} after {}", number_, reader, sighting.count,
+  if (seen.life == life_ && seen.evicted == evicted && read.count < seen.count) {
+    throw Broken(fmt::format("host {}: reader {} counts {} of {} after {}", number_, reader, read.count,
                              stage_.names[page], seen.count));
   }
   // Visits that were put aside are not counted any more.
-  if (stage_.harm != Harm::spoiled) seen = {life_, evicted, sighting.count};
+  if (stage_.harm != Harm::spoiled) seen = {life_, evicted, read.count};
 }
 
 bool SimulatedHost::knows_since(std::size_t page, std::uint64_t ms) {
-  CountReader::Sighting sighting;
-  return readers_[0].look(stage_.hashes[page], stage_.names[page], sighting) == CountReader::Look::entry &&
-         sighting.expires_ms >= ms + Stage::ttl_ms + Stage::answer_timeout_ms;
+  const CountReader::Reading read = readers_[0].read(stage_.hashes[page], stage_.names[page], stage_.now.ms);
+  return read.has_entry && read.expires_ms >= ms + Stage::ttl_ms + Stage::answer_timeout_ms;
 }
 
 std::uint64_t SimulatedHost::durably_aside(std::size_t page) const {

@@ -117,9 +117,9 @@ MUTANTS = {
     'heads are looked at after the lanes': (
         'common/counter/count_reader.cpp', 'visits_since(snapshot_.applied, cache_.heads,', 'visits_since(snapshot_.applied, nullptr,'),
     'a retired cache shows no count': (
-        'common/counter/count_reader.cpp', 'if (cache_.retired->load(std::memory_order_relaxed) != 0) return Look::retired;', ''),
+        'common/counter/count_reader.cpp', 'if (cache_.header->retired.word.load(std::memory_order_relaxed) != 0) return Why::retired;', ''),
     'a ring that has a successor shows no count': (
-        'common/counter/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Look::superseded;', ''),
+        'common/counter/count_reader.cpp', 'if (superseded_.load(std::memory_order_acquire) != 0) return Why::superseded;', ''),
     'visits in the lanes are part of the count': (
         'common/counter/count_reader.cpp', 'snapshot.count_with(visits);', 'snapshot.count_with(0);'),
     'a new spool takes over no base': (
@@ -131,7 +131,7 @@ MUTANTS = {
     'a lane starts at the head that a cache knows': (
         'flusher/counting/recovery.cpp', 'heads[lane] != 0 ?', 'false ?'),
     'the index takes off what is applied': (
-        'common/counter/backlog.cpp', 'each_record(lane, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
+        'common/counter/backlog.cpp', 'each_visit(lanes_[lane].records, range.start, start, range.end, [&](std::uint64_t, const Record& record) { subtract(record); });', ''),
 }
 
 # Readers of the simulation stand between two stores, never between two loads: what only a racing reader can see, the tests in

@@ -33,7 +33,7 @@ SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts
     readers_.emplace_back(std::move(seen), superseded_, reader == list_reader ? 0 : 1024,
                           reader == 0 ? Backlog::usual_short_bytes : 0);
     const LonelyWord* const heads = stage_.mutant == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
-    readers_.back().use({&cache().active.word, &cache().retired.word, heads, memory().views});
+    readers_.back().follow({&cache(), heads, memory().views, {}});
   }
 }
 

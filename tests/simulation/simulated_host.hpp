@@ -104,7 +104,7 @@ class SimulatedHost : public EnginePort {
     std::unique_ptr<LaneProducer> asker;
   };
   /// Counts never fall as long as nobody forgets them: the flusher's life, and how many entries it evicted.
-  struct Seen {
+  struct LastRead {
     std::uint64_t life = 0;
     std::uint64_t evicted = 0;
     std::uint64_t count = 0;
@@ -143,7 +143,7 @@ class SimulatedHost : public EnginePort {
   /// The reader that reads all pages together.
   static constexpr std::size_t list_reader = 2;
   void read_one(std::size_t page, std::size_t reader);
-  void check_read(std::size_t page, std::size_t reader, const CountReader::Sighting& sighting);
+  void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
   template <typename Event>
   void flusher_event(Event event);
@@ -161,7 +161,7 @@ class SimulatedHost : public EnginePort {
   std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
   std::uint64_t captured_number_ = 0;                    ///< of the transaction captured last
   std::deque<CountReader> readers_;
-  std::array<Seen, Stage::pages> seen_{};
+  std::array<LastRead, Stage::pages> last_read_{};
   std::uint64_t life_ = 0;
   SimulatedSpool spool_;
   std::uint64_t spools_ = 0;

@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "common/counter/count_reader.hpp"
 #include "common/os/errors.hpp"
 #include "tests/unit/common/view_world.hpp"
 
@@ -91,10 +90,12 @@ class Threads {
   void read(std::uint32_t n) {
     std::mt19937_64 random(seed_ + 11 + n);
     Outcome own;
+    // One scans the lanes, the other one keeps an index of them.
+    CountReader reader = world_.reader(4096, n == 0 ? Backlog::usual_short_bytes : 0);
     while (!over_.load()) {
       const std::size_t p = random() % ViewWorld::pages;
       const std::uint64_t least = std::max(world_.published(p), highest_[p].load());
-      const ViewWorld::Read answer = world_.read(p);
+      const ViewWorld::Read answer = world_.read(reader, p);
       ++own.reads;
       own.tries += answer.tries;
       own.most_tries = std::max<std::uint64_t>(own.most_tries, answer.tries);
@@ -122,11 +123,7 @@ class Threads {
   void read_lists() {
     constexpr std::size_t index_limit = 2;
     constexpr std::uint64_t short_bytes = 64;
-    std::vector<Backlog::Lane> lanes;
-    for (std::uint32_t l = 0; l < ViewWorld::lanes; ++l) lanes.push_back({&world_.tail(l), world_.records(l)});
-    const Word never{0};
-    CountReader reader(std::move(lanes), never, index_limit, short_bytes);
-    reader.use({&world_.active(), &never, world_.heads(), world_.views()});
+    CountReader reader = world_.reader(index_limit, short_bytes);
     std::array<CountReader::Page, ViewWorld::pages> pages;
     for (std::size_t p = 0; p < pages.size(); ++p) pages[p] = {world_.hash(p), world_.id(p)};
     std::uint64_t gathered = 0;
@@ -136,12 +133,8 @@ class Threads {
       gathered += reader.gathers() ? 1 : 0;
       reader.gather(pages);
       for (std::size_t p = 0; p < pages.size(); ++p) {
-        CountReader::Sighting sighting;
-        CountReader::Look seen = CountReader::Look::again;
-        for (int tries = 0; tries < 1000 && seen == CountReader::Look::again; ++tries) {
-          seen = reader.look(pages[p].hash, pages[p].page, sighting);
-        }
-        if (seen == CountReader::Look::entry) check(p, sighting.count, least[p]);
+        const ViewWorld::Read answer = world_.read(reader, p);
+        if (answer.known) check(p, answer.count, least[p]);
       }
       reader.forget();
     }

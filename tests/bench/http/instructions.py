@@ -21,7 +21,7 @@ GROUPS = {
     "strict reader": r"visitd::(\(anonymous namespace\)::(split_query|HeadParser)|parse_head|BodyReader|RequestReader|is_host|parts_of_target)",
     "hash of the page id": r"visitd::hash_bytes",
     "publish to the lane": r"visitd::(Lane|Doorbell)",
-    "snapshot and backlog": r"visitd::(Counts|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
+    "snapshot and backlog": r"visitd::(Counts|CountReader|RingCounter|Backlog|Ring|SharedSegment|Cache|RingMembership)|take_snapshot",
     "answer": r"visitd::(AnswerFormat|Answer::|OutputBuffer|note_cache_status)|append_json",
     "routes, page id": r"visitd::(Routes|DirectWay|HandlerShare|record_visit|read_count|decode_path|check_page_id)",
     "connection, deadlines": r"visitd::",

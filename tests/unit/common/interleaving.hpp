@@ -163,6 +163,15 @@ class AnnouncedWord {
 };
 static_assert(sizeof(AnnouncedWord) == sizeof(Word));
 
+struct alignas(cache_line_bytes) AnnouncedLonelyWord {
+  AnnouncedWord word;
+};
+
+[[nodiscard]] inline std::uint64_t value_of(const AnnouncedWord& word) {
+  return word.load(std::memory_order_acquire);
+}
+
 }  // namespace visitd::test
 
 #define Word test::AnnouncedWord
+#define LonelyWord test::AnnouncedLonelyWord

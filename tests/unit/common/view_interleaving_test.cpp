@@ -7,9 +7,12 @@
 
 // First: it replaces the shared word for all that follows.
 #include "tests/unit/common/interleaving.hpp"
-// Then what is made of shared words.
+// Then what is made of shared words, with its code.
+#include "common/counter/backlog.cpp"
+#include "common/counter/count_reader.cpp"
 #include "tests/unit/common/view_world.hpp"
 
+using namespace visitd;
 using namespace visitd::test;
 
 namespace {
@@ -39,11 +42,13 @@ Outcome run(std::uint64_t seed, std::uint64_t known, Broken broken = Broken::non
     while (!over) world.publish_some(random);
   });
   for (int reader = 0; reader < 2; ++reader) {
-    const auto read = [&] {
+    const auto read = [&, reader] {
+      // One scans the lanes, the other one keeps an index of them.
+      CountReader counts = world.reader(4096, reader == 0 ? Backlog::usual_short_bytes : 0);
       while (outcome.known < known && outcome.reads < 50 * known && !over) {
         const std::size_t p = world.pick(ViewWorld::pages);
         const std::uint64_t least = std::max(world.published(p), highest[p]);
-        const ViewWorld::Read answer = world.read(p);
+        const ViewWorld::Read answer = world.read(counts, p);
         ++outcome.reads;
         outcome.most_tries = std::max<std::uint64_t>(outcome.most_tries, answer.tries);
         if (!answer.known) continue;

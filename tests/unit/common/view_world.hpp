@@ -9,10 +9,10 @@
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "common/counter/count_reader.hpp"
 #include "common/shm/lane.hpp"
 #include "common/shm/view.hpp"
 #include "tests/unit/common/view_memory.hpp"
@@ -194,11 +194,6 @@ class RuleBreaker : public ViewWriter<KillStep> {
 
 class ViewWorld {
  public:
-  struct alignas(cache_line_bytes) OwnHead {
-    Word word{0};
-  };
-  /// What a CountReader takes, where the word is the real one and none that tests put in its place.
-  using Head = std::conditional_t<std::is_same_v<Word, decltype(LonelyWord::word)>, LonelyWord, OwnHead>;
   static constexpr std::uint32_t lanes = 3;
   static constexpr std::uint32_t cells = 8;  // of pages that need one to four each
   static constexpr std::size_t pages = 12;
@@ -214,7 +209,7 @@ class ViewWorld {
     }
     for (std::uint32_t l = 0; l < lanes; ++l) {
       lane_[l].records = std::vector<Word>(lane_bytes / 8);
-      lane_[l].producer = std::make_unique<LaneProducer>(lane_[l].tail, lane_[l].records, &heads_[l].word);
+      lane_[l].producer = std::make_unique<LaneProducer>(lane_[l].tail, lane_[l].records, &header_.head[l].word);
     }
   }
 
@@ -257,28 +252,21 @@ class ViewWorld {
     std::uint32_t tries = 0;
     bool known = false;
   };
-  /// Reads a count as a frontend does, while others write.
-  [[nodiscard]] Read read(std::size_t p) const {
-    const std::array<ViewMemory, 2> views{views_[0].memory, views_[1].memory};
-    for (std::uint32_t tries = 1; tries <= 1'000; ++tries) {
-      Snapshot snapshot;
-      const Seen seen = take_snapshot(active_, views, page_[p].hash, page_[p].id, snapshot);
-      if (seen == Seen::again) continue;
-      if (seen == Seen::absent) return {0, tries, false};
-      std::uint64_t count = snapshot.base + snapshot.inflight + snapshot.open;
-      for (std::uint32_t l = 0; l < lanes; ++l) count += scan(l, snapshot.applied[l], page_[p]);
-      bool holds = true;
-      for (std::uint32_t l = 0; l < lanes; ++l) holds = holds && heads_[l].word.load() <= snapshot.applied[l];
-      if (holds) return {count, tries, true};
-    }
-    throw std::runtime_error(page_[p].id + ": 1,000 tries were not enough");
+  /// A reader of its own for each thread or task. `index_limit`, `short_bytes`: see Backlog.
+  [[nodiscard]] CountReader reader(std::size_t index_limit = 4096,
+                                   std::uint64_t short_bytes = Backlog::usual_short_bytes) const {
+    std::vector<Backlog::Lane> lanes_seen;
+    for (const Lane& lane : lane_) lanes_seen.push_back({&lane.tail, LaneRecords(lane.records)});
+    CountReader reader(std::move(lanes_seen), superseded_, index_limit, short_bytes);
+    reader.follow({&header_, header_.head, {views_[0].memory, views_[1].memory}, {}});
+    return reader;
   }
-  // What a frontend's reader is made of.
-  [[nodiscard]] const Word& active() const noexcept { return active_; }
-  [[nodiscard]] std::array<ViewMemory, 2> views() const { return {views_[0].memory, views_[1].memory}; }
-  [[nodiscard]] const Head* heads() const noexcept { return heads_.data(); }
-  [[nodiscard]] const Word& tail(std::uint32_t l) const noexcept { return lane_[l].tail; }
-  [[nodiscard]] LaneRecords records(std::uint32_t l) const { return LaneRecords(lane_[l].records); }
+  /// Reads a count as a frontend does, while others write.
+  [[nodiscard]] Read read(CountReader& reader, std::size_t p) const {
+    const CountReader::Reading reading = reader.read(page_[p].hash, page_[p].id, 0);
+    if (reading.tries_again >= 1'000) throw std::runtime_error(page_[p].id + ": 1,000 tries were not enough");
+    return {reading.count, reading.tries_again + 1, reading.has_entry};
+  }
   [[nodiscard]] const std::string& id(std::size_t p) const noexcept { return page_[p].id; }
   [[nodiscard]] std::uint64_t hash(std::size_t p) const noexcept { return page_[p].hash; }
 
@@ -290,7 +278,7 @@ class ViewWorld {
     const std::array<ViewMemory, 2> views{views_[0].memory, views_[1].memory};
     for (std::size_t p = 0; p < pages; ++p) {
       Snapshot snapshot;
-      const Seen seen = take_snapshot(active_, views, page_[p].hash, page_[p].id, snapshot);
+      const Seen seen = take_snapshot(header_.active.word, views, page_[p].hash, page_[p].id, snapshot);
       if (seen == Seen::again) return page_[p].id + ": the read has to be tried again although nobody writes";
       if (seen == Seen::absent) {
         // Only the page whose entry was just coming or going may be without one.
@@ -299,7 +287,8 @@ class ViewWorld {
       }
       std::uint64_t count = snapshot.base + snapshot.inflight + snapshot.open;
       for (std::uint32_t l = 0; l < lanes; ++l) {
-        if (snapshot.applied[l] < heads_[l].word.load()) return "lane " + std::to_string(l) + ": head passed applied";
+        if (snapshot.applied[l] < header_.head[l].word.load())
+          return "lane " + std::to_string(l) + ": head passed applied";
         count += scan(l, snapshot.applied[l], page_[p]);
       }
       if (count != page_[p].published) {
@@ -442,7 +431,7 @@ class ViewWorld {
     free_space(&Lane::spooled);
   }
   void free_space(std::uint64_t Lane::* up_to) {
-    for (std::uint32_t l = 0; l < lanes; ++l) store(heads_[l].word, lane_[l].*up_to);
+    for (std::uint32_t l = 0; l < lanes; ++l) store(header_.head[l].word, lane_[l].*up_to);
   }
 
   void seal() {
@@ -474,7 +463,7 @@ class ViewWorld {
   }
 
   void recover() {
-    const std::uint64_t active = active_.load();
+    const std::uint64_t active = header_.active.word.load();
     const std::uint64_t shown = active & 1U;
     const std::uint64_t built = broken_ == Broken::build_in_the_shown_view && active != 0 ? shown : shown ^ 1U;
     for (Page& page : page_) {
@@ -483,7 +472,7 @@ class ViewWorld {
     }
     for (Lane& lane : lane_) lane.position = lane.spooled;
     batches_ = spooled_;
-    if (broken_ == Broken::show_before_building) store(active_, active + 1);
+    if (broken_ == Broken::show_before_building) store(header_.active.word, active + 1);
 
     writer_ = std::make_unique<RuleBreaker>(views_[built].memory, KillStep{&stores_left_}, broken_);
     std::array<std::uint64_t, lanes> positions{};
@@ -501,7 +490,7 @@ class ViewWorld {
                                   page.flusher.open);
       }
     }
-    if (broken_ != Broken::show_before_building) store(active_, active + 1);
+    if (broken_ != Broken::show_before_building) store(header_.active.word, active + 1);
     for (Page& page : page_) page.linked = page.node != 0;
     free_space(&Lane::spooled);
   }
@@ -509,8 +498,8 @@ class ViewWorld {
   Broken broken_;
   std::mt19937_64 random_;
   std::array<TestView, 2> views_;
-  Word active_{0};
-  std::array<Head, lanes> heads_{};
+  CacheHeader header_{};
+  Word superseded_{0};
   std::array<Lane, lanes> lane_;
   std::array<Page, pages> page_;
   Batches batches_;

@@ -970,9 +970,9 @@ TEST_CASE("an address with too many connections loses its longest idle one, and 
 
 TEST_CASE("in a full server an address that replaces its idle connection takes no other's place") {
   Settings settings = test_settings(HotRoutes::direct);
-  settings.connection_limit = 2;
-  settings.address_connection_limit = 2;
-  settings.trusted_proxies = {};
+  settings.http.connection_limit = 2;
+  settings.http.address_connection_limit = 2;
+  settings.http.trusted_proxies = {};
   TestServer server(settings);
   server.counter.parks = true;
   TestClient parked(server.port());
