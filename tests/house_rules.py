@@ -32,7 +32,7 @@ ROOMS = {
 # Each library is named in one module, which turns it into our terms. Tests may name what they test against.
 LIBRARIES = {
     r"boost/": r"common/shm/shared_segment\.",
-    r"toml\+\+|toml\.hpp": r"common/config/settings\.cpp",
+    r"toml\+\+|toml\.hpp": r"common/config/setting_file\.cpp",
     r"spdlog/": r"common/os/log\.cpp",
     r"xxhash": r"common/shm/hash\.cpp",
     r"httplib\.h": r"frontend/server/httplib_server\.",
