@@ -28,12 +28,13 @@ ROOMS = {
     "flusher/spool": ("common/os", "common/shm", "flusher/counting"),
     "flusher": ("common/os", "common/shm", "common/config", "common/control", "common/counter", "flusher/counting", "flusher/redis", "flusher/spool"),
     "ctl": ("common/os", "common/shm", "common/config", "common/control", "common/counter"),
+    "deploy/settings": ("common/os", "common/config"),
 }
 
 # Each library is named in one module, which turns it into our terms. Tests may name what they test against.
 LIBRARIES = {
     r"boost/": r"common/shm/shared_segment\.",
-    r"toml\+\+|toml\.hpp": r"common/config/settings\.cpp",
+    r"toml\+\+|toml\.hpp": r"common/config/setting_file\.cpp",
     r"spdlog/": r"common/os/log\.cpp",
     r"xxhash": r"common/shm/hash\.cpp",
     r"httplib\.h": r"frontend/server/httplib_way\.",
@@ -314,6 +315,30 @@ class HouseRules(unittest.TestCase):
         self.assertGreater(len(keys), 20)
         lacking = [key for key in keys if f"`{key}`" not in docs and f"\n{key} = " not in docs]
         self.none(lacking, "docs/configure.md names every setting of deploy/visitd.toml")
+
+    def test_who_applies_a_setting_uses_it(self):
+        def code_of(folder: str) -> str:
+            names = (name for name in OURS if name.startswith(folder) and not name.startswith("common/config/setting"))
+            return "\n".join(re.sub(r'"(\\.|[^"\\])*"', "", line) for name in names for _, line in code_lines(name))
+
+        common = code_of("common/")
+        programs = {"the frontends": code_of("frontend/"), "the flusher": code_of("flusher/")}
+        rows = re.compile(r"^## \[(\w+)\]$|^\| `(\w+)` \|.* \| (?:at once in|after a restart of) (the frontends|the flusher|all programs) \|", re.MULTILINE)
+        section, found, faults = "", 0, []
+        for row in rows.finditer(TEXT["docs/configure.md"]):
+            section = row[1] or section
+            if row[1] or f"{section}.{row[2]}" in ("redis.password", "redis.password_file", "redis.database"):  # end in redis.shards
+                continue
+            found += 1
+            use = re.compile(rf"\b{section}_?\.{row[2]}\b")
+            for program, code in programs.items():
+                applies = row[3] in (program, "all programs")
+                if applies and not use.search(code) and not use.search(common):
+                    faults.append(f"{section}.{row[2]}: {program} should apply it, but nothing there uses it")
+                if not applies and use.search(code):
+                    faults.append(f"{section}.{row[2]}: used by {program}, but the row does not say so")
+        self.assertGreater(found, 40)
+        self.none(faults, "the row of a setting names the programs that use its value")
 
     def test_links_of_the_documentation_lead_somewhere(self):
         faults = []

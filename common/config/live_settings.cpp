@@ -7,7 +7,8 @@
 #include <exception>
 #include <filesystem>
 
-#include "common/config/setting_keys.hpp"
+#include "common/config/setting_rows.hpp"
+#include "common/config/setting_text.hpp"
 #include "common/os/log.hpp"
 #include "common/os/shell_word.hpp"
 
@@ -15,15 +16,9 @@ namespace visitd {
 
 namespace {
 
+using setting::Change;
 using setting::Draft;
 using setting::Key;
-using setting::Takes;
-
-Draft draft_of(const Settings& settings) {
-  Draft draft;
-  static_cast<Settings&>(draft) = settings;
-  return draft;
-}
 
 void set_signal(int how) noexcept {
   sigset_t signals;
@@ -35,20 +30,20 @@ void set_signal(int how) noexcept {
 }  // namespace
 
 SettingsChange change_settings(const Settings& in_use, const Settings& read) {
-  Draft now = draft_of(in_use);
-  const Draft next = draft_of(read);
+  Draft now(in_use);
+  const Draft next(read);
   SettingsChange change;
-  for (const Key& key : setting::setting_keys()) {
+  for (const Key& key : setting::setting_rows()) {
     if (key.part_of_shard) continue;
     std::visit(
         [&](auto place) {
           if (place.of(now) == place.of(next)) return;
-          if (key.takes == Takes::nothing) {
+          if (key.change.how == Change::reload) {
             place.in(now) = place.of(next);
             change.taken.push_back(setting::full_name(key));
           } else {
             change.later.push_back({setting::full_name(key), setting::literal(now, key), setting::literal(next, key),
-                                    std::string(setting::restart_text(key.takes))});
+                                    std::string(setting::programs_text(key.change.by))});
           }
         },
         key.place);
@@ -56,7 +51,7 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
   // What becomes part of the shards: addresses and passwords, which are not for the log.
   if (in_use.redis.shards != read.redis.shards) {
     const Key& key = setting::key_named("redis", "shards");
-    change.later.push_back({setting::full_name(key), "", "", std::string(setting::restart_text(key.takes))});
+    change.later.push_back({setting::full_name(key), "", "", std::string(setting::programs_text(key.change.by))});
   }
   change.settings = std::move(static_cast<Settings&>(now));
   return change;

@@ -1,6 +1,5 @@
-// Every setting of all programs, validated: a struct a section, read from a TOML file and the environment.
-// docs/configure.md lists them; setting_keys.cpp holds key, default, unit and bounds of each in one table. settings.cpp
-// is the sole user of toml++.
+// Every setting of all programs, validated: a struct a section, with the defaults, read from a TOML file and the
+// environment. setting_rows.cpp says all else about each key in a row; docs/configure.md is made from it.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +30,6 @@ struct ShardSettings {
 
 /// How the two hot routes are answered.
 enum class HotRoutes { direct, httplib };
-
-// A struct a section, with its defaults; units come last in names.
 
 struct PathsSettings {
   std::string runtime_directory = "/run/visitd";    ///< locks, ids of the segments, doorbells, control socket
@@ -146,9 +143,8 @@ struct SettingDescription {
   std::string section;
   std::string key;
   std::string default_value;  ///< as TOML writes it
-  std::string unit;           ///< empty: none
   std::string allowed;        ///< bounds or form of the value
-  std::string changes_count;  ///< when: "at once" with a reload, or after a restart of whom
+  std::string takes_effect;   ///< who applies a change, and when: "at once in X", or "after a restart of X"
   std::string environment;    ///< VISITD_SECTION_KEY, and the original service's name where it has one
   std::string help;
 };

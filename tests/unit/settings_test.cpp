@@ -633,28 +633,9 @@ TEST_CASE("the help names every key with default, bounds and environment") {
     CHECK(contains(help, fmt::format("{} = {}\n", key.key, key.default_value)));
     CHECK(contains(help, key.allowed));
     CHECK(contains(help, key.environment));
+    CHECK(contains(help, "Takes effect " + key.takes_effect));
     CHECK_FALSE(key.help.empty());
   }
-}
-
-TEST_CASE("docs/configure.md has the row of every key as the table of settings says, and no other") {
-  const std::string page = read_source("docs/configure.md");
-  std::size_t keys = 0;
-  for (const SettingDescription& key : visitd::describe_settings()) {
-    std::string environment = fmt::format("`{}`", key.environment);
-    if (const std::size_t comma = environment.find(", "); comma != std::string::npos)
-      environment.replace(comma, 2, "`, `");
-    const std::string row = fmt::format("| `{}` | `{}` | {} | {} | {} | {} | {} |", key.key, key.default_value,
-                                        key.unit, key.allowed, key.changes_count, environment, key.help);
-    const std::vector<std::string> section = section_of(page, fmt::format("## [{}]", key.section), "## ");
-    CHECK_MESSAGE(std::find(section.begin(), section.end(), row) != section.end(),
-                  "docs/configure.md lacks in its section:\n"
-                      << row);
-    ++keys;
-  }
-  std::size_t rows = 0;
-  for (const std::string& line : lines_of(page)) rows += line.starts_with("| `") ? 1 : 0;
-  CHECK(rows == keys);
 }
 
 TEST_CASE(

@@ -1,9 +1,9 @@
-// The table of settings: what parsing, bounds, reloading, help and documentation know about each key. For settings.cpp
-// and live_settings.cpp alone.
+// The table of settings, a row a key: where its value is, what it may be, who applies a change and how, and what it is
+// for. Reading, bounds, reloading, --help-settings and documentation are made from the rows; the defaults are those of
+// a Draft that is made. For the files of this room alone.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,7 +28,11 @@ struct ForShards {
 
 /// The settings while they are read.
 struct Draft : Settings {
+  Draft() = default;
+  explicit Draft(const Settings& settings) : Settings(settings) {}
+
   ForShards for_shards;
+  std::vector<std::string> shard_places;  ///< where each of redis.shards was named
 };
 
 /// Where the value of a key is: to be changed, and to be read.
@@ -45,29 +49,38 @@ using AnyPlace = std::variant<Place<std::uint32_t>, Place<std::uint64_t>, Place<
 /// Whether one text, or one entry of a list, has the form that its key wants.
 using Form = bool (*)(std::string_view);
 
-/// What a changed value takes to count: a reload alone, or a restart of who uses it.
-enum class Takes : std::uint8_t { nothing, frontends, flusher, all };
+enum class Programs : std::uint8_t { frontends, flusher, all };
 
-/// One row of the table of keys: all that parsing, bounds, help and documentation know about a key.
+/// Who applies a changed value, and how: `reload()` of the process, which hands it to the use() of its parts, or the
+/// next start.
+struct Change {
+  enum How : std::uint8_t { reload, restart };
+  Programs by;
+  How how;
+};
+
+/// One row of the table.
 struct Key {
   std::string_view section;
-  std::string_view name;
+  std::string_view name;  ///< ends with the unit, where the value has one: _ms, _s, _bytes
   AnyPlace place;
-  std::string_view unit{};
   std::uint64_t least = 0;  ///< of a number; of a text its bytes, of a list its entries
   std::uint64_t most = 0;
   bool power_of_two = false;
-  Takes takes = Takes::nothing;
-  Form form = nullptr;          ///< of a text, or of each entry of a list
-  std::string_view allowed{};   ///< `form` in words
-  bool secret = false;          ///< its value is shown nowhere
-  bool part_of_shard = false;   ///< ends in the shards, not in a member of its own
+  Form form = nullptr;         ///< of a text, or of each entry of a list
+  std::string_view allowed{};  ///< `form` in words
+  bool secret = false;         ///< its value is shown nowhere
+  bool part_of_shard = false;  ///< ends in the shards, not in a member of its own
+  Change change;
   std::string_view original{};  ///< the original service's environment variable
   std::string_view help;
+
+  /// Whether the value may be written with a unit, such as "32MiB".
+  [[nodiscard]] constexpr bool is_bytes() const noexcept { return name.ends_with("_bytes"); }
 };
 
 /// The table, section by section.
-[[nodiscard]] std::span<const Key> setting_keys() noexcept;
+[[nodiscard]] std::span<const Key> setting_rows() noexcept;
 
 /// The row of a key that exists.
 [[nodiscard]] const Key& key_named(std::string_view section, std::string_view name);
@@ -80,21 +93,7 @@ struct Key {
 [[nodiscard]] std::string full_name(const Key& key);
 [[nodiscard]] std::string environment_name(const Key& key);
 
-/// Who is to be restarted, in words: "the frontends".
-[[nodiscard]] std::string_view restart_text(Takes takes) noexcept;
-
-/// A key's value as TOML writes it, and in words what it may be.
-[[nodiscard]] std::string literal(const Draft& draft, const Key& key);
-[[nodiscard]] std::string allowed(const Key& key);
-
-/// A TOML string.
-[[nodiscard]] std::string in_quotes(std::string_view text);
-/// A number of bytes in the largest of GiB, MiB, KiB that divides it, else digits alone; and read, also with B.
-[[nodiscard]] std::string bytes_text(std::uint64_t bytes);
-[[nodiscard]] std::optional<std::uint64_t> parse_bytes(std::string_view text);
-[[nodiscard]] std::string_view to_text(HotRoutes routes) noexcept;
-[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
-/// Whether a text can be a password: Redis takes any, C strings end at a NUL.
-[[nodiscard]] bool is_password(std::string_view text) noexcept;
+/// In words: "the frontends".
+[[nodiscard]] std::string_view programs_text(Programs programs) noexcept;
 
 }  // namespace visitd::setting

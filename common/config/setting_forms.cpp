@@ -1,0 +1,91 @@
+#include "common/config/setting_forms.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <string>
+
+#include "common/os/ip_network.hpp"
+#include "common/os/unix_address.hpp"
+#include "common/shm/page_id.hpp"
+
+namespace visitd::setting {
+
+namespace {
+
+constexpr std::string_view unix_scheme = "unix:";
+
+bool is_unreserved(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+         c == '_' || c == '~';
+}
+
+}  // namespace
+
+bool is_absolute_path(std::string_view text) {
+  return text.starts_with('/') && text.find('\0') == std::string_view::npos;
+}
+
+bool is_absolute_path_or_empty(std::string_view text) {
+  return text.empty() || is_absolute_path(text);
+}
+
+bool is_api_prefix(std::string_view text) {
+  if (text.empty()) return true;
+  if (!text.starts_with('/') || text.ends_with('/') || text.find("//") != std::string_view::npos) return false;
+  // All that follows these is a page id: below them a path would name one page with the prefix and another without it.
+  const std::string start = std::string(text) + '/';
+  if (start.starts_with("/visit/") || start.starts_with("/visits/")) return false;
+  const auto dots = [&](std::string_view segment) {
+    return text.ends_with(segment) || text.find(std::string(segment) + '/') != text.npos;
+  };
+  return !dots("/.") && !dots("/..") && std::ranges::all_of(text, [](char c) { return c == '/' || is_unreserved(c); });
+}
+
+bool is_listen_address(std::string_view text) {
+  if (text.starts_with(unix_scheme)) {
+    const std::string_view path = text.substr(unix_scheme.size());
+    return is_absolute_path(path) && !path.ends_with('/') && path.size() <= unix_path_limit_bytes;
+  }
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  std::uint16_t number = 0;
+  const auto [end, failed] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (failed != std::errc{} || end != port.data() + port.size() || number == 0) return false;
+  if (host.starts_with('[')) {
+    return host.size() > 3 && host.ends_with(']') &&
+           host.find_first_not_of("0123456789abcdefABCDEF:.", 1) == host.size() - 1;
+  }
+  return std::ranges::all_of(host, is_unreserved);
+}
+
+bool is_network(std::string_view text) {
+  return IpNetwork::parse(text).has_value();
+}
+
+bool is_origin(std::string_view text) {
+  if (text == "*") return true;
+  const std::size_t scheme = text.find("://");
+  if (scheme == std::string_view::npos || scheme == 0 || scheme + 3 == text.size()) return false;
+  // Browsers write an origin in lower case, and it is compared byte by byte.
+  const auto lower_case = [](char c) { return is_unreserved(c) && !(c >= 'A' && c <= 'Z'); };
+  return std::ranges::all_of(text.substr(0, scheme), lower_case) &&
+         std::ranges::all_of(text.substr(scheme + 3),
+                             [&](char c) { return lower_case(c) || c == ':' || c == '[' || c == ']'; });
+}
+
+bool is_not_empty(std::string_view text) {
+  return !text.empty();
+}
+
+bool is_utf8(std::string_view text) noexcept {
+  return check_page_id(text, text.size()) != PageIdFault::invalid_utf8;
+}
+
+bool is_password(std::string_view text) noexcept {
+  return text.find('\0') == std::string_view::npos;
+}
+
+}  // namespace visitd::setting
