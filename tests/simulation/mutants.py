@@ -16,7 +16,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = [f'flusher/counting/{name}.cpp' for name in ('batch', 'batches', 'deployment', 'drain', 'engine', 'lookups', 'open_visits', 'pending_pages',
-                                               'placement', 'recovery', 'shard_session', 'uncountable_pages')]
+                                               'placement', 'recovery', 'ring_handover', 'shard_session', 'shutdown', 'uncountable_pages')]
 SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
 SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease')] + [
     f'common/shm/{name}.cpp' for name in ('cache', 'hash', 'page_id', 'ring', 'shared_segment')]
