@@ -3,22 +3,19 @@
 #pragma once
 
 #include "common/config/live_settings.hpp"
+#include "common/os/file_lease.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "common/os/service_manager.hpp"
+#include "common/shm/ring.hpp"
+#include "flusher/flusher_loop.hpp"
+#include "flusher/spool/spool.hpp"
 
 namespace visitd {
 
-/// Why a flusher's life on one ring ended.
-enum class FlusherEnd {
-  stopped,  ///< asked to by SIGTERM or SIGINT
-  again,    ///< its ring was left, or its runtime directory or cache replaced: to be run once more, from the spool
-};
-
-/// Sets the spool aside, where no flusher runs, so that the next one begins anew. Says in the log what it held. Throws
-/// Error.
-void set_spool_aside(const Settings& settings);
-
-/// Waits for a ring, counts it and carries it to the shards, until a signal or until the ring is left; SIGHUP lets it
-/// read its settings again. Throws Error where it cannot start or go on; what was acknowledged is in spool or ring
-/// then.
-[[nodiscard]] FlusherEnd run_flusher(LiveSettings& settings);
+/// Counts the ring and carries it to the shards, until a signal or until this life must end. `lease`: of the runtime
+/// directory, looked at now and then. Throws Error where it cannot start or go on; what was acknowledged is in spool or
+/// ring then.
+[[nodiscard]] FlusherEnd run_flusher_life(LiveSettings& live, const RuntimeDirectory& directory, const FileLease& lease,
+                                          Watchdog& watchdog, Ring ring, Spool spool, SpoolState state);
 
 }  // namespace visitd

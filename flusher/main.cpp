@@ -1,7 +1,7 @@
 #include <malloc.h>
 
 #include "common/config/program.hpp"
-#include "flusher/flusher_process.hpp"
+#include "flusher/flusher_start.hpp"
 
 int main(int argc, char** argv) {
   // The blocks of pending pages are mapped one by one, so that the kernel gets them back as soon as one is free. The C

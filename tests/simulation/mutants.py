@@ -16,7 +16,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'flusher/counting').glob('*.cpp'))
-SIMULATION = [f'tests/simulation/{name}.cpp' for name in ('host_checks', 'simulated_host', 'simulated_shard', 'simulated_spool', 'simulation_main', 'stage', 'world')]
+SIMULATION = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tests/simulation').glob('*.cpp'))
 SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease')] + [
     f'common/shm/{name}.cpp' for name in ('cache', 'hash', 'page_id', 'ring', 'shared_segment')]
 
@@ -102,6 +102,12 @@ MUTANTS = {
         'flusher/counting/open_visits.cpp', 'known->second += reader.visits();', '{}'),
     'a page counts itself again once it is recalled': (
         'flusher/counting/open_visits.cpp', 'pages_.recall(page, reader.visits());', ''),
+    'a stop flushes once the lanes are empty': (
+        'flusher/counting/shutdown.cpp', 'if (!seen.idle && !late) return Step::wait;', ''),
+    'a stop waits for its last flush': (
+        'flusher/counting/shutdown.cpp', 'if (!seen.flushed && !late) return Step::wait;', ''),
+    'a stop waits for its last commit': (
+        'flusher/counting/shutdown.cpp', 'if (!seen.durable && now_ms < flush_deadline_ms_ + commit_ms) return Step::commit;', ''),
     'a snapshot is of one version': (
         'common/shm/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (

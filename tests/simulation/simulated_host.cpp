@@ -163,11 +163,17 @@ void SimulatedHost::start_flusher() {
 
 void SimulatedHost::kill_flusher() {
   ++stage_.statistics.kills;
+  end_flusher();
+}
+
+void SimulatedHost::end_flusher() {
   stage_.statistics.evictions += statistic(FlusherStatistic::entries_evicted);
   stage_.statistics.duplicates += statistic(FlusherStatistic::batches_duplicate);
   stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);
   for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
   engine_.reset();
+  shutdown_ = {};
+  last_flush_.reset();
   for (SimulatedShard& shard : stage_.shards) shard.drop(number_, stage_.random);
   std::ranges::fill(former_answers_, std::deque<SimulatedShard::Received>{});
   connecting_.assign(stage_.shards.size(), false);
@@ -231,6 +237,7 @@ void SimulatedHost::flusher_turn() {
     static_cast<void>(engine_->drain(stage_.now));
     if (chance(4) == 0) engine_->tick(stage_.now);
     if (chance(100) == 0) engine_->commit_soon();
+    if (shutdown_.is_asked()) go_on_stopping();
   });
 }
 

@@ -17,6 +17,7 @@
 #include "common/shm/lane.hpp"
 #include "common/shm/view.hpp"
 #include "flusher/counting/engine.hpp"
+#include "flusher/counting/shutdown.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/simulation/stage.hpp"
 
@@ -39,6 +40,8 @@ class SimulatedHost : public EnginePort {
   void post_request(std::size_t page);
   void start_flusher();
   void kill_flusher();
+  /// It ends some turns later.
+  void stop_flusher();
   void flusher_turn();
   void run_spool();
   void tell_spool();
@@ -133,6 +136,9 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] CountingMemory memory();
   /// Visits above each lane's head.
   [[nodiscard]] std::array<std::uint64_t, Stage::pages> in_lanes() const;
+  void end_flusher();
+  void go_on_stopping();
+  void check_stopped(const Shutdown::Seen& seen) const;
   void forget_cache();
   void renew_spool();
   [[nodiscard]] SpoolState load_spool();
@@ -178,6 +184,13 @@ class SimulatedHost : public EnginePort {
   std::vector<std::uint64_t> away_until_ms_;  ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
+  Shutdown shutdown_;
+  std::uint64_t stop_deadline_ms_ = 0;  ///< of its last flush
+  struct LastFlush {
+    std::uint64_t number = 0;
+    std::array<std::uint64_t, Stage::pages> recorded{};  ///< when it began, where the lanes were empty
+  };
+  std::optional<LastFlush> last_flush_;  ///< of the shutdown
 };
 
 }  // namespace visitd

@@ -38,6 +38,8 @@ constexpr Told told[] = {
     {&Statistics::reads_of_changes, "looks between two stores"},
     {&Statistics::kills, "kills"},
     {&Statistics::kills_in_changes, "kills between two stores"},
+    {&Statistics::stops, "stops"},
+    {&Statistics::stops_in_full, "stops in full"},
     {&Statistics::breaks, "broken connections"},
     {&Statistics::timeouts, "slow answers"},
     {&Statistics::late_answers, "answers after the connection was given up"},

@@ -29,6 +29,8 @@ struct WorldStatistics {
   std::uint64_t reads_of_changes = 0;  ///< between two stores of the flusher
   std::uint64_t kills = 0;
   std::uint64_t kills_in_changes = 0;
+  std::uint64_t stops = 0;
+  std::uint64_t stops_in_full = 0;  ///< that left nothing in lanes and spool
   std::uint64_t breaks = 0;
   std::uint64_t timeouts = 0;      ///< connections given up because an answer was slow
   std::uint64_t late_answers = 0;  ///< of commands that were executed, on such connections
@@ -82,6 +84,7 @@ struct Stage {
   static constexpr std::size_t pages = 7;
   static constexpr std::uint64_t hash_seed = 42;
   static constexpr std::uint64_t ttl_ms = 30;
+  static constexpr std::uint64_t stop_flush_ms = 200;
   /// The oldest command without an answer waits no longer.
   static constexpr std::uint64_t answer_timeout_ms = 60;
 

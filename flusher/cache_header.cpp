@@ -1,0 +1,38 @@
+#include "flusher/cache_header.hpp"
+
+#include <unistd.h>
+
+#include <vector>
+
+#include "common/counter/heartbeat.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/invariant.hpp"
+#include "common/shm/shared_text.hpp"
+
+namespace visitd {
+
+void begin_cache_header(CacheHeader& header, const Settings& settings) {
+  for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
+    store_text(at_index(header.shard, shard).name, settings.redis.shards[shard].name);
+    set_shard_state(at_index(header.shard, shard), ShardState::connecting, "");
+  }
+  for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
+  header.shards.store(settings.redis.shards.size(), std::memory_order_release);
+  header.ttl_ms.store(settings.cache.ttl_ms, std::memory_order_release);
+  header.flusher.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
+  header.sleeping.word.store(0, std::memory_order_seq_cst);
+  Heartbeat::beat(header.heartbeat_ns.word, monotonic_ns());
+}
+
+void tell_placement(Cache& cache, std::span<const std::uint32_t> placement, std::size_t shards) {
+  std::vector<std::uint64_t> counts(shards);
+  for (std::uint32_t bucket = 0; bucket < placement.size(); ++bucket) {
+    cache.shard_of_bucket(bucket).store(placement[bucket], std::memory_order_release);
+    ++counts[placement[bucket]];
+  }
+  for (std::size_t shard = 0; shard < shards; ++shard) {
+    at_index(cache.header().shard, shard).buckets.store(counts[shard], std::memory_order_release);
+  }
+}
+
+}  // namespace visitd

@@ -1,0 +1,54 @@
+// What a running flusher does when it is asked to flush, to accept a shard, or about a page.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/config/settings.hpp"
+#include "common/shm/cache_layout.hpp"
+#include "flusher/control.hpp"
+#include "flusher/counting/engine.hpp"
+#include "flusher/flusher_loop.hpp"
+
+namespace visitd {
+
+class ControlCommands : public ControlHandler {
+ public:
+  /// `cache`: whose statistics answers tell. All of them outlive it.
+  ControlCommands(FlusherLoop& loop, Engine& engine, CacheHeader& cache, const Settings& settings)
+      : loop_(loop), engine_(engine), statistics_(cache.statistics), settings_(settings) {}
+
+  void handle(const ControlRequest& request, ControlReply reply) override;
+  void on_fault(const std::string& what) noexcept override { loop_.end_with(what); }
+
+  /// In each turn: begins flushes whose lanes are applied, and answers those that are done or late.
+  void tell_flushes(Now at);
+  [[nodiscard]] bool any_waits() const noexcept { return !flushes_.empty(); }
+
+ private:
+  struct WaitingFlush {
+    std::vector<std::uint64_t> tails;    ///< what is in the lanes up to here is flushed too
+    std::optional<std::uint64_t> flush;  ///< begun once the lanes are applied up to there
+    std::uint64_t deadline_ms = 0;
+    std::uint64_t visits = 0;
+    std::uint64_t pages_set_aside = 0;  ///< by then
+    ControlReply reply;
+  };
+
+  void accept(const ControlRequest& request, const ControlReply& reply);
+  void inspect_page(const std::string& page, ControlReply reply);
+  /// True: it was answered.
+  [[nodiscard]] bool tell_flush(WaitingFlush& waiting, Now at);
+  [[nodiscard]] std::string why_late() const;
+  [[nodiscard]] std::string uncountable_names() const;
+
+  FlusherLoop& loop_;
+  Engine& engine_;
+  FlusherStatistics statistics_;
+  const Settings& settings_;
+  std::vector<WaitingFlush> flushes_;
+};
+
+}  // namespace visitd

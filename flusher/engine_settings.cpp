@@ -1,0 +1,55 @@
+#include "flusher/engine_settings.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "flusher/salt.hpp"
+
+namespace visitd {
+
+namespace {
+
+/// host:port, or the path of a Unix socket, and the database where it is not the first.
+std::string address_text(const ShardSettings& shard) {
+  const std::string server = shard.unix_path.empty() ? fmt::format("{}:{}", shard.host, shard.port) : shard.unix_path;
+  return shard.database == 0 ? server : fmt::format("{}, database {}", server, shard.database);
+}
+
+}  // namespace
+
+EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_limit) {
+  const Settings& settings = live.get();
+  EngineSettings engine;
+  for (const ShardSettings& shard : settings.redis.shards) {
+    engine.shards.push_back(shard.name);
+    engine.servers.push_back({address_text(shard), shard.database});
+  }
+  engine.visitctl = live.visitctl();
+  engine.virtual_nodes = settings.redis.virtual_nodes;
+  engine.buckets = settings.redis.buckets;
+  engine.page_id_limit = page_id_limit;
+  engine.memory_limit_bytes = settings.flusher.memory_limit_bytes;
+  engine.journal_limit_bytes = settings.flusher.journal_limit_bytes;
+  engine.flush_interval_ms = settings.flusher.flush_interval_ms;
+  engine.commit_interval_ms = settings.flusher.commit_interval_ms;
+  engine.batches = {settings.flusher.batch_pages, settings.flusher.keep_batches_s, settings.flusher.keep_batches_bytes,
+                    settings.cache.ttl_ms};
+  engine.batches_in_flight = settings.flusher.batches_in_flight;
+  engine.reconnect_ms = settings.redis.reconnect_interval_ms;
+  engine.held_recheck_ms = settings.redis.held_recheck_ms;
+  engine.check_ms = settings.redis.check_interval_ms;
+  engine.accept_eviction = settings.redis.accept_eviction;
+  engine.accept_no_append_only = settings.redis.accept_no_append_only;
+  engine.salt = draw_salt;
+  return engine;
+}
+
+SpoolLayout spool_layout(const Settings& settings) {
+  SpoolLayout layout{settings.redis.buckets, settings.redis.virtual_nodes, {}};
+  for (const ShardSettings& shard : settings.redis.shards) layout.shards.push_back(shard.name);
+  std::ranges::sort(layout.shards);
+  return layout;
+}
+
+}  // namespace visitd

@@ -1,0 +1,18 @@
+// How a flusher starts: alone on its host, with its spool, once there is a ring.
+#pragma once
+
+#include "common/config/live_settings.hpp"
+#include "flusher/flusher_loop.hpp"
+
+namespace visitd {
+
+/// Sets the spool aside, where no flusher runs, so that the next one begins anew. Says in the log what it held. Throws
+/// Error.
+void set_spool_aside(const Settings& settings);
+
+/// Waits for a ring, counts it and carries it to the shards, until a signal or until the ring is left; SIGHUP lets it
+/// read its settings again. Throws Error where it cannot start or go on; what was acknowledged is in spool or ring
+/// then.
+[[nodiscard]] FlusherEnd run_flusher(LiveSettings& settings);
+
+}  // namespace visitd

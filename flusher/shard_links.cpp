@@ -1,0 +1,45 @@
+#include "flusher/shard_links.hpp"
+
+#include "flusher/now.hpp"
+
+namespace visitd {
+
+class ShardLinks::Listener : public ShardLink::Listener {
+ public:
+  Listener(FlusherLoop& loop, Engine& engine, std::uint32_t shard) : loop_(loop), engine_(engine), shard_(shard) {}
+  void on_connected() override {
+    loop_.guarded([&] { engine_.on_connected(shard_); });
+  }
+  void on_answer(const Completion& done, ShardAnswer answer) override {
+    loop_.guarded([&] { engine_.on_answer(shard_, done, std::move(answer), now()); });
+  }
+  void on_broken(const std::string& why) override {
+    loop_.guarded([&] { engine_.on_broken(shard_, why, now()); });
+    loop_.turn_next();  // one that had lasted is tried again at once, also while nothing else wakes the loop
+  }
+  void on_turned_away(const std::string& why) override {
+    loop_.guarded([&] { engine_.on_turned_away(shard_, why, now()); });
+  }
+  void on_fault(const std::string& what) noexcept override { loop_.end_with(what); }
+
+ private:
+  FlusherLoop& loop_;
+  Engine& engine_;
+  std::uint32_t shard_;
+};
+
+ShardLinks::ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::string& writer) {
+  for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
+    listeners_.push_back(std::make_unique<Listener>(loop, engine, shard));
+    links_.push_back(std::make_unique<ShardLink>(loop.get(), settings.redis.shards[shard], writer,
+                                                 settings.redis.timeout_ms, *listeners_.back()));
+  }
+}
+
+ShardLinks::~ShardLinks() = default;
+
+void ShardLinks::set_timeout(std::uint32_t timeout_ms) noexcept {
+  for (const auto& connection : links_) connection->set_timeout(timeout_ms);
+}
+
+}  // namespace visitd

@@ -1,0 +1,33 @@
+// A connection to each shard, which tells the engine what comes in.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/config/settings.hpp"
+#include "flusher/counting/engine.hpp"
+#include "flusher/flusher_loop.hpp"
+#include "flusher/redis/shard_link.hpp"
+
+namespace visitd {
+
+class ShardLinks {
+ public:
+  /// `writer`: see ShardLink. Loop and engine outlive it.
+  ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::string& writer);
+  ShardLinks(const ShardLinks&) = delete;
+  ShardLinks& operator=(const ShardLinks&) = delete;
+  ~ShardLinks();
+
+  [[nodiscard]] ShardLink& operator[](std::uint32_t shard) noexcept { return *links_[shard]; }
+  void set_timeout(std::uint32_t timeout_ms) noexcept;
+
+ private:
+  class Listener;
+
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<ShardLink>> links_;
+};
+
+}  // namespace visitd
