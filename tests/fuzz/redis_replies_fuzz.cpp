@@ -59,6 +59,10 @@ struct Told {
                        count.readable);
   }
   std::string operator()(const Refused& refused) const { return "refused " + refused.error; }
+  std::string operator()(const Lost& /*unused*/) const {
+    require(false, "what a server says is not lost");
+    return {};
+  }
 };
 
 /// What the bytes mean as answers to the same command again and again, where they come in pieces of that size.
