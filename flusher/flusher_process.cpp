@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "common/counter/heartbeat.hpp"
+#include "common/counter/lane_lease.hpp"
+#include "common/counter/ring_registry.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/doorbell.hpp"
 #include "common/os/errors.hpp"
@@ -204,7 +206,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
         lease_(lease),
         watchdog_(watchdog),
         ring_(std::move(ring)),
-        leaving_(ring_, directory_),
+        lane_owners_(ring_, directory_),
         source_(directory_, cache_shape(), ring_),
         bell_(Doorbell::open(directory.flusher_bell())) {
     const Settings& settings = settings_;
@@ -498,7 +500,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
       end_again("the runtime directory was replaced");
     } else if (cache().segment().status().removed) {
       end_again(fmt::format("cache segment {} was removed", cache().note().segment));
-    } else if (leaving_.must_leave()) {
+    } else if (RingRegistry(directory_).is_former(ring_)) {
       leave_ring();
     }
   }
@@ -519,7 +521,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
     engine_->commit_soon();
     source_.tell_former_version(engine_->durable());
     // In this order: nobody can add to the ring, then all that is in it is durable.
-    if (leaving_.is_deserted()) engine_->finish_ring();
+    if (lane_owners_.is_deserted()) engine_->finish_ring();
   }
 
   void on_spool(SpoolThread::Outcome outcome) {
@@ -734,7 +736,7 @@ class FlusherProcess : public EnginePort, public ControlHandler {
   Watchdog& watchdog_;
   UvLoop loop_;
   Ring ring_;
-  RingLeaving leaving_;
+  LaneOwners lane_owners_;
   CacheSource source_;
   Doorbell bell_;
   std::vector<Doorbell> lane_bells_;
