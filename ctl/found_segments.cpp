@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "common/counter/ring_registry.hpp"
 #include "common/os/errors.hpp"
 #include "common/shm/cache.hpp"
 #include "common/shm/ring.hpp"
@@ -34,22 +35,6 @@ bool is_noted(const FoundSegment& segment) {
   const RuntimeDirectory directory(segment.directory);
   const std::vector<SegmentNote> rings = directory.rings();
   return std::ranges::find(rings, segment.note) != rings.end() || directory.cache() == segment.note;
-}
-
-/// Beyond what any cache of the ring, or the lane's owner in the ring itself, says was made durable.
-std::uint64_t undurable_bytes(const Ring& ring, const std::vector<CacheFront>& caches) {
-  std::uint64_t bytes = 0;
-  for (std::uint32_t lane = 0; lane < ring.shape().lanes; ++lane) {
-    std::uint64_t durable = value_of(ring.lane(lane).about.freed);
-    for (const CacheFront& cache : caches) {
-      if (cache.ring_id() == ring.id()) {
-        durable = std::max(durable, value_of(at_index(cache.header().head, lane).word));
-      }
-    }
-    const std::uint64_t tail = value_of(ring.lane(lane).tail.word);
-    if (tail > durable) bytes += tail - durable;
-  }
-  return bytes;
 }
 
 void look_into_ring(FoundSegment& segment, const std::vector<CacheFront>& caches) {

@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include <vector>
+#include <cstdint>
 
 #include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
@@ -24,14 +24,12 @@ void begin_cache_header(CacheHeader& header, const Settings& settings) {
   Heartbeat::beat(header.heartbeat_ns.word, monotonic_ns());
 }
 
-void tell_placement(Cache& cache, std::span<const std::uint32_t> placement, std::size_t shards) {
-  std::vector<std::uint64_t> counts(shards);
-  for (std::uint32_t bucket = 0; bucket < placement.size(); ++bucket) {
-    cache.shard_of_bucket(bucket).store(placement[bucket], std::memory_order_release);
-    ++counts[placement[bucket]];
+void tell_placement(Cache& cache, const Placement& placement) {
+  for (std::uint32_t bucket = 0; bucket < placement.buckets(); ++bucket) {
+    cache.shard_of_bucket(bucket).store(placement.shard_of(bucket), std::memory_order_release);
   }
-  for (std::size_t shard = 0; shard < shards; ++shard) {
-    at_index(cache.header().shard, shard).buckets.store(counts[shard], std::memory_order_release);
+  for (std::uint32_t shard = 0; shard < placement.shards(); ++shard) {
+    at_index(cache.header().shard, shard).buckets.store(placement.buckets_on(shard).size(), std::memory_order_release);
   }
 }
 

@@ -1,16 +1,10 @@
 #include "flusher/cache_source.hpp"
 
+#include "common/counter/ring_registry.hpp"
 #include "common/os/invariant.hpp"
 #include "common/os/log.hpp"
-#include "common/shm/lane.hpp"
 
 namespace visitd {
-
-std::uint64_t freed_of(const Ring& ring, std::uint32_t n) noexcept {
-  const LaneHeader& lane = ring.lane(n);
-  const std::uint64_t freed = value_of(lane.about.freed);  // before the tail, which only grows
-  return LaneProducer::known_freed(freed, value_of(lane.tail.word), ring.shape().lane_bytes);
-}
 
 void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache) {
   std::vector<std::uint64_t> heads;

@@ -13,9 +13,6 @@
 
 namespace visitd {
 
-/// What the owners of lane n had seen freed, where that can be true; 0: nothing. To be read before the lane's records.
-[[nodiscard]] std::uint64_t freed_of(const Ring& ring, std::uint32_t n) noexcept;
-
 /// Says in the log from where the lanes are counted on where the spool does not say it. Throws as lane_starts does.
 void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache);
 

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "common/counter/heartbeat.hpp"
+#include "common/counter/lane_lease.hpp"
+#include "common/counter/ring_registry.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/doorbell.hpp"
 #include "common/os/log.hpp"
@@ -63,7 +65,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
         watchdog_(watchdog),
         loop_(directory.flusher_bell()),
         ring_(std::move(ring)),
-        leaving_(ring_, directory_),
+        lane_owners_(ring_, directory_),
         source_(directory_, cache_shape(), ring_) {
     const Settings& settings = settings_;
     const std::string writer = state.writer;
@@ -72,7 +74,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     say_where_lanes_start(state, ring_, cache().header());
     engine_.emplace(engine_settings(live_, ring_.shape().page_id_limit), counting_memory(), std::move(state),
                     source_.take_carried(), random_identities(settings.redis.shards.size()), *this);
-    tell_placement(cache(), engine_->placement(), settings.redis.shards.size());
+    tell_placement(cache(), engine_->placement());
     source_.use();
     engine_->free_space();
     log::info("shows {} pending pages of ring segment {} after {} ms", engine_->recovered_pages(), ring_.note().segment,
@@ -220,8 +222,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   }
 
   void look_at_ring() {
-    const bool must_leave = leaving_.must_leave();
-    const RingHandover::Step step = handover_.look(must_leave, must_leave && leaving_.is_deserted());
+    const bool must_leave = RingRegistry(directory_).is_former(ring_);
+    const RingHandover::Step step = handover_.look(must_leave, must_leave && lane_owners_.is_deserted());
     if (step == RingHandover::Step::stay) return;
     engine_->commit_soon();
     source_.tell_former_version(engine_->durable());
@@ -324,7 +326,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   Watchdog& watchdog_;
   FlusherLoop loop_;
   Ring ring_;
-  RingLeaving leaving_;
+  LaneOwners lane_owners_;
   CacheSource source_;
   std::vector<Doorbell> lane_bells_;
   std::vector<bool> was_up_;

@@ -7,19 +7,21 @@
 
 namespace visitd {
 
-std::optional<Ring> find_ring(const RuntimeDirectory& directory, const SpoolState& spool, std::vector<RingNote>& gone) {
-  const auto is_finished = [&](std::uint64_t id) {
-    const auto note = std::ranges::find(spool.rings, id, &RingNote::id);
-    return note != spool.rings.end() && note->finished;
-  };
-  std::vector<SegmentNote> candidates;
+std::vector<SegmentNote> rings_to_drain(const SpoolState& spool, const std::vector<SegmentNote>& noted) {
+  std::vector<SegmentNote> rings;
   for (const RingNote& note : spool.rings) {
-    if (!note.finished) candidates.push_back({note.id, note.segment});
+    if (!note.finished) rings.push_back({note.id, note.segment});
   }
-  for (const SegmentNote& note : directory.rings()) {
-    if (!is_finished(note.id) && std::ranges::find(candidates, note) == candidates.end()) candidates.push_back(note);
+  for (const SegmentNote& note : noted) {
+    const auto known = std::ranges::find(spool.rings, note.id, &RingNote::id);
+    const bool finished = known != spool.rings.end() && known->finished;
+    if (!finished && std::ranges::find(rings, note) == rings.end()) rings.push_back(note);
   }
-  for (const SegmentNote& note : candidates) {
+  return rings;
+}
+
+std::optional<Ring> find_ring(const RuntimeDirectory& directory, const SpoolState& spool, std::vector<RingNote>& gone) {
+  for (const SegmentNote& note : rings_to_drain(spool, directory.rings())) {
     auto attached = Ring::attach(note, SharedSegment::Access::read_only, Layouts::readable);
     if (auto* ring = std::get_if<Ring>(&attached)) return std::move(*ring);
     const AttachFault fault = std::get<AttachFault>(attached);
@@ -34,25 +36,6 @@ std::optional<Ring> find_ring(const RuntimeDirectory& directory, const SpoolStat
     if (noted != spool.rings.end()) gone.push_back(*noted);
   }
   return std::nullopt;
-}
-
-RingLeaving::RingLeaving(const Ring& ring, const RuntimeDirectory& directory) : ring_(ring), directory_(directory) {
-  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n)
-    owners_.emplace_back(directory.lane_lock(n), ring.lane_lock(n));
-}
-
-bool RingLeaving::must_leave() const {
-  if (ring_.segment().status().removed) return true;
-  const auto rings = directory_.rings();
-  return !rings.empty() && rings.back() != ring_.note();
-}
-
-bool RingLeaving::is_deserted() const {
-  if (ring_.segment().status().attached == 1) return true;
-  for (std::uint32_t n = 0; n < ring_.shape().lanes; ++n) {
-    if (ring_.lane_state(n) != LaneState::closed && !owners_[n].is_free()) return false;
-  }
-  return true;
 }
 
 }  // namespace visitd

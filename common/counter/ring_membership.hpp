@@ -8,8 +8,9 @@
 #include <vector>
 
 #include "common/config/settings.hpp"
+#include "common/counter/lane_lease.hpp"
+#include "common/counter/ring_registry.hpp"
 #include "common/os/doorbell.hpp"
-#include "common/os/file_lease.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "common/shm/cache.hpp"
 #include "common/shm/lane.hpp"
@@ -46,8 +47,8 @@ class RingMembership {
   ~RingMembership();
 
   [[nodiscard]] const Ring& ring() const noexcept { return *ring_; }
-  [[nodiscard]] std::uint32_t lane() const noexcept { return lane_; }
-  [[nodiscard]] LaneHeader& lane_header() const noexcept { return ring_->lane(lane_); }
+  [[nodiscard]] std::uint32_t lane() const noexcept { return lease_->lane(); }
+  [[nodiscard]] LaneHeader& lane_header() const noexcept { return ring_->lane(lane()); }
   /// nullptr while no flusher has made one for this ring.
   [[nodiscard]] const Cache* cache() const noexcept { return cache_ ? &*cache_ : nullptr; }
   [[nodiscard]] LaneProducer& records() noexcept { return *records_; }
@@ -76,18 +77,14 @@ class RingMembership {
   /// False: there is none that can be used, and it is for another process to make one.
   [[nodiscard]] bool open_ring(const Settings& settings);
   bool use_ring(Ring ring, const RingShape& wanted);
-  void make_ring(const RingShape& shape, std::vector<SegmentNote> notes);
   bool take_lane();
-  void remove_former_rings();
-  [[nodiscard]] bool replace_ring(Ring& ring, const RingShape& wanted);
-  [[nodiscard]] std::string why_not_left(const Ring& ring, const std::optional<CacheFront>& cache) const;
 
   RuntimeDirectory directory_;
+  RingRegistry registry_;
   Task task_;
   RingPatience patience_;
   std::optional<Ring> ring_;
-  std::optional<FileLease> lease_;
-  std::uint32_t lane_ = 0;
+  std::optional<LaneLease> lease_;
   std::optional<Cache> cache_;
   std::uint64_t cache_changes_ = 0;
   std::optional<LaneProducer> records_;
