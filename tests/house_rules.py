@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The rules of this house that no compiler checks: who may include whom, who may name which library, and the look of files."""
 
+import collections
 import os
 import re
 import sys
@@ -95,6 +96,25 @@ def anchors(markdown: str) -> set[str]:
     headings = re.findall(r"^#+ +(.+)$", without_code_blocks(markdown), re.MULTILINE)
     plain = (re.sub(r"\]\([^)]*\)", "]", heading).lower() for heading in headings)
     return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
+DECLARED_TYPE = re.compile(r"^\s*(?:class|struct|enum class|using|enum) (\w+)", re.MULTILINE)
+DECLARED_FUNCTION = re.compile(r"^ *(?:\[\[nodiscard\]\] |static |virtual |constexpr |inline |explicit |template <[^>]*> )*(?!return|throw|else|case|using)"
+                               r"[A-Za-z_][\w:<>, *&]*[ *&]([a-z_]\w*)\(", re.MULTILINE)  # fmt: skip
+DEFINITION = re.compile(r"^[A-Za-z_][^;\n]*?\b(\w+)\(", re.MULTILINE)
+
+
+def unused_declarations(sources: dict[str, str], ours: list[str]) -> list[str]:
+    """Types and functions of headers that no source names but where they are declared and defined."""
+    code = {name: re.sub(r'"(?:[^"\\\n]|\\.)*"', '""', re.sub(r"//.*", "", text)) for name, text in sources.items()}
+    words = collections.Counter(word for text in code.values() for word in re.findall(r"\w+", text))
+    defined = {name for file, text in code.items() if file.endswith(".cpp") for name in DEFINITION.findall(text)}
+    unused = []
+    for file in ours:
+        if file.endswith(".hpp"):
+            unused += [f"{file}: {name}" for name in DECLARED_TYPE.findall(code[file]) if words[name] == 1]
+            unused += [f"{file}: {name}" for name in DECLARED_FUNCTION.findall(code[file]) if words[name] <= (2 if name in defined else 1)]
+    return unused
 
 
 LONGEST_FUNCTION = 60
@@ -203,6 +223,17 @@ class HouseRules(unittest.TestCase):
             if len(line) > 120
         ]
         self.none(faults, "lines of C++ have at most 120 characters")
+
+    def test_what_a_header_declares_is_used(self):
+        self.none(unused_declarations({name: TEXT[name] for name in CPP}, OURS), "what a header declares is defined and used")
+
+    def test_what_is_unused_is_known(self):
+        sources = {
+            "a.hpp": "class A;\nstruct B {\n  [[nodiscard]] int used(int a);\n  void gone();\n  int inside() const { return 1; }\n  void never();\n};\n",
+            "a.cpp": "int B::used(int a) {\n  return never_used;\n}\nvoid B::gone() {\n}\n",
+            "b.cpp": "int x = B().used(1);  // gone()\n",
+        }
+        self.assertEqual(unused_declarations(sources, list(sources)), [f"a.hpp: {name}" for name in ("A", "gone", "inside", "never")])
 
     def test_functions_are_short(self):
         faults = [f"{name}:{begin}: {length} lines: {what}" for name in OURS for begin, what, length in functions(TEXT[name]) if length > LONGEST_FUNCTION]
