@@ -75,6 +75,7 @@ std::vector<ShardTable> tables_of(const Draft& draft, const Sources& sources) {
   const Origin addresses = sources.origin("redis", "shards");
   if (!sources.shard_tables.empty() && addresses.source != Source::environment) return sources.shard_tables;
   std::vector<ShardTable> tables;
+  tables.reserve(draft.for_shards.addresses.size());
   for (const std::string& address : draft.for_shards.addresses) {
     tables.push_back({.where = addresses.where, .url = address});
   }
