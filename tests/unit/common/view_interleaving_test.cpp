@@ -41,10 +41,11 @@ Outcome run(std::uint64_t seed, std::uint64_t known, Broken broken = Broken::non
     std::mt19937_64 random(seed);
     while (!over) world.publish_some(random);
   });
-  for (int reader = 0; reader < 2; ++reader) {
-    const auto read = [&, reader] {
-      // One scans the lanes, the other one keeps an index of them.
-      CountReader counts = world.reader(4096, reader == 0 ? Backlog::usual_short_bytes : 0);
+  // One scans the lanes, the other one keeps an index of them. They stand here, as a reader that is not resumed any
+  // more ends without destructors.
+  CountReader readers[] = {world.reader(4096, Backlog::usual_short_bytes), world.reader(4096, 0)};
+  for (CountReader& reader : readers) {
+    const auto read = [&, &counts = reader] {
       while (outcome.known < known && outcome.reads < 50 * known && !over) {
         const std::size_t p = world.pick(ViewWorld::pages);
         const std::uint64_t least = std::max(world.published(p), highest[p]);
