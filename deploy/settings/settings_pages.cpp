@@ -3,6 +3,7 @@
 // as they would be written.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <exception>
 #include <fstream>
 #include <string>
@@ -35,19 +36,20 @@ constexpr std::string_view example_shard =
 
 /// The words as comments of a TOML file.
 std::string comment(std::string_view words) {
-  std::string text;
-  std::string line = "#";
+  std::string text(1, '#');
+  std::size_t line = 0;  // where it begins
   while (!words.empty()) {
     const std::size_t end = std::min(words.find(' '), words.size());
-    if (line.size() + 1 + end > line_limit) {
-      text += line + '\n';
-      line = "#";
+    if (text.size() - line + 1 + end > line_limit) {
+      text += "\n#";
+      line = text.size() - 1;
     }
-    line += ' ';
-    line += words.substr(0, end);
+    text += ' ';
+    text += words.substr(0, end);
     words.remove_prefix(std::min(end + 1, words.size()));
   }
-  return text + line + '\n';
+  text += '\n';
+  return text;
 }
 
 std::string example_file(const std::vector<SettingDescription>& keys) {
