@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/os/text.hpp"
 #include "common/os/user_names.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/found_segments.hpp"
@@ -15,9 +16,9 @@ Json to_report(const FoundSegment& segment, const FoundSegments& all) {
   const std::string kept = why_kept(segment, all);
   const auto text_or_null = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
   return {{"what", segment.is_ring ? "ring" : "cache"},
-          {"id", hex_id(segment.note.id)},
+          {"id", hex(segment.note.id)},
           {"shmid", segment.note.segment},
-          {"ring", hex_id(segment.ring)},
+          {"ring", hex(segment.ring)},
           {"owner", user_name(segment.status.owner)},
           {"group", group_name(segment.status.group)},
           {"perms", fmt::format("{:o}", segment.status.mode)},

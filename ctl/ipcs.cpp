@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "common/os/text.hpp"
 #include "common/os/user_names.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/processes.hpp"
@@ -37,7 +38,7 @@ template <typename Segment>
 Json segment_report(const SegmentNote& note, bool in_use) {
   Json report;
   report["what"] = std::is_same_v<Segment, Ring> ? "ring" : "cache";
-  report["id"] = hex_id(note.id);
+  report["id"] = hex(note.id);
   report["in_use"] = in_use;
   report["shmid"] = note.segment;
   report["fault"] = fault_of<Segment>(note);

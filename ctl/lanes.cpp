@@ -5,6 +5,7 @@
 #include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/invariant.hpp"
+#include "common/os/text.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/processes.hpp"
 
@@ -76,7 +77,7 @@ Json rings_report(const Segments& segments) {
   Json rings = Json::array();
   for (const NotedRing& noted : segments.rings) {
     Json report;
-    report["id"] = hex_id(noted.note.id);
+    report["id"] = hex(noted.note.id);
     report["segment"] = noted.note.segment;
     report["in_use"] = noted.in_use;
     report["error"] = noted.ring ? Json(nullptr) : Json(noted.fault);

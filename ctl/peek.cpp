@@ -2,6 +2,7 @@
 
 #include "common/counter/backlog.hpp"
 #include "common/os/invariant.hpp"
+#include "common/os/text.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/segments.hpp"
 
@@ -75,7 +76,7 @@ Json peek_report(const Settings& settings, std::uint64_t limit, std::optional<st
       any = true;
       lanes.push_back(std::move(peeked));
     }
-    report["rings"].push_back({{"id", hex_id(noted.note.id)}, {"in_use", noted.in_use}, {"lanes", std::move(lanes)}});
+    report["rings"].push_back({{"id", hex(noted.note.id)}, {"in_use", noted.in_use}, {"lanes", std::move(lanes)}});
   }
   if (const std::string fault = segments.ring_error(directory); !fault.empty()) {
     report["error"] = fault;

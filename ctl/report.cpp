@@ -51,10 +51,6 @@ std::string printable(std::string_view text) {
   return shown;
 }
 
-std::string hex_id(std::uint64_t id) {
-  return fmt::format("{:016x}", id);
-}
-
 std::string bytes_text(std::uint64_t bytes) {
   static constexpr std::string_view units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   if (bytes < 1024) return fmt::format("{} B", bytes);

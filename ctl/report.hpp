@@ -21,8 +21,6 @@ using Json = nlohmann::ordered_json;
 /// Text from shared memory or a socket, with everything escaped that is not printable UTF-8, so that a terminal takes
 /// no orders from it.
 [[nodiscard]] std::string printable(std::string_view text);
-/// A 64-bit id as the runtime directory and the logs write it: 16 hexadecimal digits.
-[[nodiscard]] std::string hex_id(std::uint64_t id);
 /// "12 B", "4.0 KiB", "31.9 MiB".
 [[nodiscard]] std::string bytes_text(std::uint64_t bytes);
 /// A time span: "850 ms", "3.2 s", "4 min 10 s", "7 h 5 min", "12 d 3 h".

@@ -8,6 +8,7 @@
 #include "common/counter/heartbeat.hpp"
 #include "common/os/clock.hpp"
 #include "common/os/invariant.hpp"
+#include "common/os/text.hpp"
 #include "common/shm/shared_text.hpp"
 #include "ctl/attention.hpp"
 #include "ctl/commands.hpp"
@@ -74,9 +75,9 @@ Json flusher_report(const Segments& segments, const RuntimeDirectory& directory,
   report["uptime_ms"] = uptime_of(report);
   report["error"] = segments.cache_fault.empty() ? Json(nullptr) : Json(segments.cache_fault);
   if (cache == nullptr) return report;
-  report["cache"] = {{"id", hex_id(cache->id())},
+  report["cache"] = {{"id", hex(cache->id())},
                      {"segment", cache->note().segment},
-                     {"ring", hex_id(cache->ring_id())},
+                     {"ring", hex(cache->ring_id())},
                      {"made_at", get(header->made_at)},
                      {"view_shown", get(header->active.word) != 0},
                      {"entries", cache->shape().entries},

@@ -16,6 +16,7 @@
 #include "common/os/doorbell.hpp"
 #include "common/os/log.hpp"
 #include "common/os/shell_word.hpp"
+#include "common/os/text.hpp"
 #include "common/shm/cache.hpp"
 #include "flusher/cache_header.hpp"
 #include "flusher/cache_source.hpp"
@@ -50,7 +51,7 @@ constexpr std::uint64_t stuck_commit_limits = 3;
 std::vector<std::string> random_identities(std::size_t count) {
   std::vector<std::string> identities;
   identities.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) identities.push_back(fmt::format("{:016x}", random_id()));
+  for (std::size_t i = 0; i < count; ++i) identities.push_back(hex(random_id()));
   return identities;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/os/ip_network.hpp"
+#include "common/os/text.hpp"
 #include "common/os/unix_address.hpp"
 #include "common/shm/page_id.hpp"
 
@@ -14,11 +15,6 @@ namespace visitd::setting {
 namespace {
 
 constexpr std::string_view unix_scheme = "unix:";
-
-bool is_unreserved(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-         c == '_' || c == '~';
-}
 
 }  // namespace
 

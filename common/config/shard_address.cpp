@@ -23,10 +23,6 @@ bool is_alphanumeric(char c) noexcept {
   return is_letter(c) || is_digit(c);
 }
 
-bool is_unreserved(char c) noexcept {
-  return is_alphanumeric(c) || c == '-' || c == '.' || c == '_' || c == '~';
-}
-
 /// The text as an error may show it: nothing of what stands before the last '@', nor where a port belongs and none is.
 std::string without_secrets(std::string_view text) {
   const std::size_t scheme = text.find("://");

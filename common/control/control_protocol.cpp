@@ -3,12 +3,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <span>
 
 #include "common/os/errors.hpp"
+#include "common/os/text.hpp"
 
 namespace visitd {
 
@@ -45,14 +45,12 @@ std::string to_line(const Json& json) {
 }  // namespace
 
 std::string encode_token(std::uint64_t token) {
-  return fmt::format("{:016x}", token);
+  return hex(token);
 }
 
 std::uint64_t decode_token(std::string_view text) {
   std::uint64_t token = 0;
-  const char* const end = text.data() + text.size();
-  const auto [read, failed] = std::from_chars(text.data(), end, token, 16);
-  if (failed != std::errc{} || read != end) throw error("{} is no token of an offer", text);
+  if (!parse_hex(text, token)) throw error("{} is no token of an offer", text);
   return token;
 }
 

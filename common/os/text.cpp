@@ -1,6 +1,7 @@
 #include "common/os/text.hpp"
 
 #include <cassert>
+#include <charconv>
 #include <cstddef>
 
 namespace visitd {
@@ -27,6 +28,11 @@ std::string hex(std::uint64_t number) {
   std::string text(16, '0');
   for (auto digit = text.rbegin(); digit != text.rend(); ++digit, number >>= 4U) *digit = hex_digits[number & 0xFU];
   return text;
+}
+
+bool parse_hex(std::string_view text, std::uint64_t& number) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  return failed == std::errc{} && end == text.data() + text.size();
 }
 
 }  // namespace visitd

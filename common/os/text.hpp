@@ -18,6 +18,10 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
 [[nodiscard]] constexpr bool is_letter(char c) noexcept {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
+/// What stands in a URI without percent-encoding, wherever it stands (RFC 3986).
+[[nodiscard]] constexpr bool is_unreserved(char c) noexcept {
+  return is_letter(c) || is_digit(c) || c == '-' || c == '.' || c == '_' || c == '~';
+}
 /// A space or a tab.
 [[nodiscard]] constexpr bool is_blank(char c) noexcept {
   return c == ' ' || c == '\t';
@@ -59,5 +63,7 @@ void append_all(Out& out, const Parts&... parts) {
 
 /// 16 hex digits.
 [[nodiscard]] std::string hex(std::uint64_t number);
+/// False: the text is no hexadecimal number of 64 bits.
+[[nodiscard]] bool parse_hex(std::string_view text, std::uint64_t& number) noexcept;
 
 }  // namespace visitd

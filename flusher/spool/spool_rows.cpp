@@ -7,11 +7,6 @@
 
 namespace visitd {
 
-bool parse_hex(std::string_view text, std::uint64_t& number) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
-  return failed == std::errc{} && end == text.data() + text.size();
-}
-
 std::string join(const std::vector<std::uint64_t>& numbers) {
   std::string text;
   for (const std::uint64_t number : numbers) fmt::format_to(std::back_inserter(text), "{} ", number);

@@ -12,9 +12,6 @@
 
 namespace visitd {
 
-/// False: it is no hexadecimal number of 64 bits.
-[[nodiscard]] bool parse_hex(std::string_view text, std::uint64_t& number) noexcept;
-
 /// Decimal numbers, a space behind each.
 [[nodiscard]] std::string join(const std::vector<std::uint64_t>& numbers);
 /// Appends what join() wrote. False: it is something else.
