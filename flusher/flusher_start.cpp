@@ -40,9 +40,8 @@ void say_where_spool_was(Spool& spool) {
   if (former.empty() || former == machine) return;
   log::warning(
       "this spool was last used on the machine {}, and this is {} (/etc/machine-id). If it was moved here, all is "
-      "well. If it was copied and the other one still counts, both write under one name, which the shards refuse: stop "
-      "this "
-      "flusher and start it once with --renew-spool",
+      "well. If it was copied and the other one still counts, both write under one name, which the shards refuse: "
+      "stop this flusher and start it once with --renew-spool",
       former, machine);
 }
 

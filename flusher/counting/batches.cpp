@@ -271,31 +271,27 @@ void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& ba
 }
 
 void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
-  const auto bad_pages = bucket.take_bad_pages();
-  for (const auto& [number, page] : bad_pages) {
-    transaction.set_aside.push_back({bucket.number(), page, bucket.unanswered()->why_bad});
-    if (const std::uint32_t node = pages_[number].node; node != 0) view_.set_aside(node, page.visits);
-    pages_.settle(number, page.visits);
+  Bucket::BadPages bad = bucket.take_bad_pages();
+  for (std::size_t i = 0; i < bad.pages.size(); ++i) {
+    const std::uint64_t visits = bad.pages[i].visits;
+    transaction.set_aside.push_back({bucket.number(), std::move(bad.pages[i]), bucket.unanswered()->why_bad});
+    if (const std::uint32_t node = pages_[bad.numbers[i]].node; node != 0) view_.set_aside(node, visits);
+    pages_.settle(bad.numbers[i], visits);
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
-  shard_with(bucket).pages_in_flight -= bad_pages.size();
+  shard_with(bucket).pages_in_flight -= bad.pages.size();
   const UnansweredBatch& unanswered = *bucket.unanswered();
-  bucket.rewrite(bad_pages.empty() ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
+  bucket.rewrite(bad.pages.empty() ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
   transaction.replaced.push_back(unanswered.batch);
   rewriting_.push_back(bucket.number());
 }
 
 void Batches::set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
-  std::vector<PageVisits> pages;
-  for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
-    if (std::ranges::find(bad_pages, i) == bad_pages.end()) {
-      pages.push_back(std::move(batch.pages[i]));
-    } else if (set_aside_before_.emplace(batch.bucket, batch.mark.seq, batch.pages[i].page).second) {
-      set_aside_.push_back({batch.bucket, std::move(batch.pages[i]), why});
-      statistics_.add(FlusherStatistic::pages_set_aside);
-    }
+  for (PageVisits& page : take_at(batch.pages, bad_pages)) {
+    if (!set_aside_before_.emplace(batch.bucket, batch.mark.seq, page.page).second) continue;
+    set_aside_.push_back({batch.bucket, std::move(page), why});
+    statistics_.add(FlusherStatistic::pages_set_aside);
   }
-  batch.pages = std::move(pages);
 }
 
 bool Batches::accept(std::uint32_t number, const std::string& held) {

@@ -12,22 +12,23 @@ constexpr std::uint64_t first_retry_ms = 1000;
 
 }  // namespace
 
-BatchesInFlight::BatchesInFlight(const std::vector<std::uint32_t>& buckets, const Deployment& deployment,
-                                 Batches& batches, FlusherStatistics statistics, SessionLink& link)
-    : deployment_(deployment),
+BatchesInFlight::BatchesInFlight(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
+                                 FlusherStatistics statistics, SessionLink& link)
+    : buckets_(buckets),
+      deployment_(deployment),
       batches_(batches),
       statistics_(statistics),
       link_(link),
       ever_sent_(batches.buckets()),
       sent_here_(batches.buckets()) {
-  for (const std::uint32_t bucket : buckets) ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
+  for (const std::uint32_t bucket : buckets_) ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
 }
 
-void BatchesInFlight::begin(const std::vector<std::uint32_t>& buckets) {
-  for (const std::uint32_t bucket : buckets) {
+void BatchesInFlight::begin() {
+  for (const std::uint32_t bucket : buckets_) {
     if (repairs_.contains(bucket)) to_send_.push_back(bucket);
   }
-  for (const std::uint32_t bucket : buckets) {
+  for (const std::uint32_t bucket : buckets_) {
     if (batches_.unanswered(bucket) != nullptr) to_send_.push_back(bucket);
   }
   say_how_it_is();

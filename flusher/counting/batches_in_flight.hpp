@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -19,12 +20,12 @@ namespace visitd {
 
 class BatchesInFlight {
  public:
-  /// `buckets`: the shard's.
-  BatchesInFlight(const std::vector<std::uint32_t>& buckets, const Deployment& deployment, Batches& batches,
+  /// `buckets`: the shard's; they outlive it.
+  BatchesInFlight(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
                   FlusherStatistics statistics, SessionLink& link);
 
   /// The session is up: what is known to be lost or unanswered is sent.
-  void begin(const std::vector<std::uint32_t>& buckets);
+  void begin();
   /// Nothing of the old connection survives.
   void leave();
 
@@ -57,6 +58,7 @@ class BatchesInFlight {
   void on_refused(std::uint32_t bucket, std::string error);
   void writes_go_on();
 
+  std::span<const std::uint32_t> buckets_;
   const Deployment& deployment_;
   Batches& batches_;
   FlusherStatistics statistics_;

@@ -21,23 +21,11 @@ void Bucket::refuse(const std::vector<std::uint32_t>& bad_pages, const std::stri
   state_ = State::changed;
 }
 
-std::vector<std::pair<std::uint32_t, PageVisits>> Bucket::take_bad_pages() {
+Bucket::BadPages Bucket::take_bad_pages() {
   UnansweredBatch& unanswered = *unanswered_;
   const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_pages, {});
-  std::vector<std::pair<std::uint32_t, PageVisits>> taken;
-  if (bad.empty()) return taken;
-  std::vector<PageVisits> pages;
-  std::vector<std::uint32_t> numbers;
-  for (std::uint32_t i = 0; i < unanswered.pages.size(); ++i) {
-    if (std::ranges::find(bad, i) != bad.end()) {
-      taken.emplace_back(unanswered.pages[i], std::move(unanswered.batch.pages[i]));
-    } else {
-      pages.push_back(std::move(unanswered.batch.pages[i]));
-      numbers.push_back(unanswered.pages[i]);
-    }
-  }
-  unanswered.batch.pages = std::move(pages);
-  unanswered.pages = std::move(numbers);
+  if (bad.empty()) return {};
+  BadPages taken{take_at(unanswered.batch.pages, bad), take_at(unanswered.pages, bad)};
   unanswered.blob = encode_pages(unanswered.batch.pages);
   return taken;
 }

@@ -9,6 +9,7 @@
 //                                +--captured--> rewriting --committed--> ready
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -31,6 +32,19 @@ struct UnansweredBatch {
   std::vector<std::uint32_t> bad_pages = {};  ///< indexes
   std::string why_bad = {};
 };
+
+/// Takes the elements at these indexes out; both come and stay in their order.
+template <typename Element>
+[[nodiscard]] std::vector<Element> take_at(std::vector<Element>& elements, const std::vector<std::uint32_t>& indexes) {
+  std::vector<Element> taken;
+  std::vector<Element> left;
+  for (std::uint32_t i = 0; i < elements.size(); ++i) {
+    const bool is_taken = std::ranges::find(indexes, i) != indexes.end();
+    (is_taken ? taken : left).push_back(std::move(elements[i]));
+  }
+  elements = std::move(left);
+  return taken;
+}
 
 class Bucket {
  public:
@@ -71,8 +85,13 @@ class Bucket {
   void refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The captured transaction holds it as it is now; `digest` of its content. changed → rewriting.
   void rewrite(std::uint64_t digest);
-  /// Takes out the pages that the shard refused; they come with their numbers and in their order.
-  [[nodiscard]] std::vector<std::pair<std::uint32_t, PageVisits>> take_bad_pages();
+  /// What the shard refused of it.
+  struct BadPages {
+    std::vector<PageVisits> pages;
+    std::vector<std::uint32_t> numbers;  ///< the same, as numbers of pending pages
+  };
+  /// Takes these pages out.
+  [[nodiscard]] BadPages take_bad_pages();
   /// The captured transaction is durable. sealing, rewriting → ready.
   void committed() noexcept;
   /// The shard has applied it, now or before. ready → quiet.

@@ -103,8 +103,7 @@ Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record
   if (number == PendingPages::none) {
     number = pages_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
   }
-  pages_.apply(number, record.visits);
-  PendingPage& pending = pages_[number];
+  PendingPage& pending = pages_.apply(number, record.visits);
   if (pending.in_bucket == 0) {
     pages_.set_in_bucket(pending, true);
     page_opened_(number);

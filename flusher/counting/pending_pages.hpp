@@ -66,14 +66,15 @@ class PendingPages {
 
   // -- visits: what is pending is counted here, and changed by these alone
 
-  /// Visits came out of a lane; no transaction holds them yet.
-  void apply(std::uint32_t number, std::uint64_t visits) {
+  /// Visits came out of a lane; no transaction holds them yet. Returns the page.
+  PendingPage& apply(std::uint32_t number, std::uint64_t visits) {
     PendingPage& page = (*this)[number];
     if (page.unspooled == 0) unspooled_.push_back(number);
     page.unspooled += visits;
     visits_ += visits;
     page.open += visits;
     count(page);
+    return page;
   }
   /// Open visits that the spool holds already.
   void recover_open(std::uint32_t number, std::uint64_t visits) noexcept {

@@ -268,7 +268,7 @@ void ShardAdmission::come_up() {
   link_.come_up();
   check_at_ms_ = link_.now_ms() + link_.settings().check_ms;
   note_identity();
-  in_flight_.begin(marks_.buckets());
+  in_flight_.begin();
 }
 
 void ShardAdmission::note_identity() {

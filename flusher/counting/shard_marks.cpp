@@ -31,9 +31,9 @@ std::string_view what_happened(const std::string& field, const Mark& ours, std::
 
 }  // namespace
 
-ShardMarks::ShardMarks(std::vector<std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
+ShardMarks::ShardMarks(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
                        Lookups& lookups, SessionLink& link, BatchesInFlight& in_flight)
-    : buckets_(std::move(buckets)),
+    : buckets_(buckets),
       deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
@@ -53,37 +53,32 @@ void ShardMarks::ask(bool stamped, std::function<void()> known) {
   differing_.clear();
   in_flight_.forget_repairs();
   stamped_ = stamped;
-  known_ = std::move(known);
-  ask_all({});
+  ask_all({}, &ShardMarks::on_marks, std::move(known));
 }
 
 void ShardMarks::stamp(std::function<void()> done) {
   link_.begin(SessionLink::Step::stamping);
-  known_ = std::move(done);
-  ask_all(deployment_.bucket_id());
+  ask_all(deployment_.bucket_id(), &ShardMarks::on_stamped, std::move(done));
 }
 
-void ShardMarks::ask_all(const std::string& stamp) {
+void ShardMarks::ask_all(const std::string& stamp, Look look, std::function<void()> done) {
+  done_ = std::move(done);
   for (std::size_t first = 0; first < buckets_.size(); first += marks_asked_at_once) {
-    const auto begin = buckets_.begin() + static_cast<std::ptrdiff_t>(first);
-    const std::size_t count = std::min(marks_asked_at_once, buckets_.size() - first);
+    const auto asked = buckets_.subspan(first, std::min(marks_asked_at_once, buckets_.size() - first));
     ++awaited_;
-    link_.ask<Marks>(AskMarks{{begin, begin + static_cast<std::ptrdiff_t>(count)}, stamp},
-                     [this, first, stamping = !stamp.empty()](const Marks& marks) {
-                       if (stamping) {
-                         on_stamped(first, marks);
-                       } else {
-                         on_marks(first, marks);
-                       }
-                     });
+    link_.ask<Marks>(AskMarks{{asked.begin(), asked.end()}, stamp},
+                     [this, first, look](const Marks& marks) { (this->*look)(first, marks); });
   }
-  if (awaited_ == 0) std::exchange(known_, {})();
+  if (awaited_ == 0) std::exchange(done_, {})();
+}
+
+void ShardMarks::looked() {
+  if (--awaited_ == 0) std::exchange(done_, {})();
 }
 
 void ShardMarks::on_marks(std::size_t first, const Marks& marks) {
-  --awaited_;
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) on_mark(buckets_[first + i], marks.buckets[i]);
-  if (awaited_ == 0) std::exchange(known_, {})();
+  looked();
 }
 
 bool ShardMarks::was_left(std::uint32_t bucket, const std::string& field) const {
@@ -129,7 +124,6 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
 }
 
 void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
-  --awaited_;
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
     if (marks.buckets[i].id == deployment_.bucket_id()) continue;
     return link_.hold(
@@ -137,7 +131,7 @@ void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
                     "right, or restore the data that belongs together",
                     link_.settings().shard, buckets_[first + i], marks.buckets[i].id, deployment_.bucket_id()));
   }
-  if (awaited_ == 0) std::exchange(known_, {})();
+  looked();
 }
 
 void ShardMarks::fault(const std::string& why, bool acceptable) {

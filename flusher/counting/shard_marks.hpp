@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,8 @@ struct AcceptOffer {
 
 class ShardMarks {
  public:
-  /// `buckets`: the shard's.
-  ShardMarks(std::vector<std::uint32_t> buckets, const Deployment& deployment, Batches& batches, Lookups& lookups,
+  /// `buckets`: the shard's; they outlive it.
+  ShardMarks(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches, Lookups& lookups,
              SessionLink& link, BatchesInFlight& in_flight);
 
   /// Asks for the marks of all its buckets, also of those that we know nothing of. `stamped`: every bucket has the
@@ -54,7 +55,7 @@ class ShardMarks {
   /// Nothing of the old connection survives.
   void leave();
 
-  [[nodiscard]] const std::vector<std::uint32_t>& buckets() const noexcept { return buckets_; }
+  [[nodiscard]] std::span<const std::uint32_t> buckets() const noexcept { return buckets_; }
   /// Whether the bucket's unanswered batch, or the last answered one, left this field.
   [[nodiscard]] bool was_left(std::uint32_t bucket, const std::string& field) const;
 
@@ -65,13 +66,17 @@ class ShardMarks {
     std::string field;
   };
 
-  void ask_all(const std::string& stamp);
+  /// Looks at an answer, whose buckets begin at this place of buckets_.
+  using Look = void (ShardMarks::*)(std::size_t first, const Marks& marks);
+  void ask_all(const std::string& stamp, Look look, std::function<void()> done);
   void on_marks(std::size_t first, const Marks& marks);
   void on_mark(std::uint32_t bucket, const Marks::Held& held);
   void on_stamped(std::size_t first, const Marks& marks);
+  /// One answer less is awaited.
+  void looked();
   [[nodiscard]] std::uint64_t digest_of_differing() const;
 
-  std::vector<std::uint32_t> buckets_;
+  std::span<const std::uint32_t> buckets_;
   const Deployment& deployment_;
   Batches& batches_;
   Lookups& lookups_;
@@ -89,8 +94,8 @@ class ShardMarks {
   // of the current connection
   bool stamped_ = false;
   std::size_t awaited_ = 0;
-  std::function<void()> known_;
-  std::string fault_;  ///< the first one found
+  std::function<void()> done_;  ///< once all of them are looked at
+  std::string fault_;           ///< the first one found
   bool fault_acceptable_ = false;
   std::vector<Differing> differing_;
 };

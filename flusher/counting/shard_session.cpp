@@ -7,14 +7,14 @@
 namespace visitd {
 
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
-                           std::vector<std::uint32_t> buckets, Deployment& deployment, Batches& batches,
+                           std::span<const std::uint32_t> buckets, Deployment& deployment, Batches& batches,
                            Lookups& lookups, FlusherStatistics statistics, SessionPort& port)
     : deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
       link_(std::move(settings), port, *this),
       in_flight_(buckets, deployment, batches, statistics, link_),
-      marks_(std::move(buckets), deployment, batches, lookups, link_, in_flight_),
+      marks_(buckets, deployment, batches, lookups, link_, in_flight_),
       admission_(std::move(identity), std::move(new_identity), deployment, batches, link_, marks_, in_flight_) {}
 
 // ---- events

@@ -13,8 +13,8 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
-#include <vector>
 
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/batches_in_flight.hpp"
@@ -29,8 +29,9 @@ namespace visitd {
 class ShardSession final : private SessionLink::Parts {
  public:
   /// `identity`: what the spool knows of the shard; empty: nothing. `new_identity`: for a deployment that has none yet.
+  /// `buckets`: the shard's; they outlive it.
   ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
-               std::vector<std::uint32_t> buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
+               std::span<const std::uint32_t> buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
                FlusherStatistics statistics, SessionPort& port);
   ShardSession(const ShardSession&) = delete;
   ShardSession& operator=(const ShardSession&) = delete;

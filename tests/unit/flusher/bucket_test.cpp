@@ -80,9 +80,9 @@ TEST_CASE("a batch without the pages that the shard refused is sent once that is
   CHECK(bucket.state() == State::changed);
   CHECK(bucket.to_send() == nullptr);
   const auto bad = bucket.take_bad_pages();
-  REQUIRE(bad.size() == 1);
-  CHECK(bad[0].first == 1);
-  CHECK(bad[0].second.page == "bad");
+  REQUIRE(bad.pages.size() == 1);
+  CHECK(bad.numbers == std::vector<std::uint32_t>{1});
+  CHECK(bad.pages[0].page == "bad");
   CHECK(bucket.unanswered()->why_bad == "no integer");
   bucket.rewrite(9);
   CHECK(bucket.state() == State::rewriting);

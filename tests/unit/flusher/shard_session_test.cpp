@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -70,6 +71,8 @@ struct RecordingPort : SessionPort {
 
 using Events = std::vector<std::string>;
 
+constexpr std::uint32_t six_buckets[] = {0, 1, 2, 3, 4, 5};
+
 /// One shard's session over deciders whose buckets are all on it.
 struct Talk {
   explicit Talk(const std::string& identity = "", SessionSettings settings = usual()) { begin(identity, settings); }
@@ -94,8 +97,8 @@ struct Talk {
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     port.in_flight.clear();
     deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
-    session = std::make_unique<ShardSession>(settings, identity, "new", std::vector<std::uint32_t>{0, 1, 2, 3, 4, 5},
-                                             *deployment, d.batches, d.lookups, d.memory.statistics(), port);
+    session = std::make_unique<ShardSession>(settings, identity, "new", six_buckets, *deployment, d.batches, d.lookups,
+                                             d.memory.statistics(), port);
   }
   void connect() {
     session->tick(now_ms);
@@ -222,9 +225,11 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
   Deployment deployment({"b", "a"}, "");
   SessionSettings settings = Talk::usual();
   settings.shard = "b";
-  ShardSession b(settings, "", "identity-b", {0, 1}, deployment, d.batches, d.lookups, d.memory.statistics(), ports[1]);
+  ShardSession b(settings, "", "identity-b", std::span(six_buckets).first(2), deployment, d.batches, d.lookups,
+                 d.memory.statistics(), ports[1]);
   settings.shard = "a";
-  ShardSession a(settings, "", "identity-a", {2, 3}, deployment, d.batches, d.lookups, d.memory.statistics(), ports[0]);
+  ShardSession a(settings, "", "identity-a", std::span(six_buckets).subspan(2, 2), deployment, d.batches, d.lookups,
+                 d.memory.statistics(), ports[0]);
   const std::string on_a = "identity-a 2 making a " + layout;
   const std::string on_b = "identity-a 2 making b " + layout;
   for (ShardSession* session : {&a, &b}) {
@@ -248,7 +253,8 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     Deployment other({"a", "b"}, "");
     RecordingPort port;
     settings.shard = "b";
-    ShardSession fresh(settings, "", "identity-b", {0, 1}, other, d.batches, d.lookups, d.memory.statistics(), port);
+    ShardSession fresh(settings, "", "identity-b", std::span(six_buckets).first(2), other, d.batches, d.lookups,
+                       d.memory.statistics(), port);
     other.saw("a", parse_topology("identity-a 2 made a " + layout));
     other.adopt("identity-a");
     fresh.tick(0);
