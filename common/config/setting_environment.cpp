@@ -45,7 +45,8 @@ std::vector<std::string> split_list(std::string_view text) {
   return entries;
 }
 
-/// The text of an environment variable as a value of the key's type; text where it is none of that type.
+/// Reads the text of an environment variable as a value of the key's type. If it is none, it stays a text, which the
+/// next pass refuses.
 Input input_of(const Key& key, const std::string& text) {
   return std::visit(
       [&](auto place) -> Input {
@@ -72,9 +73,9 @@ bool may_be_empty(const Key& key) {
   return text_or_list && key.least == 0;
 }
 
-/// Whether Kubernetes sets such a variable for a Service whose name begins with visitd: VISITD_SERVICE_HOST,
-/// VISITD_PORT_8000_TCP_ADDR and the like, and VISITD_PORT with an address. Where VISITD_PORT holds a number, somebody
-/// meant a setting.
+/// Kubernetes sets variables for each Service. If the Service's name begins with visitd, they are VISITD_SERVICE_HOST,
+/// VISITD_PORT_8000_TCP_ADDR and the like, and VISITD_PORT with an address. True: this variable is one of them. If
+/// VISITD_PORT holds a number instead, somebody meant a setting.
 bool is_of_a_service(const std::string& name, std::string_view value) {
   constexpr const char* endings[] = {"SERVICE_HOST",      "SERVICE_PORT",      "SERVICE_PORT_*",
                                      "PORT_[0-9]*_TCP",   "PORT_[0-9]*_UDP",   "PORT_[0-9]*_SCTP",

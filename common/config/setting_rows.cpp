@@ -174,7 +174,7 @@ constexpr std::array rows = {
         "The most memory of a frontend for answers that clients have not taken yet; beyond it the connection that "
         "waits longest is closed."),
     http.number<&HttpSettings::batch_read_limit>("batch_read_limit", 1, 100'000, frontends_reload,
-                                                 "The most pages whose counts one request reads."),
+                                                 "One request may read the counts of at most so many pages."),
     http.number<&HttpSettings::public_visits_limit>(
         "public_visits_limit", 0, std::numeric_limits<std::uint32_t>::max(), frontends_reload,
         "The most visits that a list from outside may add to one page; more are answered 403, and none of the list is "
@@ -259,7 +259,7 @@ constexpr std::array rows = {
                                                "credential redis_password is used if there is one.",
                                                "REDIS_PASSWORD_FILE"),
     for_shards.number<&ForShards::database>("database", 0, max_redis_database, flusher_restart,
-                                            "For shards whose address names no database.", "REDIS_DB"),
+                                            "A shard whose address names no database uses this one.", "REDIS_DB"),
     redis.number<&RedisSettings::virtual_nodes>(
         "virtual_nodes", 1, 10000, flusher_restart,
         "Points of a shard on the hash ring. Chosen when a deployment is first made.", "VIRTUAL_NODES"),

@@ -62,7 +62,7 @@ Password shared_password(const ForShards& shared, const Sources& sources) {
   }
   if (const char* directory = std::getenv("CREDENTIALS_DIRECTORY"); directory != nullptr) {
     const std::string path = std::string(directory) + "/redis_password";
-    // A unit whose credential may be missing gives one that is empty but for a line break (SetCredential=): none.
+    // If a credential may be missing, its unit sets an empty one or a line break (SetCredential=): that is no password.
     if (std::filesystem::exists(path))
       return {read_password_file(path, "environment variable CREDENTIALS_DIRECTORY", Empty::is_none),
               "the credential redis_password"};

@@ -22,7 +22,7 @@ namespace visitd {
 enum class ControlCommand : std::uint8_t {
   /// Carry to Redis what the lanes hold at this moment. Answered once the shards have it.
   ///   visits           that Redis had not acknowledged
-  ///   pages_set_aside  pages whose visits Redis could not take meanwhile; only if there were any
+  ///   pages_set_aside  if Redis could not take the visits of some pages meanwhile: how many pages
   ///   set_aside        the first pages that cannot be counted; only beside pages_set_aside
   flush,
   /// Say what the flusher and Redis know of a page. The argument is its id.

@@ -53,7 +53,7 @@ class CountReader {
     shard_held,  ///< for the operator
     damaged,     ///< the page has no count in Redis
     retired,     ///< another cache serves the ring
-    superseded,  ///< there is a newer ring, whose visits cannot be seen from here
+    superseded,  ///< frontends record into a newer ring, which this reader does not see
   };
 
   struct Reading {
@@ -103,8 +103,8 @@ class CountReader {
 
   /// What a count is the sum of, for people. Whatever stands in memory is read; nothing of it need be right.
   struct Parts {
-    /// none: the page has an entry, whose snapshot follows. absent, no_cache: it has none. Any other: nothing of this
-    /// can be trusted.
+    /// none: the page has an entry; `snapshot` holds it. absent, no_cache: the page has no entry. If it is any other,
+    /// do not trust snapshot and lanes.
     Why why = Why::none;
     Snapshot snapshot;
     std::vector<Backlog::LaneVisits> lanes;

@@ -1,5 +1,5 @@
-// Who owns a lane: whoever holds the lock of its file, as it was when the ring was made. The kernel frees the lock when
-// its owner ends.
+// Who owns a lane: the process that holds the lock of the lane's file. The ring knows which file that was when it was
+// made. If the owner ends, the kernel frees the lock.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace visitd {
 /// One lane of a ring, owned until it goes.
 class LaneLease {
  public:
-  /// Takes the first lane that is free and not closed; nullopt: there is none.
+  /// Takes the first free lane that is not closed. nullopt: no lane is free.
   [[nodiscard]] static std::optional<LaneLease> take(const Ring& ring, const RuntimeDirectory& directory);
 
   [[nodiscard]] std::uint32_t lane() const noexcept { return lane_; }

@@ -68,7 +68,7 @@ RingMembership::~RingMembership() {
 void prepare_ring(const Settings& settings) {
   refuse_root_where_another_owns(RuntimeDirectory(settings.paths.runtime_directory).ring_lock());
   const RingMembership made(settings, RingMembership::Task::make, {.prepare = milliseconds{0}});
-  // Only to be made; whoever rings or listens opens it again.
+  // This process only makes the doorbells. The processes that ring or listen open them again.
   for (std::uint32_t n = 0; n < made.ring().shape().lanes; ++n)
     static_cast<void>(Doorbell::open(made.directory_.lane_bell(n)));
   static_cast<void>(Doorbell::open(made.directory_.flusher_bell()));

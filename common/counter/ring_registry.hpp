@@ -16,7 +16,7 @@
 
 namespace visitd {
 
-/// What is done with a ring in whose place another one is wanted.
+/// What a frontend that wants another ring does with the one in use.
 enum class Replacement : std::uint8_t {
   leave,  ///< for ever: nothing is in it, or a flusher takes what is
   wait,   ///< its flusher may just be starting again
