@@ -133,6 +133,32 @@ void Batches::count_unanswered(const Bucket& bucket, std::size_t pages, bool mad
   }
 }
 
+// ---- moves
+
+void Batches::leave_shard(std::uint32_t number) {
+  Bucket& bucket = buckets_[number];
+  Shard& shard = shard_with(bucket);
+  if (bucket.due != 0) --shard.due;
+  if (bucket.unanswered() != nullptr) {
+    --shard.unanswered;
+    shard.pages_in_flight -= bucket.unanswered()->pages.size();
+  }
+  if (std::exchange(bucket.queued, false)) std::erase(shard.to_seal, number);
+  open_.leave_shard(number);
+}
+
+void Batches::enter_shard(std::uint32_t number) {
+  Bucket& bucket = buckets_[number];
+  Shard& shard = shard_with(bucket);
+  if (bucket.due != 0) ++shard.due;
+  if (bucket.unanswered() != nullptr) {
+    ++shard.unanswered;
+    shard.pages_in_flight += bucket.unanswered()->pages.size();
+  }
+  open_.enter_shard(number);
+  queue(number);
+}
+
 // ---- transactions
 
 Transaction Batches::capture(bool seal_now, const RingNote& ring, std::uint64_t unix_now) {

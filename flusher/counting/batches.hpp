@@ -85,6 +85,9 @@ class Batches {
   }
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
+  /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
+  void leave_shard(std::uint32_t bucket);
+  void enter_shard(std::uint32_t bucket);
   /// All open visits of the bucket are in memory again.
   void recalled(std::uint32_t bucket) { queue(bucket); }
   void note_identity(ShardIdentity identity) { identities_.push_back(std::move(identity)); }

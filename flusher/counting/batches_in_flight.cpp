@@ -9,10 +9,12 @@ namespace visitd {
 namespace {
 
 constexpr std::uint64_t first_retry_ms = 1000;
+// A bucket that is being moved takes no batches for the time of two answers.
+constexpr std::uint64_t moving_retry_ms = 50;
 
 }  // namespace
 
-BatchesInFlight::BatchesInFlight(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
+BatchesInFlight::BatchesInFlight(ShardBuckets buckets, const Deployment& deployment, Batches& batches,
                                  FlusherStatistics statistics, SessionLink& link)
     : buckets_(buckets),
       deployment_(deployment),
@@ -21,14 +23,14 @@ BatchesInFlight::BatchesInFlight(std::span<const std::uint32_t> buckets, const D
       link_(link),
       ever_sent_(batches.buckets()),
       sent_here_(batches.buckets()) {
-  for (const std::uint32_t bucket : buckets_) ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
+  for (const std::uint32_t bucket : buckets_.all()) ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
 }
 
 void BatchesInFlight::begin() {
-  for (const std::uint32_t bucket : buckets_) {
+  for (const std::uint32_t bucket : buckets_.all()) {
     if (repairs_.contains(bucket)) to_send_.push_back(bucket);
   }
-  for (const std::uint32_t bucket : buckets_) {
+  for (const std::uint32_t bucket : buckets_.all()) {
     if (batches_.unanswered(bucket) != nullptr) to_send_.push_back(bucket);
   }
   say_how_it_is();
@@ -38,6 +40,7 @@ void BatchesInFlight::begin() {
 void BatchesInFlight::leave() {
   sent_here_.assign(sent_here_.size(), false);
   to_send_.clear();
+  moving_.clear();
   repairs_.clear();
   in_flight_ = 0;
   probing_ = false;
@@ -58,7 +61,33 @@ void BatchesInFlight::say_how_it_is() {
   }
 }
 
+// ---- a bucket comes, or goes
+
+void BatchesInFlight::arrived(std::uint32_t bucket) {
+  arriving_.erase(bucket);
+  // Where it was before, its batch may have been executed.
+  ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
+  to_send_.push_back(bucket);
+  pump();
+}
+
+void BatchesInFlight::left(std::uint32_t bucket) {
+  ever_sent_[bucket] = false;
+  repairs_.erase(bucket);
+  moving_.erase(bucket);
+  arriving_.erase(bucket);
+}
+
 // ---- out
+
+void BatchesInFlight::tick() {
+  if (!moving_.empty() && link_.now_ms() >= moving_retry_at_ms_) {
+    to_send_.insert(to_send_.end(), moving_.begin(), moving_.end());
+    moving_.clear();
+    pump();
+  }
+  if (is_refused()) pump();
+}
 
 void BatchesInFlight::ready(std::uint32_t bucket) {
   if (!link_.is_up()) return;
@@ -80,7 +109,7 @@ void BatchesInFlight::pump() {
 
 /// One at a time of a bucket: first what the shard lost, then what it has not answered.
 void BatchesInFlight::send(std::uint32_t bucket) {
-  if (sent_here_[bucket]) return;
+  if (sent_here_[bucket] || !buckets_.has(bucket) || is_arriving(bucket)) return;
   const auto lost = repairs_.find(bucket);
   const bool repair = lost != repairs_.end();
   const Batch* const batch = repair ? &lost->second.front() : batches_.unanswered(bucket);
@@ -154,13 +183,23 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       ever_sent_[bucket] = false;
       batches_.refused(bucket, answer.bad_pages, answer.why);
       return writes_go_on();
+    case BatchAnswer::Kind::moving:
+      sent_here_[bucket] = false;
+      moving_.insert(bucket);
+      moving_retry_at_ms_ = link_.now_ms() + moving_retry_ms;
+      return writes_go_on();
     case BatchAnswer::Kind::moved:
-      return link_.hold(fmt::format("shard {}: bucket {} has been moved away: {}", shard, bucket, answer.why));
+      sent_here_[bucket] = false;
+      link_.port().moved(bucket, answer.why);
+      return writes_go_on();
   }
 }
 
 void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer) {
   sent_here_[bucket] = false;
+  if (answer.kind == BatchAnswer::Kind::moving || answer.kind == BatchAnswer::Kind::moved) {
+    return on_batch(bucket, answer);
+  }
   const bool done = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
   if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_pages.empty())) {
     link_.reconnect(fmt::format("shard {} did not take a batch again that it had lost; looking at it once more",

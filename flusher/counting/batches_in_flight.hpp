@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <deque>
-#include <span>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -14,15 +14,15 @@
 #include "flusher/counting/backoff.hpp"
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/deployment.hpp"
+#include "flusher/counting/placement.hpp"
 #include "flusher/counting/session_link.hpp"
 
 namespace visitd {
 
 class BatchesInFlight {
  public:
-  /// `buckets`: the shard's; they outlive it.
-  BatchesInFlight(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
-                  FlusherStatistics statistics, SessionLink& link);
+  BatchesInFlight(ShardBuckets buckets, const Deployment& deployment, Batches& batches, FlusherStatistics statistics,
+                  SessionLink& link);
 
   /// The session is up: what is known to be lost or unanswered is sent.
   void begin();
@@ -31,12 +31,25 @@ class BatchesInFlight {
 
   /// The bucket has an unanswered batch that is durable.
   void ready(std::uint32_t bucket);
-  /// Sends as many as may be on their way. Also when it is time to try again.
+  /// Tries again, when it is time.
+  void tick();
+  /// Sends as many as may be on their way.
   void pump();
   /// Sends the bucket's next batch, unless one is on its way.
   void send(std::uint32_t bucket);
   /// Whether the bucket's unanswered batch may have been executed by an earlier connection.
   [[nodiscard]] bool may_be_executed(std::uint32_t bucket) const { return ever_sent_[bucket]; }
+
+  /// Whether a batch of the bucket has no answer yet.
+  [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return sent_here_[bucket]; }
+  /// The bucket is on this shard from now on: nothing of it is sent before it has arrived.
+  void expect(std::uint32_t bucket) { arriving_.insert(bucket); }
+  void expect_nothing() noexcept { arriving_.clear(); }
+  [[nodiscard]] bool is_arriving(std::uint32_t bucket) const { return arriving_.contains(bucket); }
+  [[nodiscard]] const std::set<std::uint32_t>& arriving() const noexcept { return arriving_; }
+  /// Its marks are known; or it is on this shard no more, and nothing of it is on its way.
+  void arrived(std::uint32_t bucket);
+  void left(std::uint32_t bucket);
 
   /// What the shard lost of a bucket, oldest first.
   void repair(std::uint32_t bucket, std::vector<Batch> lost);
@@ -58,7 +71,7 @@ class BatchesInFlight {
   void on_refused(std::uint32_t bucket, std::string error);
   void writes_go_on();
 
-  std::span<const std::uint32_t> buckets_;
+  ShardBuckets buckets_;
   const Deployment& deployment_;
   Batches& batches_;
   FlusherStatistics statistics_;
@@ -66,8 +79,11 @@ class BatchesInFlight {
   std::vector<bool> ever_sent_;  ///< by bucket: its unanswered batch may have been executed
 
   // of the current connection
-  std::vector<bool> sent_here_;                                   ///< by bucket: a batch of it is on its way
-  std::deque<std::uint32_t> to_send_;                             ///< buckets
+  std::vector<bool> sent_here_;        ///< by bucket: a batch of it is on its way
+  std::deque<std::uint32_t> to_send_;  ///< buckets
+  std::set<std::uint32_t> arriving_;   ///< buckets that are here, and are not known yet
+  std::set<std::uint32_t> moving_;     ///< buckets that take no batches, to be tried again
+  std::uint64_t moving_retry_at_ms_ = 0;
   std::unordered_map<std::uint32_t, std::deque<Batch>> repairs_;  ///< by bucket: what the shard lost, oldest first
   std::size_t in_flight_ = 0;
   std::string replica_of_;  ///< not empty: the server is a replica, says why no batch is sent

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 
+#include "flusher/counting/layout.hpp"
+
 namespace visitd {
 
 namespace {
 
 constexpr std::string_view layout_number = "2";
+constexpr std::string_view changed_layout_number = "3";
 constexpr std::string_view former_layout_number = "1";
 
 /// The next word; `rest` begins behind it.
@@ -30,19 +33,24 @@ TopologyText parse_topology(std::string_view text) {
   topology.kind = TopologyText::Kind::unknown;
   if (number == former_layout_number) {
     topology.kind = TopologyText::Kind::former;
-  } else if (number == layout_number) {
+  } else if (number == layout_number || number == changed_layout_number) {
     const std::string_view state = take_word(rest);
     topology.made = state == "made";
     topology.shard = take_word(rest);
     if (topology.made || state == "making") topology.kind = TopologyText::Kind::deployment;
+    if (number == changed_layout_number) {
+      const auto layout = parse_layout(rest);
+      if (!layout) topology.kind = TopologyText::Kind::unknown;
+      topology.version = layout ? layout->version : 0;
+    }
   }
   topology.layout = rest;
   return topology;
 }
 
 std::string to_text(const TopologyText& topology) {
-  return fmt::format("{} {} {} {} {}", topology.identity, layout_number, topology.made ? "made" : "making",
-                     topology.shard, topology.layout);
+  return fmt::format("{} {} {} {} {}", topology.identity, topology.version == 1 ? layout_number : changed_layout_number,
+                     topology.made ? "made" : "making", topology.shard, topology.layout);
 }
 
 std::string bucket_identity(std::string_view identity) {

@@ -16,14 +16,16 @@ namespace visitd {
 
 /// What visits:topology on a shard says.
 ///   "IDENTITY 2 making|made SHARD BUCKETS VIRTUAL_NODES SHARDS"
+///   "IDENTITY 3 making|made SHARD VERSION BUCKETS VIRTUAL_NODES SHARDS NEXT"    once its shards have been changed
 ///   "IDENTITY 1 BUCKETS VIRTUAL_NODES SHARDS"    of versions before every bucket had the identity: one a shard
 struct TopologyText {
   enum class Kind { none, former, deployment, unknown };
   Kind kind = Kind::none;
   std::string identity;
-  bool made = false;   ///< deployment: every shard has the identity
-  std::string shard;   ///< deployment: the name of the shard that it stands on
-  std::string layout;  ///< "BUCKETS VIRTUAL_NODES SHARDS"
+  bool made = false;          ///< deployment: every shard has the identity
+  std::string shard;          ///< deployment: the name of the shard that it stands on
+  std::string layout;         ///< what follows the shard; see to_text(const Layout&)
+  std::uint64_t version = 1;  ///< of the layout
 };
 
 [[nodiscard]] TopologyText parse_topology(std::string_view text);
@@ -35,8 +37,10 @@ struct TopologyText {
 /// The deployment's identity out of that; empty: the text is something else.
 [[nodiscard]] std::string deployment_identity(std::string_view bucket_identity);
 
-/// The spool notes the deployment's own identity in the place of a shard of this name.
+/// The spool notes the deployment's own identity in the place of a shard of this name, and its layout in the place of
+/// the other one.
 inline constexpr const char* deployment_row = "";
+inline constexpr const char* layout_row = "\x01layout";
 
 class Deployment {
  public:

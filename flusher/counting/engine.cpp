@@ -45,10 +45,16 @@ FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint
 
 }  // namespace
 
-std::string topology_layout(const EngineSettings& settings) {
-  std::vector<std::string> shards = settings.shards;
-  std::ranges::sort(shards);
-  return fmt::format("{} {} {}", settings.buckets, settings.virtual_nodes, fmt::join(shards, ","));
+Layout layout_of(const EngineSettings& settings) {
+  if (settings.changed) return *settings.changed;
+  Layout layout{1, settings.buckets, settings.virtual_nodes, {}, {}};
+  for (const std::string& name : settings.shards) layout.shards.push_back({name});
+  return layout;
+}
+
+std::optional<Layout> known_layout(const SpoolState& spool) {
+  const auto row = std::ranges::find(spool.identities, layout_row, &ShardIdentity::shard);
+  return row == spool.identities.end() ? std::nullopt : parse_layout(row->identity);
 }
 
 /// The deployment's identity, as the spool knows it; empty: it knows none.
@@ -74,8 +80,11 @@ static BatchLimits batch_limits(const EngineSettings& settings) {
 
 static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
   const auto server = shard < settings.servers.size() ? settings.servers[shard] : EngineSettings::Server();
+  const Layout layout = layout_of(settings);
   return {settings.shards[shard],
-          topology_layout(settings),
+          to_text(layout),
+          layout.version,
+          std::ranges::find(layout.shards, settings.shards[shard], &ShardPlace::name) == layout.shards.end(),
           settings.batches_in_flight,
           settings.reconnect_ms,
           settings.held_recheck_ms,
@@ -93,7 +102,7 @@ class Engine::Session : public SessionPort {
       : engine_(engine),
         shard_(shard),
         session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
-                engine.placement_.buckets_on(shard), engine.deployment_, engine.batches_, engine.lookups_,
+                ShardBuckets(engine.placement_, shard), engine.deployment_, engine.batches_, engine.lookups_,
                 engine.statistics_, *this) {}
 
   void connect() override { engine_.port_.connect(shard_); }
@@ -111,6 +120,16 @@ class Engine::Session : public SessionPort {
   }
   void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
   void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
+  void moved(std::uint32_t bucket, const std::string& marker) override {
+    const std::string& next = engine_.settings_.shards[engine_.placement_.next_of(bucket)];
+    if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
+      return engine_.move_bucket(bucket);
+    }
+    session.look_again(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",
+                                   engine_.settings_.shards[shard_], bucket, marker));
+  }
+  void arrived(std::uint32_t) override { engine_.ask_waiting_ = true; }
+  void layout_changed(const std::string& layout) override { engine_.port_.layout_changed(layout); }
 
  private:
   Engine& engine_;
@@ -120,13 +139,52 @@ class Engine::Session : public SessionPort {
   ShardSession session;
 };
 
+/// A BucketMover with its port.
+class Engine::Mover : public MoverPort {
+ public:
+  Mover(Engine& engine, const std::string& writer)
+      : engine_(engine), mover(mover_settings(engine, writer), engine.placement_, *this) {}
+
+  [[nodiscard]] std::uint64_t connection(std::uint32_t shard) const override {
+    const ShardSession& session = engine_.sessions_[shard]->session;
+    return session.is_up() ? session.connections() : 0;
+  }
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
+    engine_.sessions_[shard]->session.send(command, std::move(done));
+  }
+  [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
+  void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket); }
+  void all_moved() override {
+    if (engine_.why_layout_stays().empty()) engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});
+  }
+
+ private:
+  static MoverSettings mover_settings(const Engine& engine, const std::string& writer) {
+    MoverSettings settings;
+    settings.writer = writer;
+    settings.version = engine.layout_.version;
+    settings.shards = engine.settings_.shards;
+    settings.deciding = engine.deciding_shard_index();
+    settings.buckets_at_once = engine.settings_.buckets_moved_at_once;
+    settings.durable_after_ms = engine.settings_.durable_after_ms;
+    settings.turn_ms = engine.settings_.move_turn_ms;
+    return settings;
+  }
+
+  Engine& engine_;
+
+ public:
+  BucketMover mover;
+};
+
 Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
                std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port)
     : settings_(settings),
       memory_(memory),
       port_(port),
       statistics_(memory.cache->statistics),
-      placement_(place_buckets(settings.shards, settings.virtual_nodes, settings.buckets)),
+      layout_(layout_of(settings)),
+      placement_(place_buckets(layout_)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
       open_({open_limit(settings), settings.journal_limit_bytes}, placement_, pages_, statistics_),
       batches_(batch_limits(settings), spool.incarnation, placement_, view_, pages_, open_, statistics_),
@@ -151,6 +209,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
     sessions_.push_back(std::make_unique<Session>(
         *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
   }
+  if (layout_.is_moving()) mover_ = std::make_unique<Mover>(*this, spool.writer);
+  if (layout_.version > 1) batches_.note_identity({layout_row, to_text(layout_)});
   // Not what the lanes' owners say: a head that the spool does not know would have the next start take it for an old
   // copy, if this one ends before it has committed anything.
   durable_ = positions_of(spool, memory.ring_id, heads_of(memory));
@@ -160,6 +220,55 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
 }
 
 Engine::~Engine() = default;
+
+// ---- where buckets are
+
+std::uint32_t Engine::deciding_shard_index() const {
+  const auto deciding = std::ranges::find(settings_.shards, deciding_shard(layout_));
+  return static_cast<std::uint32_t>(deciding - settings_.shards.begin());
+}
+
+std::optional<BucketMover::Progress> Engine::move_progress() const {
+  return mover_ == nullptr ? std::nullopt : std::optional(mover_->mover.progress());
+}
+
+void Engine::move_bucket(std::uint32_t bucket) {
+  const std::uint32_t from = placement_.shard_of(bucket);
+  const std::uint32_t to = placement_.next_of(bucket);
+  // Where a batch of it is on its way, the batch's answer leads here again.
+  if (from == to || sessions_[from]->session.is_on_its_way(bucket)) return;
+  sessions_[from]->session.left(bucket);
+  batches_.leave_shard(bucket);
+  placement_.move(bucket, to);
+  batches_.enter_shard(bucket);
+  port_.bucket_moved(bucket, to);
+  sessions_[to]->session.arrive(bucket);
+}
+
+std::string Engine::why_layout_stays() const {
+  const std::uint32_t deciding = deciding_shard_index();
+  if (changing_layout_) return "the shards are being changed already; try again in a moment";
+  if (!deployment_.complete()) {
+    return "not every shard has answered since this flusher started; try again once all of them are up";
+  }
+  if (shard_state(deciding) == ShardState::up) return {};
+  return fmt::format("shard {}, which decides which change comes first, is {}; try again once it is up",
+                     settings_.shards[deciding], name_of(shard_state(deciding)));
+}
+
+void Engine::change_layout(const Layout& layout, std::function<void(const std::string& why)> done) {
+  if (const std::string why = why_layout_stays(); !why.empty()) throw Error(why);
+  changing_layout_ = true;
+  sessions_[deciding_shard_index()]->session.change_layout(
+      to_text(layout), layout.version, [this, done = std::move(done), text = to_text(layout)](const auto& held) {
+        changing_layout_ = false;
+        if (!held)
+          return done("the shard that decides went away: whether the shards were changed is not known; look again");
+        if (held->layout != text) return done("somebody else has changed the shards at the same time; look again");
+        done({});
+        port_.layout_changed(text);
+      });
+}
 
 void Engine::use(const EngineSettings& settings, Now now) {
   settings_ = settings;
@@ -179,6 +288,9 @@ Lookups::Asked Engine::ask_shard(std::uint32_t number) {
   const PendingPage& page = pages_[number];
   Session& session = *sessions_[placement_.shard_of(page.bucket)];
   const ShardState state = session.session.state();
+  if (session.session.is_arriving(page.bucket)) {
+    return session.session.is_up() ? Lookups::Asked::later : Lookups::Asked::no;
+  }
   if (open_.is_in_memory(page.bucket)) {
     return session.session.look_up(number, page.bucket, std::string(page.id())) ? Lookups::Asked::yes
                                                                                 : Lookups::Asked::no;
@@ -197,6 +309,7 @@ bool Engine::drain(Now now) {
 
 void Engine::tick(Now now) {
   for (const auto& session : sessions_) session->session.tick(now.ms);
+  if (mover_ != nullptr) mover_->mover.tick(now.ms);
   // Before a transaction, which may spill a bucket that came with the last one.
   if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
   wake();

@@ -12,10 +12,12 @@
 
 #include "common/shm/cache.hpp"
 #include "flusher/counting/batches.hpp"
+#include "flusher/counting/bucket_mover.hpp"
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/drain.hpp"
 #include "flusher/counting/flusher_view.hpp"
+#include "flusher/counting/layout.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/open_visits.hpp"
 #include "flusher/counting/placement.hpp"
@@ -28,6 +30,8 @@ struct EngineSettings {
   std::vector<std::string> shards;  ///< names
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
+  std::optional<Layout> changed = std::nullopt;  ///< of a deployment whose shards have been changed; `shards` are all
+                                                 ///< that it names
   std::uint32_t page_id_limit = 1024;
   std::uint64_t memory_limit_bytes = 256U << 20U;
   std::uint64_t journal_limit_bytes = 16U << 20U;
@@ -47,6 +51,9 @@ struct EngineSettings {
   std::vector<Server> servers = {};     ///< one a shard; empty: not known
   std::string visitctl = "visitctl";    ///< how its commands begin, for people
   std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
+  std::uint32_t buckets_moved_at_once = 32;
+  std::uint64_t durable_after_ms = 2500;  ///< these two: see MoverSettings
+  std::uint64_t move_turn_ms = 5000;
 };
 
 /// What the engine makes happen outside.
@@ -62,6 +69,10 @@ class EnginePort {
   virtual void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) = 0;
   virtual void shard_unfit(std::uint32_t shard, const std::string& why) = 0;
   virtual void shard_warned(std::uint32_t shard, const std::string& what) = 0;
+  /// The bucket is on that shard from now on.
+  virtual void bucket_moved(std::uint32_t bucket, std::uint32_t shard) = 0;
+  /// The deployment has another layout: this life must end, and the next one begin with it.
+  virtual void layout_changed(const std::string& layout) = 0;
   /// Rings the doorbells of these lanes' owners, a bit each.
   virtual void wake_lanes(std::uint64_t lanes) = 0;
 };
@@ -131,6 +142,15 @@ class Engine {
   [[nodiscard]] bool ring_is_finished() const noexcept { return finishing_ == Finishing::done; }
 
   [[nodiscard]] const Placement& placement() const noexcept { return placement_; }
+  /// The deployment's.
+  [[nodiscard]] const Layout& layout() const noexcept { return layout_; }
+  /// How far buckets have moved; nullopt: the layout moves none.
+  [[nodiscard]] std::optional<BucketMover::Progress> move_progress() const;
+  /// Why the layout cannot be changed now, for people; empty: it can.
+  [[nodiscard]] std::string why_layout_stays() const;
+  /// Makes this the layout of the deployment, if nobody has made another one; layout_changed() follows. `done`: why
+  /// not, for people; empty: it is. Throws Error where it cannot be tried now.
+  void change_layout(const Layout& layout, std::function<void(const std::string& why)> done);
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
   [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
   [[nodiscard]] std::vector<UncountablePages::News> take_uncountable() { return lookups_.uncountable().take_news(); }
@@ -156,6 +176,7 @@ class Engine {
 
  private:
   class Session;  ///< a ShardSession with its port
+  class Mover;    ///< a BucketMover with its port
 
   [[nodiscard]] Session& session_of(const std::string& shard) const;
   void submit(bool seal, Now now);
@@ -164,6 +185,9 @@ class Engine {
   void tell_flushed(Now now);
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
+  [[nodiscard]] std::uint32_t deciding_shard_index() const;
+  /// The bucket is on its next shard.
+  void move_bucket(std::uint32_t bucket);
   void note_set_aside(const std::vector<SetAside>& pages);
   void store_heads();
   void wake();
@@ -173,6 +197,7 @@ class Engine {
   CountingMemory memory_;
   EnginePort& port_;
   FlusherStatistics statistics_;
+  Layout layout_;
   Placement placement_;
   FlusherView view_;
   PendingPages pages_;
@@ -182,6 +207,8 @@ class Engine {
   Lookups lookups_;
   Deployment deployment_;
   std::vector<std::unique_ptr<Session>> sessions_;
+  std::unique_ptr<Mover> mover_;  ///< where the layout moves buckets
+  bool changing_layout_ = false;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
   bool committing_ = false;             ///< a transaction is captured and not durable yet
@@ -205,7 +232,9 @@ class Engine {
   Finishing finishing_ = Finishing::no;
 };
 
-/// What visits:topology holds at its end: buckets, virtual nodes, shard names.
-[[nodiscard]] std::string topology_layout(const EngineSettings& settings);
+/// The one of the shards where they were changed, else the one of the settings.
+[[nodiscard]] Layout layout_of(const EngineSettings& settings);
+/// The layout that a spool knows of a deployment whose shards were changed; nullopt: it knows none.
+[[nodiscard]] std::optional<Layout> known_layout(const SpoolState& spool);
 
 }  // namespace visitd

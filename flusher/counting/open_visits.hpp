@@ -67,6 +67,13 @@ class OpenVisits {
 
   /// Whether a shard takes batches now. The open visits of one that does not may be spilled.
   void set_takes_batches(std::uint32_t shard, bool takes) noexcept { takes_batches_[shard] = takes; }
+  /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
+  void leave_shard(std::uint32_t bucket) noexcept {
+    open_pages_[placement_.shard_of(bucket)] -= buckets_[bucket].open.size();
+  }
+  void enter_shard(std::uint32_t bucket) noexcept {
+    open_pages_[placement_.shard_of(bucket)] += buckets_[bucket].open.size();
+  }
   /// Asks for a spilled bucket. It comes with one of the next transactions, as far as there is memory for it.
   void want(std::uint32_t bucket);
   /// The same for somebody who waits for the count of one of its pages: before all that is to be sealed.

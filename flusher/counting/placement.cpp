@@ -9,14 +9,24 @@
 
 namespace visitd {
 
-Placement::Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards)
-    : shard_of_bucket_(std::move(shard_of_bucket)), buckets_on_(shards) {
+Placement::Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards, std::vector<std::uint32_t> next)
+    : shard_of_bucket_(std::move(shard_of_bucket)), next_(std::move(next)), buckets_on_(shards) {
+  if (!next_.empty()) first_ = shard_of_bucket_;
   for (std::uint32_t bucket = 0; bucket < shard_of_bucket_.size(); ++bucket) {
     buckets_on_[shard_of_bucket_[bucket]].push_back(bucket);
   }
 }
 
-Placement place_buckets(std::span<const std::string> shards, std::uint32_t virtual_nodes, std::uint32_t buckets) {
+void Placement::move(std::uint32_t bucket, std::uint32_t shard) {
+  std::vector<std::uint32_t>& from = buckets_on_[shard_of_bucket_[bucket]];
+  std::vector<std::uint32_t>& to = buckets_on_[shard];
+  from.erase(std::ranges::lower_bound(from, bucket));
+  to.insert(std::ranges::lower_bound(to, bucket), bucket);
+  shard_of_bucket_[bucket] = shard;
+}
+
+std::vector<std::uint32_t> place_on_circle(std::span<const std::string> shards, std::uint32_t virtual_nodes,
+                                           std::uint32_t buckets) {
   std::vector<std::pair<std::uint64_t, std::uint32_t>> circle;
   circle.reserve(shards.size() * virtual_nodes);
   for (std::uint32_t shard = 0; shard < shards.size(); ++shard) {
@@ -33,7 +43,7 @@ Placement place_buckets(std::span<const std::string> shards, std::uint32_t virtu
     const auto next = std::ranges::lower_bound(circle, spot, {}, [](const auto& node) { return node.first; });
     placed[b] = (next == circle.end() ? circle.front() : *next).second;
   }
-  return {std::move(placed), static_cast<std::uint32_t>(shards.size())};
+  return placed;
 }
 
 }  // namespace visitd

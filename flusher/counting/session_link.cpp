@@ -17,6 +17,7 @@ void SessionLink::connect_when_due() {
 void SessionLink::come_up() noexcept {
   step_ = Step::up;
   up_since_ms_ = now_ms_;
+  ++connections_;
 }
 
 void SessionLink::on_broken(const std::string& why) {

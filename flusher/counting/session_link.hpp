@@ -14,8 +14,10 @@
 namespace visitd {
 
 struct SessionSettings {
-  std::string shard;   ///< its name
-  std::string layout;  ///< buckets, virtual nodes and shard names, as visits:topology has them at its end
+  std::string shard;          ///< its name
+  std::string layout;         ///< as visits:topology has it at its end
+  std::uint64_t version = 1;  ///< of the layout
+  bool joins = false;         ///< buckets go to it that were on other shards
   std::uint32_t batches_in_flight = 0;
   std::uint64_t reconnect_ms = 0;
   std::uint64_t held_recheck_ms = 0;
@@ -41,6 +43,12 @@ class SessionPort {
   virtual void state_changed(ShardState state, const std::string& why) = 0;
   /// The server may drop counts (it evicts keys, or has no append-only file) and that was not accepted.
   virtual void unfit(const std::string& why) = 0;
+  /// The shard says that the bucket has moved, by this marker. The bucket may be on another shard afterwards.
+  virtual void moved(std::uint32_t bucket, const std::string& marker) = 0;
+  /// A shard says a later layout than the one known.
+  virtual void layout_changed(const std::string& layout) = 0;
+  /// A bucket that moved here has come.
+  virtual void arrived(std::uint32_t bucket) = 0;
   /// Something that the operator should know, and that changes nothing.
   virtual void warn(const std::string& what) = 0;
 };
@@ -108,6 +116,8 @@ class SessionLink {
   [[nodiscard]] std::uint64_t unix_now() const noexcept { return unix_now_; }
   [[nodiscard]] Step step() const noexcept { return step_; }
   [[nodiscard]] bool is_up() const noexcept { return step_ == Step::up; }
+  /// How many connections have come up.
+  [[nodiscard]] std::uint64_t connections() const noexcept { return connections_; }
   [[nodiscard]] ShardState state() const noexcept { return state_; }
   [[nodiscard]] const std::string& why() const noexcept { return why_; }
   /// What the operator enters to accept this shard.
@@ -127,6 +137,7 @@ class SessionLink {
   std::uint64_t unix_now_ = 0;  ///< of the last answer
   std::uint64_t connect_at_ms_ = 0;
   std::uint64_t up_since_ms_ = 0;
+  std::uint64_t connections_ = 0;
   Backoff reconnect_backoff_;
 };
 

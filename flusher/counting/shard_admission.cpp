@@ -101,6 +101,10 @@ void ShardAdmission::on_check(ShardAnswer answer) {
   if (hold_if_unfit(facts)) return;
   const std::string& shard = link_.settings().shard;
   const TopologyText topology = parse_topology(facts.topology);
+  if (topology.kind == TopologyText::Kind::deployment && topology.identity == deployment_.identity() &&
+      topology.version > link_.settings().version) {
+    return link_.port().layout_changed(topology.layout);
+  }
   if (topology.kind != TopologyText::Kind::deployment || topology.shard != shard ||
       topology.layout != link_.settings().layout || topology.identity != deployment_.identity()) {
     return link_.reconnect(
@@ -136,6 +140,7 @@ void ShardAdmission::on_topology(const std::string& text) {
         "(redis.shard)",
         settings.shard, topology.shard));
   }
+  if (topology.kind == Kind::deployment && follow_layout(topology)) return;
   if (topology.kind == Kind::unknown || topology.layout != settings.layout) {
     return link_.hold(fmt::format(
         "shard {} was laid out as '{}', the settings say '{}': set redis.shards, redis.virtual_nodes and redis.buckets "
@@ -144,6 +149,20 @@ void ShardAdmission::on_topology(const std::string& text) {
   }
   if (topology.kind == Kind::former) return on_former(topology);
   on_deployment(topology);
+}
+
+/// The later layout holds. A shard that has an earlier one was away, or lost its tail.
+bool ShardAdmission::follow_layout(const TopologyText& topology) {
+  const SessionSettings& settings = link_.settings();
+  const std::string& ours = deployment_.identity();
+  if (topology.version == settings.version || (!ours.empty() && topology.identity != ours)) return false;
+  if (topology.version > settings.version) {
+    link_.begin(SessionLink::Step::topology);
+    link_.port().layout_changed(topology.layout);
+  } else {
+    make_topology(topology.identity);
+  }
+  return true;
 }
 
 /// What says that the shard had a topology; empty: nothing. A shard to which this host never wrote a count is not taken
@@ -161,6 +180,9 @@ std::string ShardAdmission::why_topology_is_missed() const {
 
 void ShardAdmission::on_no_topology() {
   const std::string& shard = link_.settings().shard;
+  if (link_.settings().joins && identity_.empty()) {
+    return deployment_.identity().empty() ? wait_for_identity() : make_topology(deployment_.identity());
+  }
   if (const std::string why = why_topology_is_missed(); !why.empty() && !marks_.is_accepting()) {
     marks_.fault(fmt::format("shard {} has been emptied or replaced: it holds no visits:topology although {}; restore "
                              "its data, or accept it as it is with: {}",
@@ -224,12 +246,26 @@ void ShardAdmission::wait_for_identity() {
 /// Where nothing has changed since the shard was looked at.
 MakeTopology ShardAdmission::topology_of(const std::string& identity, bool made) const {
   const SessionSettings& settings = link_.settings();
-  return {topology_, to_text({TopologyText::Kind::deployment, identity, made, settings.shard, settings.layout})};
+  return {topology_,
+          to_text({TopologyText::Kind::deployment, identity, made, settings.shard, settings.layout, settings.version})};
 }
 
 void ShardAdmission::make_topology(const std::string& identity) {
   link_.begin(SessionLink::Step::topology);
-  link_.ask<Topology>(topology_of(identity, false), [this](const Topology& held) { on_topology(held.topology); });
+  // Shards change only once every bucket has the identity.
+  link_.ask<Topology>(topology_of(identity, link_.settings().version > 1),
+                      [this](const Topology& held) { on_topology(held.topology); });
+}
+
+void ShardAdmission::change_layout(const std::string& layout, std::uint64_t version, Changed done) {
+  TopologyText next = parse_topology(topology_);
+  next.layout = layout;
+  next.version = version;
+  next.made = true;
+  link_.send(MakeTopology{topology_, to_text(next)}, [done = std::move(done)](const ShardAnswer& answer) {
+    const auto* held = std::get_if<Topology>(&answer);
+    done(held == nullptr ? std::nullopt : std::optional(parse_topology(held->topology)));
+  });
 }
 
 /// Every shard has the identity: from now on one that does not was emptied.

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "flusher/counting/batches.hpp"
@@ -28,6 +30,10 @@ class ShardAdmission {
   void check_when_due();
   /// Nothing of the old connection survives.
   void leave();
+  /// Makes this layout the deployment's, if nobody has made another one since the shard was looked at. `done`: what
+  /// visits:topology says afterwards; nullopt: nobody knows.
+  using Changed = std::function<void(const std::optional<TopologyText>&)>;
+  void change_layout(const std::string& layout, std::uint64_t version, Changed done);
 
  private:
   void on_facts(const Facts& facts);
@@ -38,6 +44,8 @@ class ShardAdmission {
   void on_topology(const std::string& text);
   void on_no_topology();
   [[nodiscard]] std::string why_topology_is_missed() const;
+  /// The shard says another layout. True: nothing more is to be done with it now.
+  [[nodiscard]] bool follow_layout(const TopologyText& topology);
   void on_former(const TopologyText& topology);
   void on_deployment(const TopologyText& topology);
   void wait_for_identity();

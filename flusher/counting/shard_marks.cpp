@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <tuple>
 #include <utility>
 
@@ -12,6 +13,9 @@
 namespace visitd {
 
 namespace {
+
+// A bucket that moved here and is not here yet comes again from where it was, once somebody looks.
+constexpr std::uint64_t arrivals_retry_ms = 100;
 
 /// Why a bucket that holds `field` is not what was left.
 std::string_view what_happened(const std::string& field, const Mark& ours, std::uint64_t last_seq) {
@@ -31,8 +35,8 @@ std::string_view what_happened(const std::string& field, const Mark& ours, std::
 
 }  // namespace
 
-ShardMarks::ShardMarks(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches,
-                       Lookups& lookups, SessionLink& link, BatchesInFlight& in_flight)
+ShardMarks::ShardMarks(ShardBuckets buckets, const Deployment& deployment, Batches& batches, Lookups& lookups,
+                       SessionLink& link, BatchesInFlight& in_flight)
     : buckets_(buckets),
       deployment_(deployment),
       batches_(batches),
@@ -44,6 +48,7 @@ void ShardMarks::leave() {
   differing_.clear();
   fault_.clear();
   awaited_ = 0;
+  asking_arrivals_ = false;
 }
 
 // ---- what it holds of ours
@@ -51,6 +56,7 @@ void ShardMarks::leave() {
 void ShardMarks::ask(bool stamped, std::function<void()> known) {
   link_.begin(SessionLink::Step::marks);
   differing_.clear();
+  in_flight_.expect_nothing();
   in_flight_.forget_repairs();
   stamped_ = stamped;
   ask_all({}, &ShardMarks::on_marks, std::move(known));
@@ -63,8 +69,9 @@ void ShardMarks::stamp(std::function<void()> done) {
 
 void ShardMarks::ask_all(const std::string& stamp, Look look, std::function<void()> done) {
   done_ = std::move(done);
-  for (std::size_t first = 0; first < buckets_.size(); first += marks_asked_at_once) {
-    const auto asked = buckets_.subspan(first, std::min(marks_asked_at_once, buckets_.size() - first));
+  asked_ = buckets_.all();
+  for (std::size_t first = 0; first < asked_.size(); first += marks_asked_at_once) {
+    const auto asked = std::span(asked_).subspan(first, std::min(marks_asked_at_once, asked_.size() - first));
     ++awaited_;
     link_.ask<Marks>(AskMarks{{asked.begin(), asked.end()}, stamp},
                      [this, first, look](const Marks& marks) { (this->*look)(first, marks); });
@@ -77,13 +84,17 @@ void ShardMarks::looked() {
 }
 
 void ShardMarks::on_marks(std::size_t first, const Marks& marks) {
-  for (std::size_t i = 0; i < marks.buckets.size(); ++i) on_mark(buckets_[first + i], marks.buckets[i]);
+  for (std::size_t i = 0; i < marks.buckets.size(); ++i) on_mark(asked_[first + i], marks.buckets[i]);
   looked();
 }
 
 bool ShardMarks::was_left(std::uint32_t bucket, const std::string& field) const {
   const Batch* const batch = batches_.unanswered(bucket);
   return field == batches_.field(bucket) || (batch != nullptr && field == to_text(batch->mark));
+}
+
+bool ShardMarks::has_come(std::uint32_t bucket, const Marks::Held& held) const {
+  return !buckets_.moves_here(bucket) || (!held.id.empty() && held.moved.empty());
 }
 
 void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
@@ -98,6 +109,15 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
                       "address right, or restore the data that belongs together",
                       shard, bucket, held.id, deployment_.bucket_id()),
           false);
+  }
+  if (!held.moved.empty() && buckets_.moves_away(bucket)) return link_.port().moved(bucket, held.moved);
+  // Its copy has not come yet, or the shard has lost it: it comes, again, from where it was.
+  if (!has_come(bucket, held)) return in_flight_.expect(bucket);
+  if (!held.moved.empty()) {
+    return fault(fmt::format("shard {}: bucket {} was moved away ({}), which visits:topology does not say: restore the "
+                             "data that belongs together",
+                             shard, bucket, held.moved),
+                 false);
   }
   if (held.id.empty() && stamped_ && !accepting_) {
     fault(fmt::format("shard {}: bucket {} has been emptied: it has no identity of a deployment; restore its data, "
@@ -123,13 +143,45 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
       true);
 }
 
+void ShardMarks::arrive(std::uint32_t bucket) {
+  in_flight_.expect(bucket);
+  arrivals_at_ms_ = 0;
+  tick();
+}
+
+void ShardMarks::tick() {
+  if (!link_.is_up() || in_flight_.arriving().empty() || asking_arrivals_ || link_.now_ms() < arrivals_at_ms_) return;
+  asking_arrivals_ = true;
+  arrivals_at_ms_ = link_.now_ms() + arrivals_retry_ms;
+  std::vector<std::uint32_t> asked;
+  for (const std::uint32_t bucket : in_flight_.arriving()) {
+    if (asked.size() == marks_asked_at_once) break;
+    asked.push_back(bucket);
+  }
+  AskMarks ask{asked, {}};
+  link_.ask<Marks>(ask, [this, asked = std::move(asked)](const Marks& marks) { on_arrivals(asked, marks); });
+}
+
+void ShardMarks::on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks) {
+  asking_arrivals_ = false;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (!in_flight_.is_arriving(asked[i])) continue;
+    if (!has_come(asked[i], marks.buckets[i])) continue;
+    on_mark(asked[i], marks.buckets[i]);
+    if (hold_if_faulty()) return;
+    in_flight_.arrived(asked[i]);
+    link_.port().arrived(asked[i]);
+  }
+  tick();
+}
+
 void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
     if (marks.buckets[i].id == deployment_.bucket_id()) continue;
     return link_.hold(
         fmt::format("shard {}: bucket {} has the identity '{}', not this deployment's '{}': put the address "
                     "right, or restore the data that belongs together",
-                    link_.settings().shard, buckets_[first + i], marks.buckets[i].id, deployment_.bucket_id()));
+                    link_.settings().shard, asked_[first + i], marks.buckets[i].id, deployment_.bucket_id()));
   }
   looked();
 }
@@ -200,7 +252,7 @@ bool ShardMarks::take_accepted() {
     if (!in_flight_.is_repairing(differing.bucket)) batches_.accept(differing.bucket, differing.field);
   }
   std::vector<bool> ours(batches_.buckets());
-  for (const std::uint32_t bucket : buckets_) ours[bucket] = true;
+  for (const std::uint32_t bucket : buckets_.all()) ours[bucket] = true;
   lookups_.forget_buckets(ours);
   return true;
 }

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -27,15 +26,18 @@ struct AcceptOffer {
 
 class ShardMarks {
  public:
-  /// `buckets`: the shard's; they outlive it.
-  ShardMarks(std::span<const std::uint32_t> buckets, const Deployment& deployment, Batches& batches, Lookups& lookups,
-             SessionLink& link, BatchesInFlight& in_flight);
+  ShardMarks(ShardBuckets buckets, const Deployment& deployment, Batches& batches, Lookups& lookups, SessionLink& link,
+             BatchesInFlight& in_flight);
 
   /// Asks for the marks of all its buckets, also of those that we know nothing of. `stamped`: every bucket has the
   /// deployment's identity. `known` is called unless the connection goes.
   void ask(bool stamped, std::function<void()> known);
   /// Gives the deployment's identity to the buckets that have none. `done` is called once every bucket has it.
   void stamp(std::function<void()> done);
+  /// The bucket is on this shard from now on: it is used once its marks are known.
+  void arrive(std::uint32_t bucket);
+  /// While the shard is up: asks again for buckets that have not come.
+  void tick();
   /// The shard is held once all its marks are known.
   void fault(const std::string& why, bool acceptable);
   /// All marks are known. True: there is a fault, and the shard is held now.
@@ -55,7 +57,7 @@ class ShardMarks {
   /// Nothing of the old connection survives.
   void leave();
 
-  [[nodiscard]] std::span<const std::uint32_t> buckets() const noexcept { return buckets_; }
+  [[nodiscard]] const std::vector<std::uint32_t>& buckets() const noexcept { return buckets_.all(); }
   /// Whether the bucket's unanswered batch, or the last answered one, left this field.
   [[nodiscard]] bool was_left(std::uint32_t bucket, const std::string& field) const;
 
@@ -66,17 +68,19 @@ class ShardMarks {
     std::string field;
   };
 
-  /// Looks at an answer, whose buckets begin at this place of buckets_.
+  /// Looks at an answer, whose buckets begin at this place of asked_.
   using Look = void (ShardMarks::*)(std::size_t first, const Marks& marks);
   void ask_all(const std::string& stamp, Look look, std::function<void()> done);
   void on_marks(std::size_t first, const Marks& marks);
+  [[nodiscard]] bool has_come(std::uint32_t bucket, const Marks::Held& held) const;
   void on_mark(std::uint32_t bucket, const Marks::Held& held);
+  void on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks);
   void on_stamped(std::size_t first, const Marks& marks);
   /// One answer less is awaited.
   void looked();
   [[nodiscard]] std::uint64_t digest_of_differing() const;
 
-  std::span<const std::uint32_t> buckets_;
+  ShardBuckets buckets_;
   const Deployment& deployment_;
   Batches& batches_;
   Lookups& lookups_;
@@ -93,6 +97,9 @@ class ShardMarks {
 
   // of the current connection
   bool stamped_ = false;
+  std::vector<std::uint32_t> asked_;  ///< buckets; those on the shard when it was asked
+  bool asking_arrivals_ = false;
+  std::uint64_t arrivals_at_ms_ = 0;
   std::size_t awaited_ = 0;
   std::function<void()> done_;  ///< once all of them are looked at
   std::string fault_;           ///< the first one found

@@ -42,8 +42,9 @@ struct AskMarks {
 };
 struct Marks {
   struct Held {
-    std::string id;     ///< the deployment's identity that the bucket has; empty: none
-    std::string field;  ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
+    std::string id;          ///< the deployment's identity that the bucket has; empty: none
+    std::string field;       ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
+    std::string moved = {};  ///< the moved marker; empty: none
   };
   std::vector<Held> buckets;  ///< one for each that was asked for, in order
 };
@@ -57,13 +58,13 @@ struct SendBatch {
   std::string id;  ///< what the bucket must have
 };
 struct BatchAnswer {
-  enum class Kind { applied, duplicate, have, refused, moved, foreign };
+  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign };
   Kind kind = Kind::applied;
   std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
   std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
   std::vector<std::uint32_t> bad_pages;  ///< refused: indexes of pages whose field is no count, or would pass 2^63-1;
                                          ///< empty: the key is no hash
-  std::string why;                       ///< refused, moved: for people
+  std::string why;                       ///< refused: for people; moving, moved: the marker
 };
 
 /// One HMGET: the deployment's identity, the number of corrections, the moved marker, our writer field, the page.
@@ -80,6 +81,48 @@ struct Count {
   bool readable = true;     ///< false: the page's field holds no count, or the bucket's key is no hash
 };
 
+/// One step of a bucket's move; each looks first, and may be repeated at any time. `marker`: "SHARD VERSION", where the
+/// bucket goes and by which change of the layout.
+struct MoveBucket {
+  enum class Step : std::uint8_t {
+    copy_out,   ///< at its shard: it takes no more batches; answers its content
+    copy_in,    ///< at the next shard: it is there from now on, unless it is already; without content: only looks
+    send_away,  ///< at its shard: whoever asks is told where it is
+    drop,       ///< at its shard: its content goes, the marker stays
+  };
+  Step step = Step::copy_out;
+  std::uint32_t bucket = 0;
+  std::string id;
+  std::string marker;
+  std::string content = {};  ///< copy_in
+};
+struct MoveAnswer {
+  enum class Kind : std::uint8_t {
+    done,
+    content,  ///< copy_out
+    dropped,  ///< copy_out: the content went before
+    absent,   ///< copy_in without content: the bucket is not there
+    refused,  ///< the bucket is not what it should be
+  };
+  Kind kind = Kind::done;
+  std::string text = {};  ///< content: that; refused: why
+};
+
+/// Who moves buckets, for so long, unless somebody else does. Only so that not every host does the same work.
+struct TakeMoves {
+  std::string writer;
+  std::uint64_t for_ms = 0;
+};
+struct MovesTaken {
+  bool ours = false;
+};
+
+/// Whether what the server was told stands on its disk.
+struct AskPersistence {};
+struct Persistence {
+  bool waits = false;  ///< something is not written, or not synced
+};
+
 /// The server answered a command with an error. The connection goes on.
 struct Refused {
   std::string error;
@@ -88,8 +131,10 @@ struct Refused {
 /// The connection has gone before an answer came. Whether the command was executed is not known.
 struct Lost {};
 
-using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount>;
-using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, Refused, Lost>;
+using ShardCommand =
+    std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves, AskPersistence>;
+using ShardAnswer =
+    std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

@@ -7,9 +7,10 @@
 namespace visitd {
 
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
-                           std::span<const std::uint32_t> buckets, Deployment& deployment, Batches& batches,
-                           Lookups& lookups, FlusherStatistics statistics, SessionPort& port)
-    : deployment_(deployment),
+                           ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
+                           FlusherStatistics statistics, SessionPort& port)
+    : buckets_(buckets),
+      deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
       link_(std::move(settings), port, *this),
@@ -28,7 +29,8 @@ void ShardSession::tick(std::uint64_t now_ms) {
       return admission_.ask_when_due();
     case SessionLink::Step::up:
       admission_.check_when_due();
-      if (in_flight_.is_refused()) in_flight_.pump();
+      in_flight_.tick();
+      marks_.tick();
       return;
     default:
       return;
@@ -65,7 +67,7 @@ void ShardSession::on_leave() {
 
 bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::string& id) {
   // What the shard lost is sent again first.
-  if (!link_.is_up() || in_flight_.is_repairing(bucket)) return false;
+  if (!link_.is_up() || in_flight_.is_repairing(bucket) || in_flight_.is_arriving(bucket)) return false;
   // A batch that an earlier connection may have executed goes first: then its answer, not a guess, says what the read
   // includes. Where batches wait, the mark that comes with the read says whether it was.
   if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);
@@ -79,13 +81,16 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
 
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
   const std::string& shard = link_.settings().shard;
-  if (count.id != deployment_.bucket_id()) {
+  if (!buckets_.has(bucket)) {
+    lookups_.dropped(page);  // it has moved since it was asked for
+  } else if (count.id != deployment_.bucket_id()) {
     lookups_.dropped(page);
     link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
                                 shard, bucket, count.id, deployment_.bucket_id()));
   } else if (!count.moved.empty()) {
     lookups_.dropped(page);
-    link_.hold(fmt::format("shard {}: bucket {} has been moved away: {}", shard, bucket, count.moved));
+    // Where a batch of it is on its way, the batch's answer says so too.
+    if (!in_flight_.is_on_its_way(bucket)) link_.port().moved(bucket, count.moved);
   } else if (count.field != batches_.field(bucket)) {
     lookups_.dropped(page);
     // Executed by an earlier connection, and not answered yet, because batches wait.

@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
 
 #include "flusher/counting/batches.hpp"
@@ -29,10 +28,9 @@ namespace visitd {
 class ShardSession final : private SessionLink::Parts {
  public:
   /// `identity`: what the spool knows of the shard; empty: nothing. `new_identity`: for a deployment that has none yet.
-  /// `buckets`: the shard's; they outlive it.
-  ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
-               std::span<const std::uint32_t> buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
-               FlusherStatistics statistics, SessionPort& port);
+  ShardSession(SessionSettings settings, std::string identity, std::string new_identity, ShardBuckets buckets,
+               Deployment& deployment, Batches& batches, Lookups& lookups, FlusherStatistics statistics,
+               SessionPort& port);
   ShardSession(const ShardSession&) = delete;
   ShardSession& operator=(const ShardSession&) = delete;
 
@@ -49,6 +47,23 @@ class ShardSession final : private SessionLink::Parts {
 
   /// The bucket has an unanswered batch that is durable.
   void batch_ready(std::uint32_t bucket) { in_flight_.ready(bucket); }
+  /// The bucket is on this shard from now on, or no more.
+  void arrive(std::uint32_t bucket) { marks_.arrive(bucket); }
+  void left(std::uint32_t bucket) { in_flight_.left(bucket); }
+  [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return in_flight_.is_on_its_way(bucket); }
+  /// Something is not as it was: makes another connection.
+  void look_again(const std::string& why) { link_.reconnect(why); }
+  [[nodiscard]] bool is_arriving(std::uint32_t bucket) const { return in_flight_.is_arriving(bucket); }
+  /// Makes this layout, if nobody has made another one; see ShardAdmission.
+  void change_layout(const std::string& layout, std::uint64_t version, ShardAdmission::Changed done) {
+    admission_.change_layout(layout, version, std::move(done));
+  }
+  /// A command beside those of the session, while it is up.
+  void send(const ShardCommand& command, Completion done) { link_.send(command, std::move(done)); }
+  [[nodiscard]] bool is_up() const noexcept { return link_.is_up(); }
+  /// How many connections have come up.
+  [[nodiscard]] std::uint64_t connections() const noexcept { return link_.connections(); }
+
   /// Reads a page's count. False: not now.
   bool look_up(std::uint32_t page, std::uint32_t bucket, const std::string& id);
   /// What the shard says of a page, for people; nullopt: it cannot be asked now, or went away.
@@ -68,6 +83,7 @@ class ShardSession final : private SessionLink::Parts {
   void on_leave() override;
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
 
+  ShardBuckets buckets_;
   const Deployment& deployment_;
   const Batches& batches_;
   Lookups& lookups_;

@@ -131,12 +131,14 @@ void SimulatedHost::check_nothing_lost() const {
 
 bool SimulatedHost::is_settled() const {
   if (engine_ == nullptr || !engine_->is_durable()) return false;
-  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
-    const bool held = engine_->shard_state(shard) == ShardState::held;
+  if (stage_.layout.is_moving() || engine_->layout() != stage_.layout) return false;
+  for (std::uint32_t number = 0; number < engine_->placement().shards(); ++number) {
+    const std::uint32_t shard = server_of(number);
+    const bool held = engine_->shard_state(number) == ShardState::held;
     if (stage_.may_hold && held) continue;
-    if (stage_.exchanged[shard] || engine_->shard_state(shard) != ShardState::up) return false;
+    if (stage_.exchanged[shard] || engine_->shard_state(number) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
-      if (stage_.homes[page] == shard && stage_.in_shards(number_, page) != recorded(page)) return false;
+      if (stage_.home_of(page) == shard && stage_.in_shards(number_, page) != recorded(page)) return false;
     }
   }
   return true;

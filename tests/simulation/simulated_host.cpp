@@ -111,6 +111,7 @@ void SimulatedHost::flusher_event(Event event) {
   if (engine_ == nullptr) return;
   try {
     event();
+    if (std::exchange(must_end_, false)) end_flusher();
   } catch (const Killed&) {
     ++stage_.statistics.kills_in_changes;
     kill_flusher();
@@ -146,9 +147,12 @@ void SimulatedHost::start_flusher() {
     }
   }
   try {
-    engine_ = std::make_unique<Engine>(
-        settings(), seen, std::move(state), std::move(carried),
-        std::vector<std::string>{fmt::format("identity-{}-1", number_), fmt::format("identity-{}-2", number_)}, *this);
+    EngineSettings with = settings();
+    take_layout(state, with);
+    std::vector<std::string> identities;
+    for (const std::uint32_t server : servers_)
+      identities.push_back(fmt::format("identity-{}-{}", number_, server + 1));
+    engine_ = std::make_unique<Engine>(with, seen, std::move(state), std::move(carried), std::move(identities), *this);
     engine_->free_space();
     if (std::exchange(must_refuse_, false)) throw Broken("a spool that is older than its ring is taken");
   } catch (const Killed&) {
@@ -163,6 +167,8 @@ void SimulatedHost::start_flusher() {
 
 void SimulatedHost::kill_flusher() {
   ++stage_.statistics.kills;
+  next_layout_.reset();
+  must_end_ = false;
   end_flusher();
 }
 
@@ -281,24 +287,27 @@ void SimulatedHost::tell_spool() {
 
 void SimulatedHost::look_at_connection(std::uint32_t shard) {
   SimulatedShard& server = stage_.shards[shard];
+  const auto known = number_of(shard);
+  if (!known) return;
+  const std::uint32_t number = *known;
   const auto since = server.waits_since(number_);
   if (connecting_[shard] && stage_.now.ms < away_until_ms_[shard] && !stage_.calm) {
     connecting_[shard] = false;
     server.drop(number_, stage_.random);
-    flusher_event([&] { engine_->on_broken(shard, "away", stage_.now); });
+    flusher_event([&] { engine_->on_broken(number, "away", stage_.now); });
   } else if (connecting_[shard]) {
     connecting_[shard] = false;
-    flusher_event([&] { engine_->on_connected(shard); });
+    flusher_event([&] { engine_->on_connected(number); });
   } else if (!former_answers_[shard].empty()) {
     SimulatedShard::Received former = std::move(former_answers_[shard].front());
     former_answers_[shard].pop_front();
-    flusher_event([&] { engine_->on_answer(shard, former.done, std::move(former.answer), stage_.now); });
+    flusher_event([&] { engine_->on_answer(number, former.done, std::move(former.answer), stage_.now); });
   } else if (since && *since + Stage::answer_timeout_ms < stage_.now.ms) {
     ++stage_.statistics.timeouts;
     stage_.statistics.late_answers += server.unreceived(number_);
     break_connection(shard, "no answer in time");
   } else if (auto received = server.receive(number_)) {
-    flusher_event([&] { engine_->on_answer(shard, received->done, std::move(received->answer), stage_.now); });
+    flusher_event([&] { engine_->on_answer(number, received->done, std::move(received->answer), stage_.now); });
   }
 }
 
@@ -312,8 +321,59 @@ void SimulatedHost::break_connection(std::uint32_t shard, const std::string& why
   connecting_[shard] = false;
   flusher_event([&] {
     for (const Completion& lost : server.drop(number_, stage_.random)) lost(Lost{});
-    engine_->on_broken(shard, why, stage_.now);
+    engine_->on_broken(*number_of(shard), why, stage_.now);
   });
+}
+
+// ---- the shards
+
+void SimulatedHost::change_shards() {
+  if (engine_ == nullptr || engine_->layout().is_moving()) return;
+  std::vector<ShardPlace> next = engine_->layout().shards;
+  if (next.size() < stage_.shards.size()) {
+    const auto missing = std::ranges::find_if(Stage::shard_names(), [&](const std::string& name) {
+      return std::ranges::find(next, name, &ShardPlace::name) == next.end();
+    });
+    next.push_back({*missing, "redis://" + *missing});
+  } else {
+    next.erase(next.begin() + static_cast<std::ptrdiff_t>(chance(next.size())));
+  }
+  flusher_event([&] {
+    try {
+      engine_->change_layout(begin_move(engine_->layout(), std::move(next)), [](const std::string&) {});
+    } catch (const Error&) {
+      // Not now: a shard is away.
+    }
+  });
+}
+
+void SimulatedHost::layout_changed(const std::string& layout) {
+  next_layout_ = parse_layout(layout);
+  if (!next_layout_) throw Broken(fmt::format("host {}: a layout cannot be read: {}", number_, layout));
+  stage_.follow(*next_layout_);
+  must_end_ = true;
+}
+
+std::optional<std::uint32_t> SimulatedHost::number_of(std::uint32_t server) const {
+  const auto found = std::ranges::find(servers_, server);
+  if (engine_ == nullptr || found == servers_.end()) return std::nullopt;
+  return static_cast<std::uint32_t>(found - servers_.begin());
+}
+
+void SimulatedHost::take_layout(const SpoolState& spool, EngineSettings& settings) {
+  settings.changed = known_layout(spool);
+  if (next_layout_ && (!settings.changed || settings.changed->version < next_layout_->version)) {
+    settings.changed = next_layout_;
+  }
+  if (settings.changed) {
+    settings.shards.clear();
+    for (const ShardPlace& shard : all_shards(*settings.changed)) settings.shards.push_back(shard.name);
+  }
+  servers_.clear();
+  for (const std::string& name : settings.shards) {
+    servers_.push_back(
+        static_cast<std::uint32_t>(std::ranges::find(Stage::shard_names(), name) - Stage::shard_names().begin()));
+  }
 }
 
 // ---- EnginePort
@@ -332,18 +392,18 @@ void SimulatedHost::submit(Transaction transaction) {
 }
 
 void SimulatedHost::connect(std::uint32_t shard) {
-  stage_.shards[shard].connect(number_);
-  connecting_[shard] = true;
+  stage_.shards[server_of(shard)].connect(number_);
+  connecting_[server_of(shard)] = true;
 }
 
 void SimulatedHost::close(std::uint32_t shard) {
-  for (const Completion& lost : stage_.shards[shard].drop(number_, stage_.random)) lost(Lost{});
-  connecting_[shard] = false;
+  for (const Completion& lost : stage_.shards[server_of(shard)].drop(number_, stage_.random)) lost(Lost{});
+  connecting_[server_of(shard)] = false;
 }
 
 void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
-  SimulatedShard& server = stage_.shards[shard];
-  check_on_their_way(shard, command);
+  SimulatedShard& server = stage_.shards[server_of(shard)];
+  check_on_their_way(server_of(shard), command);
   const auto* const batch = std::get_if<SendBatch>(&command);
   if (stage_.mutant == Mutant::shard_applies_without_compare && batch != nullptr) {
     // The field agrees with whatever is expected.
@@ -356,20 +416,25 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
 
 /// However slow the answers are, what is asked does not pile up.
 void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& command) const {
-  if (std::holds_alternative<AskMarks>(command) || std::holds_alternative<MakeTopology>(command)) return;
+  if (std::holds_alternative<AskMarks>(command) || std::holds_alternative<MakeTopology>(command) ||
+      std::holds_alternative<MoveBucket>(command)) {
+    return;
+  }
   if (stage_.shards[shard].on_their_way(number_, command) == 0) return;
-  constexpr const char* what[] = {"what the server is", "", "", "a batch of the bucket", "a read of the page"};
+  constexpr const char* what[] = {
+      "what the server is", "", "", "a batch of the bucket", "a read of the page", "", "who moves buckets",
+      "what it has synced"};
   throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
                            Stage::shard_names()[shard], what[command.index()]));
 }
 
 void SimulatedHost::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
   if (state == ShardState::held && !stage_.may_hold)
-    throw Broken(fmt::format("host {}: shard {} is held: {}", number_, Stage::shard_names()[shard], why));
+    throw Broken(fmt::format("host {}: shard {} is held: {}", number_, Stage::shard_names()[server_of(shard)], why));
 }
 
 void SimulatedHost::shard_unfit(std::uint32_t shard, const std::string& why) {
-  throw Broken(fmt::format("host {}: shard {} is unfit: {}", number_, Stage::shard_names()[shard], why));
+  throw Broken(fmt::format("host {}: shard {} is unfit: {}", number_, Stage::shard_names()[server_of(shard)], why));
 }
 
 }  // namespace visitd

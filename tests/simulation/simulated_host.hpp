@@ -61,6 +61,8 @@ class SimulatedHost : public EnginePort {
   bool restore();
   /// Goes on with the spool of another host. `alive`: in the middle of its life.
   void go_on_as(const SimulatedHost& other, bool alive);
+  /// Asks for one shard more, or less.
+  void change_shards();
   /// Only reads from now on.
   void publish_nothing() noexcept { publishes_ = false; }
 
@@ -78,7 +80,8 @@ class SimulatedHost : public EnginePort {
   /// Nothing will change any more on its own.
   [[nodiscard]] bool is_settled() const;
   [[nodiscard]] bool is_held(std::uint32_t shard) const {
-    return engine_ != nullptr && engine_->shard_state(shard) == ShardState::held;
+    const auto number = number_of(shard);
+    return number && engine_->shard_state(*number) == ShardState::held;
   }
   [[nodiscard]] bool lives() const noexcept { return engine_ != nullptr; }
   /// Visits of a page that the host recorded, and that a shard could take.
@@ -122,6 +125,14 @@ class SimulatedHost : public EnginePort {
   void shard_unfit(std::uint32_t shard, const std::string& why) override;
   void shard_warned(std::uint32_t, const std::string&) override {}
   void wake_lanes(std::uint64_t) override {}
+  void bucket_moved(std::uint32_t, std::uint32_t) override { ++stage_.statistics.moved; }
+  void layout_changed(const std::string& layout) override;
+
+  /// The server that the engine counts as this shard; and how it counts that server, if at all.
+  [[nodiscard]] std::uint32_t server_of(std::uint32_t shard) const { return servers_[shard]; }
+  [[nodiscard]] std::optional<std::uint32_t> number_of(std::uint32_t server) const;
+  /// Where the spool, or this process, knows that the deployment's shards have changed.
+  void take_layout(const SpoolState& spool, EngineSettings& settings);
 
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }
   [[nodiscard]] CacheHeader& cache() noexcept { return *reinterpret_cast<CacheHeader*>(cache_memory_.data()); }
@@ -184,6 +195,9 @@ class SimulatedHost : public EnginePort {
   std::vector<std::uint64_t> away_until_ms_;  ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
+  std::vector<std::uint32_t> servers_;  ///< by the engine's numbers
+  std::optional<Layout> next_layout_;   ///< that this process has heard of
+  bool must_end_ = false;               ///< this life, for another layout
   Shutdown shutdown_;
   std::uint64_t stop_deadline_ms_ = 0;  ///< of its last flush
   struct LastFlush {

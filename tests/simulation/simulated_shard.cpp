@@ -83,7 +83,7 @@ bool SimulatedShard::execute(std::mt19937_64& random) {
 void SimulatedShard::make(const std::string& topology, const std::vector<std::uint32_t>& buckets,
                           const std::string& id) {
   now_.topology = topology;
-  for (const std::uint32_t bucket : buckets) now_.buckets[bucket][id_field] = id;
+  for (const std::uint32_t bucket : buckets) now_.buckets[bucket].fields[id_field] = id;
   disk_ = now_;
 }
 
@@ -98,16 +98,16 @@ ShardAnswer SimulatedShard::answer(const Waiting& waiting) {
 
 void SimulatedShard::spoil(std::uint32_t bucket, const std::string& page) {
   spoiled_.emplace(page, field(bucket, page));
-  now_.buckets[bucket][page] = disk_.buckets[bucket][page] = "spoiled";
+  now_.buckets[bucket].fields[page] = disk_.buckets[bucket].fields[page] = "spoiled";
 }
 
 void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
   const std::string before = spoiled_.extract(page).mapped();
   for (State* state : {&now_, &disk_}) {
     if (before.empty()) {
-      state->buckets[bucket].erase(page);
+      state->buckets[bucket].fields.erase(page);
     } else {
-      state->buckets[bucket][page] = before;
+      state->buckets[bucket].fields[page] = before;
     }
   }
 }
@@ -128,11 +128,14 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
             const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
             return Count{field(ask.bucket, id_field),
                          "",
-                         "",
+                         field(ask.bucket, moved_field),
                          field(ask.bucket, waiting.writer),
                          held.empty() || !readable ? 0 : std::stoull(held),
                          readable};
           },
+          [&](const MoveBucket& move) -> ShardAnswer { return run_move(move); },
+          [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
+          [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
       },
       waiting.command);
 }
@@ -142,9 +145,9 @@ Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) 
   for (const std::uint32_t bucket : ask.buckets) {
     if (!ask.stamp.empty() && field(bucket, id_field).empty()) {
       // Written before what says that all have it: what loses one loses the other.
-      now_.buckets[bucket][id_field] = disk_.buckets[bucket][id_field] = ask.stamp;
+      now_.buckets[bucket].fields[id_field] = disk_.buckets[bucket].fields[id_field] = ask.stamp;
     }
-    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer)});
+    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer), field(bucket, moved_field)});
   }
   return marks;
 }
@@ -159,6 +162,13 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   }
   const std::string held = field(batch.bucket, waiting.writer);
   const bool applied = held == to_text(batch.mark);
+  for (const auto& [name, kind] :
+       {std::pair(moved_field, BatchAnswer::Kind::moved), std::pair(moving_field, BatchAnswer::Kind::moving)}) {
+    if (applied || field(batch.bucket, name).empty()) continue;
+    answer.kind = kind;
+    answer.why = field(batch.bucket, name);
+    return answer;
+  }
   if (!applied && held != batch.expected) {
     answer.kind = BatchAnswer::Kind::have;
     answer.have = held;
@@ -179,12 +189,14 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.why = "no integer";
     return answer;
   }
+  Bucket& bucket = now_.buckets[batch.bucket];
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     answer.totals[i] += batch.pages[i].visits;
-    now_.buckets[batch.bucket][batch.pages[i].page] = std::to_string(answer.totals[i]);
-    now_.of_hosts[{waiting.host, batch.pages[i].page}] += batch.pages[i].visits;
+    bucket.fields[batch.pages[i].page] = std::to_string(answer.totals[i]);
+    bucket.of_hosts[{waiting.host, batch.pages[i].page}] += batch.pages[i].visits;
   }
-  now_.buckets[batch.bucket][waiting.writer] = to_text(batch.mark);
+  bucket.fields[waiting.writer] = to_text(batch.mark);
+  ++changes_;
   applied_.emplace(batch.bucket, to_text(batch.mark));
   return answer;
 }
@@ -192,13 +204,15 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
 std::string SimulatedShard::field(std::uint32_t bucket, const std::string& name) const {
   const auto fields = now_.buckets.find(bucket);
   if (fields == now_.buckets.end()) return {};
-  const auto value = fields->second.find(name);
-  return value == fields->second.end() ? std::string() : value->second;
+  const auto value = fields->second.fields.find(name);
+  return value == fields->second.fields.end() ? std::string() : value->second;
 }
 
-std::uint64_t SimulatedShard::count_of(std::size_t host, const std::string& page) const {
-  const auto found = now_.of_hosts.find({host, page});
-  return found == now_.of_hosts.end() ? 0 : found->second;
+std::uint64_t SimulatedShard::count_of(std::size_t host, const std::string& page, std::uint32_t bucket) const {
+  const auto held = now_.buckets.find(bucket);
+  if (held == now_.buckets.end()) return 0;
+  const auto found = held->second.of_hosts.find({host, page});
+  return found == held->second.of_hosts.end() ? 0 : found->second;
 }
 
 std::uint64_t SimulatedShard::count(const std::string& page, std::uint32_t bucket) const {

@@ -9,6 +9,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -49,7 +50,10 @@ class SimulatedShard {
 
   /// Executes the oldest command of some connection, of those that are gone or of a present one. False: none waits.
   bool execute(std::mt19937_64& random);
-  void sync() { disk_ = now_; }
+  void sync() {
+    disk_ = now_;
+    synced_ = changes_;
+  }
   /// Nothing waits on a connection that is gone.
   [[nodiscard]] bool has_late() const noexcept { return !late_.empty(); }
   /// A crash: what was not synced is lost. The caller drops the connections.
@@ -78,7 +82,7 @@ class SimulatedShard {
   }
   [[nodiscard]] bool holds(const std::string& page, std::uint32_t bucket) const { return !field(bucket, page).empty(); }
   void set_field(std::uint32_t bucket, const std::string& field, const std::string& value) {
-    now_.buckets[bucket][field] = value;
+    now_.buckets[bucket].fields[field] = value;
   }
 
   /// Somebody writes into a page's field what is no count, and later what stood there. Not on a server that loses its
@@ -91,17 +95,28 @@ class SimulatedShard {
   }
   [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
   /// How much of that count came from one host.
-  [[nodiscard]] std::uint64_t count_of(std::size_t host, const std::string& page) const;
+  [[nodiscard]] std::uint64_t count_of(std::size_t host, const std::string& page, std::uint32_t bucket) const;
+  /// Whether the bucket is here, and hosts may count into it.
+  [[nodiscard]] bool has_bucket(std::uint32_t bucket) const {
+    return !field(bucket, id_field).empty() && field(bucket, moved_field).empty();
+  }
+  [[nodiscard]] const std::string& topology() const noexcept { return now_.topology; }
+  void set_time(std::uint64_t now_ms) noexcept { now_ms_ = now_ms; }
   /// Whether a batch with this mark was ever applied. Not on a server that loses its tail.
   [[nodiscard]] bool has_applied(std::uint32_t bucket, const Mark& mark) const {
     return applied_.contains({bucket, to_text(mark)});
   }
 
  private:
+  struct Bucket {
+    std::map<std::string, std::string> fields;
+    std::map<std::pair<std::size_t, std::string>, std::uint64_t> of_hosts;  ///< host and page: visits
+  };
   struct State {
     std::string topology;
-    std::map<std::uint32_t, std::map<std::string, std::string>> buckets;
-    std::map<std::pair<std::size_t, std::string>, std::uint64_t> of_hosts;  ///< host and page: visits
+    std::map<std::uint32_t, Bucket> buckets;
+    std::string mover;
+    std::uint64_t moves_until_ms = 0;
   };
   /// A command as it lies in the server's socket: a batch by value.
   struct Waiting {
@@ -123,13 +138,23 @@ class SimulatedShard {
   };
 
   static constexpr const char* id_field = "id";
+  static constexpr const char* moving_field = "moving";
+  static constexpr const char* moved_field = "moved";
+  static constexpr const char* from_field = "from";
 
   [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
   [[nodiscard]] Marks run_marks(const AskMarks& ask, const std::string& writer);
+  [[nodiscard]] MoveAnswer run_move(const MoveBucket& move);
+  [[nodiscard]] static std::string encode(const Bucket& bucket);
+  [[nodiscard]] static Bucket decode(std::string_view content);
+  [[nodiscard]] MovesTaken run_take(const TakeMoves& take);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
+  std::uint64_t now_ms_ = 0;
+  std::uint64_t changes_ = 0;  ///< of what it holds
+  std::uint64_t synced_ = 0;
   State now_;
   State disk_;
   Refusing refusing_ = Refusing::nothing;

@@ -2,19 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "common/shm/page_id.hpp"
-#include "flusher/counting/placement.hpp"
+#include "flusher/counting/layout.hpp"
 
 namespace visitd {
 
 const std::vector<std::string>& Stage::shard_names() {
-  static const std::vector<std::string> names = {"one", "two"};
+  static const std::vector<std::string> names = {"one", "two", "new"};
   return names;
 }
 
 EngineSettings Stage::settings(std::uint64_t batch_pages) {
   EngineSettings settings;
-  settings.shards = shard_names();
+  settings.shards = {shard_names()[0], shard_names()[1]};
   settings.virtual_nodes = 10;
   settings.buckets = buckets;
   settings.page_id_limit = max_page_id_bytes;
@@ -28,38 +30,64 @@ EngineSettings Stage::settings(std::uint64_t batch_pages) {
   settings.reconnect_ms = 5;
   settings.held_recheck_ms = 20;
   settings.check_ms = 25;  // more often than a slow answer takes
+  settings.buckets_moved_at_once = 1;
+  settings.durable_after_ms = 0;  // the shard's answer is the truth
+  settings.move_turn_ms = 200;
   return settings;
 }
 
 Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
-    : random(seed), mutant(taken_out), harm(what), exchanged(shard_names().size()), past_(hosts == 1 ? 0 : hosts) {
-  const EngineSettings placing = settings(1);
-  placement = place_buckets(placing.shards, placing.virtual_nodes, placing.buckets).shard_of_bucket();
+    : random(seed),
+      mutant(taken_out),
+      harm(what),
+      exchanged(what == Harm::moving ? 3 : 2),
+      past_(hosts == 1 ? 0 : hosts) {
+  layout = layout_of(settings(1));
+  next_placement = placement = place_buckets(layout).shard_of_bucket();
   for (std::size_t p = 0; p < pages; ++p) {
     names[p] = p == 0 ? "a" : fmt::format("page-{}-{}", p, std::string(p * 3, 'x'));
     // Of the others, ids take two cells of a view, three and four.
     if (p >= 2) names[p].resize(p == 2 ? 300 : p == 3 ? 600 : max_page_id_bytes, 'y');
     buckets_of_pages[p] = page_bucket(names[p], buckets);
-    homes[p] = placement[buckets_of_pages[p]];
     hashes[p] = page_hash(names[p], hash_seed);
   }
-  for (std::size_t shard = 0; shard < shard_names().size(); ++shard) shards.emplace_back(hosts);
+  for (std::size_t shard = 0; shard < exchanged.size(); ++shard) shards.emplace_back(hosts);
   if (mutant == Mutant::shard_ignores_identity) {
     for (SimulatedShard& shard : shards) shard.ignore_identity();
   }
   note_past();
 }
 
+std::uint32_t Stage::home_of(std::size_t page) const {
+  const std::uint32_t bucket = buckets_of_pages[page];
+  return shards[next_placement[bucket]].has_bucket(bucket) ? next_placement[bucket] : placement[bucket];
+}
+
+void Stage::follow(const Layout& next) {
+  if (next.version <= layout.version) return;
+  ++statistics.layouts;
+  layout = next;
+  placement = std::exchange(next_placement, {});
+  for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+    // By names: a layout that lacks a shard counts the others otherwise.
+    const std::string name = all_shards(layout)[place_buckets(layout).next_of(bucket)].name;
+    next_placement.push_back(
+        static_cast<std::uint32_t>(std::ranges::find(shard_names(), name) - shard_names().begin()));
+  }
+}
+
 std::uint64_t Stage::in_shards(std::size_t host, std::size_t page) const {
+  const std::uint32_t bucket = buckets_of_pages[page];
+  if (harm == Harm::moving) return shards[home_of(page)].count_of(host, names[page], bucket);
   std::uint64_t visits = 0;
-  for (const SimulatedShard& shard : shards) visits += shard.count_of(host, names[page]);
+  for (const SimulatedShard& shard : shards) visits += shard.count_of(host, names[page], bucket);
   return visits;
 }
 
 void Stage::note_past() {
   for (std::size_t host = 0; host < past_.size(); ++host) {
     for (std::size_t page = 0; page < pages; ++page) {
-      if (exchanged[homes[page]]) continue;
+      if (exchanged[placement[buckets_of_pages[page]]]) continue;
       std::deque<Past>& past = past_[host][page];
       const std::uint64_t visits = in_shards(host, page);
       if (past.empty() || past.back().visits != visits) past.push_back({now.ms, visits});

@@ -50,6 +50,8 @@ struct WorldStatistics {
   std::uint64_t spoiled = 0;
   std::uint64_t reads_damaged = 0;
   std::uint64_t exchanges = 0;
+  std::uint64_t layouts = 0;  ///< that followed another one
+  std::uint64_t moved = 0;    ///< buckets that a host found moved
 };
 
 /// What happens in a run besides kills, breaks, slow answers and lost tails.
@@ -64,6 +66,7 @@ enum class Harm {
   restored,      ///< a host's state directory is put back as it was earlier
   copied,        ///< a second host begins with a copy of the first one's state directory
   copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation
+  moving,        ///< shards are added and removed: buckets move
 };
 
 /// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
@@ -77,6 +80,7 @@ enum class Mutant {
   backlog_trusts_freed_bytes,     ///< a reader does not look at head again
   shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
   copies_share_incarnations,      ///< the random part of one follows from the one before
+  drops_before_durable,           ///< a shard says that it has synced a copy, and has not
 };
 
 struct Stage {
@@ -98,6 +102,10 @@ struct Stage {
 
   [[nodiscard]] static const std::vector<std::string>& shard_names();
   [[nodiscard]] static EngineSettings settings(std::uint64_t batch_pages);
+  /// The shard that holds what counts of the page.
+  [[nodiscard]] std::uint32_t home_of(std::size_t page) const;
+  /// A host knows this layout: what follows another one begins to hold once the first host does.
+  void follow(const Layout& layout);
 
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return random() % of; }
   [[nodiscard]] std::uint32_t any_shard() { return static_cast<std::uint32_t>(chance(shards.size())); }
@@ -120,8 +128,9 @@ struct Stage {
   std::array<std::string, pages> names;
   std::array<std::uint64_t, pages> hashes{};
   std::array<std::uint32_t, pages> buckets_of_pages{};
+  Layout layout;                              ///< the latest one that a host knows
   std::vector<std::uint32_t> placement;       ///< of buckets: shards
-  std::array<std::uint32_t, pages> homes{};   ///< shards
+  std::vector<std::uint32_t> next_placement;  ///< where they go
   std::array<std::uint64_t, pages> filled{};  ///< visits that were in the shards before
   std::vector<SimulatedShard> shards;
   bool calm = false;  ///< no more kills, breaks or visits

@@ -32,7 +32,7 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
-  if (exchanges || scene.harm == Harm::refusing) fill_shards();
+  if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving) fill_shards();
   KillStep::between_stores = [this] { between_stores(); };
 }
 
@@ -43,20 +43,20 @@ World::~World() {
 /// Another host has made the deployment and counted: so a read of an emptied shard is wrong also where no host of this
 /// world ever wrote.
 void World::fill_shards() {
-  const EngineSettings settings = Stage::settings(1);
-  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+  const std::string layout = to_text(stage_.layout);
+  for (std::uint32_t shard = 0; shard < stage_.layout.shards.size(); ++shard) {
     std::vector<std::uint32_t> buckets;
     for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
       if (stage_.placement[bucket] == shard) buckets.push_back(bucket);
     }
     const std::string& name = Stage::shard_names()[shard];
-    stage_.shards[shard].make(to_text({TopologyText::Kind::deployment, "made", true, name, topology_layout(settings)}),
-                              buckets, bucket_identity("made"));
+    stage_.shards[shard].make(to_text({TopologyText::Kind::deployment, "made", true, name, layout}), buckets,
+                              bucket_identity("made"));
   }
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     stage_.filled[page] = 100 * (page + 1);
-    stage_.shards[stage_.homes[page]].set_field(stage_.bucket_of(page), stage_.names[page],
-                                                std::to_string(stage_.filled[page]));
+    stage_.shards[stage_.home_of(page)].set_field(stage_.bucket_of(page), stage_.names[page],
+                                                  std::to_string(stage_.filled[page]));
   }
   for (SimulatedShard& shard : stage_.shards) shard.sync();
 }
@@ -69,6 +69,7 @@ void World::run(std::uint64_t steps) {
   for (std::uint64_t i = 0; i < steps; ++i) {
     step();
     if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
+    if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
     if (i >= harm_at && !harmed_) harmed_ = harm();
   }
   calm_down();
@@ -146,7 +147,10 @@ void World::publish(SimulatedHost& host) {
 
 void World::execute(std::uint32_t shard) {
   if (slow_[shard] == Slow::everything && stage_.now.ms < slow_until_ms_[shard]) return;
+  stage_.shards[shard].set_time(stage_.now.ms);
   if (stage_.shards[shard].execute(stage_.random)) stage_.note_past();
+  // What was copied is kept twice until it is synced.
+  if (stage_.calm && chance(4) == 0) stage_.shards[shard].sync();
 }
 
 /// A disk is slow; or a shard is, for longer than a command may wait: what was sent is executed after the connection
@@ -192,6 +196,7 @@ bool World::harm() {
   switch (scene_.harm) {
     case Harm::none:
     case Harm::spoiled:
+    case Harm::moving:
       return true;
     case Harm::refusing:
       stage_.shards[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing
@@ -276,13 +281,13 @@ void World::spoil_or_mend() {
   if (stage_.spoiled[page]) return mend(page);
   // Once: of a page that was mended in between, an answer from then may rightly come after the next fault.
   if (stage_.ever_spoiled[page]) return;
-  stage_.shards[stage_.homes[page]].spoil(stage_.bucket_of(page), stage_.names[page]);
+  stage_.shards[stage_.home_of(page)].spoil(stage_.bucket_of(page), stage_.names[page]);
   ++stage_.statistics.spoiled;
   stage_.ever_spoiled[page] = stage_.spoiled[page] = true;
 }
 
 void World::mend(std::size_t page) {
-  stage_.shards[stage_.homes[page]].mend(stage_.bucket_of(page), stage_.names[page]);
+  stage_.shards[stage_.home_of(page)].mend(stage_.bucket_of(page), stage_.names[page]);
   stage_.spoiled[page] = false;
   for (SimulatedHost& host : hosts_) host.mended(page);
 }
@@ -331,7 +336,7 @@ void World::check_end() const {
   }
   check_held();
   for (std::size_t page = 0; page < Stage::pages; ++page) {
-    const std::uint32_t home = stage_.homes[page];
+    const std::uint32_t home = stage_.home_of(page);
     if (stage_.exchanged[home]) continue;
     std::uint64_t recorded = stage_.filled[page];
     for (std::size_t host = 0; host < present_; ++host) {
@@ -350,7 +355,7 @@ void World::check_end() const {
   for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       const bool swapped = scene_.harm == Harm::swapped && harmed_;
-      const bool belongs = swapped ? stage_.homes[page] != shard : stage_.homes[page] == shard;
+      const bool belongs = swapped ? stage_.home_of(page) != shard : stage_.home_of(page) == shard;
       if ((!belongs || (stage_.exchanged[shard] && !swapped)) &&
           stage_.shards[shard].holds(stage_.names[page], stage_.bucket_of(page)))
         throw Broken(fmt::format("{} was written into shard {}, which is not what it was", stage_.names[page],

@@ -1,0 +1,148 @@
+#include "flusher/counting/bucket_mover.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace visitd {
+
+BucketMover::BucketMover(MoverSettings settings, const Placement& placement, MoverPort& port)
+    : settings_(std::move(settings)), placement_(placement), port_(port), next_shards_(placement.shards()) {
+  for (std::uint32_t bucket = 0; bucket < placement_.buckets(); ++bucket) {
+    if (placement_.moves(bucket)) to_move_.push_back(bucket);
+  }
+  progress_.buckets = to_move_.size();
+}
+
+std::string BucketMover::marker(std::uint32_t bucket) const {
+  return fmt::format("{} {}", settings_.shards[placement_.next_of(bucket)], settings_.version);
+}
+
+void BucketMover::tick(std::uint64_t now_ms) {
+  now_ms_ = now_ms;
+  take_turn(now_ms);
+  progress_.ours = now_ms < turn_until_ms_;
+  if (!progress_.ours) return;
+  for (std::uint32_t shard = 0; shard < next_shards_.size(); ++shard) ask_persistence(shard);
+  if (progress_.moved == progress_.buckets) return port_.all_moved();
+  if (now_ms < retry_at_ms_) return;
+  for (std::size_t looked = to_move_.size(); looked > 0 && moving_ < settings_.buckets_at_once; --looked) {
+    const std::uint32_t bucket = to_move_.front();
+    to_move_.pop_front();
+    const bool can =
+        port_.connection(placement_.first_of(bucket)) != 0 && port_.connection(placement_.next_of(bucket)) != 0;
+    if (can) {
+      copy_out(bucket);
+    } else {
+      to_move_.push_back(bucket);
+    }
+  }
+}
+
+/// One that says so again keeps its turn: asked for again when half of it is over.
+void BucketMover::take_turn(std::uint64_t now_ms) {
+  if (asking_turn_ || now_ms < ask_turn_at_ms_ || port_.connection(settings_.deciding) == 0) return;
+  asking_turn_ = true;
+  ask_turn_at_ms_ = now_ms + settings_.turn_ms / 2;
+  port_.send(settings_.deciding, TakeMoves{settings_.writer, settings_.turn_ms},
+             [this, now_ms](const ShardAnswer& answer) {
+               asking_turn_ = false;
+               const auto* const taken = std::get_if<MovesTaken>(&answer);
+               if (taken != nullptr) turn_until_ms_ = taken->ours ? now_ms + settings_.turn_ms : 0;
+             });
+}
+
+void BucketMover::again(std::uint32_t bucket, const std::string& problem) {
+  to_move_.push_back(bucket);
+  progress_.problem = problem;
+  if (!problem.empty()) retry_at_ms_ = now_ms_ + settings_.retry_ms;
+}
+
+void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string content,
+                       std::function<void(const MoveAnswer&)> then) {
+  const bool next = step == MoveBucket::Step::copy_in;
+  const std::uint32_t shard = next ? placement_.next_of(bucket) : placement_.first_of(bucket);
+  if (port_.connection(shard) == 0) return again(bucket, {});
+  ++moving_;
+  port_.send(shard, MoveBucket{step, bucket, port_.bucket_id(), marker(bucket), std::move(content)},
+             [this, bucket, shard, then = std::move(then)](const ShardAnswer& answer) {
+               --moving_;
+               const std::string where = fmt::format("bucket {} at shard {}", bucket, settings_.shards[shard]);
+               if (const auto* refused = std::get_if<Refused>(&answer)) {
+                 again(bucket, fmt::format("{}: {}", where, refused->error));
+               } else if (const auto* said = std::get_if<MoveAnswer>(&answer); said == nullptr) {
+                 again(bucket, {});
+               } else if (said->kind == MoveAnswer::Kind::refused) {
+                 again(bucket, fmt::format("{}: {}", where, said->text));
+               } else {
+                 then(*said);
+               }
+             });
+}
+
+void BucketMover::copy_out(std::uint32_t bucket) {
+  step(MoveBucket::Step::copy_out, bucket, {}, [this, bucket](const MoveAnswer& answer) {
+    copy_in(bucket, answer.kind == MoveAnswer::Kind::content ? answer.text : std::string());
+  });
+}
+
+void BucketMover::copy_in(std::uint32_t bucket, std::string content) {
+  const bool dropped = content.empty();
+  const std::uint64_t connection = port_.connection(placement_.next_of(bucket));
+  step(MoveBucket::Step::copy_in, bucket, std::move(content),
+       [this, bucket, dropped, connection](const MoveAnswer& answer) {
+         if (answer.kind == MoveAnswer::Kind::absent) {
+           return again(bucket,
+                        fmt::format("bucket {} is gone: shard {} has dropped it, and shard {}, which had it durably, "
+                                    "holds it no more; restore the data of that shard",
+                                    bucket, settings_.shards[placement_.first_of(bucket)],
+                                    settings_.shards[placement_.next_of(bucket)]));
+         }
+         if (!dropped) return send_away(bucket, connection);
+         port_.moved(bucket);
+         ++progress_.moved;
+       });
+}
+
+void BucketMover::send_away(std::uint32_t bucket, std::uint64_t connection) {
+  step(MoveBucket::Step::send_away, bucket, {}, [this, bucket, connection](const MoveAnswer&) {
+    progress_.problem.clear();
+    port_.moved(bucket);
+    next_shards_[placement_.next_of(bucket)].kept.push_back({bucket, connection, now_ms_});
+  });
+}
+
+void BucketMover::ask_persistence(std::uint32_t shard) {
+  NextShard& next = next_shards_[shard];
+  const std::uint64_t connection = port_.connection(shard);
+  if (connection == 0 || next.asking || next.kept.empty() ||
+      now_ms_ < next.kept.front().since_ms + settings_.durable_after_ms) {
+    return;
+  }
+  next.asking = true;
+  port_.send(shard, AskPersistence{}, [this, shard, connection, asked_ms = now_ms_](const ShardAnswer& answer) {
+    next_shards_[shard].asking = false;
+    const auto* const persistence = std::get_if<Persistence>(&answer);
+    if (persistence != nullptr && !persistence->waits) on_persistent(shard, asked_ms, connection);
+  });
+}
+
+/// What was copied over another connection may have gone with the server: it is looked for again.
+void BucketMover::on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection) {
+  std::deque<Kept>& kept = next_shards_[shard].kept;
+  while (!kept.empty() && kept.front().since_ms + settings_.durable_after_ms <= asked_ms) {
+    const Kept oldest = kept.front();
+    kept.pop_front();
+    if (oldest.connection == connection) {
+      drop(oldest.bucket);
+    } else {
+      again(oldest.bucket, {});
+    }
+  }
+}
+
+void BucketMover::drop(std::uint32_t bucket) {
+  step(MoveBucket::Step::drop, bucket, {}, [this](const MoveAnswer&) { ++progress_.moved; });
+}
+
+}  // namespace visitd

@@ -1,0 +1,103 @@
+// Moves buckets to the shards where the layout wants them, while hosts go on counting into them. Decides; knows no
+// clock, loop or socket.
+//
+//   copy out → copy in → send away → (the copy is on the next shard's disk) → drop
+//
+// A bucket takes no batches from its copy on until its next shard has it: for the time of two answers. What it held
+// stays where it was until the copy is durable; so a next shard that loses its copy gets it again. What hosts wrote to
+// a copy that was lost, or to a shard that forgot that the bucket had left, comes again out of their kept batches, as
+// after any lost tail. Each step looks first: any host may repeat any of them at any time, and goes on where another
+// one stopped.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "flusher/counting/placement.hpp"
+#include "flusher/counting/shard_protocol.hpp"
+
+namespace visitd {
+
+struct MoverSettings {
+  std::string writer;                  ///< this host, among those that would move
+  std::uint64_t version = 0;           ///< of the layout that moves buckets
+  std::vector<std::string> shards;     ///< names, by index
+  std::uint32_t deciding = 0;          ///< the shard that says who moves
+  std::uint32_t buckets_at_once = 32;  ///< that are between copy out and send away
+  std::uint64_t durable_after_ms = 0;  ///< what was written so long ago has been given to the disk
+  std::uint64_t retry_ms = 1000;       ///< after an error
+  std::uint64_t turn_ms = 5000;        ///< so long one host moves, unless it says so again
+};
+
+class MoverPort {
+ public:
+  virtual ~MoverPort() = default;
+  /// Which connection to the shard this is; 0: there is none that could be used.
+  [[nodiscard]] virtual std::uint64_t connection(std::uint32_t shard) const = 0;
+  /// To a shard with a connection. `done` is called with Lost where that goes.
+  virtual void send(std::uint32_t shard, const ShardCommand& command, Completion done) = 0;
+  [[nodiscard]] virtual const std::string& bucket_id() const = 0;
+  /// The bucket is on its next shard.
+  virtual void moved(std::uint32_t bucket) = 0;
+  /// Every bucket is where it shall be, durably. Told again until somebody ends this.
+  virtual void all_moved() = 0;
+};
+
+class BucketMover {
+ public:
+  BucketMover(MoverSettings settings, const Placement& placement, MoverPort& port);
+
+  void tick(std::uint64_t now_ms);
+
+  struct Progress {
+    std::uint64_t buckets = 0;  ///< that move
+    std::uint64_t moved = 0;    ///< that are durable where they shall be, as far as this host has seen
+    bool ours = false;          ///< this host moves them
+    std::string problem = {};   ///< what holds it up, for people; empty: nothing
+  };
+  [[nodiscard]] const Progress& progress() const noexcept { return progress_; }
+
+ private:
+  /// A bucket that was sent away, and whose content waits for the copy's disk.
+  struct Kept {
+    std::uint32_t bucket;
+    std::uint64_t connection;  ///< to the next shard
+    std::uint64_t since_ms;
+  };
+  struct NextShard {
+    std::deque<Kept> kept;  ///< oldest first
+    bool asking = false;
+  };
+
+  void take_turn(std::uint64_t now_ms);
+  void copy_out(std::uint32_t bucket);
+  void copy_in(std::uint32_t bucket, std::string content);
+  void send_away(std::uint32_t bucket, std::uint64_t connection);
+  void ask_persistence(std::uint32_t shard);
+  void on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
+  void drop(std::uint32_t bucket);
+  /// Sends a step to a shard of the bucket. `then` gets what it answered; anything else is tried again from the start.
+  void step(MoveBucket::Step step, std::uint32_t bucket, std::string content,
+            std::function<void(const MoveAnswer&)> then);
+  /// From the start.
+  void again(std::uint32_t bucket, const std::string& problem);
+  [[nodiscard]] std::string marker(std::uint32_t bucket) const;
+
+  MoverSettings settings_;
+  const Placement& placement_;
+  MoverPort& port_;
+  Progress progress_;
+  std::uint64_t now_ms_ = 0;
+  std::deque<std::uint32_t> to_move_;  ///< buckets
+  std::vector<NextShard> next_shards_;
+  std::uint32_t moving_ = 0;  ///< buckets on their way
+  std::uint64_t retry_at_ms_ = 0;
+  bool asking_turn_ = false;
+  std::uint64_t ask_turn_at_ms_ = 0;
+  std::uint64_t turn_until_ms_ = 0;
+};
+
+}  // namespace visitd

@@ -1,0 +1,125 @@
+#include "flusher/counting/layout.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+namespace visitd {
+
+namespace {
+
+constexpr std::string_view nothing = "-";
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t end = std::min(text.find(separator), text.size());
+    parts.push_back(text.substr(0, end));
+    if (end == text.size()) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+template <typename Number>
+bool parse_number(std::string_view text, Number& number) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return failed == std::errc{} && end == text.data() + text.size() && number != 0;
+}
+
+std::string places_text(const std::vector<ShardPlace>& places) {
+  if (places.empty()) return std::string(nothing);
+  std::string text;
+  for (const ShardPlace& place : places) {
+    if (!text.empty()) text += ';';
+    text += place.name;
+    if (!place.url.empty()) text += '=' + place.url;
+  }
+  return text;
+}
+
+bool parse_places(std::string_view text, std::vector<ShardPlace>& places) {
+  if (text == nothing) return true;
+  for (const std::string_view part : split(text, ';')) {
+    const std::size_t equals = std::min(part.find('='), part.size());
+    if (equals == 0) return false;
+    places.push_back(
+        {std::string(part.substr(0, equals)), std::string(part.substr(std::min(equals + 1, part.size())))});
+  }
+  return true;
+}
+
+std::vector<std::string> names_of(const std::vector<ShardPlace>& places) {
+  std::vector<std::string> names;
+  names.reserve(places.size());
+  for (const ShardPlace& place : places) names.push_back(place.name);
+  return names;
+}
+
+/// By indexes in `all`.
+std::vector<std::uint32_t> placed_on(const std::vector<ShardPlace>& places, const std::vector<ShardPlace>& all,
+                                     const Layout& layout) {
+  std::vector<std::uint32_t> index_of;
+  for (const ShardPlace& place : places) {
+    index_of.push_back(static_cast<std::uint32_t>(std::ranges::find(all, place.name, &ShardPlace::name) - all.begin()));
+  }
+  std::vector<std::uint32_t> placed = place_on_circle(names_of(places), layout.virtual_nodes, layout.buckets);
+  for (std::uint32_t& shard : placed) shard = index_of[shard];
+  return placed;
+}
+
+}  // namespace
+
+std::string to_text(const Layout& layout) {
+  if (layout.version == 1) {
+    std::vector<std::string> names = names_of(layout.shards);
+    std::ranges::sort(names);
+    return fmt::format("{} {} {}", layout.buckets, layout.virtual_nodes, fmt::join(names, ","));
+  }
+  return fmt::format("{} {} {} {} {}", layout.version, layout.buckets, layout.virtual_nodes, places_text(layout.shards),
+                     places_text(layout.next));
+}
+
+std::optional<Layout> parse_layout(std::string_view text) {
+  Layout layout;
+  const std::vector<std::string_view> words = split(text, ' ');
+  if (words.size() != 5 || !parse_number(words[0], layout.version) || layout.version == 1 ||
+      !parse_number(words[1], layout.buckets) || !parse_number(words[2], layout.virtual_nodes) ||
+      !parse_places(words[3], layout.shards) || !parse_places(words[4], layout.next) || layout.shards.empty()) {
+    return std::nullopt;
+  }
+  return layout;
+}
+
+std::vector<ShardPlace> all_shards(const Layout& layout) {
+  std::vector<ShardPlace> all = layout.shards;
+  for (const ShardPlace& place : layout.next) {
+    if (std::ranges::find(all, place.name, &ShardPlace::name) == all.end()) all.push_back(place);
+  }
+  return all;
+}
+
+const std::string& deciding_shard(const Layout& layout) {
+  return std::ranges::min_element(layout.shards, {}, &ShardPlace::name)->name;
+}
+
+Placement place_buckets(const Layout& layout) {
+  const std::vector<ShardPlace> all = all_shards(layout);
+  const auto count = static_cast<std::uint32_t>(all.size());
+  std::vector<std::uint32_t> here = placed_on(layout.shards, all, layout);
+  if (!layout.is_moving()) return {std::move(here), count};
+  std::vector<std::uint32_t> next = placed_on(layout.next, all, layout);
+  return {std::move(here), count, std::move(next)};
+}
+
+Layout begin_move(const Layout& layout, std::vector<ShardPlace> next) {
+  return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.shards, std::move(next)};
+}
+
+Layout end_move(const Layout& layout) {
+  return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.next, {}};
+}
+
+}  // namespace visitd
