@@ -33,6 +33,14 @@ namespace visitd {
 [[nodiscard]] Json page_report(const Settings& settings, const std::string& page);
 [[nodiscard]] std::string page_text(const Json& report);
 
+/// Each shard: its state and buckets, and what the flusher alone knows of it. Fails without a readable cache.
+[[nodiscard]] Json shards_report(const Settings& settings);
+[[nodiscard]] std::string shards_text(const Json& report);
+
+/// Where a page's count is kept: bucket, key, shard and address. Fails without a readable cache.
+[[nodiscard]] Json locate_report(const Settings& settings, const std::string& page);
+[[nodiscard]] std::string locate_text(const Json& report);
+
 /// The segments as ipcs(1) shows them, and who has them attached.
 [[nodiscard]] Json ipcs_report(const Settings& settings);
 [[nodiscard]] std::string ipcs_text(const Json& report);

@@ -1,4 +1,4 @@
-// What a running flusher does when it is asked to flush, to accept a shard, or about a page.
+// What a running flusher does when it is asked to flush, to accept a shard, or about a page or the shards.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,16 @@
 #include "flusher/control.hpp"
 #include "flusher/counting/engine.hpp"
 #include "flusher/flusher_loop.hpp"
+#include "flusher/shard_links.hpp"
 
 namespace visitd {
 
 class ControlCommands : public ControlHandler {
  public:
   /// `cache`: whose statistics answers tell. All of them outlive it.
-  ControlCommands(FlusherLoop& loop, Engine& engine, CacheHeader& cache, const Settings& settings)
-      : loop_(loop), engine_(engine), statistics_(cache.statistics), settings_(settings) {}
+  ControlCommands(FlusherLoop& loop, Engine& engine, const ShardLinks& links, CacheHeader& cache,
+                  const Settings& settings)
+      : loop_(loop), engine_(engine), links_(links), statistics_(cache.statistics), settings_(settings) {}
 
   void handle(const ControlRequest& request, ControlReply reply) override;
   void on_fault(const std::string& what) noexcept override { loop_.end_with(what); }
@@ -38,6 +40,7 @@ class ControlCommands : public ControlHandler {
   };
 
   void accept(const ControlRequest& request, const ControlReply& reply);
+  void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);
   /// True: it was answered.
   [[nodiscard]] bool tell_flush(WaitingFlush& waiting, Now at);
@@ -46,6 +49,7 @@ class ControlCommands : public ControlHandler {
 
   FlusherLoop& loop_;
   Engine& engine_;
+  const ShardLinks& links_;
   FlusherStatistics statistics_;
   const Settings& settings_;
   std::vector<WaitingFlush> flushes_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "flusher/counting/batches.hpp"
@@ -28,6 +29,8 @@ class ShardAdmission {
   void check_when_due();
   /// Nothing of the old connection survives.
   void leave();
+  /// What the server last said of itself; nullopt: it was never asked.
+  [[nodiscard]] const std::optional<Facts>& server() const noexcept { return server_; }
 
  private:
   void on_facts(const Facts& facts);
@@ -56,6 +59,7 @@ class ShardAdmission {
   SessionLink& link_;
   ShardMarks& marks_;
   BatchesInFlight& in_flight_;
+  std::optional<Facts> server_;
   bool warned_ = false;  ///< that the server does not say how it is set up
 
   // of the current connection

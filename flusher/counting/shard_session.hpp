@@ -60,6 +60,8 @@ class ShardSession final : private SessionLink::Parts {
   /// where it cannot be accepted, or something else has been found since.
   void accept(std::uint64_t token, std::uint64_t now_ms);
 
+  /// What the server last said of itself; nullopt: it was never asked.
+  [[nodiscard]] const std::optional<Facts>& server() const noexcept { return admission_.server(); }
   [[nodiscard]] ShardState state() const noexcept { return link_.state(); }
   [[nodiscard]] const std::string& why() const noexcept { return link_.why(); }
 
