@@ -29,6 +29,8 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
       return;
     case ControlCommand::moves:
       return reply(changes_.progress());
+    case ControlCommand::shards:
+      return list_shards(reply);
   }
 }
 
@@ -42,6 +44,27 @@ void ControlCommands::accept(const ControlRequest& request, const ControlReply& 
     engine_.accept(request.argument, *request.token, now());
     log::warning("shard {} is accepted as it is: the operator said so", request.argument);
     loop_.turn_next();
+  }
+  reply(std::move(answer));
+}
+
+void ControlCommands::list_shards(const ControlReply& reply) const {
+  ControlAnswer answer{true, "", {}, {}};
+  for (std::uint32_t shard = 0; shard < settings_.redis.shards.size(); ++shard) {
+    const Engine::ShardReport report = engine_.shard_report(shard, now());
+    ControlRow row{{{"name", settings_.redis.shards[shard].name}, {"address", report.address}}, {}};
+    const auto add = [](auto& values, const char* name, const auto& value) {
+      if (value) values.emplace_back(name, *value);
+    };
+    if (report.server) {
+      add(row.text, "role", report.server->role);
+      add(row.text, "version", report.server->version);
+      add(row.numbers, "memory_bytes", report.server->memory_bytes);
+      add(row.numbers, "memory_limit_bytes", report.server->memory_limit_bytes);
+    }
+    add(row.numbers, "oldest_wait_ms", report.oldest_wait_ms);
+    add(row.numbers, "latency_us", links_.latency_us(shard));
+    answer.rows.push_back(std::move(row));
   }
   reply(std::move(answer));
 }

@@ -90,7 +90,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     // The frontends face the internet: where they have a user of their own, it may not command us.
     const std::uint32_t frontends = ring_.segment().status().owner;
     changes_.emplace(loop_, *engine_, settings, live_.named_shards(), writer);
-    commands_.emplace(loop_, *engine_, *changes_, cache().header(), settings);
+    commands_.emplace(loop_, *engine_, *links_, *changes_, cache().header(), settings);
     control_.emplace(loop_.get(), directory.control_socket(), *commands_, ControlLimits{},
                      frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     last_visit_ms_ = monotonic_ms();
@@ -300,7 +300,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void connect(std::uint32_t shard) override { (*links_)[shard].connect(); }
   void close(std::uint32_t shard) override { (*links_)[shard].close(); }
   void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
-    (*links_)[shard].send(command, std::move(done));
+    links_->send(shard, command, std::move(done));
   }
 
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override {

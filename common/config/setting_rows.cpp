@@ -216,9 +216,11 @@ constexpr std::array rows = {
         "stop_timeout_ms", 0, 10 * minute_ms, frontends_reload,
         "How long a stopping frontend goes on with the requests that it has begun."),
 
-    flusher.number<&FlusherSettings::flush_interval_ms>("flush_interval_ms", 10, day_ms, flusher_reload,
-                                                        "How often counts are sent to Redis.",
-                                                        "BATCH_INTERVAL_SECONDS"),
+    flusher.number<&FlusherSettings::flush_interval_ms>(
+        "flush_interval_ms", 10, day_ms, flusher_reload,
+        "How often counts are sent to Redis. Each host has its own moment within the "
+        "interval.",
+        "BATCH_INTERVAL_SECONDS"),
     flusher.number<&FlusherSettings::commit_interval_ms>(
         "commit_interval_ms", 10, minute_ms, all_reload,
         "How often visits are made durable in the spool, which frees their room in the lanes."),

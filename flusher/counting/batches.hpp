@@ -64,9 +64,12 @@ class Batches {
   /// Every bucket of all shards that has open visits is due from now on. Returns the flush's number.
   std::uint64_t begin_flush();
   /// The same of one shard.
-  void begin_flush(std::uint32_t shard);
+  std::uint64_t begin_flush(std::uint32_t shard);
   /// Whether all that was open at that flush has been answered.
   [[nodiscard]] bool flush_is_done(std::uint64_t flush) const;
+  /// The oldest flush that wanted visits which the shard has not acknowledged; 0: one of an earlier life; nullopt: the
+  /// shard has all that was wanted. Looks at each bucket.
+  [[nodiscard]] std::optional<std::uint64_t> oldest_flush(std::uint32_t shard) const;
   /// Whether all that was open on the shard when its flush began has been answered.
   [[nodiscard]] bool is_flushed(std::uint32_t shard) const noexcept {
     return shards_[shard].due == 0 && shards_[shard].unanswered == 0;

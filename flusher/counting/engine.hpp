@@ -16,6 +16,7 @@
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/drain.hpp"
+#include "flusher/counting/flush_schedule.hpp"
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/layout.hpp"
 #include "flusher/counting/lookups.hpp"
@@ -153,6 +154,14 @@ class Engine {
   /// not, for people; empty: it is. Throws Error where it cannot be tried now.
   void change_layout(const Layout& layout, std::function<void(const std::string& why)> done);
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
+  /// A shard, for people.
+  struct ShardReport {
+    std::string address;
+    std::optional<Facts> server;  ///< as it last said; nullopt: it was never asked
+    std::optional<std::uint64_t>
+        oldest_wait_ms;  ///< how long the oldest visits wait that it should have; nullopt: none
+  };
+  [[nodiscard]] ShardReport shard_report(std::uint32_t shard, Now now) const;
   [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
   [[nodiscard]] std::vector<UncountablePages::News> take_uncountable() { return lookups_.uncountable().take_news(); }
   /// The first pages that cannot be counted, at most so many.
@@ -184,6 +193,8 @@ class Engine {
   void submit_finished_ring(Now now);
   void flush_when_due(Now now);
   void tell_flushed(Now now);
+  void note_begin(std::uint64_t flush, Now now);
+  [[nodiscard]] std::optional<std::uint64_t> waits_since_ms(std::uint32_t shard) const;
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
   [[nodiscard]] std::uint32_t deciding_shard_index() const;
@@ -218,14 +229,7 @@ class Engine {
   std::uint64_t retry_at_ms_ = 0;
   std::uint64_t last_commit_ms_ = 0;
   std::uint64_t last_seal_ms_ = 0;
-  /// Each shard is flushed on its own.
-  struct ShardFlush {
-    std::uint64_t next_ms = 0;
-    bool running = false;
-    bool overdue = false;   ///< the shard takes no batches: as soon as it does
-    bool answered = false;  ///< in full, since all of them were
-  };
-  std::vector<ShardFlush> flushes_;
+  FlushSchedule flushes_;
   std::uint64_t recovered_pages_ = 0;
   bool commit_soon_ = false;
   bool ask_waiting_ = false;  ///< buckets were recalled, or a shard can be asked now, or no more

@@ -87,6 +87,7 @@ void ShardAdmission::note_server(const Facts& facts) {
 }
 
 void ShardAdmission::on_facts(const Facts& facts) {
+  server_ = facts;
   if (hold_if_unfit(facts)) return;
   note_role(facts);
   note_server(facts);
@@ -98,6 +99,7 @@ void ShardAdmission::on_check(ShardAnswer answer) {
   checking_ = false;
   if (!std::holds_alternative<Facts>(answer)) return;
   const Facts facts = std::get<Facts>(std::move(answer));
+  server_ = facts;
   if (hold_if_unfit(facts)) return;
   const std::string& shard = link_.settings().shard;
   const TopologyText topology = parse_topology(facts.topology);

@@ -17,11 +17,14 @@ namespace visitd {
 /// then.
 struct AskFacts {};
 struct Facts {
-  std::optional<std::string> maxmemory_policy = std::nullopt;  ///< nullopt: the server would not say
-  std::optional<std::string> append_only = std::nullopt;       ///< "yes" or "no"
-  std::string topology = {};                                   ///< what visits:topology holds; empty: no such key
-  std::optional<std::string> role = std::nullopt;              ///< "master" or "slave"
-  std::optional<std::string> run_id = std::nullopt;            ///< of this run of the server
+  std::optional<std::string> maxmemory_policy = std::nullopt;      ///< nullopt: the server would not say
+  std::optional<std::string> append_only = std::nullopt;           ///< "yes" or "no"
+  std::string topology = {};                                       ///< what visits:topology holds; empty: no such key
+  std::optional<std::string> role = std::nullopt;                  ///< "master" or "slave"
+  std::optional<std::string> run_id = std::nullopt;                ///< of this run of the server
+  std::optional<std::string> version = std::nullopt;               ///< its name and version, e.g. "redis 7.0.15"
+  std::optional<std::uint64_t> memory_bytes = std::nullopt;        ///< that it uses
+  std::optional<std::uint64_t> memory_limit_bytes = std::nullopt;  ///< 0: none
 };
 
 /// visits:topology becomes `topology`, only where it is `expected` (empty: no such key). The answer says what it is

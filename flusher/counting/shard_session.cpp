@@ -9,8 +9,7 @@ namespace visitd {
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
                            ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
                            FlusherStatistics statistics, SessionPort& port)
-    : buckets_(buckets),
-      deployment_(deployment),
+    : deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
       link_(std::move(settings), port, *this),
@@ -81,9 +80,7 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
 
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
   const std::string& shard = link_.settings().shard;
-  if (!buckets_.has(bucket)) {
-    lookups_.dropped(page);  // it has moved since it was asked for
-  } else if (count.id != deployment_.bucket_id()) {
+  if (count.id != deployment_.bucket_id()) {
     lookups_.dropped(page);
     link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
                                 shard, bucket, count.id, deployment_.bucket_id()));

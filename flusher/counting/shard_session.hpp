@@ -75,6 +75,8 @@ class ShardSession final : private SessionLink::Parts {
   /// where it cannot be accepted, or something else has been found since.
   void accept(std::uint64_t token, std::uint64_t now_ms);
 
+  /// What the server last said of itself; nullopt: it was never asked.
+  [[nodiscard]] const std::optional<Facts>& server() const noexcept { return admission_.server(); }
   [[nodiscard]] ShardState state() const noexcept { return link_.state(); }
   [[nodiscard]] const std::string& why() const noexcept { return link_.why(); }
 
@@ -83,7 +85,6 @@ class ShardSession final : private SessionLink::Parts {
   void on_leave() override;
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
 
-  ShardBuckets buckets_;
   const Deployment& deployment_;
   const Batches& batches_;
   Lookups& lookups_;

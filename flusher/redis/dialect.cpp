@@ -152,6 +152,22 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   awaited.kind = awaited.kind == Kind::policy ? Kind::append_only : Kind::info;
 }
 
+/// nullopt: it has no such line, or no number there.
+static std::optional<std::uint64_t> info_number(std::string_view info, std::string_view name) {
+  const auto text = info_value(info, name);
+  std::uint64_t number = 0;
+  if (!text) return std::nullopt;
+  const auto [end, failed] = std::from_chars(text->data(), text->data() + text->size(), number);
+  return failed == std::errc{} && end == text->data() + text->size() ? std::optional(number) : std::nullopt;
+}
+
+/// Name and version of the server. A Valkey also says which version of Redis it is like.
+static std::optional<std::string> server_version(std::string_view info) {
+  if (const auto valkey = info_value(info, "valkey_version")) return "valkey " + *valkey;
+  const auto redis = info_value(info, "redis_version");
+  return redis ? std::optional("redis " + *redis) : std::nullopt;
+}
+
 /// What CONFIG did not say, INFO may.
 Facts Dialect::read_facts(Reply topology) {
   if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
@@ -159,6 +175,9 @@ Facts Dialect::read_facts(Reply topology) {
   const std::string info = std::exchange(info_, {});
   facts.role = info_value(info, "role");
   facts.run_id = info_value(info, "run_id");
+  facts.version = server_version(info);
+  facts.memory_bytes = info_number(info, "used_memory");
+  facts.memory_limit_bytes = info_number(info, "maxmemory");
   if (!facts.maxmemory_policy) facts.maxmemory_policy = info_value(info, "maxmemory_policy");
   if (!facts.append_only) {
     facts.append_only = info_value(info, "aof_enabled");

@@ -284,20 +284,31 @@ class Stack:
             folder.mkdir(mode=0o700)
         base = {k: v for k, v in os.environ.items() if not k.startswith(SETTING_VARIABLES)}
         self._environment = base | (environment or {})
+        self._redis_arguments = redis_arguments
         for _ in range(shards):
-            port = free_port()
-            shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}")
-            shard.folder.mkdir()
-            self.shards.append(shard)
-            # fmt: off
-            self._add(shard.name, ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", str(shard.folder),
-                                   "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-                                   "--maxmemory-policy", "noeviction", *redis_arguments])
-            # fmt: on
+            self.shards.append(self._add_shard())
         self._add("flusher", [str(FLUSHER), "--config", str(self.settings_file)])
         for number in range(1, frontends + 1):
             self._add(f"frontend_{number}", [str(FRONTEND), "--config", str(self.settings_file)])
         self.write_settings()
+
+    def spare(self) -> Shard:
+        """One more server of the same kind, running, which is no shard yet and which the settings do not name."""
+        shard = self._add_shard()
+        self.start_one(shard.name)
+        self.wait_for_shard(shard)
+        return shard
+
+    def _add_shard(self) -> Shard:
+        port = free_port()
+        shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}")
+        shard.folder.mkdir()
+        # fmt: off
+        self._add(shard.name, ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", str(shard.folder),
+                               "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
+                               "--maxmemory-policy", "noeviction", *self._redis_arguments])
+        # fmt: on
+        return shard
 
     def _add(self, name: str, argv: list[str]) -> None:
         self.processes[name] = Process(name, argv, self.folder / "log" / f"{name}.log", self._environment, self.folder)
@@ -517,6 +528,8 @@ class Stack:
                     if cursor == "0":
                         break
                 for fields in redis.pipeline([("HGETALL", key) for key in set(keys)]):
+                    if "\x01moved" in fields[::2]:
+                        continue  # what has moved counts where it went
                     for page, count in zip(fields[::2], fields[1::2]):
                         if page.startswith("\x01"):
                             continue

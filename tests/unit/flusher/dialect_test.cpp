@@ -160,13 +160,17 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
 TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
   Talk t;
   const auto config = [](const std::string& value) { return array({bulk("name"), bulk(value)}); };
-  const std::string info =
-      bulk("# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n");
+  const std::string info = bulk(
+      "# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n"
+      "redis_version:7.0.15\r\nused_memory:900\r\nused_memory_rss:1\r\nmaxmemory:0\r\n");
   Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + bulk("topology"));
   CHECK(facts.maxmemory_policy == "noeviction");
   CHECK(facts.append_only == "no");
   CHECK(facts.role == "slave");
   CHECK(facts.run_id == "f00");
+  CHECK(facts.version == "redis 7.0.15");
+  CHECK(facts.memory_bytes == 900U);
+  CHECK(facts.memory_limit_bytes == 0U);
   CHECK(facts.topology == "topology");
   facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + nil);
   CHECK(facts.maxmemory_policy == "lru");
@@ -177,7 +181,14 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
     CHECK_FALSE(facts.maxmemory_policy);
     CHECK_FALSE(facts.append_only);
     CHECK_FALSE(facts.role);
+    CHECK_FALSE(facts.version);
+    CHECK_FALSE(facts.memory_bytes);
   }
+  const std::string valkey = bulk("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\nused_memory:9x\r\nmaxmemory:\r\n");
+  facts = t.ask<Facts>(AskFacts{}, config("a") + config("b") + valkey + nil);
+  CHECK(facts.version == "valkey 8.1.1");
+  CHECK_FALSE(facts.memory_bytes);
+  CHECK_FALSE(facts.memory_limit_bytes);
   const std::string before = config("a") + config("b") + info;
   CHECK(t.ask<Refused>(AskFacts{}, before + "-LOADING\r\n").error == "LOADING");
   for (const std::string& other : {wrong_type, std::string(":1\r\n"), std::string("*0\r\n"), std::string("+OK\r\n")}) {
