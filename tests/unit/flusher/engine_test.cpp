@@ -144,10 +144,13 @@ class Host : public EnginePort {
   void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }
   void shard_warned(std::uint32_t, const std::string& what) override { FAIL("warned: " << what); }
   void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
+  void bucket_moved(std::uint32_t bucket, std::uint32_t) override { FAIL("bucket " << bucket << " moved"); }
+  void layout_changed(const std::string& layout) override { layouts.push_back(layout); }
 
   FlusherMemory memory;
   EngineSettings settings;
   SimulatedSpool spool{"simulated"};
+  std::vector<std::string> layouts;
   std::vector<SimulatedShard> shards{SimulatedShard(1), SimulatedShard(1)};
   std::unique_ptr<Engine> engine;
   Now now{1'000'000, 1'700'000'000};

@@ -265,14 +265,83 @@ TEST_CASE("a bucket that moves or has moved takes no batch") {
   static_cast<void>(server.ask({"HSET", key, "\x01moving", "redis_b"}));
   for (const std::uint64_t seq : {1U, 2U}) {
     const BatchAnswer answer = session.apply(batch_of(seq, {{"home", 1}}));
-    CHECK(answer.kind == Kind::moved);
-    CHECK(answer.why == "moving to redis_b");
+    // One that was applied is known by its mark.
+    CHECK(answer.kind == (seq == 1 ? Kind::duplicate : Kind::moving));
+    CHECK(answer.why == (seq == 1 ? "" : "redis_b"));
   }
   CHECK(session.ask<Count>(AskCount{17, "home"}).moved.empty());
   static_cast<void>(server.ask({"HSET", key, "\x01moved", "redis_b"}));
-  CHECK(session.apply(batch_of(2, {{"home", 1}})).why == "moved to redis_b");
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).why == "redis_b");
   CHECK(session.ask<Count>(AskCount{17, "home"}).moved == "redis_b");
   CHECK(server.ask({"HGET", key, "home"}) == "1");
+}
+
+TEST_CASE("a bucket moves from one server to another, and each step may be repeated") {
+  const RedisServer from;
+  const RedisServer to;
+  Session here(from);
+  Session there(to, false);
+  using Step = MoveBucket::Step;
+  using Moved = MoveAnswer::Kind;
+  const auto step = [](Session& session, Step what, const std::string& content = {},
+                       const std::string& marker = "b 2") {
+    return session.ask<MoveAnswer>(MoveBucket{what, 17, own_id, marker, content});
+  };
+  here.apply(batch_of(1, {{"home", 7}}));
+  CHECK(step(here, Step::drop).text == "it was not sent away");
+  CHECK(step(there, Step::copy_in).kind == Moved::absent);
+  MoveAnswer copy = step(here, Step::copy_out);
+  REQUIRE(copy.kind == Moved::content);
+  CHECK(here.apply(batch_of(2, {{"home", 1}})).kind == Kind::moving);
+  CHECK(here.ask<Count>(AskCount{17, "home"}).count == 7);
+  copy = step(here, Step::copy_out);
+  CHECK(step(there, Step::copy_in, copy.text).kind == Moved::done);
+  CHECK(there.apply(batch_of(2, {{"home", 1}})).totals == std::vector<std::uint64_t>{8});
+  CHECK(step(there, Step::copy_in, copy.text).kind == Moved::done);
+  CHECK(there.ask<Count>(AskCount{17, "home"}).count == 8);
+  CHECK(step(there, Step::copy_in, copy.text, "b 4").kind == Moved::refused);
+  CHECK(step(here, Step::send_away).kind == Moved::done);
+  CHECK(here.apply(batch_of(2, {{"home", 1}})).kind == Kind::moved);
+  CHECK(step(here, Step::copy_out).kind == Moved::content);
+  CHECK(step(here, Step::copy_out, {}, "c 4").text == "it has moved to b 2");
+  CHECK(step(here, Step::drop).kind == Moved::done);
+  CHECK(step(here, Step::drop).kind == Moved::done);
+  CHECK(step(here, Step::copy_out).kind == Moved::dropped);
+  CHECK(from.ask({"HLEN", "visits:{17}"}) == "2");
+  const Marks marks = here.ask<Marks>(AskMarks{{17}, {}});
+  CHECK(marks.buckets[0].moved == "b 2");
+  // And back again, over what it left.
+  copy = step(there, Step::copy_out, {}, "a 4");
+  CHECK(step(here, Step::copy_in, copy.text, "a 4").kind == Moved::done);
+  CHECK(here.ask<Count>(AskCount{17, "home"}).count == 8);
+  CHECK(here.ask<Count>(AskCount{17, "home"}).moved.empty());
+}
+
+TEST_CASE("a bucket that is none, or of another deployment, does not move") {
+  const RedisServer server;
+  Session session(server);
+  const auto out = [&](const std::string& id) {
+    return session.ask<MoveAnswer>(MoveBucket{MoveBucket::Step::copy_out, 17, id, "b 2"});
+  };
+  CHECK(out("other 2").kind == MoveAnswer::Kind::refused);
+  static_cast<void>(server.ask({"DEL", "visits:{17}"}));
+  CHECK(out(own_id).text.find("emptied") != std::string::npos);
+  static_cast<void>(server.ask({"SET", "visits:{17}", "1"}));
+  CHECK(out(own_id).text.find("not a hash") != std::string::npos);
+}
+
+TEST_CASE("one at a time moves buckets, until it says so no more") {
+  const RedisServer server;
+  Session session(server);
+  const auto take = [&](const std::string& writer, std::uint64_t for_ms) {
+    return session.ask<MovesTaken>(TakeMoves{writer, for_ms}).ours;
+  };
+  CHECK(take("w1", 200));
+  CHECK_FALSE(take("w2", 200));
+  CHECK(take("w1", 50));
+  CHECK(session.wait_for([&] { return server.ask({"EXISTS", "visits:mover"}) == "0"; }));
+  CHECK(take("w2", 200));
+  CHECK(session.wait_for([&] { return !session.ask<Persistence>(AskPersistence{}).waits; }));
 }
 
 TEST_CASE("a thousand pages of any bytes are one batch") {

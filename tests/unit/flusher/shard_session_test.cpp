@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -17,6 +16,7 @@
 
 using namespace visitd;
 using test::Deciders;
+using test::DeciderSettings;
 using test::FlusherMemory;
 
 namespace {
@@ -48,6 +48,11 @@ struct RecordingPort : SessionPort {
   void state_changed(ShardState state, const std::string& why) override { states.emplace_back(state, why); }
   void unfit(const std::string& why) override { unfits.push_back(why); }
   void warn(const std::string& what) override { warnings.push_back(what); }
+  void moved(std::uint32_t bucket, const std::string& marker) override {
+    events.push_back("moved " + std::to_string(bucket) + " to " + marker);
+  }
+  void arrived(std::uint32_t bucket) override { events.push_back("arrived " + std::to_string(bucket)); }
+  void layout_changed(const std::string& text) override { events.push_back("layout " + text); }
 
   std::vector<std::string> take() { return std::exchange(events, {}); }
   /// What came with the oldest command that has no answer.
@@ -71,13 +76,18 @@ struct RecordingPort : SessionPort {
 
 using Events = std::vector<std::string>;
 
-constexpr std::uint32_t six_buckets[] = {0, 1, 2, 3, 4, 5};
+DeciderSettings six_of_eight() {
+  DeciderSettings settings;
+  settings.shard_of_bucket = {0, 0, 0, 0, 0, 0, 1, 1};
+  settings.shards = 2;
+  return settings;
+}
 
-/// One shard's session over deciders whose buckets are all on it.
+/// One shard's session over deciders, of whose eight buckets six are on it.
 struct Talk {
   explicit Talk(const std::string& identity = "", SessionSettings settings = usual()) { begin(identity, settings); }
 
-  static SessionSettings usual() { return {"redis_7070", layout, 256, 500, 5000, false, false, 5000}; }
+  static SessionSettings usual() { return {"redis_7070", layout, 1, false, 256, 500, 5000, false, false, 5000}; }
   static std::string topology(const std::string& identity, const char* state = "made") {
     return identity + " 2 " + state + " redis_7070 " + layout;
   }
@@ -97,8 +107,8 @@ struct Talk {
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     port.in_flight.clear();
     deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
-    session = std::make_unique<ShardSession>(settings, identity, "new", six_buckets, *deployment, d.batches, d.lookups,
-                                             d.memory.statistics(), port);
+    session = std::make_unique<ShardSession>(settings, identity, "new", ShardBuckets(d.placement, 0), *deployment,
+                                             d.batches, d.lookups, d.memory.statistics(), port);
   }
   void connect() {
     session->tick(now_ms);
@@ -157,7 +167,7 @@ struct Talk {
     now_ms += 5000;
   }
 
-  Deciders d;
+  Deciders d{six_of_eight()};
   RecordingPort port;
   std::unique_ptr<Deployment> deployment;
   std::unique_ptr<ShardSession> session;
@@ -221,14 +231,15 @@ TEST_CASE("a bucket of another deployment is never stamped over") {
 
 TEST_CASE("a fresh deployment has one identity: its first shard's, once all have answered") {
   Deciders d;
+  const Placement placement({0, 0, 1, 1}, 2);
   RecordingPort ports[2];
   Deployment deployment({"b", "a"}, "");
   SessionSettings settings = Talk::usual();
   settings.shard = "b";
-  ShardSession b(settings, "", "identity-b", std::span(six_buckets).first(2), deployment, d.batches, d.lookups,
+  ShardSession b(settings, "", "identity-b", ShardBuckets(placement, 0), deployment, d.batches, d.lookups,
                  d.memory.statistics(), ports[1]);
   settings.shard = "a";
-  ShardSession a(settings, "", "identity-a", std::span(six_buckets).subspan(2, 2), deployment, d.batches, d.lookups,
+  ShardSession a(settings, "", "identity-a", ShardBuckets(placement, 1), deployment, d.batches, d.lookups,
                  d.memory.statistics(), ports[0]);
   const std::string on_a = "identity-a 2 making a " + layout;
   const std::string on_b = "identity-a 2 making b " + layout;
@@ -253,7 +264,7 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     Deployment other({"a", "b"}, "");
     RecordingPort port;
     settings.shard = "b";
-    ShardSession fresh(settings, "", "identity-b", std::span(six_buckets).first(2), other, d.batches, d.lookups,
+    ShardSession fresh(settings, "", "identity-b", ShardBuckets(placement, 0), other, d.batches, d.lookups,
                        d.memory.statistics(), port);
     other.saw("a", parse_topology("identity-a 2 made a " + layout));
     other.adopt("identity-a");
@@ -685,15 +696,70 @@ TEST_CASE("a mark that is neither the expected nor the new one leads to another 
   REQUIRE(t.d.batches.unanswered(2) != nullptr);  // kept for what the look finds
 }
 
-TEST_CASE("a bucket that has moved away, or cannot be written at all, holds the shard") {
-  for (const auto kind : {BatchAnswer::Kind::moved, BatchAnswer::Kind::refused}) {
-    Talk t(id);
-    t.come_up_quietly();
-    t.seal(t.d.memory.page_in(2));
-    t.answer(Talk::other(kind, "to redis_7071"));
-    t.check_held("to redis_7071");
-    CHECK(t.d.batches.unanswered(2) != nullptr);
-  }
+TEST_CASE("a bucket that cannot be written at all holds the shard") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.seal(t.d.memory.page_in(2));
+  t.answer(Talk::other(BatchAnswer::Kind::refused, "no hash"));
+  t.check_held("no hash");
+  CHECK(t.d.batches.unanswered(2) != nullptr);
+}
+
+TEST_CASE("a bucket that has moved away is told, and its batch waits") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.seal(t.d.memory.page_in(2));
+  CHECK(t.port.take() == Events{"batch 2 #1"});
+  t.answer(Talk::other(BatchAnswer::Kind::moved, "redis_7071 2"));
+  CHECK(t.port.take() == Events{"moved 2 to redis_7071 2"});
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.d.batches.unanswered(2) != nullptr);
+}
+
+TEST_CASE("a batch whose bucket is being moved is tried again") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.seal(t.d.memory.page_in(2));
+  t.answer(Talk::other(BatchAnswer::Kind::moving, "redis_7071 2"));
+  t.port.take();
+  t.session->tick(t.now_ms);
+  CHECK(t.port.take().empty());
+  t.session->tick(t.now_ms + 50);
+  CHECK(t.port.take() == Events{"batch 2 #1"});
+}
+
+TEST_CASE("a later layout is followed") {
+  Talk t(id);
+  t.connect();
+  t.answer(Talk::facts("known 3 made redis_7070 2 6 100 redis_7070;b=redis://b:1 -"));
+  CHECK(t.port.take() == Events{"connect", "facts?", "layout 2 6 100 redis_7070;b=redis://b:1 -"});
+  CHECK(t.session->state() == ShardState::connecting);
+}
+
+TEST_CASE("a shard that has an earlier layout is told the later one") {
+  SessionSettings settings = Talk::usual();
+  settings.layout = "2 6 100 redis_7070;b=redis://b:1 -";
+  settings.version = 2;
+  Talk t(id, settings);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  const std::string later = "known 3 made redis_7070 " + settings.layout;
+  CHECK(t.port.take() == Events{"connect", "facts?", "topology " + Talk::topology("known") + "=" + later});
+  t.answer(Topology{later});
+  t.answer(t.marks());
+  CHECK(t.session->state() == ShardState::up);
+}
+
+TEST_CASE("a shard that joins is made part of the deployment, and holds no bucket yet") {
+  SessionSettings settings = Talk::usual();
+  settings.layout = "2 6 100 a redis_7070=redis://b:1";
+  settings.version = 2;
+  settings.joins = true;
+  Talk t("", settings);
+  t.deployment->adopt("known");
+  t.connect();
+  t.answer(Talk::facts(""));
+  CHECK(t.port.take() == Events{"connect", "facts?", "topology =known 3 made redis_7070 " + settings.layout});
 }
 
 TEST_CASE("pages that are refused are set aside, and the rest is sent when that is durable") {
@@ -883,7 +949,8 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     t.answer(Count{id, "", "redis_7071", "", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
-    t.check_held("redis_7071");
+    CHECK(t.port.events.back() == "moved 2 to redis_7071");
+    CHECK(t.session->state() == ShardState::up);
   }
   {
     Talk t(id);
