@@ -132,6 +132,7 @@ void SimulatedHost::check_nothing_lost() const {
 bool SimulatedHost::is_settled() const {
   if (engine_ == nullptr || !engine_->is_durable()) return false;
   for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+    if (stage_.shards[shard].refuses()) continue;
     const bool held = engine_->shard_state(shard) == ShardState::held;
     if (stage_.may_hold && held) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(shard) != ShardState::up) return false;
