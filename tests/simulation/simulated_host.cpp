@@ -120,6 +120,7 @@ void SimulatedHost::flusher_event(Event event) {
 
 EngineSettings SimulatedHost::settings() {
   EngineSettings settings = Stage::settings(1 + chance(3));
+  settings.memory_limit_bytes -= 800 * chance(2);  // the room for a page less
   // Where copies share an incarnation, only what each draws for a batch tells them apart.
   if (stage_.harm == Harm::copied_alive) settings.salt = [this] { return stage_.random(); };
   return settings;

@@ -109,9 +109,11 @@ class SimulatedHost : public EnginePort {
     std::unique_ptr<LaneProducer> producer;
     std::unique_ptr<LaneProducer> asker;
   };
-  /// Counts never fall as long as nobody forgets them: the flusher's life, and how many entries it evicted.
+  /// Counts never fall as long as nobody forgets them: the flusher's life, the view shown (until the life has built its
+  /// own, the former one's), and how many entries it evicted.
   struct LastRead {
     std::uint64_t life = 0;
+    std::uint64_t view = 0;
     std::uint64_t evicted = 0;
     std::uint64_t count = 0;
   };

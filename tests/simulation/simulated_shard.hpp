@@ -68,6 +68,7 @@ class SimulatedShard {
   /// Answers with an error, and executes nothing of it.
   enum class Refusing { nothing, writes, all };
   void refuse(Refusing what) noexcept { refusing_ = what; }
+  [[nodiscard]] bool refuses() const noexcept { return refusing_ != Refusing::nothing; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
   /// Both hold what the other one held, on the same connections.

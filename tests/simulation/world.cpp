@@ -300,7 +300,14 @@ void World::calm_down() {
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     if (stage_.spoiled[page]) mend(page);
   }
+  // What shards refuse they refuse on for a while: it keeps no visit of another shard from getting there.
+  settle();
+  check_held();
   for (SimulatedShard& shard : stage_.shards) shard.refuse(SimulatedShard::Refusing::nothing);
+  settle();
+}
+
+void World::settle() {
   const auto settled = [&] {
     for (std::size_t host = 0; host < present_; ++host) {
       if (!hosts_[host].is_settled()) return false;
@@ -364,7 +371,7 @@ void World::check_end() const {
   }
 }
 
-/// Each shard is up with everything in it, or held.
+/// Each shard is up with everything in it, or held, or refuses what it is asked.
 void World::check_held() const {
   for (std::size_t host = 0; host < present_; ++host) {
     if (!hosts_[host].is_settled()) {

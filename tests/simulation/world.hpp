@@ -65,6 +65,7 @@ class World {
   void mend(std::size_t page);
 
   void calm_down();
+  void settle();
   void see_each_other();
   void check_end() const;
   void check_held() const;

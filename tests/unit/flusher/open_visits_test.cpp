@@ -459,6 +459,25 @@ TEST_CASE("a bucket that is wanted comes when there is memory for it, and the fi
   CHECK_FALSE(d.open.is_in_memory(6));
 }
 
+TEST_CASE("what was recalled of a shard that takes no batches any more keeps no other shard's bucket waiting") {
+  Deciders d(two_shards(40));
+  d.batches.set_takes_batches(0, false);
+  d.batches.set_takes_batches(1, false);
+  fill(d, here, 21);
+  fill(d, away, 1);
+  CHECK(d.commit(false).spilled.size() == 2);
+  d.batches.set_takes_batches(0, true);
+  fill(d, here + 1, 29);  // not yet answered
+  d.batches.set_takes_batches(1, true);
+  d.open.want(away);
+  CHECK(d.commit(false).recalled == std::vector<std::uint32_t>{away});
+  d.open.want(here);
+  CHECK_FALSE(d.open.wants_transaction());  // the one that came can be sealed
+  d.batches.set_takes_batches(1, false);
+  CHECK(d.open.wants_transaction());
+  CHECK(d.commit(false).recalled == std::vector<std::uint32_t>{here});
+}
+
 TEST_CASE("a bucket that is wanted for a read comes before those that are to be sealed, and once") {
   Deciders d(two_shards(400));
   d.batches.set_takes_batches(1, false);
