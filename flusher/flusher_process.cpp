@@ -195,7 +195,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     notify_reloading();
     if (live_.read_again()) {
       engine_->use(engine_settings(live_, ring_.shape().page_id_limit), now());
-      links_->set_timeout(settings_.redis.timeout_ms);
+      links_->use(settings_);
       cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       loop_.turn_next();
     }

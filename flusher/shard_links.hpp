@@ -21,7 +21,8 @@ class ShardLinks {
   ~ShardLinks();
 
   [[nodiscard]] ShardLink& operator[](std::uint32_t shard) noexcept { return *links_[shard]; }
-  void set_timeout(std::uint32_t timeout_ms) noexcept;
+  /// Settings that changed; the shards are the same servers as before.
+  void use(const Settings& settings);
 
  private:
   class Listener;
