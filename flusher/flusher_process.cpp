@@ -203,7 +203,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     notify_reloading();
     if (live_.read_again()) {
       engine_->use(settings_of_engine(), now());
-      links_->set_timeout(settings_.redis.timeout_ms);
+      links_->use(settings_);
       cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       loop_.turn_next();
     }

@@ -114,10 +114,8 @@ void take_layout(LiveSettings& live, const SpoolState& state, std::optional<Layo
   const std::optional<Layout> known = known_layout(state);
   if (known && (!layout || layout->version < known->version)) layout = known;
   if (!layout) return;
-  RedisSettings named = live.get().redis;
-  named.shards = live.named_shards();
-  live.use_shards(shards_of(*layout, named));
-  const std::string difference = settings_difference(*layout, named.shards);
+  live.use_shards([layout = *layout](const RedisSettings& named) { return shards_of(layout, named); });
+  const std::string difference = settings_difference(*layout, live.named_shards());
   if (difference.empty()) return;
   log::warning(
       "the deployment's shards are those of its change {}: {}. The deployment counts; make redis.shards the "

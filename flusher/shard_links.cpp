@@ -53,8 +53,11 @@ void ShardLinks::send(std::uint32_t shard, const ShardCommand& command, Completi
 
 ShardLinks::~ShardLinks() = default;
 
-void ShardLinks::set_timeout(std::uint32_t timeout_ms) noexcept {
-  for (const auto& connection : links_) connection->set_timeout(timeout_ms);
+void ShardLinks::use(const Settings& settings) {
+  for (std::size_t shard = 0; shard < links_.size(); ++shard) {
+    links_[shard]->set_timeout(settings.redis.timeout_ms);
+    links_[shard]->use(settings.redis.shards[shard]);
+  }
 }
 
 }  // namespace visitd

@@ -29,7 +29,8 @@ class ShardLinks {
   [[nodiscard]] std::optional<std::uint64_t> latency_us(std::uint32_t shard) const noexcept {
     return latencies_us_[shard];
   }
-  void set_timeout(std::uint32_t timeout_ms) noexcept;
+  /// Settings that changed; the shards are the same servers as before.
+  void use(const Settings& settings);
 
  private:
   class Listener;
