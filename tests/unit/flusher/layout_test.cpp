@@ -7,12 +7,12 @@
 namespace visitd {
 namespace {
 
-Layout two_shards() {
+Layout first_layout() {
   return {1, 8192, 100, {{"redis_7070"}, {"redis_7071"}}, {}};
 }
 
 TEST_CASE("a layout reads as it was written, and the first version as it always was") {
-  const Layout first = two_shards();
+  const Layout first = first_layout();
   CHECK(to_text(first) == "8192 100 redis_7070,redis_7071");
   const Layout moving = begin_move(first, {{"redis_7070"}, {"redis_7071"}, {"c", "unix:///run/c.sock?db=3"}});
   CHECK(to_text(moving) == "2 8192 100 redis_7070;redis_7071 redis_7070;redis_7071;c=unix:///run/c.sock?db=3");
@@ -42,7 +42,7 @@ TEST_CASE("a topology tells the version of its layout") {
 }
 
 TEST_CASE("a third shard takes its share of the buckets, and only it takes any; removed, it gives back the same") {
-  const Layout moving = begin_move(two_shards(), {{"redis_7070"}, {"redis_7071"}, {"redis_7072"}});
+  const Layout moving = begin_move(first_layout(), {{"redis_7070"}, {"redis_7071"}, {"redis_7072"}});
   const Placement placement = place_buckets(moving);
   REQUIRE(placement.shards() == 3);
   std::uint32_t taken = 0;
