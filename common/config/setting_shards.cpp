@@ -84,9 +84,6 @@ void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
   };
   note_secret(draft.for_shards.password_file);
   note_secret(draft.for_shards.tls_key_file);
-  draft.redis.added_shard.database = draft.for_shards.database;
-  draft.redis.added_shard.over_tls = true;  // its address may be: then it has what the others have
-  shared.give(draft.redis.added_shard, {});
   for (const ShardTable& table : tables_of(draft, sources)) {
     ShardSettings shard = shard_of(table, draft.for_shards.database);
     shared.give(shard, table);
@@ -96,6 +93,9 @@ void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
     draft.shard_places.push_back(table.where);
   }
   check_use_of_tls(draft, sources);
+  draft.redis.added_shard.database = draft.for_shards.database;
+  draft.redis.added_shard.over_tls = true;  // its address may be: then it has what the others have
+  shared.give(draft.redis.added_shard, {});
 }
 
 }  // namespace visitd::setting

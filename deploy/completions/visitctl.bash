@@ -30,7 +30,7 @@ _visitctl() {
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
-    shards) commands='list locate add remove replace rebalance moves' options+=' --dry-run --no-wait --wait' ;;
+    shards) commands='list locate add remove replace rebalance moves' ;;
     ipcs) options+=' --all' ;;
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
