@@ -104,7 +104,8 @@ def to_following_version(tree: Path, version: str) -> None:
     changed = re.sub(r"^  version: '[^']+',", f"  version: '{version}',", meson, count=1, flags=re.MULTILINE)
     assert changed != meson, "meson.build names no version"
     (tree / "meson.build").write_text(changed)
-    shutil.copytree(tree / NEXT_VERSION, tree, dirs_exist_ok=True)
+    # Written now, so that ninja sees the change.
+    shutil.copytree(tree / NEXT_VERSION, tree, copy_function=shutil.copyfile, dirs_exist_ok=True)
     changelog = tree / "debian/changelog"
     text = changelog.read_text()
     date = re.search(r"^ -- .*>  (.*)$", text, re.MULTILINE)
