@@ -51,12 +51,15 @@ std::unique_ptr<Deciders> next_life(SimulatedSpool spool, const DeciderSettings&
   return next;
 }
 
-/// The visits that a life knows to be open: in memory, and spilled.
+/// The visits that a life knows to be open, in memory and spilled: of the first ten pages of each bucket, which has no
+/// others.
 Visits open_of(Deciders& d) {
   Visits visits;
-  d.pages.each([&](const PendingPage& page) {
-    if (page.open != 0) visits[std::string(page.id())] += page.open;
-  });
+  for (std::uint32_t i = 0; i < 10 * all_buckets; ++i) {
+    const std::string page = d.memory.page_in(i / 10, i % 10);
+    const std::uint32_t number = d.number_of(page);
+    if (number != PendingPages::none && d.pages[number].open != 0) visits[page] += d.pages[number].open;
+  }
   d.spool.load(7919).each_spilled([&](std::uint32_t bucket, std::string_view blob) {
     if (d.open.is_in_memory(bucket)) return;  // the spool still holds what was recalled
     for (const auto& [page, count] : decode_pages(blob)) visits[page] += count;
