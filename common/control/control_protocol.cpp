@@ -28,6 +28,8 @@ constexpr Command commands[] = {
     {ControlCommand::page, "page", "a page id"},
     {ControlCommand::accept, "accept", "a shard's name"},
     {ControlCommand::shards, "shards", ""},
+    {ControlCommand::writers, "writers", ""},
+    {ControlCommand::forget, "forget", "a writer's id"},
 };
 
 const Command& command_of(std::string_view name) {

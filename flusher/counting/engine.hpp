@@ -22,6 +22,7 @@
 #include "flusher/counting/placement.hpp"
 #include "flusher/counting/recovery.hpp"
 #include "flusher/counting/shard_session.hpp"
+#include "flusher/counting/writer_book.hpp"
 
 namespace visitd {
 
@@ -47,6 +48,8 @@ struct EngineSettings {
   };
   std::vector<Server> servers = {};     ///< one a shard; empty: not known
   std::string visitctl = "visitctl";    ///< how its commands begin, for people
+  std::string host;                     ///< its name, for people
+  std::string version;                  ///< of this program, for people
   std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
 };
 
@@ -148,6 +151,8 @@ class Engine {
     return lookups_.uncountable().names(most);
   }
   [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
+  /// The writers of the deployment.
+  [[nodiscard]] const WriterBook& writers() const noexcept { return writers_; }
   /// What is pending of a page; for people.
   struct PageState {
     std::uint32_t bucket = 0;
@@ -193,6 +198,7 @@ class Engine {
   Lookups lookups_;
   Deployment deployment_;
   std::vector<std::unique_ptr<Session>> sessions_;
+  WriterBook writers_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
   bool committing_ = false;             ///< a transaction is captured and not durable yet

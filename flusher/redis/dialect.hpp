@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/os/errors.hpp"
 #include "flusher/counting/shard_protocol.hpp"
@@ -20,7 +21,21 @@ struct UnusableReply : Error {
 
 /// What a command's next reply is.
 struct Awaited {
-  enum class Kind : std::uint8_t { policy, append_only, info, topology_of_facts, topology, marks, batch, count };
+  enum class Kind : std::uint8_t {
+    policy,
+    append_only,
+    info,
+    tombstone_of_facts,
+    topology_of_facts,
+    topology,
+    marks,
+    batch,
+    count,
+    noted,
+    writers,
+    forgotten,
+    tombstone
+  };
   Kind kind = Kind::count;
   std::uint32_t size = 0;  ///< batch: pages; marks: buckets
 };
@@ -29,7 +44,7 @@ struct Awaited {
 class Dialect {
  public:
   /// `writer`: names our field in each bucket ("\x01w:" and this).
-  explicit Dialect(const std::string& writer) : writer_field_("\x01w:" + writer) {}
+  explicit Dialect(std::string writer) : writer_(std::move(writer)), writer_field_("\x01w:" + writer_) {}
 
   /// The scripts as the server of this connection knows them; nothing of an earlier connection is kept.
   void begin(ScriptDigests scripts);
@@ -46,17 +61,24 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const AskMarks& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const SendBatch& sent, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskCount& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const Rejoin& rejoined, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
-  [[nodiscard]] Facts read_facts(Reply topology);
+  [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
   [[nodiscard]] static Marks read_marks(Reply reply, std::size_t buckets);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
+  [[nodiscard]] static ShardAnswer read_of_writers(Awaited::Kind kind, Reply reply);
 
+  std::string writer_;
   std::string writer_field_;
   ScriptDigests scripts_;
   Facts facts_;  ///< as far as they have come
   std::string info_;
+  std::string no_facts_;  ///< not empty: an error without whose cause there are no facts
 };
 
 }  // namespace visitd

@@ -133,7 +133,8 @@ bool SimulatedHost::is_settled() const {
   if (engine_ == nullptr || !engine_->is_durable()) return false;
   for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
     const bool held = engine_->shard_state(shard) == ShardState::held;
-    if (stage_.may_hold && held) continue;
+    // Of a host that was forgotten, everything comes back once somebody says so.
+    if (stage_.may_hold && held && stage_.harm != Harm::forgotten) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(shard) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       if (stage_.homes[page] == shard && stage_.in_shards(number_, page) != recorded(page)) return false;

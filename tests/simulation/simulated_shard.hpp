@@ -66,6 +66,8 @@ class SimulatedShard {
   void refuse(Refusing what) noexcept { refusing_ = what; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
+  /// One that does not look for the tombstone of a writer that was forgotten.
+  void ignore_tombstones() noexcept { ignores_tombstones_ = true; }
   /// Both hold what the other one held, on the same connections.
   static void swap_data(SimulatedShard& one, SimulatedShard& other) {
     std::swap(one.now_, other.now_);
@@ -102,6 +104,8 @@ class SimulatedShard {
     std::string topology;
     std::map<std::uint32_t, std::map<std::string, std::string>> buckets;
     std::map<std::pair<std::size_t, std::string>, std::uint64_t> of_hosts;  ///< host and page: visits
+    std::map<std::string, std::string> writers;                             ///< visits:writers
+    std::map<std::string, std::string> tombstones;                          ///< by writer
   };
   /// A command as it lies in the server's socket: a batch by value.
   struct Waiting {
@@ -128,12 +132,15 @@ class SimulatedShard {
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
   [[nodiscard]] Marks run_marks(const AskMarks& ask, const std::string& writer);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
+  [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
+  [[nodiscard]] Tombstone run_rejoin(const Rejoin& rejoin, const std::string& writer);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
   State now_;
   State disk_;
   Refusing refusing_ = Refusing::nothing;
   bool ignores_identity_ = false;
+  bool ignores_tombstones_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field

@@ -68,7 +68,7 @@ TEST_CASE("what is no control request is refused with what is wrong") {
   refused(std::string(control_request_bytes, '['), "one JSON object");
   for (const char* line :
        {"{}", R"({"command":""})", R"({"command":"stop"})", R"({"command":"Flush"})", R"({"timeout_ms":1})"})
-    refused(line, "unknown command; this flusher knows flush, page, accept and shards");
+    refused(line, "unknown command; this flusher knows flush, page, accept, shards, writers and forget");
   for (const char* line :
        {R"({"command":1})", R"({"command":null})", R"({"command":"page","argument":["home"]})",
         R"({"command":"flush","timeout_ms":-1})", R"({"command":"flush","timeout_ms":1.5})",
