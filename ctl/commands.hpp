@@ -87,6 +87,16 @@ struct ShardChange {
 [[nodiscard]] Json moves_report(const Settings& settings, bool wait);
 [[nodiscard]] std::string moves_text(const Json& report);
 
+/// Every writer (host) that the shards know. Fails where the flusher cannot be asked.
+[[nodiscard]] Json writers_report(const Settings& settings);
+[[nodiscard]] std::string writers_text(const Json& report);
+
+/// Has the shards forget a writer that is gone. `yes`, `visitctl`: as accept_report has them; without `yes` one that
+/// was seen lately is refused.
+[[nodiscard]] Json forget_report(const Settings& settings, const std::string& writer, bool yes,
+                                 const std::string& visitctl);
+[[nodiscard]] std::string forget_text(const Json& report);
+
 /// Waits until SIGTERM or SIGINT. What a container needs whose namespaces others live in: a process that never dies.
 void hold_namespaces();
 

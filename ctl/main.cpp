@@ -44,6 +44,7 @@ struct Asked {
   std::string shard;
   ShardChange changing;
   bool wait = false;
+  std::string writer;
   bool yes = false;
   std::string watched;
   double timeout_s = 25;
@@ -76,16 +77,18 @@ CLI::App& add_group(CLI::App& app, const char* name, const char* help) {
   return *group;
 }
 
-void add_command(CLI::App& app, Asked& asked, const char* name, const char* help,
-                 std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
-                 const std::function<void(CLI::App&)>& options = {}) {
+CLI::App* add_command(CLI::App& app, Asked& asked, const char* name, const char* help,
+                      std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
+                      const std::function<void(CLI::App&)>& options = {}) {
   CLI::App* const command = app.add_subcommand(name, help);
   command->fallthrough();  // --json and --config may follow the command too
   if (options) options(*command);
-  command->callback([&asked, report = std::move(report), text] {
+  command->callback([&asked, command, report = std::move(report), text] {
+    if (!command->get_subcommands().empty()) return;  // it is that one which is asked for
     asked.report = report;
     asked.text = text;
   });
+  return command;
 }
 
 /// How a command for the same instance begins, as a shell takes it.
@@ -212,6 +215,21 @@ void add_shard_commands(CLI::App& app, Asked& asked) {
   add_shard_changes(shards, asked);
 }
 
+void add_writer_commands(CLI::App& app, Asked& asked) {
+  CLI::App* const writers = add_command(app, asked, "writers",
+                                        "the hosts that count into these shards: when each was seen, how much it wrote",
+                                        writers_report, writers_text);
+  writers->require_subcommand(0, 1);
+  add_command(
+      *writers, asked, "forget", "take a host that is gone for good out of the shards; its counts stay",
+      [&](const Settings& settings) { return forget_report(settings, asked.writer, asked.yes, begun_as(asked)); },
+      forget_text,
+      [&](CLI::App& command) {
+        command.add_option("WRITER", asked.writer, "its id, as `visitctl writers` shows it")->required();
+        command.add_flag("--yes", asked.yes, "do not ask, and forget it though it was seen lately");
+      });
+}
+
 /// What is asked of the flusher.
 void add_requests(CLI::App& app, Asked& asked) {
   add_command(
@@ -237,6 +255,7 @@ void add_requests(CLI::App& app, Asked& asked) {
 void add_commands(CLI::App& app, Asked& asked) {
   add_looks(app, asked);
   add_shard_commands(app, asked);
+  add_writer_commands(app, asked);
   add_segment_commands(app, asked);
   add_requests(app, asked);
   add_command(

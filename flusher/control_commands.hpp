@@ -1,4 +1,5 @@
-// What a running flusher does when it is asked to flush, to accept a shard, or about a page or the shards.
+// What a running flusher does when it is asked to flush, to accept a shard, or about a page, the shards
+// or the writers.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,9 @@ class ControlCommands : public ControlHandler {
   };
 
   void accept(const ControlRequest& request, const ControlReply& reply);
+  void list_writers(ControlReply reply) const;
+  void forget(const ControlRequest& request, ControlReply reply) const;
+  void forget_now(const std::string& writer, ControlReply reply) const;
   void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);
   /// True: it was answered.

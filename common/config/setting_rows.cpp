@@ -245,6 +245,9 @@ constexpr std::array rows = {
     flusher.number<&FlusherSettings::stop_flush_timeout_ms>(
         "stop_flush_timeout_ms", 0, 10 * minute_ms, flusher_reload,
         "How long a stopping flusher waits for Redis; what it did not take stays in the spool."),
+    flusher.number<&FlusherSettings::writer_gone_s>(
+        "writer_gone_s", 0, 366 * day_s, flusher_reload,
+        "How long ago a host must have been seen last for `visitctl writers forget` to forget it without `--yes`."),
 
     secret(for_shards.text<&ForShards::addresses>(
         "shards", 1, max_shards, is_not_empty,

@@ -30,6 +30,8 @@ constexpr Command commands[] = {
     {ControlCommand::change_shards, "change_shards", "a change"},
     {ControlCommand::moves, "moves", ""},
     {ControlCommand::shards, "shards", ""},
+    {ControlCommand::writers, "writers", ""},
+    {ControlCommand::forget, "forget", "a writer's id"},
 };
 
 const Command& command_of(std::string_view name) {

@@ -61,6 +61,26 @@ enum class ControlCommand : std::uint8_t {
   ///   oldest_wait_ms             how long the oldest visits wait that the shard should have; only if any do
   ///   latency_us                 how long it took to answer when it was last asked what it is; only if it was
   shards,
+  /// Say which writers (hosts) the shards know, in rows, by id.
+  ///   unasked                    names of shards that cannot be asked now; only if there are any
+  /// In a row:
+  ///   writer                     its id
+  ///   host, version              as it last said; only if it did, as the next ones
+  ///   incarnation                the number of its life
+  ///   seen_at, wrote_at          Unix seconds: its last flush, and its last one that brought something (0: none)
+  ///   batches, buckets           of all shards together: that it ever brought, and that it ever wrote to
+  ///   ours                       1: it is this host's
+  ///   forgotten_at, forgotten_by when and on which host it was forgotten; only if it was
+  writers,
+  /// Forget a writer that is gone: its id. Without a token nothing changes: the answer is the offer, and its token
+  /// forgets it.
+  ///   as in its row of `writers`; host is "-" if nobody knows it
+  ///   token                      of this offer
+  ///   gone_after_s               so long ago it should have been seen (flusher.writer_gone_s)
+  /// With the token:
+  ///   taken_out                  buckets that its field was taken out of
+  ///   left                       names of shards that may know it still; only if there are any
+  forget,
 };
 
 struct ControlRequest {

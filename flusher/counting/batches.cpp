@@ -122,6 +122,15 @@ std::optional<std::uint64_t> Batches::oldest_flush(std::uint32_t shard) const {
   return oldest;
 }
 
+Batches::Written Batches::written_on(std::uint32_t shard) const noexcept {
+  Written written;
+  for (const std::uint32_t number : placement_.buckets_on(shard)) {
+    written.batches += buckets_[number].seq();
+    written.buckets += buckets_[number].seq() != 0 ? 1 : 0;
+  }
+  return written;
+}
+
 bool Batches::wants_seal() const noexcept {
   return std::ranges::any_of(shards_, [&](const Shard& shard) {
     // Full: the next one waits until a good part of it is answered.

@@ -193,6 +193,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, known_identity(spool)),
+      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
@@ -208,6 +209,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
     const auto known = std::ranges::find(spool.identities, settings.shards[shard], &ShardIdentity::shard);
     sessions_.push_back(std::make_unique<Session>(
         *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
+    writers_.add_shard(settings.shards[shard], sessions_.back()->session);
   }
   if (layout_.is_moving()) mover_ = std::make_unique<Mover>(*this, spool.writer);
   if (layout_.version > 1) batches_.note_identity({layout_row, to_text(layout_)});
@@ -347,7 +349,10 @@ void Engine::flush_when_due(Now now) {
 
 void Engine::tell_flushed(Now now) {
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
-    if (flushes_.is_running(shard) && batches_.is_flushed(shard)) flushes_.flushed(shard);
+    if (flushes_.is_running(shard) && batches_.is_flushed(shard)) {
+      flushes_.flushed(shard);
+      writers_.note(shard, now.unix);
+    }
     at_index(memory_.cache->shard, shard).unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
   }
   if (!flushes_.take_flush_of_all()) return;

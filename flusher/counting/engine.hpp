@@ -24,6 +24,7 @@
 #include "flusher/counting/placement.hpp"
 #include "flusher/counting/recovery.hpp"
 #include "flusher/counting/shard_session.hpp"
+#include "flusher/counting/writer_book.hpp"
 
 namespace visitd {
 
@@ -51,6 +52,8 @@ struct EngineSettings {
   };
   std::vector<Server> servers = {};     ///< one a shard; empty: not known
   std::string visitctl = "visitctl";    ///< how its commands begin, for people
+  std::string host;                     ///< its name, for people
+  std::string version;                  ///< of this program, for people
   std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
   std::uint32_t buckets_moved_at_once = 32;
   std::uint64_t durable_after_ms = 2500;  ///< these two: see MoverSettings
@@ -169,6 +172,8 @@ class Engine {
     return lookups_.uncountable().names(most);
   }
   [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
+  /// The writers of the deployment.
+  [[nodiscard]] const WriterBook& writers() const noexcept { return writers_; }
   /// What is pending of a page; for people.
   struct PageState {
     std::uint32_t bucket = 0;
@@ -221,6 +226,7 @@ class Engine {
   std::vector<std::unique_ptr<Session>> sessions_;
   std::unique_ptr<Mover> mover_;  ///< where the layout moves buckets
   bool changing_layout_ = false;
+  WriterBook writers_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
   bool committing_ = false;             ///< a transaction is captured and not durable yet

@@ -55,7 +55,7 @@ class SessionPort {
 
 class SessionLink {
  public:
-  enum class Step { away, connecting, facts, waiting, topology, marks, stamping, up };
+  enum class Step { away, connecting, facts, waiting, topology, marks, rejoining, stamping, up };
 
   /// The parts of the session.
   class Parts {

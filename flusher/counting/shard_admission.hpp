@@ -56,6 +56,7 @@ class ShardAdmission {
   void finish_making();
   void ask_marks();
   void on_marks_known();
+  void go_on();
   void come_up();
   void note_identity();
 

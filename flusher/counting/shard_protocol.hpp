@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct Facts {
   std::optional<std::string> version = std::nullopt;               ///< its name and version, e.g. "redis 7.0.15"
   std::optional<std::uint64_t> memory_bytes = std::nullopt;        ///< that it uses
   std::optional<std::uint64_t> memory_limit_bytes = std::nullopt;  ///< 0: none
+  std::string tombstone = {};                                      ///< of our writer, which was forgotten; empty: none
 };
 
 /// visits:topology becomes `topology`, only where it is `expected` (empty: no such key). The answer says what it is
@@ -61,7 +63,7 @@ struct SendBatch {
   std::string id;  ///< what the bucket must have
 };
 struct BatchAnswer {
-  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign };
+  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten };
   Kind kind = Kind::applied;
   std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
   std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
@@ -126,6 +128,40 @@ struct Persistence {
   bool waits = false;  ///< something is not written, or not synced
 };
 
+/// This writer says of itself, in visits:writers, what it is.
+struct NoteWriter {
+  std::string note;                       ///< see writers.hpp
+  std::optional<std::uint64_t> wrote_at;  ///< Unix seconds; nullopt: it has written nothing since the last note
+};
+struct Noted {};
+
+/// What visits:writers holds.
+struct AskWriters {};
+struct Writers {
+  std::vector<std::pair<std::string, std::string>> fields;  ///< with their values
+};
+
+/// Runs forget.lua: a writer's field is taken out of these buckets, and its tombstone says what stood there.
+struct ForgetWriter {
+  std::string writer;
+  std::string note;  ///< when and by whom
+  std::vector<std::uint32_t> buckets;
+};
+struct Forgotten {
+  std::uint64_t buckets = 0;  ///< that had the field
+};
+
+/// Runs rejoin.lua: this writer was forgotten, and its fields are put back into these buckets; with the last of them
+/// the tombstone goes. Nothing happens where the tombstone is not what is expected.
+struct Rejoin {
+  std::string tombstone;
+  bool last = false;
+  std::vector<std::pair<std::uint32_t, std::string>> marks;  ///< bucket, mark
+};
+struct Tombstone {
+  std::string text;  ///< as it is afterwards; empty: there is none
+};
+
 /// The server answered a command with an error. The connection goes on.
 struct Refused {
   std::string error;
@@ -134,10 +170,10 @@ struct Refused {
 /// The connection has gone before an answer came. Whether the command was executed is not known.
 struct Lost {};
 
-using ShardCommand =
-    std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves, AskPersistence>;
-using ShardAnswer =
-    std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Refused, Lost>;
+using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
+                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin>;
+using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
+                                 Writers, Forgotten, Tombstone, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace visitd {
@@ -57,6 +59,7 @@ void ShardSession::accept(std::uint64_t token, std::uint64_t now_ms) {
 }
 
 void ShardSession::on_leave() {
+  noting_ = false;
   in_flight_.leave();
   marks_.leave();
   admission_.leave();
@@ -99,6 +102,51 @@ void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Coun
   } else {
     link_.worked();
     lookups_.counted(page, count.count, link_.now_ms());
+  }
+}
+
+// ---- writers
+
+void ShardSession::note_writer(NoteWriter note, std::function<void()> noted) {
+  if (!link_.is_up() || in_flight_.writes_wait() || noting_) return;
+  noting_ = true;
+  link_.send(note, [this, noted = std::move(noted)](const ShardAnswer& answer) {
+    if (std::holds_alternative<Lost>(answer)) return;
+    noting_ = false;
+    if (std::holds_alternative<Noted>(answer)) noted();
+  });
+}
+
+void ShardSession::ask_writers(std::function<void(std::optional<Writers>)> done) {
+  if (!link_.is_up()) return done(std::nullopt);
+  link_.send(AskWriters{}, [done = std::move(done)](ShardAnswer answer) {
+    auto* const writers = std::get_if<Writers>(&answer);
+    done(writers == nullptr ? std::nullopt : std::optional(std::move(*writers)));
+  });
+}
+
+void ShardSession::forget(const std::string& writer, const std::string& note,
+                          std::function<void(std::optional<std::uint64_t>)> done) {
+  if (!link_.is_up()) return done(std::nullopt);
+  struct Progress {
+    std::optional<std::uint64_t> buckets = 0;
+    std::size_t awaited = 0;
+    std::function<void(std::optional<std::uint64_t>)> done;
+  };
+  const auto progress = std::make_shared<Progress>();
+  progress->done = std::move(done);
+  const std::span<const std::uint32_t> buckets = marks_.buckets();
+  // One at least: a shard without buckets has a tombstone too.
+  progress->awaited = std::max<std::size_t>(1, (buckets.size() + marks_asked_at_once - 1) / marks_asked_at_once);
+  for (std::size_t n = 0, all = progress->awaited; n < all; ++n) {
+    const std::size_t first = n * marks_asked_at_once;
+    const auto some = buckets.subspan(first, std::min(marks_asked_at_once, buckets.size() - first));
+    link_.send(ForgetWriter{writer, note, {some.begin(), some.end()}}, [progress](const ShardAnswer& answer) {
+      const auto* const forgotten = std::get_if<Forgotten>(&answer);
+      if (forgotten == nullptr) progress->buckets.reset();
+      if (forgotten != nullptr && progress->buckets) *progress->buckets += forgotten->buckets;
+      if (--progress->awaited == 0) progress->done(progress->buckets);
+    });
   }
 }
 

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "flusher/redis/batch_script.hpp"
+
 namespace visitd {
 
 namespace {
@@ -23,6 +25,7 @@ constexpr std::string_view from_field =
     "from";
 constexpr std::string_view topology_key = "visits:topology";
 constexpr std::string_view mover_key = "visits:mover";
+constexpr std::string_view writers_key = "visits:writers";
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
 void add_bucket_key(RequestText& text, std::uint32_t bucket) {
@@ -30,6 +33,10 @@ void add_bucket_key(RequestText& text, std::uint32_t bucket) {
   char* end = std::to_chars(key + 8, key + sizeof key, bucket).ptr;
   *end++ = '}';
   text.add({key, static_cast<std::size_t>(end - key)});
+}
+
+std::string tombstone_key(std::string_view writer) {
+  return fmt::format("visits:forgotten:{}", writer);
 }
 
 [[noreturn]] void unexpected(std::string_view command) {
@@ -84,6 +91,7 @@ void Dialect::begin(ScriptDigests scripts) {
   scripts_ = std::move(scripts);
   facts_ = {};
   info_.clear();
+  no_facts_.clear();
 }
 
 Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
@@ -115,12 +123,14 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
     case Kind::persistence:
       if (!reply.is_string()) unexpected("INFO persistence");
       return Persistence{waits_for_disk(reply.text())};
-    default:
+    case Kind::count:
       return read_count(reply);
+    default:
+      return read_of_writers(awaited.kind, reply);
   }
 }
 
-// ---- facts: CONFIG GET of two settings, INFO, GET of the topology
+// ---- facts: CONFIG GET of two settings, INFO, GET of our tombstone and of the topology
 
 Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) const {
   for (const std::string_view name : {"maxmemory-policy", "appendonly"}) {
@@ -133,6 +143,9 @@ Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) co
   text.add("INFO");
   text.start(2);
   text.add("GET");
+  text.add(tombstone_key(writer_));
+  text.start(2);
+  text.add("GET");
   text.add(topology_key);
   return {Awaited::Kind::policy};
 }
@@ -143,6 +156,15 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   using Kind = Awaited::Kind;
   if (awaited.kind == Kind::info) {
     info_ = reply.text();
+    awaited.kind = Kind::tombstone_of_facts;
+    return;
+  }
+  if (awaited.kind == Kind::tombstone_of_facts) {
+    // Who cannot be told that it was forgotten must not write.
+    if (!reply.is_text_or_nil()) {
+      no_facts_ = reply.is_error() ? reply.text() : "GET visits:forgotten: an answer of another kind than Redis gives";
+    }
+    facts_.tombstone = reply.is_error() ? "" : reply.text();
     awaited.kind = Kind::topology_of_facts;
     return;
   }
@@ -169,10 +191,11 @@ static std::optional<std::string> server_version(std::string_view info) {
 }
 
 /// What CONFIG did not say, INFO may.
-Facts Dialect::read_facts(Reply topology) {
+ShardAnswer Dialect::read_facts(Reply topology) {
   if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
+  if (!no_facts_.empty()) return Refused{std::exchange(no_facts_, {})};
   facts.role = info_value(info, "role");
   facts.run_id = info_value(info, "run_id");
   facts.version = server_version(info);
@@ -243,11 +266,13 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
-  text.start(11 + 2 * batch.pages.size());
+  const bool first = batch.expected.empty();
+  text.start((first ? 12 : 11) + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
-  text.add("1");
+  text.add_number(first ? 2 : 1);
   add_bucket_key(text, batch.bucket);
+  if (first) text.add(tombstone_key(writer_));
   text.add(batch.expected);
   text.add(to_text(batch.mark));
   text.add(sent.id);
@@ -280,6 +305,10 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
     answer.why = "the page's field holds no count, or would pass 2^63-1";
     return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
            !answer.bad_pages.empty();
+  }
+  if (word == "GONE") {
+    answer.kind = BatchAnswer::Kind::forgotten;
+    return true;
   }
   if (word == "WRONGTYPE") {
     answer.kind = BatchAnswer::Kind::refused;
@@ -381,6 +410,83 @@ Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& te
   text.add("INFO");
   text.add("persistence");
   return {Awaited::Kind::persistence};
+}
+
+// ---- writers: HSET, HGETALL, forget.lua, rejoin.lua
+
+Awaited Dialect::write_command(const NoteWriter& noted, RequestText& text) const {
+  text.start(noted.wrote_at ? 6 : 4);
+  text.add("HSET");
+  text.add(writers_key);
+  text.add(writer_);
+  text.add(noted.note);
+  if (noted.wrote_at) {
+    text.add(writer_ + ":wrote");
+    text.add_number(*noted.wrote_at);
+  }
+  return {Awaited::Kind::noted};
+}
+
+Awaited Dialect::write_command(const AskWriters& /*unused*/, RequestText& text) const {
+  text.start(2);
+  text.add("HGETALL");
+  text.add(writers_key);
+  return {Awaited::Kind::writers};
+}
+
+// Both scripts are seldom needed: the server is not told them before.
+
+Awaited Dialect::write_command(const ForgetWriter& forgotten, RequestText& text) const {
+  text.start(8 + 2 * forgotten.buckets.size());
+  text.add("EVAL");
+  text.add(forget_script);
+  text.add_number(2 + forgotten.buckets.size());
+  text.add(writers_key);
+  text.add(tombstone_key(forgotten.writer));
+  for (const std::uint32_t bucket : forgotten.buckets) add_bucket_key(text, bucket);
+  text.add(forgotten.writer);
+  text.add(forgotten.note);
+  text.add("\x01w:" + forgotten.writer);
+  for (const std::uint32_t bucket : forgotten.buckets) text.add_number(bucket);
+  return {Awaited::Kind::forgotten};
+}
+
+Awaited Dialect::write_command(const Rejoin& rejoined, RequestText& text) const {
+  text.start(9 + 2 * rejoined.marks.size());
+  text.add("EVAL");
+  text.add(rejoin_script);
+  text.add_number(2 + rejoined.marks.size());
+  text.add(writers_key);
+  text.add(tombstone_key(writer_));
+  for (const auto& [bucket, mark] : rejoined.marks) add_bucket_key(text, bucket);
+  text.add(writer_);
+  text.add(rejoined.tombstone);
+  text.add(rejoined.last ? "1" : "0");
+  text.add(writer_field_);
+  for (const auto& [bucket, mark] : rejoined.marks) text.add(mark);
+  return {Awaited::Kind::tombstone};
+}
+
+ShardAnswer Dialect::read_of_writers(Awaited::Kind kind, Reply reply) {
+  if (reply.is_error()) return Refused{std::string(reply.text())};
+  if (kind == Awaited::Kind::noted) return Noted{};
+  if (kind == Awaited::Kind::tombstone) {
+    if (!reply.is_string()) unexpected("EVAL of rejoin.lua");
+    return Tombstone{std::string(reply.text())};
+  }
+  if (kind == Awaited::Kind::forgotten) {
+    std::vector<std::uint64_t> buckets;
+    if (!reply.is_string() || !parse_numbers(reply.text(), largest_count, buckets) || buckets.size() != 1) {
+      unexpected("EVAL of forget.lua");
+    }
+    return Forgotten{buckets.front()};
+  }
+  if (!reply.is_array() || reply.size() % 2 != 0) unexpected("HGETALL");
+  Writers writers;
+  for (std::size_t i = 0; i < reply.size(); i += 2) {
+    writers.fields.emplace_back(reply[i].text(), reply[i + 1].text());
+  }
+  return writers;
 }
 
 }  // namespace visitd

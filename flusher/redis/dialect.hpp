@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "common/os/errors.hpp"
 #include "flusher/counting/shard_protocol.hpp"
@@ -24,6 +25,7 @@ struct Awaited {
     policy,
     append_only,
     info,
+    tombstone_of_facts,
     topology_of_facts,
     topology,
     marks,
@@ -31,7 +33,11 @@ struct Awaited {
     move,
     mover,
     persistence,
-    count
+    count,
+    noted,
+    writers,
+    forgotten,
+    tombstone
   };
   Kind kind = Kind::count;
   std::uint32_t size = 0;   ///< batch: pages; marks: buckets
@@ -42,7 +48,7 @@ struct Awaited {
 class Dialect {
  public:
   /// `writer`: names our field in each bucket ("\x01w:" and this).
-  explicit Dialect(const std::string& writer) : writer_field_("\x01w:" + writer) {}
+  explicit Dialect(std::string writer) : writer_(std::move(writer)), writer_field_("\x01w:" + writer_) {}
 
   /// The scripts as the server of this connection knows them; nothing of an earlier connection is kept.
   void begin(ScriptDigests scripts);
@@ -62,18 +68,25 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const MoveBucket& move, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const TakeMoves& take, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskPersistence& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const Rejoin& rejoined, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
-  [[nodiscard]] Facts read_facts(Reply topology);
+  [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
   [[nodiscard]] static Marks read_marks(Reply reply, std::size_t buckets);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
+  [[nodiscard]] static ShardAnswer read_of_writers(Awaited::Kind kind, Reply reply);
 
+  std::string writer_;
   std::string writer_field_;
   ScriptDigests scripts_;
   Facts facts_;  ///< as far as they have come
   std::string info_;
+  std::string no_facts_;  ///< not empty: an error without whose cause there are no facts
 };
 
 }  // namespace visitd

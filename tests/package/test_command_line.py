@@ -32,7 +32,11 @@ def commands(*group: str) -> list[str]:
 
 
 def options_of(command: str) -> set[str]:
-    return long_options(said(VISITCTL, command, "--help")) if command else long_options(said(VISITCTL, "--help"))
+    """Of a group, those of its commands too."""
+    if not command:
+        return long_options(said(VISITCTL, "--help"))
+    texts = [said(VISITCTL, command, "--help"), *(said(VISITCTL, command, inner, "--help") for inner in commands(command))]
+    return set().union(*map(long_options, texts))
 
 
 def bash_completes(line: str) -> list[str]:

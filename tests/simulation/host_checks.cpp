@@ -137,7 +137,8 @@ bool SimulatedHost::is_settled() const {
     const std::uint32_t shard = server_of(number);
     if (stage_.shards[shard].refuses()) continue;
     const bool held = engine_->shard_state(number) == ShardState::held;
-    if (stage_.may_hold && held) continue;
+    // Of a host that was forgotten, everything comes back once somebody says so.
+    if (stage_.may_hold && held && stage_.harm != Harm::forgotten) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(number) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       if (stage_.home_of(page) == shard && stage_.in_shards(number_, page) != recorded(page)) return false;

@@ -66,6 +66,12 @@ MUTANTS = {
         'flusher/counting/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
         'flusher/counting/shard_marks.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+    'a host that was forgotten goes on only once somebody says so': (
+        'flusher/counting/shard_admission.cpp', 'if (marks_.is_forgotten() && !marks_.is_accepting()) {', 'if (false) {'),
+    'a tombstone says what a bucket held': (
+        'flusher/counting/shard_marks.cpp', 'const bool taken_out = is_forgotten() &&', 'const bool taken_out = false &&'),
+    'marks that were taken out are put back': (
+        'flusher/counting/shard_marks.cpp', 'if (mark) taken_out_.emplace_back(bucket, *mark);', ''),
     'a mark has a salt': (
         'flusher/counting/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
     'a spool that is older than its ring is refused': (

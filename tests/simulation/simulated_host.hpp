@@ -63,6 +63,10 @@ class SimulatedHost : public EnginePort {
   void go_on_as(const SimulatedHost& other, bool alive);
   /// Asks for one shard more, or less.
   void change_shards();
+  /// Asks its shards to forget another host, as far as they can be asked.
+  void forget(const SimulatedHost& other);
+  /// Somebody sees that shards are held, and has the host take what they hold.
+  void accept_held();
   /// Only reads from now on.
   void publish_nothing() noexcept { publishes_ = false; }
 
@@ -194,6 +198,7 @@ class SimulatedHost : public EnginePort {
   bool committed_ = false;              ///< submitted and durable, not yet told
   SpoolResult result_;                  ///< of what is durable
   std::vector<bool> connecting_;
+  std::vector<bool> accepted_;                ///< by shard: since it was held
   std::vector<std::uint64_t> away_until_ms_;  ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;

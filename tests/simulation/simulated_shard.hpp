@@ -71,6 +71,8 @@ class SimulatedShard {
   [[nodiscard]] bool refuses() const noexcept { return refusing_ != Refusing::nothing; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
+  /// One that does not look for the tombstone of a writer that was forgotten.
+  void ignore_tombstones() noexcept { ignores_tombstones_ = true; }
   /// Both hold what the other one held, on the same connections.
   static void swap_data(SimulatedShard& one, SimulatedShard& other) {
     std::swap(one.now_, other.now_);
@@ -118,6 +120,8 @@ class SimulatedShard {
     std::map<std::uint32_t, Bucket> buckets;
     std::string mover;
     std::uint64_t moves_until_ms = 0;
+    std::map<std::string, std::string> writers;     ///< visits:writers
+    std::map<std::string, std::string> tombstones;  ///< by writer
   };
   /// A command as it lies in the server's socket: a batch by value.
   struct Waiting {
@@ -151,6 +155,8 @@ class SimulatedShard {
   [[nodiscard]] static Bucket decode(std::string_view content);
   [[nodiscard]] MovesTaken run_take(const TakeMoves& take);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
+  [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
+  [[nodiscard]] Tombstone run_rejoin(const Rejoin& rejoin, const std::string& writer);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
   std::uint64_t now_ms_ = 0;
@@ -160,6 +166,7 @@ class SimulatedShard {
   State disk_;
   Refusing refusing_ = Refusing::nothing;
   bool ignores_identity_ = false;
+  bool ignores_tombstones_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field

@@ -55,6 +55,9 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
   if (mutant == Mutant::shard_ignores_identity) {
     for (SimulatedShard& shard : shards) shard.ignore_identity();
   }
+  if (mutant == Mutant::shard_ignores_tombstones) {
+    for (SimulatedShard& shard : shards) shard.ignore_tombstones();
+  }
   note_past();
 }
 

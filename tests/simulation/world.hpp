@@ -61,6 +61,7 @@ class World {
   [[nodiscard]] bool wipe();
   [[nodiscard]] bool restore();
   [[nodiscard]] bool copy();
+  void forget();
   void spoil_or_mend();
   void mend(std::size_t page);
 

@@ -51,6 +51,50 @@ TEST_CASE("a page is located in its bucket, key and shard") {
   CHECK(locate_report(instance.settings, "home")["shard"].is_null());
 }
 
+TEST_CASE("without a flusher nobody knows the writers, and none is forgotten") {
+  Instance instance;
+  const Json report = writers_report(instance.settings);
+  CHECK(report["error"].get<std::string>().starts_with("the flusher is away"));
+  CHECK(writers_text(report).empty());
+  const Json forgotten = forget_report(instance.settings, "0123456789abcdef", true, "visitctl");
+  CHECK(forgotten["forgotten"] == false);
+  CHECK(has_failed(forgotten));
+  CHECK(forget_text(forgotten).empty());
+}
+
+TEST_CASE("a list of writers says who is seen, who is ours and who is forgotten") {
+  const std::uint64_t now_s = unix_seconds();
+  Json report = {{"writers", Json::array()}, {"unasked", "redis_7071"}};
+  report["writers"].push_back({{"writer", "a"},
+                               {"ours", true},
+                               {"host", "web-1"},
+                               {"version", "1.0"},
+                               {"incarnation", 3},
+                               {"seen_at", now_s + 5},
+                               {"wrote_at", now_s - 3600},
+                               {"batches", 7},
+                               {"buckets", 2},
+                               {"forgotten_at", nullptr},
+                               {"forgotten_by", nullptr}});
+  report["writers"].push_back({{"writer", "b"},
+                               {"ours", false},
+                               {"host", nullptr},
+                               {"version", nullptr},
+                               {"incarnation", nullptr},
+                               {"seen_at", nullptr},
+                               {"wrote_at", 0},
+                               {"batches", nullptr},
+                               {"buckets", nullptr},
+                               {"forgotten_at", now_s - 120},
+                               {"forgotten_by", "web-1\x1b"}});
+  const std::string text = writers_text(report);
+  for (const char* words : {"this host", "0 ms ago", "never", "forgotten 2 min", "shard redis_7071 cannot be asked"}) {
+    CAPTURE(text);
+    CHECK(text.find(words) != std::string::npos);
+  }
+  CHECK(text.find('\x1b') == std::string::npos);
+}
+
 TEST_CASE("without a cache neither shards nor places are known") {
   Instance instance;
   CHECK(has_failed(shards_report(instance.settings)));

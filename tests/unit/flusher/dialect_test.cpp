@@ -165,7 +165,7 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
   const std::string info = bulk(
       "# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n"
       "redis_version:7.0.15\r\nused_memory:900\r\nused_memory_rss:1\r\nmaxmemory:0\r\n");
-  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + bulk("topology"));
+  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + nil + bulk("topology"));
   CHECK(facts.maxmemory_policy == "noeviction");
   CHECK(facts.append_only == "no");
   CHECK(facts.role == "slave");
@@ -174,12 +174,13 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
   CHECK(facts.memory_bytes == 900U);
   CHECK(facts.memory_limit_bytes == 0U);
   CHECK(facts.topology == "topology");
-  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + nil);
+  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + bulk("100 web") + nil);
+  CHECK(facts.tombstone == "100 web");
   CHECK(facts.maxmemory_policy == "lru");
   CHECK(facts.append_only == "yes");
   CHECK(facts.topology.empty());
   for (const std::string& odd : odd_replies) {
-    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil);
+    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil + nil);
     CHECK_FALSE(facts.maxmemory_policy);
     CHECK_FALSE(facts.append_only);
     CHECK_FALSE(facts.role);
@@ -187,18 +188,23 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
     CHECK_FALSE(facts.memory_bytes);
   }
   const std::string valkey = bulk("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\nused_memory:9x\r\nmaxmemory:\r\n");
-  facts = t.ask<Facts>(AskFacts{}, config("a") + config("b") + valkey + nil);
+  facts = t.ask<Facts>(AskFacts{}, config("a") + config("b") + valkey + nil + nil);
+  CHECK(facts.tombstone.empty());
   CHECK(facts.version == "valkey 8.1.1");
   CHECK_FALSE(facts.memory_bytes);
   CHECK_FALSE(facts.memory_limit_bytes);
-  const std::string before = config("a") + config("b") + info;
+  // Who cannot be told that it was forgotten is told nothing.
+  CHECK(t.ask<Refused>(AskFacts{}, config("a") + config("b") + info + "-NOPERM\r\n" + bulk("t")).error == "NOPERM");
+  CHECK(t.ask<Refused>(AskFacts{}, config("a") + config("b") + info + ":1\r\n" + nil).error.find("another kind") !=
+        std::string::npos);
+  const std::string before = config("a") + config("b") + info + nil;
   CHECK(t.ask<Refused>(AskFacts{}, before + "-LOADING\r\n").error == "LOADING");
   for (const std::string& other : {wrong_type, std::string(":1\r\n"), std::string("*0\r\n"), std::string("+OK\r\n")}) {
     t.check_unusable(AskFacts{}, before + other);
   }
   // What an earlier connection has told is none of the next one's.
   t.dialect.begin({"m", "t", "b", "v", "k"});
-  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil).maxmemory_policy);
+  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil + nil).maxmemory_policy);
 }
 
 TEST_CASE("the topology is set by its script, which says what it is") {
@@ -209,6 +215,43 @@ TEST_CASE("the topology is set by its script, which says what it is") {
   t.check_refused(MakeTopology{});
   for (const std::string& odd : odd_replies) t.check_unusable(MakeTopology{}, odd);
   t.check_unusable(MakeTopology{}, wrong_type);
+}
+
+TEST_CASE("writers are noted, asked for, forgotten, and go on") {
+  Talk t;
+  using Words = std::vector<std::string>;
+  CHECK(t.said(NoteWriter{"note", std::nullopt}) == Words{"HSET", "visits:writers", "w1", "note"});
+  CHECK(t.said(NoteWriter{"note", 7}) == Words{"HSET", "visits:writers", "w1", "note", "w1:wrote", "7"});
+  static_cast<void>(t.ask<Noted>(NoteWriter{}, ":1\r\n"));
+  CHECK(t.said(AskWriters{}) == Words{"HGETALL", "visits:writers"});
+  const Writers writers = t.ask<Writers>(AskWriters{}, array({bulk("a"), bulk("x"), bulk("a:wrote"), bulk("1")}));
+  REQUIRE(writers.fields.size() == 2);
+  CHECK(writers.fields[1] == std::pair<std::string, std::string>{"a:wrote", "1"});
+  Words words = t.said(ForgetWriter{"w2", "100 web", {3, 4}});
+  CHECK(words.at(0) == "EVAL");
+  CHECK(Words(words.begin() + 2, words.end()) == Words{"4", "visits:writers", "visits:forgotten:w2", "visits:{3}",
+                                                       "visits:{4}", "w2", "100 web", "\x01w:w2", "3", "4"});
+  CHECK(t.ask<Forgotten>(ForgetWriter{}, bulk("12")).buckets == 12);
+  words = t.said(Rejoin{"tomb", true, {{3, "mark"}}});
+  CHECK(Words(words.begin() + 2, words.end()) ==
+        Words{"3", "visits:writers", "visits:forgotten:w1", "visits:{3}", "w1", "tomb", "1", "\x01w:w1", "mark"});
+  CHECK(t.ask<Tombstone>(Rejoin{}, bulk("tomb")).text == "tomb");
+  for (const ShardCommand& command :
+       {ShardCommand(AskWriters{}), ShardCommand(ForgetWriter{}), ShardCommand(Rejoin{})}) {
+    t.check_refused(command);
+    CHECK(t.ask<Refused>(command, wrong_type).error.starts_with("WRONGTYPE"));
+    t.check_unusable(command, nil);
+    t.check_unusable(command, ":1\r\n");
+    t.check_unusable(command, array({bulk("a")}));
+  }
+  t.check_unusable(ForgetWriter{}, bulk("many"));
+  // The first batch of a bucket looks for the tombstone.
+  Batch batch = batch_of({{"a", 1}});
+  CHECK(t.said(SendBatch{&batch, "id"}).at(2) == "1");
+  batch.expected.clear();
+  words = t.said(SendBatch{&batch, "id"});
+  CHECK(Words(words.begin(), words.begin() + 5) == Words{"EVALSHA", "b", "2", "visits:{17}", "visits:forgotten:w1"});
+  CHECK(t.ask<BatchAnswer>(SendBatch{&batch, "id"}, bulk("GONE")).kind == Kind::forgotten);
 }
 
 TEST_CASE("marks are as many as buckets were asked for") {

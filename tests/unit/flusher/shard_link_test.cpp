@@ -365,6 +365,69 @@ TEST_CASE("a thousand pages of any bytes are one batch") {
   CHECK(count.field == to_text(batch_of(2, {}).mark));
 }
 
+TEST_CASE("a writer is forgotten in each bucket, and its tombstone says what stood there") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(session.ask<Marks>(AskMarks{{17, 18, 19, 20}, own_id}).buckets.size() == 4);
+  session.apply(batch_of(1, {{"home", 1}}));
+  CHECK(server.ask({"HSET", "visits:{18}", "\x01w:w1", "1-0 5 00000000000000aa"}).size() == 1);
+  CHECK(server.ask({"SET", "visits:{20}", "no hash"}) == "OK");
+  CHECK(session.ask<Forgotten>(ForgetWriter{"w1", "100 web-1", {17, 18, 19, 20}}).buckets == 2);
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
+  const std::string text = "100 web-1\n17:1 0000000000000007\n18:5 00000000000000aa\n19:\n20:\n";
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone == text);
+  CHECK(server.ask({"HGET", "visits:writers", "w1:forgotten"}) == "100 web-1");
+  CHECK(server.ask({"HGET", key, "home"}) == "1");
+  // Repeated, and in other buckets.
+  CHECK(session.ask<Forgotten>(ForgetWriter{"w1", "200 web-2", {17, 18, 19, 20}}).buckets == 0);
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone == text);
+  CHECK(session.ask<Forgotten>(ForgetWriter{"w1", "200 web-2", {21}}).buckets == 0);
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone == text + "21:\n");
+  // Its batches are not applied: a later one has no mark to follow, a first one may have been applied before.
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::have);
+  CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::forgotten);
+  CHECK(server.ask({"HGET", key, "home"}) == "1");
+
+  CHECK(session.ask<Tombstone>(Rejoin{"other", true, {{17, "mark"}}}).text == text + "21:\n");
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
+  const std::string mark = to_text(batch_of(1, {}).mark);
+  CHECK(session.ask<Tombstone>(Rejoin{text + "21:\n", false, {{17, mark}}}).text == text + "21:\n");
+  CHECK(session.ask<Tombstone>(Rejoin{text + "21:\n", true, {{18, "1-0 5 00000000000000aa"}}}).text.empty());
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone.empty());
+  CHECK(server.ask({"HEXISTS", "visits:writers", "w1:forgotten"}) == "0");
+  CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::duplicate);
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::applied);
+}
+
+TEST_CASE("a server without room forgets nothing, or all that it was told") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 1}}));
+  CHECK(server.ask({"CONFIG", "SET", "maxmemory", "1"}) == "OK");
+  CHECK(session.ask<Refused>(ForgetWriter{"w1", "100 web-1", {17}}).error.find("OOM") != std::string::npos);
+  CHECK_FALSE(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone.empty());
+}
+
+TEST_CASE("writers note themselves down, and are told as the server has them") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(session.ask<Writers>(AskWriters{}).fields.empty());
+  static_cast<void>(session.ask<Noted>(NoteWriter{"web-1 0.2.0 1 100 0 0", std::nullopt}));
+  CHECK(session.ask<Writers>(AskWriters{}).fields.size() == 1);
+  static_cast<void>(session.ask<Noted>(NoteWriter{"web-1 0.2.0 1 130 4 2", 130}));
+  const auto fields = session.ask<Writers>(AskWriters{}).fields;
+  using Fields = std::vector<std::pair<std::string, std::string>>;
+  CHECK(fields == Fields{{"w1", "web-1 0.2.0 1 130 4 2"}, {"w1:wrote", "130"}});
+  CHECK(server.ask({"DEL", "visits:writers"}) == "1");
+  CHECK(server.ask({"SET", "visits:writers", "x"}) == "OK");
+  CHECK(session.ask<Refused>(AskWriters{}).error.starts_with("WRONGTYPE"));
+  CHECK(session.ask<Refused>(NoteWriter{"note", std::nullopt}).error.starts_with("WRONGTYPE"));
+  CHECK(server.ask({"HSET", "visits:forgotten:w1", "a", "b"}) == "1");
+  CHECK(session.ask<Refused>(AskFacts{}).error.starts_with("WRONGTYPE"));
+  CHECK(session.broken.empty());
+}
+
 TEST_CASE("a batch without pages moves the mark alone") {
   const RedisServer server;
   Session session(server);

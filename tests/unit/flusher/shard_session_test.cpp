@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/os/errors.hpp"
+#include "common/os/text.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 
 using namespace visitd;
@@ -44,6 +45,18 @@ struct RecordingPort : SessionPort {
       events.push_back("batch " + std::to_string(batch->batch->bucket) + " #" + std::to_string(batch->batch->mark.seq));
     }
     if (const auto* ask = std::get_if<AskCount>(&command)) events.push_back("count? " + ask->page);
+    if (const auto* note = std::get_if<NoteWriter>(&command)) {
+      events.push_back("note " + note->note + (note->wrote_at ? ", wrote" : ""));
+    }
+    if (std::holds_alternative<AskWriters>(command)) events.emplace_back("writers?");
+    if (const auto* forget = std::get_if<ForgetWriter>(&command)) {
+      events.push_back("forget " + forget->writer + " in " + std::to_string(forget->buckets.size()));
+    }
+    if (const auto* rejoin = std::get_if<Rejoin>(&command)) {
+      std::string marks;
+      for (const auto& [bucket, mark] : rejoin->marks) marks += " " + std::to_string(bucket) + "=" + mark;
+      events.push_back((rejoin->last ? "rejoin" : "rejoin in part") + marks);
+    }
   }
   void state_changed(ShardState state, const std::string& why) override { states.emplace_back(state, why); }
   void unfit(const std::string& why) override { unfits.push_back(why); }
@@ -826,6 +839,173 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
   t.answer(Talk::facts(""));
   t.answer(t.marks({}, ""));
   CHECK(t.session->state() == ShardState::held);
+}
+
+namespace {
+
+/// What a shard says that has forgotten this writer. `held`: by bucket, the field that was taken out.
+Facts forgotten_facts(const std::map<std::uint32_t, std::string>& held) {
+  Facts facts = Talk::facts(Talk::topology("known"));
+  facts.tombstone = "1796000000 web-1\n";
+  for (const auto& [bucket, field] : held) {
+    Mark mark;
+    const bool any = parse_mark(field, mark);
+    facts.tombstone +=
+        std::to_string(bucket) + ":" + (any ? std::to_string(mark.seq) + " " + hex(mark.digest) : "") + "\n";
+  }
+  return facts;
+}
+
+/// No bucket has a field of ours.
+Marks no_marks() {
+  return {std::vector<Marks::Held>(6, {id, ""})};
+}
+
+}  // namespace
+
+TEST_CASE("a writer that was forgotten is held, and goes on exactly where it was once somebody says so") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));
+  t.d.count_one(t.d.memory.page_in(2));
+  const std::string answered = t.d.batches.field(1);
+  // Of bucket 2 one more batch was executed, of bucket 3 the first: their answers were lost.
+  t.seal(t.d.memory.page_in(2));
+  t.seal(t.d.memory.page_in(3));
+  t.begin(id);  // another life
+  const std::string second = to_text(t.d.batches.unanswered(2)->mark);
+  const std::string first = to_text(t.d.batches.unanswered(3)->mark);
+  const Facts facts = forgotten_facts({{0, ""}, {1, answered}, {2, second}, {3, first}, {4, ""}, {5, ""}});
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  CHECK(t.session->why().find("on host web-1") != std::string::npos);
+  t.check_held("visitctl accept redis_7070");
+  t.on_broken("closed", t.now_ms);
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 0);  // nothing is given up
+  t.session->accept(offer.token, t.now_ms);
+  t.connect();
+  t.answer(facts);
+  t.port.take();
+  t.answer(no_marks());
+  CHECK(t.port.take() == Events{"rejoin 1=" + answered + " 2=" + second + " 3=" + first});
+  t.answer(Tombstone{""});
+  CHECK(t.port.take() == Events{"stamp " + id});
+  t.answer(t.marks({{2, second}, {3, first}}));
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.port.take() == Events{"batch 2 #2", "batch 3 #1"});
+}
+
+TEST_CASE("what a shard had lost when it forgot a writer is sent again after it goes on") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));
+  const std::string kept = t.d.batches.field(1);
+  t.d.count_one(t.d.memory.page_in(1));
+  t.d.count_one(t.d.memory.page_in(2));
+  const Facts facts = forgotten_facts({{1, kept}, {2, ""}});
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 2);
+  CHECK(offer.kept_visits == 2);
+  t.session->accept(offer.token, t.now_ms);
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  t.port.take();
+  t.answer(Tombstone{""});
+  t.port.take();
+  t.answer(t.marks({{1, kept}, {2, ""}}));
+  CHECK(t.port.take() == Events{"batch 1 #2", "batch 2 #1"});
+}
+
+TEST_CASE("of a bucket that a tombstone does not know nothing is sent again from the beginning") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));  // its first batch is kept: on an empty field it would be applied once more
+  t.d.count_one(t.d.memory.page_in(2));
+  const Facts facts = forgotten_facts({{0, ""}, {2, "1-0000000000000009 7 0000000000000009"}});
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  t.check_held("has forgotten this host");
+  t.on_broken("closed", t.now_ms);
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 2);
+  CHECK(offer.kept_visits == 0);
+  t.session->accept(offer.token, t.now_ms);
+  t.connect();
+  t.answer(facts);
+  t.port.take();
+  t.answer(no_marks());
+  CHECK(t.port.take() == Events{"rejoin"});
+  t.answer(Tombstone{""});
+  t.answer(no_marks());
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.d.batches.field(1).empty());
+  CHECK(t.d.batches.field(2).empty());
+}
+
+TEST_CASE("a writer that is forgotten while it lives, or once more, is told by the next look") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.session->tick(t.now_ms + 5000);
+  t.answer(forgotten_facts({}));
+  CHECK(t.session->state() == ShardState::connecting);
+  t.now_ms += 10'000;
+  t.connect();
+  t.answer(forgotten_facts({}));
+  t.answer(t.marks());
+  CHECK(t.session->state() == ShardState::held);
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(forgotten_facts({}));
+  t.answer(t.marks());
+  t.answer(Tombstone{"1796000000 web-2\n"});
+  CHECK(t.session->state() == ShardState::connecting);
+  CHECK(t.session->why().find("forgotten once more") != std::string::npos);
+
+  // And by the first batch of a bucket.
+  Talk other(id);
+  other.come_up_quietly();
+  other.seal(other.d.memory.page_in(2));
+  other.answer(Talk::other(BatchAnswer::Kind::forgotten, ""));
+  CHECK(other.session->state() == ShardState::connecting);
+}
+
+TEST_CASE("writers are noted, asked for and forgotten on a shard that is up") {
+  Talk t(id);
+  int noted = 0;
+  std::vector<std::string> told;
+  const auto writers = [&](const std::optional<Writers>& said) {
+    told.push_back(said ? std::to_string(said->fields.size()) : "none");
+  };
+  const auto forgotten = [&](std::optional<std::uint64_t> said) {
+    told.push_back(said ? std::to_string(*said) : "none");
+  };
+  t.session->note_writer({"note", std::nullopt}, [&] { ++noted; });
+  t.session->ask_writers(writers);
+  t.session->forget("b", "1 web", forgotten);
+  CHECK(told == std::vector<std::string>{"none", "none"});
+  t.come_up_quietly();
+  t.session->note_writer({"note", 7}, [&] { ++noted; });
+  t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });  // the one before has no answer
+  t.session->ask_writers(writers);
+  t.session->forget("b", "1 web", forgotten);
+  CHECK(t.port.take() == Events{"note note, wrote", "writers?", "forget b in 6"});
+  t.answer(Noted{});
+  CHECK(noted == 1);
+  t.answer(Writers{{{"a", "x"}, {"b", "y"}}});
+  t.answer(Forgotten{4});
+  CHECK(told == std::vector<std::string>{"none", "none", "2", "4"});
+  t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });
+  t.session->ask_writers(writers);
+  t.session->forget("b", "1 web", forgotten);
+  t.answer(Refused{"OOM"});
+  t.answer(Refused{"NOPERM"});
+  t.on_broken("closed", t.now_ms);
+  CHECK(noted == 1);
+  CHECK(told == std::vector<std::string>{"none", "none", "2", "4", "none", "none"});
 }
 
 TEST_CASE("what was accepted is void when the shard has changed meanwhile, or is not held") {
