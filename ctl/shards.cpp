@@ -16,10 +16,6 @@ namespace visitd {
 
 namespace {
 
-std::uint64_t get(const Word& word) noexcept {
-  return word.load(std::memory_order_acquire);
-}
-
 /// What the flusher alone knows of its shards, a row each; null where it cannot be asked, and why into `report`.
 Json asked_shards(const Settings& settings, Json& report) {
   const RuntimeDirectory directory(settings.paths.runtime_directory);
@@ -56,16 +52,16 @@ std::string limit_text(const Json& bytes) {
 
 Json shards_seen(const CacheHeader& header, std::uint64_t now_ns) {
   Json shards = Json::array();
-  const std::uint64_t count = std::min<std::uint64_t>(get(header.shards), max_shards);
+  const std::uint64_t count = std::min<std::uint64_t>(value_of(header.shards), max_shards);
   for (std::uint64_t i = 0; i < count; ++i) {
     const ShardSlot& slot = at_index(header.shard, i);
     const std::string reason = shard_reason(slot);
     shards.push_back({{"name", load_text(slot.name)},
-                      {"state", name_of(static_cast<ShardState>(get(slot.state)))},
-                      {"since_ms", age_ms(get(slot.since_ns), now_ns)},
+                      {"state", name_of(static_cast<ShardState>(value_of(slot.state)))},
+                      {"since_ms", age_ms(value_of(slot.since_ns), now_ns)},
                       {"reason", reason.empty() ? Json(nullptr) : Json(reason)},
-                      {"buckets", get(slot.buckets)},
-                      {"unanswered_batches", get(slot.unanswered)}});
+                      {"buckets", value_of(slot.buckets)},
+                      {"unanswered_batches", value_of(slot.unanswered)}});
   }
   return shards;
 }
@@ -73,12 +69,12 @@ Json shards_seen(const CacheHeader& header, std::uint64_t now_ns) {
 void report_placement(const Cache& cache, const std::string& page, Json& report) {
   const std::uint32_t bucket = page_bucket(page, cache.shape().buckets);
   const CacheHeader& header = cache.header();
-  const std::uint64_t shard = get(cache.shard_of_bucket(bucket));
+  const std::uint64_t shard = value_of(cache.shard_of_bucket(bucket));
   report["bucket"] = bucket;
-  if (shard >= max_shards || shard >= get(header.shards)) return;
+  if (shard >= max_shards || shard >= value_of(header.shards)) return;
   const ShardSlot& slot = at_index(header.shard, shard);
   report["shard"] = load_text(slot.name);
-  report["shard_state"] = name_of(static_cast<ShardState>(get(slot.state)));
+  report["shard_state"] = name_of(static_cast<ShardState>(value_of(slot.state)));
 }
 
 Json shards_report(const Settings& settings) {
