@@ -40,8 +40,8 @@ class LiveSettings {
   /// The same object for ever; its values change within read_again() alone.
   [[nodiscard]] const Settings& get() const noexcept { return settings_; }
 
-  /// The shards that are in use instead of those that the settings name, as the deployment says it: now and whenever the
-  /// settings are read again.
+  /// The shards that are in use instead of those that the settings name, as the deployment says it: now, and whenever
+  /// the settings are read again.
   using ShardsInUse = std::function<std::vector<ShardSettings>(const RedisSettings& named)>;
   void use_shards(ShardsInUse shards);
   /// Those that the settings name.

@@ -30,7 +30,10 @@ _visitctl() {
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
-    shards) commands='list locate add remove replace rebalance moves' ;;
+    shards)
+      options+=' --dry-run --no-wait --wait'
+      commands='list locate add remove replace rebalance moves'
+      ;;
     writers)
       options+=' --yes'
       commands='forget'
