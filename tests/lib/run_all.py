@@ -309,7 +309,7 @@ def clang_tidy(deep: bool) -> Tally:
     made = read("ninja", "-C", folder, "--quiet", "frontend/api/documents.cpp")
     if fault or made.returncode != 0:
         return Tally.failure("clang-tidy: what it looks at cannot be set up", fault or made.stdout)
-    ours = f"^{re.escape(str(folder))}/(common|frontend|flusher|ctl)/"
+    ours = f"^{re.escape(str(folder))}/(libvisitd-|frontend/|flusher/|ctl/)"
     without = ["bugprone-suspicious-include", *([] if deep else ["clang-analyzer-*"])]
     return step("clang-tidy", RUN_CLANG_TIDY, "-quiet", "-checks=" + ",".join(f"-{check}" for check in without), "-p", folder, "-j", CORES,
                 "-clang-tidy-binary", shutil.which(CLANG_TIDY) or CLANG_TIDY, "-extra-arg=-Wno-unknown-warning-option", ours)  # fmt: skip
