@@ -74,7 +74,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     begin_cache_header(cache().header(), settings);
     say_where_lanes_start(state, ring_, cache().header());
     engine_.emplace(engine_settings(live_, ring_.shape().page_id_limit), counting_memory(), std::move(state),
-                    source_.take_carried(), random_identities(settings.redis.shards.size()), *this);
+                    source_.take_shown(), random_identities(settings.redis.shards.size()), *this);
     tell_placement(cache(), engine_->placement());
     source_.use();
     engine_->free_space();
