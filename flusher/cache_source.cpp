@@ -6,14 +6,16 @@
 
 namespace visitd {
 
-void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache) {
+static std::vector<std::uint64_t> heads_of(const CacheHeader& cache, std::uint32_t lanes) {
   std::vector<std::uint64_t> heads;
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) heads.push_back(value_of(at_index(cache.head, lane).word));
+  return heads;
+}
+
+void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache) {
   std::vector<std::uint64_t> freed;
-  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) {
-    heads.push_back(value_of(at_index(cache.head, n).word));
-    freed.push_back(freed_of(ring, n));
-  }
-  const std::vector<LaneStart> starts = lane_starts(spool, ring.id(), heads, freed);
+  for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) freed.push_back(freed_of(ring, n));
+  const auto starts = lane_starts(spool, ring.id(), heads_of(cache, ring.shape().lanes), freed);
   for (std::uint32_t n = 0; n < starts.size(); ++n) {
     const LaneStart& start = starts[n];
     switch (start.by) {
@@ -59,7 +61,9 @@ CacheSource::CacheSource(const RuntimeDirectory& directory, const CacheShape& sh
   }
   if (former_) {
     if (const std::uint64_t active = former_->header().active.word.load(std::memory_order_acquire); active != 0) {
-      carried_ = carried_entries(former_->view(active), shape.buckets);
+      shown_.ring_id = former_->ring_id();
+      shown_.heads = heads_of(former_->header(), former_->shape().lanes);
+      shown_.entries = carried_entries(former_->view(active), shape.buckets);
     }
   }
   const bool fits = former_ && former_->shape() == shape && former_->ring_id() == ring.id() &&

@@ -27,7 +27,7 @@ class CacheSource {
   ~CacheSource();
 
   [[nodiscard]] Cache& cache() noexcept { return *cache_; }
-  [[nodiscard]] std::vector<CarriedEntry> take_carried() noexcept { return std::move(carried_); }
+  [[nodiscard]] ShownUntilNow take_shown() noexcept { return std::move(shown_); }
   /// Frontends of another version follow no cache of this one: tells those that leave the ring, in the cache that they
   /// know, that their lanes are durable up to there.
   void tell_former_version(std::span<const std::uint64_t> heads) noexcept;
@@ -44,7 +44,7 @@ class CacheSource {
   std::optional<CacheFront> other_version_;  ///< the same, where its layout is another version's
   std::optional<Cache> cache_;
   bool unnoted_ = false;  ///< made, and not yet named in the runtime directory
-  std::vector<CarriedEntry> carried_;
+  ShownUntilNow shown_;
 };
 
 }  // namespace visitd

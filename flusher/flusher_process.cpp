@@ -75,7 +75,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     const std::uint64_t started_ns = monotonic_ns();
     begin_cache_header(cache().header(), settings);
     say_where_lanes_start(state, ring_, cache().header());
-    engine_.emplace(settings_of_engine(), counting_memory(), std::move(state), source_.take_carried(),
+    engine_.emplace(settings_of_engine(), counting_memory(), std::move(state), source_.take_shown(),
                     random_identities(settings.redis.shards.size()), *this);
     tell_placement(cache(), engine_->placement());
     source_.use();

@@ -177,8 +177,8 @@ class Engine::Mover : public MoverPort {
   BucketMover mover;
 };
 
-Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
-               std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port)
+Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool, ShownUntilNow shown,
+               std::vector<std::string> new_identities, EnginePort& port)
     : settings_(settings),
       memory_(memory),
       port_(port),
@@ -200,10 +200,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
   recovered_pages_ = pages_.pages_with_visits();
   for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
   statistics_.set(FlusherStatistic::pending_visits, pages_.visits());
-  // A spool that knows no ring is not the one of those entries: what it lacks may be in the shards by now, though its
-  // buckets seem to agree.
-  if (spool.rings.empty()) carried.clear();
-  recover_entries(spool, carried, memory.hash_seed, view_, pages_, open_, batches_, lookups_);
+  recover_entries(spool, entries_known_to(spool, std::move(shown)), memory.hash_seed, view_, pages_, open_, batches_,
+                  lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
     const auto known = std::ranges::find(spool.identities, settings.shards[shard], &ShardIdentity::shard);

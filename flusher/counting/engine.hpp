@@ -90,10 +90,10 @@ struct Now {
 class Engine {
  public:
   /// Builds the view that is not shown from the spool and shows it; free_space() follows before anything else.
-  /// `carried`: of the view shown until now. `new_identities`: one random text a shard, for shards that have none.
+  /// `shown`: by the view until now. `new_identities`: one random text a shard, for shards that have none.
   /// Throws Error where the spool does not fit the ring.
-  Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool,
-         std::vector<CarriedEntry> carried, std::vector<std::string> new_identities, EnginePort& port);
+  Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool, ShownUntilNow shown,
+         std::vector<std::string> new_identities, EnginePort& port);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
   ~Engine();

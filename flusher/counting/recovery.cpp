@@ -79,6 +79,15 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
   return carried;
 }
 
+std::vector<CarriedEntry> entries_known_to(const SpoolState& spool, ShownUntilNow shown) {
+  const auto note = std::ranges::find(spool.rings, shown.ring_id, &RingNote::id);
+  if (note == spool.rings.end()) return {};
+  for (std::size_t lane = 0; lane < std::min(shown.heads.size(), note->positions.size()); ++lane) {
+    if (note->positions[lane] < shown.heads[lane]) return {};
+  }
+  return std::move(shown.entries);
+}
+
 void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
                      OpenVisits& open, Batches& batches) {
   const auto find_or_insert = [&](std::string_view page) { return pages.find_or_insert(page, hash_seed, buckets); };

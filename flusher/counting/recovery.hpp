@@ -56,6 +56,17 @@ struct CarriedEntry {
 /// The entries of a view as they stand, also one that a dead flusher was changing. Trusts no chain.
 [[nodiscard]] std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t buckets);
 
+/// What a cache showed until now, and of which ring: of this one, or of the one before it.
+struct ShownUntilNow {
+  std::uint64_t ring_id = 0;
+  std::vector<std::uint64_t> heads;  ///< of that ring's lanes: up to there all was in the spool
+  std::vector<CarriedEntry> entries;
+};
+
+/// The entries, where the spool holds that ring at least up to these heads. Else none: what it lacks may be in the
+/// shards by now, though its buckets seem to agree.
+[[nodiscard]] std::vector<CarriedEntry> entries_known_to(const SpoolState& spool, ShownUntilNow shown);
+
 /// Fills pending pages, open visits and batches from the spool, and takes what it needs out of it.
 void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
                      OpenVisits& open, Batches& batches);

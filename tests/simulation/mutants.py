@@ -128,6 +128,8 @@ MUTANTS = {
         'flusher/counting/shutdown.cpp', 'if (!seen.flushed && !late) return Step::wait;', ''),
     'a stop waits for its last commit': (
         'flusher/counting/shutdown.cpp', 'if (!seen.durable && now_ms < flush_deadline_ms_ + commit_ms) return Step::commit;', ''),
+    'a ring is finished once nobody writes to it': (
+        'flusher/counting/ring_handover.cpp', 'if (!deserted) return Step::commit;', ''),
     'a snapshot is of one version': (
         'common/shm/view.hpp', 'view.version(chain).load(std::memory_order_relaxed) != version ||', ''),
     'a field that is no count damages the entry': (
@@ -149,7 +151,9 @@ MUTANTS = {
     'visits in the lanes are part of the count': (
         'common/counter/count_reader.cpp', 'snapshot.count_with(visits);', 'snapshot.count_with(0);'),
     'a new spool takes over no base': (
-        'flusher/counting/engine.cpp', 'if (spool.rings.empty()) carried.clear();', ''),
+        'flusher/counting/recovery.cpp', 'if (note == spool.rings.end()) return {};', 'if (note == spool.rings.end()) return std::move(shown.entries);'),
+    'a spool that is older than the ring before takes over no base': (
+        'flusher/counting/recovery.cpp', 'if (note->positions[lane] < shown.heads[lane]) return {};', ''),
     'a lane starts at what its owner had seen freed': (
         'flusher/counting/recovery.cpp', 'if (seen > start.position)', 'if (false)'),
     'the owner notes what it has seen freed': (

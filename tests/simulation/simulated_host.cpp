@@ -21,21 +21,7 @@ SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts
       connecting_(stage.shards.size()),
       accepted_(stage.shards.size()),
       away_until_ms_(stage.shards.size()) {
-  for (std::uint32_t n = 0; n < lanes; ++n) {
-    Lane& lane = lanes_.emplace_back();
-    lane.producer = std::make_unique<LaneProducer>(lane.tail.word, lane.records, &cache().head[n].word, &lane.freed);
-    lane.asker = std::make_unique<LaneProducer>(lane.requests_tail.word, lane.requests, &cache().requests_read[n]);
-  }
-  for (std::size_t reader = 0; reader < readers(); ++reader) {
-    std::vector<Backlog::Lane> seen;
-    for (Lane& lane : lanes_) seen.push_back({&lane.tail.word, LaneRecords(std::span<const Word>(lane.records))});
-    // The second reader's backlog is long from the first byte on: it always reads through its index. The third one's
-    // index holds a page or two: it always scans, once for all pages.
-    readers_.emplace_back(std::move(seen), superseded_, reader == list_reader ? 0 : 1024,
-                          reader == 0 ? Backlog::usual_short_bytes : 0);
-    const LonelyWord* const heads = stage_.mutant == Mutant::backlog_trusts_freed_bytes ? nullptr : cache().head;
-    readers_.back().follow({&cache(), heads, memory().views, {}});
-  }
+  make_lanes();
 }
 
 CountingMemory SimulatedHost::memory() {
@@ -56,7 +42,7 @@ CountingMemory SimulatedHost::memory() {
 // ---- the frontends
 
 void SimulatedHost::publish(std::size_t page, std::uint32_t visits) {
-  if (!publishes_) return;
+  if (!publishes_ || is_deserted()) return;
   const std::size_t n = chance(lanes);
   Lane& lane = lanes_[n];
   if (chance(50) == 0) {
@@ -70,6 +56,7 @@ void SimulatedHost::publish(std::size_t page, std::uint32_t visits) {
 }
 
 void SimulatedHost::post_request(std::size_t page) {
+  if (is_deserted()) return;
   static_cast<void>(
       lanes_[chance(lanes)].asker->publish(RecordKind::request, stage_.names[page], 0, 0, stage_.hashes[page]));
 }
@@ -135,15 +122,14 @@ SpoolState SimulatedHost::load_spool() {
 void SimulatedHost::start_flusher() {
   if (engine_ != nullptr) return;
   ++life_;
+  if (spool_.is_finished(ring_id())) take_next_ring();
   const CountingMemory seen = memory();
   SpoolState state = load_spool();
   state.loaded_at = stage_.now.unix;
-  const std::uint64_t active = cache().active.word.load(std::memory_order_relaxed);
-  std::vector<CarriedEntry> carried;
-  if (active != 0) carried = carried_entries(seen.views[active & 1U], Stage::buckets);
+  ShownUntilNow shown = cache().active.word.load() != 0 ? shown_until_now() : shown_of_former_;
   if (stage_.mutant == Mutant::kept_batches_lost) state.kept.clear();
   if (stage_.mutant == Mutant::bases_carried_blindly) {
-    for (CarriedEntry& entry : carried) {
+    for (CarriedEntry& entry : shown.entries) {
       const auto mark = std::ranges::find(state.marks, entry.bucket, &BucketMark::bucket);
       entry.answered = mark == state.marks.end() ? 0 : mark->seq;
     }
@@ -154,7 +140,8 @@ void SimulatedHost::start_flusher() {
     std::vector<std::string> identities;
     for (const std::uint32_t server : servers_)
       identities.push_back(fmt::format("identity-{}-{}", number_, server + 1));
-    engine_ = std::make_unique<Engine>(with, seen, std::move(state), std::move(carried), std::move(identities), *this);
+    engine_ = std::make_unique<Engine>(with, seen, std::move(state), std::move(shown), std::move(identities), *this);
+    shown_of_former_ = {};
     engine_->free_space();
     if (std::exchange(must_refuse_, false)) throw Broken("a spool that is older than its ring is taken");
   } catch (const Killed&) {
@@ -180,6 +167,7 @@ void SimulatedHost::end_flusher() {
   stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);
   for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
   engine_.reset();
+  handover_ = {};
   shutdown_ = {};
   last_flush_.reset();
   for (SimulatedShard& shard : stage_.shards) shard.drop(number_, stage_.random);
@@ -203,6 +191,15 @@ void SimulatedHost::forget_cache() {
   for (Lane& lane : lanes_) lane.producer->look_at_head();  // the last heartbeat
   for (LonelyWord& head : cache().head) head.word.store(0);
   cache().active.word.store(0);
+  shown_of_former_ = {};
+}
+
+ShownUntilNow SimulatedHost::shown_until_now() {
+  ShownUntilNow shown{ring_id(), {}, {}};
+  for (std::uint32_t lane = 0; lane < lanes; ++lane) shown.heads.push_back(cache().head[lane].word.load());
+  const std::uint64_t active = cache().active.word.load();
+  if (active != 0) shown.entries = carried_entries(memory().views[active & 1U], Stage::buckets);
+  return shown;
 }
 
 /// At a moment when all that the spool held is in the shards too: then it costs no visit, and what was durable must not
@@ -265,7 +262,8 @@ void SimulatedHost::flusher_turn() {
     static_cast<void>(engine_->drain(stage_.now));
     if (chance(4) == 0) engine_->tick(stage_.now);
     if (chance(100) == 0) engine_->commit_soon();
-    if (shutdown_.is_asked()) go_on_stopping();
+    if (shutdown_.is_asked()) return go_on_stopping();
+    if (must_leave_ && chance(4) == 0) look_at_ring();
   });
 }
 
@@ -301,7 +299,10 @@ void SimulatedHost::tell_spool() {
   } else if (committed_) {
     committed_ = false;
     submitted_.reset();
-    flusher_event([&] { engine_->on_committed(result_, stage_.now); });
+    flusher_event([&] {
+      engine_->on_committed(result_, stage_.now);
+      look_at_end_of_ring();
+    });
   }
 }
 

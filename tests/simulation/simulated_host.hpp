@@ -17,6 +17,7 @@
 #include "common/shm/lane.hpp"
 #include "common/shm/view.hpp"
 #include "flusher/counting/engine.hpp"
+#include "flusher/counting/ring_handover.hpp"
 #include "flusher/counting/shutdown.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/simulation/stage.hpp"
@@ -42,6 +43,8 @@ class SimulatedHost : public EnginePort {
   void kill_flusher();
   /// It ends some turns later.
   void stop_flusher();
+  /// Frontends go to another ring, the last of them a while later.
+  void leave_ring();
   void flusher_turn();
   void run_spool();
   void tell_spool();
@@ -149,12 +152,18 @@ class SimulatedHost : public EnginePort {
     return cache().statistics[static_cast<std::size_t>(which)].load();
   }
   /// Of another ring than any other host's.
-  [[nodiscard]] std::uint64_t ring_id() const noexcept { return 7 + number_; }
+  [[nodiscard]] std::uint64_t ring_id() const noexcept { return 7 + number_ + hosts_ * rings_; }
   [[nodiscard]] CountingMemory memory();
+  [[nodiscard]] ShownUntilNow shown_until_now();
   /// Visits above each lane's head.
   [[nodiscard]] std::array<std::uint64_t, Stage::pages> in_lanes() const;
   void end_flusher();
   void go_on_stopping();
+  void look_at_ring();
+  void look_at_end_of_ring();
+  void take_next_ring();
+  [[nodiscard]] bool is_deserted() const noexcept { return must_leave_ && stage_.now.ms >= deserted_at_ms_; }
+  void make_lanes();
   void check_stopped(const Shutdown::Seen& seen) const;
   void forget_cache();
   void renew_spool();
@@ -179,6 +188,7 @@ class SimulatedHost : public EnginePort {
   std::deque<Lane> lanes_;
   CacheShape shape_;
   std::vector<Line> cache_memory_;
+  ShownUntilNow shown_of_former_;  ///< by the former ring's cache, until this one's is in use
   Word superseded_{0};
   std::array<bool, Stage::pages> aside_since_{};         ///< since it was spoiled visits were put aside
   std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
@@ -205,6 +215,10 @@ class SimulatedHost : public EnginePort {
   std::vector<std::uint32_t> servers_;  ///< by the engine's numbers
   std::optional<Layout> next_layout_;   ///< that this process has heard of
   bool must_end_ = false;               ///< this life, for another layout
+  std::uint64_t rings_ = 0;  ///< that were left
+  bool must_leave_ = false;
+  std::uint64_t deserted_at_ms_ = 0;  ///< no frontend writes into the ring from then on
+  RingHandover handover_;
   Shutdown shutdown_;
   std::uint64_t stop_deadline_ms_ = 0;  ///< of its last flush
   struct LastFlush {

@@ -28,6 +28,7 @@ class SimulatedSpool {
   [[nodiscard]] std::uint64_t pending(const std::string& page, std::uint32_t bucket,
                                       const std::function<bool(const Batch&)>& applied) const;
   [[nodiscard]] bool knows_ring(std::uint64_t ring) const { return rings_.contains(ring); }
+  [[nodiscard]] bool is_finished(std::uint64_t ring) const { return knows_ring(ring) && rings_.at(ring).finished; }
   /// Up to where a lane of this ring is in it.
   [[nodiscard]] std::uint64_t position(std::uint64_t ring, std::size_t lane) const;
   /// Visits put aside, by page.

@@ -41,6 +41,7 @@ constexpr Told told[] = {
     {&Statistics::kills_in_changes, "kills between two stores"},
     {&Statistics::stops, "stops"},
     {&Statistics::stops_in_full, "stops in full"},
+    {&Statistics::rings, "rings left"},
     {&Statistics::breaks, "broken connections"},
     {&Statistics::timeouts, "slow answers"},
     {&Statistics::late_answers, "answers after the connection was given up"},

@@ -31,6 +31,7 @@ struct WorldStatistics {
   std::uint64_t kills_in_changes = 0;
   std::uint64_t stops = 0;
   std::uint64_t stops_in_full = 0;  ///< that left nothing in lanes and spool
+  std::uint64_t rings = 0;          ///< drained and left
   std::uint64_t breaks = 0;
   std::uint64_t timeouts = 0;      ///< connections given up because an answer was slow
   std::uint64_t late_answers = 0;  ///< of commands that were executed, on such connections

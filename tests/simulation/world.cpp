@@ -101,6 +101,7 @@ void World::step() {
     case 19:
       if (chance(rates_.kill) == 0) kill(any_host());
       if (chance(rates_.kill) == 0) any_host().stop_flusher();
+      if (chance(rates_.kill) == 0) any_host().leave_ring();
       if (scene_.harm == Harm::spoiled && chance(8) == 0) spoil_or_mend();
       if (scene_.harm == Harm::forgotten && chance(3) == 0) any_host().accept_held();
       if (scene_.harm == Harm::restored && chance(10) == 0) hosts_[0].keep_copy();

@@ -56,11 +56,11 @@ class Host : public EnginePort {
     for (SimulatedShard& shard : shards) shard.drop(0, all_were_sent);
     connecting = {};
     const std::uint64_t active = memory.cache().active.word.load();
-    std::vector<CarriedEntry> carried;
-    if (active != 0) carried = carried_entries(memory.shown(), settings.buckets);
+    ShownUntilNow shown{memory.memory().ring_id, {head(0), head(1)}, {}};
+    if (active != 0) shown.entries = carried_entries(memory.shown(), settings.buckets);
     SpoolState state = spool.load(7919);
     state.loaded_at = now.unix;
-    engine = std::make_unique<Engine>(settings, memory.memory(), std::move(state), std::move(carried),
+    engine = std::make_unique<Engine>(settings, memory.memory(), std::move(state), std::move(shown),
                                       std::vector<std::string>{"identity-1", "identity-2"}, *this);
     engine->free_space();
   }

@@ -164,6 +164,19 @@ TEST_CASE("nothing of a bucket that the settings no longer have is taken") {
 
 // ---- entries
 
+TEST_CASE("entries come over only to a spool that holds their ring as far as their cache says") {
+  const auto entries_for = [](const SpoolState& spool) {
+    return entries_known_to(spool, {7, {64, 32}, {{"page", 3, 5000, 0, 1}}}).size();
+  };
+  CHECK(entries_for({}) == 0);  // a new spool
+  CHECK(entries_for(with_ring(6, {640, 640})) == 0);
+  CHECK(entries_for(with_ring(7, {64, 24})) == 0);  // an old copy
+  CHECK(entries_for(with_ring(7, {64, 32})) == 1);
+  SpoolState left = with_ring(7, {80, 32});  // also of the ring before
+  left.rings.push_back({8, 2, false, {0, 0}});
+  CHECK(entries_for(left) == 1);
+}
+
 TEST_CASE("entries are read from a view as they stand, each with its bucket's answered batch") {
   Deciders d;
   const std::string page = d.memory.page_in(3);
