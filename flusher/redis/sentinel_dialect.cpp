@@ -10,6 +10,7 @@ namespace visitd {
 
 namespace {
 
+constexpr std::string_view odd_answer = "an answer of another kind than a sentinel gives";
 constexpr std::string_view switch_channel = "+switch-master";
 
 /// Of a host and a port as text; nullopt: they are none.
@@ -40,6 +41,7 @@ void SentinelDialect::say(Step step, RequestText& text, std::initializer_list<st
 
 void SentinelDialect::begin(RequestText& text) {
   steps_.clear();
+  found_.reset();
   const std::string& password = sentinels_.password.text;
   if (!password.empty() && sentinels_.username.empty()) {
     say(Step::authenticate, text, {"AUTH", password});
@@ -75,7 +77,8 @@ SentinelDialect::Said SentinelDialect::read(Reply reply) {
       break;
   }
   if (reply.is_error()) return refused(reply.text());
-  return found_;
+  if (!found_) return Refusal{std::string(odd_answer)};
+  return *found_;
 }
 
 SentinelDialect::Said SentinelDialect::read_primary(Reply reply) {
@@ -87,8 +90,8 @@ SentinelDialect::Said SentinelDialect::read_primary(Reply reply) {
                     sentinels_.primary)};
   }
   const auto address = reply.size() == 2 ? address_of(reply[0].text(), reply[1].text()) : std::nullopt;
-  if (!address) return Refusal{"an answer of another kind than a sentinel gives"};
-  found_ = *address;
+  if (!address) return Refusal{std::string(odd_answer)};
+  found_ = address;
   return Nothing{};
 }
 
@@ -117,7 +120,7 @@ SentinelDialect::Refusal SentinelDialect::refused(std::string_view said) {
                     "with redis://: {}",
                     said)};
   }
-  return {std::string(said)};
+  return {said.empty() ? std::string(odd_answer) : std::string(said)};
 }
 
 }  // namespace visitd

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,8 +46,8 @@ class SentinelDialect {
   [[nodiscard]] static Refusal refused(std::string_view said);
 
   ShardSentinels sentinels_;
-  std::vector<Step> steps_;  ///< that have no reply yet, the last one first
-  ServerAddress found_;      ///< where the primary is, once the sentinel has said so
+  std::vector<Step> steps_;             ///< that have no reply yet, the last one first
+  std::optional<ServerAddress> found_;  ///< where the primary is, once the sentinel of this connection has said so
 };
 
 }  // namespace visitd

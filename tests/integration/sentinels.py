@@ -22,6 +22,7 @@ class WatchedShard(Shard):
     def __init__(self, name: str, folder: Path, servers: dict[str, int], sentinels: list[int], sentinel_password: str):
         super().__init__(name, 0, folder)
         self.servers, self.sentinels, self.sentinel_password = servers, sentinels, sentinel_password
+        self.named = servers  # the ports that sentinels know
         self.address: str | None = None  # what the settings say instead
 
     @property
@@ -45,7 +46,7 @@ class WatchedShard(Shard):
                 named[int(sentinel("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)[1])] += 1
         for port, sentinels in named.items():
             if 2 * sentinels > len(self.sentinels):
-                return next(name for name, own in self.servers.items() if own == port)
+                return next(name for name, own in self.named.items() if own == port)
         raise OSError(f"the sentinels do not agree: {named}")
 
     def client(self) -> Redis:
@@ -56,7 +57,8 @@ class WatchedStack(Stack):
     """Its first shard has a primary, two replicas and three sentinels. Names of processes: server_1 …, sentinel_1 …"""
 
     def __init__(self, frontends: int = 1, shards: int = 1, settings: dict | None = None, replicas: int = 2, sentinels: int = 3,
-                 sentinel_password: str = "", **others):  # fmt: skip
+                 sentinel_password: str = "", tls: list[str] | None = None, **others):  # fmt: skip
+        """`tls`: lines of configuration with certificates; servers and sentinels then speak to each other over TLS. The tests do not."""
         super().__init__(frontends=frontends, shards=shards, settings=settings, **others)
         first = self.shards[0]
         del self.processes[first.name]
@@ -64,31 +66,39 @@ class WatchedStack(Stack):
         self.sentinels = {f"sentinel_{number}": free_port() for number in range(1, sentinels + 1)}
         self.watched = WatchedShard("watched", first.folder, servers, list(self.sentinels.values()), sentinel_password)
         self.shards[0] = self.watched
+        self._tls = ["tls-replication yes", *tls] if tls else []
+        if tls:
+            self.watched.named = {name: free_port() for name in servers}
+            over_tls = [free_port() for _ in self.sentinels]
+            self.watched.address = self.watched.url_of(over_tls).replace("sentinel://", "sentinels://")
         for name in servers:
             (self.folder / name).mkdir()
             self._add(name, [*REDIS_SERVER, str(self.folder / name / "redis.conf")])
             self.write_server(name, None if name == "server_1" else "server_1")
-        for name, port in self.sentinels.items():
+        for number, (name, port) in enumerate(self.sentinels.items()):
             folder = self.folder / name
             folder.mkdir()
+            tls_lines = "\n".join([f"tls-port {over_tls[number]}", *self._tls]) if tls else ""
             (folder / "sentinel.conf").write_text(f"""
                 port {port}
                 bind 127.0.0.1
                 dir {folder}
-                sentinel monitor {self.watched.name} 127.0.0.1 {servers["server_1"]} 2
+                sentinel monitor {self.watched.name} 127.0.0.1 {self.watched.named["server_1"]} 2
                 sentinel down-after-milliseconds {self.watched.name} {DOWN_AFTER_MS}
                 sentinel failover-timeout {self.watched.name} {FAILOVER_TIMEOUT_MS}
                 sentinel parallel-syncs {self.watched.name} 2
                 {f"requirepass {sentinel_password}" if sentinel_password else ""}
+                {tls_lines}
             """)
             self._add(name, [*REDIS_SERVER, str(folder / "sentinel.conf"), "--sentinel"])
         self.write_settings()
 
     def write_server(self, name: str, primary: str | None) -> None:
         """What a server is when it is started: a replica of another one, or a primary."""
-        servers = self.watched.servers
+        servers, named = self.watched.servers, self.watched.named
         lines = [f"port {servers[name]}", "bind 127.0.0.1", f"dir {self.folder / name}", "appendonly yes", 'save ""', "maxmemory-policy noeviction",
-                 "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", *([f"replicaof 127.0.0.1 {servers[primary]}"] if primary else [])]  # fmt: skip
+                 "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", *([f"replicaof 127.0.0.1 {named[primary]}"] if primary else []),
+                 *([f"tls-port {named[name]}", *self._tls] if self._tls else [])]  # fmt: skip
         (self.folder / name / "redis.conf").write_text("\n".join(lines) + "\n")
 
     def start_servers(self) -> None:

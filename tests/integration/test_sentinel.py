@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -11,12 +12,20 @@ import time
 import unittest
 from pathlib import Path
 
-from harness import Stack, Traffic, free_port, listening_at, wait_for
+from harness import SOURCE_ROOT, Stack, Traffic, free_port, listening_at, wait_for
 from sentinels import WatchedStack
+
+from certificates import Authority
 
 # The campaign asks for one every 30 s for an hour.
 FAILOVERS = int(os.environ.pop("VISITD_FAILOVERS", "10"))
 EVERY_S = float(os.environ.pop("VISITD_FAILOVER_EVERY_S", "2"))
+
+
+# What docs/ say that a user needs.
+RULE = re.search(r"^user visitd on >YOUR-PASSWORD (.+)$", (SOURCE_ROOT / "docs/configure.md").read_text(), re.MULTILINE)[1].split()
+SENTINEL_RULE = ["-@all", *re.search(r"Allow the user `([^`]+)` and the channel `&\+switch-master`",
+                                     (SOURCE_ROOT / "docs/operate.md").read_text())[1].replace("\\|", "|").split(), "&+switch-master"]  # fmt: skip
 
 
 def shard_status(stack: Stack, name: str = "watched") -> dict:
@@ -104,6 +113,21 @@ class Failovers(unittest.TestCase):
                 stack.post(page)
             self.assertEqual(stack.redis_counts(), dict.fromkeys(pages, 1))
 
+    def test_over_tls(self):
+        with tempfile.TemporaryDirectory() as folder:
+            authority = Authority(Path(folder), "authority")
+            server, flusher = authority.sign("server"), authority.sign("flusher")
+            lines = [f"tls-cert-file {server.file}", f"tls-key-file {server.key}", f"tls-ca-cert-file {authority.file}"]
+            settings = {"tls_ca_file": str(authority.file), "tls_certificate_file": str(flusher.file), "tls_key_file": str(flusher.key)}
+            with WatchedStack(frontends=1, settings={"redis": settings}, tls=lines) as stack:
+                stack.post("home")
+                stack.wait_for_redis({"home": 1})
+                primary = stack.fail_over()
+                stack.post("home")
+                stack.wait_for_redis({"home": 2})
+                clients = [line for line in stack.say(primary, "CLIENT", "LIST").splitlines() if "name=visitd" in line]
+                self.assertEqual([f":{stack.watched.named[primary]} " in line for line in clients], [True])
+
     def test_a_change_is_followed_at_once(self):
         # Nobody dies: the former primary goes on as a replica.
         with WatchedStack(frontends=1, settings={"redis": {"check_interval_ms": 3_600_000}}) as stack:
@@ -166,9 +190,9 @@ class Failovers(unittest.TestCase):
 
 class Refusals(unittest.TestCase):
     @contextlib.contextmanager
-    def started(self, prepare, **others):
+    def started(self, prepare, settings: dict | None = None, **others):
         """All runs, however the shard does."""
-        stack = WatchedStack(frontends=1, settings={"redis": {"timeout_ms": 1000}}, **others)
+        stack = WatchedStack(frontends=1, settings={"redis": {"timeout_ms": 1000} | (settings or {})}, **others)
         try:
             prepare(stack)
             stack.write_settings()
@@ -250,6 +274,32 @@ class Refusals(unittest.TestCase):
                 self.reload(stack)
                 stack.wait_for_redis({"home": 1})
                 self.assertEqual(stack.processes["flusher"].starts, 1)
+
+    def test_a_user_of_its_own_on_servers_and_sentinels(self):
+        def restrict(stack: WatchedStack) -> None:
+            stack.watched.address = stack.watched.url.replace("sentinel://", "sentinel://visitd@")
+
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "password"
+            file.write_text("sesame\n")
+            others = {"password": "sesame", "sentinel_username": "visitd", "sentinel_password_file": str(file)}
+            with self.started(restrict, settings=others) as stack:
+                wait_state(stack, "down", "WRONGPASS", f"redis.sentinel_password_file ({file})")
+                for name in stack.sentinels:
+                    stack.say(name, "ACL", "SETUSER", "visitd", "reset", "on", ">sesame", *SENTINEL_RULE)
+                wait_state(stack, "down", "the password for user visitd was not accepted")
+                for name in stack.watched.servers:
+                    stack.say(name, "ACL", "SETUSER", "visitd", "reset", "on", ">sesame", *RULE)
+                wait_state(stack, "down", "ROLE: NOPERM")
+                for name in stack.watched.servers:
+                    stack.say(name, "ACL", "SETUSER", "visitd", "+role")
+                stack.wait_for_redis({"home": 1})
+                for name in stack.sentinels:
+                    denied = [dict(zip(entry[::2], entry[1::2])) for entry in stack.say(name, "ACL", "LOG")]
+                    self.assertEqual([entry for entry in denied if entry["reason"] != "auth"], [])  # before it had the user
+                stack.fail_over()
+                stack.post("home")
+                stack.wait_for_redis({"home": 2})
 
     def reload(self, stack: WatchedStack) -> None:
         stack.write_settings()

@@ -115,6 +115,14 @@ TEST_CASE("what a sentinel refuses is said with what to do") {
                           "*2\r\n$1\r\na\r\n$1\r\n0\r\n", "*2\r\n$1\r\na\r\n$5\r\n70000\r\n", ":1\r\n"}) {
     CAPTURE(odd);
     CHECK(contains(after_name(odd), "another kind"));
+    CHECK(contains(after_name(odd + std::string(listening)), "another kind"));  // whoever goes on to read is told none
+  }
+  {
+    SentinelDialect again(sentinels());
+    static_cast<void>(begun(again));
+    static_cast<void>(said_by(again, "+OK\r\n" + std::string(named) + std::string(listening)));
+    static_cast<void>(begun(again));  // nothing of an earlier connection is told
+    CHECK(contains(refusal(again, "+OK\r\n:1\r\n" + std::string(listening)), "another kind"));
   }
   SentinelDialect dialect(sentinels("wrong"));
   static_cast<void>(begun(dialect));
