@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/config/program.hpp"
+#include "common/config/shard_address.hpp"
 #include "flusher/host_identity.hpp"
 #include "flusher/salt.hpp"
 
@@ -12,9 +13,12 @@ namespace visitd {
 
 namespace {
 
-/// host:port, or the path of a Unix socket, and the database where it is not the first.
+/// host:port, or the path of a Unix socket, or who says where it is; and the database where it is not the first.
 std::string address_text(const ShardSettings& shard) {
-  const std::string server = shard.unix_path.empty() ? fmt::format("{}:{}", shard.host, shard.port) : shard.unix_path;
+  std::string server = shard.unix_path.empty() ? fmt::format("{}:{}", shard.host, shard.port) : shard.unix_path;
+  if (!shard.sentinels.addresses.empty()) {
+    server = fmt::format("{} of the sentinels {}", shard.sentinels.primary, servers_text(shard.sentinels.addresses));
+  }
   return shard.database == 0 ? server : fmt::format("{}, database {}", server, shard.database);
 }
 

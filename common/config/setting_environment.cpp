@@ -31,11 +31,21 @@ std::optional<std::int64_t> parse_seconds(std::string_view text) {
   return std::llround(seconds * 1000);
 }
 
+/// A shard's sentinels are separated by commas too: its address goes on up to the primary's name.
+bool goes_on(std::string_view entry) {
+  const std::size_t scheme = entry.find("://");
+  if (scheme == std::string_view::npos || entry.find('/', scheme + 3) != std::string_view::npos) return false;
+  const std::string_view name = entry.substr(0, scheme);
+  return name.ends_with("sentinel") || name.ends_with("sentinels");
+}
+
 std::vector<std::string> split_list(std::string_view text) {
   constexpr std::string_view blanks = " \t";
   std::vector<std::string> entries;
   while (!text.empty()) {
-    const std::size_t comma = std::min(text.find(','), text.size());
+    std::size_t comma = std::min(text.find(','), text.size());
+    while (comma < text.size() && goes_on(text.substr(0, comma)))
+      comma = std::min(text.find(',', comma + 1), text.size());
     std::string_view entry = text.substr(0, comma);
     entry.remove_prefix(std::min(entry.find_first_not_of(blanks), entry.size()));
     entry = entry.substr(0, entry.find_last_not_of(blanks) + 1);

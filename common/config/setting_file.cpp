@@ -59,16 +59,23 @@ void read_shard_tables(const std::string& path, const toml::node& node, std::str
     throw error("{}: redis.shard is {}; each shard has a table of its own: write [[redis.shard]]", where,
                 input_of(node).shown);
   }
-  constexpr std::array<std::string_view, 8> names = {
-      "name",           "url", "password", "password_file", "tls_ca_file", "tls_certificate_file", "tls_key_file",
-      "tls_server_name"};
+  constexpr std::array fields = {
+      std::pair("name", &ShardTable::name),
+      std::pair("url", &ShardTable::url),
+      std::pair("password", &ShardTable::password),
+      std::pair("password_file", &ShardTable::password_file),
+      std::pair("tls_ca_file", &ShardTable::tls_ca_file),
+      std::pair("tls_certificate_file", &ShardTable::tls_certificate_file),
+      std::pair("tls_key_file", &ShardTable::tls_key_file),
+      std::pair("tls_server_name", &ShardTable::tls_server_name),
+      std::pair("sentinel_username", &ShardTable::sentinel_username),
+      std::pair("sentinel_password_file", &ShardTable::sentinel_password_file),
+  };
+  std::vector<std::string_view> names;
+  for (const auto& [name, field] : fields) names.emplace_back(name);
   for (const toml::node& entry : *tables) {
     ShardTable shard;
     shard.where = fmt::format("{}:{}", path, entry.source().begin.line);
-    const std::array targets = {&shard.name,         &shard.url,
-                                &shard.password,     &shard.password_file,
-                                &shard.tls_ca_file,  &shard.tls_certificate_file,
-                                &shard.tls_key_file, &shard.tls_server_name};
     for (const auto& [key, value] : *entry.as_table()) {
       const auto found = std::ranges::find(names, key.str());
       where = place_of(path, key);
@@ -89,7 +96,7 @@ void read_shard_tables(const std::string& path, const toml::node& node, std::str
         throw error("{}: '{}' of this [[redis.shard]] is {}; allowed: a host name or address", where, *found,
                     in_quotes(text));
       }
-      *targets[static_cast<std::size_t>(found - names.begin())] = text;
+      shard.*fields.at(static_cast<std::size_t>(found - names.begin())).second = text;
     }
     if (shard.url.empty()) throw error("{}: this [[redis.shard]] has no 'url'", shard.where);
     shard_tables.push_back(std::move(shard));

@@ -251,8 +251,8 @@ constexpr std::array rows = {
 
     secret(for_shards.text<&ForShards::addresses>(
         "shards", 1, max_shards, is_not_empty,
-        "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], the same with rediss:// (TLS), or "
-        "NAME=unix:///PATH[?db=DB]",
+        "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], the same with rediss:// (TLS), "
+        "NAME=unix:///PATH[?db=DB], or NAME=sentinel://HOST[:PORT],HOST[:PORT]…/PRIMARY[/DB]",
         flusher_restart,
         "The Redis servers that hold the counts; without a name a shard is called redis_PORT. Names place the pages: "
         "an address may change, a name may not.",
@@ -282,6 +282,13 @@ constexpr std::array rows = {
     for_shards.text<&ForShards::tls_server_name>(
         "tls_server_name", 0, 253, is_host_name_or_empty, "empty, or a host name or address", flusher_reload,
         "The name that the certificates of shards over TLS must have; empty: the host in the shard's address."),
+    for_shards.text<&ForShards::sentinel_username>(
+        "sentinel_username", 0, 512, is_password, "text without NUL", flusher_reload,
+        "Under which user the sentinels of shards with sentinel:// are asked; empty: without a name."),
+    for_shards.text<&ForShards::sentinel_password_file>(
+        "sentinel_password_file", 0, 4000, is_absolute_path_or_empty, "empty, or an absolute path", flusher_reload,
+        "A file with the password of the sentinels. Without it the systemd credential redis_sentinel_password is used "
+        "if there is one."),
     redis.number<&RedisSettings::virtual_nodes>(
         "virtual_nodes", 1, 10000, flusher_restart,
         "Points of a shard on the hash ring. Chosen when a deployment is first made.", "VIRTUAL_NODES"),

@@ -28,6 +28,8 @@ struct ForShards {
   std::string tls_certificate_file;
   std::string tls_key_file;
   std::string tls_server_name;
+  std::string sentinel_username;
+  std::string sentinel_password_file;
 };
 
 /// The settings while they are read.

@@ -130,6 +130,14 @@ SharedSecrets::SharedSecrets(const ForShards& settings, const Sources& sources, 
 
 void SharedSecrets::give(ShardSettings& shard, const ShardTable& table) const {
   give_password(shard, table);
+  if (!shard.sentinels.addresses.empty()) {
+    give_sentinels(shard.sentinels, table);
+  } else if (!table.sentinel_username.empty() || !table.sentinel_password_file.empty()) {
+    throw error(
+        "{}: this [[redis.shard]] has settings of sentinels, and its address names none; write "
+        "sentinel://HOST:PORT,HOST:PORT/PRIMARY",
+        table.where);
+  }
   if (shard.over_tls) return give_tls(shard.tls, table);
   for (const std::string ShardTable::* own :
        {ca_file.own, certificate_file.own, key_file.own, &ShardTable::tls_server_name}) {
@@ -153,6 +161,22 @@ void SharedSecrets::give_password(ShardSettings& shard, const ShardTable& table)
   } else {
     shard.password = password_.text;
     shard.password_place = password_.place;
+  }
+}
+
+void SharedSecrets::give_sentinels(ShardSentinels& sentinels, const ShardTable& table) const {
+  sentinels.username = table.sentinel_username.empty() ? settings_.sentinel_username : table.sentinel_username;
+  const bool is_own = !table.sentinel_password_file.empty();
+  FileText& password = sentinels.password;
+  password.path = is_own ? table.sentinel_password_file : settings_.sentinel_password_file;
+  if (secrets_ == Secrets::leave) return;
+  if (!password.path.empty()) {
+    password.place = fmt::format("redis.sentinel_password_file ({})", password.path);
+    password.text = read_password_file(password.path,
+                                       is_own ? table.where : sources_.origin("redis", "sentinel_password_file").where);
+  } else if (const std::string path = credential_path("redis_sentinel_password"); !path.empty()) {
+    password.place = "the credential redis_sentinel_password";
+    password.text = read_password_file(path, credentials_place, Empty::is_none);
   }
 }
 

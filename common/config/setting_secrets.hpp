@@ -19,6 +19,7 @@ class SharedSecrets {
 
  private:
   void give_password(ShardSettings& shard, const ShardTable& table) const;
+  void give_sentinels(ShardSentinels& sentinels, const ShardTable& table) const;
   void give_tls(ShardTls& tls, const ShardTable& table) const;
 
   const ForShards& settings_;

@@ -1,4 +1,5 @@
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -35,9 +36,8 @@ ShardSettings shard_of(const ShardTable& table, std::uint32_t database) {
   ShardSettings& shard = address.shard;
   if (!table.name.empty()) shard.name = table.name;
   if (shard.name.empty()) {
-    throw error(
-        "{}: the shard on the Unix socket '{}' needs a name: write NAME=unix://… or 'name' in its [[redis.shard]]",
-        table.where, shard.unix_path);
+    throw error("{}: the shard at {} needs a name: write NAME={}… or 'name' in its [[redis.shard]]", table.where,
+                shard_url(shard), shard.unix_path.empty() ? "sentinel://" : "unix://");
   }
   if (!is_shard_name(shard.name)) {
     throw error("{}: the shard's name is {}; allowed: 1 to 64 of A-Z a-z 0-9 . _ -", table.where,
@@ -50,7 +50,8 @@ ShardSettings shard_of(const ShardTable& table, std::uint32_t database) {
 #ifdef VISITD_WITHOUT_TLS
   if (shard.over_tls) {
     throw error(
-        "{}: shard '{}' is one over TLS (rediss://), and this visitd was built without TLS (meson's option tls): take "
+        "{}: shard '{}' is one over TLS (rediss:// or sentinels://), and this visitd was built without TLS (meson's "
+        "option tls): take "
         "a "
         "build with it, or have stunnel on this host speak TLS and name its port here with redis://",
         table.where, shard.name);
@@ -59,18 +60,31 @@ ShardSettings shard_of(const ShardTable& table, std::uint32_t database) {
   return std::move(shard);
 }
 
-/// Who set this expects TLS, and no shard is reached over it.
-void check_use_of_tls(const Draft& draft, const Sources& sources) {
+/// Who set one of these expects it to be used.
+void check_use(const Draft& draft, const Sources& sources) {
+  bool any_over_tls = false;
+  bool any_sentinels = false;
   for (const ShardSettings& shard : draft.redis.shards) {
-    if (shard.over_tls) return;
+    any_over_tls = any_over_tls || shard.over_tls;
+    any_sentinels = any_sentinels || !shard.sentinels.addresses.empty();
   }
   const ForShards& shared = draft.for_shards;
-  for (const auto& [key, value] :
-       {std::pair("tls_ca_file", &shared.tls_ca_file), std::pair("tls_certificate_file", &shared.tls_certificate_file),
-        std::pair("tls_key_file", &shared.tls_key_file), std::pair("tls_server_name", &shared.tls_server_name)}) {
-    if (value->empty()) continue;
-    throw error("{}: redis.{} is set, and no shard is reached over TLS: write rediss:// in the shards' addresses",
-                sources.origin("redis", key).where, key);
+  const auto refuse_if_set = [&](std::string_view key, const std::string& value, std::string_view what) {
+    if (value.empty()) return;
+    throw error("{}: redis.{} is set, and no shard is reached {} in the shards' addresses",
+                sources.origin("redis", key).where, key, what);
+  };
+  if (!any_over_tls) {
+    constexpr std::string_view what = "over TLS: write rediss://";
+    refuse_if_set("tls_ca_file", shared.tls_ca_file, what);
+    refuse_if_set("tls_certificate_file", shared.tls_certificate_file, what);
+    refuse_if_set("tls_key_file", shared.tls_key_file, what);
+    refuse_if_set("tls_server_name", shared.tls_server_name, what);
+  }
+  if (!any_sentinels) {
+    constexpr std::string_view what = "by sentinels: write sentinel://";
+    refuse_if_set("sentinel_username", shared.sentinel_username, what);
+    refuse_if_set("sentinel_password_file", shared.sentinel_password_file, what);
   }
 }
 
@@ -84,15 +98,17 @@ void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
   };
   note_secret(draft.for_shards.password_file);
   note_secret(draft.for_shards.tls_key_file);
+  note_secret(draft.for_shards.sentinel_password_file);
   for (const ShardTable& table : tables_of(draft, sources)) {
     ShardSettings shard = shard_of(table, draft.for_shards.database);
     shared.give(shard, table);
     note_secret(table.password_file);
     note_secret(table.tls_key_file);
+    note_secret(table.sentinel_password_file);
     draft.redis.shards.push_back(std::move(shard));
     draft.shard_places.push_back(table.where);
   }
-  check_use_of_tls(draft, sources);
+  check_use(draft, sources);
   draft.redis.added_shard.database = draft.for_shards.database;
   draft.redis.added_shard.over_tls = true;  // its address may be: then it has what the others have
   shared.give(draft.redis.added_shard, {});

@@ -43,6 +43,8 @@ struct ShardTable {
   std::string tls_certificate_file{};
   std::string tls_key_file{};
   std::string tls_server_name{};
+  std::string sentinel_username{};
+  std::string sentinel_password_file{};
 };
 
 struct Sources {

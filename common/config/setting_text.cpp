@@ -132,7 +132,9 @@ std::string to_toml(const Settings& settings) {
       for (const auto& [key, value] :
            {std::pair("tls_ca_file", &shard.tls.ca.path),
             std::pair("tls_certificate_file", &shard.tls.certificate.path),
-            std::pair("tls_key_file", &shard.tls.key.path), std::pair("tls_server_name", &shard.tls.server_name)}) {
+            std::pair("tls_key_file", &shard.tls.key.path), std::pair("tls_server_name", &shard.tls.server_name),
+            std::pair("sentinel_username", &shard.sentinels.username),
+            std::pair("sentinel_password_file", &shard.sentinels.password.path)}) {
         if (!value->empty()) text += fmt::format("{} = {}\n", key, in_quotes(*value));
       }
     }

@@ -2,6 +2,7 @@
 // environment. setting_rows.cpp says all else about each key in a row; docs/configure.md is made from it.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <tuple>
@@ -28,29 +29,51 @@ struct ShardTls {
   friend bool operator==(const ShardTls&, const ShardTls&) = default;
 };
 
+/// Where a server listens over TCP.
+struct ServerAddress {
+  std::string host;  ///< name or address
+  std::uint16_t port = 0;
+
+  friend bool operator==(const ServerAddress&, const ServerAddress&) = default;
+  friend auto operator<=>(const ServerAddress&, const ServerAddress&) = default;
+};
+
+/// The sentinels that know where a shard's server is, and how they are spoken to.
+struct ShardSentinels {
+  std::vector<ServerAddress> addresses = {};  ///< empty: the shard's own address says where it is
+  std::string primary = {};                   ///< the name under which they watch the server
+  std::string username = {};                  ///< empty: none
+  FileText password = {};                     ///< its text may be empty: none
+};
+
 /// One Redis server that holds counts. `name` places its buckets: an address can change without moving data, a name
 /// cannot.
 struct ShardSettings {
   std::string name;  ///< e.g. redis_7070
-  std::string host;  ///< name or address; empty with a Unix socket
+  std::string host;  ///< name or address; empty with a Unix socket or sentinels
   std::uint16_t port = 0;
   std::string unix_path;  ///< empty: TCP
   std::string username;   ///< empty: none
   std::string password;   ///< empty: none
   std::uint32_t database = 0;
   std::string password_place = {};  ///< the setting or file that gave the password, for people; empty: no password
-  bool over_tls = false;            ///< rediss://
+  bool over_tls = false;            ///< rediss://, sentinels://
   ShardTls tls = {};                ///< only with over_tls
+  ShardSentinels sentinels = {};
 
   /// Whether both name the same server and database, whatever they are reached with.
   [[nodiscard]] bool is_same_server(const ShardSettings& other) const {
     const auto server = [](const ShardSettings& shard) {
-      return std::tie(shard.name, shard.host, shard.port, shard.unix_path, shard.database, shard.over_tls);
+      return std::tie(shard.name, shard.host, shard.port, shard.unix_path, shard.database, shard.over_tls,
+                      shard.sentinels.addresses, shard.sentinels.primary);
     };
     return server(*this) == server(other);
   }
   [[nodiscard]] bool has_same_credentials(const ShardSettings& other) const {
-    return std::tie(username, password, tls) == std::tie(other.username, other.password, other.tls);
+    const auto credentials = [](const ShardSettings& shard) {
+      return std::tie(shard.username, shard.password, shard.tls, shard.sentinels.username, shard.sentinels.password);
+    };
+    return credentials(*this) == credentials(other);
   }
 };
 

@@ -16,6 +16,8 @@ namespace visitd {
 namespace {
 
 constexpr std::uint16_t default_port = 6379;
+constexpr std::uint16_t default_sentinel_port = 26379;
+constexpr std::size_t most_sentinels = 16;
 constexpr std::size_t name_limit_bytes = 64;
 constexpr std::size_t host_limit_bytes = 253;
 
@@ -81,8 +83,13 @@ class Parser {
     } else if (skip("unix://")) {
       take_user();
       take_path();
+    } else if (skip("sentinel://")) {
+      take_sentinels();
+    } else if (skip("sentinels://")) {
+      address_.shard.over_tls = true;
+      take_sentinels();
     } else if (rest_.find("://") != std::string_view::npos) {
-      fail("it begins with none of redis://, rediss:// and unix://");
+      fail("it begins with none of redis://, rediss://, unix:// and sentinel://");
     } else {
       take_host();
     }
@@ -96,7 +103,8 @@ class Parser {
  private:
   [[noreturn]] void fail(std::string_view what) const {
     throw error(
-        "'{}' is not the address of a shard: {}; write redis://HOST:PORT, rediss://HOST:PORT (TLS) or unix:///PATH",
+        "'{}' is not the address of a shard: {}; write redis://HOST:PORT, rediss://HOST:PORT (TLS), unix:///PATH or "
+        "sentinel://HOST:PORT,HOST:PORT/PRIMARY",
         without_secrets(whole_), what);
   }
 
@@ -134,22 +142,45 @@ class Parser {
   }
 
   void take_host() {
-    ShardSettings& shard = address_.shard;
+    const ServerAddress server = take_server(default_port);
+    address_.shard.host = server.host;
+    address_.shard.port = server.port;
+  }
+
+  ServerAddress take_server(std::uint16_t port_if_none) {
+    ServerAddress server;
     if (skip("[")) {
-      shard.host = take_until("]");
+      server.host = take_until("]");
       const auto in_address = [](char c) { return is_alphanumeric(c) || c == ':' || c == '.' || c == '%'; };
-      if (!skip("]") || !std::ranges::all_of(shard.host, in_address)) fail("the address in [] is none");
+      if (!skip("]") || !std::ranges::all_of(server.host, in_address)) fail("the address in [] is none");
     } else {
-      shard.host = take_until(":/");
+      server.host = take_until(":/,");
       const auto in_name = [](char c) { return is_alphanumeric(c) || c == '-' || c == '.' || c == '_'; };
-      if (!std::ranges::all_of(shard.host, in_name)) fail("the host has characters that no host name has");
+      if (!std::ranges::all_of(server.host, in_name)) fail("the host has characters that no host name has");
     }
-    if (shard.host.empty() || shard.host.size() > host_limit_bytes) fail("the host is missing or too long");
-    shard.port = default_port;
-    if (!skip(":")) return;
-    const auto port = parse_number(take_until("/"), UINT16_MAX);
+    if (server.host.empty() || server.host.size() > host_limit_bytes) fail("the host is missing or too long");
+    server.port = port_if_none;
+    if (!skip(":")) return server;
+    const auto port = parse_number(take_until("/,"), UINT16_MAX);
     if (!port || *port == 0) fail("the port is not a number from 1 to 65535");
-    shard.port = static_cast<std::uint16_t>(*port);
+    server.port = static_cast<std::uint16_t>(*port);
+    return server;
+  }
+
+  void take_sentinels() {
+    take_user();
+    ShardSentinels& sentinels = address_.shard.sentinels;
+    do {
+      sentinels.addresses.push_back(take_server(default_sentinel_port));
+      if (std::ranges::count(sentinels.addresses, sentinels.addresses.back()) > 1) fail("it names a sentinel twice");
+      if (sentinels.addresses.size() > most_sentinels)
+        fail(fmt::format("it names more than {} sentinels", most_sentinels));
+    } while (skip(","));
+    if (skip("/")) sentinels.primary = take_until("/");
+    if (!is_shard_name(sentinels.primary)) {
+      fail("after the sentinels stands the name under which they watch the primary, 1 to 64 of A-Z a-z 0-9 . _ -");
+    }
+    if (skip("/") && !rest_.empty()) take_database();
   }
 
   void take_path() {
@@ -182,9 +213,23 @@ ShardAddress parse_shard_address(std::string_view text) {
 std::string shard_url(const ShardSettings& shard) {
   const std::string user = shard.username.empty() ? "" : percent_encode(shard.username) + "@";
   if (!shard.unix_path.empty()) return fmt::format("unix://{}{}?db={}", user, shard.unix_path, shard.database);
-  const bool brackets = shard.host.find(':') != std::string::npos;
-  return fmt::format("{}://{}{}{}{}:{}/{}", shard.over_tls ? "rediss" : "redis", user, brackets ? "[" : "", shard.host,
-                     brackets ? "]" : "", shard.port, shard.database);
+  if (shard.sentinels.addresses.empty()) {
+    return fmt::format("{}://{}{}/{}", shard.over_tls ? "rediss" : "redis", user, server_text({shard.host, shard.port}),
+                       shard.database);
+  }
+  return fmt::format("{}://{}{}/{}/{}", shard.over_tls ? "sentinels" : "sentinel", user,
+                     servers_text(shard.sentinels.addresses), shard.sentinels.primary, shard.database);
+}
+
+std::string server_text(const ServerAddress& server) {
+  const bool brackets = server.host.find(':') != std::string::npos;
+  return fmt::format("{}{}{}:{}", brackets ? "[" : "", server.host, brackets ? "]" : "", server.port);
+}
+
+std::string servers_text(const std::vector<ServerAddress>& servers) {
+  std::string text;
+  for (const ServerAddress& server : servers) text += (text.empty() ? "" : ",") + server_text(server);
+  return text;
 }
 
 bool is_shard_name(std::string_view name) noexcept {

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/config/settings.hpp"
 
@@ -15,13 +16,18 @@ struct ShardAddress {
 };
 
 /// Reads `redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]`, the same with `rediss://` for TLS, `HOST[:PORT]`, or
-/// `unix://[USER[:PASSWORD]@]/PATH[?db=DB]`, each with `NAME=` before it or not; the port is 6379 where it is not
-/// given, and the name redis_PORT. User and password are percent-decoded. Throws Error that says what is wrong; no
-/// password is ever part of its message.
+/// `unix://[USER[:PASSWORD]@]/PATH[?db=DB]`, or `sentinel://[USER[:PASSWORD]@]HOST[:PORT],…/PRIMARY[/DB]` (with
+/// `sentinels://` over TLS; a sentinel's port is 26379 where it is not given), each with `NAME=` before it or not; the
+/// port is 6379 where it is not given, and the name redis_PORT. User and password are percent-decoded. Throws Error
+/// that says what is wrong; no password is ever part of its message.
 [[nodiscard]] ShardAddress parse_shard_address(std::string_view text);
 
 /// The address as a URL that parse_shard_address reads; without name and password.
 [[nodiscard]] std::string shard_url(const ShardSettings& shard);
+
+/// `HOST:PORT`, of an IPv6 address `[HOST]:PORT`; and several of them, separated by commas.
+[[nodiscard]] std::string server_text(const ServerAddress& server);
+[[nodiscard]] std::string servers_text(const std::vector<ServerAddress>& servers);
 
 /// Whether a shard may be called so: 1 to 64 of A-Z a-z 0-9 . _ -
 [[nodiscard]] bool is_shard_name(std::string_view name) noexcept;

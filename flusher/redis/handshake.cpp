@@ -33,6 +33,10 @@ void Handshake::write(RequestText& text) {
   text.add("CLIENT");
   text.add("SETNAME");
   text.add("visitd");
+  if (!shard_.sentinels.addresses.empty()) {
+    begin(Step::role, 1, text);
+    text.add("ROLE");
+  }
   const auto load = [&](Step step, std::string_view script) {
     begin(step, 3, text);
     text.add("SCRIPT");
@@ -54,6 +58,8 @@ Handshake::Progress Handshake::read(Reply reply) {
       // A server that does not permit it is none the worse, unless it ends the connection: too many clients.
       if (reply.is_error()) error_ = reply.text();
       return Progress::under_way;
+    case Step::role:
+      return read_role(reply);
     case Step::authenticate:
     case Step::select_database:
       if (!reply.is_error()) return Progress::under_way;
@@ -83,6 +89,17 @@ Handshake::Progress Handshake::read(Reply reply) {
   return Progress::done;
 }
 
+/// A sentinel that is behind the others names a server that has become a replica.
+Handshake::Progress Handshake::read_role(Reply reply) {
+  if (reply.is_error()) {
+    error_ = refusal(Step::role, reply.text());
+    return Progress::refused;
+  }
+  if (reply[0].text() == "master") return Progress::under_way;
+  error_ = fmt::format("the server is no primary (its role is {}): the sentinels are asked again", reply[0].text());
+  return Progress::not_primary;
+}
+
 /// What is wrong, with the setting that it comes from.
 std::string Handshake::refusal(Step step, std::string_view said) const {
   if (step == Step::authenticate) {
@@ -95,7 +112,16 @@ std::string Handshake::refusal(Step step, std::string_view said) const {
         "or the shard's own): {}",
         said);
   }
-  return fmt::format("{}: {}", step == Step::select_database ? "SELECT" : "SCRIPT LOAD", said);
+  if (step == Step::role) return fmt::format("ROLE: {}", said);
+  if (step == Step::select_database) return fmt::format("SELECT: {}", said);
+  if (said.starts_with("ERR unknown command")) {
+    // Some servers repeat all of what they do not know.
+    return fmt::format(
+        "SCRIPT LOAD: {} (a sentinel knows no scripts: if it is one, write "
+        "NAME=sentinel://HOST:PORT/PRIMARY)",
+        said.substr(0, said.find(", with args")));
+  }
+  return fmt::format("SCRIPT LOAD: {}", said);
 }
 
 }  // namespace visitd

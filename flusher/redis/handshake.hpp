@@ -1,4 +1,5 @@
-// What is said first on a connection: the password, the database, our name, our scripts. All of it at once: the replies
+// What is said first on a connection: the password, the database, our name, our scripts; and where sentinels named the
+// server, whether it is a primary. All of it at once: the replies
 // say how far it came. Pure: no connection.
 #pragma once
 
@@ -31,7 +32,8 @@ class Handshake {
   /// Appends all of its commands. It begins from the start.
   void write(RequestText& text);
 
-  enum class Progress { under_way, done, refused };
+  /// not_primary: the server is not the one that the sentinels were asked for.
+  enum class Progress { under_way, done, refused, not_primary };
   /// The reply to its next command. After the last one, and after one that was refused, there are none.
   [[nodiscard]] Progress read(Reply reply);
 
@@ -45,6 +47,7 @@ class Handshake {
     authenticate,
     select_database,
     name,
+    role,
     load_marks,
     load_topology,
     load_batch,
@@ -53,6 +56,7 @@ class Handshake {
   };
 
   void begin(Step step, std::size_t arguments, RequestText& text);
+  [[nodiscard]] Progress read_role(Reply reply);
   [[nodiscard]] std::string refusal(Step step, std::string_view said) const;
 
   ShardSettings shard_;

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/config/settings.hpp"
@@ -11,11 +12,12 @@
 #include "flusher/redis/codec.hpp"
 #include "flusher/redis/dialect.hpp"
 #include "flusher/redis/handshake.hpp"
+#include "flusher/redis/primary_finder.hpp"
 #include "flusher/redis/wire.hpp"
 
 namespace visitd {
 
-class ShardLink final : private Wire::Listener {
+class ShardLink final : private Wire::Listener, private PrimaryFinder::Listener {
  public:
   /// Called on the loop, never from within connect() or send().
   class Listener {
@@ -45,12 +47,12 @@ class ShardLink final : private Wire::Listener {
   ~ShardLink() { wire_->leave(); }
 
   /// Another one, from the next connection or answer that is waited for.
-  void set_timeout(std::uint32_t timeout_ms) noexcept { wire_->set_timeout(timeout_ms); }
+  void set_timeout(std::uint32_t timeout_ms) noexcept;
   /// The same server with other credentials, from the next connection on.
   void use(const ShardSettings& shard);
 
-  /// Starts to connect; the name is resolved on the loop. Only when not connected.
-  void connect() { wire_->connect(); }
+  /// Starts to connect; the name is resolved on the loop, and sentinels are asked first. Only when not connected.
+  void connect();
   /// Only between on_connected and on_broken.
   void send(const ShardCommand& command, Completion done);
   /// Drops the connection without an event. Whatever has no answer is Lost, in order, before it returns.
@@ -70,16 +72,27 @@ class ShardLink final : private Wire::Listener {
   void on_fault(const std::string& what) noexcept override { listener_.on_fault(what); }
   [[nodiscard]] std::optional<std::uint64_t> waits_since() const noexcept override;
 
+  void on_primary(const ServerAddress& primary) override;
+  void on_no_primary(const std::string& why) override;
+  void on_primary_left(const std::string& why) override;
+
   void on_handshake(Reply reply);
+  /// Why a primary that sentinels named is left after this answer; empty: it is not.
+  [[nodiscard]] std::string why_left(const ShardAnswer& answer) const;
   void turned_away();
   void broken(const std::string& why);
+  void broken_for(const std::string& why);
 
+  uv_loop_t* loop_;
+  ShardSettings shard_;  ///< host and port: where the primary was last, if sentinels say so
+  std::uint32_t timeout_ms_;
   Listener& listener_;
   Handshake handshake_;
   Dialect dialect_;
   RequestText text_;
   std::deque<InFlight> in_flight_;
   std::shared_ptr<Wire> wire_;
+  std::optional<PrimaryFinder> finder_;  ///< if sentinels say where the server is
 };
 
 }  // namespace visitd

@@ -163,7 +163,8 @@ std::string Wire::out_of_reach(std::string why) const {
 std::string Wire::no_answer(const Stream& stream, std::string why) const {
   const bool may_want_tls = stream.phase == Transport::Phase::stands && !shard_.over_tls && shard_.unix_path.empty();
   if (!may_want_tls || why.starts_with("Protocol error")) return why;
-  return why + " (before it answered: if it is a server that speaks TLS there, write rediss://)";
+  return why + fmt::format(" (before it answered: if it is a server that speaks TLS there, write {}://)",
+                           shard_.sentinels.addresses.empty() ? "rediss" : "sentinels");
 }
 
 void Wire::set_ready() noexcept {

@@ -12,6 +12,7 @@
 #include "flusher/redis/codec.hpp"
 #include "flusher/redis/dialect.hpp"
 #include "flusher/redis/handshake.hpp"
+#include "flusher/redis/sentinel_dialect.hpp"
 #include "tests/fuzz/fuzzing.hpp"
 
 namespace visitd {
@@ -108,10 +109,11 @@ std::vector<std::string> answers(const ShardCommand& command, std::size_t size, 
   return told;
 }
 
-void greet(std::string_view bytes) {
+void greet(std::string_view bytes, bool named_by_sentinels) {
   ShardSettings shard;
   shard.password = "secret";
   shard.database = 1;
+  if (named_by_sentinels) shard.sentinels = {.addresses = {{"s", 1}}, .primary = "p"};
   Handshake handshake(shard);
   RequestText text;
   handshake.write(text);
@@ -127,6 +129,38 @@ void greet(std::string_view bytes) {
   } catch (const Error&) {
     return;
   }
+}
+
+/// What a sentinel says, as text.
+std::vector<std::string> told_by_sentinel(std::string_view bytes, std::size_t piece) {
+  std::vector<std::string> told;
+  SentinelDialect dialect({.addresses = {{"s", 1}}, .primary = "p", .password = {.text = "secret"}});
+  RequestText text;
+  dialect.begin(text);
+  ReplyReader reader;
+  try {
+    while (!bytes.empty()) {
+      const Exact part(bytes.substr(0, piece));
+      bytes.remove_prefix(part.view().size());
+      reader.feed(part.view());
+      while (const auto reply = reader.next()) {
+        const SentinelDialect::Said said = dialect.read(*reply);
+        if (const auto* address = std::get_if<ServerAddress>(&said)) {
+          require(address->port != 0 && !address->host.empty(), "an address is whole");
+          require(address->host.find('\0') == std::string::npos, "an address has no NUL");
+          told.push_back(fmt::format("{} {}", address->host, address->port));
+        } else if (const auto* refusal = std::get_if<SentinelDialect::Refusal>(&said)) {
+          require(!refusal->why.empty(), "a refusal has a reason");
+          told.push_back(refusal->why);
+        } else {
+          told.emplace_back();
+        }
+      }
+    }
+  } catch (const Error& unusable) {
+    told.emplace_back(unusable.what());
+  }
+  return told;
 }
 
 /// What we say is an array of strings to a reader of the protocol.
@@ -156,7 +190,7 @@ void check_request(std::string_view words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace visitd;
   Input input(data, size);
-  const std::uint8_t which = input.byte() % 11;
+  const std::uint8_t which = input.byte() % 15;
   const std::size_t large = input.byte() % 8;
   const std::size_t piece = input.byte() + std::size_t{1};
   const std::string_view bytes = input.rest();
@@ -169,13 +203,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    NoteWriter{"note", 1},
                                    AskWriters{},
                                    ForgetWriter{"w2", "1 web", std::vector<std::uint32_t>(large)},
-                                   Rejoin{"t", true, {}}};
+                                   Rejoin{"t", true, {}},
+                                   MoveBucket{MoveBucket::Step::copy_out, 7, "id 2", "b 2"},
+                                   TakeMoves{"w2", 5000},
+                                   AskPersistence{}};
   if (which == 5) {
-    greet(bytes);
+    greet(bytes, large % 2 == 1);
   } else if (which == 6) {
     check_request(bytes);
+  } else if (which == 7) {
+    require(told_by_sentinel(bytes, bytes.size()) == told_by_sentinel(bytes, piece),
+            "what a sentinel says and was cut reads as when it came whole");
   } else {
-    const ShardCommand& command = commands[which < 5 ? which : which - 2];
+    const ShardCommand& command = commands[which < 5 ? which : which - 3];
     require(answers(command, large, bytes, bytes.size()) == answers(command, large, bytes, piece),
             "what was cut reads as when it came whole");
   }

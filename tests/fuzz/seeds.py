@@ -62,6 +62,7 @@ def settings() -> list[bytes]:
     files += [
         "",
         '[redis]\nshards = ["redis://a:1", "b=redis://u:p%40@[::1]/3", "c=unix:///s?db=2"]\npassword = "x"\n',
+        '[redis]\nshards = ["d=sentinel://a,b:2,[::1]:3/p", "rediss://c", "e=sentinels://u:p@a/p/1"]\ntls_server_name = "d"\nsentinel_username = "f"\n',
         '[[redis.shard]]\nname = "a"\nurl = "redis://b"\npassword = "c"\n[[redis.shard]]\nurl = "unix://d@/e"\nname = "f"\n',
         '[http]\nlisten = ["[::]:8000", "unix:/s"]\ntrusted_proxies = ["10.0.0.0/8", "::1"]\n',
         "[ring]\nlane_bytes = \"1 MiB\"\n[pages]\npage_id_limit_bytes = 0x10\n",
@@ -82,7 +83,7 @@ def settings() -> list[bytes]:
         '[[redis.shard]]\nurl = "a:1"\npassword_file = "b"\n',
         '[redis]\nbuckets = 1\nshards = ["a:1", "rediss://b:2"]\n',
     ]
-    values = ["1", "0", "true", "/a", "", "16MiB", "a, b", "redis://a:1,b=redis://c", "unix:/a", "0.5", "*", "direct", "10.0.0.0/8"]
+    values = ["1", "0", "true", "/a", "", "16MiB", "a, b", "redis://a:1,b=redis://c", "b=sentinel://a,c/p,rediss://d", "unix:/a", "0.5", "*", "direct", "10.0.0.0/8"]
     found = [b"\0" + text.encode() for text in files]
     found += [bytes([128 + key]) + value.encode() for key in range(80) for value in values]
     found += [b"\xff" + text for text in (b"u\nh:1/2", b"\nh", b"u\n[::1]:7070", b"u\nh:x", b"%41\n@h", b"u\n/p?db=1", b"u\nh/99999", b"u\n")]
@@ -91,7 +92,7 @@ def settings() -> list[bytes]:
 
 SETTING_WORDS = [
     b"[redis]\n", b"[[redis.shard]]\n", b"[http]\n", b"[ring]\n", b"[pages]\n", b"[paths]\n", b"[flusher]\n", b"[log]\n", b"url = ", b"name = ", b"password = ",
-    b"shards = [", b"listen = [", b'"redis://', b'"unix:///', b'"unix:/', b"KiB", b"MiB", b"true", b"false", b"lane_bytes = ", b"lanes = ", b"buckets = ",
+    b"shards = [", b"listen = [", b'"redis://', b'"rediss://', b'"a=sentinel://', b'"unix:///', b'"unix:/', b"KiB", b"MiB", b"true", b"false", b"lane_bytes = ", b"lanes = ", b"buckets = ",
     b"virtual_nodes = ", b"api_prefix = ", b"cors_origins = ", b"head_limit_bytes = ", b"page_id_limit_bytes = ", b"?db=", b'"""', b"'''", b"0x", b"1979-05-27",
 ]  # fmt: skip
 
@@ -113,6 +114,8 @@ REPLIES = [
     b"$8\r\nOK 1 2 3\r\n$9\r\nDUP 1 2 3\r\n", b"$6\r\nHAVE x\r\n", b"$6\r\nNOID x\r\n", b"$7\r\nBAD 0 2\r\n", b"$9\r\nWRONGTYPE\r\n", b"$4\r\nGONE\r\n", b"$2\r\n12\r\n", b"$7\r\nMOVED x\r\n", b"$8\r\nMOVING x\r\n",
     b"*5\r\n$1\r\ni\r\n$-1\r\n$-1\r\n$1\r\nm\r\n$19\r\n9223372036854775807\r\n", b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*0\r\n", b"HTTP/1.1 400\r\n",
     b"*16384\r\n", b"$536870913\r\n", b"+OK\r\n+OK\r\n-ERR max number of clients reached\r\n$1\r\nm\r\n$1\r\nt\r\n$1\r\nb\r\n", b"EVALSHA b 1 visits:{1} \x01id",
+    b"+OK\r\n+OK\r\n*2\r\n$1\r\nh\r\n$1\r\n7\r\n*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"
+    b"*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$9\r\np h 7 i 8\r\n", b"+OK\r\n+OK\r\n+OK\r\n*3\r\n$6\r\nmaster\r\n:1\r\n*0\r\n$1\r\nm\r\n$1\r\nt\r\n$1\r\nb\r\n",
 ]  # fmt: skip
 REPLY_WORDS = [b"\r\n", b"$", b"*", b"$-1\r\n", b"*-1\r\n", b"*5\r\n", b"*2\r\n", b"-ERR ", b"-WRONGTYPE ", b"-NOSCRIPT ", b"OK ", b"DUP ", b"HAVE ", b"NOID ", b"BAD ", b"9223372036854775808", b"role:"]
 
@@ -122,7 +125,7 @@ SEEDS = {
     "page_lists": [bytes([how, 60, 3]) + body for body in BODIES for how in (0, 1)] + [b"\x02\x60\x03" + query for query in QUERIES],
     "settings": settings(),
     "client_addresses": [bytes([number % 5, 9 * number % 64]) + NETWORKS[number % len(NETWORKS)] + FIELDS[number % len(FIELDS)] for number in range(30)],
-    "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(11)],
+    "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(15)],
 }
 WORDS = {
     "request_reader": READER_WORDS,

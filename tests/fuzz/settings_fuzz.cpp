@@ -90,6 +90,8 @@ void check_no_nul(const Settings& settings) {
   for (const ShardSettings& shard : settings.redis.shards) {
     require(whole(shard.unix_path) && whole(shard.host), "a shard's address has no NUL");
     require(whole(shard.username) && whole(shard.password), "user and password have no NUL");
+    require(whole(shard.sentinels.username) && whole(shard.sentinels.primary), "what sentinels are told has no NUL");
+    for (const ServerAddress& sentinel : shard.sentinels.addresses) require(whole(sentinel.host), "a host has no NUL");
   }
 }
 

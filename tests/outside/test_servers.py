@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The kinds of server that visitd counts on, beside this machine's own: Redis 8 and Valkey of Debian 13. The tests of TLS and of access
-control run on each."""
+"""The kinds of server that visitd counts on, beside this machine's own: Redis 8 and Valkey of Debian 13. The tests of TLS, of access
+control and of Sentinel run on each."""
 
 import os
 import re
@@ -33,7 +33,7 @@ class Servers(unittest.TestCase):
         server = self.server(name)
         said = subprocess.run([*server.split(), "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
         self.assertRegex(said, rf"v={version}\.")
-        for test in ("test_acl.py", "test_tls.py"):
+        for test in ("test_acl.py", "test_sentinel.py", "test_tls.py"):
             with self.subTest(test):
                 done = subprocess.run([sys.executable, INTEGRATION / test, "-v"], env=os.environ | {"VISITD_TEST_REDIS_SERVER": server},
                                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S)  # fmt: skip

@@ -351,7 +351,7 @@ TEST_CASE("a wrong table of a shard is refused with its line") {
                  "visitd.toml:3: key 'nam' of a [[redis.shard]] is unknown; did you mean 'name'?"));
   CHECK(contains(refusal("[[redis.shard]]\nurl = 5\n"), "visitd.toml:2: 'url' of a [[redis.shard]] is 5"));
   CHECK(contains(refusal("\n[[redis.shard]]\nname = \"x\"\n"), "visitd.toml:2: this [[redis.shard]] has no 'url'"));
-  CHECK(contains(refusal("[[redis.shard]]\nurl = \"unix:///s\"\n"), "visitd.toml:1: the shard on the Unix socket"));
+  CHECK(contains(refusal("[[redis.shard]]\nurl = \"unix:///s\"\n"), "visitd.toml:1: the shard at unix:///s"));
   CHECK(contains(refusal("[[redis.shard]]\nname = \"a b\"\nurl = \"h:1\"\n"), "the shard's name is \"a b\""));
   CHECK(contains(refusal("[redis.shard]\nurl = \"h:1\"\n"), "write [[redis.shard]]"));
   CHECK(
@@ -588,6 +588,43 @@ TEST_CASE("certificates and key come from files of the settings, of a shard's ta
   }
   scratch.write("redis_tls_key", key);
   CHECK(contains(refusal("[redis]\n" + over_tls), "the credential redis_tls_key is given without its certificate"));
+}
+
+TEST_CASE("the variable of the environment may name sentinels, between other shards") {
+  const Environment environment{
+      {"VISITD_REDIS_SHARDS",
+       "a=redis://h:1, b=sentinel://s1,s2:7,s3/counts ,c=sentinels://s1,s2/others/2,redis://h:2"}};
+  const Settings settings = load_settings("");
+  REQUIRE(settings.redis.shards.size() == 4);
+  CHECK(settings.redis.shards[1].sentinels.addresses.size() == 3);
+  CHECK(settings.redis.shards[1].sentinels.primary == "counts");
+  CHECK(settings.redis.shards[2].name == "c");
+  CHECK(settings.redis.shards[2].sentinels.addresses.size() == 2);
+  CHECK(settings.redis.shards[2].database == 2);
+  CHECK(settings.redis.shards[3].port == 2);
+}
+
+TEST_CASE("the password of sentinels comes from a file, of all shards or of one, or from systemd") {
+  const Scratch scratch;
+  const std::string file = scratch.write("password", "sesame\n");
+  const std::string address = "shards = [\"a=sentinel://s1/counts\"]\n";
+  const std::string keys = "sentinel_username = \"visitd\"\nsentinel_password_file = \"" + file + "\"\n";
+  const Settings settings = load("[redis]\n" + address + keys);
+  CHECK(settings.redis.shards[0].sentinels.username == "visitd");
+  CHECK(settings.redis.shards[0].sentinels.password.text == "sesame");
+  CHECK(settings.redis.secret_files == std::vector<std::string>{file});
+  CHECK(to_toml(load(to_toml(settings))) == to_toml(settings));
+  CHECK(load("[redis]\n" + address + keys, Secrets::leave).redis.shards[0].sentinels.password.text.empty());
+  const Settings own = load("[[redis.shard]]\nname = \"a\"\nurl = \"sentinel://s1/counts\"\n" + keys);
+  CHECK(own.redis.shards[0].sentinels.password.text == "sesame");
+  CHECK(contains(refusal("[redis]\n" + keys), "redis.sentinel_username is set"));
+  CHECK(contains(refusal("[[redis.shard]]\nurl = \"h:1\"\n" + keys), "sentinel://"));
+  CHECK(contains(refusal("[redis]\nshards = [\"sentinel://s1/counts\"]\n"), "needs a name"));
+  scratch.write("redis_sentinel_password", "credential\n");
+  const Environment environment{{"CREDENTIALS_DIRECTORY", scratch.path()}};
+  const auto with_credential = load("[redis]\n" + address).redis.shards[0].sentinels.password;
+  CHECK(with_credential.text == "credential");
+  CHECK(with_credential.place == "the credential redis_sentinel_password");
 }
 
 TEST_CASE("settings of TLS for shards that are not reached over it are refused, whoever reads them") {

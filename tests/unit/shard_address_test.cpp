@@ -60,6 +60,38 @@ TEST_CASE("an address with rediss is one over TLS, and all else of it is the sam
   CHECK_FALSE(parse_shard_address("h:7070").shard.over_tls);
 }
 
+TEST_CASE("an address may name sentinels, and what they call the primary") {
+  const ShardSettings shard =
+      parse_shard_address("eu=sentinel://visits:s3cret@s1.example,10.0.0.2:7000,[::1]:7001/counts-1/3").shard;
+  CHECK(shard.name == "eu");
+  CHECK(shard.username == "visits");
+  CHECK(shard.password == "s3cret");
+  CHECK(shard.database == 3);
+  CHECK(shard.host.empty());
+  CHECK(shard.port == 0);
+  CHECK_FALSE(shard.over_tls);
+  const std::vector<visitd::ServerAddress> sentinels = {{"s1.example", 26379}, {"10.0.0.2", 7000}, {"::1", 7001}};
+  CHECK(shard.sentinels.addresses == sentinels);
+  CHECK(shard.sentinels.primary == "counts-1");
+  CHECK(shard_url(shard) == "sentinel://visits@s1.example:26379,10.0.0.2:7000,[::1]:7001/counts-1/3");
+  const ShardAddress over_tls = parse_shard_address("sentinels://s1/counts");
+  CHECK(over_tls.shard.over_tls);
+  CHECK(over_tls.shard.name.empty());
+  CHECK_FALSE(over_tls.has_database);
+  CHECK(shard_url(over_tls.shard) == "sentinels://s1:26379/counts/0");
+  CHECK(failure_of("x=sentinel://s1").find("the name under which") != std::string::npos);
+  CHECK(failure_of("x=sentinel://s1/").find("the name under which") != std::string::npos);
+  CHECK(failure_of("x=sentinel://s1/a b").find("the name under which") != std::string::npos);
+  CHECK(failure_of("x=sentinel:///counts").find("host is missing") != std::string::npos);
+  CHECK(failure_of("x=sentinel://s1,,s2/counts").find("host is missing") != std::string::npos);
+  CHECK(failure_of("x=sentinel://s1,s1:26379/counts").find("twice") != std::string::npos);
+  CHECK(failure_of("x=sentinel://s1:0/counts").find("port") != std::string::npos);
+  CHECK(failure_of("x=sentinel://s1/counts/x").find("database") != std::string::npos);
+  std::string many = "x=sentinel://s0";
+  for (int i = 1; i < 17; ++i) many += ",s" + std::to_string(i);
+  CHECK(failure_of(many + "/counts").find("more than 16") != std::string::npos);
+}
+
 TEST_CASE("host and port alone are an address too") {
   CHECK(parse_shard_address("127.0.0.1:7071").shard.port == 7071);
   CHECK(parse_shard_address("127.0.0.1:7071").shard.host == "127.0.0.1");
@@ -129,7 +161,7 @@ TEST_CASE("a wrong address is refused with what is wrong about it") {
   CHECK(failure_of("x=unix:///s?table=1").find("left over") != std::string::npos);
   CHECK(failure_of("redis://ho st").find("characters") != std::string::npos);
   CHECK(failure_of(std::string("x=unix:///s\0s", 13)).find("NUL") != std::string::npos);
-  CHECK(failure_of("http://h:7070").find("none of redis://, rediss:// and unix://") != std::string::npos);
+  CHECK(failure_of("http://h:7070").find("none of redis://, rediss://, unix:// and sentinel://") != std::string::npos);
 }
 
 TEST_CASE("no error shows a password") {

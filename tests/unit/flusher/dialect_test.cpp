@@ -114,6 +114,31 @@ TEST_CASE("replies come whole, however their bytes are cut, and what is none is 
   }
 }
 
+TEST_CASE("a server that sentinels named has to be a primary") {
+  ShardSettings shard;
+  shard.sentinels = {.addresses = {{"s0", 26379}}, .primary = "counts"};
+  const auto progress_and_error = [&](const std::string& role) {
+    Handshake handshake(shard);
+    RequestText text;
+    handshake.write(text);
+    const auto commands = commands_in(text);
+    CHECK(commands.at(1) == std::vector<std::string>{"ROLE"});
+    ReplyReader reader;
+    reader.feed("+OK\r\n" + role);
+    Progress progress = Progress::under_way;
+    while (const auto reply = reader.next()) progress = handshake.read(*reply);
+    return std::pair(progress, handshake.error());
+  };
+  CHECK(progress_and_error(array({bulk("master"), ":7\r\n", array({})})).first == Progress::under_way);
+  for (const std::string& role : {array({bulk("slave"), bulk("h"), ":1\r\n", bulk("connected"), ":7\r\n"}),
+                                  array({bulk("sentinel"), array({})}), nil, array({})}) {
+    CHECK(progress_and_error(role).first == Progress::not_primary);
+  }
+  const auto refused = progress_and_error("-NOPERM this user\r\n");
+  CHECK(refused.first == Progress::refused);
+  CHECK(refused.second.find("ROLE: NOPERM") != std::string::npos);
+}
+
 TEST_CASE("a connection begins with password, database, name and scripts, and each can be refused") {
   ShardSettings shard;
   shard.username = "user";
