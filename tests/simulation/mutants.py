@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'flusher/counting').glob('*.cpp'))
 SIMULATION = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tests/simulation').glob('*.cpp'))
-SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease')] + [
+SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease', 'text')] + [
     f'common/shm/{name}.cpp' for name in ('cache', 'hash', 'page_id', 'ring', 'shared_segment')]
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
