@@ -17,6 +17,8 @@ void take_address(ShardSettings& shard, const ShardSettings& address) {
   shard.port = address.port;
   shard.unix_path = address.unix_path;
   shard.over_tls = address.over_tls;
+  shard.sentinels.addresses = address.sentinels.addresses;
+  shard.sentinels.primary = address.sentinels.primary;
 }
 
 ShardSettings shard_of(const ShardPlace& place, const RedisSettings& settings) {
