@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "flusher/counting/batch.hpp"
+#include "flusher/counting/cluster_map.hpp"
 
 namespace visitd {
 
@@ -22,6 +23,15 @@ struct Facts {
   std::string topology = {};                                   ///< what visits:topology holds; empty: no such key
   std::optional<std::string> role = std::nullopt;              ///< "master" or "slave"
   std::optional<std::string> run_id = std::nullopt;            ///< of this run of the server
+  std::optional<bool> in_cluster = std::nullopt;               ///< whether it is a node of a cluster
+  bool topology_elsewhere = false;                             ///< another node of the cluster serves visits:topology
+};
+
+/// A node of a cluster answers that another one serves the key: from now on; or, where `once` is set, it is being given
+/// the key, and executes this one command if it is asked for it.
+struct Redirect {
+  std::string node;  ///< HOST:PORT
+  bool once = false;
 };
 
 /// visits:topology becomes `topology`, only where it is `expected` (empty: no such key). The answer says what it is
@@ -39,12 +49,14 @@ struct Topology {
 struct AskMarks {
   std::vector<std::uint32_t> buckets;
   std::string stamp = {};
+  bool once = false;  ///< because of a Redirect; this one, and those below: of one bucket
 };
 struct Marks {
   struct Held {
     std::string id;          ///< the deployment's identity that the bucket has; empty: none
     std::string field;       ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
     std::string moved = {};  ///< the moved marker; empty: none
+    std::optional<Redirect> redirect = std::nullopt;
   };
   std::vector<Held> buckets;  ///< one for each that was asked for, in order
 };
@@ -56,6 +68,7 @@ inline constexpr std::size_t marks_asked_at_once = 1024;
 struct SendBatch {
   const Batch* batch = nullptr;
   std::string id;  ///< what the bucket must have
+  bool once = false;
 };
 struct BatchAnswer {
   enum class Kind { applied, duplicate, have, refused, moving, moved, foreign };
@@ -71,6 +84,7 @@ struct BatchAnswer {
 struct AskCount {
   std::uint32_t bucket = 0;
   std::string page;
+  bool once = false;
 };
 struct Count {
   std::string id;           ///< the deployment's identity that the bucket has; empty: none
@@ -123,6 +137,13 @@ struct Persistence {
   bool waits = false;  ///< something is not written, or not synced
 };
 
+/// Which nodes a cluster has, and which slots they serve.
+struct AskNodes {};
+struct Nodes {
+  ClusterMap map;
+  std::string fault = {};  ///< why the cluster cannot be used as it is, for people; empty: it can
+};
+
 /// The server answered a command with an error. The connection goes on.
 struct Refused {
   std::string error;
@@ -131,10 +152,10 @@ struct Refused {
 /// The connection has gone before an answer came. Whether the command was executed is not known.
 struct Lost {};
 
-using ShardCommand =
-    std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves, AskPersistence>;
-using ShardAnswer =
-    std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Refused, Lost>;
+using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
+                                  AskPersistence, AskNodes>;
+using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Nodes,
+                                 Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

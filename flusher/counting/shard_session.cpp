@@ -52,6 +52,12 @@ void ShardSession::on_turned_away(const std::string& why, std::uint64_t now_ms) 
   link_.turn_away(why);
 }
 
+void ShardSession::try_soon(std::uint64_t now_ms) {
+  link_.set_time(now_ms);
+  link_.try_soon();
+  in_flight_.try_soon();
+}
+
 void ShardSession::accept(std::uint64_t token, std::uint64_t now_ms) {
   link_.set_time(now_ms);
   marks_.accept(token);
@@ -71,18 +77,28 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
   // A batch that an earlier connection may have executed goes first: then its answer, not a guess, says what the read
   // includes. Where batches wait, the mark that comes with the read says whether it was.
   if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);
-  link_.send(AskCount{bucket, id}, [this, bucket, page](const ShardAnswer& answer) {
-    const auto* const count = std::get_if<Count>(&answer);
-    if (count == nullptr) return lookups_.dropped(page);
-    on_count(bucket, page, *count);
+  link_.send(AskCount{bucket, id}, [this, bucket, page, id](const ShardAnswer& answer) {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return on_look_up(bucket, page, answer);
+    link_.port().ask_node(redirect->node, AskCount{bucket, id, true},
+                          [this, bucket, page](const ShardAnswer& there) { on_look_up(bucket, page, there); });
   });
   return true;
 }
 
+void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer) {
+  if (const auto* const count = std::get_if<Count>(&answer)) return on_count(bucket, page, *count);
+  lookups_.dropped(page);
+  const auto* const redirect = std::get_if<Redirect>(&answer);
+  if (redirect != nullptr && !redirect->once && buckets_.has(bucket)) {
+    link_.port().redirected(bucket, redirect->node);
+  }
+}
+
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
   const std::string& shard = link_.settings().shard;
-  if (!buckets_.has(bucket)) {
-    lookups_.dropped(page);  // it has moved since it was asked for
+  if (!buckets_.has(bucket) || !link_.is_up()) {
+    lookups_.dropped(page);  // it has moved since it was asked for, or another node answered
   } else if (count.id != deployment_.bucket_id()) {
     lookups_.dropped(page);
     link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",

@@ -56,6 +56,8 @@ constexpr Told told[] = {
     {&Statistics::exchanges, "shards exchanged"},
     {&Statistics::layouts, "layouts"},
     {&Statistics::moved, "buckets found moved"},
+    {&Statistics::migrated, "keys that a cluster moved"},
+    {&Statistics::unknown_nodes, "nodes that were not known"},
     {&Statistics::wiped_spools, "wiped spools"},
     {&Statistics::wiped_caches, "wiped caches"},
     {&Statistics::restored_spools, "restored spools"},
@@ -63,7 +65,7 @@ constexpr Told told[] = {
     {&Statistics::copied_spools, "copied spools"},
 };
 
-/// Every twenty seeds meet all of them.
+/// Every twenty-three seeds meet all of them.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},          {visitd::Harm::swapped, 1},       {visitd::Harm::spoiled, 1},
     {visitd::Harm::none, 2},          {visitd::Harm::none, 1},          {visitd::Harm::emptied, 1},
@@ -71,7 +73,8 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 2, true},    {visitd::Harm::refusing, 1},      {visitd::Harm::copied, 2},
     {visitd::Harm::emptied, 2, true}, {visitd::Harm::copied_alive, 2},  {visitd::Harm::deleted, 2, true},
     {visitd::Harm::refusing, 2},      {visitd::Harm::swapped, 2, true}, {visitd::Harm::moving, 1},
-    {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},
+    {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},  {visitd::Harm::cluster, 1},
+    {visitd::Harm::cluster, 2},       {visitd::Harm::cluster, 2, true},
 };
 
 /// Empty: the seed holds; else what broke.
