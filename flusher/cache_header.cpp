@@ -11,6 +11,12 @@
 
 namespace visitd {
 
+static void tell_shares(Cache& cache, const Placement& placement) {
+  for (std::uint32_t shard = 0; shard < placement.shards(); ++shard) {
+    at_index(cache.header().shard, shard).buckets.store(placement.buckets_on(shard).size(), std::memory_order_release);
+  }
+}
+
 void begin_cache_header(CacheHeader& header, const Settings& settings) {
   for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
     store_text(at_index(header.shard, shard).name, settings.redis.shards[shard].name);
@@ -28,9 +34,12 @@ void tell_placement(Cache& cache, const Placement& placement) {
   for (std::uint32_t bucket = 0; bucket < placement.buckets(); ++bucket) {
     cache.shard_of_bucket(bucket).store(placement.shard_of(bucket), std::memory_order_release);
   }
-  for (std::uint32_t shard = 0; shard < placement.shards(); ++shard) {
-    at_index(cache.header().shard, shard).buckets.store(placement.buckets_on(shard).size(), std::memory_order_release);
-  }
+  tell_shares(cache, placement);
+}
+
+void tell_moved(Cache& cache, const Placement& placement, std::uint32_t bucket, std::uint32_t shard) {
+  cache.shard_of_bucket(bucket).store(shard, std::memory_order_release);
+  tell_shares(cache, placement);
 }
 
 }  // namespace visitd

@@ -23,6 +23,12 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
       return inspect_page(request.argument, std::move(reply));
     case ControlCommand::accept:
       return accept(request, reply);
+    case ControlCommand::change_shards:
+      changes_.change(request, std::move(reply));
+      loop_.turn_next();
+      return;
+    case ControlCommand::moves:
+      return reply(changes_.progress());
   }
 }
 

@@ -11,14 +11,16 @@
 #include "flusher/control.hpp"
 #include "flusher/counting/engine.hpp"
 #include "flusher/flusher_loop.hpp"
+#include "flusher/shard_changes.hpp"
 
 namespace visitd {
 
 class ControlCommands : public ControlHandler {
  public:
   /// `cache`: whose statistics answers tell. All of them outlive it.
-  ControlCommands(FlusherLoop& loop, Engine& engine, CacheHeader& cache, const Settings& settings)
-      : loop_(loop), engine_(engine), statistics_(cache.statistics), settings_(settings) {}
+  ControlCommands(FlusherLoop& loop, Engine& engine, ShardChanges& changes, CacheHeader& cache,
+                  const Settings& settings)
+      : loop_(loop), engine_(engine), changes_(changes), statistics_(cache.statistics), settings_(settings) {}
 
   void handle(const ControlRequest& request, ControlReply reply) override;
   void on_fault(const std::string& what) noexcept override { loop_.end_with(what); }
@@ -46,6 +48,7 @@ class ControlCommands : public ControlHandler {
 
   FlusherLoop& loop_;
   Engine& engine_;
+  ShardChanges& changes_;
   FlusherStatistics statistics_;
   const Settings& settings_;
   std::vector<WaitingFlush> flushes_;

@@ -45,9 +45,10 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   return engine;
 }
 
-SpoolLayout spool_layout(const Settings& settings) {
+SpoolLayout spool_layout(const LiveSettings& live) {
+  const Settings& settings = live.get();
   SpoolLayout layout{settings.redis.buckets, settings.redis.virtual_nodes, {}};
-  for (const ShardSettings& shard : settings.redis.shards) layout.shards.push_back(shard.name);
+  for (const ShardSettings& shard : live.named_shards()) layout.shards.push_back(shard.name);
   std::ranges::sort(layout.shards);
   return layout;
 }

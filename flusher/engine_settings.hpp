@@ -8,6 +8,7 @@
 namespace visitd {
 
 [[nodiscard]] EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_limit);
-[[nodiscard]] SpoolLayout spool_layout(const Settings& settings);
+/// As the settings name the shards.
+[[nodiscard]] SpoolLayout spool_layout(const LiveSettings& live);
 
 }  // namespace visitd

@@ -30,6 +30,7 @@
 #include "flusher/now.hpp"
 #include "flusher/ring_source.hpp"
 #include "flusher/salt.hpp"
+#include "flusher/shard_changes.hpp"
 #include "flusher/shard_links.hpp"
 #include "flusher/spool/spool_thread.hpp"
 
@@ -58,9 +59,10 @@ std::vector<std::string> random_identities(std::size_t count) {
 class FlusherProcess : public EnginePort, public FlusherLoop::Events {
  public:
   FlusherProcess(LiveSettings& live, const RuntimeDirectory& directory, const FileLease& lease, Watchdog& watchdog,
-                 Ring ring, Spool spool, SpoolState state)
+                 Ring ring, Spool spool, SpoolState state, std::optional<Layout>& layout)
       : live_(live),
         settings_(live.get()),
+        layout_(layout),
         directory_(directory),
         lease_(lease),
         watchdog_(watchdog),
@@ -73,8 +75,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     const std::uint64_t started_ns = monotonic_ns();
     begin_cache_header(cache().header(), settings);
     say_where_lanes_start(state, ring_, cache().header());
-    engine_.emplace(engine_settings(live_, ring_.shape().page_id_limit), counting_memory(), std::move(state),
-                    source_.take_carried(), random_identities(settings.redis.shards.size()), *this);
+    engine_.emplace(settings_of_engine(), counting_memory(), std::move(state), source_.take_carried(),
+                    random_identities(settings.redis.shards.size()), *this);
     tell_placement(cache(), engine_->placement());
     source_.use();
     engine_->free_space();
@@ -87,7 +89,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
     // The frontends face the internet: where they have a user of their own, it may not command us.
     const std::uint32_t frontends = ring_.segment().status().owner;
-    commands_.emplace(loop_, *engine_, cache().header(), settings);
+    changes_.emplace(loop_, *engine_, settings, live_.named_shards(), writer);
+    commands_.emplace(loop_, *engine_, *changes_, cache().header(), settings);
     control_.emplace(loop_.get(), directory.control_socket(), *commands_, ControlLimits{},
                      frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     last_visit_ms_ = monotonic_ms();
@@ -108,6 +111,11 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
  private:
   // ---- start
 
+  [[nodiscard]] EngineSettings settings_of_engine() const {
+    EngineSettings settings = engine_settings(live_, ring_.shape().page_id_limit);
+    settings.changed = layout_;
+    return settings;
+  }
   [[nodiscard]] CacheShape cache_shape() const noexcept {
     return {ring_.shape().lanes, settings_.cache.entries, settings_.redis.buckets, ring_.shape().page_id_limit};
   }
@@ -194,7 +202,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     if (shutdown_.is_asked()) return;
     notify_reloading();
     if (live_.read_again()) {
-      engine_->use(engine_settings(live_, ring_.shape().page_id_limit), now());
+      engine_->use(settings_of_engine(), now());
       links_->set_timeout(settings_.redis.timeout_ms);
       cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       loop_.turn_next();
@@ -312,6 +320,17 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 
   void shard_warned(std::uint32_t, const std::string& what) override { log::warning("{}", what); }
 
+  void bucket_moved(std::uint32_t bucket, std::uint32_t shard) override {
+    tell_moved(cache(), engine_->placement(), bucket, shard);
+  }
+
+  void layout_changed(const std::string& text) override {
+    const auto layout = parse_layout(text);
+    if (!layout) return loop_.end_with(fmt::format("the shards hold a layout that cannot be read: '{}'", text));
+    layout_ = layout;
+    end_again(fmt::format("the deployment's shards have changed (change {})", layout->version));
+  }
+
   void wake_lanes(std::uint64_t lanes) override {
     for (std::uint32_t lane = 0; lane < lane_bells_.size(); ++lane) {
       if ((lanes >> lane & 1U) == 0) continue;
@@ -322,6 +341,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 
   LiveSettings& live_;
   const Settings& settings_;  ///< live_'s: its values change in on_reload()
+  std::optional<Layout>& layout_;
   const RuntimeDirectory& directory_;
   const FileLease& lease_;
   Watchdog& watchdog_;
@@ -334,6 +354,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<Engine> engine_;
   std::optional<SpoolThread> spool_;
   std::optional<ShardLinks> links_;
+  std::optional<ShardChanges> changes_;
   std::optional<ControlCommands> commands_;
   std::optional<ControlServer> control_;
   CopiesWatch copies_;
@@ -348,8 +369,10 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 }  // namespace
 
 FlusherEnd run_flusher_life(LiveSettings& live, const RuntimeDirectory& directory, const FileLease& lease,
-                            Watchdog& watchdog, Ring ring, Spool spool, SpoolState state) {
-  return FlusherProcess(live, directory, lease, watchdog, std::move(ring), std::move(spool), std::move(state)).run();
+                            Watchdog& watchdog, Ring ring, Spool spool, SpoolState state,
+                            std::optional<Layout>& layout) {
+  return FlusherProcess(live, directory, lease, watchdog, std::move(ring), std::move(spool), std::move(state), layout)
+      .run();
 }
 
 }  // namespace visitd

@@ -15,6 +15,7 @@
 #include "common/os/other_owner.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "common/os/service_manager.hpp"
+#include "flusher/deployment_shards.hpp"
 #include "flusher/engine_settings.hpp"
 #include "flusher/flusher_process.hpp"
 #include "flusher/host_identity.hpp"
@@ -108,6 +109,22 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
   }
 }
 
+/// The latest layout that the spool or a former life knows: its shards are in use instead of those of the settings.
+void take_layout(LiveSettings& live, const SpoolState& state, std::optional<Layout>& layout) {
+  const std::optional<Layout> known = known_layout(state);
+  if (known && (!layout || layout->version < known->version)) layout = known;
+  if (!layout) return;
+  RedisSettings named = live.get().redis;
+  named.shards = live.named_shards();
+  live.use_shards(shards_of(*layout, named));
+  const std::string difference = settings_difference(*layout, named.shards);
+  if (difference.empty()) return;
+  log::warning(
+      "the deployment's shards are those of its change {}: {}. The deployment counts; make redis.shards the "
+      "same, or the deployment like redis.shards with: {} shards rebalance",
+      layout->version, difference, live.visitctl());
+}
+
 }  // namespace
 
 void set_spool_aside(const Settings& settings) {
@@ -121,24 +138,26 @@ void set_spool_aside(const Settings& settings) {
                aside.path, number(aside.open_visits), number(aside.unanswered_batches));
 }
 
-FlusherEnd run_flusher(LiveSettings& live) {
+FlusherEnd run_flusher(LiveSettings& live, std::optional<Layout>& layout) {
   const Settings& settings = live.get();
   refuse_root_where_another_owns(settings.paths.state_directory);
   const RuntimeDirectory directory(settings.paths.runtime_directory);
   FileLease lease = take_flusher_lease(directory);
-  Spool spool(settings.paths.state_directory, spool_layout(settings));
+  Spool spool(settings.paths.state_directory, spool_layout(live));
   say_where_spool_was(spool);
   SpoolState state = spool.load();
   state.loaded_at = now().unix;
   if (state.created)
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.paths.state_directory);
+  take_layout(live, state, layout);
   Watchdog watchdog;
   // What follows needs the frontends, whose start may be ordered after ours.
   notify_service_manager("READY=1");
   auto ring = wait_for_ring(directory, spool, state, lease, watchdog);
   if (!ring) return FlusherEnd::stopped;
   watchdog.allow(recovery_ms);
-  return run_flusher_life(live, directory, lease, watchdog, std::move(*ring), std::move(spool), std::move(state));
+  return run_flusher_life(live, directory, lease, watchdog, std::move(*ring), std::move(spool), std::move(state),
+                          layout);
 }
 
 }  // namespace visitd

@@ -1,5 +1,7 @@
 #include <malloc.h>
 
+#include <optional>
+
 #include "common/config/program.hpp"
 #include "flusher/flusher_start.hpp"
 
@@ -14,7 +16,8 @@ int main(int argc, char** argv) {
         "Set the spool aside first and begin a new one: only where it is an old copy (docs/operate.md)", &renew_spool}},
       [&](visitd::LiveSettings& settings) {
         if (renew_spool) visitd::set_spool_aside(settings.get());
-        while (visitd::run_flusher(settings) == visitd::FlusherEnd::again) {
+        std::optional<visitd::Layout> layout;
+        while (visitd::run_flusher(settings, layout) == visitd::FlusherEnd::again) {
         }
         return 0;
       });

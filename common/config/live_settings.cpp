@@ -63,8 +63,15 @@ std::string LiveSettings::visitctl() const {
   return fmt::format("VISITD_PATHS_RUNTIME_DIRECTORY={} visitctl", shell_word(settings_.paths.runtime_directory));
 }
 
+void LiveSettings::use_shards(std::vector<ShardSettings> shards) {
+  settings_.redis.shards = std::move(shards);
+}
+
 bool LiveSettings::read_again() try {
-  SettingsChange change = change_settings(settings_, load_settings(path_, secrets_));
+  Settings in_use = settings_;
+  in_use.redis.shards = named_shards_;
+  SettingsChange change = change_settings(in_use, load_settings(path_, secrets_));
+  change.settings.redis.shards = settings_.redis.shards;
   settings_ = std::move(change.settings);
   log::set_debug(settings_.log.debug);
   for (const SettingsChange::Later& later : change.later) {

@@ -29,12 +29,20 @@ class LiveSettings {
  public:
   /// Reads them as load_settings does, and again from the same file. Throws Error.
   LiveSettings(std::string path, Secrets secrets)
-      : path_(std::move(path)), secrets_(secrets), settings_(load_settings(path_, secrets)) {}
+      : path_(std::move(path)),
+        secrets_(secrets),
+        settings_(load_settings(path_, secrets)),
+        named_shards_(settings_.redis.shards) {}
   LiveSettings(const LiveSettings&) = delete;
   LiveSettings& operator=(const LiveSettings&) = delete;
 
   /// The same object for ever; its values change within read_again() alone.
   [[nodiscard]] const Settings& get() const noexcept { return settings_; }
+
+  /// The shards that are in use instead of those that the settings name: the deployment says which there are.
+  void use_shards(std::vector<ShardSettings> shards);
+  /// Those that the settings name.
+  [[nodiscard]] const std::vector<ShardSettings>& named_shards() const noexcept { return named_shards_; }
 
   /// The beginning of a visitctl command for this instance, as a shell takes it: with the settings file, or the
   /// environment, that names it.
@@ -48,6 +56,7 @@ class LiveSettings {
   std::string path_;
   Secrets secrets_;
   Settings settings_;
+  std::vector<ShardSettings> named_shards_;
 };
 
 /// Holds SIGHUP back in this thread and in those that it starts: it waits until release_reload_signal().

@@ -127,6 +127,9 @@ void give_password(ShardSettings& shard, const ShardTable& table, const Password
 
 void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
   const Password shared = secrets == Secrets::read ? shared_password(draft.for_shards, sources) : Password{};
+  draft.redis.added_shard.password = shared.text;
+  draft.redis.added_shard.password_place = shared.place;
+  draft.redis.added_shard.database = draft.for_shards.database;
   if (!draft.for_shards.password_file.empty()) draft.redis.password_files.push_back(draft.for_shards.password_file);
   for (const ShardTable& table : tables_of(draft, sources)) {
     ShardSettings shard = shard_of(table, draft.for_shards.database);

@@ -96,6 +96,7 @@ struct FlusherSettings {
 
 struct RedisSettings {
   std::vector<ShardSettings> shards;        ///< never empty after load
+  ShardSettings added_shard;                ///< what a shard has that the deployment alone names; no address
   std::vector<std::string> password_files;  ///< files that hold passwords of shards, as they are named, read or not
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;

@@ -27,6 +27,8 @@ constexpr Command commands[] = {
     {ControlCommand::flush, "flush", ""},
     {ControlCommand::page, "page", "a page id"},
     {ControlCommand::accept, "accept", "a shard's name"},
+    {ControlCommand::change_shards, "change_shards", "a change"},
+    {ControlCommand::moves, "moves", ""},
 };
 
 const Command& command_of(std::string_view name) {

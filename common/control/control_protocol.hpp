@@ -41,6 +41,17 @@ enum class ControlCommand : std::uint8_t {
   ///   pages, visits              that this host last saw in them
   ///   kept_visits                that come back out of kept batches
   accept,
+  /// Change the deployment's shards. The argument is "add NAME=URL", "remove NAME", "replace NAME=URL" or "settings".
+  /// Without a token nothing changes: the answer is the offer, and its token makes the change.
+  ///   token, version     of the offer; the change's number
+  ///   buckets, moves     how many there are, and how many would move
+  ///   shards             what each shard would give and take
+  change_shards,
+  /// Say how far buckets have moved.
+  ///   version, shards, moving          the last change, the shards, and 1 while buckets move
+  ///   next, buckets, moved             while they move: to which shards, how many, how many are there durably
+  ///   by_this_host, problem            1: this host moves them; what holds them up, only if something does
+  moves,
 };
 
 struct ControlRequest {

@@ -147,7 +147,8 @@ class Engine {
   [[nodiscard]] bool ring_is_finished() const noexcept { return finishing_ == Finishing::done; }
 
   [[nodiscard]] const Placement& placement() const noexcept { return placement_; }
-  /// The deployment's.
+  /// The deployment's; empty: it has none yet.
+  [[nodiscard]] const std::string& identity() const noexcept { return deployment_.identity(); }
   [[nodiscard]] const Layout& layout() const noexcept { return layout_; }
   /// How far buckets have moved; nullopt: the layout moves none.
   [[nodiscard]] std::optional<BucketMover::Progress> move_progress() const;

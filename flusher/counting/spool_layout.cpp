@@ -49,8 +49,8 @@ std::string layout_fault(const SpoolLayout& noted, const SpoolLayout& wanted) {
   }
   if (noted.shards != wanted.shards) {
     return fmt::format(
-        "it was made for the shards {}, and redis.shards names {}. Shards cannot be added, removed or renamed by "
-        "settings yet: name the same ones (their addresses may change)",
+        "it was made for the shards {}, and redis.shards names {}. Shards are added and removed with visitctl shards, "
+        "which moves their counts; until then name the same ones (their addresses may change)",
         fmt::join(noted.shards, ", "), fmt::join(wanted.shards, ", "));
   }
   return {};

@@ -10,7 +10,8 @@
 --          "BAD index ..."   these pages (from 0) hold no count, or would pass 2^63-1
 --          "NOID identity"   the bucket has another identity, or none: it was emptied, or is not ours
 --          "WRONGTYPE"       the key is no hash
---          "MOVED marker", "MOVING marker"
+--          "MOVED marker"    the bucket is on another shard
+--          "MOVING marker"   it is being copied there
 -- An absent field is an empty mark, an absent page counts 0. Counts are text: a Lua number is exact only below 2^53.
 local n = (#ARGV - 7) / 2
 local held = redis.pcall('HMGET', KEYS[1], unpack(ARGV, n + 4))
@@ -19,8 +20,6 @@ if held.err then
   return held
 end
 if held[1] ~= ARGV[3] then return 'NOID ' .. (held[1] or '') end
-if held[3] then return 'MOVED ' .. held[3] end
-if held[4] then return 'MOVING ' .. held[4] end
 
 local find, byte, sub, format = string.find, string.byte, string.sub, string.format
 local mark = held[2] or ''
@@ -32,6 +31,8 @@ if mark == ARGV[2] then
   end
   return table.concat(answer, ' ')
 end
+if held[3] then return 'MOVED ' .. held[3] end
+if held[4] then return 'MOVING ' .. held[4] end
 if mark ~= ARGV[1] then return 'HAVE ' .. mark end
 
 local answer, write, bad = {'OK'}, {ARGV[n + 5], ARGV[2]}, {'BAD'}

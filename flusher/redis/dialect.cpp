@@ -18,7 +18,11 @@ constexpr std::string_view fix_field =
     "fix";
 constexpr std::string_view moved_field = "\x01moved";
 constexpr std::string_view moving_field = "\x01moving";
+constexpr std::string_view from_field =
+    "\x01"
+    "from";
 constexpr std::string_view topology_key = "visits:topology";
+constexpr std::string_view mover_key = "visits:mover";
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
 void add_bucket_key(RequestText& text, std::uint32_t bucket) {
@@ -54,6 +58,26 @@ bool parse_numbers(std::string_view text, Number limit, std::vector<Number>& num
   return true;
 }
 
+/// The value of a line "name:value" of INFO; nullopt: it has no such line.
+std::optional<std::string> info_value(std::string_view info, std::string_view name) {
+  for (std::size_t at = info.find(name); at != std::string_view::npos; at = info.find(name, at + 1)) {
+    const std::size_t colon = at + name.size();
+    if ((at != 0 && info[at - 1] != '\n') || colon >= info.size() || info[colon] != ':') continue;
+    return std::string(info.substr(colon + 1, std::min(info.find_first_of("\r\n", colon), info.size()) - colon - 1));
+  }
+  return std::nullopt;
+}
+
+/// A server without append-only file, or that does not say, keeps nothing waiting for it.
+bool waits_for_disk(std::string_view info) {
+  const auto is_more_than_0 = [&](std::string_view name) {
+    const auto value = info_value(info, name);
+    return value && *value != "0";
+  };
+  return is_more_than_0("aof_pending_bio_fsync") || is_more_than_0("aof_buffer_length") ||
+         info_value(info, "aof_last_write_status").value_or("ok") != "ok";
+}
+
 }  // namespace
 
 void Dialect::begin(ScriptDigests scripts) {
@@ -83,6 +107,14 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
       return read_marks(reply, awaited.size);
     case Kind::batch:
       return read_batch(reply, awaited.size);
+    case Kind::move:
+      return read_move(reply);
+    case Kind::mover:
+      if (!reply.is_string()) unexpected("EVALSHA of take_moves.lua");
+      return MovesTaken{reply.text() == awaited.writer};
+    case Kind::persistence:
+      if (!reply.is_string()) unexpected("INFO persistence");
+      return Persistence{waits_for_disk(reply.text())};
     default:
       return read_count(reply);
   }
@@ -118,16 +150,6 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   fact.reset();
   if (reply.size() == 2 && reply[1].is_string()) fact = reply[1].text();
   awaited.kind = awaited.kind == Kind::policy ? Kind::append_only : Kind::info;
-}
-
-/// The value of a line "name:value" of INFO; nullopt: it has no such line.
-static std::optional<std::string> info_value(std::string_view info, std::string_view name) {
-  for (std::size_t at = info.find(name); at != std::string_view::npos; at = info.find(name, at + 1)) {
-    const std::size_t colon = at + name.size();
-    if ((at != 0 && info[at - 1] != '\n') || colon >= info.size() || info[colon] != ':') continue;
-    return std::string(info.substr(colon + 1, std::min(info.find_first_of("\r\n", colon), info.size()) - colon - 1));
-  }
-  return std::nullopt;
 }
 
 /// What CONFIG did not say, INFO may.
@@ -167,7 +189,7 @@ Topology Dialect::read_topology(Reply reply) {
 // ---- marks: marks.lua
 
 Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
-  text.start(6 + asked.buckets.size());
+  text.start(7 + asked.buckets.size());
   text.add("EVALSHA");
   text.add(scripts_.marks);
   text.add_number(asked.buckets.size());
@@ -175,6 +197,7 @@ Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
   text.add(writer_field_);
   text.add(id_field);
   text.add(asked.stamp);
+  text.add(moved_field);
   return {Awaited::Kind::marks, static_cast<std::uint32_t>(asked.buckets.size())};
 }
 
@@ -183,7 +206,10 @@ static Marks::Held parse_held(std::string_view text) {
   if (text.starts_with('!')) return {"", not_a_hash};
   if (text.starts_with('=')) return {"", std::string(text.substr(1))};
   const std::size_t end = std::min(text.find('\n'), text.size());
-  return {std::string(text.substr(0, end)), std::string(text.substr(std::min(end + 1, text.size())))};
+  const std::string_view rest = text.substr(std::min(end + 1, text.size()));
+  const std::size_t mark_end = std::min(rest.find('\n'), rest.size());
+  return {std::string(text.substr(0, end)), std::string(rest.substr(0, mark_end)),
+          std::string(rest.substr(std::min(mark_end + 1, rest.size())))};
 }
 
 Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
@@ -242,8 +268,8 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
     return true;
   }
   if (word == "MOVED" || word == "MOVING") {
-    answer.kind = BatchAnswer::Kind::moved;
-    answer.why = fmt::format("{} to {}", word == "MOVED" ? "moved" : "moving", rest);
+    answer.kind = word == "MOVED" ? BatchAnswer::Kind::moved : BatchAnswer::Kind::moving;
+    answer.why = rest;
     return true;
   }
   return false;
@@ -285,6 +311,57 @@ Count Dialect::read_count(Reply reply) {
   if (!reply[4].is_nil()) count.readable = parse_count(reply[4].text(), count.count);
   if (!count.readable) count.count = 0;
   return count;
+}
+
+// ---- moves: move.lua, take_moves.lua, INFO persistence
+
+Awaited Dialect::write_command(const MoveBucket& move, RequestText& text) const {
+  constexpr std::string_view steps[] = {"out", "in", "away", "drop"};
+  text.start(12);
+  text.add("EVALSHA");
+  text.add(scripts_.move);
+  text.add("1");
+  add_bucket_key(text, move.bucket);
+  text.add(steps[static_cast<std::size_t>(move.step)]);
+  text.add(move.id);
+  text.add(move.marker);
+  text.add(move.content);
+  text.add(id_field);
+  text.add(moving_field);
+  text.add(moved_field);
+  text.add(from_field);
+  return {Awaited::Kind::move};
+}
+
+MoveAnswer Dialect::read_move(Reply reply) {
+  using Kind = MoveAnswer::Kind;
+  const std::string_view text = reply.text();
+  if (reply.is_string()) {
+    if (text == "OK") return {};
+    if (text == "DROPPED") return {Kind::dropped};
+    if (text == "ABSENT") return {Kind::absent};
+    if (text.starts_with("COPY ")) return {Kind::content, std::string(text.substr(5))};
+    if (text.starts_with("BAD ")) return {Kind::refused, std::string(text.substr(4))};
+  }
+  unexpected("EVALSHA of move.lua");
+}
+
+Awaited Dialect::write_command(const TakeMoves& take, RequestText& text) const {
+  text.start(6);
+  text.add("EVALSHA");
+  text.add(scripts_.take_moves);
+  text.add("1");
+  text.add(mover_key);
+  text.add(take.writer);
+  text.add_number(take.for_ms);
+  return {Awaited::Kind::mover, 0, take.writer};
+}
+
+Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& text) const {
+  text.start(2);
+  text.add("INFO");
+  text.add("persistence");
+  return {Awaited::Kind::persistence};
 }
 
 }  // namespace visitd

@@ -20,9 +20,22 @@ struct UnusableReply : Error {
 
 /// What a command's next reply is.
 struct Awaited {
-  enum class Kind : std::uint8_t { policy, append_only, info, topology_of_facts, topology, marks, batch, count };
+  enum class Kind : std::uint8_t {
+    policy,
+    append_only,
+    info,
+    topology_of_facts,
+    topology,
+    marks,
+    batch,
+    move,
+    mover,
+    persistence,
+    count
+  };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;  ///< batch: pages; marks: buckets
+  std::uint32_t size = 0;   ///< batch: pages; marks: buckets
+  std::string writer = {};  ///< mover: who asked
 };
 
 /// Of one connection.
@@ -46,12 +59,16 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const AskMarks& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const SendBatch& sent, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskCount& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const MoveBucket& move, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const TakeMoves& take, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskPersistence& asked, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
   [[nodiscard]] Facts read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
   [[nodiscard]] static Marks read_marks(Reply reply, std::size_t buckets);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
+  [[nodiscard]] static MoveAnswer read_move(Reply reply);
 
   std::string writer_field_;
   ScriptDigests scripts_;

@@ -42,6 +42,8 @@ void Handshake::write(RequestText& text) {
   load(Step::load_marks, marks_script);
   load(Step::load_topology, topology_script);
   load(Step::load_batch, batch_script);
+  load(Step::load_move, move_script);
+  load(Step::load_take_moves, take_moves_script);
 }
 
 Handshake::Progress Handshake::read(Reply reply) {
@@ -64,6 +66,12 @@ Handshake::Progress Handshake::read(Reply reply) {
       break;
     case Step::load_batch:
       scripts_.batch = reply.text();
+      break;
+    case Step::load_move:
+      scripts_.move = reply.text();
+      break;
+    case Step::load_take_moves:
+      scripts_.take_moves = reply.text();
       break;
   }
   if (!reply.is_string()) {

@@ -16,6 +16,8 @@ struct ScriptDigests {
   std::string marks;
   std::string topology;
   std::string batch;
+  std::string move;
+  std::string take_moves;
 };
 
 class Handshake {
@@ -37,7 +39,16 @@ class Handshake {
   [[nodiscard]] const ScriptDigests& scripts() const noexcept { return scripts_; }
 
  private:
-  enum class Step { authenticate, select_database, name, load_marks, load_topology, load_batch };
+  enum class Step {
+    authenticate,
+    select_database,
+    name,
+    load_marks,
+    load_topology,
+    load_batch,
+    load_move,
+    load_take_moves
+  };
 
   void begin(Step step, std::size_t arguments, RequestText& text);
   [[nodiscard]] std::string refusal(Step step, std::string_view said) const;

@@ -7,6 +7,7 @@
 
 #include "common/shm/page_id.hpp"
 #include "flusher/counting/batch.hpp"
+#include "flusher/counting/deployment.hpp"
 
 namespace visitd {
 
@@ -128,6 +129,9 @@ void keep_layout(SpoolDatabase& database, const SpoolLayout& layout) {
   if (noted.row()) {
     SpoolLayout known;
     if (!parse_layout(noted.bytes(0), known)) throw database.damaged("table meta", "no layout");
+    // From the first change on the deployment says which shards there are.
+    SpoolStatement changed(database, "SELECT 1 FROM identity WHERE shard = ?");
+    if (changed.text(layout_row).row()) known.shards = layout.shards;
     if (const std::string fault = layout_fault(known, layout); !fault.empty()) {
       throw error("the spool {} cannot be used with these settings: {}", database.path(), fault);
     }

@@ -22,6 +22,18 @@ SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
 MUTANTS = {
+    'a moved bucket is dropped once its copy is durable': (
+        'flusher/counting/bucket_mover.cpp', 'persistence != nullptr && !persistence->waits', 'persistence != nullptr'),
+    'a copy of a former connection is looked for again': (
+        'flusher/counting/bucket_mover.cpp', 'oldest.connection == connection', 'true'),
+    'nothing of a bucket is sent before it has come': (
+        'flusher/counting/batches_in_flight.cpp', '|| is_arriving(bucket)) return;', ') return;'),
+    'a later layout is followed': (
+        'flusher/counting/shard_admission.cpp', 'link_.port().layout_changed(topology.layout);\n  } else {', '} else {'),
+    'a shard with an earlier layout is told the later one': (
+        'flusher/counting/shard_admission.cpp', '} else {\n    make_topology(topology.identity);', '} else {'),
+    'a copy that a shard lost comes again': (
+        'flusher/counting/shard_marks.cpp', 'if (!has_come(bucket, held)) return in_flight_.expect(bucket);', ''),
     'the undo note comes before the change': (
         'common/shm/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
     'an unlink moves the version': (

@@ -1,0 +1,145 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "common/os/runtime_directory.hpp"
+#include "ctl/commands.hpp"
+#include "ctl/control_client.hpp"
+
+namespace visitd {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint32_t change_timeout_ms = 20'000;
+constexpr std::uint32_t moves_timeout_ms = 5'000;
+constexpr auto look_interval = std::chrono::milliseconds(250);
+// A flusher that begins anew, with the other shards, is away for less.
+constexpr auto longest_absence = std::chrono::seconds(30);
+// On what is no terminal, a line now and then.
+constexpr auto line_interval = std::chrono::seconds(10);
+
+std::uint64_t number_in(const Json& answer, const char* name) {
+  const auto number = answer.find(name);
+  return number != answer.end() && number->is_number_unsigned() ? number->get<std::uint64_t>() : 0;
+}
+
+/// How far it is, and how long it may take, from what has moved since it began.
+std::string progress_text(std::uint64_t moved, std::uint64_t buckets, Clock::duration since) {
+  constexpr std::size_t width = 30;
+  const std::uint64_t shown = std::max<std::uint64_t>(buckets, 1);
+  const auto filled = static_cast<std::size_t>(moved * width / shown);
+  std::string text = fmt::format("[{}{}] {} of {} buckets, {} %", std::string(filled, '#'),
+                                 std::string(width - filled, '.'), moved, buckets, moved * 100 / shown);
+  if (moved == 0) return text;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since).count();
+  return text + fmt::format(", about {} s left", static_cast<std::uint64_t>(seconds) * (buckets - moved) / moved);
+}
+
+/// Shows how buckets move until they have arrived.
+class MovesWatch {
+ public:
+  explicit MovesWatch(std::string socket) : socket_(std::move(socket)) {}
+
+  /// The flusher's last answer. `version`: of the change that is waited for. Throws Error where no flusher answers for
+  /// long.
+  Json wait(std::uint64_t version) {
+    for (;;) {
+      Json answer = look();
+      const bool known = number_in(answer, "version") >= version;
+      if (known && number_in(answer, "moving") == 0) {
+        if (shown_ && is_terminal_) std::cerr << "\n";
+        return answer;
+      }
+      if (known) show(answer);
+      std::this_thread::sleep_for(look_interval);
+    }
+  }
+
+ private:
+  Json look() {
+    const auto since = Clock::now();
+    for (;;) {
+      try {
+        return ask_flusher(socket_, {ControlCommand::moves, "", moves_timeout_ms});
+      } catch (const FlusherAway&) {
+        if (Clock::now() - since > longest_absence) throw;
+        std::this_thread::sleep_for(look_interval);
+      }
+    }
+  }
+
+  void show(const Json& answer) {
+    const auto now = Clock::now();
+    std::string text = progress_text(number_in(answer, "moved"), number_in(answer, "buckets"), now - began_);
+    if (const auto problem = answer.find("problem"); problem != answer.end()) text += "; " + plain(*problem);
+    if (is_terminal_) {
+      std::cerr << "\r\x1b[K" << text << std::flush;
+    } else if (!shown_ || now - last_line_ >= line_interval) {
+      std::cerr << text << "\n";
+      last_line_ = now;
+    }
+    shown_ = true;
+  }
+
+  std::string socket_;
+  bool is_terminal_ = isatty(STDERR_FILENO) == 1;
+  bool shown_ = false;
+  Clock::time_point began_ = Clock::now();
+  Clock::time_point last_line_;
+};
+
+}  // namespace
+
+Json change_shards_report(const Settings& settings, const std::string& change, const ShardChange& how) {
+  const std::string socket = RuntimeDirectory(settings.paths.runtime_directory).control_socket();
+  Json report = {{"change", change}};
+  try {
+    ControlRequest request{ControlCommand::change_shards, change, change_timeout_ms};
+    const Json offer = ask_flusher(socket, request);
+    report.update(offer);
+    report["made"] = !how.dry_run;
+    if (how.dry_run) return report;
+    request.token = decode_token(offer.at("token").get<std::string>());
+    static_cast<void>(ask_flusher(socket, request));
+    if (how.wait) report["last"] = MovesWatch(socket).wait(number_in(offer, "version"));
+  } catch (const std::exception& refused) {
+    report["error"] = refused.what();
+  }
+  return report;
+}
+
+std::string change_shards_text(const Json& report) {
+  if (has_failed(report)) return {};
+  std::string text = fmt::format("{} of {} buckets move: {}\n", plain(report["moves"]), plain(report["buckets"]),
+                                 plain(report["shards"]));
+  if (!report["made"].get<bool>()) return text + "nothing was changed\n";
+  if (report.contains("last")) return text + fmt::format("the shards are {}\n", plain(report["last"]["shards"]));
+  return text + "the buckets are moving: visitctl shards moves says how far\n";
+}
+
+Json moves_report(const Settings& settings, bool wait) {
+  const std::string socket = RuntimeDirectory(settings.paths.runtime_directory).control_socket();
+  try {
+    if (wait) return MovesWatch(socket).wait(0);
+    return ask_flusher(socket, {ControlCommand::moves, "", moves_timeout_ms});
+  } catch (const std::exception& refused) {
+    return {{"error", refused.what()}};
+  }
+}
+
+std::string moves_text(const Json& report) {
+  if (has_failed(report)) return {};
+  std::string text = fmt::format("shards     {} (change {})\n", plain(report["shards"]), plain(report["version"]));
+  if (number_in(report, "moving") == 0) return text + "moving     nothing\n";
+  text += fmt::format("moving to  {}\nmoved      {} of {} buckets{}\n", plain(report["next"]), plain(report["moved"]),
+                      plain(report["buckets"]), number_in(report, "by_this_host") == 0 ? ", by another host" : "");
+  if (report.contains("problem")) text += fmt::format("held up by {}\n", plain(report["problem"]));
+  return text;
+}
+
+}  // namespace visitd

@@ -1,0 +1,54 @@
+// What a running flusher does when it is asked to add, remove or replace shards, and how far buckets have moved.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/config/settings.hpp"
+#include "flusher/control.hpp"
+#include "flusher/counting/engine.hpp"
+#include "flusher/flusher_loop.hpp"
+#include "flusher/shard_probe.hpp"
+
+namespace visitd {
+
+class ShardChanges {
+ public:
+  /// `settings`: those in use; `named`: the shards that the settings file names. All of them outlive it.
+  ShardChanges(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::vector<ShardSettings>& named,
+               std::string writer)
+      : loop_(loop), engine_(engine), settings_(settings), named_(named), writer_(std::move(writer)) {}
+
+  /// "add NAME=URL", "remove NAME", "replace NAME=URL", or "settings": the shards become those that the settings name.
+  /// Without a token nothing changes: the answer is what would.
+  void change(const ControlRequest& request, ControlReply reply);
+  /// How far buckets have moved.
+  [[nodiscard]] ControlAnswer progress() const;
+
+ private:
+  /// A change, and the server that has to be looked at first.
+  struct Wanted {
+    Layout layout;
+    std::optional<ShardPlace> look_at = std::nullopt;
+    bool is_new = true;  ///< the server must hold nothing; else it must be this shard at another address
+  };
+
+  [[nodiscard]] Wanted wanted(const std::string& asked) const;
+  [[nodiscard]] Wanted added(const ShardPlace& place) const;
+  [[nodiscard]] Wanted removed(const std::string& name) const;
+  [[nodiscard]] Wanted replaced(const ShardPlace& place) const;
+  [[nodiscard]] Wanted as_settings_name() const;
+  void go_on(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply);
+  [[nodiscard]] std::string fault_of(const Wanted& wanted, const ShardProbe::Seen& seen) const;
+  [[nodiscard]] std::string fault_of_new(const ShardPlace& place, const ShardProbe::Seen& seen) const;
+
+  FlusherLoop& loop_;
+  Engine& engine_;
+  const Settings& settings_;
+  const std::vector<ShardSettings>& named_;
+  std::string writer_;
+  std::unique_ptr<ShardProbe> probe_;
+  bool probing_ = false;
+};
+
+}  // namespace visitd
