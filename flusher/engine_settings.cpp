@@ -11,7 +11,7 @@ namespace visitd {
 namespace {
 
 /// host:port, or the path of a Unix socket, and the database where it is not the first.
-std::string address_text(const ShardSettings& shard) {
+std::string server_text(const ShardSettings& shard) {
   const std::string server = shard.unix_path.empty() ? fmt::format("{}:{}", shard.host, shard.port) : shard.unix_path;
   return shard.database == 0 ? server : fmt::format("{}, database {}", server, shard.database);
 }
@@ -23,7 +23,7 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   EngineSettings engine;
   for (const ShardSettings& shard : settings.redis.shards) {
     engine.shards.push_back(shard.name);
-    engine.servers.push_back({address_text(shard), shard.database});
+    engine.servers.push_back({server_text(shard), shard.database});
   }
   engine.visitctl = live.visitctl();
   engine.virtual_nodes = settings.redis.virtual_nodes;
@@ -48,6 +48,10 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
 SpoolLayout spool_layout(const LiveSettings& live) {
   const Settings& settings = live.get();
   SpoolLayout layout{settings.redis.buckets, settings.redis.virtual_nodes, {}};
+  if (settings.redis.mode == RedisMode::cluster) {
+    layout.shards.push_back(cluster_name);
+    return layout;
+  }
   for (const ShardSettings& shard : live.named_shards()) layout.shards.push_back(shard.name);
   std::ranges::sort(layout.shards);
   return layout;

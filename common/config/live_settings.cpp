@@ -50,7 +50,7 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
   }
   // What becomes part of the shards: addresses and passwords, which are not for the log.
   if (in_use.redis.shards != read.redis.shards) {
-    const Key& key = setting::key_named("redis", "shards");
+    const Key& key = setting::key_named("redis", in_use.redis.mode == RedisMode::cluster ? "nodes" : "shards");
     change.later.push_back({setting::full_name(key), "", "", std::string(setting::programs_text(key.change.by))});
   }
   change.settings = std::move(static_cast<Settings&>(now));

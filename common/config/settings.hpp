@@ -20,6 +20,7 @@ struct ShardSettings {
   std::string password;   ///< empty: none
   std::uint32_t database = 0;
   std::string password_place = {};  ///< the setting or file that gave the password, for people; empty: no password
+  bool in_cluster = false;          ///< a node of a cluster
 
   /// Of two shards, not of the places that name them.
   friend bool operator==(const ShardSettings& a, const ShardSettings& b) {
@@ -27,6 +28,9 @@ struct ShardSettings {
            std::tie(b.name, b.host, b.port, b.unix_path, b.username, b.password, b.database);
   }
 };
+
+/// Who decides on which server a bucket is: visitd, among the shards of the settings; or the cluster of the nodes.
+enum class RedisMode { shards, cluster };
 
 /// How the two hot routes are answered.
 enum class HotRoutes { direct, httplib };
@@ -95,7 +99,8 @@ struct FlusherSettings {
 };
 
 struct RedisSettings {
-  std::vector<ShardSettings> shards;        ///< never empty after load
+  RedisMode mode = RedisMode::shards;
+  std::vector<ShardSettings> shards;        ///< never empty after load; of a cluster the nodes that are asked first
   ShardSettings added_shard;                ///< what a shard has that the deployment alone names; no address
   std::vector<std::string> password_files;  ///< files that hold passwords of shards, as they are named, read or not
   std::uint32_t virtual_nodes = 100;

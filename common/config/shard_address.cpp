@@ -182,9 +182,12 @@ ShardAddress parse_shard_address(std::string_view text) {
 std::string shard_url(const ShardSettings& shard) {
   const std::string user = shard.username.empty() ? "" : percent_encode(shard.username) + "@";
   if (!shard.unix_path.empty()) return fmt::format("unix://{}{}?db={}", user, shard.unix_path, shard.database);
-  const bool brackets = shard.host.find(':') != std::string::npos;
-  return fmt::format("redis://{}{}{}{}:{}/{}", user, brackets ? "[" : "", shard.host, brackets ? "]" : "", shard.port,
-                     shard.database);
+  return fmt::format("redis://{}{}/{}", user, address_text(shard.host, shard.port), shard.database);
+}
+
+std::string address_text(const std::string& host, std::uint16_t port) {
+  const bool brackets = host.find(':') != std::string::npos;
+  return fmt::format("{}{}{}:{}", brackets ? "[" : "", host, brackets ? "]" : "", port);
 }
 
 bool is_shard_name(std::string_view name) noexcept {

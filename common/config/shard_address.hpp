@@ -1,6 +1,7 @@
 // How the address of a shard is written, and read.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,9 @@ struct ShardAddress {
 
 /// The address as a URL that parse_shard_address reads; without name and password.
 [[nodiscard]] std::string shard_url(const ShardSettings& shard);
+
+/// HOST:PORT, with brackets around the host where it has colons.
+[[nodiscard]] std::string address_text(const std::string& host, std::uint16_t port);
 
 /// Whether a shard may be called so: 1 to 64 of A-Z a-z 0-9 . _ -
 [[nodiscard]] bool is_shard_name(std::string_view name) noexcept;

@@ -186,9 +186,17 @@ void BatchesInFlight::on_answer_there(std::uint32_t bucket, bool repair, std::ui
   }
 }
 
-void BatchesInFlight::try_soon() noexcept {
+void BatchesInFlight::try_soon() {
   write_backoff_.reset();
   retry_at_ms_ = std::min(retry_at_ms_, link_.now_ms());
+  // What no batch can find out.
+  if (link_.is_up() && in_flight_ == 0 && to_send_.empty() && !std::exchange(refusal_, {}).empty()) say_how_it_is();
+}
+
+void BatchesInFlight::refuse(std::string why) {
+  if (refusal_.empty()) retry_at_ms_ = link_.now_ms() + write_backoff_.next_ms(first_retry_ms);
+  refusal_ = std::move(why);
+  say_how_it_is();
 }
 
 void BatchesInFlight::writes_go_on() {

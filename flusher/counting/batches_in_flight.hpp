@@ -57,7 +57,9 @@ class BatchesInFlight {
   [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return repairs_.contains(bucket); }
 
   /// What kept batches from being taken may be over: they are tried again without waiting any longer.
-  void try_soon() noexcept;
+  void try_soon();
+  /// No batches are taken for now.
+  void refuse(std::string why);
 
   /// `why` no batch is sent to a replica, for people; empty: the server is none.
   void set_replica(std::string why) { replica_of_ = std::move(why); }

@@ -271,7 +271,15 @@ void Engine::follow(std::uint32_t bucket, const std::string& node) {
   move_bucket(bucket, static_cast<std::uint32_t>(known - settings_.shards.begin()));
 }
 
-void Engine::cluster_is_well(Now now) {
+void Engine::cluster_is_down(const std::string& why, Now now) {
+  for (const auto& session : sessions_) session->session.refuse(why, now.ms);
+}
+
+void Engine::cluster_is_well(const ClusterMap& map, Now now) {
+  if (map != *settings_.cluster) {
+    settings_.cluster = map;
+    batches_.note_identity({cluster_row, to_text(map)});
+  }
   for (const auto& session : sessions_) {
     if (session->session.state() != ShardState::up) session->session.try_soon(now.ms);
   }

@@ -131,8 +131,10 @@ class Engine {
   [[nodiscard]] AcceptOffer offer(const std::string& shard) const;
   /// Takes what a held shard holds as the truth, if that is what was offered. Throws Error where it cannot be accepted.
   void accept(const std::string& shard, std::uint64_t token, Now now);
-  /// The cluster says that all is well: what waits for it waits no longer.
-  void cluster_is_well(Now now);
+  /// The cluster says that all is well: what waits for it waits no longer. `map`: with the primaries of this life.
+  void cluster_is_well(const ClusterMap& map, Now now);
+  /// The cluster says that it takes no commands; `why` is for people.
+  void cluster_is_down(const std::string& why, Now now);
 
   /// Everything up to the lanes' tails is durable, and the answers too.
   [[nodiscard]] bool is_durable() const noexcept;

@@ -58,6 +58,11 @@ void ShardSession::try_soon(std::uint64_t now_ms) {
   in_flight_.try_soon();
 }
 
+void ShardSession::refuse(const std::string& why, std::uint64_t now_ms) {
+  link_.set_time(now_ms);
+  if (link_.is_up()) in_flight_.refuse(why);
+}
+
 void ShardSession::accept(std::uint64_t token, std::uint64_t now_ms) {
   link_.set_time(now_ms);
   marks_.accept(token);

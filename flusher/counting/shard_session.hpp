@@ -53,6 +53,8 @@ class ShardSession final : private SessionLink::Parts {
   [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return in_flight_.is_on_its_way(bucket); }
   /// What kept the shard away, or batches from being taken, may be over.
   void try_soon(std::uint64_t now_ms);
+  /// The cluster takes no batches for now.
+  void refuse(const std::string& why, std::uint64_t now_ms);
   /// Something is not as it was: makes another connection.
   void look_again(const std::string& why) { link_.reconnect(why); }
   [[nodiscard]] bool is_arriving(std::uint32_t bucket) const { return in_flight_.is_arriving(bucket); }

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/config/shard_address.hpp"
+
 namespace visitd {
 
 namespace {
@@ -32,8 +34,20 @@ void add_bucket_key(RequestText& text, std::uint32_t bucket) {
   text.add({key, static_cast<std::size_t>(end - key)});
 }
 
+/// The next command is executed although its key is only being given to this node.
+void add_asking(RequestText& text, bool once) {
+  if (!once) return;
+  text.start(1);
+  text.add("ASKING");
+}
+
 [[noreturn]] void unexpected(std::string_view command) {
   throw UnusableReply(fmt::format("{}: an answer of another kind than Redis gives", command));
+}
+
+bool parse_port(std::string_view text, std::uint16_t& port) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), port);
+  return failed == std::errc{} && end == text.data() + text.size();
 }
 
 /// A count as Redis holds it: digits alone, no more than 2^63-1.
@@ -84,6 +98,9 @@ void Dialect::begin(ScriptDigests scripts) {
   scripts_ = std::move(scripts);
   facts_ = {};
   info_.clear();
+  marks_ = {};
+  marks_error_.clear();
+  marks_refused_ = false;
 }
 
 Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
@@ -92,19 +109,23 @@ Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
 
 std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   using Kind = Awaited::Kind;
+  if (std::exchange(awaited.once, false)) return std::nullopt;
   if (awaited.kind < Kind::topology_of_facts) {
     read_fact(awaited, reply);
     return std::nullopt;
   }
   if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
+  if (awaited.kind == Kind::topology_of_facts) return read_facts(reply);
+  if (awaited.kind == Kind::marks_of_nodes) return read_marks_of_nodes(awaited, reply);
+  if (const auto redirect = read_redirect(reply)) return *redirect;
   if (reply.is_error() && !reply.is_wrong_type()) return Refused{std::string(reply.text())};
   switch (awaited.kind) {
-    case Kind::topology_of_facts:
-      return read_facts(reply);
     case Kind::topology:
       return read_topology(reply);
     case Kind::marks:
       return read_marks(reply, awaited.size);
+    case Kind::nodes:
+      return read_nodes(reply);
     case Kind::batch:
       return read_batch(reply, awaited.size);
     case Kind::move:
@@ -146,15 +167,23 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
     awaited.kind = Kind::topology_of_facts;
     return;
   }
+  if (awaited.kind == Kind::cluster_info) {
+    cluster_info_ = reply.text();
+    awaited.kind = Kind::nodes;
+    return;
+  }
   std::optional<std::string>& fact = awaited.kind == Kind::policy ? facts_.maxmemory_policy : facts_.append_only;
   fact.reset();
   if (reply.size() == 2 && reply[1].is_string()) fact = reply[1].text();
   awaited.kind = awaited.kind == Kind::policy ? Kind::append_only : Kind::info;
 }
 
-/// What CONFIG did not say, INFO may.
-Facts Dialect::read_facts(Reply topology) {
-  if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
+/// What CONFIG did not say, INFO may. Another node of a cluster may hold the topology, or none for now.
+ShardAnswer Dialect::read_facts(Reply topology) {
+  const bool elsewhere =
+      read_redirect(topology).has_value() || (topology.is_error() && topology.text().starts_with("CLUSTERDOWN"));
+  if (topology.is_error() && !elsewhere && !topology.is_wrong_type()) return Refused{std::string(topology.text())};
+  if (!topology.is_text_or_nil() && !elsewhere) unexpected("GET visits:topology");
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
   facts.role = info_value(info, "role");
@@ -164,7 +193,9 @@ Facts Dialect::read_facts(Reply topology) {
     facts.append_only = info_value(info, "aof_enabled");
     if (facts.append_only) facts.append_only = *facts.append_only == "0" ? "no" : "yes";
   }
-  facts.topology = topology.text();
+  if (const auto enabled = info_value(info, "cluster_enabled")) facts.in_cluster = *enabled != "0";
+  facts.topology_elsewhere = elsewhere;
+  if (!elsewhere) facts.topology = topology.text();
   return facts;
 }
 
@@ -188,17 +219,49 @@ Topology Dialect::read_topology(Reply reply) {
 
 // ---- marks: marks.lua
 
-Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
-  text.start(7 + asked.buckets.size());
+void Dialect::write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const {
+  text.start(7 + buckets.size());
   text.add("EVALSHA");
   text.add(scripts_.marks);
-  text.add_number(asked.buckets.size());
-  for (const std::uint32_t bucket : asked.buckets) add_bucket_key(text, bucket);
+  text.add_number(buckets.size());
+  for (const std::uint32_t bucket : buckets) add_bucket_key(text, bucket);
   text.add(writer_field_);
   text.add(id_field);
   text.add(asked.stamp);
   text.add(moved_field);
-  return {Awaited::Kind::marks, static_cast<std::uint32_t>(asked.buckets.size())};
+}
+
+/// In a cluster each bucket is asked for by itself: the buckets of one node are in many slots.
+Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
+  const auto size = static_cast<std::uint32_t>(asked.buckets.size());
+  add_asking(text, asked.once);
+  if (!in_cluster_) {
+    write_marks(asked.buckets, asked, text);
+    return {Awaited::Kind::marks, size};
+  }
+  for (std::size_t i = 0; i < size; ++i) write_marks(std::span(asked.buckets).subspan(i, 1), asked, text);
+  return {Awaited::Kind::marks_of_nodes, size, asked.once};
+}
+
+/// One of many replies. A slot that no node serves now leaves those of the others useful.
+std::optional<ShardAnswer> Dialect::read_marks_of_nodes(Awaited& awaited, Reply reply) {
+  if (const auto redirect = read_redirect(reply)) {
+    marks_.buckets.push_back({"", "", "", *redirect});
+  } else if (reply.is_error()) {
+    const bool unserved = reply.text().starts_with("CLUSTERDOWN") || reply.text().starts_with("TRYAGAIN");
+    if (marks_error_.empty() || !unserved) marks_error_ = reply.text();
+    marks_.buckets.push_back({"", "", "", unserved ? std::optional(Redirect{"", true}) : std::nullopt});
+    marks_refused_ = marks_refused_ || !unserved;
+  } else {
+    marks_.buckets.push_back(read_marks(reply, 1).buckets.front());
+  }
+  if (--awaited.size > 0) return std::nullopt;
+  Marks marks = std::exchange(marks_, {});
+  std::string failure = std::exchange(marks_error_, {});
+  const bool any = std::ranges::any_of(
+      marks.buckets, [](const Marks::Held& held) { return !held.redirect || !held.redirect->node.empty(); });
+  if (std::exchange(marks_refused_, false) || (!failure.empty() && !any)) return Refused{std::move(failure)};
+  return marks;
 }
 
 /// What one bucket holds.
@@ -224,6 +287,7 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
+  add_asking(text, sent.once);
   text.start(11 + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
@@ -238,7 +302,7 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   text.add(moved_field);
   text.add(moving_field);
   for (const PageVisits& page : batch.pages) text.add(page.page);
-  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size())};
+  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size()), sent.once};
 }
 
 /// False: it is no answer of the script.
@@ -284,6 +348,7 @@ BatchAnswer Dialect::read_batch(Reply reply, std::size_t pages) {
 // ---- count: HMGET
 
 Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
+  add_asking(text, asked.once);
   text.start(7);
   text.add("HMGET");
   add_bucket_key(text, asked.bucket);
@@ -292,7 +357,7 @@ Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
   text.add(moved_field);
   text.add(writer_field_);
   text.add(asked.page);
-  return {Awaited::Kind::count};
+  return {Awaited::Kind::count, 0, asked.once};
 }
 
 Count Dialect::read_count(Reply reply) {
@@ -354,7 +419,7 @@ Awaited Dialect::write_command(const TakeMoves& take, RequestText& text) const {
   text.add(mover_key);
   text.add(take.writer);
   text.add_number(take.for_ms);
-  return {Awaited::Kind::mover, 0, take.writer};
+  return {Awaited::Kind::mover, 0, false, take.writer};
 }
 
 Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& text) const {
@@ -362,6 +427,64 @@ Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& te
   text.add("INFO");
   text.add("persistence");
   return {Awaited::Kind::persistence};
+}
+
+// ---- a cluster: CLUSTER INFO, CLUSTER SLOTS, and where a node sends us
+
+Awaited Dialect::write_command(const AskNodes& /*unused*/, RequestText& text) const {
+  for (const std::string_view what : {"INFO", "SLOTS"}) {
+    text.start(2);
+    text.add("CLUSTER");
+    text.add(what);
+  }
+  return {Awaited::Kind::cluster_info};
+}
+
+/// "MOVED SLOT HOST:PORT" or "ASK SLOT HOST:PORT"; a node that knows no name for the other one leaves the host out, and
+/// means its own.
+std::optional<Redirect> Dialect::read_redirect(Reply reply) const {
+  if (!in_cluster_ || !reply.is_error()) return std::nullopt;
+  const std::string_view text = reply.text();
+  const bool once = text.starts_with("ASK ");
+  if (!once && !text.starts_with("MOVED ")) return std::nullopt;
+  const std::string_view address = text.substr(text.rfind(' ') + 1);
+  const std::size_t colon = address.rfind(':');
+  std::uint16_t port = 0;
+  if (colon == std::string_view::npos || !parse_port(address.substr(colon + 1), port)) return std::nullopt;
+  const std::string_view host = address.substr(0, colon);
+  return Redirect{address_text(host.empty() ? host_ : std::string(host), port), once};
+}
+
+/// Each element: first slot, last slot, the primary, its replicas; a node: host, port, and more.
+ShardAnswer Dialect::read_nodes(Reply reply) {
+  if (!reply.is_array()) unexpected("CLUSTER SLOTS");
+  Nodes nodes;
+  const auto address_of = [this](Reply node) {
+    const std::string_view host = node[0].text();
+    // "?" is a name that nobody knows.
+    return address_text(host.empty() || host == "?" ? host_ : std::string(host),
+                        static_cast<std::uint16_t>(node[1].number()));
+  };
+  for (std::size_t i = 0; i < reply.size(); ++i) {
+    const Reply range = reply[i];
+    const std::int64_t first = range[0].number();
+    const std::int64_t last = range[1].number();
+    if (range.size() < 3 || first < 0 || last < first || last >= cluster_slots) unexpected("CLUSTER SLOTS");
+    nodes.map.slots.push_back(
+        {static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(last), address_of(range[2])});
+    for (std::size_t replica = 3; replica < range.size(); ++replica) {
+      nodes.map.replicas.push_back(address_of(range[replica]));
+    }
+  }
+  std::ranges::sort(nodes.map.replicas);
+  nodes.map.replicas.erase(std::ranges::unique(nodes.map.replicas).begin(), nodes.map.replicas.end());
+  const std::string info = std::exchange(cluster_info_, {});
+  if (const auto state = info_value(info, "cluster_state"); state != "ok") {
+    nodes.fault = fmt::format("the cluster is down (CLUSTER INFO says cluster_state:{})", state.value_or("nothing"));
+  } else if (nodes.map.slots.empty()) {
+    nodes.fault = "the cluster serves no slots: make it whole with redis-cli --cluster create";
+  }
+  return nodes;
 }
 
 }  // namespace visitd

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
+#include "common/config/settings.hpp"
 #include "common/os/errors.hpp"
 #include "flusher/counting/shard_protocol.hpp"
 #include "flusher/redis/codec.hpp"
@@ -24,9 +26,12 @@ struct Awaited {
     policy,
     append_only,
     info,
+    cluster_info,
     topology_of_facts,
     topology,
     marks,
+    marks_of_nodes,
+    nodes,
     batch,
     move,
     mover,
@@ -35,14 +40,17 @@ struct Awaited {
   };
   Kind kind = Kind::count;
   std::uint32_t size = 0;   ///< batch: pages; marks: buckets
+  bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
 
 /// Of one connection.
 class Dialect {
  public:
-  /// `writer`: names our field in each bucket ("\x01w:" and this).
-  explicit Dialect(const std::string& writer) : writer_field_("\x01w:" + writer) {}
+  /// `writer`: names our field in each bucket ("\x01w:" and this). `shard`: whether it is a node of a cluster, and its
+  /// host.
+  Dialect(const std::string& writer, const ShardSettings& shard)
+      : writer_field_("\x01w:" + writer), in_cluster_(shard.in_cluster), host_(shard.host) {}
 
   /// The scripts as the server of this connection knows them; nothing of an earlier connection is kept.
   void begin(ScriptDigests scripts);
@@ -62,18 +70,29 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const MoveBucket& move, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const TakeMoves& take, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskPersistence& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskNodes& asked, RequestText& text) const;
+  void write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
-  [[nodiscard]] Facts read_facts(Reply topology);
+  [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
   [[nodiscard]] static Marks read_marks(Reply reply, std::size_t buckets);
+  [[nodiscard]] std::optional<ShardAnswer> read_marks_of_nodes(Awaited& awaited, Reply reply);
+  [[nodiscard]] std::optional<Redirect> read_redirect(Reply reply) const;
+  [[nodiscard]] ShardAnswer read_nodes(Reply reply);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
 
   std::string writer_field_;
+  bool in_cluster_;
+  std::string host_;
   ScriptDigests scripts_;
   Facts facts_;  ///< as far as they have come
   std::string info_;
+  Marks marks_;  ///< as far as they have come
+  std::string marks_error_;
+  bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
+  std::string cluster_info_;
 };
 
 }  // namespace visitd

@@ -11,7 +11,7 @@ ShardLink::ShardLink(uv_loop_t* loop, const ShardSettings& shard, const std::str
                      Listener& listener)
     : listener_(listener),
       handshake_(shard),
-      dialect_(writer),
+      dialect_(writer, shard),
       wire_(std::make_shared<Wire>(loop, shard, timeout_ms, static_cast<Wire::Listener&>(*this))) {}
 
 void ShardLink::send(const ShardCommand& command, Completion done) {

@@ -390,7 +390,7 @@ void SimulatedHost::look_at_cluster() {
   if (next_cluster_->primaries() != nodes) {
     end_flusher();
   } else {
-    flusher_event([&] { engine_->cluster_is_well(stage_.now); });
+    flusher_event([&] { engine_->cluster_is_well(*next_cluster_, stage_.now); });
   }
 }
 
