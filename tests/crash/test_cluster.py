@@ -10,6 +10,7 @@ from redis_cluster import ClusterNode, ClusterStack
 FAST = {"flusher": {"flush_interval_ms": 200, "commit_interval_ms": 50}, "cache": {"ttl_ms": 300}}
 # How long the nodes stay away: a minute in the campaign.
 AWAY_S = float(os.environ.get("VISITD_AWAY_S", "5"))
+FAILOVERS = int(os.environ.get("VISITD_FAILOVERS", "2"))
 RECOVERY_S = 5.0
 
 
@@ -34,6 +35,84 @@ class Cluster(unittest.TestCase):
             self.assertEqual(len({place for place, _ in stack.redis_places().values()}), 3)
             self.assertEqual(sorted(shard["name"] for shard in stack.status()["shards"]),
                              [f"127.0.0.1:{port}" for port in stack.primary_ports()])  # fmt: skip
+
+    def test_follows_a_live_reshard(self):
+        with ClusterStack() as stack:
+            traffic = Traffic(stack, pages=300).start()
+            ports = stack.primary_ports()
+            first, second, third = (stack.node_at(port) for port in ports)
+            stack.reshard(first, second, 1000)
+            stack.reshard(second, third, 2000)
+            stack.reshard(third, first, 1000)
+            since = stack.wait_for_cluster()
+            took = wait_until_up(stack, since)
+            traffic.stop()
+            traffic.check()
+            self.assertLess(took, RECOVERY_S)
+            self.assertEqual(stack.processes["flusher"].starts, 1)
+
+    def test_follows_to_a_primary_that_joins_and_from_one_that_leaves(self):
+        with ClusterStack() as stack:
+            traffic = Traffic(stack, pages=300).start()
+            joined = ClusterNode(len(stack.nodes), stack.folder / "joined")
+            stack.nodes.append(joined)
+            stack.add_node(joined)
+            stack.start_one(joined.name)
+            stack.wait_for_node(joined)
+            stack.redis_cli("--cluster", "add-node", joined.address, stack.nodes[0].address)
+            stack.wait_for_cluster()
+            first = stack.node_at(stack.primary_ports()[0])
+            if first is joined:
+                first = stack.node_at(stack.primary_ports()[1])
+            has = sum(last - start + 1 for start, last, port in stack.slots() if port == first.port)
+            stack.reshard(first, joined, has)
+            since = stack.wait_for_cluster()
+            wait_for("the primaries are those of the cluster", lambda: [shard["name"] for shard in stack.status()["shards"]]
+                     == sorted(f"127.0.0.1:{port}" for port in stack.primary_ports()), 30)  # fmt: skip
+            self.assertLess(wait_until_up(stack, since), RECOVERY_S)
+            self.assertIn(joined.port, stack.primary_ports())
+            self.assertNotIn(first.port, stack.primary_ports())
+            traffic.stop()
+            traffic.check()
+            self.assertEqual(stack.processes["flusher"].starts, 1)
+
+    def test_follows_a_failover(self):
+        with ClusterStack() as stack:
+            traffic = Traffic(stack, pages=300).start()
+            for _ in range(FAILOVERS):
+                stack.wait_for_agreement()
+                primary = stack.node_at(stack.primary_ports()[0])
+                stack.kill9(primary.name)
+                wait_for("a replica is promoted", lambda gone=primary: gone.port not in stack.primary_ports(), 30)
+                since = stack.wait_for_cluster()
+                took = wait_until_up(stack, since)
+                print(f"up {took:.2f} s after the cluster was well", flush=True)
+                self.assertLess(took, RECOVERY_S)
+                stack.start_one(primary.name)
+                stack.wait_for_node(primary)
+            traffic.stop()
+            traffic.check()
+            self.assertEqual(stack.processes["flusher"].starts, 1)
+
+    def test_goes_on_when_all_nodes_come_back(self):
+        with ClusterStack() as stack:
+            traffic = Traffic(stack, pages=300).start()
+            time.sleep(1)
+            for node in stack.nodes:
+                stack.kill9(node.name)
+            wait_for("the flusher says so", lambda: not any(shard["state"] == "up" for shard in stack.status()["shards"]))
+            time.sleep(AWAY_S)
+            for node in stack.nodes:
+                stack.start_one(node.name)
+            for node in stack.nodes:
+                stack.wait_for_node(node)
+            since = stack.wait_for_cluster()
+            took = wait_until_up(stack, since)
+            print(f"up {took:.2f} s after the cluster was well", flush=True)
+            self.assertLess(took, RECOVERY_S)
+            traffic.stop()
+            traffic.check()
+            self.assertEqual(stack.processes["flusher"].starts, 1)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class ClusterStack(Stack):
     """Flusher and frontends over a cluster of primaries with a replica each. `server`, `cli`: how these programs are started."""
 
     def __init__(self, primaries: int = 3, replicas: int = 1, frontends: int = 1, settings: dict | None = None,
-                 node_timeout_ms: int = 1000, server: tuple[str, ...] = ("redis-server",), cli: tuple[str, ...] = ("redis-cli",)):  # fmt: skip
+                 node_timeout_ms: int = 2000, server: tuple[str, ...] = ("redis-server",), cli: tuple[str, ...] = ("redis-cli",)):  # fmt: skip
         super().__init__(frontends=frontends, shards=0, settings=settings)
         self.server, self.cli, self.node_timeout_ms = server, cli, node_timeout_ms
         self.primaries, self.replicas = primaries, replicas
@@ -98,6 +98,22 @@ class ClusterStack(Stack):
         wait_for("the cluster is well", self.is_well, limit_s, 0.02)
         return time.monotonic()
 
+    def nodes_agree(self) -> bool:
+        """Whether all nodes know of each other's slots, and every replica has what its primary has."""
+        check = subprocess.run([*self.cli, "--cluster", "check", self.living()[0].address], capture_output=True, text=True,
+                               timeout=60, stdin=subprocess.DEVNULL)  # fmt: skip
+        if check.returncode != 0:
+            return False
+        for node in self.living():
+            with node.client() as redis:
+                state = redis("INFO", "replication")
+                if "role:slave" in state and "master_link_status:up" not in state:
+                    return False
+        return True
+
+    def wait_for_agreement(self) -> None:
+        wait_for("the nodes agree", self.nodes_agree, 60, 0.1)
+
     def slots(self) -> list[tuple[int, int, int]]:
         """First and last slot, and the port of the primary, as a living node says them."""
         with self.living()[0].client() as redis:
@@ -114,6 +130,7 @@ class ClusterStack(Stack):
             return redis("CLUSTER", "MYID")
 
     def reshard(self, source: ClusterNode, target: ClusterNode, slots: int) -> None:
+        self.wait_for_agreement()
         self.redis_cli("--cluster", "reshard", self.living()[0].address, "--cluster-from", self.id_of(source), "--cluster-to",
                        self.id_of(target), "--cluster-slots", str(slots), "--cluster-yes")  # fmt: skip
 
