@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Counting into a cluster that moves slots, loses primaries and goes away: exact, no read falls, no process is started again."""
 import os
 import time
