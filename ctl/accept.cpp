@@ -1,9 +1,7 @@
 #include <fmt/format.h>
-#include <unistd.h>
-
-#include <iostream>
 
 #include "common/os/runtime_directory.hpp"
+#include "ctl/agreement.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 
@@ -23,14 +21,6 @@ std::string offer_text(const Json& offer) {
   return text + "Visits that no shard has acknowledged yet are counted on top of what the shard holds.\n";
 }
 
-/// Whether somebody at a terminal says yes.
-bool is_agreed(const Json& offer) {
-  std::cerr << offer_text(offer) << "Take what the shard holds as the truth? Type yes: " << std::flush;
-  std::string said;
-  std::getline(std::cin, said);
-  return said == "yes";
-}
-
 }  // namespace
 
 Json accept_report(const Settings& settings, const std::string& shard, bool yes, const std::string& visitctl) {
@@ -42,10 +32,10 @@ Json accept_report(const Settings& settings, const std::string& shard, bool yes,
     report.update(offer);
     const auto token = offer.find("token");
     if (token == offer.end() || !token->is_string()) throw Error("the flusher is of another version: restart it first");
-    report["accepted"] = yes || (isatty(STDIN_FILENO) == 1 && is_agreed(offer));
+    report["accepted"] = yes || somebody_agrees(offer_text(offer), "Take what the shard holds as the truth?");
     if (!report["accepted"].get<bool>()) {
       report["error"] = fmt::format("{}nothing was changed; to accept it say: {} accept {} --yes",
-                                    yes || isatty(STDIN_FILENO) == 1 ? "" : offer_text(offer), visitctl, shard);
+                                    is_at_terminal() ? "" : offer_text(offer), visitctl, shard);
       return report;
     }
     request.token = decode_token(token->get<std::string>());

@@ -33,6 +33,14 @@ namespace visitd {
 [[nodiscard]] Json page_report(const Settings& settings, const std::string& page);
 [[nodiscard]] std::string page_text(const Json& report);
 
+/// Each shard: its state and buckets, and what the flusher alone knows of it. Fails without a readable cache.
+[[nodiscard]] Json shards_report(const Settings& settings);
+[[nodiscard]] std::string shards_text(const Json& report);
+
+/// Where a page's count is kept: bucket, key, shard and address. Fails without a readable cache.
+[[nodiscard]] Json locate_report(const Settings& settings, const std::string& page);
+[[nodiscard]] std::string locate_text(const Json& report);
+
 /// The segments as ipcs(1) shows them, and who has them attached.
 [[nodiscard]] Json ipcs_report(const Settings& settings);
 [[nodiscard]] std::string ipcs_text(const Json& report);
@@ -66,6 +74,28 @@ struct RemoveOptions {
 [[nodiscard]] Json accept_report(const Settings& settings, const std::string& shard, bool yes,
                                  const std::string& visitctl);
 [[nodiscard]] std::string accept_text(const Json& report);
+
+struct ShardChange {
+  bool dry_run = false;  ///< only says what would move
+  bool wait = true;      ///< until the buckets have moved, and shows how far they are
+};
+/// Has the flusher change the deployment's shards. `change`: see ControlCommand::change_shards.
+[[nodiscard]] Json change_shards_report(const Settings& settings, const std::string& change, const ShardChange& how);
+[[nodiscard]] std::string change_shards_text(const Json& report);
+
+/// How far buckets have moved. `wait`: until they have.
+[[nodiscard]] Json moves_report(const Settings& settings, bool wait);
+[[nodiscard]] std::string moves_text(const Json& report);
+
+/// Every writer (host) that the shards know. Fails where the flusher cannot be asked.
+[[nodiscard]] Json writers_report(const Settings& settings);
+[[nodiscard]] std::string writers_text(const Json& report);
+
+/// Has the shards forget a writer that is gone. `yes`, `visitctl`: as accept_report has them; without `yes` one that
+/// was seen lately is refused.
+[[nodiscard]] Json forget_report(const Settings& settings, const std::string& writer, bool yes,
+                                 const std::string& visitctl);
+[[nodiscard]] std::string forget_text(const Json& report);
 
 /// Waits until SIGTERM or SIGINT. What a container needs whose namespaces others live in: a process that never dies.
 void hold_namespaces();

@@ -77,6 +77,12 @@ Json ask_flusher(const std::string& control_socket, const ControlRequest& reques
   Json report = Json::object();
   for (const auto& [name, value] : answer.text) report[name] = value;
   for (const auto& [name, value] : answer.numbers) report[name] = value;
+  for (const ControlRow& row : answer.rows) {
+    Json values = Json::object();
+    for (const auto& [name, value] : row.text) values[name] = value;
+    for (const auto& [name, value] : row.numbers) values[name] = value;
+    report["rows"].push_back(std::move(values));
+  }
   return report;
 }
 

@@ -42,6 +42,9 @@ struct Asked {
   std::optional<std::uint32_t> lane;
   std::string page;
   std::string shard;
+  ShardChange changing;
+  bool wait = false;
+  std::string writer;
   bool yes = false;
   std::string watched;
   double timeout_s = 25;
@@ -67,16 +70,25 @@ std::function<std::string(const std::string&)> number_within(Number least, Numbe
   };
 }
 
-void add_command(CLI::App& app, Asked& asked, const char* name, const char* help,
-                 std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
-                 const std::function<void(CLI::App&)>& options = {}) {
+CLI::App& add_group(CLI::App& app, const char* name, const char* help) {
+  CLI::App* const group = app.add_subcommand(name, help);
+  group->fallthrough();
+  group->require_subcommand(1);
+  return *group;
+}
+
+CLI::App* add_command(CLI::App& app, Asked& asked, const char* name, const char* help,
+                      std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
+                      const std::function<void(CLI::App&)>& options = {}) {
   CLI::App* const command = app.add_subcommand(name, help);
   command->fallthrough();  // --json and --config may follow the command too
   if (options) options(*command);
-  command->callback([&asked, report = std::move(report), text] {
+  command->callback([&asked, command, report = std::move(report), text] {
+    if (!command->get_subcommands().empty()) return;  // it is that one which is asked for
     asked.report = report;
     asked.text = text;
   });
+  return command;
 }
 
 /// How a command for the same instance begins, as a shell takes it.
@@ -162,6 +174,62 @@ void add_looks(CLI::App& app, Asked& asked) {
       });
 }
 
+/// What changes them.
+void add_shard_changes(CLI::App& shards, Asked& asked) {
+  const auto add_change = [&](const char* verb, const char* help, const char* what, const char* about) {
+    add_command(
+        shards, asked, verb, help,
+        [&asked, verb](const Settings& settings) {
+          const std::string change =
+              std::string(verb) == "rebalance" ? "settings" : fmt::format("{} {}", verb, asked.shard);
+          return change_shards_report(settings, change, asked.changing);
+        },
+        change_shards_text,
+        [&asked, what, about](CLI::App& command) {
+          if (what != nullptr) command.add_option(what, asked.shard, about)->required();
+          command.add_flag("--dry-run", asked.changing.dry_run, "say what would move, and change nothing");
+          command.add_flag("!--no-wait", asked.changing.wait, "do not wait until the buckets have moved");
+        });
+  };
+  add_change("add", "take a server in: its share of the buckets moves there", "NAME=URL", "its name and address");
+  add_change("remove", "let a shard go: its buckets move to the others", "NAME", "its name");
+  add_change("replace", "another address of a shard, for a server that has its data", "NAME=URL",
+             "its name and address");
+  add_change("rebalance", "make the shards those that the settings name", nullptr, nullptr);
+  add_command(
+      shards, asked, "moves", "how far buckets have moved",
+      [&](const Settings& settings) { return moves_report(settings, asked.wait); }, moves_text,
+      [&](CLI::App& command) { command.add_flag("--wait", asked.wait, "wait until they have moved"); });
+}
+
+void add_shard_commands(CLI::App& app, Asked& asked) {
+  CLI::App& shards = add_group(app, "shards", "the shards, and where a page is");
+  add_command(shards, asked, "list", "each shard: state, server, memory, buckets, what waits for it", shards_report,
+              shards_text);
+  add_command(
+      shards, asked, "locate", "in which bucket of which shard a page's count is kept",
+      [&](const Settings& settings) { return locate_report(settings, asked.page); }, locate_text,
+      [&](CLI::App& command) {
+        command.add_option("PAGE", asked.page, "the page's id, not percent-encoded")->required();
+      });
+  add_shard_changes(shards, asked);
+}
+
+void add_writer_commands(CLI::App& app, Asked& asked) {
+  CLI::App* const writers = add_command(app, asked, "writers",
+                                        "the hosts that count into these shards: when each was seen, how much it wrote",
+                                        writers_report, writers_text);
+  writers->require_subcommand(0, 1);
+  add_command(
+      *writers, asked, "forget", "take a host that is gone for good out of the shards; its counts stay",
+      [&](const Settings& settings) { return forget_report(settings, asked.writer, asked.yes, begun_as(asked)); },
+      forget_text,
+      [&](CLI::App& command) {
+        command.add_option("WRITER", asked.writer, "its id, as `visitctl writers` shows it")->required();
+        command.add_flag("--yes", asked.yes, "do not ask, and forget it though it was seen lately");
+      });
+}
+
 /// What is asked of the flusher.
 void add_requests(CLI::App& app, Asked& asked) {
   add_command(
@@ -186,6 +254,8 @@ void add_requests(CLI::App& app, Asked& asked) {
 
 void add_commands(CLI::App& app, Asked& asked) {
   add_looks(app, asked);
+  add_shard_commands(app, asked);
+  add_writer_commands(app, asked);
   add_segment_commands(app, asked);
   add_requests(app, asked);
   add_command(
@@ -207,20 +277,25 @@ const CLI::App* command_named(const CLI::App& app, const std::string& name) {
   return nullptr;
 }
 
-/// A name that no command has, with what may have been meant.
+/// A name that no command of visitctl, or of a group of its commands, has, with what may have been meant.
 std::string unknown_command(const CLI::App& app, const std::string& name) {
   std::vector<std::string_view> names;
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
     names.push_back(command->get_name());
   }
-  return fmt::format("there is no command '{}'{} `visitctl help` lists them", name, did_you_mean(name, names));
+  const bool is_group = app.get_parent() != nullptr;
+  return fmt::format("there is no command '{}{}'{} `visitctl help{}` lists them", is_group ? app.get_name() + " " : "",
+                     name, did_you_mean(name, names), is_group ? " " + app.get_name() : "");
 }
 
 /// What is wrong with the command line, in one line.
 std::string fault_of(const CLI::App& app, const CLI::ParseError& fault) {
-  const std::vector<std::string> left = app.remaining();
-  if (app.get_subcommands().empty() && !left.empty() && !left.front().starts_with('-')) {
-    return unknown_command(app, left.front());
+  const std::vector<std::string> left = app.remaining(true);
+  const std::vector<CLI::App*> asked = app.get_subcommands();
+  const CLI::App& group = asked.empty() ? app : *asked.front();
+  if (group.get_require_subcommand_max() != 0 && group.get_subcommands().empty() && !left.empty() &&
+      !left.front().starts_with('-')) {
+    return unknown_command(group, left.front());
   }
   std::string text = fault.what();
   std::replace(text.begin(), text.end(), '\n', ' ');

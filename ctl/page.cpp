@@ -12,6 +12,7 @@
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 #include "ctl/segments.hpp"
+#include "ctl/shards.hpp"
 
 namespace visitd {
 
@@ -37,18 +38,6 @@ void report_unapplied(const CountReader::Parts& parts, std::uint64_t lane_bytes,
     total += lane.visits;
   }
   report["unapplied"] = total;
-}
-
-/// Where the page is placed, as the cache says.
-void report_placement(const Cache& cache, const std::string& page, Json& report) {
-  const std::uint32_t bucket = page_bucket(page, cache.shape().buckets);
-  const CacheHeader& header = cache.header();
-  const std::uint64_t shard = cache.shard_of_bucket(bucket).load(std::memory_order_acquire);
-  report["bucket"] = bucket;
-  if (shard >= max_shards || shard >= header.shards.load(std::memory_order_acquire)) return;
-  const ShardSlot& slot = at_index(header.shard, shard);
-  report["shard"] = load_text(slot.name);
-  report["shard_state"] = name_of(static_cast<ShardState>(slot.state.load(std::memory_order_acquire)));
 }
 
 /// Entry and backlog of one moment into `report`. False: they moved meanwhile; again.

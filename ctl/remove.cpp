@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <iostream>
 #include <map>
 #include <string_view>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "common/os/user_names.hpp"
 #include "common/shm/cache.hpp"
 #include "common/shm/ring.hpp"
+#include "ctl/agreement.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/found_segments.hpp"
 #include "ctl/processes.hpp"
@@ -186,13 +186,6 @@ std::string plan_text(const Json& report) {
   return text;
 }
 
-bool somebody_agrees(const Json& report) {
-  std::cerr << plan_text(report) << "Remove all of this? Type yes: " << std::flush;
-  std::string said;
-  std::getline(std::cin, said);
-  return said == "yes";
-}
-
 /// Ends the instance while nobody can begin to use it. Throws where somebody has meanwhile.
 void remove_all(const Remains& remains, Json& report) {
   std::vector<FileLease> leases;
@@ -242,7 +235,7 @@ Json remove_report(const Settings& settings, const RemoveOptions& options) {
         "{}: start its flusher until `visitctl flush` has carried them to Redis, or say --discard-visits", loss);
     return report;
   }
-  if (!options.yes && (isatty(STDIN_FILENO) != 1 || !somebody_agrees(report))) {
+  if (!options.yes && !somebody_agrees(plan_text(report), "Remove all of this?")) {
     report["error"] = fmt::format("nothing was removed; to remove it say --yes:\n{}", plan_text(report));
     return report;
   }

@@ -15,6 +15,7 @@
 #include "ctl/lanes.hpp"
 #include "ctl/processes.hpp"
 #include "ctl/segments.hpp"
+#include "ctl/shards.hpp"
 
 namespace visitd {
 
@@ -90,22 +91,6 @@ Json flusher_report(const Segments& segments, const RuntimeDirectory& directory,
   return report;
 }
 
-Json shards_report(const CacheHeader& header, std::uint64_t now_ns) {
-  Json shards = Json::array();
-  const std::uint64_t count = std::min<std::uint64_t>(get(header.shards), max_shards);
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const ShardSlot& slot = at_index(header.shard, i);
-    const std::string reason = shard_reason(slot);
-    shards.push_back({{"name", load_text(slot.name)},
-                      {"state", name_of(static_cast<ShardState>(get(slot.state)))},
-                      {"since_ms", age_ms(get(slot.since_ns), now_ns)},
-                      {"reason", reason.empty() ? Json(nullptr) : Json(reason)},
-                      {"buckets", get(slot.buckets)},
-                      {"unanswered_batches", get(slot.unanswered)}});
-  }
-  return shards;
-}
-
 std::string heartbeat_text(const Json& process) {
   return process["heartbeat_age_ms"].is_null() ? "no heartbeat"
                                                : "heartbeat " + plain_span(process["heartbeat_age_ms"]) + " ago";
@@ -153,7 +138,7 @@ Json status_report(const Settings& settings) {
                        {"kept_bytes", get(header, FlusherStatistic::kept_bytes)}};
     report["last_commit_age_ms"] = age_ms(get(header, FlusherStatistic::last_commit_ns), now_ns);
     report["last_flush_age_ms"] = age_ms(get(header, FlusherStatistic::last_flush_ns), now_ns);
-    report["shards"] = shards_report(header, now_ns);
+    report["shards"] = shards_seen(header, now_ns);
   }
   report["rates"] = nullptr;
   report["look_at"] = things_to_look_at(report);
@@ -231,7 +216,7 @@ std::string counting_text(const Json& report) {
   return text;
 }
 
-std::string shards_text(const Json& report) {
+std::string shard_states_text(const Json& report) {
   if (report["shards"].empty()) return "";
   Table shards({"shard", "state", ">since", ">buckets", ">unanswered", "reason"});
   for (const Json& shard : report["shards"]) {
@@ -256,7 +241,7 @@ std::string status_text(const Json& report) {
   text += frontends_text(report);
   text += flusher_text(report["flusher"]);
   if (report["flusher"].contains("statistics")) text += counting_text(report);
-  return text + shards_text(report);
+  return text + shard_states_text(report);
 }
 
 }  // namespace visitd

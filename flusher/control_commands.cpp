@@ -3,9 +3,42 @@
 #include <fmt/ranges.h>
 
 #include "common/os/log.hpp"
+#include "common/shm/hash.hpp"
 #include "flusher/now.hpp"
 
 namespace visitd {
+
+namespace {
+
+ControlRow row_of(const Writer& writer, const std::string& own) {
+  ControlRow row{{{"writer", writer.id}}, {}};
+  if (!writer.note.host.empty()) {
+    row.text.insert(row.text.end(), {{"host", writer.note.host}, {"version", writer.note.version}});
+    row.numbers = {{"incarnation", writer.note.incarnation},
+                   {"seen_at", writer.note.seen_at},
+                   {"wrote_at", writer.wrote_at},
+                   {"batches", writer.note.batches},
+                   {"buckets", writer.note.buckets}};
+  }
+  row.numbers.emplace_back("ours", writer.id == own ? 1 : 0);
+  if (writer.forgotten) {
+    row.text.emplace_back("forgotten_by", writer.forgotten->by);
+    row.numbers.emplace_back("forgotten_at", writer.forgotten->at);
+  }
+  return row;
+}
+
+std::string names_text(const std::vector<std::string>& names) {
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// Another one once the writer has begun another life, or somebody has forgotten it.
+std::uint64_t token_of(const Writer& writer) {
+  return hash_bytes(
+      fmt::format("{} {} {}", writer.id, writer.note.incarnation, writer.forgotten ? writer.forgotten->at : 0));
+}
+
+}  // namespace
 
 void ControlCommands::handle(const ControlRequest& request, ControlReply reply) {
   switch (request.command) {
@@ -29,6 +62,12 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
       return;
     case ControlCommand::moves:
       return reply(changes_.progress());
+    case ControlCommand::shards:
+      return list_shards(reply);
+    case ControlCommand::writers:
+      return list_writers(std::move(reply));
+    case ControlCommand::forget:
+      return forget(request, std::move(reply));
   }
 }
 
@@ -44,6 +83,77 @@ void ControlCommands::accept(const ControlRequest& request, const ControlReply& 
     loop_.turn_next();
   }
   reply(std::move(answer));
+}
+
+void ControlCommands::list_shards(const ControlReply& reply) const {
+  ControlAnswer answer{true, "", {}, {}};
+  for (std::uint32_t shard = 0; shard < settings_.redis.shards.size(); ++shard) {
+    const Engine::ShardReport report = engine_.shard_report(shard, now());
+    ControlRow row{{{"name", settings_.redis.shards[shard].name}, {"address", report.address}}, {}};
+    const auto add = [](auto& values, const char* name, const auto& value) {
+      if (value) values.emplace_back(name, *value);
+    };
+    if (report.server) {
+      add(row.text, "role", report.server->role);
+      add(row.text, "version", report.server->version);
+      add(row.numbers, "memory_bytes", report.server->memory_bytes);
+      add(row.numbers, "memory_limit_bytes", report.server->memory_limit_bytes);
+    }
+    add(row.numbers, "oldest_wait_ms", report.oldest_wait_ms);
+    add(row.numbers, "latency_us", links_.latency_us(shard));
+    answer.rows.push_back(std::move(row));
+  }
+  reply(std::move(answer));
+}
+
+void ControlCommands::list_writers(ControlReply reply) const {
+  const WriterBook& book = engine_.writers();
+  book.ask([reply = std::move(reply), own = book.self().id](const WriterBook::Told& told) {
+    ControlAnswer answer{true, "", {}, {}};
+    if (!told.unasked.empty()) answer.text.emplace_back("unasked", names_text(told.unasked));
+    for (const auto& [id, writer] : told.list.writers()) answer.rows.push_back(row_of(writer, own));
+    reply(std::move(answer));
+  });
+}
+
+/// Without the token of what was offered it only says which writer that is.
+void ControlCommands::forget(const ControlRequest& request, ControlReply reply) const {
+  const WriterBook& book = engine_.writers();
+  if (request.argument == book.self().id) throw Error("this host's own writer counts, and is not forgotten");
+  book.ask([this, request, reply = std::move(reply)](const WriterBook::Told& told) {
+    const auto known = told.list.writers().find(request.argument);
+    if (known == told.list.writers().end()) {
+      return reply({false,
+                    fmt::format("{} knows no writer {}: `visitctl writers` shows those that there are",
+                                told.unasked.empty() ? "no shard" : "no shard that can be asked", request.argument),
+                    {},
+                    {}});
+    }
+    const std::uint64_t token = token_of(known->second);
+    if (request.token && *request.token != token) {
+      const std::string why = fmt::format("writer {} has changed since it was looked at: look again", known->first);
+      return reply({false, why, {}, {}});
+    }
+    if (request.token) return forget_now(request.argument, reply);
+    ControlRow offer = row_of(known->second, engine_.writers().self().id);
+    if (known->second.note.host.empty()) {
+      offer.text.emplace_back("host", "-");
+      for (const char* name : {"seen_at", "wrote_at", "batches", "buckets"}) offer.numbers.emplace_back(name, 0);
+    }
+    offer.text.emplace_back("token", encode_token(token));
+    offer.numbers.emplace_back("gone_after_s", settings_.flusher.writer_gone_s);
+    reply({true, "", std::move(offer.text), std::move(offer.numbers)});
+  });
+}
+
+void ControlCommands::forget_now(const std::string& writer, ControlReply reply) const {
+  engine_.writers().forget(
+      writer, now().unix, [writer, reply = std::move(reply)](const WriterBook::Forgotten& forgotten) {
+        log::warning("writer {} is forgotten in {} buckets: the operator said so", writer, forgotten.buckets);
+        ControlAnswer answer{true, "", {}, {{"taken_out", forgotten.buckets}}};
+        if (!forgotten.left.empty()) answer.text.emplace_back("left", names_text(forgotten.left));
+        reply(std::move(answer));
+      });
 }
 
 void ControlCommands::inspect_page(const std::string& page, ControlReply reply) {

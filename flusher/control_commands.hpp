@@ -1,4 +1,5 @@
-// What a running flusher does when it is asked to flush, to accept a shard, or about a page.
+// What a running flusher does when it is asked to flush, to accept a shard, or about a page, the shards
+// or the writers.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +13,21 @@
 #include "flusher/counting/engine.hpp"
 #include "flusher/flusher_loop.hpp"
 #include "flusher/shard_changes.hpp"
+#include "flusher/shard_links.hpp"
 
 namespace visitd {
 
 class ControlCommands : public ControlHandler {
  public:
   /// `cache`: whose statistics answers tell. All of them outlive it.
-  ControlCommands(FlusherLoop& loop, Engine& engine, ShardChanges& changes, CacheHeader& cache,
+  ControlCommands(FlusherLoop& loop, Engine& engine, const ShardLinks& links, ShardChanges& changes, CacheHeader& cache,
                   const Settings& settings)
-      : loop_(loop), engine_(engine), changes_(changes), statistics_(cache.statistics), settings_(settings) {}
+      : loop_(loop),
+        engine_(engine),
+        links_(links),
+        changes_(changes),
+        statistics_(cache.statistics),
+        settings_(settings) {}
 
   void handle(const ControlRequest& request, ControlReply reply) override;
   void on_fault(const std::string& what) noexcept override { loop_.end_with(what); }
@@ -40,6 +47,10 @@ class ControlCommands : public ControlHandler {
   };
 
   void accept(const ControlRequest& request, const ControlReply& reply);
+  void list_writers(ControlReply reply) const;
+  void forget(const ControlRequest& request, ControlReply reply) const;
+  void forget_now(const std::string& writer, ControlReply reply) const;
+  void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);
   /// True: it was answered.
   [[nodiscard]] bool tell_flush(WaitingFlush& waiting, Now at);
@@ -48,6 +59,7 @@ class ControlCommands : public ControlHandler {
 
   FlusherLoop& loop_;
   Engine& engine_;
+  const ShardLinks& links_;
   ShardChanges& changes_;
   FlusherStatistics statistics_;
   const Settings& settings_;

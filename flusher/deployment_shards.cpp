@@ -16,6 +16,7 @@ void take_address(ShardSettings& shard, const ShardSettings& address) {
   shard.host = address.host;
   shard.port = address.port;
   shard.unix_path = address.unix_path;
+  shard.over_tls = address.over_tls;
 }
 
 ShardSettings shard_of(const ShardPlace& place, const RedisSettings& settings) {
@@ -25,6 +26,7 @@ ShardSettings shard_of(const ShardPlace& place, const RedisSettings& settings) {
   if (!place.url.empty()) {
     const ShardAddress address = parse_shard_address(place.url);
     take_address(shard, address.shard);
+    if (shard.over_tls && shard.tls == ShardTls()) shard.tls = settings.added_shard.tls;
     if (address.has_database) shard.database = address.shard.database;
   } else if (named == settings.shards.end()) {
     throw error(

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "common/config/program.hpp"
+#include "flusher/host_identity.hpp"
 #include "flusher/salt.hpp"
 
 namespace visitd {
@@ -41,6 +43,8 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   engine.check_ms = settings.redis.check_interval_ms;
   engine.accept_eviction = settings.redis.accept_eviction;
   engine.accept_no_append_only = settings.redis.accept_no_append_only;
+  engine.host = host_identity().host;
+  engine.version = program_version();
   engine.salt = draw_salt;
   return engine;
 }

@@ -96,7 +96,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
       watch_.emplace(loop_, *engine_, settings.redis, live_.named_shards(), *learned_.cluster, writer,
                      [this](ClusterMap map) { follow_cluster(std::move(map)); });
     }
-    commands_.emplace(loop_, *engine_, *changes_, cache().header(), settings);
+    commands_.emplace(loop_, *engine_, *links_, *changes_, cache().header(), settings);
     control_.emplace(loop_.get(), directory.control_socket(), *commands_, ControlLimits{},
                      frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     last_visit_ms_ = monotonic_ms();
@@ -211,7 +211,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     notify_reloading();
     if (live_.read_again()) {
       engine_->use(settings_of_engine(), now());
-      links_->set_timeout(settings_.redis.timeout_ms);
+      links_->use(settings_);
       cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       loop_.turn_next();
     }
@@ -308,7 +308,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void connect(std::uint32_t shard) override { (*links_)[shard].connect(); }
   void close(std::uint32_t shard) override { (*links_)[shard].close(); }
   void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
-    (*links_)[shard].send(command, std::move(done));
+    links_->send(shard, command, std::move(done));
   }
 
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override {

@@ -115,10 +115,8 @@ void take_layout(LiveSettings& live, const SpoolState& state, std::optional<Layo
   const std::optional<Layout> known = known_layout(state);
   if (known && (!layout || layout->version < known->version)) layout = known;
   if (!layout) return;
-  RedisSettings named = live.get().redis;
-  named.shards = live.named_shards();
-  live.use_shards(shards_of(*layout, named));
-  const std::string difference = settings_difference(*layout, named.shards);
+  live.use_shards([layout = *layout](const RedisSettings& named) { return shards_of(layout, named); });
+  const std::string difference = settings_difference(*layout, live.named_shards());
   if (difference.empty()) return;
   log::warning(
       "the deployment's shards are those of its change {}: {}. The deployment counts; make redis.shards the "
@@ -130,7 +128,7 @@ void take_layout(LiveSettings& live, const SpoolState& state, std::optional<Layo
 void take_cluster(LiveSettings& live, const SpoolState& state, std::optional<ClusterMap>& cluster) {
   if (!cluster) cluster = known_cluster(state);
   if (!cluster || cluster->slots.empty()) cluster = first_guess(live.named_shards());
-  live.use_shards(shards_of(*cluster, live.named_shards()));
+  live.use_shards([map = *cluster](const RedisSettings& named) { return shards_of(map, named.shards); });
 }
 
 }  // namespace

@@ -1,5 +1,9 @@
 #include "flusher/shard_links.hpp"
 
+#include <utility>
+#include <variant>
+
+#include "common/os/clock.hpp"
 #include "flusher/now.hpp"
 
 namespace visitd {
@@ -34,12 +38,26 @@ ShardLinks::ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settin
     links_.push_back(std::make_unique<ShardLink>(loop.get(), settings.redis.shards[shard], writer,
                                                  settings.redis.timeout_ms, *listeners_.back()));
   }
+  latencies_us_.resize(links_.size());
+}
+
+void ShardLinks::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
+  if (!std::holds_alternative<AskFacts>(command)) return links_[shard]->send(command, std::move(done));
+  links_[shard]->send(command, [this, shard, since_ns = monotonic_ns(), done = std::move(done)](ShardAnswer answer) {
+    if (std::holds_alternative<Facts>(answer)) {
+      latencies_us_[shard] = (monotonic_ns() - since_ns) / 1000;
+    }
+    done(std::move(answer));
+  });
 }
 
 ShardLinks::~ShardLinks() = default;
 
-void ShardLinks::set_timeout(std::uint32_t timeout_ms) noexcept {
-  for (const auto& connection : links_) connection->set_timeout(timeout_ms);
+void ShardLinks::use(const Settings& settings) {
+  for (std::size_t shard = 0; shard < links_.size(); ++shard) {
+    links_[shard]->set_timeout(settings.redis.timeout_ms);
+    links_[shard]->use(settings.redis.shards[shard]);
+  }
 }
 
 }  // namespace visitd

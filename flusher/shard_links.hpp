@@ -1,7 +1,9 @@
 // A connection to each shard, which tells the engine what comes in.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,13 +23,21 @@ class ShardLinks {
   ~ShardLinks();
 
   [[nodiscard]] ShardLink& operator[](std::uint32_t shard) noexcept { return *links_[shard]; }
-  void set_timeout(std::uint32_t timeout_ms) noexcept;
+  /// As ShardLink::send; how long the server takes to say what it is, is noted.
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done);
+  /// How long the shard took to answer when it was last asked what it is, microseconds; nullopt: it was never asked.
+  [[nodiscard]] std::optional<std::uint64_t> latency_us(std::uint32_t shard) const noexcept {
+    return latencies_us_[shard];
+  }
+  /// Settings that changed; the shards are the same servers as before.
+  void use(const Settings& settings);
 
  private:
   class Listener;
 
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<ShardLink>> links_;
+  std::vector<std::optional<std::uint64_t>> latencies_us_;
 };
 
 }  // namespace visitd

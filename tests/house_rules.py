@@ -40,6 +40,7 @@ LIBRARIES = {
     r"xxhash": r"common/shm/hash\.cpp",
     r"httplib\.h": r"frontend/server/httplib_way\.",
     r"hiredis": r"flusher/redis/codec\.cpp",
+    r"openssl/": r"flusher/redis/tls\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
     r"CLI/": r"common/config/program\.cpp|ctl/main\.cpp",
     r"nlohmann/": r"frontend/api/page_list\.cpp|common/control/control_protocol\.cpp|ctl/report\.hpp",
@@ -358,7 +359,7 @@ class HouseRules(unittest.TestCase):
         section, found, faults = "", 0, []
         for row in rows.finditer(TEXT["docs/configure.md"]):
             section = row[1] or section
-            if row[1] or f"{section}.{row[2]}" in ("redis.password", "redis.password_file", "redis.database"):  # end in redis.shards
+            if row[1] or re.match(r"redis\.(password|password_file|database|tls_\w+)$", f"{section}.{row[2]}"):  # end in redis.shards
                 continue
             found += 1
             use = re.compile(rf"\b{section}_?\.{row[2]}\b")

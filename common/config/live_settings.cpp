@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <filesystem>
@@ -27,6 +28,25 @@ void set_signal(int how) noexcept {
   pthread_sigmask(how, &signals, nullptr);
 }
 
+/// What becomes part of the shards: passwords and keys are taken at once where the servers are the same ones. Neither
+/// they nor addresses are for the log.
+void change_shards(Draft& now, const Settings& read, SettingsChange& change) {
+  bool same_credentials = true;
+  std::size_t same_servers = 0;
+  for (ShardSettings& shard : now.redis.shards) {
+    const auto next =
+        std::ranges::find_if(read.redis.shards, [&](const auto& one) { return shard.is_same_server(one); });
+    if (next == read.redis.shards.end()) continue;
+    ++same_servers;
+    same_credentials = same_credentials && shard.has_same_credentials(*next);
+    shard = *next;
+  }
+  if (!same_credentials) change.taken.emplace_back("passwords or certificates of redis.shards");
+  if (same_servers == now.redis.shards.size() && same_servers == read.redis.shards.size()) return;
+  const Key& key = setting::key_named("redis", now.redis.mode == RedisMode::cluster ? "nodes" : "shards");
+  change.later.push_back({setting::full_name(key), "", "", std::string(setting::programs_text(key.change.by))});
+}
+
 }  // namespace
 
 SettingsChange change_settings(const Settings& in_use, const Settings& read) {
@@ -48,11 +68,7 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
         },
         key.place);
   }
-  // What becomes part of the shards: addresses and passwords, which are not for the log.
-  if (in_use.redis.shards != read.redis.shards) {
-    const Key& key = setting::key_named("redis", in_use.redis.mode == RedisMode::cluster ? "nodes" : "shards");
-    change.later.push_back({setting::full_name(key), "", "", std::string(setting::programs_text(key.change.by))});
-  }
+  change_shards(now, read, change);
   change.settings = std::move(static_cast<Settings&>(now));
   return change;
 }
@@ -63,20 +79,34 @@ std::string LiveSettings::visitctl() const {
   return fmt::format("VISITD_PATHS_RUNTIME_DIRECTORY={} visitctl", shell_word(settings_.paths.runtime_directory));
 }
 
-void LiveSettings::use_shards(std::vector<ShardSettings> shards) {
-  settings_.redis.shards = std::move(shards);
+void LiveSettings::use_shards(ShardsInUse shards) {
+  shards_in_use_ = std::move(shards);
+  apply_shards();
+}
+
+void LiveSettings::apply_shards() {
+  if (!shards_in_use_) return;
+  RedisSettings named = settings_.redis;
+  named.shards = named_shards_;
+  settings_.redis.shards = shards_in_use_(named);
 }
 
 bool LiveSettings::read_again() try {
   Settings in_use = settings_;
   in_use.redis.shards = named_shards_;
-  SettingsChange change = change_settings(in_use, load_settings(path_, secrets_));
-  change.settings.redis.shards = settings_.redis.shards;
+  const Settings read = load_settings(path_, secrets_);
+  SettingsChange change = change_settings(in_use, read);
+  if (!read.redis.added_shard.has_same_credentials(in_use.redis.added_shard) && shards_in_use_) {
+    change.taken.emplace_back("password or certificates of shards that redis.shards does not name");
+  }
   settings_ = std::move(change.settings);
+  settings_.redis.added_shard = read.redis.added_shard;
+  named_shards_ = settings_.redis.shards;
+  apply_shards();
   log::set_debug(settings_.log.debug);
   for (const SettingsChange::Later& later : change.later) {
     if (later.in_use.empty()) {
-      log::warning("{} changed in the settings, addresses or passwords: counts after a restart of {}", later.key,
+      log::warning("{} changed in the settings, which names other servers: counts after a restart of {}", later.key,
                    later.restart);
     } else {
       log::warning("{} changed in the settings, from {} to {}: counts after a restart of {}", later.key, later.in_use,

@@ -2,6 +2,7 @@
 // and the log says what it takes.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,10 @@ class LiveSettings {
   /// The same object for ever; its values change within read_again() alone.
   [[nodiscard]] const Settings& get() const noexcept { return settings_; }
 
-  /// The shards that are in use instead of those that the settings name: the deployment says which there are.
-  void use_shards(std::vector<ShardSettings> shards);
+  /// The shards that are in use instead of those that the settings name, as the deployment says it: now and whenever
+  /// the settings are read again.
+  using ShardsInUse = std::function<std::vector<ShardSettings>(const RedisSettings& named)>;
+  void use_shards(ShardsInUse shards);
   /// Those that the settings name.
   [[nodiscard]] const std::vector<ShardSettings>& named_shards() const noexcept { return named_shards_; }
 
@@ -53,10 +56,13 @@ class LiveSettings {
   bool read_again();
 
  private:
+  void apply_shards();
+
   std::string path_;
   Secrets secrets_;
   Settings settings_;
   std::vector<ShardSettings> named_shards_;
+  ShardsInUse shards_in_use_;
 };
 
 /// Holds SIGHUP back in this thread and in those that it starts: it waits until release_reload_signal().

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/config/near_names.hpp"
+#include "common/config/setting_forms.hpp"
 #include "common/config/setting_sources.hpp"
 #include "common/config/setting_text.hpp"
 #include "common/os/errors.hpp"
@@ -58,11 +59,16 @@ void read_shard_tables(const std::string& path, const toml::node& node, std::str
     throw error("{}: redis.shard is {}; each shard has a table of its own: write [[redis.shard]]", where,
                 input_of(node).shown);
   }
-  constexpr std::array<std::string_view, 4> names = {"name", "url", "password", "password_file"};
+  constexpr std::array<std::string_view, 8> names = {
+      "name",           "url", "password", "password_file", "tls_ca_file", "tls_certificate_file", "tls_key_file",
+      "tls_server_name"};
   for (const toml::node& entry : *tables) {
     ShardTable shard;
     shard.where = fmt::format("{}:{}", path, entry.source().begin.line);
-    const std::array targets = {&shard.name, &shard.url, &shard.password, &shard.password_file};
+    const std::array targets = {&shard.name,         &shard.url,
+                                &shard.password,     &shard.password_file,
+                                &shard.tls_ca_file,  &shard.tls_certificate_file,
+                                &shard.tls_key_file, &shard.tls_server_name};
     for (const auto& [key, value] : *entry.as_table()) {
       const auto found = std::ranges::find(names, key.str());
       where = place_of(path, key);
@@ -74,11 +80,16 @@ void read_shard_tables(const std::string& path, const toml::node& node, std::str
         throw error("{}: '{}' of a [[redis.shard]] is {}; allowed: text", where, key.str(),
                     value.is_string() ? "empty" : input_of(value).shown);
       }
-      *targets[static_cast<std::size_t>(found - names.begin())] = value.as_string()->get();
-    }
-    if (!shard.password_file.empty() && !shard.password_file.starts_with('/')) {
-      throw error("{}: 'password_file' of this [[redis.shard]] is {}; allowed: an absolute path", shard.where,
-                  in_quotes(shard.password_file));
+      const std::string& text = value.as_string()->get();
+      if (found->ends_with("_file") && !is_absolute_path(text)) {
+        throw error("{}: '{}' of this [[redis.shard]] is {}; allowed: an absolute path", where, *found,
+                    in_quotes(text));
+      }
+      if (*found == "tls_server_name" && !is_host_name_or_empty(text)) {
+        throw error("{}: '{}' of this [[redis.shard]] is {}; allowed: a host name or address", where, *found,
+                    in_quotes(text));
+      }
+      *targets[static_cast<std::size_t>(found - names.begin())] = text;
     }
     if (shard.url.empty()) throw error("{}: this [[redis.shard]] has no 'url'", shard.where);
     shard_tables.push_back(std::move(shard));

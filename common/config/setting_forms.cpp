@@ -26,6 +26,11 @@ bool is_absolute_path_or_empty(std::string_view text) {
   return text.empty() || is_absolute_path(text);
 }
 
+bool is_host_name_or_empty(std::string_view text) {
+  return std::ranges::all_of(
+      text, [](char c) { return is_letter(c) || is_digit(c) || c == '-' || c == '.' || c == '_' || c == ':'; });
+}
+
 bool is_api_prefix(std::string_view text) {
   if (text.empty()) return true;
   if (!text.starts_with('/') || text.ends_with('/') || text.find("//") != std::string_view::npos) return false;

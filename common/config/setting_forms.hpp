@@ -7,6 +7,7 @@ namespace visitd::setting {
 
 [[nodiscard]] bool is_absolute_path(std::string_view text);
 [[nodiscard]] bool is_absolute_path_or_empty(std::string_view text);
+[[nodiscard]] bool is_host_name_or_empty(std::string_view text);
 /// Empty, or a path of unreserved characters below which no page id can be mistaken.
 [[nodiscard]] bool is_api_prefix(std::string_view text);
 /// HOST:PORT, [IPV6]:PORT or unix:/PATH.

@@ -216,9 +216,11 @@ constexpr std::array rows = {
         "stop_timeout_ms", 0, 10 * minute_ms, frontends_reload,
         "How long a stopping frontend goes on with the requests that it has begun."),
 
-    flusher.number<&FlusherSettings::flush_interval_ms>("flush_interval_ms", 10, day_ms, flusher_reload,
-                                                        "How often counts are sent to Redis.",
-                                                        "BATCH_INTERVAL_SECONDS"),
+    flusher.number<&FlusherSettings::flush_interval_ms>(
+        "flush_interval_ms", 10, day_ms, flusher_reload,
+        "How often counts are sent to Redis. Each host has its own moment within the "
+        "interval.",
+        "BATCH_INTERVAL_SECONDS"),
     flusher.number<&FlusherSettings::commit_interval_ms>(
         "commit_interval_ms", 10, minute_ms, all_reload,
         "How often visits are made durable in the spool, which frees their room in the lanes."),
@@ -243,6 +245,9 @@ constexpr std::array rows = {
     flusher.number<&FlusherSettings::stop_flush_timeout_ms>(
         "stop_flush_timeout_ms", 0, 10 * minute_ms, flusher_reload,
         "How long a stopping flusher waits for Redis; what it did not take stays in the spool."),
+    flusher.number<&FlusherSettings::writer_gone_s>(
+        "writer_gone_s", 0, 366 * day_s, flusher_reload,
+        "How long ago a host must have been seen last for `visitctl writers forget` to forget it without `--yes`."),
 
     redis.choice<&RedisSettings::mode>(
         "mode", flusher_restart,
@@ -255,20 +260,37 @@ constexpr std::array rows = {
         "those can be reached. Their user and password are those of all nodes.")),
     secret(for_shards.text<&ForShards::addresses>(
         "shards", 1, max_shards, is_not_empty,
-        "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB] or NAME=unix:///PATH[?db=DB]", flusher_restart,
+        "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], the same with rediss:// (TLS), or "
+        "NAME=unix:///PATH[?db=DB]",
+        flusher_restart,
         "The Redis servers that hold the counts; without a name a shard is called redis_PORT. Names place the pages: "
         "an address may change, a name may not.",
         "REDIS_NODES")),
-    secret(for_shards.text<&ForShards::password>("password", 0, 512, is_password, "text without NUL", flusher_restart,
+    secret(for_shards.text<&ForShards::password>("password", 0, 512, is_password, "text without NUL", flusher_reload,
                                                  "For shards without a password of their own; empty: none.",
                                                  "REDIS_PASSWORD")),
     for_shards.text<&ForShards::password_file>("password_file", 0, 4000, is_absolute_path_or_empty,
-                                               "empty, or an absolute path", flusher_restart,
+                                               "empty, or an absolute path", flusher_reload,
                                                "A file with that password instead. Without either the systemd "
                                                "credential redis_password is used if there is one.",
                                                "REDIS_PASSWORD_FILE"),
     for_shards.number<&ForShards::database>("database", 0, max_redis_database, flusher_restart,
                                             "A shard whose address names no database uses this one.", "REDIS_DB"),
+    for_shards.text<&ForShards::tls_ca_file>(
+        "tls_ca_file", 0, 4000, is_absolute_path_or_empty, "empty, or an absolute path", flusher_reload,
+        "The certificates (PEM) of the authorities that sign those of shards over TLS (rediss://). Without it the "
+        "systemd credential redis_tls_ca is used if there is one, else the authorities that the system knows."),
+    for_shards.text<&ForShards::tls_certificate_file>(
+        "tls_certificate_file", 0, 4000, is_absolute_path_or_empty, "empty, or an absolute path", flusher_reload,
+        "The flusher's own certificate (PEM), for shards over TLS that ask for one, and those between it and its "
+        "authority. Without it the systemd credential redis_tls_certificate is used if there is one."),
+    for_shards.text<&ForShards::tls_key_file>(
+        "tls_key_file", 0, 4000, is_absolute_path_or_empty, "empty, or an absolute path", flusher_reload,
+        "The private key (PEM, without a passphrase) of that certificate. Without it the systemd credential "
+        "redis_tls_key is used if there is one."),
+    for_shards.text<&ForShards::tls_server_name>(
+        "tls_server_name", 0, 253, is_host_name_or_empty, "empty, or a host name or address", flusher_reload,
+        "The name that the certificates of shards over TLS must have; empty: the host in the shard's address."),
     redis.number<&RedisSettings::virtual_nodes>(
         "virtual_nodes", 1, 10000, flusher_restart,
         "Points of a shard on the hash ring. Chosen when a deployment is first made.", "VIRTUAL_NODES"),

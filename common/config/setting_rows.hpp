@@ -25,6 +25,10 @@ struct ForShards {
   std::string password;
   std::string password_file;
   std::uint32_t database = 0;
+  std::string tls_ca_file;
+  std::string tls_certificate_file;
+  std::string tls_key_file;
+  std::string tls_server_name;
 };
 
 /// The settings while they are read.

@@ -1,74 +1,16 @@
-#include <fmt/format.h>
-
-#include <cstdlib>
-#include <filesystem>
+#include <string>
 #include <utility>
+#include <vector>
 
-#include "common/config/setting_forms.hpp"
+#include "common/config/setting_secrets.hpp"
 #include "common/config/setting_text.hpp"
 #include "common/config/setting_values.hpp"
 #include "common/config/shard_address.hpp"
 #include "common/os/errors.hpp"
-#include "common/os/whole_file.hpp"
 
 namespace visitd::setting {
 
 namespace {
-
-enum class Empty { is_refused, is_none };
-
-/// `where`: what named the file. `empty`: what a file without a password means.
-std::string read_password_file(const std::string& path, const std::string& where, Empty empty = Empty::is_refused) {
-  constexpr std::size_t password_limit_bytes = 512;
-  std::string password;
-  try {
-    password = read_whole_file(path, password_limit_bytes, "password file");
-  } catch (const Error& failure) {
-    throw error("{}: {}", where, failure.what());
-  }
-  if (password.ends_with('\n')) password.pop_back();
-  if (password.ends_with('\r')) password.pop_back();
-  if (password.empty() && empty == Empty::is_refused) throw error("{}: the password file '{}' is empty", where, path);
-  if (!is_password(password)) throw error("{}: the password file '{}' holds a NUL", where, path);
-  return password;
-}
-
-struct Password {
-  std::string text{};
-  std::string place{};  ///< what gave it, for people
-};
-
-/// The password of shards that have none of their own.
-Password shared_password(const ForShards& shared, const Sources& sources) {
-  const Origin password = sources.origin("redis", "password");
-  const Origin file = sources.origin("redis", "password_file");
-  // Either of them in the environment stands above the other in the settings file.
-  const bool file_counts = password.source != Source::environment || file.source == Source::environment;
-  const bool password_counts = file.source != Source::environment || password.source == Source::environment;
-  const bool has_password = password_counts && !shared.password.empty();
-  const bool has_file = file_counts && !shared.password_file.empty();
-  if (has_password && has_file) {
-    throw error(
-        "{}: the password is given twice, as text and as a file; keep one of redis.password and redis.password_file",
-        file.where);
-  }
-  const auto name_of = [](const Origin& origin, std::string_view key) {
-    return origin.source == Source::environment ? origin.where : std::string(key);
-  };
-  if (has_password) return {shared.password, name_of(password, "redis.password")};
-  if (has_file) {
-    return {read_password_file(shared.password_file, file.where),
-            fmt::format("{} ({})", name_of(file, "redis.password_file"), shared.password_file)};
-  }
-  if (const char* directory = std::getenv("CREDENTIALS_DIRECTORY"); directory != nullptr) {
-    const std::string path = std::string(directory) + "/redis_password";
-    // If a credential may be missing, its unit sets an empty one or a line break (SetCredential=): that is no password.
-    if (std::filesystem::exists(path))
-      return {read_password_file(path, "environment variable CREDENTIALS_DIRECTORY", Empty::is_none),
-              "the credential redis_password"};
-  }
-  return {};
-}
 
 /// Each shard as it was named: in tables of the file, unless the environment has a list.
 std::vector<ShardTable> tables_of(const Draft& draft, const Sources& sources) {
@@ -151,51 +93,62 @@ ShardSettings shard_of(const ShardTable& table, std::uint32_t database) {
     throw error("{}: the password of shard '{}' is given more than once; keep one", table.where, shard.name);
   }
   if (!address.has_database) shard.database = database;
+#ifdef VISITD_WITHOUT_TLS
+  if (shard.over_tls) {
+    throw error(
+        "{}: shard '{}' is one over TLS (rediss://), and this visitd was built without TLS (meson's option tls): take "
+        "a "
+        "build with it, or have stunnel on this host speak TLS and name its port here with redis://",
+        table.where, shard.name);
+  }
+#endif
   return std::move(shard);
 }
 
-void give_password(ShardSettings& shard, const ShardTable& table, const Password& shared) {
-  if (!table.password_file.empty()) {
-    shard.password = read_password_file(table.password_file, table.where);
-    shard.password_place = fmt::format("password_file ({}) of {}", table.password_file, table.where);
-  } else if (!table.password.empty()) {
-    shard.password = table.password;
-    shard.password_place = fmt::format("password of {}", table.where);
-  } else if (!shard.password.empty()) {
-    shard.password_place = fmt::format("the shard's URL ({})", table.where);
-  } else {
-    shard.password = shared.text;
-    shard.password_place = shared.place;
+/// Who set this expects TLS, and no shard is reached over it.
+void check_use_of_tls(const Draft& draft, const Sources& sources) {
+  for (const ShardSettings& shard : draft.redis.shards) {
+    if (shard.over_tls) return;
+  }
+  const ForShards& shared = draft.for_shards;
+  for (const auto& [key, value] :
+       {std::pair("tls_ca_file", &shared.tls_ca_file), std::pair("tls_certificate_file", &shared.tls_certificate_file),
+        std::pair("tls_key_file", &shared.tls_key_file), std::pair("tls_server_name", &shared.tls_server_name)}) {
+    if (value->empty()) continue;
+    throw error("{}: redis.{} is set, and no shard is reached over TLS: write rediss:// in the shards' addresses",
+                sources.origin("redis", key).where, key);
   }
 }
 
 }  // namespace
 
 void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
-  const Password shared = secrets == Secrets::read ? shared_password(draft.for_shards, sources) : Password{};
-  draft.redis.added_shard.password = shared.text;
-  draft.redis.added_shard.password_place = shared.place;
-  draft.redis.added_shard.database = draft.for_shards.database;
-  if (!draft.for_shards.password_file.empty()) draft.redis.password_files.push_back(draft.for_shards.password_file);
+  const SharedSecrets shared(draft.for_shards, sources, secrets);
+  std::vector<std::string>& secret_files = draft.redis.secret_files;
+  const auto note_secret = [&](const std::string& file) {
+    if (!file.empty()) secret_files.push_back(file);
+  };
+  note_secret(draft.for_shards.password_file);
+  note_secret(draft.for_shards.tls_key_file);
   const bool cluster = draft.redis.mode == RedisMode::cluster;
   if (!cluster && !draft.for_shards.nodes.empty()) {
     throw error(
         "{}: redis.nodes names nodes of a cluster, and redis.mode is \"shards\": set redis.mode to \"cluster\", or "
-        "name "
-        "the servers in redis.shards",
+        "name the servers in redis.shards",
         sources.origin("redis", "nodes").where);
   }
   for (const ShardTable& table : cluster ? nodes_of(draft, sources) : tables_of(draft, sources)) {
     ShardSettings shard = cluster ? node_of(table) : shard_of(table, draft.for_shards.database);
-    if (secrets == Secrets::leave) {
-      shard.password.clear();
-    } else {
-      give_password(shard, table, shared);
-    }
-    if (!table.password_file.empty()) draft.redis.password_files.push_back(table.password_file);
+    shared.give(shard, table);
+    note_secret(table.password_file);
+    note_secret(table.tls_key_file);
     draft.redis.shards.push_back(std::move(shard));
     draft.shard_places.push_back(table.where);
   }
+  check_use_of_tls(draft, sources);
+  draft.redis.added_shard.database = draft.for_shards.database;
+  draft.redis.added_shard.over_tls = true;  // its address may be: then it has what the others have
+  shared.give(draft.redis.added_shard, {});
 }
 
 }  // namespace visitd::setting

@@ -39,6 +39,10 @@ struct ShardTable {
   std::string url{};
   std::string password{};
   std::string password_file{};
+  std::string tls_ca_file{};
+  std::string tls_certificate_file{};
+  std::string tls_key_file{};
+  std::string tls_server_name{};
 };
 
 struct Sources {

@@ -122,11 +122,21 @@ std::string to_toml(const Settings& settings) {
       text += fmt::format("nodes = [{}]\n", fmt::join(nodes, ", "));
       continue;
     }
-    text += "# shards, password, password_file and database as they are for each shard:\n";
+    std::vector<std::string_view> parts;
+    for (const Key& key : setting_rows()) {
+      if (key.part_of_shard) parts.push_back(key.name);
+    }
+    text += fmt::format("# {} as they are for each shard:\n", fmt::join(parts, ", "));
     for (const ShardSettings& shard : settings.redis.shards) {
       text +=
           fmt::format("\n[[redis.shard]]\nname = {}\nurl = {}\n", in_quotes(shard.name), in_quotes(shard_url(shard)));
       if (!shard.password.empty()) text += "# password = \"(hidden)\"\n";
+      for (const auto& [key, value] :
+           {std::pair("tls_ca_file", &shard.tls.ca.path),
+            std::pair("tls_certificate_file", &shard.tls.certificate.path),
+            std::pair("tls_key_file", &shard.tls.key.path), std::pair("tls_server_name", &shard.tls.server_name)}) {
+        if (!value->empty()) text += fmt::format("{} = {}\n", key, in_quotes(*value));
+      }
     }
   }
   return text;

@@ -9,6 +9,25 @@
 
 namespace visitd {
 
+/// What a file or a systemd credential holds. Two of them are equal if they hold the same.
+struct FileText {
+  std::string path = {};   ///< empty: a credential, or nothing
+  std::string text = {};   ///< empty where the program reads no secrets
+  std::string place = {};  ///< what named it, for people; empty: nothing did
+
+  friend bool operator==(const FileText& a, const FileText& b) { return a.text == b.text; }
+};
+
+/// Whom a shard over TLS has to be, and who we are. The files hold PEM.
+struct ShardTls {
+  FileText ca = {};              ///< authorities that may have signed the server's certificate; none: the system's
+  FileText certificate = {};     ///< ours, and those between it and its authority; none: none is sent
+  FileText key = {};             ///< of our certificate
+  std::string server_name = {};  ///< a name that the server's certificate has; empty: the shard's host
+
+  friend bool operator==(const ShardTls&, const ShardTls&) = default;
+};
+
 /// One Redis server that holds counts. `name` places its buckets: an address can change without moving data, a name
 /// cannot.
 struct ShardSettings {
@@ -21,11 +40,18 @@ struct ShardSettings {
   std::uint32_t database = 0;
   std::string password_place = {};  ///< the setting or file that gave the password, for people; empty: no password
   bool in_cluster = false;          ///< a node of a cluster
+  bool over_tls = false;            ///< rediss://
+  ShardTls tls = {};                ///< only with over_tls
 
-  /// Of two shards, not of the places that name them.
-  friend bool operator==(const ShardSettings& a, const ShardSettings& b) {
-    return std::tie(a.name, a.host, a.port, a.unix_path, a.username, a.password, a.database) ==
-           std::tie(b.name, b.host, b.port, b.unix_path, b.username, b.password, b.database);
+  /// Whether both name the same server and database, whatever they are reached with.
+  [[nodiscard]] bool is_same_server(const ShardSettings& other) const {
+    const auto server = [](const ShardSettings& shard) {
+      return std::tie(shard.name, shard.host, shard.port, shard.unix_path, shard.database, shard.over_tls);
+    };
+    return server(*this) == server(other);
+  }
+  [[nodiscard]] bool has_same_credentials(const ShardSettings& other) const {
+    return std::tie(username, password, tls) == std::tie(other.username, other.password, other.tls);
   }
 };
 
@@ -96,13 +122,14 @@ struct FlusherSettings {
   std::uint32_t keep_batches_s = 600;
   std::uint64_t keep_batches_bytes = 256U << 20U;
   std::uint32_t stop_flush_timeout_ms = 5000;
+  std::uint32_t writer_gone_s = 86400;  ///< a host that was seen since is not forgotten without --yes
 };
 
 struct RedisSettings {
   RedisMode mode = RedisMode::shards;
-  std::vector<ShardSettings> shards;        ///< never empty after load; of a cluster the nodes that are asked first
-  ShardSettings added_shard;                ///< what a shard has that the deployment alone names; no address
-  std::vector<std::string> password_files;  ///< files that hold passwords of shards, as they are named, read or not
+  std::vector<ShardSettings> shards;      ///< never empty after load; of a cluster the nodes asked first
+  ShardSettings added_shard;              ///< what a shard has that the deployment alone names; no address
+  std::vector<std::string> secret_files;  ///< files that hold passwords and keys of shards, named here, read or not
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
   std::uint32_t timeout_ms = 3000;  ///< connecting, and the oldest unanswered command

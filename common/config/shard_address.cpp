@@ -73,17 +73,16 @@ class Parser {
     // Whoever is handed the path of a socket would see it end there.
     if (whole_.find('\0') != std::string_view::npos) throw error("the address of a shard holds a NUL");
     take_name();
-    if (skip("redis://")) {
+    address_.shard.over_tls = skip("rediss://");
+    if (address_.shard.over_tls || skip("redis://")) {
       take_user();
       take_host();
       if (skip("/") && !rest_.empty()) take_database();
     } else if (skip("unix://")) {
       take_user();
       take_path();
-    } else if (skip("rediss://")) {
-      fail("TLS is not supported: use redis:// on a trusted network, or a tunnel");
     } else if (rest_.find("://") != std::string_view::npos) {
-      fail("it begins with neither redis:// nor unix://");
+      fail("it begins with none of redis://, rediss:// and unix://");
     } else {
       take_host();
     }
@@ -96,8 +95,9 @@ class Parser {
 
  private:
   [[noreturn]] void fail(std::string_view what) const {
-    throw error("'{}' is not the address of a shard: {}; write redis://HOST:PORT or unix:///PATH",
-                without_secrets(whole_), what);
+    throw error(
+        "'{}' is not the address of a shard: {}; write redis://HOST:PORT, rediss://HOST:PORT (TLS) or unix:///PATH",
+        without_secrets(whole_), what);
   }
 
   bool skip(std::string_view prefix) {
@@ -182,7 +182,8 @@ ShardAddress parse_shard_address(std::string_view text) {
 std::string shard_url(const ShardSettings& shard) {
   const std::string user = shard.username.empty() ? "" : percent_encode(shard.username) + "@";
   if (!shard.unix_path.empty()) return fmt::format("unix://{}{}?db={}", user, shard.unix_path, shard.database);
-  return fmt::format("redis://{}{}/{}", user, address_text(shard.host, shard.port), shard.database);
+  return fmt::format("{}://{}{}/{}", shard.over_tls ? "rediss" : "redis", user, address_text(shard.host, shard.port),
+                     shard.database);
 }
 
 std::string address_text(const std::string& host, std::uint16_t port) {

@@ -15,9 +15,10 @@ struct ShardAddress {
   bool has_database = false;  ///< the text named the database
 };
 
-/// Reads `redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]`, `HOST[:PORT]`, or `unix://[USER[:PASSWORD]@]/PATH[?db=DB]`, each
-/// with `NAME=` before it or not; the port is 6379 where it is not given, and the name redis_PORT. User and password
-/// are percent-decoded. Throws Error that says what is wrong; no password is ever part of its message.
+/// Reads `redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]`, the same with `rediss://` for TLS, `HOST[:PORT]`, or
+/// `unix://[USER[:PASSWORD]@]/PATH[?db=DB]`, each with `NAME=` before it or not; the port is 6379 where it is not
+/// given, and the name redis_PORT. User and password are percent-decoded. Throws Error that says what is wrong; no
+/// password is ever part of its message.
 [[nodiscard]] ShardAddress parse_shard_address(std::string_view text);
 
 /// The address as a URL that parse_shard_address reads; without name and password.

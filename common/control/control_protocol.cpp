@@ -29,6 +29,9 @@ constexpr Command commands[] = {
     {ControlCommand::accept, "accept", "a shard's name"},
     {ControlCommand::change_shards, "change_shards", "a change"},
     {ControlCommand::moves, "moves", ""},
+    {ControlCommand::shards, "shards", ""},
+    {ControlCommand::writers, "writers", ""},
+    {ControlCommand::forget, "forget", "a writer's id"},
 };
 
 const Command& command_of(std::string_view name) {
@@ -38,6 +41,29 @@ const Command& command_of(std::string_view name) {
   for (const Command& known : commands) names.push_back(known.name);
   throw error("unknown command; this flusher knows {} and {}",
               fmt::join(std::span(names).first(names.size() - 1), ", "), names.back());
+}
+
+using Texts = std::vector<std::pair<std::string, std::string>>;
+using Numbers = std::vector<std::pair<std::string, std::uint64_t>>;
+
+void add_values(Json& json, const Texts& text, const Numbers& numbers) {
+  for (const auto& [name, value] : text) json[name] = value;
+  for (const auto& [name, value] : numbers) json[name] = value;
+}
+
+/// Leaves out what is neither text nor number.
+void take_value(const std::string& name, const Json& value, Texts& text, Numbers& numbers) {
+  if (value.is_string()) {
+    text.emplace_back(name, value.get<std::string>());
+  } else if (value.is_number_unsigned()) {
+    numbers.emplace_back(name, value.get<std::uint64_t>());
+  }
+}
+
+ControlRow row_of(const Json& json) {
+  ControlRow row;
+  for (const auto& [name, value] : json.items()) take_value(name, value, row.text, row.numbers);
+  return row;
 }
 
 std::string to_line(const Json& json) {
@@ -95,8 +121,12 @@ ControlRequest decode_request(std::string_view line) {
 std::string encode_answer(const ControlAnswer& answer) {
   Json json = {{"ok", answer.ok}};
   if (!answer.ok) json["error"] = answer.error;
-  for (const auto& [name, value] : answer.text) json[name] = value;
-  for (const auto& [name, value] : answer.numbers) json[name] = value;
+  add_values(json, answer.text, answer.numbers);
+  for (const ControlRow& row : answer.rows) {
+    Json values = Json::object();
+    add_values(values, row.text, row.numbers);
+    json["rows"].push_back(std::move(values));
+  }
   return to_line(json);
 }
 
@@ -109,10 +139,12 @@ ControlAnswer decode_answer(std::string_view line) {
   for (const auto& [name, value] : json.items()) {
     if (name == "error" && !answer.ok && value.is_string()) {
       answer.error = value.get<std::string>();
-    } else if (value.is_string()) {
-      answer.text.emplace_back(name, value.get<std::string>());
-    } else if (value.is_number_unsigned()) {
-      answer.numbers.emplace_back(name, value.get<std::uint64_t>());
+    } else if (name == "rows" && value.is_array()) {
+      for (const Json& row : value) {
+        if (row.is_object()) answer.rows.push_back(row_of(row));
+      }
+    } else {
+      take_value(name, value, answer.text, answer.numbers);
     }
   }
   if (!answer.ok && answer.error.empty()) answer.error = "the flusher gives no reason";

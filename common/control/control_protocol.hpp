@@ -6,6 +6,7 @@
 //   → {"command":"accept","argument":"redis_7070"} ← {"ok":true,"token":"5d41402abc4b2a76","visits":90}
 //   → {"command":"accept","argument":"redis_7070","token":"5d41402abc4b2a76"} ← {"ok":true,"shard":"redis_7070"}
 //   → {"command":"accept","argument":"redis_7071"} ← {"ok":false,"error":"redis_7071 is not held"}
+//   → {"command":"shards"}                        ← {"ok":true,"rows":[{"name":"redis_7070","memory_bytes":900000}]}
 #pragma once
 
 #include <cstddef>
@@ -52,6 +53,34 @@ enum class ControlCommand : std::uint8_t {
   ///   next, buckets, moved             while they move: to which shards, how many, how many are there durably
   ///   by_this_host, problem            1: this host moves them; what holds them up, only if something does
   moves,
+  /// Say what the flusher knows of each shard, in rows, in the order of the settings.
+  ///   name, address
+  ///   role, version              of the server, as it last said; only if it did
+  ///   memory_bytes               that the server uses; only if it said so
+  ///   memory_limit_bytes         0: none; only if it said so
+  ///   oldest_wait_ms             how long the oldest visits wait that the shard should have; only if any do
+  ///   latency_us                 how long it took to answer when it was last asked what it is; only if it was
+  shards,
+  /// Say which writers (hosts) the shards know, in rows, by id.
+  ///   unasked                    names of shards that cannot be asked now; only if there are any
+  /// In a row:
+  ///   writer                     its id
+  ///   host, version              as it last said; only if it did, as the next ones
+  ///   incarnation                the number of its life
+  ///   seen_at, wrote_at          Unix seconds: its last flush, and its last one that brought something (0: none)
+  ///   batches, buckets           of all shards together: that it ever brought, and that it ever wrote to
+  ///   ours                       1: it is this host's
+  ///   forgotten_at, forgotten_by when and on which host it was forgotten; only if it was
+  writers,
+  /// Forget a writer that is gone: its id. Without a token nothing changes: the answer is the offer, and its token
+  /// forgets it.
+  ///   as in its row of `writers`; host is "-" if nobody knows it
+  ///   token                      of this offer
+  ///   gone_after_s               so long ago it should have been seen (flusher.writer_gone_s)
+  /// With the token:
+  ///   taken_out                  buckets that its field was taken out of
+  ///   left                       names of shards that may know it still; only if there are any
+  forget,
 };
 
 struct ControlRequest {
@@ -61,12 +90,19 @@ struct ControlRequest {
   std::optional<std::uint64_t> token = {};  ///< of accept: the offer that is accepted
 };
 
-/// What becomes of it. Texts and numbers stand beside "ok" in the answer, under their names, the texts first.
+/// Texts and numbers under their names, the texts first.
+struct ControlRow {
+  std::vector<std::pair<std::string, std::string>> text = {};
+  std::vector<std::pair<std::string, std::uint64_t>> numbers = {};
+};
+
+/// What becomes of it. Texts and numbers stand beside "ok" in the answer.
 struct ControlAnswer {
   bool ok = false;
   std::string error;  ///< not ok: why, and what to do
   std::vector<std::pair<std::string, std::string>> text;
   std::vector<std::pair<std::string, std::uint64_t>> numbers;
+  std::vector<ControlRow> rows = {};  ///< under "rows"; a command that lists nothing has none
 };
 
 /// A request's line is shorter.
@@ -82,7 +118,7 @@ constexpr std::uint32_t control_client_grace_ms = 3000;
 /// A vetted request: it has the argument that its command needs. Throws Error for the client.
 [[nodiscard]] ControlRequest decode_request(std::string_view line);
 [[nodiscard]] std::string encode_answer(const ControlAnswer& answer);
-/// Leaves out what is neither text nor number. Throws Error where it is no answer of a flusher.
+/// Leaves out what is neither text, number nor row. Throws Error where it is no answer of a flusher.
 [[nodiscard]] ControlAnswer decode_answer(std::string_view line);
 
 /// A token as requests and answers hold it.

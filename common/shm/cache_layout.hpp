@@ -30,11 +30,6 @@
 namespace visitd {
 
 inline constexpr std::uint64_t cache_magic = 0x4548434144545356;  // "VSTDACHE"
-#ifndef VISITD_NEXT_LAYOUTS
-inline constexpr std::uint64_t cache_layout_version = 2;
-#else
-inline constexpr std::uint64_t cache_layout_version = 3;
-#endif
 /// A longer page id takes more than one cell of a view.
 inline constexpr std::size_t one_cell_page_bytes = 256;
 inline constexpr std::uint32_t max_shards = 64;
@@ -58,6 +53,9 @@ struct ShardSlot {
 };
 static_assert(sizeof(ShardSlot) == 8 * (4 + shard_name_words + 1 + shard_reason_words + 3));
 
+/// What all versions share of the cache's header.
+inline constexpr std::size_t shared_cache_header_bytes = 384 + 64 * max_lanes + 8 * max_lanes;
+
 struct CacheHeader {
   Word magic;  ///< stored last
   Word layout_version;
@@ -79,16 +77,13 @@ struct CacheHeader {
   LonelyWord heartbeat_ns;        ///< monotonic; at least four times a second
   LonelyWord head[max_lanes];     ///< durable in the spool up to here: the space is free again
   Word requests_read[max_lanes];  ///< requests taken up to here
-#ifdef VISITD_NEXT_LAYOUTS
-  Word before_statistics[32];
-#endif
+  [[no_unique_address]] Gap<cache_gap_words> gap;
   Word statistics[flusher_statistics_words];
   ShardSlot shard[max_shards];
 };
 static_assert(offsetof(CacheHeader, active) == 128 && offsetof(CacheHeader, head) == 384 &&
-              offsetof(CacheHeader, requests_read) == 384 + 64 * max_lanes);
-/// What all versions share.
-inline constexpr std::size_t shared_cache_header_bytes = 384 + 64 * max_lanes + 8 * max_lanes;
+              offsetof(CacheHeader, requests_read) == 384 + 64 * max_lanes &&
+              offsetof(CacheHeader, statistics) == shared_cache_header_bytes + 8 * cache_gap_words);
 
 struct UndoNote {
   Word node;
@@ -127,11 +122,9 @@ struct NodeHead {
   Word inflight;  ///< sealed, not acknowledged
   Word open;      ///< applied since the last seal
   Word state;     ///< CountState
-#ifdef VISITD_NEXT_LAYOUTS
-  Word after_spare[8];
-#endif
+  [[no_unique_address]] Gap<node_gap_words> gap;
 };
-static_assert(sizeof(NodeHead) % cache_line_bytes == 0);
+static_assert(sizeof(NodeHead) == 8 * (8 + node_gap_words) && sizeof(NodeHead) % cache_line_bytes == 0);
 
 /// Where things are in a cache of this shape.
 struct CacheShape {

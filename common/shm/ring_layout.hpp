@@ -15,13 +15,13 @@
 //
 // Other versions drain what this one left, and the other way round. So all versions share: the RingHeader, which says
 // where all else lies; of a LaneHeader what stands before its statistics; and the form of records, as long as
-// record_format is the same. All else may change with ring_layout_version. (VISITD_NEXT_LAYOUTS: a version that a test
-// plays.)
+// record_format is the same. All else may change with ring_layout_version.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "common/shm/layout_version.hpp"
 #include "common/shm/page_id.hpp"
 #include "common/shm/shared_word.hpp"
 #include "common/shm/statistics.hpp"
@@ -32,17 +32,7 @@ inline constexpr std::uint64_t ring_magic = 0x474e495244545356;  // "VSTDRING"
 inline constexpr std::uint64_t record_format = 1;
 inline constexpr std::uint32_t max_lanes = 64;
 inline constexpr std::size_t page_bytes = 4096;
-#ifndef VISITD_NEXT_LAYOUTS
-inline constexpr std::uint64_t ring_layout_version = 2;
-inline constexpr std::size_t request_bytes = 65536;
-inline constexpr std::size_t lane_header_bytes = 1024;
-inline constexpr std::size_t lane_statistics_offset = 192;
-#else
-inline constexpr std::uint64_t ring_layout_version = 3;
-inline constexpr std::size_t request_bytes = 131072;
-inline constexpr std::size_t lane_header_bytes = 2048;
-inline constexpr std::size_t lane_statistics_offset = 1216;
-#endif
+inline constexpr std::size_t lane_header_bytes = 1024 + 8 * lane_gap_words;
 
 enum class RecordKind : std::uint8_t { none = 0, visit = 1, pad = 2, request = 3 };
 
@@ -85,6 +75,9 @@ static_assert(sizeof(RingHeader) <= ring_directory_offset &&
 /// A lane is `open` from its first owner on, and `closed` for ever once its owner left the ring.
 enum class LaneState : std::uint64_t { unused = 0, open = 1, closed = 2 };
 
+/// What all versions share of a lane's header.
+inline constexpr std::size_t shared_lane_header_bytes = 192;
+
 struct LaneHeader {
   LonelyWord tail;           ///< published bytes; grows only
   LonelyWord requests_tail;  ///< the same of the requests
@@ -98,15 +91,12 @@ struct LaneHeader {
     Word freed;         ///< the head that the owner has seen, noted before it reuses the space; 0: not known
     Word spare[1];
   } about;
-#ifdef VISITD_NEXT_LAYOUTS
-  Word before_statistics[128];
-#endif
+  [[no_unique_address]] Gap<lane_gap_words> gap;
   Word statistics[frontend_statistics_words];
 };
 static_assert(sizeof(LaneHeader) == lane_header_bytes && offsetof(LaneHeader, requests_tail) == 64 &&
-              offsetof(LaneHeader, about) == 128 && offsetof(LaneHeader, statistics) == lane_statistics_offset);
-/// What all versions share of a lane's header.
-inline constexpr std::size_t shared_lane_header_bytes = 192;
+              offsetof(LaneHeader, about) == 128 &&
+              offsetof(LaneHeader, statistics) == shared_lane_header_bytes + 8 * lane_gap_words);
 
 /// Where things are in a ring of this shape.
 struct RingShape {

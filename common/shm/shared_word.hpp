@@ -31,6 +31,14 @@ struct alignas(cache_line_bytes) LonelyWord {
 };
 static_assert(sizeof(LonelyWord) == cache_line_bytes);
 
+/// Words that nobody uses; of 0, declared [[no_unique_address]], it takes no room.
+template <std::size_t words>
+struct Gap {
+  Word unused[words];
+};
+template <>
+struct Gap<0> {};
+
 /// The number of words that hold `bytes` bytes.
 [[nodiscard]] constexpr std::size_t words_for(std::size_t bytes) noexcept {
   return (bytes + 7) / 8;

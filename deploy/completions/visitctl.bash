@@ -18,23 +18,28 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | ipcs | clean | remove | flush | accept | hold-namespaces | help) command=$word ;;
+      status | check | lanes | peek | page | shards | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help) command=$word ;;
     esac
   done
   local options='--config --json --help' commands=
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page ipcs clean remove flush accept hold-namespaces help'
+      commands='status check lanes peek page shards writers ipcs clean remove flush accept hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
+    shards) commands='list locate add remove replace rebalance moves' ;;
+    writers)
+      options+=' --yes'
+      commands='forget'
+      ;;
     ipcs) options+=' --all' ;;
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    help) commands='status check lanes peek page ipcs clean remove flush accept hold-namespaces' ;;
+    help) commands='status check lanes peek page shards writers ipcs clean remove flush accept hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

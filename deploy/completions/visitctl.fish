@@ -11,6 +11,8 @@ complete -c visitctl -n __fish_use_subcommand -a check -d 'whether the frontends
 complete -c visitctl -n __fish_use_subcommand -a lanes -d 'every lane: owner, positions, statistics'
 complete -c visitctl -n __fish_use_subcommand -a peek -d 'the records that are not applied yet'
 complete -c visitctl -n __fish_use_subcommand -a page -d 'all that is known of one page'
+complete -c visitctl -n __fish_use_subcommand -a shards -d 'the shards, and where a page is'
+complete -c visitctl -n __fish_use_subcommand -a writers -d 'the hosts that count into these shards'
 complete -c visitctl -n __fish_use_subcommand -a ipcs -d 'the shared memory segments, and who has them attached'
 complete -c visitctl -n __fish_use_subcommand -a clean -d 'remove segments that no instance uses any more'
 complete -c visitctl -n __fish_use_subcommand -a remove -d 'end an instance that runs no more'
@@ -23,6 +25,9 @@ complete -c visitctl -n '__fish_seen_subcommand_from status' -l measure -x -d 's
 complete -c visitctl -n '__fish_seen_subcommand_from check' -a 'frontend flusher'
 complete -c visitctl -n '__fish_seen_subcommand_from peek' -l limit -x -d 'the most records a lane'
 complete -c visitctl -n '__fish_seen_subcommand_from peek' -l lane -x -d 'only this lane'
+complete -c visitctl -n '__fish_seen_subcommand_from shards; and not __fish_seen_subcommand_from list locate add remove replace rebalance moves' -a 'list locate add remove replace rebalance moves'
+complete -c visitctl -n '__fish_seen_subcommand_from writers; and not __fish_seen_subcommand_from forget' -a forget
+complete -c visitctl -n '__fish_seen_subcommand_from writers' -l yes -d 'do not ask'
 complete -c visitctl -n '__fish_seen_subcommand_from ipcs' -l all -d 'of every instance on this machine'
 complete -c visitctl -n '__fish_seen_subcommand_from remove' -l instance -r -F -d 'its runtime directory'
 complete -c visitctl -n '__fish_seen_subcommand_from remove' -l state -d 'its spool too'

@@ -90,9 +90,10 @@ std::uint64_t Batches::begin_flush() {
   return flush_;
 }
 
-void Batches::begin_flush(std::uint32_t shard) {
+std::uint64_t Batches::begin_flush(std::uint32_t shard) {
   ++flush_;
   make_due(shard);
+  return flush_;
 }
 
 void Batches::make_due(std::uint32_t shard) {
@@ -108,6 +109,26 @@ bool Batches::flush_is_done(std::uint64_t flush) const {
     return (bucket.due != 0 && bucket.due <= flush) ||
            (bucket.unanswered() != nullptr && bucket.unanswered()->flush <= flush);
   });
+}
+
+std::optional<std::uint64_t> Batches::oldest_flush(std::uint32_t shard) const {
+  std::optional<std::uint64_t> oldest;
+  const auto note = [&](std::uint64_t flush) { oldest = std::min(oldest.value_or(flush), flush); };
+  for (const std::uint32_t number : placement_.buckets_on(shard)) {
+    const Bucket& bucket = buckets_[number];
+    if (bucket.due != 0) note(bucket.due);
+    if (bucket.unanswered() != nullptr) note(bucket.unanswered()->flush);
+  }
+  return oldest;
+}
+
+Batches::Written Batches::written_on(std::uint32_t shard) const noexcept {
+  Written written;
+  for (const std::uint32_t number : placement_.buckets_on(shard)) {
+    written.batches += buckets_[number].seq();
+    written.buckets += buckets_[number].seq() != 0 ? 1 : 0;
+  }
+  return written;
 }
 
 bool Batches::wants_seal() const noexcept {

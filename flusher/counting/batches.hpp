@@ -64,9 +64,12 @@ class Batches {
   /// Every bucket of all shards that has open visits is due from now on. Returns the flush's number.
   std::uint64_t begin_flush();
   /// The same of one shard.
-  void begin_flush(std::uint32_t shard);
+  std::uint64_t begin_flush(std::uint32_t shard);
   /// Whether all that was open at that flush has been answered.
   [[nodiscard]] bool flush_is_done(std::uint64_t flush) const;
+  /// The oldest flush that wanted visits which the shard has not acknowledged; 0: one of an earlier life; nullopt: the
+  /// shard has all that was wanted. Looks at each bucket.
+  [[nodiscard]] std::optional<std::uint64_t> oldest_flush(std::uint32_t shard) const;
   /// Whether all that was open on the shard when its flush began has been answered.
   [[nodiscard]] bool is_flushed(std::uint32_t shard) const noexcept {
     return shards_[shard].due == 0 && shards_[shard].unanswered == 0;
@@ -115,6 +118,17 @@ class Batches {
   void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The operator takes what the shard holds as the truth. False: nothing had to change.
   bool accept(std::uint32_t bucket, const std::string& held);
+  /// As Bucket::mark_with.
+  [[nodiscard]] std::optional<std::string> mark_with(std::uint32_t bucket, std::uint64_t seq,
+                                                     std::uint64_t digest) const {
+    return buckets_[bucket].mark_with(seq, digest);
+  }
+  /// What a shard has acknowledged, in all lives.
+  struct Written {
+    std::uint64_t batches = 0;
+    std::uint64_t buckets = 0;  ///< that had any
+  };
+  [[nodiscard]] Written written_on(std::uint32_t shard) const noexcept;
   [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq(); }
 
   [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }

@@ -226,6 +226,10 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       return link_.reconnect(
           fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again", shard, bucket,
                       answer.have, deployment_.bucket_id()));
+    case BatchAnswer::Kind::forgotten:
+      return link_.reconnect(fmt::format(
+          "shard {}: this writer was forgotten before bucket {} had a batch of it; looking at the shard again", shard,
+          bucket));
     case BatchAnswer::Kind::refused:
       if (answer.bad_pages.empty()) {
         return link_.hold(fmt::format("shard {}: bucket {} cannot be written: {}", shard, bucket, answer.why));

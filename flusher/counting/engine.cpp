@@ -218,7 +218,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, known_identity(spool)),
-      flushes_(settings.shards.size()) {
+      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_),
+      flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
@@ -234,6 +235,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
     const auto known = std::ranges::find(spool.identities, name, &ShardIdentity::shard);
     sessions_.push_back(std::make_unique<Session>(
         *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
+    writers_.add_shard(settings.shards[shard], sessions_.back()->session);
   }
   if (layout_.is_moving()) mover_ = std::make_unique<Mover>(*this, spool.writer);
   if (layout_.version > 1) batches_.note_identity({layout_row, to_text(layout_)});
@@ -327,7 +329,7 @@ void Engine::change_layout(const Layout& layout, std::function<void(const std::s
 
 void Engine::use(const EngineSettings& settings, Now now) {
   settings_ = settings;
-  for (ShardFlush& flush : flushes_) flush.next_ms = std::min(flush.next_ms, now.ms + settings.flush_interval_ms);
+  flushes_.use(settings.flush_interval_ms, now.ms);
   batches_.use(batch_limits(settings));
   open_.use({open_limit(settings), settings.journal_limit_bytes});
   drain_.use(open_limit(settings));
@@ -394,33 +396,22 @@ void Engine::tick(Now now) {
 void Engine::flush_when_due(Now now) {
   // Early, when the pending pages come near the limit of memory: answers make room.
   const bool crowded = pages_.open_bytes() > open_limit(settings_) / 4 * 3;
-  for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
-    ShardFlush& flush = flushes_[shard];
-    if (flush.next_ms == 0) flush.next_ms = now.ms + settings_.flush_interval_ms;
-    if (now.ms >= flush.next_ms) {
-      flush.next_ms = now.ms + settings_.flush_interval_ms;
-      flush.overdue = true;
-    }
-    if (shard_state(shard) != ShardState::up || (!flush.overdue && (!crowded || flush.running))) continue;
-    flush.overdue = false;
-    flush.running = true;
-    batches_.begin_flush(shard);
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    if (!flushes_.begins(shard, now.ms, shard_state(shard) == ShardState::up, crowded)) continue;
+    note_begin(batches_.begin_flush(shard), now);
     seal_at_once(now);
   }
 }
 
 void Engine::tell_flushed(Now now) {
-  for (std::uint32_t shard = 0; shard < flushes_.size(); ++shard) {
-    ShardFlush& flush = flushes_[shard];
-    if (flush.running && batches_.is_flushed(shard)) {
-      flush.running = false;
-      flush.answered = true;
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    if (flushes_.is_running(shard) && batches_.is_flushed(shard)) {
+      flushes_.flushed(shard);
+      writers_.note(shard, now.unix);
     }
     at_index(memory_.cache->shard, shard).unanswered.store(batches_.unanswered_on(shard), std::memory_order_relaxed);
   }
-  // Each shard is flushed in its own time: all of them at least once make one.
-  if (!std::ranges::all_of(flushes_, &ShardFlush::answered)) return;
-  for (ShardFlush& flush : flushes_) flush.answered = false;
+  if (!flushes_.take_flush_of_all()) return;
   lookups_.ask_uncountable();
   statistics_.add(FlusherStatistic::flushes);
   statistics_.set(FlusherStatistic::last_flush_ns, now.ms * 1'000'000);
@@ -515,9 +506,39 @@ void Engine::wake() {
 }
 
 std::uint64_t Engine::begin_flush(Now now) {
-  for (ShardFlush& flush : flushes_) flush.running = true;
+  flushes_.begin_all();
   seal_at_once(now);
-  return batches_.begin_flush();
+  const std::uint64_t flush = batches_.begin_flush();
+  note_begin(flush, now);
+  return flush;
+}
+
+void Engine::note_begin(std::uint64_t flush, Now now) {
+  std::uint64_t oldest = flush;
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    oldest = std::min(oldest, batches_.oldest_flush(shard).value_or(flush));
+  }
+  flushes_.note_begin(flush, oldest, now.ms);
+}
+
+/// Since when visits wait that a flush wanted to bring to the shard: on their way, or because it takes no batches.
+std::optional<std::uint64_t> Engine::waits_since_ms(std::uint32_t shard) const {
+  const auto on_their_way = batches_.oldest_flush(shard);
+  auto overdue_ms = flushes_.overdue_since_ms(shard);
+  if (std::ranges::none_of(placement_.buckets_on(shard), [&](std::uint32_t bucket) { return open_.any(bucket); })) {
+    overdue_ms.reset();
+  }
+  if (!on_their_way) return overdue_ms;
+  const std::uint64_t begun_ms = flushes_.begun_ms(*on_their_way);
+  return std::min(begun_ms, overdue_ms.value_or(begun_ms));
+}
+
+Engine::ShardReport Engine::shard_report(std::uint32_t shard, Now now) const {
+  ShardReport report;
+  if (shard < settings_.servers.size()) report.address = settings_.servers[shard].address;
+  report.server = sessions_[shard]->session.server();
+  if (const auto since_ms = waits_since_ms(shard)) report.oldest_wait_ms = now.ms - *since_ms;
+  return report;
 }
 
 Engine::Session& Engine::session_of(const std::string& shard) const {

@@ -16,6 +16,7 @@
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/drain.hpp"
+#include "flusher/counting/flush_schedule.hpp"
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/layout.hpp"
 #include "flusher/counting/lookups.hpp"
@@ -23,6 +24,7 @@
 #include "flusher/counting/placement.hpp"
 #include "flusher/counting/recovery.hpp"
 #include "flusher/counting/shard_session.hpp"
+#include "flusher/counting/writer_book.hpp"
 
 namespace visitd {
 
@@ -51,6 +53,8 @@ struct EngineSettings {
   };
   std::vector<Server> servers = {};     ///< one a shard; empty: not known
   std::string visitctl = "visitctl";    ///< how its commands begin, for people
+  std::string host;                     ///< its name, for people
+  std::string version;                  ///< of this program, for people
   std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
   std::uint32_t buckets_moved_at_once = 32;
   std::uint64_t durable_after_ms = 2500;  ///< these two: see MoverSettings
@@ -160,6 +164,14 @@ class Engine {
   /// not, for people; empty: it is. Throws Error where it cannot be tried now.
   void change_layout(const Layout& layout, std::function<void(const std::string& why)> done);
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
+  /// A shard, for people.
+  struct ShardReport {
+    std::string address;
+    std::optional<Facts> server;  ///< as it last said; nullopt: it was never asked
+    std::optional<std::uint64_t>
+        oldest_wait_ms;  ///< how long the oldest visits wait that it should have; nullopt: none
+  };
+  [[nodiscard]] ShardReport shard_report(std::uint32_t shard, Now now) const;
   [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }
   [[nodiscard]] std::vector<UncountablePages::News> take_uncountable() { return lookups_.uncountable().take_news(); }
   /// The first pages that cannot be counted, at most so many.
@@ -167,6 +179,8 @@ class Engine {
     return lookups_.uncountable().names(most);
   }
   [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
+  /// The writers of the deployment.
+  [[nodiscard]] const WriterBook& writers() const noexcept { return writers_; }
   /// What is pending of a page; for people.
   struct PageState {
     std::uint32_t bucket = 0;
@@ -191,6 +205,8 @@ class Engine {
   void submit_finished_ring(Now now);
   void flush_when_due(Now now);
   void tell_flushed(Now now);
+  void note_begin(std::uint64_t flush, Now now);
+  [[nodiscard]] std::optional<std::uint64_t> waits_since_ms(std::uint32_t shard) const;
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
   [[nodiscard]] std::uint32_t deciding_shard_index() const;
@@ -220,6 +236,7 @@ class Engine {
   std::vector<std::uint64_t> may_follow_ms_;  ///< by bucket, of a cluster
   std::uint64_t now_ms_ = 0;                  ///< of the last turn
   bool changing_layout_ = false;
+  WriterBook writers_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
   bool committing_ = false;             ///< a transaction is captured and not durable yet
@@ -228,14 +245,7 @@ class Engine {
   std::uint64_t retry_at_ms_ = 0;
   std::uint64_t last_commit_ms_ = 0;
   std::uint64_t last_seal_ms_ = 0;
-  /// Each shard is flushed on its own.
-  struct ShardFlush {
-    std::uint64_t next_ms = 0;
-    bool running = false;
-    bool overdue = false;   ///< the shard takes no batches: as soon as it does
-    bool answered = false;  ///< in full, since all of them were
-  };
-  std::vector<ShardFlush> flushes_;
+  FlushSchedule flushes_;
   std::uint64_t recovered_pages_ = 0;
   bool commit_soon_ = false;
   bool ask_waiting_ = false;  ///< buckets were recalled, or a shard can be asked now, or no more

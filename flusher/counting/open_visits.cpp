@@ -33,7 +33,8 @@ OpenVisits::OpenVisits(const OpenLimits& limits, const Placement& placement, Pen
       statistics_(statistics),
       buckets_(placement.buckets()),
       takes_batches_(placement.shards()),
-      open_pages_(placement.shards()) {}
+      open_pages_(placement.shards()),
+      recalled_(placement.shards()) {}
 
 // ---- recovery
 
@@ -133,11 +134,19 @@ bool OpenVisits::is_crowded() const noexcept {
 }
 
 bool OpenVisits::may_recall(std::uint32_t bucket, std::uint64_t recalling_bytes) const noexcept {
-  // One bucket comes in any case: pages in memory that belong to spilled buckets leave it only after their bucket.
-  if (recalled_ == 0) return true;
+  // One bucket comes in any case: pages in memory that belong to spilled buckets leave it only after their bucket. The
+  // next one waits only for a bucket that can be sealed: what came of a shard that takes no batches any more may stay.
+  if (recalling_bytes == 0 && !may_seal_recalled()) return true;
   // A bucket that is larger than a part of the memory comes nevertheless: it has to come whole.
   const std::uint64_t needed = std::min(buckets_[bucket].spilled_bytes * recall_growth, limits_.memory_bytes / 4);
   return pages_.open_bytes() + recalling_bytes + needed <= limits_.memory_bytes / 4 * 3;
+}
+
+bool OpenVisits::may_seal_recalled() const noexcept {
+  for (std::size_t shard = 0; shard < recalled_.size(); ++shard) {
+    if (takes_batches_[shard] && recalled_[shard] != 0) return true;
+  }
+  return false;
 }
 
 void OpenVisits::want(std::uint32_t number) {
@@ -282,7 +291,7 @@ void OpenVisits::unspill(std::uint32_t number, Transaction& transaction) {
   transaction.unspilled.push_back(number);
   spilled_bytes_ -= std::exchange(bucket.spilled_bytes, 0);
   bucket.compacted_bytes = 0;
-  --recalled_;
+  --recalled_[placement_.shard_of(number)];
 }
 
 void OpenVisits::choose_recalls(Transaction& transaction) {
@@ -299,7 +308,7 @@ void OpenVisits::choose_recalls(Transaction& transaction) {
     }
     if (bucket.place != Place::spilled) continue;  // it stood in the queue twice
     bucket.place = Place::recalling;
-    ++recalled_;
+    ++recalled_[placement_.shard_of(number)];
     bytes += bucket.spilled_bytes * recall_growth;
     transaction.recalled.push_back(number);
   }

@@ -115,6 +115,7 @@ class OpenVisits {
   void fold(std::uint32_t bucket);
   void choose_folds();
   [[nodiscard]] bool is_crowded() const noexcept;
+  [[nodiscard]] bool may_seal_recalled() const noexcept;
   [[nodiscard]] bool may_recall(std::uint32_t bucket, std::uint64_t recalling_bytes) const noexcept;
   [[nodiscard]] std::uint64_t journal_limit() const noexcept;
   void choose_spills(Transaction& transaction);
@@ -134,10 +135,10 @@ class OpenVisits {
   std::vector<Bucket> buckets_;
   std::vector<bool> takes_batches_;        ///< by shard
   std::vector<std::uint64_t> open_pages_;  ///< by shard: in memory
+  std::vector<std::size_t> recalled_;      ///< by shard: buckets recalled, or being so
   std::deque<std::uint32_t> wanted_;       ///< buckets to recall, the first one first
   std::size_t wanted_for_reads_ = 0;       ///< so many of them, at the front, are wanted for reads
   std::uint32_t next_spill_ = 0;           ///< bucket to look at next
-  std::size_t recalled_ = 0;               ///< buckets recalled, or being so
 
   std::uint64_t journal_ = 0;  ///< number of the newest transaction
   struct JournalRow {

@@ -148,15 +148,6 @@ class PendingPages {
   /// The memory of the table itself: of all pages, with visits or without.
   [[nodiscard]] std::size_t table_bytes() const noexcept;
 
-  template <typename Each>
-  void each(Each call) const {
-    for (const Part& part : parts_) {
-      for (const Slot& slot : part.slots) {
-        if (slot.number != none) call((*this)[slot.number]);
-      }
-    }
-  }
-
  private:
   /// The lower half of the hash and the page's number: growing needs no look at the page, and most mismatches neither.
   struct Slot {

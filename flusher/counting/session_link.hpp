@@ -63,7 +63,7 @@ inline const std::string cluster_name = "cluster";
 
 class SessionLink {
  public:
-  enum class Step { away, connecting, facts, waiting, topology, marks, stamping, up };
+  enum class Step { away, connecting, facts, waiting, topology, marks, rejoining, stamping, up };
 
   /// The parts of the session.
   class Parts {

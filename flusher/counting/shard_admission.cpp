@@ -105,9 +105,11 @@ bool ShardAdmission::hold_if_of_other_mode(const Facts& facts) {
 }
 
 void ShardAdmission::on_facts(const Facts& facts) {
+  server_ = facts;
   if (hold_if_of_other_mode(facts) || hold_if_unfit(facts)) return;
   note_role(facts);
   note_server(facts);
+  marks_.set_tombstone(facts.tombstone);
   topology_elsewhere_ = facts.topology_elsewhere;
   if (topology_elsewhere_) return on_topology_elsewhere();
   on_topology(facts.topology);
@@ -118,6 +120,7 @@ void ShardAdmission::on_check(ShardAnswer answer) {
   checking_ = false;
   if (!std::holds_alternative<Facts>(answer)) return;
   const Facts facts = std::get<Facts>(std::move(answer));
+  server_ = facts;
   if (hold_if_unfit(facts)) return;
   const std::string& shard = link_.settings().shard;
   topology_elsewhere_ = facts.topology_elsewhere;
@@ -136,6 +139,9 @@ void ShardAdmission::on_check(ShardAnswer answer) {
     return link_.reconnect(
         fmt::format("shard {} is not what it was: its visits:topology holds '{}'; looking at the shard again", shard,
                     facts.topology));
+  }
+  if (!facts.tombstone.empty()) {
+    return link_.reconnect(fmt::format("shard {} has forgotten this writer; looking at the shard again", shard));
   }
   topology_ = facts.topology;
   made_ = topology.made;
@@ -324,6 +330,15 @@ void ShardAdmission::finish_making() {
 }
 
 void ShardAdmission::ask_marks() {
+  if (marks_.is_forgotten() && !marks_.is_accepting()) {
+    const ForgottenNote& forgotten = marks_.forgotten();
+    marks_.fault(
+        fmt::format("shard {} has forgotten this host: on host {} somebody said that its writer is gone for "
+                    "good (`visitctl writers forget`, at {} s of Unix time). Nothing is lost; to have it count "
+                    "on from where it was: {}",
+                    link_.settings().shard, forgotten.by, forgotten.at, link_.accept_command()),
+        true);
+  }
   marks_.ask(made_, [this] { on_marks_known(); });
 }
 
@@ -333,6 +348,11 @@ void ShardAdmission::on_marks_known() {
     if (!marks_.take_accepted()) return;
     stamp_ = true;
   }
+  if (marks_.is_forgotten()) return marks_.rejoin([this] { go_on(); });
+  go_on();
+}
+
+void ShardAdmission::go_on() {
   const TopologyText topology = parse_topology(topology_);
   if (topology.kind == TopologyText::Kind::former) {
     return make_topology(deployment_.identity().empty() ? topology.identity : deployment_.identity());

@@ -34,6 +34,8 @@ class ShardAdmission {
   /// visits:topology says afterwards; nullopt: nobody knows.
   using Changed = std::function<void(const std::optional<TopologyText>&)>;
   void change_layout(const std::string& layout, std::uint64_t version, Changed done);
+  /// What the server last said of itself; nullopt: it was never asked.
+  [[nodiscard]] const std::optional<Facts>& server() const noexcept { return server_; }
 
  private:
   void on_facts(const Facts& facts);
@@ -55,6 +57,7 @@ class ShardAdmission {
   void finish_making();
   void ask_marks();
   void on_marks_known();
+  void go_on();
   void come_up();
   void note_identity();
   [[nodiscard]] bool hold_if_of_other_mode(const Facts& facts);
@@ -66,6 +69,7 @@ class ShardAdmission {
   SessionLink& link_;
   ShardMarks& marks_;
   BatchesInFlight& in_flight_;
+  std::optional<Facts> server_;
   bool warned_ = false;  ///< that the server does not say how it is set up
 
   // of the current connection

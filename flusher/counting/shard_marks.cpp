@@ -45,7 +45,9 @@ ShardMarks::ShardMarks(ShardBuckets buckets, const Deployment& deployment, Batch
       in_flight_(in_flight) {}
 
 void ShardMarks::leave() {
+  set_tombstone({});
   differing_.clear();
+  taken_out_.clear();
   fault_.clear();
   awaited_ = 0;
   asking_arrivals_ = false;
@@ -57,6 +59,7 @@ void ShardMarks::ask(bool stamped, std::function<void()> known) {
   link_.begin(SessionLink::Step::marks);
   differing_.clear();
   in_flight_.expect_nothing();
+  taken_out_.clear();
   in_flight_.forget_repairs();
   stamped_ = stamped;
   ask_all({}, &ShardMarks::on_marks, std::move(known));
@@ -141,9 +144,15 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
                       shard, bucket, link_.accept_command()),
           true);
   }
-  if (was_left(bucket, held.field)) return;
-  differing_.push_back({bucket, held.field});
-  if (auto lost = batches_.lost_since(bucket, held.field)) {
+  const bool taken_out = is_forgotten() && held.field.empty() && batches_.was_written(bucket);
+  const auto known = taken_out ? held_before_forgotten(bucket) : std::optional(held.field);
+  const std::string field = known.value_or(std::string());
+  if (known && was_left(bucket, field)) return;
+  differing_.push_back({bucket, field});
+  // Where a tombstone does not say what a bucket held, that may be anything: nothing is sent again from the beginning.
+  auto lost = known ? batches_.lost_since(bucket, field) : std::nullopt;
+  if (lost) {
+    differing_.back().comes_back = true;
     in_flight_.repair(bucket, std::move(*lost));
     return;
   }
@@ -154,8 +163,8 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
       fmt::format("shard {}: bucket {} {} (it holds '{}', '{}' was expected). Restore the data that belongs together, "
                   "accept the shard as it is with: {} — or, where the spool is the old copy, stop the "
                   "flusher and start it once with --renew-spool",
-                  shard, bucket, what_happened(held.field, ours, batches_.last_seq(bucket)), held.field,
-                  batches_.field(bucket), link_.accept_command()),
+                  shard, bucket, what_happened(field, ours, batches_.last_seq(bucket)), field, batches_.field(bucket),
+                  link_.accept_command()),
       true);
 }
 
@@ -208,6 +217,45 @@ bool ShardMarks::on_arrival(std::uint32_t bucket, const Marks::Held& held) {
   return true;
 }
 
+// ---- of a writer that was forgotten
+
+void ShardMarks::set_tombstone(const std::string& text) {
+  tombstone_text_ = text;
+  tombstone_ = parse_tombstone(text);
+}
+
+/// What the bucket held when our field was taken out of it; nullopt: nobody knows, or it is a mark that this spool
+/// does not know.
+std::optional<std::string> ShardMarks::held_before_forgotten(std::uint32_t bucket) {
+  const auto noted = tombstone_.marks.find(bucket);
+  if (noted == tombstone_.marks.end()) return std::nullopt;
+  if (!noted->second) return std::string();
+  auto mark = batches_.mark_with(bucket, noted->second->seq, noted->second->digest);
+  if (mark) taken_out_.emplace_back(bucket, *mark);
+  return mark;
+}
+
+void ShardMarks::rejoin(std::function<void()> done) {
+  link_.begin(SessionLink::Step::rejoining);
+  done_ = std::move(done);
+  send_rejoin(0);
+}
+
+void ShardMarks::send_rejoin(std::size_t first) {
+  const std::size_t end = std::min(taken_out_.size(), first + marks_asked_at_once);
+  const bool last = end == taken_out_.size();
+  const auto at = [&](std::size_t i) { return taken_out_.begin() + static_cast<std::ptrdiff_t>(i); };
+  link_.ask<Tombstone>(Rejoin{tombstone_text_, last, {at(first), at(end)}}, [this, end, last](const Tombstone& left) {
+    if (left.text != (last ? std::string() : tombstone_text_)) {
+      return link_.reconnect(fmt::format(
+          "shard {}: this writer is being forgotten once more; looking at the shard again", link_.settings().shard));
+    }
+    if (!last) return send_rejoin(end);
+    set_tombstone({});
+    std::exchange(done_, {})();
+  });
+}
+
 void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
     if (marks.buckets[i].id == deployment_.bucket_id() || !buckets_.has(asked_[first + i])) continue;
@@ -257,6 +305,7 @@ AcceptOffer ShardMarks::offer() const {
   std::vector<bool> differs(batches_.buckets());
   for (const Differing& differing : held_differing_) {
     differs[differing.bucket] = true;
+    if (!differing.comes_back) continue;
     if (const auto lost = batches_.lost_since(differing.bucket, differing.field)) {
       for (const Batch& batch : *lost) {
         for (const PageVisits& page : batch.pages) offer.kept_visits += page.visits;
@@ -295,7 +344,7 @@ bool ShardMarks::take_accepted() {
 }
 
 std::uint64_t ShardMarks::digest_of_differing() const {
-  std::string found;
+  std::string found = tombstone_text_;
   for (const Differing& differing : differing_) found += fmt::format("{} {}\n", differing.bucket, differing.field);
   return digest_of(found);
 }

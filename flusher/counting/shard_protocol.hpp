@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -18,13 +19,17 @@ namespace visitd {
 /// then.
 struct AskFacts {};
 struct Facts {
-  std::optional<std::string> maxmemory_policy = std::nullopt;  ///< nullopt: the server would not say
-  std::optional<std::string> append_only = std::nullopt;       ///< "yes" or "no"
-  std::string topology = {};                                   ///< what visits:topology holds; empty: no such key
-  std::optional<std::string> role = std::nullopt;              ///< "master" or "slave"
-  std::optional<std::string> run_id = std::nullopt;            ///< of this run of the server
-  std::optional<bool> in_cluster = std::nullopt;               ///< whether it is a node of a cluster
-  bool topology_elsewhere = false;                             ///< another node of the cluster serves visits:topology
+  std::optional<std::string> maxmemory_policy = std::nullopt;      ///< nullopt: the server would not say
+  std::optional<std::string> append_only = std::nullopt;           ///< "yes" or "no"
+  std::string topology = {};                                       ///< what visits:topology holds; empty: no such key
+  std::optional<std::string> role = std::nullopt;                  ///< "master" or "slave"
+  std::optional<std::string> run_id = std::nullopt;                ///< of this run of the server
+  std::optional<std::string> version = std::nullopt;               ///< its name and version, e.g. "redis 7.0.15"
+  std::optional<std::uint64_t> memory_bytes = std::nullopt;        ///< that it uses
+  std::optional<std::uint64_t> memory_limit_bytes = std::nullopt;  ///< 0: none
+  std::string tombstone = {};                                      ///< of our writer, which was forgotten; empty: none
+  std::optional<bool> in_cluster = std::nullopt;                   ///< whether it is a node of a cluster
+  bool topology_elsewhere = false;  ///< another node of the cluster serves visits:topology
 };
 
 /// A node of a cluster answers that another one serves the key: from now on; or, where `once` is set, it is being given
@@ -71,7 +76,7 @@ struct SendBatch {
   bool once = false;
 };
 struct BatchAnswer {
-  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign };
+  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten };
   Kind kind = Kind::applied;
   std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
   std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
@@ -144,6 +149,40 @@ struct Nodes {
   std::string fault = {};  ///< why the cluster cannot be used as it is, for people; empty: it can
 };
 
+/// This writer says of itself, in visits:writers, what it is.
+struct NoteWriter {
+  std::string note;                       ///< see writers.hpp
+  std::optional<std::uint64_t> wrote_at;  ///< Unix seconds; nullopt: it has written nothing since the last note
+};
+struct Noted {};
+
+/// What visits:writers holds.
+struct AskWriters {};
+struct Writers {
+  std::vector<std::pair<std::string, std::string>> fields;  ///< with their values
+};
+
+/// Runs forget.lua: a writer's field is taken out of these buckets, and its tombstone says what stood there.
+struct ForgetWriter {
+  std::string writer;
+  std::string note;  ///< when and by whom
+  std::vector<std::uint32_t> buckets;
+};
+struct Forgotten {
+  std::uint64_t buckets = 0;  ///< that had the field
+};
+
+/// Runs rejoin.lua: this writer was forgotten, and its fields are put back into these buckets; with the last of them
+/// the tombstone goes. Nothing happens where the tombstone is not what is expected.
+struct Rejoin {
+  std::string tombstone;
+  bool last = false;
+  std::vector<std::pair<std::uint32_t, std::string>> marks;  ///< bucket, mark
+};
+struct Tombstone {
+  std::string text;  ///< as it is afterwards; empty: there is none
+};
+
 /// The server answered a command with an error. The connection goes on.
 struct Refused {
   std::string error;
@@ -153,9 +192,9 @@ struct Refused {
 struct Lost {};
 
 using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
-                                  AskPersistence, AskNodes>;
-using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Nodes,
-                                 Redirect, Refused, Lost>;
+                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin, AskNodes>;
+using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
+                                 Writers, Forgotten, Tombstone, Nodes, Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

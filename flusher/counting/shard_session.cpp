@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace visitd {
@@ -9,8 +11,7 @@ namespace visitd {
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
                            ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
                            FlusherStatistics statistics, SessionPort& port)
-    : buckets_(buckets),
-      deployment_(deployment),
+    : deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
       link_(std::move(settings), port, *this),
@@ -69,6 +70,7 @@ void ShardSession::accept(std::uint64_t token, std::uint64_t now_ms) {
 }
 
 void ShardSession::on_leave() {
+  noting_ = false;
   in_flight_.leave();
   marks_.leave();
   admission_.leave();
@@ -92,8 +94,9 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
 }
 
 void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer) {
-  if (const auto* const count = std::get_if<Count>(&answer)) return on_count(bucket, page, *count);
-  lookups_.dropped(page);
+  const auto* const count = std::get_if<Count>(&answer);
+  if (count != nullptr && buckets_.has(bucket) && link_.is_up()) return on_count(bucket, page, *count);
+  lookups_.dropped(page);  // also where it has moved since it was asked for
   const auto* const redirect = std::get_if<Redirect>(&answer);
   if (redirect != nullptr && !redirect->once && buckets_.has(bucket)) {
     link_.port().redirected(bucket, redirect->node);
@@ -102,9 +105,7 @@ void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const Sh
 
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
   const std::string& shard = link_.settings().shard;
-  if (!buckets_.has(bucket) || !link_.is_up()) {
-    lookups_.dropped(page);  // it has moved since it was asked for, or another node answered
-  } else if (count.id != deployment_.bucket_id()) {
+  if (count.id != deployment_.bucket_id()) {
     lookups_.dropped(page);
     link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
                                 shard, bucket, count.id, deployment_.bucket_id()));
@@ -123,6 +124,52 @@ void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Coun
   } else {
     link_.worked();
     lookups_.counted(page, count.count, link_.now_ms());
+  }
+}
+
+// ---- writers
+
+void ShardSession::note_writer(NoteWriter note, std::function<void()> noted) {
+  if (!link_.is_up() || in_flight_.writes_wait() || noting_) return;
+  noting_ = true;
+  link_.send(note, [this, noted = std::move(noted)](const ShardAnswer& answer) {
+    if (std::holds_alternative<Lost>(answer)) return;
+    noting_ = false;
+    // Of a cluster, the node that serves visits:writers notes it.
+    if (std::holds_alternative<Noted>(answer) || std::holds_alternative<Redirect>(answer)) noted();
+  });
+}
+
+void ShardSession::ask_writers(std::function<void(std::optional<Writers>)> done) {
+  if (!link_.is_up()) return done(std::nullopt);
+  link_.send(AskWriters{}, [done = std::move(done)](ShardAnswer answer) {
+    auto* const writers = std::get_if<Writers>(&answer);
+    done(writers == nullptr ? std::nullopt : std::optional(std::move(*writers)));
+  });
+}
+
+void ShardSession::forget(const std::string& writer, const std::string& note,
+                          std::function<void(std::optional<std::uint64_t>)> done) {
+  if (!link_.is_up()) return done(std::nullopt);
+  struct Progress {
+    std::optional<std::uint64_t> buckets = 0;
+    std::size_t awaited = 0;
+    std::function<void(std::optional<std::uint64_t>)> done;
+  };
+  const auto progress = std::make_shared<Progress>();
+  progress->done = std::move(done);
+  const std::span<const std::uint32_t> buckets = marks_.buckets();
+  // One at least: a shard without buckets has a tombstone too.
+  progress->awaited = std::max<std::size_t>(1, (buckets.size() + marks_asked_at_once - 1) / marks_asked_at_once);
+  for (std::size_t n = 0, all = progress->awaited; n < all; ++n) {
+    const std::size_t first = n * marks_asked_at_once;
+    const auto some = buckets.subspan(first, std::min(marks_asked_at_once, buckets.size() - first));
+    link_.send(ForgetWriter{writer, note, {some.begin(), some.end()}}, [progress](const ShardAnswer& answer) {
+      const auto* const forgotten = std::get_if<Forgotten>(&answer);
+      if (forgotten == nullptr) progress->buckets.reset();
+      if (forgotten != nullptr && progress->buckets) *progress->buckets += forgotten->buckets;
+      if (--progress->awaited == 0) progress->done(progress->buckets);
+    });
   }
 }
 

@@ -73,12 +73,21 @@ class ShardSession final : private SessionLink::Parts {
   /// What the shard says of a page, for people; nullopt: it cannot be asked now, or went away.
   using Inspection = std::function<void(std::optional<Count>)>;
   void inspect(std::uint32_t bucket, const std::string& id, Inspection done);
+  /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted`: it is.
+  void note_writer(NoteWriter note, std::function<void()> noted);
+  /// The shard's writers; nullopt: it cannot be asked now, or went away.
+  void ask_writers(std::function<void(std::optional<Writers>)> done);
+  /// Forgets another writer. Says in how many buckets it had written; nullopt: it may not be forgotten in all of them.
+  void forget(const std::string& writer, const std::string& note,
+              std::function<void(std::optional<std::uint64_t>)> done);
   /// What accepting this shard would give up; throws Error where it is not held, or cannot be accepted.
   [[nodiscard]] AcceptOffer offer() const { return marks_.offer(); }
   /// The next look at this shard takes what it holds as the truth, if that is still what was offered. Throws Error
   /// where it cannot be accepted, or something else has been found since.
   void accept(std::uint64_t token, std::uint64_t now_ms);
 
+  /// What the server last said of itself; nullopt: it was never asked.
+  [[nodiscard]] const std::optional<Facts>& server() const noexcept { return admission_.server(); }
   [[nodiscard]] ShardState state() const noexcept { return link_.state(); }
   [[nodiscard]] const std::string& why() const noexcept { return link_.why(); }
 
@@ -88,10 +97,10 @@ class ShardSession final : private SessionLink::Parts {
   void on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer);
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
 
-  ShardBuckets buckets_;
   const Deployment& deployment_;
   const Batches& batches_;
   Lookups& lookups_;
+  bool noting_ = false;  ///< a note is on its way
   SessionLink link_;
   BatchesInFlight in_flight_;
   ShardMarks marks_;

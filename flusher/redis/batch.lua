@@ -2,6 +2,7 @@
 -- fails halfway keeps what it has written.
 --
 -- KEYS[1]  the bucket's hash
+-- KEYS[2]  only of a writer's first batch of the bucket: the tombstone that it has if it was forgotten
 -- ARGV     expected mark, new mark, the identity that the bucket must have, the visits of each page, "\1id", our writer
 --          field, "\1moved", "\1moving", the pages
 -- answers  "OK total ..."    applied
@@ -9,6 +10,7 @@
 --          "HAVE mark"       the mark is neither the expected nor the new one
 --          "BAD index ..."   these pages (from 0) hold no count, or would pass 2^63-1
 --          "NOID identity"   the bucket has another identity, or none: it was emptied, or is not ours
+--          "GONE"            the writer was forgotten: the bucket may have had this batch before
 --          "WRONGTYPE"       the key is no hash
 --          "MOVED marker"    the bucket is on another shard
 --          "MOVING marker"   it is being copied there
@@ -34,6 +36,7 @@ end
 if held[3] then return 'MOVED ' .. held[3] end
 if held[4] then return 'MOVING ' .. held[4] end
 if mark ~= ARGV[1] then return 'HAVE ' .. mark end
+if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return 'GONE' end
 
 local answer, write, bad = {'OK'}, {ARGV[n + 5], ARGV[2]}, {'BAD'}
 for i = 1, n do

@@ -63,7 +63,7 @@ class Reply {
 class ReplyReader {
  public:
   /// The longest array: no command of ours is answered with as many, and a server that announces more takes no memory.
-  static constexpr std::size_t most_elements = 16384;
+  static constexpr std::size_t most_elements = 131072;
 
   ReplyReader();
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/config/shard_address.hpp"
+#include "flusher/redis/batch_script.hpp"
 
 namespace visitd {
 
@@ -25,6 +26,7 @@ constexpr std::string_view from_field =
     "from";
 constexpr std::string_view topology_key = "visits:topology";
 constexpr std::string_view mover_key = "visits:mover";
+constexpr std::string_view writers_key = "visits:writers";
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
 void add_bucket_key(RequestText& text, std::uint32_t bucket) {
@@ -39,6 +41,10 @@ void add_asking(RequestText& text, bool once) {
   if (!once) return;
   text.start(1);
   text.add("ASKING");
+}
+
+std::string tombstone_key(std::string_view writer) {
+  return fmt::format("visits:forgotten:{}", writer);
 }
 
 [[noreturn]] void unexpected(std::string_view command) {
@@ -101,6 +107,7 @@ void Dialect::begin(ScriptDigests scripts) {
   marks_ = {};
   marks_error_.clear();
   marks_refused_ = false;
+  no_facts_.clear();
 }
 
 Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
@@ -136,12 +143,14 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
     case Kind::persistence:
       if (!reply.is_string()) unexpected("INFO persistence");
       return Persistence{waits_for_disk(reply.text())};
-    default:
+    case Kind::count:
       return read_count(reply);
+    default:
+      return read_of_writers(awaited.kind, reply);
   }
 }
 
-// ---- facts: CONFIG GET of two settings, INFO, GET of the topology
+// ---- facts: CONFIG GET of two settings, INFO, GET of our tombstone and of the topology
 
 Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) const {
   for (const std::string_view name : {"maxmemory-policy", "appendonly"}) {
@@ -152,9 +161,12 @@ Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) co
   }
   text.start(1);
   text.add("INFO");
-  text.start(2);
-  text.add("GET");
-  text.add(topology_key);
+  for (const std::string& key : {tombstone_key(writer_), std::string(topology_key)}) {
+    if (in_cluster_ && key != topology_key) continue;  // no writer of a cluster is forgotten
+    text.start(2);
+    text.add("GET");
+    text.add(key);
+  }
   return {Awaited::Kind::policy};
 }
 
@@ -164,6 +176,15 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   using Kind = Awaited::Kind;
   if (awaited.kind == Kind::info) {
     info_ = reply.text();
+    awaited.kind = in_cluster_ ? Kind::topology_of_facts : Kind::tombstone_of_facts;
+    return;
+  }
+  if (awaited.kind == Kind::tombstone_of_facts) {
+    // Who cannot be told that it was forgotten must not write.
+    if (!reply.is_text_or_nil()) {
+      no_facts_ = reply.is_error() ? reply.text() : "GET visits:forgotten: an answer of another kind than Redis gives";
+    }
+    facts_.tombstone = reply.is_error() ? "" : reply.text();
     awaited.kind = Kind::topology_of_facts;
     return;
   }
@@ -178,16 +199,36 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   awaited.kind = awaited.kind == Kind::policy ? Kind::append_only : Kind::info;
 }
 
+/// nullopt: it has no such line, or no number there.
+static std::optional<std::uint64_t> info_number(std::string_view info, std::string_view name) {
+  const auto text = info_value(info, name);
+  std::uint64_t number = 0;
+  if (!text) return std::nullopt;
+  const auto [end, failed] = std::from_chars(text->data(), text->data() + text->size(), number);
+  return failed == std::errc{} && end == text->data() + text->size() ? std::optional(number) : std::nullopt;
+}
+
+/// Name and version of the server. A Valkey also says which version of Redis it is like.
+static std::optional<std::string> server_version(std::string_view info) {
+  if (const auto valkey = info_value(info, "valkey_version")) return "valkey " + *valkey;
+  const auto redis = info_value(info, "redis_version");
+  return redis ? std::optional("redis " + *redis) : std::nullopt;
+}
+
 /// What CONFIG did not say, INFO may. Another node of a cluster may hold the topology, or none for now.
 ShardAnswer Dialect::read_facts(Reply topology) {
   const bool elsewhere =
-      read_redirect(topology).has_value() || (topology.is_error() && topology.text().starts_with("CLUSTERDOWN"));
+      read_redirect(topology).has_value() || (in_cluster_ && topology.text().starts_with("CLUSTERDOWN"));
   if (topology.is_error() && !elsewhere && !topology.is_wrong_type()) return Refused{std::string(topology.text())};
   if (!topology.is_text_or_nil() && !elsewhere) unexpected("GET visits:topology");
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
+  if (!no_facts_.empty()) return Refused{std::exchange(no_facts_, {})};
   facts.role = info_value(info, "role");
   facts.run_id = info_value(info, "run_id");
+  facts.version = server_version(info);
+  facts.memory_bytes = info_number(info, "used_memory");
+  facts.memory_limit_bytes = info_number(info, "maxmemory");
   if (!facts.maxmemory_policy) facts.maxmemory_policy = info_value(info, "maxmemory_policy");
   if (!facts.append_only) {
     facts.append_only = info_value(info, "aof_enabled");
@@ -288,11 +329,13 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
   add_asking(text, sent.once);
-  text.start(11 + 2 * batch.pages.size());
+  const bool first = batch.expected.empty() && !in_cluster_;
+  text.start((first ? 12 : 11) + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
-  text.add("1");
+  text.add_number(first ? 2 : 1);
   add_bucket_key(text, batch.bucket);
+  if (first) text.add(tombstone_key(writer_));
   text.add(batch.expected);
   text.add(to_text(batch.mark));
   text.add(sent.id);
@@ -325,6 +368,10 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
     answer.why = "the page's field holds no count, or would pass 2^63-1";
     return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
            !answer.bad_pages.empty();
+  }
+  if (word == "GONE") {
+    answer.kind = BatchAnswer::Kind::forgotten;
+    return true;
   }
   if (word == "WRONGTYPE") {
     answer.kind = BatchAnswer::Kind::refused;
@@ -485,6 +532,83 @@ ShardAnswer Dialect::read_nodes(Reply reply) {
     nodes.fault = "the cluster serves no slots: make it whole with redis-cli --cluster create";
   }
   return nodes;
+}
+
+// ---- writers: HSET, HGETALL, forget.lua, rejoin.lua
+
+Awaited Dialect::write_command(const NoteWriter& noted, RequestText& text) const {
+  text.start(noted.wrote_at ? 6 : 4);
+  text.add("HSET");
+  text.add(writers_key);
+  text.add(writer_);
+  text.add(noted.note);
+  if (noted.wrote_at) {
+    text.add(writer_ + ":wrote");
+    text.add_number(*noted.wrote_at);
+  }
+  return {Awaited::Kind::noted};
+}
+
+Awaited Dialect::write_command(const AskWriters& /*unused*/, RequestText& text) const {
+  text.start(2);
+  text.add("HGETALL");
+  text.add(writers_key);
+  return {Awaited::Kind::writers};
+}
+
+// Both scripts are seldom needed: the server is not told them before.
+
+Awaited Dialect::write_command(const ForgetWriter& forgotten, RequestText& text) const {
+  text.start(8 + 2 * forgotten.buckets.size());
+  text.add("EVAL");
+  text.add(forget_script);
+  text.add_number(2 + forgotten.buckets.size());
+  text.add(writers_key);
+  text.add(tombstone_key(forgotten.writer));
+  for (const std::uint32_t bucket : forgotten.buckets) add_bucket_key(text, bucket);
+  text.add(forgotten.writer);
+  text.add(forgotten.note);
+  text.add("\x01w:" + forgotten.writer);
+  for (const std::uint32_t bucket : forgotten.buckets) text.add_number(bucket);
+  return {Awaited::Kind::forgotten};
+}
+
+Awaited Dialect::write_command(const Rejoin& rejoined, RequestText& text) const {
+  text.start(9 + 2 * rejoined.marks.size());
+  text.add("EVAL");
+  text.add(rejoin_script);
+  text.add_number(2 + rejoined.marks.size());
+  text.add(writers_key);
+  text.add(tombstone_key(writer_));
+  for (const auto& [bucket, mark] : rejoined.marks) add_bucket_key(text, bucket);
+  text.add(writer_);
+  text.add(rejoined.tombstone);
+  text.add(rejoined.last ? "1" : "0");
+  text.add(writer_field_);
+  for (const auto& [bucket, mark] : rejoined.marks) text.add(mark);
+  return {Awaited::Kind::tombstone};
+}
+
+ShardAnswer Dialect::read_of_writers(Awaited::Kind kind, Reply reply) {
+  if (reply.is_error()) return Refused{std::string(reply.text())};
+  if (kind == Awaited::Kind::noted) return Noted{};
+  if (kind == Awaited::Kind::tombstone) {
+    if (!reply.is_string()) unexpected("EVAL of rejoin.lua");
+    return Tombstone{std::string(reply.text())};
+  }
+  if (kind == Awaited::Kind::forgotten) {
+    std::vector<std::uint64_t> buckets;
+    if (!reply.is_string() || !parse_numbers(reply.text(), largest_count, buckets) || buckets.size() != 1) {
+      unexpected("EVAL of forget.lua");
+    }
+    return Forgotten{buckets.front()};
+  }
+  if (!reply.is_array() || reply.size() % 2 != 0) unexpected("HGETALL");
+  Writers writers;
+  for (std::size_t i = 0; i < reply.size(); i += 2) {
+    writers.fields.emplace_back(reply[i].text(), reply[i + 1].text());
+  }
+  return writers;
 }
 
 }  // namespace visitd

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "common/config/settings.hpp"
 #include "common/os/errors.hpp"
@@ -27,6 +28,7 @@ struct Awaited {
     append_only,
     info,
     cluster_info,
+    tombstone_of_facts,
     topology_of_facts,
     topology,
     marks,
@@ -36,7 +38,11 @@ struct Awaited {
     move,
     mover,
     persistence,
-    count
+    count,
+    noted,
+    writers,
+    forgotten,
+    tombstone
   };
   Kind kind = Kind::count;
   std::uint32_t size = 0;   ///< batch: pages; marks: buckets
@@ -49,8 +55,11 @@ class Dialect {
  public:
   /// `writer`: names our field in each bucket ("\x01w:" and this). `shard`: whether it is a node of a cluster, and its
   /// host.
-  Dialect(const std::string& writer, const ShardSettings& shard)
-      : writer_field_("\x01w:" + writer), in_cluster_(shard.in_cluster), host_(shard.host) {}
+  Dialect(std::string writer, const ShardSettings& shard)
+      : writer_(std::move(writer)),
+        writer_field_("\x01w:" + writer_),
+        in_cluster_(shard.in_cluster),
+        host_(shard.host) {}
 
   /// The scripts as the server of this connection knows them; nothing of an earlier connection is kept.
   void begin(ScriptDigests scripts);
@@ -72,6 +81,10 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const AskPersistence& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskNodes& asked, RequestText& text) const;
   void write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const Rejoin& rejoined, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
   [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
@@ -82,7 +95,9 @@ class Dialect {
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
+  [[nodiscard]] static ShardAnswer read_of_writers(Awaited::Kind kind, Reply reply);
 
+  std::string writer_;
   std::string writer_field_;
   bool in_cluster_;
   std::string host_;
@@ -93,6 +108,7 @@ class Dialect {
   std::string marks_error_;
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
+  std::string no_facts_;  ///< not empty: an error without whose cause there are no facts
 };
 
 }  // namespace visitd

@@ -24,6 +24,8 @@ class Handshake {
  public:
   explicit Handshake(ShardSettings shard) : shard_(std::move(shard)) {}
 
+  /// The same server, with other credentials from the next write() on.
+  void use(ShardSettings shard) { shard_ = std::move(shard); }
   /// Nothing of the connection that it was on survives.
   void forget() noexcept;
   /// Appends all of its commands. It begins from the start.

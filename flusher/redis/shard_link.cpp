@@ -14,6 +14,11 @@ ShardLink::ShardLink(uv_loop_t* loop, const ShardSettings& shard, const std::str
       dialect_(writer, shard),
       wire_(std::make_shared<Wire>(loop, shard, timeout_ms, static_cast<Wire::Listener&>(*this))) {}
 
+void ShardLink::use(const ShardSettings& shard) {
+  handshake_.use(shard);
+  wire_->use(shard.tls);
+}
+
 void ShardLink::send(const ShardCommand& command, Completion done) {
   assert(wire_->is_ready());
   text_.clear();

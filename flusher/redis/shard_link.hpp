@@ -46,6 +46,8 @@ class ShardLink final : private Wire::Listener {
 
   /// Another one, from the next connection or answer that is waited for.
   void set_timeout(std::uint32_t timeout_ms) noexcept { wire_->set_timeout(timeout_ms); }
+  /// The same server with other credentials, from the next connection on.
+  void use(const ShardSettings& shard);
 
   /// Starts to connect; the name is resolved on the loop. Only when not connected.
   void connect() { wire_->connect(); }

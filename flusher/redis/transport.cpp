@@ -35,11 +35,14 @@ class SocketTransport : public Transport {
 
   [[nodiscard]] int descriptor() const noexcept override { return socket_.get(); }
 
-  void finish_connecting() override {
+  [[nodiscard]] bool waits_to_read() const noexcept override { return false; }
+
+  Phase go_on() override {
     int failed = 0;
     socklen_t size = sizeof failed;
     if (getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &failed, &size) != 0) fail(errno);
     if (failed != 0) fail(failed);
+    return Phase::stands;
   }
 
   [[nodiscard]] std::size_t send(std::string_view bytes) override {

@@ -73,16 +73,25 @@ std::string Wire::name() const {
 
 // ---- connecting
 
+void Wire::use(const ShardTls& tls) {
+  shard_.tls = tls;
+  tls_.reset();
+}
+
 void Wire::connect() {
   assert(state_ == State::closed);
+  reached_ = false;
   uv_update_time(loop_);
+  try {
+    if (shard_.over_tls && !tls_) tls_.emplace(shard_.tls, shard_.host);
+  } catch (const Error& failure) {
+    return tell_unreachable(failure.what());
+  }
   start_timer(timeout_ms_);
   if (!shard_.unix_path.empty()) {
     state_ = State::connecting;
     addresses_ = {shard_.unix_path};
-    if (try_next_address()) return;
-    state_ = State::unreachable;
-    start_timer(next_round_ms);
+    if (!try_next_address()) tell_unreachable(why_);
     return;
   }
   state_ = State::resolving;
@@ -95,6 +104,13 @@ void Wire::connect() {
   }
   // One that an earlier connection has not waited for may still be under way: then it is this one's.
   lookup_->start();
+}
+
+/// On the next round of the loop.
+void Wire::tell_unreachable(const std::string& why) {
+  why_ = why;
+  state_ = State::unreachable;
+  start_timer(next_round_ms);
 }
 
 void Wire::on_resolved(std::vector<std::string> addresses, const std::string& why) {
@@ -112,7 +128,7 @@ bool Wire::try_next_address() {
     addresses_.pop_back();
     auto stream = std::make_shared<Stream>();
     try {
-      stream->transport = shard_.unix_path.empty() ? connect_tcp(address_, shard_.port) : connect_unix(address_);
+      stream->transport = begin_stream();
       stream->poll = make_poll(loop_, stream->transport->descriptor(), this);
     } catch (const Error& failure) {
       why_ = failure.what();
@@ -127,14 +143,27 @@ bool Wire::try_next_address() {
   return false;
 }
 
+std::unique_ptr<Transport> Wire::begin_stream() {
+  if (!shard_.unix_path.empty()) return connect_unix(address_);
+  auto plain = connect_tcp(address_, shard_.port);
+  return shard_.over_tls ? tls_->over(std::move(plain)) : std::move(plain);
+}
+
 /// `why` no connection was made, and what may keep a unit's packets back without a word.
 std::string Wire::out_of_reach(std::string why) const {
   const auto address = IpAddress::parse(shard_.host);
   const bool is_here = !shard_.unix_path.empty() || shard_.host == "localhost" || (address && address->is_loopback());
-  if (is_here || !started_by_service_manager()) return why;
+  if (is_here || reached_ || !started_by_service_manager()) return why;
   return why +
          "; a systemd unit reaches only what its IPAddressAllow= names: the shard's address, and, where the shard is "
          "named, the name server's (docs/install.md)";
+}
+
+/// `why` a stream ended before the server said anything.
+std::string Wire::no_answer(const Stream& stream, std::string why) const {
+  const bool may_want_tls = stream.phase == Transport::Phase::stands && !shard_.over_tls && shard_.unix_path.empty();
+  if (!may_want_tls || why.starts_with("Protocol error")) return why;
+  return why + " (before it answered: if it is a server that speaks TLS there, write rediss://)";
 }
 
 void Wire::set_ready() noexcept {
@@ -152,7 +181,10 @@ void Wire::send(std::string_view bytes) {
 }
 
 void Wire::poll(Stream& stream) {
-  const int wanted = !stream.stands ? UV_WRITABLE : UV_READABLE | (stream.out.empty() ? 0 : UV_WRITABLE);
+  int wanted = UV_READABLE | (stream.out.empty() ? 0 : UV_WRITABLE);
+  if (stream.phase != Transport::Phase::stands) {
+    wanted = stream.transport->waits_to_read() ? UV_READABLE : UV_WRITABLE;
+  }
   if (std::exchange(stream.polled, wanted) == wanted) return;
   uv_poll_start(stream.poll.get(), wanted, [](uv_poll_t* handle, int status, int events) {
     Wire& wire = *static_cast<Wire*>(handle->data);
@@ -171,10 +203,11 @@ void Wire::on_poll(int status, int events) {
       if (why.empty()) why = failure.what();
     }
     if (!reply) break;
+    stream->answered = true;
     listener_->on_reply(*reply);
     if (stream_ != stream) return;
   }
-  if (!why.empty()) return on_stream_end(why);
+  if (!why.empty()) return on_stream_end(stream->answered ? why : no_answer(*stream, std::move(why)));
   poll(*stream);
 }
 
@@ -184,9 +217,12 @@ std::string Wire::move_bytes(Stream& stream, int status, int events) {
   const bool failed = status < 0;
   if (failed) stream.polled = 0;
   try {
-    if (!std::exchange(stream.stands, true)) stream.transport->finish_connecting();
+    if (stream.phase != Transport::Phase::stands) {
+      stream.phase = stream.transport->go_on();
+      if (stream.phase != Transport::Phase::stands) return failed ? "the socket failed" : "";
+    }
     if (failed || (events & UV_READABLE) != 0) {
-      char buffer[16384];
+      char buffer[Transport::most_at_once];
       stream.replies.feed({buffer, stream.transport->receive(buffer, sizeof buffer)});
     }
     if (failed) return "the socket failed";
@@ -200,6 +236,7 @@ std::string Wire::move_bytes(Stream& stream, int status, int events) {
 // ---- its end
 
 void Wire::on_stream_end(const std::string& why) {
+  reached_ = reached_ || stream_->phase != Transport::Phase::connecting;
   stream_.reset();
   if (is_ready()) return end(ended_for(why));
   // An address that could not be reached leaves the others; a server that answered is the one that was meant.
@@ -212,11 +249,16 @@ void Wire::on_time() {
     case State::closed:
       return;
     case State::unreachable:
-      return end(out_of_reach(why_));
+      return end(why_);
     case State::resolving:
       return end(out_of_reach(fmt::format("the name was not resolved within {} ms", timeout_ms_)));
     case State::connecting:
-      return on_stream_end(fmt::format("no connection within {} ms", timeout_ms_));
+      return on_stream_end(
+          stream_->phase == Transport::Phase::securing
+              ? fmt::format("TLS: the server says nothing within {} ms: see that its port speaks TLS (of Redis "
+                            "tls-port), or write redis://",
+                            timeout_ms_)
+              : fmt::format("no connection within {} ms", timeout_ms_));
     case State::ready:
       break;
   }

@@ -13,6 +13,7 @@
 #include "common/os/uv_handles.hpp"
 #include "flusher/redis/codec.hpp"
 #include "flusher/redis/name_lookup.hpp"
+#include "flusher/redis/tls.hpp"
 #include "flusher/redis/transport.hpp"
 
 namespace visitd {
@@ -42,6 +43,8 @@ class Wire : public std::enable_shared_from_this<Wire> {
   void leave() noexcept;
 
   void set_timeout(std::uint32_t timeout_ms) noexcept { timeout_ms_ = timeout_ms; }
+  /// The same server, from the next connection on with these certificates and keys.
+  void use(const ShardTls& tls);
   /// Only when closed.
   void connect();
   /// The server answers as one that is meant: no other address is tried.
@@ -63,16 +66,20 @@ class Wire : public std::enable_shared_from_this<Wire> {
   struct Stream {
     std::unique_ptr<Transport> transport;
     UvHandle<uv_poll_t> poll;  // goes before the socket
-    bool stands = false;
+    Transport::Phase phase = Transport::Phase::connecting;
     int polled = 0;
     std::string out;
     ReplyReader replies;
+    bool answered = false;  ///< a reply has come
   };
 
   void on_resolved(std::vector<std::string> addresses, const std::string& why);
   /// False: there is none; `why_` says why the last one failed.
   bool try_next_address();
+  [[nodiscard]] std::unique_ptr<Transport> begin_stream();
+  void tell_unreachable(const std::string& why);
   [[nodiscard]] std::string out_of_reach(std::string why) const;
+  [[nodiscard]] std::string no_answer(const Stream& stream, std::string why) const;
   void poll(Stream& stream);
   void on_poll(int status, int events);
   [[nodiscard]] static std::string move_bytes(Stream& stream, int status, int events);
@@ -88,6 +95,7 @@ class Wire : public std::enable_shared_from_this<Wire> {
   std::uint64_t timeout_ms_;
   Listener* listener_;  ///< nullptr: it has left
   std::string where_;
+  std::optional<TlsContext> tls_;  ///< once one was needed
   UvHandle<uv_timer_t> timer_;
 
   State state_ = State::closed;
@@ -97,6 +105,7 @@ class Wire : public std::enable_shared_from_this<Wire> {
   std::shared_ptr<Stream> stream_;
   std::uint64_t overdue_since_ = 0;  ///< when the request was sent that is overdue; 0: none is
   std::string why_;                  ///< unreachable: told on the next turn of the loop
+  bool reached_ = false;             ///< one of the addresses was connected to
 };
 
 }  // namespace visitd

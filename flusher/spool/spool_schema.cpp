@@ -2,22 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <initializer_list>
 #include <string>
 
 #include "common/shm/page_id.hpp"
 #include "flusher/counting/batch.hpp"
 #include "flusher/counting/deployment.hpp"
+#include "flusher/spool/schema_version.hpp"
 
 namespace visitd {
 
 namespace {
 
-#ifndef VISITD_NEXT_LAYOUTS
-constexpr int schema_version = 2;
-#else
-constexpr int schema_version = 3;
-#endif
 constexpr int application_id = 0x76697374;  // "vist"
 
 constexpr const char* schema = R"sql(
@@ -36,26 +31,6 @@ constexpr const char* schema = R"sql(
   CREATE TABLE set_aside (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, page BLOB NOT NULL,
                           visits INTEGER NOT NULL, reason TEXT NOT NULL);
 )sql";
-
-/// What makes a spool of the schema before into one of `schema`. Older versions go on with it from `least_schema` on,
-/// as with additions that they do not look at.
-struct SchemaStep {
-  int schema;
-  int least_schema;
-  const char* sql;
-};
-constexpr std::initializer_list<SchemaStep> schema_steps = {
-    // Buckets are folded one by one, and spilled. A program of schema 1 would count what the journal says of a folded
-    // bucket a second time.
-    {2, 2,
-     "ALTER TABLE open ADD COLUMN folded INTEGER NOT NULL DEFAULT 0;"
-     "CREATE TABLE spilled (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, digest INTEGER NOT NULL,"
-     " pages BLOB NOT NULL);"
-     "CREATE INDEX spilled_bucket ON spilled (bucket)"},
-#ifdef VISITD_NEXT_LAYOUTS
-    {3, 2, "ALTER TABLE batch ADD COLUMN made_by TEXT NOT NULL DEFAULT 'nobody'; CREATE TABLE added (number INTEGER)"},
-#endif
-};
 
 void change_schema(SpoolDatabase& database, const SchemaStep& step) {
   database.execute("BEGIN IMMEDIATE");

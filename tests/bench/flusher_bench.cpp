@@ -367,7 +367,7 @@ void bench_flush(const std::string& program, std::size_t page_count) {
     names.push_back(fmt::format("redis_{}", server.port()));
     contexts.emplace_back(redisConnect("127.0.0.1", server.port()));
   }
-  const std::vector<std::uint32_t> placement = place_buckets(names, 100, buckets).shard_of_bucket();
+  const std::vector<std::uint32_t> placement = place_on_circle(names, 100, buckets);
   const std::vector<std::string> pages = page_names(page_count);
   Host host(program, urls);
   host.start();

@@ -14,16 +14,17 @@ PAGES = 40
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 500}, "redis": {"buckets": 256}}
 
 
-def started_host(first: Stack, exits: unittest.TestCase) -> Stack:
+def started_host(first: Stack, exits: unittest.TestCase, settings: dict = SETTINGS, supervised: bool = True) -> Stack:
     """One more host: a runtime and a state directory of its own, and the shards of the first."""
-    host = Stack(frontends=2, shards=0, settings=SETTINGS)
+    host = Stack(frontends=2, shards=0, settings=settings)
     exits.addCleanup(host.close)
     host.shards = first.shards
     host.write_settings()
     for name in ["flusher", *host.frontends]:
         host.start_one(name)
     host.wait_ready()
-    host.supervise()
+    if supervised:
+        host.supervise()
     return host
 
 

@@ -61,7 +61,7 @@ class Layout(unittest.TestCase):
             shards = stack.shards
             stack.shards = shards[:1]
             stack.write_settings()
-            self.refused(stack, "Shards cannot be added, removed or renamed by settings yet")
+            self.refused(stack, "Shards are added and removed with visitctl shards")
             stack.shards = shards
             stack.write_settings()
             self.taken(stack)

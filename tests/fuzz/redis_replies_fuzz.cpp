@@ -28,8 +28,8 @@ struct Told {
   std::size_t size;  ///< of the command: pages or buckets
 
   std::string operator()(const Facts& facts) const {
-    return fmt::format("facts {} {} {} {} {}", facts.maxmemory_policy.value_or("?"), facts.append_only.value_or("?"),
-                       facts.role.value_or("?"), facts.run_id.value_or("?"), facts.topology);
+    return fmt::format("facts {} {} {} {} {} {}", facts.maxmemory_policy.value_or("?"), facts.append_only.value_or("?"),
+                       facts.role.value_or("?"), facts.run_id.value_or("?"), facts.topology, facts.tombstone);
   }
   std::string operator()(const Topology& topology) const { return "topology " + topology.topology; }
   std::string operator()(const Marks& marks) const {
@@ -52,12 +52,28 @@ struct Told {
     }
     return text;
   }
+  std::string operator()(const MoveAnswer& answer) const {
+    return fmt::format("move {} {}", static_cast<int>(answer.kind), answer.text);
+  }
+  std::string operator()(const MovesTaken& taken) const { return fmt::format("taken {}", taken.ours); }
+  std::string operator()(const Persistence& persistence) const { return fmt::format("waits {}", persistence.waits); }
   std::string operator()(const Count& count) const {
     require(count.count <= largest_count, "a count is one");
     require(count.readable || count.count == 0, "what is no count is 0");
     return fmt::format("count {} {} {} {} {} {}", count.id, count.fix, count.moved, count.field, count.count,
                        count.readable);
   }
+  std::string operator()(const Noted& /*unused*/) const { return "noted"; }
+  std::string operator()(const Writers& writers) const {
+    std::string text = "writers";
+    for (const auto& [field, value] : writers.fields) text += fmt::format(" {}={}", field, value);
+    return text;
+  }
+  std::string operator()(const Forgotten& forgotten) const {
+    require(forgotten.buckets <= largest_count, "a number of buckets is one");
+    return fmt::format("forgotten {}", forgotten.buckets);
+  }
+  std::string operator()(const Tombstone& tombstone) const { return "tombstone " + tombstone.text; }
   std::string operator()(const Refused& refused) const { return "refused " + refused.error; }
   std::string operator()(const Lost& /*unused*/) const {
     require(false, "what a server says is not lost");
@@ -140,19 +156,27 @@ void check_request(std::string_view words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace visitd;
   Input input(data, size);
-  const std::uint8_t which = input.byte() % 7;
+  const std::uint8_t which = input.byte() % 11;
   const std::size_t large = input.byte() % 8;
   const std::size_t piece = input.byte() + std::size_t{1};
   const std::string_view bytes = input.rest();
   const Batch batch{7, {{1, 2}, 3, 4}, "", std::vector<PageVisits>(large, {"page", 1})};
-  const ShardCommand commands[] = {AskFacts{}, MakeTopology{}, AskMarks{std::vector<std::uint32_t>(large), ""},
-                                   SendBatch{&batch, ""}, AskCount{7, "page"}};
+  const ShardCommand commands[] = {AskFacts{},
+                                   MakeTopology{},
+                                   AskMarks{std::vector<std::uint32_t>(large), ""},
+                                   SendBatch{&batch, ""},
+                                   AskCount{7, "page"},
+                                   NoteWriter{"note", 1},
+                                   AskWriters{},
+                                   ForgetWriter{"w2", "1 web", std::vector<std::uint32_t>(large)},
+                                   Rejoin{"t", true, {}}};
   if (which == 5) {
     greet(bytes);
   } else if (which == 6) {
     check_request(bytes);
   } else {
-    require(answers(commands[which], large, bytes, bytes.size()) == answers(commands[which], large, bytes, piece),
+    const ShardCommand& command = commands[which < 5 ? which : which - 2];
+    require(answers(command, large, bytes, bytes.size()) == answers(command, large, bytes, piece),
             "what was cut reads as when it came whole");
   }
   return 0;

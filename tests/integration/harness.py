@@ -21,6 +21,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -43,6 +44,8 @@ from supervise import ALWAYS_AT_ONCE, Child  # noqa: E402
 FRONTEND = BUILD_ROOT / "frontend/visit-frontend"
 FLUSHER = BUILD_ROOT / "flusher/visit-flusher"
 VISITCTL = BUILD_ROOT / "ctl/visitctl"
+# Another one than this machine's, such as that of another Debian: tests/outside/test_servers.py.
+REDIS_SERVER = shlex.split(os.environ.pop("VISITD_TEST_REDIS_SERVER", "redis-server"))
 
 # How long a test waits for what should happen at once, before it says that it did not: this machine may stand still for seconds.
 PATIENCE_S = 30.0
@@ -250,6 +253,14 @@ class Shard:
     def __init__(self, name: str, port: int, folder: Path):
         self.name, self.port, self.folder = name, port, folder
         self.host = "127.0.0.1"  # what the settings call it
+        self.tls_port: int | None = None  # the settings name this one, where it has one: over TLS
+        self.user = ""
+        self.settings: dict[str, str] = {}  # further keys of its table
+
+    @property
+    def url(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        return f"rediss://{user}{self.host}:{self.tls_port}" if self.tls_port else f"redis://{user}{self.host}:{self.port}"
 
     def client(self) -> Redis:
         return Redis(self.port)
@@ -284,20 +295,31 @@ class Stack:
             folder.mkdir(mode=0o700)
         base = {k: v for k, v in os.environ.items() if not k.startswith(SETTING_VARIABLES)}
         self._environment = base | (environment or {})
+        self._redis_arguments = redis_arguments
         for _ in range(shards):
-            port = free_port()
-            shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}")
-            shard.folder.mkdir()
-            self.shards.append(shard)
-            # fmt: off
-            self._add(shard.name, ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", str(shard.folder),
-                                   "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-                                   "--maxmemory-policy", "noeviction", *redis_arguments])
-            # fmt: on
+            self.shards.append(self._add_shard())
         self._add("flusher", [str(FLUSHER), "--config", str(self.settings_file)])
         for number in range(1, frontends + 1):
             self._add(f"frontend_{number}", [str(FRONTEND), "--config", str(self.settings_file)])
         self.write_settings()
+
+    def spare(self) -> Shard:
+        """One more server of the same kind, running, which is no shard yet and which the settings do not name."""
+        shard = self._add_shard()
+        self.start_one(shard.name)
+        self.wait_for_shard(shard)
+        return shard
+
+    def _add_shard(self) -> Shard:
+        port = free_port()
+        shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}")
+        shard.folder.mkdir()
+        # fmt: off
+        self._add(shard.name, [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(shard.folder),
+                               "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
+                               "--maxmemory-policy", "noeviction", *self._redis_arguments])
+        # fmt: on
+        return shard
 
     def _add(self, name: str, argv: list[str]) -> None:
         self.processes[name] = Process(name, argv, self.folder / "log" / f"{name}.log", self._environment, self.folder)
@@ -320,7 +342,8 @@ class Stack:
         for section, values in sections.items():
             lines += [f"[{section}]"] + [f"{key} = {value(item)}" for key, item in values.items()] + [""]
         for shard in self.shards:
-            lines += ["[[redis.shard]]", f"name = {value(shard.name)}", f'url = "redis://{shard.host}:{shard.port}"', ""]
+            table = {"name": shard.name, "url": shard.url} | shard.settings
+            lines += ["[[redis.shard]]"] + [f"{key} = {value(item)}" for key, item in table.items()] + [""]
         self.settings_file.write_text("\n".join(lines))
 
     # --- the processes
@@ -517,6 +540,8 @@ class Stack:
                     if cursor == "0":
                         break
                 for fields in redis.pipeline([("HGETALL", key) for key in set(keys)]):
+                    if "\x01moved" in fields[::2]:
+                        continue  # what has moved counts where it went
                     for page, count in zip(fields[::2], fields[1::2]):
                         if page.startswith("\x01"):
                             continue

@@ -141,13 +141,58 @@ class Flusher(unittest.TestCase):
             wait_for_log(stack, "flusher", "cache.entries changed in the settings, from 4096 to 100: counts after a restart of the flusher")
             self.assertLessEqual(ttl("about"), 20)
 
-    def test_passwords_are_not_shown(self):
+    def test_passwords_and_other_addresses_are_not_shown(self):
         with Stack(frontends=1) as stack:
-            text = stack.settings_file.read_text().replace("redis://", "redis://:very-secret@")
-            stack.settings_file.write_text(text)
+            good = stack.settings_file.read_text()
+            stack.settings_file.write_text(good.replace("redis://", "redis://:very-secret@"))
             hang_up(stack, "flusher")
-            wait_for_log(stack, "flusher", "redis.shards changed in the settings, addresses or passwords")
+            wait_for_log(stack, "flusher", "read the settings again: passwords or certificates of redis.shards changed")
+            stack.settings_file.write_text(good.replace("redis://127.0.0.1", "redis://:very-secret@localhost"))
+            hang_up(stack, "flusher")
+            wait_for_log(stack, "flusher", "redis.shards changed in the settings, which names other servers")
             self.assertNotIn("very-secret", stack.processes["flusher"].text())
+
+    def test_a_new_password_is_taken_without_a_restart_and_breaks_no_connection(self):
+        with Stack(frontends=1, shards=1) as stack:
+            file = stack.folder / "password"
+            file.write_text("first\n")
+            change(stack, "redis", password_file=str(file))
+            shard = stack.shards[0]
+
+            def demand(password: str, former: str = "") -> None:
+                with shard.client() as redis:
+                    if former:
+                        redis("AUTH", former)
+                    redis("CONFIG", "SET", "requirepass", password)
+
+            def connection(password: str) -> int:
+                with shard.client() as redis:
+                    redis("AUTH", password)
+                    lines = [line for line in redis("CLIENT", "LIST").splitlines() if "name=visitd" in line]
+                self.assertEqual(len(lines), 1, lines)
+                return int(lines[0].split()[0].removeprefix("id="))
+
+            demand("first")
+            hang_up(stack, "flusher")
+            wait_for_log(stack, "flusher", "passwords or certificates of redis.shards changed")
+            before = connection("first")
+            file.write_text("second\n")
+            change(stack, "flusher", flush_interval_ms=200)  # equal lines of log in a row are one
+            hang_up(stack, "flusher")
+            wait_for_log(stack, "flusher", "read the settings again: flusher.flush_interval_ms, passwords or certificates of redis.shards changed")
+            stack.post("home")
+            stack.flush()
+            self.assertEqual(connection("first"), before)
+            demand("second", "first")
+            with shard.client() as redis:  # those who come now need the new one
+                redis("AUTH", "second")
+                redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                stack.post("home")
+                stack.flush()
+            self.assertNotEqual(connection("second"), before)
+            self.assertNotIn("WRONGPASS", stack.processes["flusher"].text())
+            self.assertEqual(stack.processes["flusher"].starts, 1)
+            self.assertEqual(stack.get("home"), 2)
 
     def test_one_that_waits_for_a_ring_reads_them_once_it_has_one(self):
         stack = Stack(frontends=1, settings={"flusher": {"flush_interval_ms": 3_600_000}})

@@ -2,30 +2,35 @@
 """Builds visitd in several ways, runs the tests of each with meson, and the checks of the sources. tests/run calls it."""
 
 import argparse
+import functools
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from commands import ROOT, Beside, read, run
 from left_segments import left_since, unused_segments
 from project_files import project_files
 
-ROOT = Path(__file__).resolve().parents[2]
-JOBS = str(os.cpu_count() or 2)
+CORES = os.cpu_count() or 2
+# Most tests wait for most of their time: three of them keep two cores busy.
+TESTS_AT_ONCE = max(2, 3 * CORES // 2)
 CLANG_FORMAT = "clang-format-19"
 RUN_CLANG_TIDY = "run-clang-tidy-19"
 CLANG_TIDY = "clang-tidy-19"
 SOURCE_FOLDERS = ("common", "frontend", "flusher", "ctl", "tests")
-# Of a sanitizer's report lines are wanted, and nothing else of what a debugger needs: it takes a third of the time to compile.
-# Several files at once: most of what the compiler reads is the same for all of them. The normal build compiles each file alone, as users do.
-QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", "-Ddebug=false", "-Dcpp_args=-g1", "--unity=on", "-Dunity_size=8"]
-# What real processes do in real time: a test that failed beside others is run once more, alone, and both runs are shown. What is
-# broken fails twice; a machine that stood still does not.
+# Of a crash, or a sanitizer's report, lines are wanted, and nothing else of what a debugger needs: it takes a third of the time to compile.
+LINES_ALONE = ["-Ddebug=false", "-Dcpp_args=-g1"]
+OPTIMIZED = ["--buildtype=debugoptimized", *LINES_ALONE]
+# Several files at once: most of what the compiler reads is the same for all of them. The normal build compiles each file of the programs
+# alone, as users do.
+QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", *LINES_ALONE, "--unity=on", "-Dunity_size=8"]
+# What real processes do in real time: a test that failed beside others is run once more at the end, when nothing else runs, and both
+# runs are shown. What is broken fails twice; a machine that stood still does not.
 TIMED_SUITES = ("integration", "crash", "upgrade", "quickstart", "outside", "boot")
 LONG_SUITES = ("bench", "campaign", "fuzz-campaign")  # only when asked for
 SLOW_SANITIZED = "slow-sanitized"  # beside a suite of its own: left out with sanitizers, but for the campaign
@@ -37,16 +42,18 @@ class Tally:
     failed: int = 0
     skipped: int = 0
     failures: list[str] = field(default_factory=list)  # what failed, a line each: told again at the end, where a log that was cut has it
+    said: str = ""  # what is to be shown of it
 
     @staticmethod
-    def failure(what: str) -> "Tally":
-        return Tally(failed=1, failures=[what])
+    def failure(what: str, said: str = "") -> "Tally":
+        return Tally(failed=1, failures=[what], said=said)
 
     def add(self, other: "Tally") -> None:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
         self.failures += other.failures
+        self.said += other.said
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
@@ -66,7 +73,7 @@ class Way:
     compiler: str = ""  # empty: the usual one
 
 
-NORMAL = Way("normal build", "build", ["--buildtype=debugoptimized"], [], {})
+NORMAL = Way("normal build", "build", OPTIMIZED, [], {})
 SANITIZED = Way(
     "ASan and UBSan",
     "build-asan",
@@ -90,32 +97,36 @@ THREADS = Way(
 FUZZ = Way(
     "fuzz targets",
     "build-fuzz",
-    ["--buildtype=debugoptimized", "-Dfuzz=true"],
+    [*OPTIMIZED, "-Dfuzz=true"],
     ["fuzz"],
     {},
     compiler="clang++-19",  # libFuzzer is its
 )
 
-TIDY = Way("clang-tidy", "build-tidy", ["--buildtype=debugoptimized", "--unity=on", "-Dunity_size=8"], [], {})
+# All sources of a room at once.
+TIDY = Way("clang-tidy", "build-tidy", ["--buildtype=debugoptimized", "--unity=on", "-Dunity_size=32"], [], {})
+
+
+_set_up: set[Path] = set()  # build folders, in this run
 
 
 def headline(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, **options)
-
-
-def setup(way: Way) -> bool:
+def setup(way: Way) -> str:
+    """Empty, or what meson said where it failed."""
     folder = ROOT / way.folder
+    if folder in _set_up:
+        return ""  # its tests may be running
     options = [f"{ROOT}", *way.options, "-Dtests=true"]
     known = ["--reconfigure"] if (folder / "build.ninja").exists() else []
     environment = os.environ | ({"CXX": way.compiler} if way.compiler else {})
-    done = run("meson", "setup", *known, folder, *options, env=environment, capture_output=True, text=True)
+    done = read("meson", "setup", *known, folder, *options, env=environment)
     if done.returncode != 0:
-        print(done.stdout + done.stderr)
-    return done.returncode == 0
+        return done.stdout
+    _set_up.add(folder)
+    return ""
 
 
 def count(entry: dict) -> Tally:
@@ -159,27 +170,63 @@ def targets(folder: Path, entries: list[dict]) -> list[str]:
     return sorted(os.path.relpath(name, folder) for name in wanted & built)
 
 
-def test(way: Way, suites: list[str]) -> Tally:
-    headline(way.name)
-    if not setup(way):
-        return Tally.failure(f"{way.name}: cannot be set up")
+@dataclass
+class Built:
+    """A way, ready for its tests, or why it is not."""
+
+    way: Way
+    suites: list[str]
+    took_s: float = 0.0
+    fault: Tally | None = None
+
+
+def build(way: Way, suites: list[str]) -> Built:
     folder = ROOT / way.folder
+    if fault := setup(way):
+        return Built(way, suites, fault=Tally.failure(f"{way.name}: cannot be set up", fault))
     listed = json.loads(run("meson", "introspect", "--tests", folder, capture_output=True, text=True, check=True).stdout)
     there = {suite for entry in listed for suite in suites_of(entry)}
     lacking = [suite for suite in suites if suite not in there]
     if lacking:
-        return Tally.failure(f"{way.name}: there is no suite {', '.join(lacking)}; there are: {', '.join(sorted(there))}")
+        return Built(way, suites, fault=Tally.failure(f"{way.name}: there is no suite {', '.join(lacking)}; there are: {', '.join(sorted(there))}"))
     chosen = suites or sorted(there - {*LONG_SUITES, SLOW_SANITIZED})
     # Only the normal build is built whole: of the others, what the chosen tests need.
     needed = [] if way is NORMAL else targets(folder, [entry for entry in listed if suites_of(entry) & set(chosen) and way.without not in suites_of(entry)])
     started = time.monotonic()
-    if run("ninja", "-C", folder, "--quiet", f"-j{JOBS}", *needed).returncode != 0:
-        return Tally.failure(f"{way.name}: the build failed")
-    built = time.monotonic()
+    done = read("ninja", "-C", folder, "--quiet", f"-j{CORES}", *needed)
+    fault = Tally.failure(f"{way.name}: the build failed", done.stdout) if done.returncode != 0 else None
+    return Built(way, chosen, time.monotonic() - started, fault)
+
+
+@dataclass
+class Tested:
+    """What meson logged of the tests of a way, and what else there is to say of them."""
+
+    built: Built
+    tally: Tally
+    entries: list[dict] = field(default_factory=list)
+    whole: bool = True
+    took_s: float = 0.0
+
+
+def test(built: Built) -> Tested:
+    headline(built.way.name)
+    if built.fault:
+        print(built.fault.said, flush=True)
+        return Tested(built, built.fault)
+    started = time.monotonic()
     segments_before = unused_segments()
-    entries, whole = meson_test(way, chosen)
+    entries, whole = meson_test(built.way, built.suites)
+    left = left_since(segments_before)
+    tally = Tally(failed=1, failures=[f"{built.way.name}: the tests left {line}" for line in left]) if left else Tally(passed=1)
+    return Tested(built, tally, entries, whole, time.monotonic() - started)
+
+
+def settle(tested: Tested) -> Tally:
+    """What the tests of a way came to, those that are to be run once more among them."""
+    way, tally = tested.built.way, tested.tally
     passed = []
-    for entry in [entry for entry in entries if has_failed(entry)]:
+    for entry in filter(has_failed, list(tested.entries)):
         # As meson logs it: PROJECT:SUITE / NAME, or PROJECT:SUITE+SUITE / NAME.
         suites_named, _, name = entry["name"].partition(":")[2].rpartition(" / ")
         suite = suites_named.partition("+")[0]
@@ -189,20 +236,17 @@ def test(way: Way, suites: list[str]) -> Tally:
         second, second_whole = meson_test(way, [suite], name)
         if second and second_whole and not any(map(has_failed, second)):
             passed.append(entry["name"])
-            entries.remove(entry)
-            entries += second
-    tally = Tally()
-    for entry in entries:
+            tested.entries.remove(entry)
+            tested.entries += second
+    for entry in tested.entries:
         tally.add(count(entry))
         if has_failed(entry):
             tally.failures.append(f"{way.name}: {entry['name']}: {entry['result']}")
-    left = left_since(segments_before)
-    tally.add(Tally(failed=1, failures=[f"{way.name}: the tests left {line}" for line in left]) if left else Tally(passed=1))
-    if not whole and tally.failed == 0:
+    if not tested.whole and tally.failed == 0:
         tally.add(Tally.failure(f"{way.name}: meson did not run all of the tests"))
     if passed:
         print(f"{way.name}: failed at first, see above, and passed alone: {', '.join(passed)}")
-    print(f"{way.name}: {tally} (built in {built - started:.0f} s, tested in {time.monotonic() - built:.0f} s)")
+    print(f"{way.name}: {tally} (built in {tested.built.took_s:.0f} s, tested in {tested.took_s:.0f} s)")
     return tally
 
 
@@ -212,7 +256,7 @@ def meson_test(way: Way, suites: list[str], *names: str) -> tuple[list[dict], bo
     # meson names the log after the wrapper where there is one.
     for old in folder.glob("meson-logs/testlog*.json"):
         old.unlink()
-    command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", JOBS, "--timeout-multiplier", "3"]
+    command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", TESTS_AT_ONCE, "--timeout-multiplier", "3"]
     if way.wrapper:
         command += ["--wrapper", way.wrapper]
     for suite in suites:
@@ -233,27 +277,25 @@ def step(name: str, *command: str | Path) -> Tally:
     if shutil.which(str(command[0])) is None:
         return Tally.failure(f"{name}: {command[0]} is not installed")
     started = time.monotonic()
-    done = run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(f"{name}: {'passed' if done.returncode == 0 else 'failed'} ({time.monotonic() - started:.0f} s)", flush=True)
+    done = read(*command)
+    took = f"({time.monotonic() - started:.0f} s)"
     if done.returncode != 0:
-        print(done.stdout[-20000:])
-        return Tally.failure(name)
-    return Tally(passed=1)
+        return Tally.failure(name, f"{name}: failed {took}\n{done.stdout[-20000:]}\n")
+    return Tally(passed=1, said=f"{name}: passed {took}\n")
 
 
 def lint(deep: bool) -> Tally:
     """`deep`: with clang's path-sensitive analyzer, which takes several times as long as all else together."""
-    headline("checks of the sources")
     tally = Tally()
     cpp = project_files(ROOT, *(f"{folder}/**.{kind}" for folder in SOURCE_FOLDERS for kind in ("cpp", "hpp")))
     tally.add(step("clang-format", CLANG_FORMAT, "--dry-run", "-Werror", *cpp))
     shell = [name for name in project_files(ROOT) if is_shell(ROOT / name)]
     tally.add(step("shellcheck", "shellcheck", "-x", *shell))
-    done = run(sys.executable, ROOT / "tests/house_rules.py", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = read(sys.executable, ROOT / "tests/house_rules.py")
     rules = count({"stdout": done.stdout, "result": "OK" if done.returncode == 0 else "FAIL"})
-    print(f"house rules: {rules}")
+    rules.said = f"house rules: {rules}\n"
     if done.returncode != 0:
-        print(done.stdout)
+        rules.said += done.stdout
         rules.failures.append("house rules")
     tally.add(rules)
     tally.add(clang_tidy(deep))
@@ -263,11 +305,13 @@ def lint(deep: bool) -> Tally:
 def clang_tidy(deep: bool) -> Tally:
     """Several sources at once, as most of what it reads is the same for all of them: a quarter of the time."""
     folder = ROOT / TIDY.folder
-    if not setup(TIDY) or run("ninja", "-C", folder, "--quiet", "frontend/api/documents.cpp").returncode != 0:
-        return Tally.failure("clang-tidy: what it looks at cannot be set up")
+    fault = setup(TIDY)
+    made = read("ninja", "-C", folder, "--quiet", "frontend/api/documents.cpp")
+    if fault or made.returncode != 0:
+        return Tally.failure("clang-tidy: what it looks at cannot be set up", fault or made.stdout)
     ours = f"^{re.escape(str(folder))}/(common|frontend|flusher|ctl)/"
     without = ["bugprone-suspicious-include", *([] if deep else ["clang-analyzer-*"])]
-    return step("clang-tidy", RUN_CLANG_TIDY, "-quiet", "-checks=" + ",".join(f"-{check}" for check in without), "-p", folder, "-j", JOBS,
+    return step("clang-tidy", RUN_CLANG_TIDY, "-quiet", "-checks=" + ",".join(f"-{check}" for check in without), "-p", folder, "-j", CORES,
                 "-clang-tidy-binary", shutil.which(CLANG_TIDY) or CLANG_TIDY, "-extra-arg=-Wno-unknown-warning-option", ours)  # fmt: skip
 
 
@@ -299,23 +343,29 @@ def main() -> int:
     started = time.monotonic()
     chosen = options.normal or options.sanitize or options.tsan or options.fuzz or options.lint or options.campaign
     everything = not chosen and not options.suite
+    parts = [
+        (everything or options.normal or (options.suite and not chosen), NORMAL, options.suite or NORMAL.suites),
+        (options.campaign, NORMAL, ["campaign"]),
+        (everything or options.sanitize, SANITIZED, options.suite or SANITIZED.suites),
+        (options.campaign, replace(SANITIZED, without=""), [SLOW_SANITIZED]),
+        (everything or options.tsan, THREADS, options.suite or THREADS.suites),
+        (everything or options.fuzz, FUZZ, options.suite or FUZZ.suites),
+        (options.campaign, FUZZ, ["fuzz-campaign"]),
+    ]
+    builds = [functools.partial(build, way, suites) for wanted, way, suites in parts if wanted]
+    checks = [functools.partial(lint, deep=options.campaign)] if everything or options.lint or options.campaign else []
+    # The first is waited for anyway; all else is made ready, and looked at, while tests wait.
+    first = [builds.pop(0)()] if builds else []
+    beside = Beside(*builds, *checks).results
+    tested = [test(built) for built in first] + [test(result.result()) for result in beside[: len(builds)]]
     tally = Tally()
-    if everything or options.normal or (options.suite and not chosen):
-        tally.add(test(NORMAL, options.suite or NORMAL.suites))
-    if options.campaign:
-        tally.add(test(NORMAL, ["campaign"]))
-    if everything or options.sanitize:
-        tally.add(test(SANITIZED, options.suite or SANITIZED.suites))
-    if options.campaign:
-        tally.add(test(replace(SANITIZED, without=""), [SLOW_SANITIZED]))
-    if everything or options.tsan:
-        tally.add(test(THREADS, options.suite or THREADS.suites))
-    if everything or options.fuzz:
-        tally.add(test(FUZZ, options.suite or FUZZ.suites))
-    if options.campaign:
-        tally.add(test(FUZZ, ["fuzz-campaign"]))
-    if everything or options.lint or options.campaign:
-        tally.add(lint(deep=options.campaign))
+    for checked in beside[len(builds) :]:
+        headline("checks of the sources")
+        tally.add(checked.result())
+        print(tally.said, flush=True)
+    headline("results")
+    for one in tested:
+        tally.add(settle(one))
     print(f"\ntook {time.monotonic() - started:.0f} s")
     for failure in tally.failures:
         print(f"failed: {failure}")

@@ -48,6 +48,16 @@ class Builds:
     def test_gcc_with_sanitizers(self):
         self.unit_tests(self.set_up("sanitizers", SANITIZERS, "g++"))
 
+    def test_without_openssl(self):
+        folder = self.set_up("no-tls", "-Dtls=disabled -Dtests=false", "g++")
+        self.debian.run(f"ninja -C {folder} {PROGRAMS[1]}", "/src")
+        command = f"{folder}/{PROGRAMS[1]} --check-config"
+        self.assertNotIn("libssl", self.debian.run(f"ldd {folder}/{PROGRAMS[1]}", "/src"))
+        said = self.debian.run(f"! VISITD_REDIS_SHARDS=rediss://h:1 {command} 2>&1", "/src")
+        self.assertIn("VISITD_REDIS_SHARDS", said)
+        self.assertIn("stunnel", said)
+        self.assertIn("redis://h:1", self.debian.run(f"VISITD_REDIS_SHARDS=redis://h:1 {command}", "/src"))
+
     def test_clang_in_the_release_set_up(self):
         folder = self.set_up("clang", "--buildtype=release", CLANG)
         self.programs(folder)

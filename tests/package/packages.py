@@ -31,8 +31,8 @@ SETTINGS = {
     "LC_ALL": "C.UTF-8",
 }
 BUILD_LIMIT_S = 1200
-# As tests/crash has them: an upgrade is hardest where the layouts are unequal. Of equal ones it is a restart, and that is tested too.
-NEXT_LAYOUTS = "add_project_arguments('-DVISITD_NEXT_LAYOUTS', language: 'cpp')"
+# Of the layouts, as tests/crash has them: an upgrade is hardest where they are unequal. Of equal ones it is a restart, and that is tested too.
+NEXT_VERSION = "tests/next_version"
 CHANGELOG_ENTRY = """visitd ({version}) unstable; urgency=medium
 
   * The version that would follow, for tests of an upgrade.
@@ -54,7 +54,7 @@ def fingerprint(names: list[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         # Tests are no part of the package.
-        if not name.startswith("tests/") or name == "tests/package/packages.py":
+        if not name.startswith("tests/") or name.startswith(NEXT_VERSION) or name == "tests/package/packages.py":
             digest.update(f"{name}\0{(SOURCE_ROOT / name).stat().st_mode}\0".encode() + (SOURCE_ROOT / name).read_bytes())
     return digest.hexdigest()
 
@@ -103,7 +103,9 @@ def to_following_version(tree: Path, version: str) -> None:
     meson = (tree / "meson.build").read_text()
     changed = re.sub(r"^  version: '[^']+',", f"  version: '{version}',", meson, count=1, flags=re.MULTILINE)
     assert changed != meson, "meson.build names no version"
-    (tree / "meson.build").write_text(changed.replace("\ncpp = ", f"\n{NEXT_LAYOUTS}\ncpp = ", 1))
+    (tree / "meson.build").write_text(changed)
+    # Written now, so that ninja sees the change.
+    shutil.copytree(tree / NEXT_VERSION, tree, copy_function=shutil.copyfile, dirs_exist_ok=True)
     changelog = tree / "debian/changelog"
     text = changelog.read_text()
     date = re.search(r"^ -- .*>  (.*)$", text, re.MULTILINE)

@@ -25,15 +25,18 @@ def long_options(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
 
 
-def commands() -> list[str]:
-    section = re.split(r"^subcommands:$", said(VISITCTL, "--help"), flags=re.MULTILINE | re.IGNORECASE)[1]
-    found = re.findall(r"^  ([a-z-]+)\b", section, re.MULTILINE)
-    assert len(found) >= 7, section
-    return found
+def commands(*group: str) -> list[str]:
+    """Of visitctl, or of a group of its commands."""
+    sections = re.split(r"^subcommands:$", said(VISITCTL, *group, "--help"), flags=re.MULTILINE | re.IGNORECASE)
+    return re.findall(r"^  ([a-z-]+)\b", sections[1], re.MULTILINE) if len(sections) > 1 else []
 
 
 def options_of(command: str) -> set[str]:
-    return long_options(said(VISITCTL, command, "--help")) if command else long_options(said(VISITCTL, "--help"))
+    """Of a group, those of its commands too."""
+    if not command:
+        return long_options(said(VISITCTL, "--help"))
+    texts = [said(VISITCTL, command, "--help"), *(said(VISITCTL, command, inner, "--help") for inner in commands(command))]
+    return set().union(*map(long_options, texts))
 
 
 def bash_completes(line: str) -> list[str]:
@@ -55,12 +58,15 @@ def fish_completes(line: str) -> list[str]:
 
 class Completions(unittest.TestCase):
     def check(self, completes) -> None:
+        self.assertGreater(len(commands()), 7)
         self.assertEqual(sorted(completes("visitctl ")), sorted(commands()))
         self.assertEqual(set(completes("visitctl --")), options_of(""))
         for command in commands():
             offered = set(completes(f"visitctl {command} --"))
             own = options_of(command) - {"--help"}
             self.assertEqual(offered - {"--config", "--json", "--help"}, own, command)
+            if inner := commands(command):
+                self.assertEqual(sorted(completes(f"visitctl {command} ")), sorted(inner))
         self.assertEqual(completes("visitctl --json fl"), ["flush"])
 
     def test_bash(self):
@@ -79,6 +85,9 @@ class Completions(unittest.TestCase):
         self.assertEqual(re.findall(r"^    '([a-z-]+):", text, re.MULTILINE), commands())
         wanted = set().union(*(options_of(command) for command in ["", *commands()]))
         self.assertEqual(long_options(text), wanted)
+        for group in commands():
+            if inner := commands(group):
+                self.assertIn(f"{group}) _arguments $common '1:what:({' '.join(inner)})'", text)
 
 
 class ManualPages(unittest.TestCase):
@@ -91,6 +100,10 @@ class ManualPages(unittest.TestCase):
             takes = long_options(said(program, "--help"))
             if program == VISITCTL:
                 self.assertEqual(re.findall(r"^\.It Cm ([a-z-]+)", text, re.MULTILINE), commands())
+                for group in commands():
+                    told_of = " ".join(re.findall(rf"^\.It Cm {group} (.*)$", text, re.MULTILINE))
+                    for inner in commands(group):
+                        self.assertRegex(told_of, rf"\b{inner}\b")
                 takes |= set().union(*(options_of(command) for command in commands()))
             self.assertEqual(told, takes, page)
 

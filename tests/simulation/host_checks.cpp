@@ -62,12 +62,13 @@ void SimulatedHost::check_read(std::size_t page, std::size_t reader, const Count
   if (read.count > ours) ++stage_.statistics.reads_of_others;
   LastRead& seen = last_read_[page];
   const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
-  if (seen.life == life_ && seen.evicted == evicted && read.count < seen.count) {
+  const std::uint64_t view = cache().active.word.load();
+  if (seen.life == life_ && seen.view == view && seen.evicted == evicted && read.count < seen.count) {
     throw Broken(fmt::format("host {}: reader {} counts {} of {} after {}", number_, reader, read.count,
                              stage_.names[page], seen.count));
   }
   // Visits that were put aside are not counted any more.
-  if (stage_.harm != Harm::spoiled) seen = {life_, evicted, read.count};
+  if (stage_.harm != Harm::spoiled) seen = {life_, view, evicted, read.count};
 }
 
 bool SimulatedHost::knows_since(std::size_t page, std::uint64_t ms) {
@@ -134,8 +135,10 @@ bool SimulatedHost::is_settled() const {
   if (stage_.layout.is_moving() || engine_->layout() != stage_.layout) return false;
   for (std::uint32_t number = 0; number < engine_->placement().shards(); ++number) {
     const std::uint32_t shard = server_of(number);
+    if (stage_.shards[shard].refuses()) continue;
     const bool held = engine_->shard_state(number) == ShardState::held;
-    if (stage_.may_hold && held) continue;
+    // Of a host that was forgotten, everything comes back once somebody says so.
+    if (stage_.may_hold && held && stage_.harm != Harm::forgotten) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(number) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       const bool here = stage_.home_of(page) == shard || stage_.harm == Harm::cluster;

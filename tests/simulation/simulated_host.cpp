@@ -19,6 +19,7 @@ SimulatedHost::SimulatedHost(Stage& stage, std::size_t number, std::size_t hosts
       spool_(fmt::format("host-{}", number)),
       former_answers_(stage.shards.size()),
       connecting_(stage.shards.size()),
+      accepted_(stage.shards.size()),
       away_until_ms_(stage.shards.size()) {
   for (std::uint32_t n = 0; n < lanes; ++n) {
     Lane& lane = lanes_.emplace_back();
@@ -120,6 +121,7 @@ void SimulatedHost::flusher_event(Event event) {
 
 EngineSettings SimulatedHost::settings() {
   EngineSettings settings = Stage::settings(1 + chance(3));
+  settings.memory_limit_bytes -= 800 * chance(2);  // the room for a page less
   // Where copies share an incarnation, only what each draws for a batch tells them apart.
   if (stage_.harm == Harm::copied_alive) settings.salt = [this] { return stage_.random(); };
   return settings;
@@ -239,6 +241,26 @@ void SimulatedHost::go_on_as(const SimulatedHost& other, bool alive) {
   ++stage_.statistics.copied_spools;
   spool_ = other.spool_;
   in_same_life_ = alive;
+}
+
+void SimulatedHost::forget(const SimulatedHost& other) {
+  flusher_event([&] {
+    engine_->writers().forget(other.spool_.writer(), stage_.now.unix, [this](const WriterBook::Forgotten& forgotten) {
+      if (forgotten.left.size() < stage_.shards.size()) ++stage_.statistics.forgotten;
+    });
+  });
+}
+
+void SimulatedHost::accept_held() {
+  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+    if (!is_held(shard)) continue;
+    const std::string& name = Stage::shard_names()[shard];
+    flusher_event([&] {
+      accepted_[shard] = true;
+      ++stage_.statistics.accepted;
+      engine_->accept(name, engine_->offer(name).token, stage_.now);
+    });
+  }
 }
 
 void SimulatedHost::flusher_turn() {
@@ -436,6 +458,8 @@ void SimulatedHost::close(std::uint32_t shard) {
 void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
   SimulatedShard& server = stage_.shards[server_of(shard)];
   check_on_their_way(server_of(shard), command);
+  if (std::holds_alternative<Rejoin>(command) && !accepted_[server_of(shard)])
+    throw Broken(fmt::format("host {} was forgotten, and goes on though nobody said so", number_));
   const auto* const batch = std::get_if<SendBatch>(&command);
   if (stage_.mutant == Mutant::shard_applies_without_compare && batch != nullptr) {
     // The field agrees with whatever is expected.
@@ -452,15 +476,28 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
       std::holds_alternative<MoveBucket>(command)) {
     return;
   }
+  // Somebody may say it twice.
+  if (std::holds_alternative<ForgetWriter>(command)) return;
   if (stage_.shards[shard].on_their_way(number_, command) == 0) return;
-  constexpr const char* what[] = {
-      "what the server is", "", "", "a batch of the bucket", "a read of the page", "", "who moves buckets",
-      "what it has synced", ""};
+  constexpr const char* what[] = {"what the server is",
+                                  "",
+                                  "",
+                                  "a batch of the bucket",
+                                  "a read of the page",
+                                  "",
+                                  "who moves buckets",
+                                  "what it has synced",
+                                  "to note the writer",
+                                  "who the writers are",
+                                  "",
+                                  "to let the writer go on",
+                                  ""};
   throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
                            Stage::shard_names()[shard], what[command.index()]));
 }
 
 void SimulatedHost::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
+  if (state == ShardState::up) accepted_[server_of(shard)] = false;
   if (state == ShardState::held && !stage_.may_hold)
     throw Broken(fmt::format("host {}: shard {} is held: {}", number_, Stage::shard_names()[server_of(shard)], why));
 }

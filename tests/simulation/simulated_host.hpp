@@ -65,6 +65,10 @@ class SimulatedHost : public EnginePort {
   void change_shards();
   /// The nodes of the cluster say where buckets are: where these are others than this life's, it ends.
   void look_at_cluster();
+  /// Asks its shards to forget another host, as far as they can be asked.
+  void forget(const SimulatedHost& other);
+  /// Somebody sees that shards are held, and has the host take what they hold.
+  void accept_held();
   /// Only reads from now on.
   void publish_nothing() noexcept { publishes_ = false; }
 
@@ -111,9 +115,11 @@ class SimulatedHost : public EnginePort {
     std::unique_ptr<LaneProducer> producer;
     std::unique_ptr<LaneProducer> asker;
   };
-  /// Counts never fall as long as nobody forgets them: the flusher's life, and how many entries it evicted.
+  /// Counts never fall as long as nobody forgets them: the flusher's life, the view shown (until the life has built its
+  /// own, the former one's), and how many entries it evicted.
   struct LastRead {
     std::uint64_t life = 0;
+    std::uint64_t view = 0;
     std::uint64_t evicted = 0;
     std::uint64_t count = 0;
   };
@@ -197,6 +203,7 @@ class SimulatedHost : public EnginePort {
   bool committed_ = false;              ///< submitted and durable, not yet told
   SpoolResult result_;                  ///< of what is durable
   std::vector<bool> connecting_;
+  std::vector<bool> accepted_;                ///< by shard: since it was held
   std::vector<std::uint64_t> away_until_ms_;  ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/os/text.hpp"
+
 namespace visitd {
 
 namespace {
@@ -91,6 +93,8 @@ void SimulatedShard::make(const std::string& topology, const std::vector<std::ui
 ShardAnswer SimulatedShard::answer(const Waiting& waiting) {
   const bool writes =
       std::holds_alternative<SendBatch>(waiting.command) || std::holds_alternative<MakeTopology>(waiting.command) ||
+      std::holds_alternative<NoteWriter>(waiting.command) || std::holds_alternative<ForgetWriter>(waiting.command) ||
+      std::holds_alternative<Rejoin>(waiting.command) ||
       (std::holds_alternative<AskMarks>(waiting.command) && !std::get<AskMarks>(waiting.command).stamp.empty());
   if (refusing_ == Refusing::all || (refusing_ == Refusing::writes && writes)) return Refused{"OOM"};
   if (const auto elsewhere = redirect(waiting)) return *elsewhere;
@@ -127,8 +131,11 @@ void SimulatedShard::migrate(SimulatedShard& from, SimulatedShard& to, std::size
   from.forget(bucket);
 }
 
-Facts SimulatedShard::run_facts() const {
-  Facts facts{"noeviction", "yes", now_.topology, "master", std::nullopt, cluster_ != nullptr};
+Facts SimulatedShard::run_facts(const std::string& writer) const {
+  Facts facts{"noeviction", "yes", now_.topology, "master"};
+  const auto tombstone = now_.tombstones.find(writer);
+  if (tombstone != now_.tombstones.end()) facts.tombstone = tombstone->second;
+  facts.in_cluster = cluster_ != nullptr;
   facts.topology_elsewhere = cluster_ != nullptr && redirect(cluster_->topology_key(), false).has_value();
   return facts;
 }
@@ -152,7 +159,7 @@ void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
   return std::visit(
       Overloaded{
-          [&](const AskFacts&) -> ShardAnswer { return run_facts(); },
+          [&](const AskFacts&) -> ShardAnswer { return run_facts(waiting.writer); },
           [&](const MakeTopology& make) -> ShardAnswer {
             // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
             if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
@@ -174,6 +181,14 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
           [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
           [&](const AskNodes&) -> ShardAnswer { return Refused{"no node is asked so in the simulation"}; },
+          [&](const NoteWriter& note) -> ShardAnswer {
+            now_.writers[waiting.writer] = note.note;
+            if (note.wrote_at) now_.writers[waiting.writer + ":wrote"] = std::to_string(*note.wrote_at);
+            return Noted{};
+          },
+          [&](const AskWriters&) -> ShardAnswer { return Writers{{now_.writers.begin(), now_.writers.end()}}; },
+          [&](const ForgetWriter& forget) -> ShardAnswer { return run_forget(forget); },
+          [&](const Rejoin& rejoin) -> ShardAnswer { return run_rejoin(rejoin, waiting.writer); },
       },
       waiting.command);
 }
@@ -216,6 +231,10 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.have = held;
     return answer;
   }
+  if (batch.expected.empty() && !applied && now_.tombstones.contains(waiting.writer) && !ignores_tombstones_) {
+    answer.kind = BatchAnswer::Kind::forgotten;
+    return answer;
+  }
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     const std::string count = field(batch.bucket, batch.pages[i].page);
     const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
@@ -241,6 +260,36 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   ++changes_;
   applied_.emplace(batch.bucket, to_text(batch.mark));
   return answer;
+}
+
+Forgotten SimulatedShard::run_forget(const ForgetWriter& forget) {
+  Forgotten forgotten;
+  std::string& tombstone = now_.tombstones[forget.writer];
+  if (tombstone.empty()) tombstone = forget.note + "\n";
+  const bool again = tombstone.find("\n" + std::to_string(forget.buckets.front()) + ":") != std::string::npos;
+  for (const std::uint32_t bucket : forget.buckets) {
+    Mark mark;
+    if (!parse_mark(field(bucket, forget.writer), mark)) {
+      if (!again) tombstone += std::to_string(bucket) + ":\n";
+      continue;
+    }
+    tombstone += std::to_string(bucket) + ":" + std::to_string(mark.seq) + " " + hex(mark.digest) + "\n";
+    now_.buckets[bucket].fields.erase(forget.writer);
+    ++forgotten.buckets;
+  }
+  now_.writers[forget.writer + ":forgotten"] = forget.note;
+  return forgotten;
+}
+
+Tombstone SimulatedShard::run_rejoin(const Rejoin& rejoin, const std::string& writer) {
+  const auto tombstone = now_.tombstones.find(writer);
+  const std::string held = tombstone == now_.tombstones.end() ? std::string() : tombstone->second;
+  if (held != rejoin.tombstone) return {held};
+  for (const auto& [bucket, mark] : rejoin.marks) now_.buckets[bucket].fields.emplace(writer, mark);
+  if (!rejoin.last) return {held};
+  now_.writers.erase(writer + ":forgotten");
+  now_.tombstones.erase(writer);
+  return {};
 }
 
 std::string SimulatedShard::field(std::uint32_t bucket, const std::string& name) const {

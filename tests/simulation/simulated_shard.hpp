@@ -77,8 +77,11 @@ class SimulatedShard {
   /// The key goes from one node to the other, at once, and is on both disks then.
   static void migrate(SimulatedShard& from, SimulatedShard& to, std::size_t key);
   [[nodiscard]] bool holds_key(std::size_t key) const;
+  [[nodiscard]] bool refuses() const noexcept { return refusing_ != Refusing::nothing; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
+  /// One that does not look for the tombstone of a writer that was forgotten.
+  void ignore_tombstones() noexcept { ignores_tombstones_ = true; }
   /// Both hold what the other one held, on the same connections.
   static void swap_data(SimulatedShard& one, SimulatedShard& other) {
     std::swap(one.now_, other.now_);
@@ -126,6 +129,8 @@ class SimulatedShard {
     std::map<std::uint32_t, Bucket> buckets;
     std::string mover;
     std::uint64_t moves_until_ms = 0;
+    std::map<std::string, std::string> writers;     ///< visits:writers
+    std::map<std::string, std::string> tombstones;  ///< by writer
   };
   /// A command as it lies in the server's socket: a batch by value.
   struct Waiting {
@@ -153,7 +158,7 @@ class SimulatedShard {
 
   [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
-  [[nodiscard]] Facts run_facts() const;
+  [[nodiscard]] Facts run_facts(const std::string& writer) const;
   /// What it answers because another node of the cluster serves the key.
   [[nodiscard]] std::optional<Redirect> redirect(std::size_t key, bool once) const;
   [[nodiscard]] std::optional<Redirect> redirect(const Waiting& waiting) const;
@@ -163,6 +168,8 @@ class SimulatedShard {
   [[nodiscard]] static Bucket decode(std::string_view content);
   [[nodiscard]] MovesTaken run_take(const TakeMoves& take);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
+  [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
+  [[nodiscard]] Tombstone run_rejoin(const Rejoin& rejoin, const std::string& writer);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
   std::uint64_t now_ms_ = 0;
@@ -174,6 +181,7 @@ class SimulatedShard {
   const SimulatedCluster* cluster_ = nullptr;  ///< nullptr: it is in none
   std::uint32_t node_ = 0;
   bool ignores_identity_ = false;
+  bool ignores_tombstones_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field

@@ -23,6 +23,7 @@ constexpr Named mutants[] = {
     {visitd::Mutant::bases_carried_blindly, "bases are carried over although the bucket disagrees"},
     {visitd::Mutant::backlog_trusts_freed_bytes, "a reader does not look at head again"},
     {visitd::Mutant::shard_ignores_identity, "a batch is applied to a bucket that has no identity"},
+    {visitd::Mutant::shard_ignores_tombstones, "a forgotten writer's first batch is applied"},
     {visitd::Mutant::copies_share_incarnations, "two copies of a spool share their incarnations"},
 };
 
@@ -63,9 +64,11 @@ constexpr Told told[] = {
     {&Statistics::restored_spools, "restored spools"},
     {&Statistics::refused_spools, "refused spools"},
     {&Statistics::copied_spools, "copied spools"},
+    {&Statistics::forgotten, "hosts forgotten"},
+    {&Statistics::accepted, "held shards accepted"},
 };
 
-/// Every twenty-three seeds meet all of them.
+/// Every twenty-five seeds meet all of them.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},          {visitd::Harm::swapped, 1},       {visitd::Harm::spoiled, 1},
     {visitd::Harm::none, 2},          {visitd::Harm::none, 1},          {visitd::Harm::emptied, 1},
@@ -74,7 +77,8 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::emptied, 2, true}, {visitd::Harm::copied_alive, 2},  {visitd::Harm::deleted, 2, true},
     {visitd::Harm::refusing, 2},      {visitd::Harm::swapped, 2, true}, {visitd::Harm::moving, 1},
     {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},  {visitd::Harm::cluster, 1},
-    {visitd::Harm::cluster, 2},       {visitd::Harm::cluster, 2, true},
+    {visitd::Harm::cluster, 2},       {visitd::Harm::cluster, 2, true}, {visitd::Harm::forgotten, 2},
+    {visitd::Harm::forgotten, 2},
 };
 
 /// Empty: the seed holds; else what broke.

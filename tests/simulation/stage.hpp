@@ -54,6 +54,8 @@ struct WorldStatistics {
   std::uint64_t moved = 0;          ///< buckets that a host found moved
   std::uint64_t migrated = 0;       ///< keys that a cluster moved
   std::uint64_t unknown_nodes = 0;  ///< redirects to a node that a life does not know
+  std::uint64_t forgotten = 0;      ///< times that a host was
+  std::uint64_t accepted = 0;       ///< shards that hosts were told to take as they are
 };
 
 /// What happens in a run besides kills, breaks, slow answers and lost tails.
@@ -67,6 +69,7 @@ enum class Harm {
   wiped,         ///< a host's state directory is wiped while its lanes hold visits
   restored,      ///< a host's state directory is put back as it was earlier
   copied,        ///< a second host begins with a copy of the first one's state directory
+  forgotten,     ///< another host forgets one, which may live; later somebody has it go on
   copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation
   moving,        ///< shards are added and removed: buckets move
   cluster,       ///< the shards are nodes of a cluster, which moves buckets as it likes
@@ -82,6 +85,7 @@ enum class Mutant {
   bases_carried_blindly,          ///< also where the view disagrees with the spool
   backlog_trusts_freed_bytes,     ///< a reader does not look at head again
   shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
+  shard_ignores_tombstones,       ///< a first batch is applied though its writer was forgotten
   copies_share_incarnations,      ///< the random part of one follows from the one before
   drops_before_durable,           ///< a shard says that it has synced a copy, and has not
 };

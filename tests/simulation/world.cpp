@@ -71,7 +71,11 @@ void World::run(std::uint64_t steps) {
     if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
     if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
     if (scene_.harm == Harm::cluster && chance(15) == 0) stage_.reshard();
-    if (i >= harm_at && !harmed_) harmed_ = harm();
+    if (scene_.harm == Harm::forgotten) {
+      if (chance(60) == 0) forget();
+    } else if (i >= harm_at && !harmed_) {
+      harmed_ = harm();
+    }
   }
   calm_down();
   check_end();
@@ -100,6 +104,7 @@ void World::step() {
       if (chance(rates_.kill) == 0) kill(any_host());
       if (chance(rates_.kill) == 0) any_host().stop_flusher();
       if (scene_.harm == Harm::spoiled && chance(8) == 0) spoil_or_mend();
+      if (scene_.harm == Harm::forgotten && chance(3) == 0) any_host().accept_held();
       if (scene_.harm == Harm::restored && chance(10) == 0) hosts_[0].keep_copy();
       break;
     case 20:
@@ -200,6 +205,7 @@ bool World::harm() {
     case Harm::spoiled:
     case Harm::moving:
     case Harm::cluster:
+    case Harm::forgotten:
       return true;
     case Harm::refusing:
       stage_.shards[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing
@@ -276,6 +282,14 @@ bool World::copy() {
   return true;
 }
 
+/// Of a host that lives, or of one that has just died.
+void World::forget() {
+  stage_.may_hold = true;
+  const std::size_t gone = chance(2);
+  if (chance(3) == 0) kill(hosts_[gone]);
+  hosts_[1 - gone].forget(hosts_[gone]);
+}
+
 void World::spoil_or_mend() {
   // Somebody may mend a field while the visits that it refused are still on their way to the spool.
   const auto refused = hosts_[0].being_put_aside();
@@ -303,15 +317,27 @@ void World::calm_down() {
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     if (stage_.spoiled[page]) mend(page);
   }
-  for (SimulatedShard& shard : stage_.shards) shard.refuse(SimulatedShard::Refusing::nothing);
   if (scene_.harm == Harm::cluster) stage_.end_reshards();
+  // What shards refuse they refuse on for a while: it keeps no visit of another shard from getting there.
+  settle();
+  check_held();
+  for (SimulatedShard& shard : stage_.shards) shard.refuse(SimulatedShard::Refusing::nothing);
+  settle();
+}
+
+void World::settle() {
   const auto settled = [&] {
     for (std::size_t host = 0; host < present_; ++host) {
       if (!hosts_[host].is_settled()) return false;
     }
     return true;
   };
-  for (std::uint64_t i = 0; i < 40000 && !settled(); ++i) step();
+  for (std::uint64_t i = 0; i < 40000 && !settled(); ++i) {
+    step();
+    if (scene_.harm == Harm::forgotten && i % 500 == 0) {
+      for (SimulatedHost& host : hosts_) host.accept_held();
+    }
+  }
 }
 
 /// What a host has in the shards, the others show within a TTL.
@@ -369,7 +395,7 @@ void World::check_end() const {
   }
 }
 
-/// Each shard is up with everything in it, or held.
+/// Each shard is up with everything in it, or held, or refuses what it is asked.
 void World::check_held() const {
   for (std::size_t host = 0; host < present_; ++host) {
     if (!hosts_[host].is_settled()) {

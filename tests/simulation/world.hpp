@@ -61,10 +61,12 @@ class World {
   [[nodiscard]] bool wipe();
   [[nodiscard]] bool restore();
   [[nodiscard]] bool copy();
+  void forget();
   void spoil_or_mend();
   void mend(std::size_t page);
 
   void calm_down();
+  void settle();
   void see_each_other();
   void check_end() const;
   void check_held() const;

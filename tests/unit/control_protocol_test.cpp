@@ -68,7 +68,7 @@ TEST_CASE("what is no control request is refused with what is wrong") {
   refused(std::string(control_request_bytes, '['), "one JSON object");
   for (const char* line :
        {"{}", R"({"command":""})", R"({"command":"stop"})", R"({"command":"Flush"})", R"({"timeout_ms":1})"})
-    refused(line, "unknown command; this flusher knows flush, page and accept");
+    refused(line, "unknown command; this flusher knows flush, page, accept");
   for (const char* line :
        {R"({"command":1})", R"({"command":null})", R"({"command":"page","argument":["home"]})",
         R"({"command":"flush","timeout_ms":-1})", R"({"command":"flush","timeout_ms":1.5})",
@@ -89,6 +89,12 @@ TEST_CASE("a control answer is read as it was written") {
   CHECK(done.error.empty());
   CHECK(done.text == decltype(done.text){{"shard", "redis_7070"}, {"field", "\n\"41\""}});
   CHECK(done.numbers == decltype(done.numbers){{"count", ~std::uint64_t{0}}, {"open", 0}});
+  const ControlAnswer listed = sent_and_read(
+      ControlAnswer{true, "", {}, {}, {{{{"name", "redis_7070"}}, {{"memory_bytes", 9}}}, {{{"name", "\n"}}, {}}}});
+  REQUIRE(listed.rows.size() == 2);
+  CHECK(listed.rows[0].text == decltype(listed.text){{"name", "redis_7070"}});
+  CHECK(listed.rows[0].numbers == decltype(listed.numbers){{"memory_bytes", 9}});
+  CHECK(listed.rows[1].text == decltype(listed.text){{"name", "\n"}});
   const ControlAnswer refused = sent_and_read(ControlAnswer{false, "redis_7070 is not held", {}, {{"visits", 1}}});
   CHECK_FALSE(refused.ok);
   CHECK(refused.error == "redis_7070 is not held");
@@ -107,12 +113,15 @@ TEST_CASE("what is no control answer is refused, and of a refusal there is alway
   const ControlAnswer answer = decode_answer(R"({"ok":true,"lanes":[1],"visits":2,"late":true,"away":-1})");
   CHECK(answer.numbers == decltype(answer.numbers){{"visits", 2}});
   CHECK(answer.text.empty());
+  CHECK(decode_answer(R"({"ok":true,"rows":[1,{"visits":[1]},"a"]})").rows.size() == 1);
+  CHECK(decode_answer(R"({"ok":true,"rows":7})").rows.empty());
 }
 
 TEST_CASE("requests and answers with a byte changed, cut off or repeated are read or refused") {
   std::mt19937 random(1);
   const std::string lines[] = {encode_request({ControlCommand::accept, "redis_7070", 5, 0x5d41402abc4b2a76}),
                                encode_answer({true, "", {{"shard", "redis_7070"}}, {{"count", 41}}}),
+                               encode_answer({true, "", {}, {}, {{{{"name", "a"}}, {{"visits", 1}}}, {}}}),
                                encode_answer({false, "it broke", {}, {}})};
   for (int n = 0; n < 20'000; ++n) {
     std::string line = lines[random() % std::size(lines)];

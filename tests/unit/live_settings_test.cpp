@@ -76,18 +76,55 @@ TEST_CASE("what waits for a restart is named, with both values and who is to be 
   CHECK(change.later[2].restart == "the flusher");
 }
 
-TEST_CASE("another shard or password waits for a restart of the flusher, and is not shown") {
+TEST_CASE("another shard waits for a restart of the flusher, another password does not, and neither is shown") {
   Settings in_use;
   in_use.redis.shards = {
       {.name = "redis_1", .host = "a", .port = 1, .unix_path = {}, .username = {}, .password = "old"}};
   Settings read = in_use;
   read.redis.shards[0].password = "new";
   const SettingsChange change = change_settings(in_use, read);
-  CHECK(change.settings.redis.shards[0].password == "old");
-  REQUIRE(change.later.size() == 1);
-  CHECK(change.later[0].key == "redis.shards");
-  CHECK(change.later[0].in_use.empty());
-  CHECK(change.later[0].read.empty());
+  CHECK(change.settings.redis.shards[0].password == "new");
+  REQUIRE(change.taken.size() == 1);
+  CHECK(change.taken[0].find("new") == std::string::npos);
+  CHECK(change.later.empty());
+  for (const bool over_tls : {false, true}) {
+    read = in_use;
+    read.redis.shards.push_back(read.redis.shards[0]);
+    read.redis.shards[0].password = "new";
+    read.redis.shards[0].host = over_tls ? "a" : "b";
+    read.redis.shards[0].over_tls = over_tls;
+    const SettingsChange later = change_settings(in_use, read);
+    CHECK(later.settings.redis.shards[0].password == "old");
+    CHECK(later.settings.redis.shards.size() == 1);
+    CHECK(later.taken.empty());
+    REQUIRE(later.later.size() == 1);
+    CHECK(later.later[0].key == "redis.shards");
+    CHECK(later.later[0].in_use.empty());
+    CHECK(later.later[0].read.empty());
+  }
+}
+
+TEST_CASE("new certificates and keys are taken at once, and those that are the same are no change") {
+  Settings in_use;
+  in_use.redis.shards.resize(1);
+  ShardSettings& shard = in_use.redis.shards[0];
+  shard.name = "redis_1";
+  shard.over_tls = true;
+  shard.tls.key = {.path = "/a", .text = "key", .place = "a"};
+  Settings read = in_use;
+  read.redis.shards[0].tls.key = {.path = "/b", .text = "key", .place = "b"};
+  CHECK(change_settings(in_use, read).taken.empty());
+  for (FileText ShardTls::* file : {&ShardTls::ca, &ShardTls::certificate, &ShardTls::key}) {
+    read = in_use;
+    (read.redis.shards[0].tls.*file).text = "other";
+    const SettingsChange change = change_settings(in_use, read);
+    CHECK(change.taken.size() == 1);
+    CHECK((change.settings.redis.shards[0].tls.*file).text == "other");
+    CHECK(change.later.empty());
+  }
+  read = in_use;
+  read.redis.shards[0].tls.server_name = "counts.example";
+  CHECK(change_settings(in_use, read).settings.redis.shards[0].tls.server_name == "counts.example");
 }
 
 TEST_CASE("SIGHUP waits while it is held back") {

@@ -539,7 +539,68 @@ TEST_CASE("a password knows what gave it") {
   // Not what makes two shards different.
   visitd::ShardSettings moved = load("").redis.shards[0];
   moved.password_place = "elsewhere";
-  CHECK(moved == load("").redis.shards[0]);
+  CHECK(moved.has_same_credentials(load("").redis.shards[0]));
+}
+
+TEST_CASE("certificates and key come from files of the settings, of a shard's table, or from systemd") {
+  const Scratch scratch;
+  const std::string certificate = "-----BEGIN CERTIFICATE-----\n";
+  const std::string key = "-----BEGIN PRIVATE KEY-----\n";
+  const std::string files = "tls_ca_file = \"" + scratch.write("ca", certificate + "ca") +
+                            "\"\ntls_certificate_file = \"" + scratch.write("certificate", certificate + "us") +
+                            "\"\ntls_key_file = \"" + scratch.write("key", key) + "\"\n";
+  const std::string over_tls = "shards = [\"rediss://h:1\", \"redis://h:2\"]\n";
+  {
+    const Settings settings = load("[redis]\n" + over_tls + files + "tls_server_name = \"counts.example\"\n");
+    const visitd::ShardTls& tls = settings.redis.shards[0].tls;
+    CHECK(tls.ca.text == certificate + "ca");
+    CHECK(tls.ca.place == "redis.tls_ca_file (" + scratch.path() + "/ca)");
+    CHECK(tls.certificate.text == certificate + "us");
+    CHECK(tls.key.text == key);
+    CHECK(tls.server_name == "counts.example");
+    CHECK(settings.redis.shards[1].tls == visitd::ShardTls{});
+    CHECK(settings.redis.secret_files == std::vector<std::string>{scratch.path() + "/key"});
+    const Settings again = load(to_toml(settings));
+    CHECK(again.redis.shards[0].tls == tls);
+    CHECK(to_toml(again) == to_toml(settings));
+  }
+  {
+    const Settings settings = load("[redis]\n" + files + "[[redis.shard]]\nurl = \"rediss://h:1\"\ntls_ca_file = \"" +
+                                   scratch.write("own", certificate + "own") +
+                                   "\"\ntls_server_name = \"own.example\"\n[[redis.shard]]\nurl = \"rediss://h:2\"\n");
+    CHECK(settings.redis.shards[0].tls.ca.text == certificate + "own");
+    CHECK(settings.redis.shards[0].tls.key.text == key);
+    CHECK(settings.redis.shards[0].tls.server_name == "own.example");
+    CHECK(settings.redis.shards[1].tls.ca.text == certificate + "ca");
+    CHECK(settings.redis.shards[1].tls.server_name.empty());
+  }
+  scratch.write("redis_tls_ca", certificate + "credential");
+  scratch.write("redis_tls_certificate", "\n");  // a unit's way to say that there is none
+  scratch.write("redis_tls_key", "\n");
+  const Environment environment{{"CREDENTIALS_DIRECTORY", scratch.path()}};
+  {
+    const visitd::ShardTls tls = load("[redis]\n" + over_tls).redis.shards[0].tls;
+    CHECK(tls.ca.text == certificate + "credential");
+    CHECK(tls.ca.place == "the credential redis_tls_ca");
+    CHECK(tls.certificate == visitd::FileText{});
+    CHECK(tls.key.place.empty());
+    CHECK(load("[redis]\n" + over_tls + files).redis.shards[0].tls.ca.text == certificate + "ca");
+  }
+  scratch.write("redis_tls_key", key);
+  CHECK(contains(refusal("[redis]\n" + over_tls), "the credential redis_tls_key is given without its certificate"));
+}
+
+TEST_CASE("settings of TLS for shards that are not reached over it are refused, whoever reads them") {
+  const auto with = [](const std::string& keys) { return refusal("[redis]\n" + keys); };
+  for (const char* key : {"tls_ca_file", "tls_certificate_file", "tls_key_file", "tls_server_name"}) {
+    CHECK(contains(with(fmt::format("{} = \"/x\"\nshards = [\"redis://h:1\"]\n", key)),
+                   key == std::string("tls_server_name") ? "allowed" : "rediss://"));
+    CHECK(contains(with(fmt::format("[[redis.shard]]\nurl = \"redis://h:1\"\n{} = \"/x\"\n", key)),
+                   key == std::string("tls_server_name") ? "allowed" : "rediss://"));
+  }
+  CHECK(contains(with("tls_server_name = \"a.example\"\n"), "visitd.toml:2: redis.tls_server_name is set"));
+  CHECK(contains(with("[[redis.shard]]\nurl = \"h:1\"\ntls_server_name = \"a.example\"\n"), "rediss://"));
+  CHECK(contains(with("[[redis.shard]]\nurl = \"rediss://h:1\"\ntls_key_file = \"relative\"\n"), "an absolute path"));
 }
 
 TEST_CASE("a password that cannot be had, or is given twice, is refused without being shown") {

@@ -306,7 +306,7 @@ class ByHand(unittest.TestCase):
         before = SETTINGS.read_text()
         SETTINGS.write_text(f'[redis]\npassword_file = "{secret}"\n')
         run("systemctl", "restart", "--no-block", FRONTENDS[1])
-        wait_for("it is told", lambda: f"can read the password file '{secret}'" in journal(FRONTENDS[1]))
+        wait_for("it is told", lambda: f"can read '{secret}'" in journal(FRONTENDS[1]))
         SETTINGS.write_text(before)
         wait_for("frontend 2 runs", lambda: is_active(FRONTENDS[1]))
 

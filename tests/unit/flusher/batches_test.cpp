@@ -130,6 +130,8 @@ TEST_CASE(
 TEST_CASE("a flush is done when what was open at its beginning is answered, whatever came since") {
   Deciders d;
   CHECK(d.batches.flush_is_done(d.batches.begin_flush()));  // nothing is open
+  const std::uint32_t shard = d.placement.shard_of(any_bucket);
+  CHECK_FALSE(d.batches.oldest_flush(shard));
   const std::string page = d.memory.page_in(any_bucket);
   d.visit(page);
   const std::uint64_t first = d.batches.begin_flush();
@@ -138,13 +140,16 @@ TEST_CASE("a flush is done when what was open at its beginning is answered, what
   const std::uint64_t second = d.batches.begin_flush();
   CHECK(second > first);
   CHECK_FALSE(d.batches.flush_is_done(first));
+  CHECK(d.batches.oldest_flush(shard) == first);
   d.answer_as_first(any_bucket);
   CHECK(d.batches.flush_is_done(first));
+  CHECK(d.batches.oldest_flush(shard) == second);
   CHECK_FALSE(d.batches.flush_is_done(second));
   static_cast<void>(d.commit(true));
   CHECK_FALSE(d.batches.flush_is_done(second));
   d.answer_as_first(any_bucket);
   CHECK(d.batches.flush_is_done(second));
+  CHECK_FALSE(d.batches.oldest_flush(shard));
 }
 
 TEST_CASE("a batch is no one's to send before it is durable") {

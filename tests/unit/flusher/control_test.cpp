@@ -233,7 +233,7 @@ TEST_CASE("what is no request is refused and the connection goes on") {
   refused(std::string(30000, '['), "one JSON object");
   refused("{\"command\":\"page\",\"argument\":\"\xff\"}", "one JSON object");
   refused("{}", "unknown command");
-  refused("{\"command\":\"stop\"}", "flush, page and accept");
+  refused("{\"command\":\"stop\"}", "flush, page, accept");
   refused("{\"command\":1}", "nothing else");
   refused("{\"command\":\"flush\",\"timeout_ms\":-1}", "nothing else");
   refused("{\"command\":\"flush\",\"now\":true}", "nothing else");

@@ -40,7 +40,7 @@ std::vector<std::vector<std::string>> commands_in(const RequestText& text) {
 }
 
 struct Talk {
-  Talk() { dialect.begin({"m", "t", "b"}); }
+  Talk() { dialect.begin({"m", "t", "b", "v", "k"}); }
 
   /// What the server's bytes mean as the answer to the command.
   ShardAnswer answer(const ShardCommand& command, const std::string& replies) {
@@ -124,11 +124,11 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
   RequestText text;
   handshake.write(text);
   const auto commands = commands_in(text);
-  REQUIRE(commands.size() == 6);
+  REQUIRE(commands.size() == 8);
   CHECK(commands[0] == std::vector<std::string>{"AUTH", "user", "secret"});
   CHECK(commands[1] == std::vector<std::string>{"SELECT", "3"});
   CHECK(commands[2] == std::vector<std::string>{"CLIENT", "SETNAME", "visitd"});
-  for (std::size_t script : {3U, 4U, 5U}) CHECK(commands[script].at(1) == "LOAD");
+  for (std::size_t script : {3U, 4U, 5U, 6U, 7U}) CHECK(commands[script].at(1) == "LOAD");
 
   const auto read = [&](const std::string& replies) {
     handshake.write(text);
@@ -138,11 +138,13 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
     while (const auto reply = reader.next()) progress = handshake.read(*reply);
     return progress;
   };
-  const std::string scripts = bulk("m") + bulk("t") + bulk("b");
+  const std::string scripts = bulk("m") + bulk("t") + bulk("b") + bulk("v") + bulk("k");
   CHECK(read("+OK\r\n+OK\r\n+OK\r\n" + scripts) == Progress::done);
   CHECK(handshake.scripts().marks == "m");
   CHECK(handshake.scripts().topology == "t");
   CHECK(handshake.scripts().batch == "b");
+  CHECK(handshake.scripts().move == "v");
+  CHECK(handshake.scripts().take_moves == "k");
   CHECK(read("+OK\r\n+OK\r\n-NOPERM\r\n" + scripts) == Progress::done);
   CHECK(handshake.error().empty());
   CHECK(read("+OK\r\n+OK\r\n-ERR max number of clients reached\r\n") == Progress::under_way);
@@ -160,32 +162,49 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
 TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
   Talk t;
   const auto config = [](const std::string& value) { return array({bulk("name"), bulk(value)}); };
-  const std::string info =
-      bulk("# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n");
-  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + bulk("topology"));
+  const std::string info = bulk(
+      "# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n"
+      "redis_version:7.0.15\r\nused_memory:900\r\nused_memory_rss:1\r\nmaxmemory:0\r\n");
+  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + nil + bulk("topology"));
   CHECK(facts.maxmemory_policy == "noeviction");
   CHECK(facts.append_only == "no");
   CHECK(facts.role == "slave");
   CHECK(facts.run_id == "f00");
+  CHECK(facts.version == "redis 7.0.15");
+  CHECK(facts.memory_bytes == 900U);
+  CHECK(facts.memory_limit_bytes == 0U);
   CHECK(facts.topology == "topology");
-  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + nil);
+  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + bulk("100 web") + nil);
+  CHECK(facts.tombstone == "100 web");
   CHECK(facts.maxmemory_policy == "lru");
   CHECK(facts.append_only == "yes");
   CHECK(facts.topology.empty());
   for (const std::string& odd : odd_replies) {
-    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil);
+    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil + nil);
     CHECK_FALSE(facts.maxmemory_policy);
     CHECK_FALSE(facts.append_only);
     CHECK_FALSE(facts.role);
+    CHECK_FALSE(facts.version);
+    CHECK_FALSE(facts.memory_bytes);
   }
-  const std::string before = config("a") + config("b") + info;
+  const std::string valkey = bulk("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\nused_memory:9x\r\nmaxmemory:\r\n");
+  facts = t.ask<Facts>(AskFacts{}, config("a") + config("b") + valkey + nil + nil);
+  CHECK(facts.tombstone.empty());
+  CHECK(facts.version == "valkey 8.1.1");
+  CHECK_FALSE(facts.memory_bytes);
+  CHECK_FALSE(facts.memory_limit_bytes);
+  // Who cannot be told that it was forgotten is told nothing.
+  CHECK(t.ask<Refused>(AskFacts{}, config("a") + config("b") + info + "-NOPERM\r\n" + bulk("t")).error == "NOPERM");
+  CHECK(t.ask<Refused>(AskFacts{}, config("a") + config("b") + info + ":1\r\n" + nil).error.find("another kind") !=
+        std::string::npos);
+  const std::string before = config("a") + config("b") + info + nil;
   CHECK(t.ask<Refused>(AskFacts{}, before + "-LOADING\r\n").error == "LOADING");
   for (const std::string& other : {wrong_type, std::string(":1\r\n"), std::string("*0\r\n"), std::string("+OK\r\n")}) {
     t.check_unusable(AskFacts{}, before + other);
   }
   // What an earlier connection has told is none of the next one's.
-  t.dialect.begin({"m", "t", "b"});
-  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil).maxmemory_policy);
+  t.dialect.begin({"m", "t", "b", "v", "k"});
+  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil + nil).maxmemory_policy);
 }
 
 TEST_CASE("the topology is set by its script, which says what it is") {
@@ -198,17 +217,55 @@ TEST_CASE("the topology is set by its script, which says what it is") {
   t.check_unusable(MakeTopology{}, wrong_type);
 }
 
+TEST_CASE("writers are noted, asked for, forgotten, and go on") {
+  Talk t;
+  using Words = std::vector<std::string>;
+  CHECK(t.said(NoteWriter{"note", std::nullopt}) == Words{"HSET", "visits:writers", "w1", "note"});
+  CHECK(t.said(NoteWriter{"note", 7}) == Words{"HSET", "visits:writers", "w1", "note", "w1:wrote", "7"});
+  static_cast<void>(t.ask<Noted>(NoteWriter{}, ":1\r\n"));
+  CHECK(t.said(AskWriters{}) == Words{"HGETALL", "visits:writers"});
+  const Writers writers = t.ask<Writers>(AskWriters{}, array({bulk("a"), bulk("x"), bulk("a:wrote"), bulk("1")}));
+  REQUIRE(writers.fields.size() == 2);
+  CHECK(writers.fields[1] == std::pair<std::string, std::string>{"a:wrote", "1"});
+  Words words = t.said(ForgetWriter{"w2", "100 web", {3, 4}});
+  CHECK(words.at(0) == "EVAL");
+  CHECK(Words(words.begin() + 2, words.end()) == Words{"4", "visits:writers", "visits:forgotten:w2", "visits:{3}",
+                                                       "visits:{4}", "w2", "100 web", "\x01w:w2", "3", "4"});
+  CHECK(t.ask<Forgotten>(ForgetWriter{}, bulk("12")).buckets == 12);
+  words = t.said(Rejoin{"tomb", true, {{3, "mark"}}});
+  CHECK(Words(words.begin() + 2, words.end()) ==
+        Words{"3", "visits:writers", "visits:forgotten:w1", "visits:{3}", "w1", "tomb", "1", "\x01w:w1", "mark"});
+  CHECK(t.ask<Tombstone>(Rejoin{}, bulk("tomb")).text == "tomb");
+  for (const ShardCommand& command :
+       {ShardCommand(AskWriters{}), ShardCommand(ForgetWriter{}), ShardCommand(Rejoin{})}) {
+    t.check_refused(command);
+    CHECK(t.ask<Refused>(command, wrong_type).error.starts_with("WRONGTYPE"));
+    t.check_unusable(command, nil);
+    t.check_unusable(command, ":1\r\n");
+    t.check_unusable(command, array({bulk("a")}));
+  }
+  t.check_unusable(ForgetWriter{}, bulk("many"));
+  // The first batch of a bucket looks for the tombstone.
+  Batch batch = batch_of({{"a", 1}});
+  CHECK(t.said(SendBatch{&batch, "id"}).at(2) == "1");
+  batch.expected.clear();
+  words = t.said(SendBatch{&batch, "id"});
+  CHECK(Words(words.begin(), words.begin() + 5) == Words{"EVALSHA", "b", "2", "visits:{17}", "visits:forgotten:w1"});
+  CHECK(t.ask<BatchAnswer>(SendBatch{&batch, "id"}, bulk("GONE")).kind == Kind::forgotten);
+}
+
 TEST_CASE("marks are as many as buckets were asked for") {
   Talk t;
   const AskMarks ask{{3, 4, 5}, "id 2"};
   CHECK(t.said(ask) == std::vector<std::string>{"EVALSHA", "m", "3", "visits:{3}", "visits:{4}", "visits:{5}",
-                                                "\x01w:w1", "\x01id", "id 2"});
-  const Marks marks = t.ask<Marks>(ask, array({bulk("=mark"), bulk("id 2\nits mark"), bulk("!")}));
+                                                "\x01w:w1", "\x01id", "id 2", "\x01moved"});
+  const Marks marks = t.ask<Marks>(ask, array({bulk("=mark"), bulk("id 2\nits mark\nredis_b 2"), bulk("!")}));
   REQUIRE(marks.buckets.size() == 3);
   CHECK(marks.buckets[0].id.empty());
   CHECK(marks.buckets[0].field == "mark");
   CHECK(marks.buckets[1].id == "id 2");
   CHECK(marks.buckets[1].field == "its mark");
+  CHECK(marks.buckets[1].moved == "redis_b 2");
   CHECK(marks.buckets[2].field == not_a_hash);
   // No text says nothing.
   CHECK(t.ask<Marks>(ask, array({nil, ":1\r\n", array({nil})})).buckets[1].field.empty());
@@ -242,8 +299,10 @@ TEST_CASE("a batch is applied, or it is said why not") {
   said = t.ask<BatchAnswer>(send, bulk("WRONGTYPE"));
   CHECK(said.kind == Kind::refused);
   CHECK(said.bad_pages.empty());
-  CHECK(t.ask<BatchAnswer>(send, bulk("MOVED redis_b")).why == "moved to redis_b");
-  CHECK(t.ask<BatchAnswer>(send, bulk("MOVING redis_b")).why == "moving to redis_b");
+  said = t.ask<BatchAnswer>(send, bulk("MOVED redis_b 2"));
+  CHECK(said.kind == Kind::moved);
+  CHECK(said.why == "redis_b 2");
+  CHECK(t.ask<BatchAnswer>(send, bulk("MOVING redis_b")).kind == Kind::moving);
   t.check_refused(send);
   for (const std::string& odd : odd_replies) t.check_unusable(send, odd);
   for (const char* none : {"", "OK", "OK 1", "OK 1 2 3", "OK 1 -2", "OK 1 x", "OK  1 2", "OK 1 9223372036854775808",
@@ -254,6 +313,51 @@ TEST_CASE("a batch is applied, or it is said why not") {
   const Batch empty = batch_of({});
   CHECK(t.ask<BatchAnswer>(SendBatch{&empty, ""}, bulk("OK")).totals.empty());
   t.check_unusable(SendBatch{&empty, ""}, bulk("BAD 0"));
+}
+
+TEST_CASE("a step of a move is answered with what came of it") {
+  Talk t;
+  using Step = MoveBucket::Step;
+  using Moved = MoveAnswer::Kind;
+  const MoveBucket out{Step::copy_out, 17, "id 2", "redis_b 2"};
+  CHECK(t.said(out) == std::vector<std::string>{"EVALSHA", "v", "1", "visits:{17}", "out", "id 2", "redis_b 2", "",
+                                                "\x01id", "\x01moving", "\x01moved",
+                                                "\x01"
+                                                "from"});
+  CHECK(t.said(MoveBucket{Step::copy_in, 17, "id 2", "redis_b 2", "bytes"}).at(4) == "in");
+  CHECK(t.said(MoveBucket{Step::copy_in, 17, "id 2", "redis_b 2", "bytes"}).at(7) == "bytes");
+  CHECK(t.said(MoveBucket{Step::send_away, 17, "id 2", "redis_b 2"}).at(4) == "away");
+  CHECK(t.said(MoveBucket{Step::drop, 17, "id 2", "redis_b 2"}).at(4) == "drop");
+  CHECK(t.ask<MoveAnswer>(out, bulk("OK")).kind == Moved::done);
+  CHECK(t.ask<MoveAnswer>(out, bulk("DROPPED")).kind == Moved::dropped);
+  CHECK(t.ask<MoveAnswer>(out, bulk("ABSENT")).kind == Moved::absent);
+  const std::string dump("a\0b\r\n", 5);
+  CHECK(t.ask<MoveAnswer>(out, bulk("COPY " + dump)).text == dump);
+  const MoveAnswer bad = t.ask<MoveAnswer>(out, bulk("BAD it was not sent away"));
+  CHECK(bad.kind == Moved::refused);
+  CHECK(bad.text == "it was not sent away");
+  t.check_refused(out);
+  for (const std::string& odd : odd_replies) t.check_unusable(out, odd);
+}
+
+TEST_CASE("who moves buckets is who asked, or somebody else") {
+  Talk t;
+  const TakeMoves take{"w1", 5000};
+  CHECK(t.said(take) == std::vector<std::string>{"EVALSHA", "k", "1", "visits:mover", "w1", "5000"});
+  CHECK(t.ask<MovesTaken>(take, bulk("w1")).ours);
+  CHECK_FALSE(t.ask<MovesTaken>(take, bulk("w2")).ours);
+  t.check_refused(take);
+}
+
+TEST_CASE("what waits for the disk is told by INFO") {
+  Talk t;
+  const AskPersistence ask;
+  const auto waits = [&](const std::string& info) { return t.ask<Persistence>(ask, bulk(info)).waits; };
+  CHECK_FALSE(waits("aof_enabled:0\r\n"));
+  CHECK_FALSE(waits("aof_pending_bio_fsync:0\r\naof_buffer_length:0\r\naof_last_write_status:ok\r\n"));
+  CHECK(waits("aof_pending_bio_fsync:1\r\naof_buffer_length:0\r\n"));
+  CHECK(waits("aof_pending_bio_fsync:0\r\naof_buffer_length:12\r\n"));
+  CHECK(waits("aof_last_write_status:err\r\n"));
 }
 
 TEST_CASE("a count is five fields of a hash") {

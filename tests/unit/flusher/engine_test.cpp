@@ -144,10 +144,13 @@ class Host : public EnginePort {
   void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }
   void shard_warned(std::uint32_t, const std::string& what) override { FAIL("warned: " << what); }
   void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
+  void bucket_moved(std::uint32_t bucket, std::uint32_t) override { FAIL("bucket " << bucket << " moved"); }
+  void layout_changed(const std::string& layout) override { layouts.push_back(layout); }
 
   FlusherMemory memory;
   EngineSettings settings;
   SimulatedSpool spool{"simulated"};
+  std::vector<std::string> layouts;
   std::vector<SimulatedShard> shards{SimulatedShard(1), SimulatedShard(1)};
   std::unique_ptr<Engine> engine;
   Now now{1'000'000, 1'700'000'000};
@@ -183,9 +186,7 @@ TEST_CASE("other intervals count from the moment on, a flush that is due later c
   CHECK(host.counted(page) == 0);
   settings.flush_interval_ms = 200;
   host.engine->use(settings, host.now);
-  host.run(100);
-  CHECK(host.counted(page) == 0);
-  host.run(200);
+  host.run(300);
   CHECK(host.counted(page) == 1);
 }
 
@@ -303,17 +304,17 @@ TEST_CASE("visits reach their shards at the flush interval, each page's where it
   const std::string second = host.page_on(1);
   static_cast<void>(host.memory.publish(0, first, 3));
   static_cast<void>(host.memory.publish(1, second, 4));
-  host.run(29'900);
+  host.run(14'900);
   CHECK(host.counted(first) == 0);
   CHECK(host.memory.statistic(FlusherStatistic::flushes) == 0);
-  host.run(200);
+  host.run(30'200);
   CHECK(host.shards[0].count(first, host.memory.bucket_of(first)) == 3);
   CHECK(host.shards[1].count(second, host.memory.bucket_of(second)) == 4);
   CHECK(host.memory.statistic(FlusherStatistic::flushes) == 1);
   CHECK(host.memory.statistic(FlusherStatistic::last_flush_ns) > 0);
   CHECK(host.memory.statistic(FlusherStatistic::pending_visits) == 0);
   static_cast<void>(host.memory.publish(0, first, 1));
-  host.run(30'100);
+  host.run(30'000);
   CHECK(host.counted(first) == 4);
   CHECK(host.memory.statistic(FlusherStatistic::flushes) == 2);
 }
@@ -392,6 +393,49 @@ TEST_CASE("a shard that is away holds up no other, and is caught up when it retu
   CHECK(host.counted(away) == 15);
   CHECK(host.counted(here) == 6);
   CHECK(host.engine->page_state(away).inflight == 0);
+}
+
+TEST_CASE("a shard's report says what its server is, and how long visits wait for it") {
+  EngineSettings settings = usual();
+  settings.servers = {{"10.0.0.1:6379", 0}, {"10.0.0.2:6379", 0}};
+  Host host(settings);
+  host.reachable[1] = false;
+  host.run(10);
+  Engine::ShardReport report = host.engine->shard_report(0, host.now);
+  CHECK(report.address == "10.0.0.1:6379");
+  REQUIRE(report.server);
+  CHECK(report.server->role == "master");
+  CHECK_FALSE(report.oldest_wait_ms);
+  CHECK_FALSE(host.engine->shard_report(1, host.now).server);
+  // Without visits nothing waits, however long no flush reaches the shard.
+  host.run(60'000);
+  CHECK_FALSE(host.engine->shard_report(1, host.now).oldest_wait_ms);
+  static_cast<void>(host.memory.publish(0, host.page_on(1)));
+  host.run(60'000);
+  const auto wait_ms = host.engine->shard_report(1, host.now).oldest_wait_ms;
+  REQUIRE(wait_ms);
+  CHECK(*wait_ms >= 60'000);
+  CHECK_FALSE(host.engine->shard_report(0, host.now).oldest_wait_ms);
+  host.reachable[1] = true;
+  host.engine->on_broken(1, "still", host.now);
+  host.run(31'000);
+  CHECK_FALSE(host.engine->shard_report(1, host.now).oldest_wait_ms);
+}
+
+TEST_CASE("a batch without an answer waits since its flush began, also in the next life") {
+  Host host;
+  host.run(10);
+  static_cast<void>(host.memory.publish(0, host.page_on(1)));
+  host.run(1);
+  host.reachable[1] = false;  // what is sent has no answer
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(2'500);
+  const auto wait_ms = host.engine->shard_report(1, host.now).oldest_wait_ms;
+  REQUIRE(wait_ms);
+  CHECK(*wait_ms == 2'500);
+  host.start();
+  host.run(700);
+  CHECK(host.engine->shard_report(1, host.now).oldest_wait_ms == 699U);
 }
 
 TEST_CASE("a shard that comes or goes wakes every frontend") {
@@ -766,10 +810,10 @@ TEST_CASE("an old copy of the spool is refused before anything is shown") {
 
 TEST_CASE("the layout that shards are marked with does not depend on the order of their names") {
   EngineSettings settings = usual();
-  const std::string layout = topology_layout(settings);
+  const std::string layout = to_text(layout_of(settings));
   CHECK(layout == "8 100 one,two");
   std::ranges::reverse(settings.shards);
-  CHECK(topology_layout(settings) == layout);
+  CHECK(to_text(layout_of(settings)) == layout);
   settings.buckets = 16;
-  CHECK(topology_layout(settings) != layout);
+  CHECK(to_text(layout_of(settings)) != layout);
 }

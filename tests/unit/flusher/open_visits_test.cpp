@@ -51,12 +51,15 @@ std::unique_ptr<Deciders> next_life(SimulatedSpool spool, const DeciderSettings&
   return next;
 }
 
-/// The visits that a life knows to be open: in memory, and spilled.
+/// The visits that a life knows to be open, in memory and spilled: of the first ten pages of each bucket, which has no
+/// others.
 Visits open_of(Deciders& d) {
   Visits visits;
-  d.pages.each([&](const PendingPage& page) {
-    if (page.open != 0) visits[std::string(page.id())] += page.open;
-  });
+  for (std::uint32_t i = 0; i < 10 * all_buckets; ++i) {
+    const std::string page = d.memory.page_in(i / 10, i % 10);
+    const std::uint32_t number = d.number_of(page);
+    if (number != PendingPages::none && d.pages[number].open != 0) visits[page] += d.pages[number].open;
+  }
   d.spool.load(7919).each_spilled([&](std::uint32_t bucket, std::string_view blob) {
     if (d.open.is_in_memory(bucket)) return;  // the spool still holds what was recalled
     for (const auto& [page, count] : decode_pages(blob)) visits[page] += count;
@@ -457,6 +460,25 @@ TEST_CASE("a bucket that is wanted comes when there is memory for it, and the fi
   // What is sealed leaves its room at once: its batch has room of its own.
   CHECK(d.commit(true).recalled == std::vector<std::uint32_t>{5});
   CHECK_FALSE(d.open.is_in_memory(6));
+}
+
+TEST_CASE("what was recalled of a shard that takes no batches any more keeps no other shard's bucket waiting") {
+  Deciders d(two_shards(40));
+  d.batches.set_takes_batches(0, false);
+  d.batches.set_takes_batches(1, false);
+  fill(d, here, 21);
+  fill(d, away, 1);
+  CHECK(d.commit(false).spilled.size() == 2);
+  d.batches.set_takes_batches(0, true);
+  fill(d, here + 1, 29);  // not yet answered
+  d.batches.set_takes_batches(1, true);
+  d.open.want(away);
+  CHECK(d.commit(false).recalled == std::vector<std::uint32_t>{away});
+  d.open.want(here);
+  CHECK_FALSE(d.open.wants_transaction());  // the one that came can be sealed
+  d.batches.set_takes_batches(1, false);
+  CHECK(d.open.wants_transaction());
+  CHECK(d.commit(false).recalled == std::vector<std::uint32_t>{here});
 }
 
 TEST_CASE("a bucket that is wanted for a read comes before those that are to be sealed, and once") {

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "common/shm/page_id.hpp"
+#include "tests/unit/flusher/placement_vectors.hpp"
+
 using namespace visitd;
 
 namespace {
@@ -15,7 +18,7 @@ constexpr std::uint32_t virtual_nodes = 100;
 
 std::vector<std::uint32_t> placed_on(const std::vector<std::string>& shards, std::uint32_t nodes = virtual_nodes,
                                      std::uint32_t buckets = usual_buckets) {
-  return place_buckets(shards, nodes, buckets).shard_of_bucket();
+  return place_on_circle(shards, nodes, buckets);
 }
 
 /// The name of each bucket's shard.
@@ -23,6 +26,13 @@ std::vector<std::string> placed_names(const std::vector<std::string>& shards) {
   std::vector<std::string> names;
   for (const std::uint32_t shard : placed_on(shards)) names.push_back(shards.at(shard));
   return names;
+}
+
+/// A hash that is not the one which places.
+std::uint64_t fnv_1a(const std::string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
+  return hash;
 }
 
 std::vector<std::string> shards_named(std::uint32_t count) {
@@ -79,13 +89,48 @@ TEST_CASE("a shard alone holds everything, with one virtual node too") {
   }
 }
 
-TEST_CASE("the placement of the default shards is this one for ever") {
-  const std::vector<std::string> shards = shards_named(2);
-  const std::vector<std::uint32_t> placed = placed_on(shards);
-  std::string first;
-  for (std::uint32_t b = 0; b < 64; ++b) first += static_cast<char>('0' + placed[b]);
-  CHECK(first == "0110001111011111111100110110001111010010111101111000011101110010");
-  CHECK(std::ranges::count(placed, 0U) == 3726);
+TEST_CASE("pages are in these buckets, and buckets on these shards, for ever") {
+  for (const test::PageVector& vector : test::page_vectors()) {
+    CAPTURE(vector.page);
+    CHECK(page_bucket(vector.page, 8192) == vector.of_8192);
+    CHECK(page_bucket(vector.page, 256) == vector.of_256);
+    CHECK(page_bucket(vector.page, 65536) == vector.of_65536);
+  }
+  for (const test::PlacementVector& vector : test::placement_vectors()) {
+    const Placement placement(place_on_circle(vector.shards, vector.virtual_nodes, vector.buckets),
+                              static_cast<std::uint32_t>(vector.shards.size()));
+    std::string digits;
+    for (const std::uint32_t shard : placement.shard_of_bucket()) digits += static_cast<char>('0' + shard);
+    CHECK(digits.size() == vector.buckets);
+    CHECK(digits.substr(0, 64) == vector.first);
+    CHECK(fnv_1a(digits) == vector.digest);
+    for (std::uint32_t shard = 0; shard < vector.shards.size(); ++shard) {
+      CHECK(placement.buckets_on(shard).size() == vector.counts[shard]);
+    }
+  }
+}
+
+TEST_CASE("a third shard takes a third of the buckets of two, and gives back exactly these when it goes") {
+  const std::vector<std::string> two = placed_names(shards_named(2));
+  const std::vector<std::string> three = placed_names(shards_named(3));
+  std::uint32_t taken = 0;
+  for (std::uint32_t b = 0; b < usual_buckets; ++b) {
+    if (three[b] == two[b]) continue;
+    REQUIRE(three[b] == "redis_7072");
+    ++taken;
+  }
+  CHECK(taken == std::ranges::count(three, "redis_7072"));
+  CHECK(taken > usual_buckets * 0.97 / 3);
+  CHECK(taken < usual_buckets * 1.03 / 3);
+  // Whichever of the three goes, its buckets alone move.
+  for (const std::string& gone : shards_named(3)) {
+    std::vector<std::string> left = shards_named(3);
+    std::erase(left, gone);
+    const std::vector<std::string> after = placed_names(left);
+    for (std::uint32_t b = 0; b < usual_buckets; ++b) {
+      REQUIRE((after[b] == three[b]) == (three[b] != gone));
+    }
+  }
 }
 
 TEST_CASE("a placement knows the buckets of each shard") {

@@ -265,14 +265,83 @@ TEST_CASE("a bucket that moves or has moved takes no batch") {
   static_cast<void>(server.ask({"HSET", key, "\x01moving", "redis_b"}));
   for (const std::uint64_t seq : {1U, 2U}) {
     const BatchAnswer answer = session.apply(batch_of(seq, {{"home", 1}}));
-    CHECK(answer.kind == Kind::moved);
-    CHECK(answer.why == "moving to redis_b");
+    // One that was applied is known by its mark.
+    CHECK(answer.kind == (seq == 1 ? Kind::duplicate : Kind::moving));
+    CHECK(answer.why == (seq == 1 ? "" : "redis_b"));
   }
   CHECK(session.ask<Count>(AskCount{17, "home"}).moved.empty());
   static_cast<void>(server.ask({"HSET", key, "\x01moved", "redis_b"}));
-  CHECK(session.apply(batch_of(2, {{"home", 1}})).why == "moved to redis_b");
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).why == "redis_b");
   CHECK(session.ask<Count>(AskCount{17, "home"}).moved == "redis_b");
   CHECK(server.ask({"HGET", key, "home"}) == "1");
+}
+
+TEST_CASE("a bucket moves from one server to another, and each step may be repeated") {
+  const RedisServer from;
+  const RedisServer to;
+  Session here(from);
+  Session there(to, false);
+  using Step = MoveBucket::Step;
+  using Moved = MoveAnswer::Kind;
+  const auto step = [](Session& session, Step what, const std::string& content = {},
+                       const std::string& marker = "b 2") {
+    return session.ask<MoveAnswer>(MoveBucket{what, 17, own_id, marker, content});
+  };
+  here.apply(batch_of(1, {{"home", 7}}));
+  CHECK(step(here, Step::drop).text == "it was not sent away");
+  CHECK(step(there, Step::copy_in).kind == Moved::absent);
+  MoveAnswer copy = step(here, Step::copy_out);
+  REQUIRE(copy.kind == Moved::content);
+  CHECK(here.apply(batch_of(2, {{"home", 1}})).kind == Kind::moving);
+  CHECK(here.ask<Count>(AskCount{17, "home"}).count == 7);
+  copy = step(here, Step::copy_out);
+  CHECK(step(there, Step::copy_in, copy.text).kind == Moved::done);
+  CHECK(there.apply(batch_of(2, {{"home", 1}})).totals == std::vector<std::uint64_t>{8});
+  CHECK(step(there, Step::copy_in, copy.text).kind == Moved::done);
+  CHECK(there.ask<Count>(AskCount{17, "home"}).count == 8);
+  CHECK(step(there, Step::copy_in, copy.text, "b 4").kind == Moved::refused);
+  CHECK(step(here, Step::send_away).kind == Moved::done);
+  CHECK(here.apply(batch_of(2, {{"home", 1}})).kind == Kind::moved);
+  CHECK(step(here, Step::copy_out).kind == Moved::content);
+  CHECK(step(here, Step::copy_out, {}, "c 4").text == "it has moved to b 2");
+  CHECK(step(here, Step::drop).kind == Moved::done);
+  CHECK(step(here, Step::drop).kind == Moved::done);
+  CHECK(step(here, Step::copy_out).kind == Moved::dropped);
+  CHECK(from.ask({"HLEN", "visits:{17}"}) == "2");
+  const Marks marks = here.ask<Marks>(AskMarks{{17}, {}});
+  CHECK(marks.buckets[0].moved == "b 2");
+  // And back again, over what it left.
+  copy = step(there, Step::copy_out, {}, "a 4");
+  CHECK(step(here, Step::copy_in, copy.text, "a 4").kind == Moved::done);
+  CHECK(here.ask<Count>(AskCount{17, "home"}).count == 8);
+  CHECK(here.ask<Count>(AskCount{17, "home"}).moved.empty());
+}
+
+TEST_CASE("a bucket that is none, or of another deployment, does not move") {
+  const RedisServer server;
+  Session session(server);
+  const auto out = [&](const std::string& id) {
+    return session.ask<MoveAnswer>(MoveBucket{MoveBucket::Step::copy_out, 17, id, "b 2"});
+  };
+  CHECK(out("other 2").kind == MoveAnswer::Kind::refused);
+  static_cast<void>(server.ask({"DEL", "visits:{17}"}));
+  CHECK(out(own_id).text.find("emptied") != std::string::npos);
+  static_cast<void>(server.ask({"SET", "visits:{17}", "1"}));
+  CHECK(out(own_id).text.find("not a hash") != std::string::npos);
+}
+
+TEST_CASE("one at a time moves buckets, until it says so no more") {
+  const RedisServer server;
+  Session session(server);
+  const auto take = [&](const std::string& writer, std::uint64_t for_ms) {
+    return session.ask<MovesTaken>(TakeMoves{writer, for_ms}).ours;
+  };
+  CHECK(take("w1", 200));
+  CHECK_FALSE(take("w2", 200));
+  CHECK(take("w1", 50));
+  CHECK(session.wait_for([&] { return server.ask({"EXISTS", "visits:mover"}) == "0"; }));
+  CHECK(take("w2", 200));
+  CHECK(session.wait_for([&] { return !session.ask<Persistence>(AskPersistence{}).waits; }));
 }
 
 TEST_CASE("a thousand pages of any bytes are one batch") {
@@ -294,6 +363,69 @@ TEST_CASE("a thousand pages of any bytes are one batch") {
   const Count count = session.ask<Count>(AskCount{17, pages[998].page});
   CHECK(count.count == 14);
   CHECK(count.field == to_text(batch_of(2, {}).mark));
+}
+
+TEST_CASE("a writer is forgotten in each bucket, and its tombstone says what stood there") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(session.ask<Marks>(AskMarks{{17, 18, 19, 20}, own_id}).buckets.size() == 4);
+  session.apply(batch_of(1, {{"home", 1}}));
+  CHECK(server.ask({"HSET", "visits:{18}", "\x01w:w1", "1-0 5 00000000000000aa"}).size() == 1);
+  CHECK(server.ask({"SET", "visits:{20}", "no hash"}) == "OK");
+  CHECK(session.ask<Forgotten>(ForgetWriter{"w1", "100 web-1", {17, 18, 19, 20}}).buckets == 2);
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
+  const std::string text = "100 web-1\n17:1 0000000000000007\n18:5 00000000000000aa\n19:\n20:\n";
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone == text);
+  CHECK(server.ask({"HGET", "visits:writers", "w1:forgotten"}) == "100 web-1");
+  CHECK(server.ask({"HGET", key, "home"}) == "1");
+  // Repeated, and in other buckets.
+  CHECK(session.ask<Forgotten>(ForgetWriter{"w1", "200 web-2", {17, 18, 19, 20}}).buckets == 0);
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone == text);
+  CHECK(session.ask<Forgotten>(ForgetWriter{"w1", "200 web-2", {21}}).buckets == 0);
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone == text + "21:\n");
+  // Its batches are not applied: a later one has no mark to follow, a first one may have been applied before.
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::have);
+  CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::forgotten);
+  CHECK(server.ask({"HGET", key, "home"}) == "1");
+
+  CHECK(session.ask<Tombstone>(Rejoin{"other", true, {{17, "mark"}}}).text == text + "21:\n");
+  CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
+  const std::string mark = to_text(batch_of(1, {}).mark);
+  CHECK(session.ask<Tombstone>(Rejoin{text + "21:\n", false, {{17, mark}}}).text == text + "21:\n");
+  CHECK(session.ask<Tombstone>(Rejoin{text + "21:\n", true, {{18, "1-0 5 00000000000000aa"}}}).text.empty());
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone.empty());
+  CHECK(server.ask({"HEXISTS", "visits:writers", "w1:forgotten"}) == "0");
+  CHECK(session.apply(batch_of(1, {{"home", 1}})).kind == Kind::duplicate);
+  CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::applied);
+}
+
+TEST_CASE("a server without room forgets nothing, or all that it was told") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 1}}));
+  CHECK(server.ask({"CONFIG", "SET", "maxmemory", "1"}) == "OK");
+  CHECK(session.ask<Refused>(ForgetWriter{"w1", "100 web-1", {17}}).error.find("OOM") != std::string::npos);
+  CHECK_FALSE(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field.empty());
+  CHECK(session.ask<Facts>(AskFacts{}).tombstone.empty());
+}
+
+TEST_CASE("writers note themselves down, and are told as the server has them") {
+  const RedisServer server;
+  Session session(server);
+  CHECK(session.ask<Writers>(AskWriters{}).fields.empty());
+  static_cast<void>(session.ask<Noted>(NoteWriter{"web-1 0.2.0 1 100 0 0", std::nullopt}));
+  CHECK(session.ask<Writers>(AskWriters{}).fields.size() == 1);
+  static_cast<void>(session.ask<Noted>(NoteWriter{"web-1 0.2.0 1 130 4 2", 130}));
+  const auto fields = session.ask<Writers>(AskWriters{}).fields;
+  using Fields = std::vector<std::pair<std::string, std::string>>;
+  CHECK(fields == Fields{{"w1", "web-1 0.2.0 1 130 4 2"}, {"w1:wrote", "130"}});
+  CHECK(server.ask({"DEL", "visits:writers"}) == "1");
+  CHECK(server.ask({"SET", "visits:writers", "x"}) == "OK");
+  CHECK(session.ask<Refused>(AskWriters{}).error.starts_with("WRONGTYPE"));
+  CHECK(session.ask<Refused>(NoteWriter{"note", std::nullopt}).error.starts_with("WRONGTYPE"));
+  CHECK(server.ask({"HSET", "visits:forgotten:w1", "a", "b"}) == "1");
+  CHECK(session.ask<Refused>(AskFacts{}).error.starts_with("WRONGTYPE"));
+  CHECK(session.broken.empty());
 }
 
 TEST_CASE("a batch without pages moves the mark alone") {

@@ -6,17 +6,18 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/os/errors.hpp"
+#include "common/os/text.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 
 using namespace visitd;
 using test::Deciders;
+using test::DeciderSettings;
 using test::FlusherMemory;
 
 namespace {
@@ -44,10 +45,27 @@ struct RecordingPort : SessionPort {
       events.push_back("batch " + std::to_string(batch->batch->bucket) + " #" + std::to_string(batch->batch->mark.seq));
     }
     if (const auto* ask = std::get_if<AskCount>(&command)) events.push_back("count? " + ask->page);
+    if (const auto* note = std::get_if<NoteWriter>(&command)) {
+      events.push_back("note " + note->note + (note->wrote_at ? ", wrote" : ""));
+    }
+    if (std::holds_alternative<AskWriters>(command)) events.emplace_back("writers?");
+    if (const auto* forget = std::get_if<ForgetWriter>(&command)) {
+      events.push_back("forget " + forget->writer + " in " + std::to_string(forget->buckets.size()));
+    }
+    if (const auto* rejoin = std::get_if<Rejoin>(&command)) {
+      std::string marks;
+      for (const auto& [bucket, mark] : rejoin->marks) marks += " " + std::to_string(bucket) + "=" + mark;
+      events.push_back((rejoin->last ? "rejoin" : "rejoin in part") + marks);
+    }
   }
   void state_changed(ShardState state, const std::string& why) override { states.emplace_back(state, why); }
   void unfit(const std::string& why) override { unfits.push_back(why); }
   void warn(const std::string& what) override { warnings.push_back(what); }
+  void moved(std::uint32_t bucket, const std::string& marker) override {
+    events.push_back("moved " + std::to_string(bucket) + " to " + marker);
+  }
+  void arrived(std::uint32_t bucket) override { events.push_back("arrived " + std::to_string(bucket)); }
+  void layout_changed(const std::string& text) override { events.push_back("layout " + text); }
 
   std::vector<std::string> take() { return std::exchange(events, {}); }
   /// What came with the oldest command that has no answer.
@@ -71,13 +89,18 @@ struct RecordingPort : SessionPort {
 
 using Events = std::vector<std::string>;
 
-constexpr std::uint32_t six_buckets[] = {0, 1, 2, 3, 4, 5};
+DeciderSettings six_of_eight() {
+  DeciderSettings settings;
+  settings.shard_of_bucket = {0, 0, 0, 0, 0, 0, 1, 1};
+  settings.shards = 2;
+  return settings;
+}
 
-/// One shard's session over deciders whose buckets are all on it.
+/// One shard's session over deciders, of whose eight buckets six are on it.
 struct Talk {
   explicit Talk(const std::string& identity = "", SessionSettings settings = usual()) { begin(identity, settings); }
 
-  static SessionSettings usual() { return {"redis_7070", layout, 256, 500, 5000, false, false, 5000}; }
+  static SessionSettings usual() { return {"redis_7070", layout, 1, false, 256, 500, 5000, false, false, 5000}; }
   static std::string topology(const std::string& identity, const char* state = "made") {
     return identity + " 2 " + state + " redis_7070 " + layout;
   }
@@ -97,8 +120,8 @@ struct Talk {
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     port.in_flight.clear();
     deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
-    session = std::make_unique<ShardSession>(settings, identity, "new", six_buckets, *deployment, d.batches, d.lookups,
-                                             d.memory.statistics(), port);
+    session = std::make_unique<ShardSession>(settings, identity, "new", ShardBuckets(d.placement, 0), *deployment,
+                                             d.batches, d.lookups, d.memory.statistics(), port);
   }
   void connect() {
     session->tick(now_ms);
@@ -157,7 +180,7 @@ struct Talk {
     now_ms += 5000;
   }
 
-  Deciders d;
+  Deciders d{six_of_eight()};
   RecordingPort port;
   std::unique_ptr<Deployment> deployment;
   std::unique_ptr<ShardSession> session;
@@ -221,14 +244,15 @@ TEST_CASE("a bucket of another deployment is never stamped over") {
 
 TEST_CASE("a fresh deployment has one identity: its first shard's, once all have answered") {
   Deciders d;
+  const Placement placement({0, 0, 1, 1}, 2);
   RecordingPort ports[2];
   Deployment deployment({"b", "a"}, "");
   SessionSettings settings = Talk::usual();
   settings.shard = "b";
-  ShardSession b(settings, "", "identity-b", std::span(six_buckets).first(2), deployment, d.batches, d.lookups,
+  ShardSession b(settings, "", "identity-b", ShardBuckets(placement, 0), deployment, d.batches, d.lookups,
                  d.memory.statistics(), ports[1]);
   settings.shard = "a";
-  ShardSession a(settings, "", "identity-a", std::span(six_buckets).subspan(2, 2), deployment, d.batches, d.lookups,
+  ShardSession a(settings, "", "identity-a", ShardBuckets(placement, 1), deployment, d.batches, d.lookups,
                  d.memory.statistics(), ports[0]);
   const std::string on_a = "identity-a 2 making a " + layout;
   const std::string on_b = "identity-a 2 making b " + layout;
@@ -253,7 +277,7 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     Deployment other({"a", "b"}, "");
     RecordingPort port;
     settings.shard = "b";
-    ShardSession fresh(settings, "", "identity-b", std::span(six_buckets).first(2), other, d.batches, d.lookups,
+    ShardSession fresh(settings, "", "identity-b", ShardBuckets(placement, 0), other, d.batches, d.lookups,
                        d.memory.statistics(), port);
     other.saw("a", parse_topology("identity-a 2 made a " + layout));
     other.adopt("identity-a");
@@ -685,15 +709,70 @@ TEST_CASE("a mark that is neither the expected nor the new one leads to another 
   REQUIRE(t.d.batches.unanswered(2) != nullptr);  // kept for what the look finds
 }
 
-TEST_CASE("a bucket that has moved away, or cannot be written at all, holds the shard") {
-  for (const auto kind : {BatchAnswer::Kind::moved, BatchAnswer::Kind::refused}) {
-    Talk t(id);
-    t.come_up_quietly();
-    t.seal(t.d.memory.page_in(2));
-    t.answer(Talk::other(kind, "to redis_7071"));
-    t.check_held("to redis_7071");
-    CHECK(t.d.batches.unanswered(2) != nullptr);
-  }
+TEST_CASE("a bucket that cannot be written at all holds the shard") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.seal(t.d.memory.page_in(2));
+  t.answer(Talk::other(BatchAnswer::Kind::refused, "no hash"));
+  t.check_held("no hash");
+  CHECK(t.d.batches.unanswered(2) != nullptr);
+}
+
+TEST_CASE("a bucket that has moved away is told, and its batch waits") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.seal(t.d.memory.page_in(2));
+  CHECK(t.port.take() == Events{"batch 2 #1"});
+  t.answer(Talk::other(BatchAnswer::Kind::moved, "redis_7071 2"));
+  CHECK(t.port.take() == Events{"moved 2 to redis_7071 2"});
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.d.batches.unanswered(2) != nullptr);
+}
+
+TEST_CASE("a batch whose bucket is being moved is tried again") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.seal(t.d.memory.page_in(2));
+  t.answer(Talk::other(BatchAnswer::Kind::moving, "redis_7071 2"));
+  t.port.take();
+  t.session->tick(t.now_ms);
+  CHECK(t.port.take().empty());
+  t.session->tick(t.now_ms + 50);
+  CHECK(t.port.take() == Events{"batch 2 #1"});
+}
+
+TEST_CASE("a later layout is followed") {
+  Talk t(id);
+  t.connect();
+  t.answer(Talk::facts("known 3 made redis_7070 2 6 100 redis_7070;b=redis://b:1 -"));
+  CHECK(t.port.take() == Events{"connect", "facts?", "layout 2 6 100 redis_7070;b=redis://b:1 -"});
+  CHECK(t.session->state() == ShardState::connecting);
+}
+
+TEST_CASE("a shard that has an earlier layout is told the later one") {
+  SessionSettings settings = Talk::usual();
+  settings.layout = "2 6 100 redis_7070;b=redis://b:1 -";
+  settings.version = 2;
+  Talk t(id, settings);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  const std::string later = "known 3 made redis_7070 " + settings.layout;
+  CHECK(t.port.take() == Events{"connect", "facts?", "topology " + Talk::topology("known") + "=" + later});
+  t.answer(Topology{later});
+  t.answer(t.marks());
+  CHECK(t.session->state() == ShardState::up);
+}
+
+TEST_CASE("a shard that joins is made part of the deployment, and holds no bucket yet") {
+  SessionSettings settings = Talk::usual();
+  settings.layout = "2 6 100 a redis_7070=redis://b:1";
+  settings.version = 2;
+  settings.joins = true;
+  Talk t("", settings);
+  t.deployment->adopt("known");
+  t.connect();
+  t.answer(Talk::facts(""));
+  CHECK(t.port.take() == Events{"connect", "facts?", "topology =known 3 made redis_7070 " + settings.layout});
 }
 
 TEST_CASE("pages that are refused are set aside, and the rest is sent when that is durable") {
@@ -760,6 +839,173 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
   t.answer(Talk::facts(""));
   t.answer(t.marks({}, ""));
   CHECK(t.session->state() == ShardState::held);
+}
+
+namespace {
+
+/// What a shard says that has forgotten this writer. `held`: by bucket, the field that was taken out.
+Facts forgotten_facts(const std::map<std::uint32_t, std::string>& held) {
+  Facts facts = Talk::facts(Talk::topology("known"));
+  facts.tombstone = "1796000000 web-1\n";
+  for (const auto& [bucket, field] : held) {
+    Mark mark;
+    const bool any = parse_mark(field, mark);
+    facts.tombstone +=
+        std::to_string(bucket) + ":" + (any ? std::to_string(mark.seq) + " " + hex(mark.digest) : "") + "\n";
+  }
+  return facts;
+}
+
+/// No bucket has a field of ours.
+Marks no_marks() {
+  return {std::vector<Marks::Held>(6, {id, ""})};
+}
+
+}  // namespace
+
+TEST_CASE("a writer that was forgotten is held, and goes on exactly where it was once somebody says so") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));
+  t.d.count_one(t.d.memory.page_in(2));
+  const std::string answered = t.d.batches.field(1);
+  // Of bucket 2 one more batch was executed, of bucket 3 the first: their answers were lost.
+  t.seal(t.d.memory.page_in(2));
+  t.seal(t.d.memory.page_in(3));
+  t.begin(id);  // another life
+  const std::string second = to_text(t.d.batches.unanswered(2)->mark);
+  const std::string first = to_text(t.d.batches.unanswered(3)->mark);
+  const Facts facts = forgotten_facts({{0, ""}, {1, answered}, {2, second}, {3, first}, {4, ""}, {5, ""}});
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  CHECK(t.session->why().find("on host web-1") != std::string::npos);
+  t.check_held("visitctl accept redis_7070");
+  t.on_broken("closed", t.now_ms);
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 0);  // nothing is given up
+  t.session->accept(offer.token, t.now_ms);
+  t.connect();
+  t.answer(facts);
+  t.port.take();
+  t.answer(no_marks());
+  CHECK(t.port.take() == Events{"rejoin 1=" + answered + " 2=" + second + " 3=" + first});
+  t.answer(Tombstone{""});
+  CHECK(t.port.take() == Events{"stamp " + id});
+  t.answer(t.marks({{2, second}, {3, first}}));
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.port.take() == Events{"batch 2 #2", "batch 3 #1"});
+}
+
+TEST_CASE("what a shard had lost when it forgot a writer is sent again after it goes on") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));
+  const std::string kept = t.d.batches.field(1);
+  t.d.count_one(t.d.memory.page_in(1));
+  t.d.count_one(t.d.memory.page_in(2));
+  const Facts facts = forgotten_facts({{1, kept}, {2, ""}});
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 2);
+  CHECK(offer.kept_visits == 2);
+  t.session->accept(offer.token, t.now_ms);
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  t.port.take();
+  t.answer(Tombstone{""});
+  t.port.take();
+  t.answer(t.marks({{1, kept}, {2, ""}}));
+  CHECK(t.port.take() == Events{"batch 1 #2", "batch 2 #1"});
+}
+
+TEST_CASE("of a bucket that a tombstone does not know nothing is sent again from the beginning") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));  // its first batch is kept: on an empty field it would be applied once more
+  t.d.count_one(t.d.memory.page_in(2));
+  const Facts facts = forgotten_facts({{0, ""}, {2, "1-0000000000000009 7 0000000000000009"}});
+  t.connect();
+  t.answer(facts);
+  t.answer(no_marks());
+  t.check_held("has forgotten this host");
+  t.on_broken("closed", t.now_ms);
+  const AcceptOffer offer = t.session->offer();
+  CHECK(offer.buckets == 2);
+  CHECK(offer.kept_visits == 0);
+  t.session->accept(offer.token, t.now_ms);
+  t.connect();
+  t.answer(facts);
+  t.port.take();
+  t.answer(no_marks());
+  CHECK(t.port.take() == Events{"rejoin"});
+  t.answer(Tombstone{""});
+  t.answer(no_marks());
+  CHECK(t.session->state() == ShardState::up);
+  CHECK(t.d.batches.field(1).empty());
+  CHECK(t.d.batches.field(2).empty());
+}
+
+TEST_CASE("a writer that is forgotten while it lives, or once more, is told by the next look") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.session->tick(t.now_ms + 5000);
+  t.answer(forgotten_facts({}));
+  CHECK(t.session->state() == ShardState::connecting);
+  t.now_ms += 10'000;
+  t.connect();
+  t.answer(forgotten_facts({}));
+  t.answer(t.marks());
+  CHECK(t.session->state() == ShardState::held);
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(forgotten_facts({}));
+  t.answer(t.marks());
+  t.answer(Tombstone{"1796000000 web-2\n"});
+  CHECK(t.session->state() == ShardState::connecting);
+  CHECK(t.session->why().find("forgotten once more") != std::string::npos);
+
+  // And by the first batch of a bucket.
+  Talk other(id);
+  other.come_up_quietly();
+  other.seal(other.d.memory.page_in(2));
+  other.answer(Talk::other(BatchAnswer::Kind::forgotten, ""));
+  CHECK(other.session->state() == ShardState::connecting);
+}
+
+TEST_CASE("writers are noted, asked for and forgotten on a shard that is up") {
+  Talk t(id);
+  int noted = 0;
+  std::vector<std::string> told;
+  const auto writers = [&](const std::optional<Writers>& said) {
+    told.push_back(said ? std::to_string(said->fields.size()) : "none");
+  };
+  const auto forgotten = [&](std::optional<std::uint64_t> said) {
+    told.push_back(said ? std::to_string(*said) : "none");
+  };
+  t.session->note_writer({"note", std::nullopt}, [&] { ++noted; });
+  t.session->ask_writers(writers);
+  t.session->forget("b", "1 web", forgotten);
+  CHECK(told == std::vector<std::string>{"none", "none"});
+  t.come_up_quietly();
+  t.session->note_writer({"note", 7}, [&] { ++noted; });
+  t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });  // the one before has no answer
+  t.session->ask_writers(writers);
+  t.session->forget("b", "1 web", forgotten);
+  CHECK(t.port.take() == Events{"note note, wrote", "writers?", "forget b in 6"});
+  t.answer(Noted{});
+  CHECK(noted == 1);
+  t.answer(Writers{{{"a", "x"}, {"b", "y"}}});
+  t.answer(Forgotten{4});
+  CHECK(told == std::vector<std::string>{"none", "none", "2", "4"});
+  t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });
+  t.session->ask_writers(writers);
+  t.session->forget("b", "1 web", forgotten);
+  t.answer(Refused{"OOM"});
+  t.answer(Refused{"NOPERM"});
+  t.on_broken("closed", t.now_ms);
+  CHECK(noted == 1);
+  CHECK(told == std::vector<std::string>{"none", "none", "2", "4", "none", "none"});
 }
 
 TEST_CASE("what was accepted is void when the shard has changed meanwhile, or is not held") {
@@ -883,7 +1129,8 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     t.answer(Count{id, "", "redis_7071", "", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
-    t.check_held("redis_7071");
+    CHECK(t.port.events.back() == "moved 2 to redis_7071");
+    CHECK(t.session->state() == ShardState::up);
   }
   {
     Talk t(id);

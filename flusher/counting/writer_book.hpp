@@ -1,0 +1,62 @@
+// The writers of the deployment, asked of all its shards: who they are, and how one that is gone is forgotten; and what
+// this one notes down of itself. Decides; knows no clock, loop or socket.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "flusher/counting/batches.hpp"
+#include "flusher/counting/shard_session.hpp"
+#include "flusher/counting/writers.hpp"
+
+namespace visitd {
+
+class WriterBook {
+ public:
+  /// Who we are.
+  struct Self {
+    std::string id;
+    std::string host;
+    std::string version;
+    std::uint64_t incarnation = 0;
+  };
+  /// `batches`: ours; they outlive it.
+  WriterBook(Self self, const Batches& batches) : self_(std::move(self)), batches_(batches) {}
+
+  /// One shard more, in the order of their numbers. The session outlives the last answer.
+  void add_shard(const std::string& name, ShardSession& session);
+
+  /// A flush of the shard is answered in full: it is told who we are, and that we live.
+  void note(std::uint32_t shard, std::uint64_t unix_now);
+
+  struct Told {
+    WriterList list;
+    std::vector<std::string> unasked;  ///< names of shards that cannot be asked now
+  };
+  /// Asks each shard that is up.
+  void ask(const std::function<void(Told)>& done) const;
+
+  struct Forgotten {
+    std::uint64_t buckets = 0;      ///< that had the writer's field
+    std::vector<std::string> left;  ///< names of shards that may know it still; to be repeated
+  };
+  /// Takes the writer's fields out of all buckets of each shard that is up, and leaves a tombstone there. Throws Error
+  /// where it is this one.
+  void forget(const std::string& writer, std::uint64_t unix_now, const std::function<void(Forgotten)>& done) const;
+  [[nodiscard]] const Self& self() const noexcept { return self_; }
+
+ private:
+  struct Shard {
+    std::string name;
+    ShardSession* session = nullptr;
+    std::uint64_t noted_batches = 0;  ///< that the last note knew of
+  };
+
+  Self self_;
+  const Batches& batches_;
+  std::vector<Shard> shards_;
+};
+
+}  // namespace visitd

@@ -1,0 +1,23 @@
+// How the spool's tables became what they are, step by step.
+#pragma once
+
+namespace visitd {
+
+/// What makes a spool of the schema before into one of `schema`. Older versions go on with it from `least_schema` on,
+/// as with additions that they do not look at.
+struct SchemaStep {
+  int schema;
+  int least_schema;
+  const char* sql;
+};
+
+/// Buckets are folded one by one, and spilled. A program of schema 1 would count what the journal says of a folded
+/// bucket a second time.
+inline constexpr SchemaStep to_spilled_buckets = {
+    2, 2,
+    "ALTER TABLE open ADD COLUMN folded INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE spilled (number INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, digest INTEGER NOT NULL,"
+    " pages BLOB NOT NULL);"
+    "CREATE INDEX spilled_bucket ON spilled (bucket)"};
+
+}  // namespace visitd

@@ -1,0 +1,122 @@
+"""Shards are added and removed while visits are counted: buckets move, every acknowledged visit is counted exactly once, no
+read falls; also where flushers, shards and visitctl are killed meanwhile."""
+
+import os
+import random
+import subprocess
+import time
+import unittest
+
+from harness import VISITCTL, Shard, Stack, Traffic, check_sums, wait_for
+
+SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 500},
+            "redis": {"buckets": 256, "check_interval_ms": 500}}  # fmt: skip
+# VISITD_MOVES: additions and removals; a campaign makes 20.
+CHANGES = int(os.environ.pop("VISITD_MOVES", "2"))
+
+
+def url(shard: Shard) -> str:
+    return f"{shard.name}=redis://{shard.host}:{shard.port}"
+
+
+def moves(stack: Stack) -> dict:
+    return stack.status("shards", "moves")
+
+
+def tombstones(shard: Shard) -> dict[str, list[str]]:
+    """The buckets that have moved away from a shard, with the fields that they have left there."""
+    with shard.client() as redis:
+        keys = redis("KEYS", "visits:{*}")
+        fields = dict(zip(keys, redis.pipeline([("HKEYS", key) for key in keys])))
+    return {key: sorted(names) for key, names in fields.items() if "\x01moved" in names}
+
+
+class Moves(unittest.TestCase):
+    def setUp(self):
+        self.stack = self.enterContext(Stack(frontends=2, supervised=True, settings=SETTINGS))
+
+    def check(self, traffic: Traffic) -> None:
+        self.assertEqual(traffic.faults, [])
+        held = traffic.check(60)
+        check_sums([traffic], held)
+
+    def test_a_shard_is_added_and_another_one_removed_while_visits_are_counted(self):
+        traffic = Traffic(self.stack).start()
+        time.sleep(1)
+        spare = self.stack.spare()
+        plan = self.stack.visitctl("shards", "add", url(spare), "--dry-run").stdout
+        self.assertIn("nothing was changed", plan)
+        self.assertEqual(moves(self.stack)["version"], 1)
+        made = self.stack.visitctl("shards", "add", url(spare))
+        self.assertIn(spare.name, made.stdout)
+        self.assertRegex(made.stderr, r"of \d+ buckets")
+        self.stack.shards.append(spare)
+        self.assertEqual(moves(self.stack)["version"], 3)
+        on_spare = {page for page, (shard, _) in self.stack.redis_places().items() if shard == spare.name}
+        self.assertGreater(len(on_spare), 3)
+        left = {key: fields for shard in self.stack.shards[:2] for key, fields in tombstones(shard).items()}
+        self.assertGreater(len(left), 40)
+        self.assertEqual({tuple(fields) for fields in left.values()}, {("\x01id", "\x01moved")}, "only the markers stay")
+        first = self.stack.shards[0]
+        self.stack.visitctl("shards", "remove", first.name)
+        self.stack.stop_one(first.name)
+        self.stack.shards.remove(first)
+        time.sleep(1)
+        traffic.stop()
+        self.check(traffic)
+        self.stack.restart("flusher")
+        self.stack.wait_ready()
+        for page in traffic.pages:
+            wait_for(f"{page} is read after a restart", lambda p=page: self.stack.shows(p, self.stack.redis_counts()[p]))
+
+    def test_shards_come_and_go_while_flushers_shards_and_visitctl_are_killed(self):
+        seed = random.randrange(1 << 32)
+        print(f"seed {seed}", flush=True)
+        chance = random.Random(seed)
+        traffic = Traffic(self.stack).start()
+        spare = self.stack.spare()
+        kills = 0
+        for number in range(CHANGES):
+            is_in = spare in self.stack.shards
+            argument = ("remove", spare.name) if is_in else ("add", url(spare))
+            before = moves(self.stack)["version"]
+            ctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *argument],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+            if not is_in:
+                self.stack.shards.append(spare)
+            deadline = time.monotonic() + 60
+            done = False
+            while not done:
+                self.assertLess(time.monotonic(), deadline, f"change {number} comes to no end")
+                time.sleep(chance.uniform(0.05, 0.5))
+                name = chance.choice(["flusher", "flusher", "visitctl", *[shard.name for shard in self.stack.shards]])
+                if kills < 10 * (number + 1):
+                    kills += 1
+                    ctl.kill() if name == "visitctl" else self.stack.kill9(name)
+                last = self.stack.visitctl("shards", "moves", "--json", check=False)
+                if last.returncode != 0:
+                    continue
+                state = moves_of(last.stdout)
+                if state["version"] == before and ctl.poll() is not None:
+                    ctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *argument],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+                done = state["version"] >= before + 2 and state["moving"] == 0
+            ctl.kill()
+            ctl.wait()
+            if is_in:
+                self.stack.shards.remove(spare)
+        traffic.stop()
+        for shard in self.stack.shards:
+            self.stack.wait_for_shard(shard)
+        self.check(traffic)
+        print(f"{traffic.acknowledged.total()} visits acknowledged, {traffic.reads} reads, {CHANGES} changes, {kills} kills", flush=True)
+
+
+def moves_of(text: str) -> dict:
+    import json
+
+    return json.loads(text)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,187 @@
+#include "flusher/counting/bucket_mover.hpp"
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <utility>
+
+namespace visitd {
+namespace {
+
+using Step = MoveBucket::Step;
+using Answer = MoveAnswer::Kind;
+
+/// A mover of three of four buckets, from shard a to shard b.
+struct Moves : MoverPort {
+  struct Sent {
+    std::uint32_t shard;
+    ShardCommand command;
+    Completion done;
+  };
+
+  Moves() {
+    settings.writer = "w1";
+    settings.version = 2;
+    settings.shards = {"a", "b"};
+    settings.buckets_at_once = 2;
+    settings.durable_after_ms = 1000;
+    mover.emplace(settings, placement, *this);
+  }
+
+  [[nodiscard]] std::uint64_t connection(std::uint32_t shard) const override { return connections.at(shard); }
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
+    sent.push_back({shard, command, std::move(done)});
+  }
+  [[nodiscard]] const std::string& bucket_id() const override { return id; }
+  void moved(std::uint32_t bucket) override { told.push_back(bucket); }
+  void all_moved() override { ++finished; }
+
+  void tick(std::uint64_t ms = 0) {
+    now += ms;
+    mover->tick(now);
+  }
+  /// Answers the oldest command.
+  void answer(ShardAnswer with) {
+    REQUIRE_FALSE(sent.empty());
+    const Completion done = std::move(sent.front().done);
+    sent.erase(sent.begin());
+    done(std::move(with));
+  }
+  void take_turn() {
+    tick();
+    REQUIRE(std::holds_alternative<TakeMoves>(sent.front().command));
+    answer(MovesTaken{true});
+    tick();
+  }
+  [[nodiscard]] const MoveBucket& step() const { return std::get<MoveBucket>(sent.front().command); }
+  /// Each of the steps up to send away, for the two buckets that go at once.
+  void move_two() {
+    for (int i = 0; i < 2; ++i) answer(MoveAnswer{Answer::content, "bytes"});
+    for (int i = 0; i < 4; ++i) answer(MoveAnswer{});
+  }
+
+  MoverSettings settings;
+  Placement placement{{0, 0, 1, 0}, 2, {1, 1, 1, 1}};
+  std::string id = "id 2";
+  std::map<std::uint32_t, std::uint64_t> connections{{0, 1}, {1, 1}};
+  std::vector<Sent> sent;
+  std::vector<std::uint32_t> told;
+  int finished = 0;
+  std::uint64_t now = 100;
+  std::optional<BucketMover> mover;
+};
+
+TEST_CASE("a bucket is copied out, copied in, sent away, and dropped once its copy is durable") {
+  Moves t;
+  CHECK(t.mover->progress().buckets == 3);
+  t.take_turn();
+  REQUIRE(t.sent.size() == 2);  // so many at once
+  CHECK(t.step().step == Step::copy_out);
+  CHECK(t.step().bucket == 0);
+  CHECK(t.step().marker == "b 2");
+  CHECK(t.sent.front().shard == 0);
+  t.answer(MoveAnswer{Answer::content, "bytes"});
+  t.answer(MoveAnswer{Answer::content, "bytes"});
+  CHECK(t.step().step == Step::copy_in);
+  CHECK(t.step().content == "bytes");
+  CHECK(t.sent.front().shard == 1);
+  t.answer(MoveAnswer{});
+  t.answer(MoveAnswer{});
+  CHECK(t.step().step == Step::send_away);
+  CHECK(t.told.empty());
+  t.answer(MoveAnswer{});
+  t.answer(MoveAnswer{});
+  CHECK(t.told == std::vector<std::uint32_t>{0, 1});
+  t.tick(999);
+  REQUIRE(t.sent.size() == 1);  // the third bucket
+  t.answer(Lost{});
+  t.connections[0] = 0;
+  t.tick(1);
+  REQUIRE(t.sent.size() == 1);
+  CHECK(std::holds_alternative<AskPersistence>(t.sent.front().command));
+  t.answer(Persistence{true});
+  CHECK(t.sent.empty());
+  t.connections[0] = 2;
+  t.tick();
+  t.answer(Persistence{false});
+  CHECK(t.mover->progress().moved == 0);
+}
+
+TEST_CASE("a copy that came over another connection is looked for again before anything is dropped") {
+  Moves t;
+  t.take_turn();
+  t.move_two();
+  t.connections[1] = 2;
+  t.tick(1000);
+  while (!std::holds_alternative<AskPersistence>(t.sent.front().command)) t.answer(Lost{});
+  t.answer(Persistence{false});
+  for (const Moves::Sent& sent : t.sent) CHECK(std::get<MoveBucket>(sent.command).step != Step::drop);
+}
+
+TEST_CASE("an error is told, and tried again after a while") {
+  Moves t;
+  t.take_turn();
+  t.answer(Refused{"OOM"});
+  CHECK(t.mover->progress().problem == "bucket 0 at shard a: OOM");
+  t.answer(MoveAnswer{Answer::refused, "it has moved to c 4"});
+  CHECK(t.mover->progress().problem == "bucket 1 at shard a: it has moved to c 4");
+  t.tick(999);
+  CHECK(t.sent.empty());
+  t.tick(1);
+  CHECK(t.sent.size() == 2);
+}
+
+TEST_CASE("a bucket that is on neither shard is reported, and nothing is made up for it") {
+  Moves t;
+  t.take_turn();
+  t.answer(MoveAnswer{Answer::dropped});
+  t.answer(MoveAnswer{Answer::dropped});
+  CHECK(t.step().step == Step::copy_in);
+  CHECK(t.step().content.empty());
+  t.answer(MoveAnswer{Answer::absent});
+  CHECK(t.mover->progress().problem.find("bucket 0 is gone") == 0);
+  t.answer(MoveAnswer{});
+  CHECK(t.mover->progress().moved == 1);
+  CHECK(t.told == std::vector<std::uint32_t>{1});
+}
+
+TEST_CASE("who does not have the turn moves nothing, and who has it says so again in time") {
+  Moves t;
+  t.tick();
+  t.answer(MovesTaken{false});
+  t.tick();
+  CHECK(t.sent.empty());
+  CHECK_FALSE(t.mover->progress().ours);
+  t.tick(t.settings.turn_ms / 2);
+  t.answer(MovesTaken{true});
+  t.tick();
+  CHECK(t.mover->progress().ours);
+  CHECK(t.sent.size() == 2);
+  t.sent.clear();
+  t.connections[0] = 0;  // nobody can be asked: it ends by itself
+  t.tick(t.settings.turn_ms);
+  CHECK_FALSE(t.mover->progress().ours);
+}
+
+TEST_CASE("once everything has moved, that is told until somebody ends it") {
+  Moves t;
+  t.settings.buckets_at_once = 8;
+  t.mover.emplace(t.settings, t.placement, t);
+  t.take_turn();
+  for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{Answer::content, "bytes"});
+  for (int i = 0; i < 6; ++i) t.answer(MoveAnswer{});
+  t.tick(1000);
+  t.answer(Persistence{false});
+  for (int i = 0; i < 3; ++i) {
+    CHECK(t.step().step == Step::drop);
+    t.answer(MoveAnswer{});
+  }
+  CHECK(t.mover->progress().moved == 3);
+  CHECK(t.finished == 0);
+  t.tick();
+  t.tick();
+  CHECK(t.finished == 2);
+}
+
+}  // namespace
+}  // namespace visitd
