@@ -11,7 +11,8 @@ namespace visitd {
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
                            ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
                            FlusherStatistics statistics, SessionPort& port)
-    : deployment_(deployment),
+    : buckets_(buckets),
+      deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
       link_(std::move(settings), port, *this),

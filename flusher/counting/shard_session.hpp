@@ -97,6 +97,7 @@ class ShardSession final : private SessionLink::Parts {
   void on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer);
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
 
+  ShardBuckets buckets_;
   const Deployment& deployment_;
   const Batches& batches_;
   Lookups& lookups_;
