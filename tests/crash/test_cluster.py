@@ -1,9 +1,10 @@
 """Counting into a cluster that moves slots, loses primaries and goes away: exact, no read falls, no process is started again."""
+import json
 import os
 import time
 import unittest
 
-from harness import Traffic, wait_for
+from harness import Stack, Traffic, wait_for
 from redis_cluster import ClusterNode, ClusterStack
 
 FAST = {"flusher": {"flush_interval_ms": 200, "commit_interval_ms": 50}, "cache": {"ttl_ms": 300}}
@@ -26,7 +27,7 @@ def wait_until_up(stack: ClusterStack, since: float) -> float:
 
 class Cluster(unittest.TestCase):
     def test_counts_into_a_cluster_from_any_seed(self):
-        with ClusterStack() as stack:
+        with ClusterStack(settings=FAST) as stack:
             traffic = Traffic(stack, pages=200, visits=2000).start()
             traffic.wait()
             held = traffic.check()
@@ -36,7 +37,7 @@ class Cluster(unittest.TestCase):
                              [f"127.0.0.1:{port}" for port in stack.primary_ports()])  # fmt: skip
 
     def test_follows_a_live_reshard(self):
-        with ClusterStack() as stack:
+        with ClusterStack(settings=FAST) as stack:
             traffic = Traffic(stack, pages=300).start()
             ports = stack.primary_ports()
             first, second, third = (stack.node_at(port) for port in ports)
@@ -51,7 +52,7 @@ class Cluster(unittest.TestCase):
             self.assertEqual(stack.processes["flusher"].starts, 1)
 
     def test_follows_to_a_primary_that_joins_and_from_one_that_leaves(self):
-        with ClusterStack() as stack:
+        with ClusterStack(settings=FAST) as stack:
             traffic = Traffic(stack, pages=300).start()
             joined = ClusterNode(len(stack.nodes), stack.folder / "joined")
             stack.nodes.append(joined)
@@ -76,7 +77,7 @@ class Cluster(unittest.TestCase):
             self.assertEqual(stack.processes["flusher"].starts, 1)
 
     def test_follows_a_failover(self):
-        with ClusterStack() as stack:
+        with ClusterStack(settings=FAST) as stack:
             traffic = Traffic(stack, pages=300).start()
             for _ in range(FAILOVERS):
                 stack.wait_for_agreement()
@@ -94,7 +95,7 @@ class Cluster(unittest.TestCase):
             self.assertEqual(stack.processes["flusher"].starts, 1)
 
     def test_goes_on_when_all_nodes_come_back(self):
-        with ClusterStack() as stack:
+        with ClusterStack(settings=FAST) as stack:
             traffic = Traffic(stack, pages=300).start()
             time.sleep(1)
             for node in stack.nodes:
@@ -112,6 +113,26 @@ class Cluster(unittest.TestCase):
             traffic.stop()
             traffic.check()
             self.assertEqual(stack.processes["flusher"].starts, 1)
+
+    def test_a_server_of_its_own_is_no_node_and_a_node_is_no_shard(self):
+        with ClusterStack(settings=FAST, replicas=0) as cluster, Stack(frontends=1) as plain:
+            alone, node = plain.shards[0], cluster.nodes[0]
+            self.check_held({"mode": "cluster", "nodes": [f"127.0.0.1:{alone.port}"]}, "not a node of a cluster")
+            self.check_held({"shards": [f"redis://{node.address}"]}, "is a node of a cluster")
+            self.assertTrue(all_up(cluster))
+            self.assertTrue(all_up(plain))
+
+    def check_held(self, redis: dict, why: str) -> None:
+        stack = Stack(frontends=1, shards=0, settings={"redis": redis})
+        self.addCleanup(stack.close)
+        for name in ("flusher", "frontend_1"):
+            stack.start_one(name)
+
+        def held() -> list[dict]:
+            done = stack.visitctl("status", "--json", check=False)
+            return [shard for shard in json.loads(done.stdout or "{}").get("shards", []) if shard["state"] == "held"]
+
+        self.assertIn(why, wait_for("the shard is held", held)[0]["reason"])
 
 
 if __name__ == "__main__":

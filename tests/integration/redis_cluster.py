@@ -3,7 +3,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness import Redis, Stack, free_port, wait_for
+from harness import REDIS_SERVER, Redis, Stack, free_port, wait_for
 
 SLOTS = 16384
 
@@ -26,12 +26,11 @@ class ClusterNode:
 
 
 class ClusterStack(Stack):
-    """Flusher and frontends over a cluster of primaries with a replica each. `server`, `cli`: how these programs are started."""
+    """Flusher and frontends over a cluster of primaries with replicas."""
 
-    def __init__(self, primaries: int = 3, replicas: int = 1, frontends: int = 1, settings: dict | None = None,
-                 node_timeout_ms: int = 2000, server: tuple[str, ...] = ("redis-server",), cli: tuple[str, ...] = ("redis-cli",)):  # fmt: skip
+    def __init__(self, primaries: int = 3, replicas: int = 1, frontends: int = 1, settings: dict | None = None, node_timeout_ms: int = 2000):
         super().__init__(frontends=frontends, shards=0, settings=settings)
-        self.server, self.cli, self.node_timeout_ms = server, cli, node_timeout_ms
+        self.node_timeout_ms = node_timeout_ms
         self.primaries, self.replicas = primaries, replicas
         self.nodes = [ClusterNode(number, self.folder / f"node_{number}") for number in range(primaries * (1 + replicas))]
         for node in self.nodes:
@@ -41,7 +40,7 @@ class ClusterStack(Stack):
 
     def add_node(self, node: ClusterNode) -> None:
         # fmt: off
-        self._add(node.name, [*self.server, "--bind", "127.0.0.1", "--port", str(node.port), "--dir", str(node.folder),
+        self._add(node.name, [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(node.port), "--dir", str(node.folder),
                               "--cluster-enabled", "yes", "--cluster-port", str(node.bus_port),
                               "--cluster-node-timeout", str(self.node_timeout_ms), "--cluster-config-file", "nodes.conf",
                               "--cluster-require-full-coverage", "yes", "--appendonly", "yes", "--appendfsync", "everysec",
@@ -65,7 +64,7 @@ class ClusterStack(Stack):
     # --- the cluster
 
     def redis_cli(self, *arguments: str, limit_s: float = 120) -> str:
-        done = subprocess.run([*self.cli, *arguments], capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL)
+        done = subprocess.run(["redis-cli", *arguments], capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, f"redis-cli {' '.join(arguments)}: {done.returncode} {done.stdout[-2000:]}{done.stderr}"
         return done.stdout
 
@@ -100,7 +99,7 @@ class ClusterStack(Stack):
 
     def nodes_agree(self) -> bool:
         """Whether all nodes know of each other's slots, and every replica has what its primary has."""
-        check = subprocess.run([*self.cli, "--cluster", "check", self.living()[0].address], capture_output=True, text=True,
+        check = subprocess.run(["redis-cli", "--cluster", "check", self.living()[0].address], capture_output=True, text=True,
                                timeout=60, stdin=subprocess.DEVNULL)  # fmt: skip
         if check.returncode != 0:
             return False
