@@ -215,15 +215,25 @@ static std::optional<std::string> server_version(std::string_view info) {
   return redis ? std::optional("redis " + *redis) : std::nullopt;
 }
 
-/// What CONFIG did not say, INFO may. Another node of a cluster may hold the topology, or none for now.
+/// Another node of a cluster serves the key, or none for now.
+static bool is_elsewhere(Reply reply) {
+  return reply.is_error() && (reply.text().starts_with("MOVED ") || reply.text().starts_with("ASK ") ||
+                              reply.text().starts_with("CLUSTERDOWN "));
+}
+
+/// What CONFIG did not say, INFO may. A node of a cluster says that it is one, also where it was taken for a shard.
 ShardAnswer Dialect::read_facts(Reply topology) {
-  const bool elsewhere =
-      read_redirect(topology).has_value() || (in_cluster_ && topology.text().starts_with("CLUSTERDOWN"));
-  if (topology.is_error() && !elsewhere && !topology.is_wrong_type()) return Refused{std::string(topology.text())};
-  if (!topology.is_text_or_nil() && !elsewhere) unexpected("GET visits:topology");
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
-  if (!no_facts_.empty()) return Refused{std::exchange(no_facts_, {})};
+  const std::string no_facts = std::exchange(no_facts_, {});
+  if (const auto enabled = info_value(info, "cluster_enabled")) facts.in_cluster = *enabled != "0";
+  facts.topology_elsewhere = is_elsewhere(topology) && facts.in_cluster.value_or(in_cluster_);
+  if (!facts.topology_elsewhere) {
+    if (topology.is_error() && !topology.is_wrong_type()) return Refused{std::string(topology.text())};
+    if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
+    facts.topology = topology.text();
+  }
+  if (!no_facts.empty() && !facts.in_cluster.value_or(false)) return Refused{no_facts};
   facts.role = info_value(info, "role");
   facts.run_id = info_value(info, "run_id");
   facts.version = server_version(info);
@@ -234,9 +244,6 @@ ShardAnswer Dialect::read_facts(Reply topology) {
     facts.append_only = info_value(info, "aof_enabled");
     if (facts.append_only) facts.append_only = *facts.append_only == "0" ? "no" : "yes";
   }
-  if (const auto enabled = info_value(info, "cluster_enabled")) facts.in_cluster = *enabled != "0";
-  facts.topology_elsewhere = elsewhere;
-  if (!elsewhere) facts.topology = topology.text();
   return facts;
 }
 

@@ -95,18 +95,29 @@ class Cluster(unittest.TestCase):
             self.assertEqual(stack.processes["flusher"].starts, 1)
 
     def test_goes_on_when_all_nodes_come_back(self):
+        self.check_return(self.start_all)
+
+    def test_goes_on_when_all_nodes_come_back_at_other_addresses(self):
+        self.check_return(lambda stack: stack.move_all())
+
+    def start_all(self, stack: ClusterStack) -> None:
+        for node in stack.nodes:
+            stack.start_one(node.name)
+        for node in stack.nodes:
+            stack.wait_for_node(node)
+
+    def check_return(self, come_back) -> None:
         with ClusterStack(settings=FAST) as stack:
             traffic = Traffic(stack, pages=300).start()
-            time.sleep(1)
+            stack.wait_for_agreement()
             for node in stack.nodes:
                 stack.kill9(node.name)
             wait_for("the flusher says so", lambda: not any(shard["state"] == "up" for shard in stack.status()["shards"]))
             time.sleep(AWAY_S)
-            for node in stack.nodes:
-                stack.start_one(node.name)
-            for node in stack.nodes:
-                stack.wait_for_node(node)
+            come_back(stack)
             since = stack.wait_for_cluster()
+            names = [f"127.0.0.1:{port}" for port in stack.primary_ports()]
+            wait_for("the primaries are known", lambda: [shard["name"] for shard in stack.status()["shards"]] == sorted(names), 30)
             took = wait_until_up(stack, since)
             print(f"up {took:.2f} s after the cluster was well", flush=True)
             self.assertLess(took, RECOVERY_S)

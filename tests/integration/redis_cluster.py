@@ -35,7 +35,9 @@ class ClusterStack(Stack):
         self.nodes = [ClusterNode(number, self.folder / f"node_{number}") for number in range(primaries * (1 + replicas))]
         for node in self.nodes:
             self.add_node(node)
-        self.settings["redis"] |= {"mode": "cluster", "nodes": [self.nodes[0].address, self.nodes[1].address]}
+        self.later_port = free_port()  # where a node may be one day
+        seeds = [self.nodes[0].address, self.nodes[1].address, f"127.0.0.1:{self.later_port}"]
+        self.settings["redis"] |= {"mode": "cluster", "nodes": seeds}
         self.write_settings()
 
     def add_node(self, node: ClusterNode) -> None:
@@ -62,6 +64,19 @@ class ClusterStack(Stack):
         return self
 
     # --- the cluster
+
+    def move_all(self) -> None:
+        """The nodes are stopped: they come back at other ports, and somebody tells them where the others are."""
+        for node in self.nodes:
+            node.port, node.bus_port = free_port(), free_port()
+        self.nodes[0].port = self.later_port
+        for node in self.nodes:
+            self.add_node(node)
+            self.start_one(node.name)
+            self.wait_for_node(node)
+        with self.nodes[0].client() as redis:
+            for node in self.nodes[1:]:
+                redis("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
 
     def redis_cli(self, *arguments: str, limit_s: float = 120) -> str:
         done = subprocess.run(["redis-cli", *arguments], capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL)

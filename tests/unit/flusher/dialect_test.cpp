@@ -497,6 +497,10 @@ TEST_CASE("a node of a cluster may not have the topology") {
   }
   CHECK_FALSE(talk.ask<Facts>(AskFacts{}, before + bulk("ID")).topology_elsewhere);
   CHECK(talk.ask<Refused>(AskFacts{}, before + "-NOPERM no\r\n").error == "NOPERM no");
+  // Also where it was named as a shard, which may not have its tombstone either.
+  Talk shard;
+  const std::string moved = "-MOVED 9 10.0.0.2:7001\r\n";
+  CHECK(shard.ask<Facts>(AskFacts{}, before + moved + moved).in_cluster == true);
 }
 
 TEST_CASE("a cluster's nodes are what CLUSTER SLOTS names, and it is well if CLUSTER INFO says so") {
