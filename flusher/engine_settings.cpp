@@ -56,6 +56,10 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
 SpoolLayout spool_layout(const LiveSettings& live) {
   const Settings& settings = live.get();
   SpoolLayout layout{settings.redis.buckets, settings.redis.virtual_nodes, {}};
+  if (settings.redis.mode == RedisMode::cluster) {
+    layout.shards.push_back(cluster_name);
+    return layout;
+  }
   for (const ShardSettings& shard : live.named_shards()) layout.shards.push_back(shard.name);
   std::ranges::sort(layout.shards);
   return layout;

@@ -1,6 +1,7 @@
 #include "flusher/flusher_process.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <memory>
@@ -20,6 +21,7 @@
 #include "common/shm/cache.hpp"
 #include "flusher/cache_header.hpp"
 #include "flusher/cache_source.hpp"
+#include "flusher/cluster_watch.hpp"
 #include "flusher/control.hpp"
 #include "flusher/control_commands.hpp"
 #include "flusher/copies_watch.hpp"
@@ -59,10 +61,10 @@ std::vector<std::string> random_identities(std::size_t count) {
 class FlusherProcess : public EnginePort, public FlusherLoop::Events {
  public:
   FlusherProcess(LiveSettings& live, const RuntimeDirectory& directory, const FileLease& lease, Watchdog& watchdog,
-                 Ring ring, Spool spool, SpoolState state, std::optional<Layout>& layout)
+                 Ring ring, Spool spool, SpoolState state, Learned& learned)
       : live_(live),
         settings_(live.get()),
-        layout_(layout),
+        learned_(learned),
         directory_(directory),
         lease_(lease),
         watchdog_(watchdog),
@@ -90,6 +92,10 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     // The frontends face the internet: where they have a user of their own, it may not command us.
     const std::uint32_t frontends = ring_.segment().status().owner;
     changes_.emplace(loop_, *engine_, settings, live_.named_shards(), writer);
+    if (learned_.cluster) {
+      watch_.emplace(loop_, *engine_, settings.redis, live_.named_shards(), *learned_.cluster, writer,
+                     [this](ClusterMap map) { follow_cluster(std::move(map)); });
+    }
     commands_.emplace(loop_, *engine_, *links_, *changes_, cache().header(), settings);
     control_.emplace(loop_.get(), directory.control_socket(), *commands_, ControlLimits{},
                      frontends != geteuid() ? std::optional(frontends) : std::nullopt);
@@ -113,7 +119,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 
   [[nodiscard]] EngineSettings settings_of_engine() const {
     EngineSettings settings = engine_settings(live_, ring_.shape().page_id_limit);
-    settings.changed = layout_;
+    settings.changed = learned_.layout;
+    settings.cluster = learned_.cluster;
     return settings;
   }
   [[nodiscard]] CacheShape cache_shape() const noexcept {
@@ -155,6 +162,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
                  damage.position, damage.bytes);
     }
     engine_->tick(at);
+    if (watch_) watch_->tick(at.ms);
     tell_uncountable_pages();
     commands_->tell_flushes(at);
     // Within a turn, of which there are always some a second: a timer would wake a flusher that has nothing to do.
@@ -314,8 +322,9 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   }
 
   void shard_unfit(std::uint32_t shard, const std::string& why) override {
-    // One that was fit when this flusher started is held instead, so that the others go on.
-    if (!was_up_[shard]) loop_.end_with(why);
+    // One that was fit when this flusher started is held instead, so that the others go on; and one of a cluster, which
+    // may have become a primary a moment ago.
+    if (!was_up_[shard] && !watch_) loop_.end_with(why);
   }
 
   void shard_warned(std::uint32_t, const std::string& what) override { log::warning("{}", what); }
@@ -327,8 +336,16 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void layout_changed(const std::string& text) override {
     const auto layout = parse_layout(text);
     if (!layout) return loop_.end_with(fmt::format("the shards hold a layout that cannot be read: '{}'", text));
-    layout_ = layout;
+    learned_.layout = layout;
     end_again(fmt::format("the deployment's shards have changed (change {})", layout->version));
+  }
+
+  void node_unknown(const std::string& node) override { watch_->look_for(node); }
+
+  void follow_cluster(ClusterMap map) {
+    const std::string nodes = fmt::format("{}", fmt::join(map.primaries(), ", "));
+    learned_.cluster = std::move(map);
+    end_again(fmt::format("the primaries of the cluster are {}", nodes));
   }
 
   void wake_lanes(std::uint64_t lanes) override {
@@ -341,7 +358,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 
   LiveSettings& live_;
   const Settings& settings_;  ///< live_'s: its values change in on_reload()
-  std::optional<Layout>& layout_;
+  Learned& learned_;
   const RuntimeDirectory& directory_;
   const FileLease& lease_;
   Watchdog& watchdog_;
@@ -354,6 +371,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<Engine> engine_;
   std::optional<SpoolThread> spool_;
   std::optional<ShardLinks> links_;
+  std::optional<ClusterWatch> watch_;  ///< where the shards are nodes of a cluster
   std::optional<ShardChanges> changes_;
   std::optional<ControlCommands> commands_;
   std::optional<ControlServer> control_;
@@ -369,9 +387,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 }  // namespace
 
 FlusherEnd run_flusher_life(LiveSettings& live, const RuntimeDirectory& directory, const FileLease& lease,
-                            Watchdog& watchdog, Ring ring, Spool spool, SpoolState state,
-                            std::optional<Layout>& layout) {
-  return FlusherProcess(live, directory, lease, watchdog, std::move(ring), std::move(spool), std::move(state), layout)
+                            Watchdog& watchdog, Ring ring, Spool spool, SpoolState state, Learned& learned) {
+  return FlusherProcess(live, directory, lease, watchdog, std::move(ring), std::move(spool), std::move(state), learned)
       .run();
 }
 

@@ -2,15 +2,13 @@
 // socket around it.
 #pragma once
 
-#include <optional>
-
 #include "common/config/live_settings.hpp"
 #include "common/os/file_lease.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "common/os/service_manager.hpp"
 #include "common/shm/ring.hpp"
-#include "flusher/counting/layout.hpp"
 #include "flusher/flusher_loop.hpp"
+#include "flusher/learned.hpp"
 #include "flusher/spool/spool.hpp"
 
 namespace visitd {
@@ -20,6 +18,6 @@ namespace visitd {
 /// ring then. `layout`: of a deployment whose shards were changed; the next life's where this one ends for another.
 [[nodiscard]] FlusherEnd run_flusher_life(LiveSettings& live, const RuntimeDirectory& directory, const FileLease& lease,
                                           Watchdog& watchdog, Ring ring, Spool spool, SpoolState state,
-                                          std::optional<Layout>& layout);
+                                          Learned& learned);
 
 }  // namespace visitd

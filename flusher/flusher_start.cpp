@@ -15,6 +15,7 @@
 #include "common/os/other_owner.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "common/os/service_manager.hpp"
+#include "flusher/cluster_watch.hpp"
 #include "flusher/deployment_shards.hpp"
 #include "flusher/engine_settings.hpp"
 #include "flusher/flusher_process.hpp"
@@ -123,6 +124,13 @@ void take_layout(LiveSettings& live, const SpoolState& state, std::optional<Layo
       layout->version, difference, live.visitctl());
 }
 
+/// The primaries that a former life, or the spool, knows; they are asked who they are now.
+void take_cluster(LiveSettings& live, const SpoolState& state, std::optional<ClusterMap>& cluster) {
+  if (!cluster) cluster = known_cluster(state);
+  if (!cluster || cluster->slots.empty()) cluster = first_guess(live.named_shards());
+  live.use_shards([map = *cluster](const RedisSettings& named) { return shards_of(map, named.shards); });
+}
+
 }  // namespace
 
 void set_spool_aside(const Settings& settings) {
@@ -136,7 +144,7 @@ void set_spool_aside(const Settings& settings) {
                aside.path, number(aside.open_visits), number(aside.unanswered_batches));
 }
 
-FlusherEnd run_flusher(LiveSettings& live, std::optional<Layout>& layout) {
+FlusherEnd run_flusher(LiveSettings& live, Learned& learned) {
   const Settings& settings = live.get();
   refuse_root_where_another_owns(settings.paths.state_directory);
   const RuntimeDirectory directory(settings.paths.runtime_directory);
@@ -147,7 +155,11 @@ FlusherEnd run_flusher(LiveSettings& live, std::optional<Layout>& layout) {
   state.loaded_at = now().unix;
   if (state.created)
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.paths.state_directory);
-  take_layout(live, state, layout);
+  if (settings.redis.mode == RedisMode::cluster) {
+    take_cluster(live, state, learned.cluster);
+  } else {
+    take_layout(live, state, learned.layout);
+  }
   Watchdog watchdog;
   // What follows needs the frontends, whose start may be ordered after ours.
   notify_service_manager("READY=1");
@@ -155,7 +167,7 @@ FlusherEnd run_flusher(LiveSettings& live, std::optional<Layout>& layout) {
   if (!ring) return FlusherEnd::stopped;
   watchdog.allow(recovery_ms);
   return run_flusher_life(live, directory, lease, watchdog, std::move(*ring), std::move(spool), std::move(state),
-                          layout);
+                          learned);
 }
 
 }  // namespace visitd

@@ -1,7 +1,5 @@
 #include <malloc.h>
 
-#include <optional>
-
 #include "common/config/program.hpp"
 #include "flusher/flusher_start.hpp"
 
@@ -16,8 +14,8 @@ int main(int argc, char** argv) {
         "Set the spool aside first and begin a new one: only where it is an old copy (docs/operate.md)", &renew_spool}},
       [&](visitd::LiveSettings& settings) {
         if (renew_spool) visitd::set_spool_aside(settings.get());
-        std::optional<visitd::Layout> layout;
-        while (visitd::run_flusher(settings, layout) == visitd::FlusherEnd::again) {
+        visitd::Learned learned;
+        while (visitd::run_flusher(settings, learned) == visitd::FlusherEnd::again) {
         }
         return 0;
       });

@@ -43,7 +43,7 @@ void change_shards(Draft& now, const Settings& read, SettingsChange& change) {
   }
   if (!same_credentials) change.taken.emplace_back("passwords or certificates of redis.shards");
   if (same_servers == now.redis.shards.size() && same_servers == read.redis.shards.size()) return;
-  const Key& key = setting::key_named("redis", "shards");
+  const Key& key = setting::key_named("redis", now.redis.mode == RedisMode::cluster ? "nodes" : "shards");
   change.later.push_back({setting::full_name(key), "", "", std::string(setting::programs_text(key.change.by))});
 }
 

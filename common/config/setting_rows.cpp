@@ -249,6 +249,15 @@ constexpr std::array rows = {
         "writer_gone_s", 0, 366 * day_s, flusher_reload,
         "How long ago a host must have been seen last for `visitctl writers forget` to forget it without `--yes`."),
 
+    redis.choice<&RedisSettings::mode>(
+        "mode", flusher_restart,
+        "Who decides on which server a page is: visitd, among redis.shards; or the Redis or Valkey Cluster to which "
+        "redis.nodes belong. Chosen when a deployment is first made."),
+    secret(for_shards.text<&ForShards::nodes>(
+        "nodes", 0, max_shards, is_not_empty,
+        "[redis://[USER[:PASSWORD]@]]HOST[:PORT]", flusher_restart,
+        "With redis.mode = \"cluster\": nodes of the cluster that are asked for all others, and again when none of "
+        "those can be reached. Their user and password are those of all nodes.")),
     secret(for_shards.text<&ForShards::addresses>(
         "shards", 1, max_shards, is_not_empty,
         "[NAME=]redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], the same with rediss:// (TLS), "

@@ -21,6 +21,7 @@ inline constexpr std::uint64_t gib = 1024 * mib;
 /// The keys of [redis] that become part of each shard.
 struct ForShards {
   std::vector<std::string> addresses = {"redis://127.0.0.1:7070", "redis://127.0.0.1:7071"};
+  std::vector<std::string> nodes;
   std::string password;
   std::string password_file;
   std::uint32_t database = 0;
@@ -50,7 +51,7 @@ struct Place {
 };
 
 using AnyPlace = std::variant<Place<std::uint32_t>, Place<std::uint64_t>, Place<bool>, Place<HotRoutes>,
-                              Place<std::string>, Place<std::vector<std::string>>>;
+                              Place<RedisMode>, Place<std::string>, Place<std::vector<std::string>>>;
 
 /// Whether one text, or one entry of a list, has the form that its key wants.
 using Form = bool (*)(std::string_view);

@@ -25,6 +25,52 @@ std::vector<ShardTable> tables_of(const Draft& draft, const Sources& sources) {
   return tables;
 }
 
+/// Each node of the cluster as it was named. Throws Error where shards are named too, or instead.
+std::vector<ShardTable> nodes_of(const Draft& draft, const Sources& sources) {
+  const Origin mode = sources.origin("redis", "mode");
+  const Origin nodes = sources.origin("redis", "nodes");
+  const Origin shards = sources.origin("redis", "shards");
+  if (shards.source != Source::built_in || !sources.shard_tables.empty()) {
+    throw error(
+        "{}: shards are named, and redis.mode is \"cluster\" ({}), which has nodes instead: remove the shards, or set "
+        "redis.mode to \"shards\"",
+        shards.source != Source::built_in ? shards.where : sources.shard_tables.front().where, mode.where);
+  }
+  if (draft.for_shards.nodes.empty()) {
+    throw error("{}: redis.mode is \"cluster\", and redis.nodes names no node: name one or more of the cluster",
+                mode.where);
+  }
+  if (draft.for_shards.database != 0) {
+    throw error("{}: redis.database is {}, and a cluster has database 0 alone: set redis.database to 0",
+                sources.origin("redis", "database").where, draft.for_shards.database);
+  }
+  std::vector<ShardTable> tables;
+  tables.reserve(draft.for_shards.nodes.size());
+  for (const std::string& address : draft.for_shards.nodes) tables.push_back({.where = nodes.where, .url = address});
+  return tables;
+}
+
+/// The node of a table.
+ShardSettings node_of(const ShardTable& table) {
+  ShardAddress address;
+  try {
+    address = parse_shard_address(table.url);
+  } catch (const Error& failure) {
+    throw error("{}: {}", table.where, failure.what());
+  }
+  ShardSettings& node = address.shard;
+  if (!node.unix_path.empty()) {
+    throw error("{}: the node is the Unix socket '{}'; the nodes of a cluster are reached by HOST:PORT", table.where,
+                node.unix_path);
+  }
+  if (address.has_database && node.database != 0) {
+    throw error("{}: the node has database {}, and a cluster has database 0 alone", table.where, node.database);
+  }
+  node.name = server_text({node.host, node.port});
+  node.in_cluster = true;
+  return std::move(node);
+}
+
 /// The shard of a table, with a password only where its URL has one.
 ShardSettings shard_of(const ShardTable& table, std::uint32_t database) {
   ShardAddress address;
@@ -99,8 +145,15 @@ void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
   note_secret(draft.for_shards.password_file);
   note_secret(draft.for_shards.tls_key_file);
   note_secret(draft.for_shards.sentinel_password_file);
-  for (const ShardTable& table : tables_of(draft, sources)) {
-    ShardSettings shard = shard_of(table, draft.for_shards.database);
+  const bool cluster = draft.redis.mode == RedisMode::cluster;
+  if (!cluster && !draft.for_shards.nodes.empty()) {
+    throw error(
+        "{}: redis.nodes names nodes of a cluster, and redis.mode is \"shards\": set redis.mode to \"cluster\", or "
+        "name the servers in redis.shards",
+        sources.origin("redis", "nodes").where);
+  }
+  for (const ShardTable& table : cluster ? nodes_of(draft, sources) : tables_of(draft, sources)) {
+    ShardSettings shard = cluster ? node_of(table) : shard_of(table, draft.for_shards.database);
     shared.give(shard, table);
     note_secret(table.password_file);
     note_secret(table.tls_key_file);

@@ -58,10 +58,6 @@ std::string lower_case(std::string_view text) {
   return result;
 }
 
-std::string_view to_text(HotRoutes routes) noexcept {
-  return routes == HotRoutes::direct ? "direct" : "httplib";
-}
-
 std::string literal(const Draft& draft, const Key& key) {
   return std::visit(
       [&](auto place) -> std::string {
@@ -72,8 +68,8 @@ std::string literal(const Draft& draft, const Key& key) {
         } else if constexpr (std::is_integral_v<Value>) {
           const bool as_text = key.is_bytes() && value >= kib && value % kib == 0;
           return as_text ? in_quotes(bytes_text(value)) : fmt::format("{}", value);
-        } else if constexpr (std::is_same_v<Value, HotRoutes>) {
-          return in_quotes(to_text(value));
+        } else if constexpr (std::is_enum_v<Value>) {
+          return in_quotes(choice_names<Value>[static_cast<std::size_t>(value)]);
         } else if constexpr (std::is_same_v<Value, std::string>) {
           return in_quotes(value);
         } else {
@@ -96,8 +92,8 @@ std::string allowed(const Key& key) {
           return fmt::format("{} to {}{}", bytes ? bytes_text(key.least) : fmt::format("{}", key.least),
                              bytes ? bytes_text(key.most) : fmt::format("{}", key.most),
                              key.power_of_two ? ", a power of two" : "");
-        } else if constexpr (std::is_same_v<Value, HotRoutes>) {
-          return "\"direct\" or \"httplib\"";
+        } else if constexpr (std::is_enum_v<Value>) {
+          return fmt::format("\"{}\"", fmt::join(choice_names<Value>, "\" or \""));
         } else if constexpr (std::is_same_v<Value, std::string>) {
           return std::string(key.allowed);
         } else {
@@ -120,6 +116,12 @@ std::string to_toml(const Settings& settings) {
       if (key.section == section && !key.part_of_shard) text += fmt::format("{} = {}\n", key.name, literal(draft, key));
     }
     if (section != "redis") continue;
+    if (settings.redis.mode == RedisMode::cluster) {
+      std::vector<std::string> nodes;
+      for (const ShardSettings& node : settings.redis.shards) nodes.push_back(in_quotes(shard_url(node)));
+      text += fmt::format("nodes = [{}]\n", fmt::join(nodes, ", "));
+      continue;
+    }
     std::vector<std::string_view> parts;
     for (const Key& key : setting_rows()) {
       if (key.part_of_shard) parts.push_back(key.name);

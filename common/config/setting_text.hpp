@@ -1,6 +1,7 @@
 // How the values of settings are written, and their rows in words.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -21,6 +22,12 @@ namespace visitd::setting {
 [[nodiscard]] std::optional<std::uint64_t> parse_bytes(std::string_view text);
 /// The text with a to z in the place of A to Z.
 [[nodiscard]] std::string lower_case(std::string_view text);
-[[nodiscard]] std::string_view to_text(HotRoutes routes) noexcept;
+/// The values of a choice among names, in order.
+template <typename Choice>
+inline constexpr std::array<std::string_view, 0> choice_names{};
+template <>
+inline constexpr std::array<std::string_view, 2> choice_names<HotRoutes>{"direct", "httplib"};
+template <>
+inline constexpr std::array<std::string_view, 2> choice_names<RedisMode>{"shards", "cluster"};
 
 }  // namespace visitd::setting

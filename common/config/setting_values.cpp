@@ -36,11 +36,12 @@ void set(const Given& given, Draft& draft) {
           if (!number || *number < key.least || *number > key.most) return fail();
           if (key.power_of_two && !std::has_single_bit(*number)) return fail();
           target = static_cast<Value>(*number);
-        } else if constexpr (std::is_same_v<Value, HotRoutes>) {
+        } else if constexpr (std::is_enum_v<Value>) {
           const auto* text = std::get_if<std::string>(&given.input.value);
           if (text == nullptr) return fail();
-          if (*text != to_text(HotRoutes::direct) && *text != to_text(HotRoutes::httplib)) return fail();
-          target = *text == to_text(HotRoutes::direct) ? HotRoutes::direct : HotRoutes::httplib;
+          const auto name = std::ranges::find(choice_names<Value>, *text);
+          if (name == choice_names<Value>.end()) return fail();
+          target = static_cast<Value>(name - choice_names<Value>.begin());
         } else if constexpr (std::is_same_v<Value, std::string>) {
           const auto* text = std::get_if<std::string>(&given.input.value);
           if (text == nullptr || text->size() < key.least || text->size() > key.most || !well_formed(*text))

@@ -57,6 +57,7 @@ struct ShardSettings {
   std::string password;   ///< empty: none
   std::uint32_t database = 0;
   std::string password_place = {};  ///< the setting or file that gave the password, for people; empty: no password
+  bool in_cluster = false;          ///< a node of a cluster
   bool over_tls = false;            ///< rediss://, sentinels://
   ShardTls tls = {};                ///< only with over_tls
   ShardSentinels sentinels = {};
@@ -76,6 +77,9 @@ struct ShardSettings {
     return credentials(*this) == credentials(other);
   }
 };
+
+/// Who decides on which server a bucket is: visitd, among the shards of the settings; or the cluster of the nodes.
+enum class RedisMode { shards, cluster };
 
 /// How the two hot routes are answered.
 enum class HotRoutes { direct, httplib };
@@ -145,7 +149,8 @@ struct FlusherSettings {
 };
 
 struct RedisSettings {
-  std::vector<ShardSettings> shards;      ///< never empty after load
+  RedisMode mode = RedisMode::shards;
+  std::vector<ShardSettings> shards;      ///< never empty after load; of a cluster the nodes asked first
   ShardSettings added_shard;              ///< what a shard has that the deployment alone names; no address
   std::vector<std::string> secret_files;  ///< files that hold passwords and keys of shards, named here, read or not
   std::uint32_t virtual_nodes = 100;

@@ -1,6 +1,7 @@
 // How the address of a shard is written, and read.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>

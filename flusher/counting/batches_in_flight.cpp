@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 namespace visitd {
@@ -22,6 +23,7 @@ BatchesInFlight::BatchesInFlight(ShardBuckets buckets, const Deployment& deploym
       statistics_(statistics),
       link_(link),
       ever_sent_(batches.buckets()),
+      sent_there_(batches.buckets()),
       sent_here_(batches.buckets()) {
   for (const std::uint32_t bucket : buckets_.all()) ever_sent_[bucket] = batches_.unanswered(bucket) != nullptr;
 }
@@ -109,7 +111,7 @@ void BatchesInFlight::pump() {
 
 /// One at a time of a bucket: first what the shard lost, then what it has not answered.
 void BatchesInFlight::send(std::uint32_t bucket) {
-  if (sent_here_[bucket] || !buckets_.has(bucket) || is_arriving(bucket)) return;
+  if (is_on_its_way(bucket) || !buckets_.has(bucket) || is_arriving(bucket)) return;
   const auto lost = repairs_.find(bucket);
   const bool repair = lost != repairs_.end();
   const Batch* const batch = repair ? &lost->second.front() : batches_.unanswered(bucket);
@@ -128,6 +130,7 @@ void BatchesInFlight::on_answer(std::uint32_t bucket, bool repair, const ShardAn
   if (std::holds_alternative<Lost>(answer)) return;  // leave() follows
   --in_flight_;
   if (const auto* refused = std::get_if<Refused>(&answer)) return on_refused(bucket, without_script(refused->error));
+  if (const auto* redirect = std::get_if<Redirect>(&answer)) return on_redirect(bucket, repair, *redirect);
   const auto& said = std::get<BatchAnswer>(answer);
   if (repair) {
     on_repair(bucket, said);
@@ -145,6 +148,54 @@ void BatchesInFlight::on_refused(std::uint32_t bucket, std::string error) {
     retry_at_ms_ = link_.now_ms() + write_backoff_.next_ms(first_retry_ms);
   }
   refusal_ = std::move(error);
+  say_how_it_is();
+}
+
+void BatchesInFlight::try_later(std::uint32_t bucket) {
+  if (!link_.is_up()) return;  // begin() sends it
+  moving_.insert(bucket);
+  moving_retry_at_ms_ = link_.now_ms() + moving_retry_ms;
+}
+
+void BatchesInFlight::on_redirect(std::uint32_t bucket, bool repair, const Redirect& redirect) {
+  sent_here_[bucket] = false;
+  if (redirect.once) {
+    sent_there_[bucket] = true;
+    const Batch* const batch = repair ? &repairs_.at(bucket).front() : batches_.unanswered(bucket);
+    link_.port().ask_node(redirect.node, SendBatch{batch, deployment_.bucket_id(), true},
+                          [this, bucket, repair, connection = link_.connections()](const ShardAnswer& answer) {
+                            on_answer_there(bucket, repair, connection, answer);
+                          });
+  } else {
+    try_later(bucket);
+    link_.port().redirected(bucket, redirect.node);
+  }
+  writes_go_on();
+}
+
+/// Here the connection may have gone meanwhile, and what the bucket lost is looked for anew with the next one.
+void BatchesInFlight::on_answer_there(std::uint32_t bucket, bool repair, std::uint64_t connection,
+                                      const ShardAnswer& answer) {
+  sent_there_[bucket] = false;
+  const auto* const said = std::get_if<BatchAnswer>(&answer);
+  if (said == nullptr || !link_.is_up() || link_.connections() != connection) return try_later(bucket);
+  if (repair) {
+    on_repair(bucket, *said);
+  } else {
+    on_batch(bucket, *said);
+  }
+}
+
+void BatchesInFlight::try_soon() {
+  write_backoff_.reset();
+  retry_at_ms_ = std::min(retry_at_ms_, link_.now_ms());
+  // What no batch can find out.
+  if (link_.is_up() && in_flight_ == 0 && to_send_.empty() && !std::exchange(refusal_, {}).empty()) say_how_it_is();
+}
+
+void BatchesInFlight::refuse(std::string why) {
+  if (refusal_.empty()) retry_at_ms_ = link_.now_ms() + write_backoff_.next_ms(first_retry_ms);
+  refusal_ = std::move(why);
   say_how_it_is();
 }
 

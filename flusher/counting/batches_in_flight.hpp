@@ -41,7 +41,7 @@ class BatchesInFlight {
   [[nodiscard]] bool may_be_executed(std::uint32_t bucket) const { return ever_sent_[bucket]; }
 
   /// Whether a batch of the bucket has no answer yet.
-  [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return sent_here_[bucket]; }
+  [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return sent_here_[bucket] || sent_there_[bucket]; }
   /// The bucket is on this shard from now on: nothing of it is sent before it has arrived.
   void expect(std::uint32_t bucket) { arriving_.insert(bucket); }
   void expect_nothing() noexcept { arriving_.clear(); }
@@ -56,6 +56,11 @@ class BatchesInFlight {
   void forget_repairs() noexcept { repairs_.clear(); }
   [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return repairs_.contains(bucket); }
 
+  /// What kept batches from being taken may be over: they are tried again without waiting any longer.
+  void try_soon();
+  /// No batches are taken for now.
+  void refuse(std::string why);
+
   /// `why` no batch is sent to a replica, for people; empty: the server is none.
   void set_replica(std::string why) { replica_of_ = std::move(why); }
   /// Whether batches wait because the shard takes none now.
@@ -69,6 +74,10 @@ class BatchesInFlight {
   void on_batch(std::uint32_t bucket, const BatchAnswer& answer);
   void on_repair(std::uint32_t bucket, const BatchAnswer& answer);
   void on_refused(std::uint32_t bucket, std::string error);
+  void on_redirect(std::uint32_t bucket, bool repair, const Redirect& redirect);
+  void on_answer_there(std::uint32_t bucket, bool repair, std::uint64_t connection, const ShardAnswer& answer);
+  /// The bucket's batch is sent again in a moment.
+  void try_later(std::uint32_t bucket);
   void writes_go_on();
 
   ShardBuckets buckets_;
@@ -76,7 +85,8 @@ class BatchesInFlight {
   Batches& batches_;
   FlusherStatistics statistics_;
   SessionLink& link_;
-  std::vector<bool> ever_sent_;  ///< by bucket: its unanswered batch may have been executed
+  std::vector<bool> ever_sent_;   ///< by bucket: its unanswered batch may have been executed
+  std::vector<bool> sent_there_;  ///< by bucket: a batch of it is on its way to another node, because of a Redirect
 
   // of the current connection
   std::vector<bool> sent_here_;        ///< by bucket: a batch of it is on its way

@@ -113,6 +113,21 @@ void Deployment::stamped(const std::string& name) {
   ++changes_;
 }
 
+void Deployment::not_stamped(const std::string& name) {
+  std::ranges::find(shards_, name, &Shard::name)->stamped = false;
+}
+
+bool Deployment::is_begun() const noexcept {
+  return std::ranges::any_of(shards_,
+                             [](const Shard& shard) { return shard.topology.kind == TopologyText::Kind::deployment; });
+}
+
+bool Deployment::is_made() const noexcept {
+  return std::ranges::any_of(shards_, [](const Shard& shard) {
+    return shard.topology.kind == TopologyText::Kind::deployment && shard.topology.made;
+  });
+}
+
 bool Deployment::made_besides(const std::string& name) const noexcept {
   return std::ranges::any_of(shards_, [&](const Shard& shard) {
     using Kind = TopologyText::Kind;

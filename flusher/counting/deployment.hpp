@@ -19,7 +19,8 @@ namespace visitd {
 ///   "IDENTITY 3 making|made SHARD VERSION BUCKETS VIRTUAL_NODES SHARDS NEXT"    once its shards have been changed
 ///   "IDENTITY 1 BUCKETS VIRTUAL_NODES SHARDS"    of versions before every bucket had the identity: one a shard
 struct TopologyText {
-  enum class Kind { none, former, deployment, unknown };
+  /// `elsewhere`: another node of the cluster holds it.
+  enum class Kind { none, former, deployment, unknown, elsewhere };
   Kind kind = Kind::none;
   std::string identity;
   bool made = false;          ///< deployment: every shard has the identity
@@ -37,10 +38,13 @@ struct TopologyText {
 /// The deployment's identity out of that; empty: the text is something else.
 [[nodiscard]] std::string deployment_identity(std::string_view bucket_identity);
 
-/// The spool notes the deployment's own identity in the place of a shard of this name, and its layout in the place of
-/// the other one.
+/// The spool notes the deployment's own identity in the place of a shard of this name, and its layout and its cluster's
+/// map in the places of the others.
 inline constexpr const char* deployment_row = "";
 inline constexpr const char* layout_row = "\x01layout";
+inline constexpr const char* cluster_row =
+    "\x01"
+    "cluster";
 
 class Deployment {
  public:
@@ -65,11 +69,15 @@ class Deployment {
   /// Of two shards that are one, the shard that has to give way has a twin: the one that the topology does not name;
   /// where it names none of them, the later one by name.
   [[nodiscard]] std::optional<Twin> twin_of(const std::string& shard, const TopologyText& topology) const;
-  /// Every bucket on that shard has the identity.
+  /// Every bucket on that shard has the identity; or a bucket came that may lack it.
   void stamped(const std::string& shard);
+  void not_stamped(const std::string& shard);
 
   /// Whether another shard says that every shard has borne the identity: one that does not was emptied.
   [[nodiscard]] bool made_besides(const std::string& shard) const noexcept;
+  /// Whether a topology was seen, and whether it says that every bucket has the identity.
+  [[nodiscard]] bool is_begun() const noexcept;
+  [[nodiscard]] bool is_made() const noexcept;
   /// Whether every shard has said what it holds.
   [[nodiscard]] bool all_answered() const noexcept;
   /// Whether this shard gives the identity to a deployment that has none.

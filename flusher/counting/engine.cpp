@@ -19,6 +19,8 @@ constexpr std::uint64_t spool_retry_ms = 1000;
 constexpr std::uint64_t page_in_flight_bytes = 400;
 // Rests of large buckets are sealed together, so that a flush of many costs few transactions.
 constexpr std::uint64_t seal_gap_ms = 50;
+// A bucket of a cluster follows no more often.
+constexpr std::uint64_t follow_gap_ms = 100;
 
 std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
   std::vector<std::uint64_t> heads;
@@ -47,6 +49,7 @@ FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint
 
 Layout layout_of(const EngineSettings& settings) {
   if (settings.changed) return *settings.changed;
+  if (settings.cluster) return {1, settings.buckets, settings.virtual_nodes, {{cluster_name}}, {}};
   Layout layout{1, settings.buckets, settings.virtual_nodes, {}, {}};
   for (const std::string& name : settings.shards) layout.shards.push_back({name});
   return layout;
@@ -55,6 +58,16 @@ Layout layout_of(const EngineSettings& settings) {
 std::optional<Layout> known_layout(const SpoolState& spool) {
   const auto row = std::ranges::find(spool.identities, layout_row, &ShardIdentity::shard);
   return row == spool.identities.end() ? std::nullopt : parse_layout(row->identity);
+}
+
+std::optional<ClusterMap> known_cluster(const SpoolState& spool) {
+  const auto row = std::ranges::find(spool.identities, cluster_row, &ShardIdentity::shard);
+  return row == spool.identities.end() ? std::nullopt : parse_cluster_map(row->identity);
+}
+
+static Placement placement_of(const EngineSettings& settings, const Layout& layout) {
+  if (!settings.cluster) return place_buckets(layout);
+  return {settings.cluster->place(settings.buckets), static_cast<std::uint32_t>(settings.shards.size())};
 }
 
 /// The deployment's identity, as the spool knows it; empty: it knows none.
@@ -84,7 +97,9 @@ static SessionSettings session_settings(const EngineSettings& settings, std::uin
   return {settings.shards[shard],
           to_text(layout),
           layout.version,
-          std::ranges::find(layout.shards, settings.shards[shard], &ShardPlace::name) == layout.shards.end(),
+          !settings.cluster &&
+              std::ranges::find(layout.shards, settings.shards[shard], &ShardPlace::name) == layout.shards.end(),
+          settings.cluster.has_value(),
           settings.batches_in_flight,
           settings.reconnect_ms,
           settings.held_recheck_ms,
@@ -123,10 +138,20 @@ class Engine::Session : public SessionPort {
   void moved(std::uint32_t bucket, const std::string& marker) override {
     const std::string& next = engine_.settings_.shards[engine_.placement_.next_of(bucket)];
     if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
-      return engine_.move_bucket(bucket);
+      return engine_.move_bucket(bucket, engine_.placement_.next_of(bucket));
     }
     session.look_again(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",
                                    engine_.settings_.shards[shard_], bucket, marker));
+  }
+  void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
+  void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
+    const auto known = std::ranges::find(engine_.settings_.shards, node);
+    // A node that is given its first slot is known once it serves that.
+    if (known == engine_.settings_.shards.end()) return done(Lost{});
+    ShardSession& there =
+        engine_.sessions_[static_cast<std::size_t>(known - engine_.settings_.shards.begin())]->session;
+    if (!there.is_up()) return done(Lost{});
+    there.send(command, std::move(done));
   }
   void arrived(std::uint32_t) override { engine_.ask_waiting_ = true; }
   void layout_changed(const std::string& layout) override { engine_.port_.layout_changed(layout); }
@@ -153,7 +178,7 @@ class Engine::Mover : public MoverPort {
     engine_.sessions_[shard]->session.send(command, std::move(done));
   }
   [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
-  void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket); }
+  void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket, engine_.placement_.next_of(bucket)); }
   void all_moved() override {
     if (engine_.why_layout_stays().empty()) engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});
   }
@@ -184,7 +209,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       port_(port),
       statistics_(memory.cache->statistics),
       layout_(layout_of(settings)),
-      placement_(place_buckets(layout_)),
+      placement_(placement_of(settings, layout_)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
       open_({open_limit(settings), settings.journal_limit_bytes}, placement_, pages_, statistics_),
       batches_(batch_limits(settings), spool.incarnation, placement_, view_, pages_, open_, statistics_),
@@ -204,13 +229,18 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
                   lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
-    const auto known = std::ranges::find(spool.identities, settings.shards[shard], &ShardIdentity::shard);
+    const std::string& name = settings.cluster ? cluster_name : settings.shards[shard];
+    const auto known = std::ranges::find(spool.identities, name, &ShardIdentity::shard);
     sessions_.push_back(std::make_unique<Session>(
         *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
     writers_.add_shard(settings.shards[shard], sessions_.back()->session);
   }
   if (layout_.is_moving()) mover_ = std::make_unique<Mover>(*this, spool.writer);
   if (layout_.version > 1) batches_.note_identity({layout_row, to_text(layout_)});
+  if (settings.cluster) {
+    batches_.note_identity({cluster_row, to_text(*settings.cluster)});
+    may_follow_ms_.resize(settings.buckets);
+  }
   // Not what the lanes' owners say: a head that the spool does not know would have the next start take it for an old
   // copy, if this one ends before it has committed anything.
   durable_ = positions_of(spool, memory.ring_id, heads_of(memory));
@@ -232,9 +262,31 @@ std::optional<BucketMover::Progress> Engine::move_progress() const {
   return mover_ == nullptr ? std::nullopt : std::optional(mover_->mover.progress());
 }
 
-void Engine::move_bucket(std::uint32_t bucket) {
+void Engine::follow(std::uint32_t bucket, const std::string& node) {
+  const auto known = std::ranges::find(settings_.shards, node);
+  if (known == settings_.shards.end()) return port_.node_unknown(node);
+  // Nodes that have not heard of each other yet may send a bucket back and forth.
+  if (now_ms_ < may_follow_ms_[bucket]) return;
+  may_follow_ms_[bucket] = now_ms_ + follow_gap_ms;
+  move_bucket(bucket, static_cast<std::uint32_t>(known - settings_.shards.begin()));
+}
+
+void Engine::cluster_is_down(const std::string& why, Now now) {
+  for (const auto& session : sessions_) session->session.refuse(why, now.ms);
+}
+
+void Engine::cluster_is_well(const ClusterMap& map, Now now) {
+  if (map != *settings_.cluster) {
+    settings_.cluster = map;
+    batches_.note_identity({cluster_row, to_text(map)});
+  }
+  for (const auto& session : sessions_) {
+    if (session->session.state() != ShardState::up) session->session.try_soon(now.ms);
+  }
+}
+
+void Engine::move_bucket(std::uint32_t bucket, std::uint32_t to) {
   const std::uint32_t from = placement_.shard_of(bucket);
-  const std::uint32_t to = placement_.next_of(bucket);
   // Where a batch of it is on its way, the batch's answer leads here again.
   if (from == to || sessions_[from]->session.is_on_its_way(bucket)) return;
   sessions_[from]->session.left(bucket);
@@ -242,11 +294,14 @@ void Engine::move_bucket(std::uint32_t bucket) {
   placement_.move(bucket, to);
   batches_.enter_shard(bucket);
   port_.bucket_moved(bucket, to);
+  if (!deployment_.is_made()) deployment_.not_stamped(settings_.shards[to]);
   sessions_[to]->session.arrive(bucket);
 }
 
 std::string Engine::why_layout_stays() const {
   const std::uint32_t deciding = deciding_shard_index();
+  if (settings_.cluster)
+    return "the cluster decides where buckets are: move its slots with redis-cli --cluster reshard";
   if (changing_layout_) return "the shards are being changed already; try again in a moment";
   if (!deployment_.complete()) {
     return "not every shard has answered since this flusher started; try again once all of them are up";
@@ -308,6 +363,7 @@ bool Engine::drain(Now now) {
 }
 
 void Engine::tick(Now now) {
+  now_ms_ = now.ms;
   for (const auto& session : sessions_) session->session.tick(now.ms);
   if (mover_ != nullptr) mover_->mover.tick(now.ms);
   // Before a transaction, which may spill a bucket that came with the last one.

@@ -34,6 +34,7 @@ struct EngineSettings {
   std::uint32_t buckets = 8192;
   std::optional<Layout> changed = std::nullopt;  ///< of a deployment whose shards have been changed; `shards` are all
                                                  ///< that it names
+  std::optional<ClusterMap> cluster = std::nullopt;  ///< whose primaries `shards` are, by name
   std::uint32_t page_id_limit = 1024;
   std::uint64_t memory_limit_bytes = 256U << 20U;
   std::uint64_t journal_limit_bytes = 16U << 20U;
@@ -77,6 +78,8 @@ class EnginePort {
   virtual void bucket_moved(std::uint32_t bucket, std::uint32_t shard) = 0;
   /// The deployment has another layout: this life must end, and the next one begin with it.
   virtual void layout_changed(const std::string& layout) = 0;
+  /// A bucket is on a node of the cluster that is none of this life's.
+  virtual void node_unknown(const std::string& node) = 0;
   /// Rings the doorbells of these lanes' owners, a bit each.
   virtual void wake_lanes(std::uint64_t lanes) = 0;
 };
@@ -132,6 +135,10 @@ class Engine {
   [[nodiscard]] AcceptOffer offer(const std::string& shard) const;
   /// Takes what a held shard holds as the truth, if that is what was offered. Throws Error where it cannot be accepted.
   void accept(const std::string& shard, std::uint64_t token, Now now);
+  /// The cluster says that all is well: what waits for it waits no longer. `map`: with the primaries of this life.
+  void cluster_is_well(const ClusterMap& map, Now now);
+  /// The cluster says that it takes no commands; `why` is for people.
+  void cluster_is_down(const std::string& why, Now now);
 
   /// Everything up to the lanes' tails is durable, and the answers too.
   [[nodiscard]] bool is_durable() const noexcept;
@@ -203,8 +210,9 @@ class Engine {
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
   [[nodiscard]] std::uint32_t deciding_shard_index() const;
-  /// The bucket is on its next shard.
-  void move_bucket(std::uint32_t bucket);
+  void move_bucket(std::uint32_t bucket, std::uint32_t to);
+  /// A node of the cluster says that another one serves the bucket.
+  void follow(std::uint32_t bucket, const std::string& node);
   void note_set_aside(const std::vector<SetAside>& pages);
   void store_heads();
   void wake();
@@ -224,7 +232,9 @@ class Engine {
   Lookups lookups_;
   Deployment deployment_;
   std::vector<std::unique_ptr<Session>> sessions_;
-  std::unique_ptr<Mover> mover_;  ///< where the layout moves buckets
+  std::unique_ptr<Mover> mover_;              ///< where the layout moves buckets
+  std::vector<std::uint64_t> may_follow_ms_;  ///< by bucket, of a cluster
+  std::uint64_t now_ms_ = 0;                  ///< of the last turn
   bool changing_layout_ = false;
   WriterBook writers_;
 
@@ -245,6 +255,8 @@ class Engine {
 
 /// The one of the shards where they were changed, else the one of the settings.
 [[nodiscard]] Layout layout_of(const EngineSettings& settings);
+/// The map of the cluster that a spool knows; nullopt: it knows none.
+[[nodiscard]] std::optional<ClusterMap> known_cluster(const SpoolState& spool);
 /// The layout that a spool knows of a deployment whose shards were changed; nullopt: it knows none.
 [[nodiscard]] std::optional<Layout> known_layout(const SpoolState& spool);
 

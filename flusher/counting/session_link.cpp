@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace visitd {
 
 std::string without_script(const std::string& error) {
@@ -53,6 +55,11 @@ void SessionLink::hold(const std::string& why, bool acceptable) {
 void SessionLink::look_again() {
   port_.close();
   leave(now_ms_);
+}
+
+void SessionLink::try_soon() noexcept {
+  reconnect_backoff_.reset();
+  if (state_ != ShardState::held) connect_at_ms_ = std::min(connect_at_ms_, now_ms_);
 }
 
 void SessionLink::leave(std::uint64_t connect_at_ms) {

@@ -18,6 +18,7 @@ struct SessionSettings {
   std::string layout;         ///< as visits:topology has it at its end
   std::uint64_t version = 1;  ///< of the layout
   bool joins = false;         ///< buckets go to it that were on other shards
+  bool in_cluster = false;    ///< it is a node of a cluster: which buckets it has, the cluster says
   std::uint32_t batches_in_flight = 0;
   std::uint64_t reconnect_ms = 0;
   std::uint64_t held_recheck_ms = 0;
@@ -45,6 +46,10 @@ class SessionPort {
   virtual void unfit(const std::string& why) = 0;
   /// The shard says that the bucket has moved, by this marker. The bucket may be on another shard afterwards.
   virtual void moved(std::uint32_t bucket, const std::string& marker) = 0;
+  /// In a cluster: another node serves the bucket. The bucket may be on that one afterwards.
+  virtual void redirected(std::uint32_t bucket, const std::string& node) = 0;
+  /// Sends the command to that node of the cluster, where it can be reached: otherwise it is Lost.
+  virtual void ask_node(const std::string& node, const ShardCommand& command, Completion done) = 0;
   /// A shard says a later layout than the one known.
   virtual void layout_changed(const std::string& layout) = 0;
   /// A bucket that moved here has come.
@@ -52,6 +57,9 @@ class SessionPort {
   /// Something that the operator should know, and that changes nothing.
   virtual void warn(const std::string& what) = 0;
 };
+
+/// What a cluster is called where a shard would have its name.
+inline const std::string cluster_name = "cluster";
 
 class SessionLink {
  public:
@@ -94,6 +102,7 @@ class SessionLink {
     send(command, [this, then](ShardAnswer answer) {
       if (std::holds_alternative<Lost>(answer)) return;
       if (const auto* refused = std::get_if<Refused>(&answer)) return on_refused(*refused);
+      if (const auto* redirect = std::get_if<Redirect>(&answer)) return on_refused({"MOVED to " + redirect->node});
       then(std::get<Answer>(std::move(answer)));
     });
   }
@@ -107,6 +116,8 @@ class SessionLink {
   void hold(const std::string& why, bool acceptable = false);
   /// Connects again at once.
   void look_again();
+  /// What kept the shard away may be over: the next connection need not wait.
+  void try_soon() noexcept;
 
   void set_state(ShardState state, const std::string& why);
 
@@ -120,6 +131,10 @@ class SessionLink {
   [[nodiscard]] std::uint64_t connections() const noexcept { return connections_; }
   [[nodiscard]] ShardState state() const noexcept { return state_; }
   [[nodiscard]] const std::string& why() const noexcept { return why_; }
+  /// As visits:topology names it: a cluster has one for all its nodes.
+  [[nodiscard]] const std::string& name_in_topology() const noexcept {
+    return settings_.in_cluster ? cluster_name : settings_.shard;
+  }
   /// What the operator enters to accept this shard.
   [[nodiscard]] std::string accept_command() const;
 

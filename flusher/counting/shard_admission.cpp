@@ -19,6 +19,7 @@ ShardAdmission::ShardAdmission(std::string identity, std::string new_identity, D
 
 void ShardAdmission::leave() {
   topology_.clear();
+  topology_elsewhere_ = false;
   stamp_ = made_ = making_ended_ = checking_ = false;
 }
 
@@ -39,6 +40,8 @@ void ShardAdmission::check_when_due() {
     }
   }
   if (!made_) finish_making();
+  // In a cluster buckets come and go while they are given the identity.
+  if (link_.settings().in_cluster) note_identity();
 }
 
 // ---- whether the server is fit
@@ -86,12 +89,29 @@ void ShardAdmission::note_server(const Facts& facts) {
   deployment_.note_server(settings.shard, fmt::format("{} {}", *facts.run_id, settings.database), settings.address);
 }
 
+/// A cluster decides itself where a key is, and a server alone has all of its.
+bool ShardAdmission::hold_if_of_other_mode(const Facts& facts) {
+  const SessionSettings& settings = link_.settings();
+  if (!facts.in_cluster || *facts.in_cluster == settings.in_cluster) return false;
+  link_.hold(settings.in_cluster
+                 ? fmt::format("node {} is a server of its own, not a node of a cluster: name nodes of a cluster in "
+                               "redis.nodes, or set redis.mode to \"shards\" and name the servers in redis.shards",
+                               settings.shard)
+                 : fmt::format("shard {} ({}) is a node of a cluster, which decides itself where a key is: set "
+                               "redis.mode to \"cluster\" and name nodes of it in redis.nodes, or give the shard a "
+                               "server of its own",
+                               settings.shard, settings.address));
+  return true;
+}
+
 void ShardAdmission::on_facts(const Facts& facts) {
   server_ = facts;
-  if (hold_if_unfit(facts)) return;
+  if (hold_if_of_other_mode(facts) || hold_if_unfit(facts)) return;
   note_role(facts);
   note_server(facts);
   marks_.set_tombstone(facts.tombstone);
+  topology_elsewhere_ = facts.topology_elsewhere;
+  if (topology_elsewhere_) return on_topology_elsewhere();
   on_topology(facts.topology);
 }
 
@@ -103,12 +123,18 @@ void ShardAdmission::on_check(ShardAnswer answer) {
   server_ = facts;
   if (hold_if_unfit(facts)) return;
   const std::string& shard = link_.settings().shard;
+  topology_elsewhere_ = facts.topology_elsewhere;
+  if (topology_elsewhere_) {
+    note_role(facts);
+    in_flight_.say_how_it_is();
+    return in_flight_.pump();
+  }
   const TopologyText topology = parse_topology(facts.topology);
   if (topology.kind == TopologyText::Kind::deployment && topology.identity == deployment_.identity() &&
       topology.version > link_.settings().version) {
     return link_.port().layout_changed(topology.layout);
   }
-  if (topology.kind != TopologyText::Kind::deployment || topology.shard != shard ||
+  if (topology.kind != TopologyText::Kind::deployment || topology.shard != link_.name_in_topology() ||
       topology.layout != link_.settings().layout || topology.identity != deployment_.identity()) {
     return link_.reconnect(
         fmt::format("shard {} is not what it was: its visits:topology holds '{}'; looking at the shard again", shard,
@@ -133,14 +159,14 @@ void ShardAdmission::on_topology(const std::string& text) {
   topology_ = text;
   const TopologyText topology = parse_topology(text);
   deployment_.saw(settings.shard, topology);
-  if (const auto twin = deployment_.twin_of(settings.shard, topology)) {
+  if (const auto twin = settings.in_cluster ? std::nullopt : deployment_.twin_of(settings.shard, topology)) {
     return link_.hold(
         fmt::format("shard {} ({}) is one server and database with shard {} ({}): give each one of its own",
                     settings.shard, settings.address, twin->name, twin->address));
   }
   using Kind = TopologyText::Kind;
   if (topology.kind == Kind::none) return on_no_topology();
-  if (topology.kind == Kind::deployment && topology.shard != settings.shard) {
+  if (topology.kind == Kind::deployment && topology.shard != link_.name_in_topology()) {
     return link_.hold(fmt::format(
         "shard {} is another server: its visits:topology says that it is shard {}; put the addresses of both right "
         "(redis.shard)",
@@ -198,11 +224,24 @@ void ShardAdmission::on_no_topology() {
   }
   // Not before all shards have answered: one of them may say that the deployment is made, and then this one was
   // emptied.
-  if (!deployment_.identity().empty() && (marks_.is_accepting() || deployment_.all_answered())) {
+  const bool all_answered = link_.settings().in_cluster || deployment_.all_answered();
+  if (!deployment_.identity().empty() && (marks_.is_accepting() || all_answered)) {
     return make_topology(deployment_.identity());
   }
+  if (deployment_.identity().empty() && link_.settings().in_cluster) return make_topology(new_identity_);
   if (deployment_.identity().empty() && deployment_.decided_by(shard)) return make_topology(new_identity_);
   wait_for_identity();
+}
+
+/// What the deployment is, the node says that holds it; or the spool knows that it was made.
+void ShardAdmission::on_topology_elsewhere() {
+  TopologyText elsewhere;
+  elsewhere.kind = TopologyText::Kind::elsewhere;
+  deployment_.saw(link_.settings().shard, elsewhere);
+  made_ = deployment_.is_made() || !identity_.empty();
+  if (deployment_.identity().empty() || (!made_ && !deployment_.is_begun())) return wait_for_identity();
+  stamp_ = !made_;
+  ask_marks();
 }
 
 /// A deployment of a version whose buckets had no identity.
@@ -243,8 +282,10 @@ void ShardAdmission::wait_for_identity() {
   link_.begin(SessionLink::Step::waiting);
   changes_seen_ = deployment_.changes();
   check_at_ms_ = link_.now_ms() + link_.settings().check_ms;
-  link_.set_state(ShardState::connecting,
-                  fmt::format("the deployment has no identity yet: waiting for shard {}", deployment_.waits_for()));
+  link_.set_state(ShardState::connecting, link_.settings().in_cluster
+                                              ? "waiting for the node of the cluster that serves visits:topology"
+                                              : fmt::format("the deployment has no identity yet: waiting for shard {}",
+                                                            deployment_.waits_for()));
 }
 
 // ---- the deployment is made on it
@@ -252,8 +293,8 @@ void ShardAdmission::wait_for_identity() {
 /// Where nothing has changed since the shard was looked at.
 MakeTopology ShardAdmission::topology_of(const std::string& identity, bool made) const {
   const SessionSettings& settings = link_.settings();
-  return {topology_,
-          to_text({TopologyText::Kind::deployment, identity, made, settings.shard, settings.layout, settings.version})};
+  return {topology_, to_text({TopologyText::Kind::deployment, identity, made, link_.name_in_topology(), settings.layout,
+                              settings.version})};
 }
 
 void ShardAdmission::make_topology(const std::string& identity) {
@@ -276,7 +317,7 @@ void ShardAdmission::change_layout(const std::string& layout, std::uint64_t vers
 
 /// Every shard has the identity: from now on one that does not was emptied.
 void ShardAdmission::finish_making() {
-  if (making_ended_ || !deployment_.complete()) return;
+  if (making_ended_ || topology_elsewhere_ || !deployment_.complete()) return;
   making_ended_ = true;
   link_.send(topology_of(deployment_.identity(), true), [this](ShardAnswer answer) {
     const auto* held = std::get_if<Topology>(&answer);
@@ -328,11 +369,13 @@ void ShardAdmission::come_up() {
 }
 
 void ShardAdmission::note_identity() {
-  const std::string& shard = link_.settings().shard;
-  deployment_.stamped(shard);
+  if (!in_flight_.arriving().empty() && link_.settings().in_cluster) return;
+  deployment_.stamped(link_.settings().shard);
   if (identity_ == deployment_.bucket_id()) return;
+  // Of a cluster, what is noted says that every bucket of it has the identity.
+  if (link_.settings().in_cluster && !deployment_.is_made()) return;
   identity_ = deployment_.bucket_id();
-  batches_.note_identity({shard, identity_});
+  batches_.note_identity({link_.name_in_topology(), identity_});
   batches_.note_identity({deployment_row, identity_});
 }
 

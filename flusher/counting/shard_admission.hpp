@@ -45,6 +45,7 @@ class ShardAdmission {
   void note_server(const Facts& facts);
   void on_topology(const std::string& text);
   void on_no_topology();
+  void on_topology_elsewhere();
   [[nodiscard]] std::string why_topology_is_missed() const;
   /// The shard says another layout. True: nothing more is to be done with it now.
   [[nodiscard]] bool follow_layout(const TopologyText& topology);
@@ -59,6 +60,7 @@ class ShardAdmission {
   void go_on();
   void come_up();
   void note_identity();
+  [[nodiscard]] bool hold_if_of_other_mode(const Facts& facts);
 
   std::string identity_;
   std::string new_identity_;
@@ -71,9 +73,10 @@ class ShardAdmission {
   bool warned_ = false;  ///< that the server does not say how it is set up
 
   // of the current connection
-  std::string topology_;  ///< as it stands on the shard
-  bool stamp_ = false;    ///< buckets may lack the identity
-  bool made_ = false;     ///< the topology says that every bucket has it
+  std::string topology_;             ///< as it stands on the shard
+  bool topology_elsewhere_ = false;  ///< on another node of the cluster
+  bool stamp_ = false;               ///< buckets may lack the identity
+  bool made_ = false;                ///< the topology says that every bucket has it
   bool making_ended_ = false;
   std::uint64_t changes_seen_ = 0;  ///< of the deployment
   std::uint64_t check_at_ms_ = 0;

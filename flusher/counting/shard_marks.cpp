@@ -100,8 +100,24 @@ bool ShardMarks::has_come(std::uint32_t bucket, const Marks::Held& held) const {
   return !buckets_.moves_here(bucket) || (!held.id.empty() && held.moved.empty());
 }
 
+void ShardMarks::on_redirect(std::uint32_t bucket, const Redirect& redirect) {
+  in_flight_.expect(bucket);
+  if (!redirect.once) link_.port().redirected(bucket, redirect.node);
+}
+
+bool ShardMarks::is_stamped() const noexcept {
+  return stamped_ || (link_.settings().in_cluster && deployment_.is_made());
+}
+
+/// A cluster's bucket that comes while the deployment is made may come from a node that had not given it the identity.
+std::string ShardMarks::stamp_of_arrivals() const {
+  return link_.settings().in_cluster && !is_stamped() ? deployment_.bucket_id() : std::string();
+}
+
 void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
   const std::string& shard = link_.settings().shard;
+  if (!buckets_.has(bucket)) return;  // it has moved since it was asked for
+  if (held.redirect) return on_redirect(bucket, *held.redirect);
   if (held.field == not_a_hash) {
     return fault(
         fmt::format("shard {}: bucket {} is no hash: something else wrote it; remove it or rename it", shard, bucket),
@@ -122,7 +138,7 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
                              shard, bucket, held.moved),
                  false);
   }
-  if (held.id.empty() && stamped_ && !accepting_) {
+  if (held.id.empty() && is_stamped() && !accepting_) {
     fault(fmt::format("shard {}: bucket {} has been emptied: it has no identity of a deployment; restore its data, "
                       "or accept it as it is with: {}",
                       shard, bucket, link_.accept_command()),
@@ -167,21 +183,38 @@ void ShardMarks::tick() {
     if (asked.size() == marks_asked_at_once) break;
     asked.push_back(bucket);
   }
-  AskMarks ask{asked, {}};
+  AskMarks ask{asked, stamp_of_arrivals()};
   link_.ask<Marks>(ask, [this, asked = std::move(asked)](const Marks& marks) { on_arrivals(asked, marks); });
 }
 
 void ShardMarks::on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks) {
   asking_arrivals_ = false;
   for (std::size_t i = 0; i < asked.size(); ++i) {
-    if (!in_flight_.is_arriving(asked[i])) continue;
-    if (!has_come(asked[i], marks.buckets[i])) continue;
-    on_mark(asked[i], marks.buckets[i]);
-    if (hold_if_faulty()) return;
-    in_flight_.arrived(asked[i]);
-    link_.port().arrived(asked[i]);
+    const std::uint32_t bucket = asked[i];
+    const auto& redirect = marks.buckets[i].redirect;
+    if (!in_flight_.is_arriving(bucket)) continue;
+    if (redirect && redirect->once) {
+      link_.port().ask_node(redirect->node, AskMarks{{bucket}, stamp_of_arrivals(), true},
+                            [this, bucket](const ShardAnswer& answer) {
+                              const auto* const there = std::get_if<Marks>(&answer);
+                              if (there != nullptr && link_.is_up())
+                                static_cast<void>(on_arrival(bucket, there->buckets.front()));
+                            });
+    } else if (!on_arrival(bucket, marks.buckets[i])) {
+      return;
+    }
   }
   tick();
+}
+
+bool ShardMarks::on_arrival(std::uint32_t bucket, const Marks::Held& held) {
+  if (!in_flight_.is_arriving(bucket) || !has_come(bucket, held)) return true;
+  on_mark(bucket, held);
+  if (hold_if_faulty()) return false;
+  if (held.redirect) return true;
+  in_flight_.arrived(bucket);
+  link_.port().arrived(bucket);
+  return true;
 }
 
 // ---- of a writer that was forgotten
@@ -191,8 +224,8 @@ void ShardMarks::set_tombstone(const std::string& text) {
   tombstone_ = parse_tombstone(text);
 }
 
-/// What the bucket held when our field was taken out of it; nullopt: nobody knows, or it is a mark that this spool does
-/// not know.
+/// What the bucket held when our field was taken out of it; nullopt: nobody knows, or it is a mark that this spool
+/// does not know.
 std::optional<std::string> ShardMarks::held_before_forgotten(std::uint32_t bucket) {
   const auto noted = tombstone_.marks.find(bucket);
   if (noted == tombstone_.marks.end()) return std::nullopt;
@@ -225,7 +258,11 @@ void ShardMarks::send_rejoin(std::size_t first) {
 
 void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
-    if (marks.buckets[i].id == deployment_.bucket_id()) continue;
+    if (marks.buckets[i].id == deployment_.bucket_id() || !buckets_.has(asked_[first + i])) continue;
+    if (const auto& redirect = marks.buckets[i].redirect) {
+      on_redirect(asked_[first + i], *redirect);
+      continue;
+    }
     return link_.hold(
         fmt::format("shard {}: bucket {} has the identity '{}', not this deployment's '{}': put the address "
                     "right, or restore the data that belongs together",

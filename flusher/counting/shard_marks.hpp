@@ -86,6 +86,12 @@ class ShardMarks {
   [[nodiscard]] bool has_come(std::uint32_t bucket, const Marks::Held& held) const;
   void on_mark(std::uint32_t bucket, const Marks::Held& held);
   void on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks);
+  /// False: the shard is held.
+  [[nodiscard]] bool on_arrival(std::uint32_t bucket, const Marks::Held& held);
+  void on_redirect(std::uint32_t bucket, const Redirect& redirect);
+  /// Whether every bucket should have the deployment's identity.
+  [[nodiscard]] bool is_stamped() const noexcept;
+  [[nodiscard]] std::string stamp_of_arrivals() const;
   [[nodiscard]] std::optional<std::string> held_before_forgotten(std::uint32_t bucket);
   void send_rejoin(std::size_t first);
   void on_stamped(std::size_t first, const Marks& marks);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "flusher/counting/batch.hpp"
+#include "flusher/counting/cluster_map.hpp"
 
 namespace visitd {
 
@@ -27,6 +28,15 @@ struct Facts {
   std::optional<std::uint64_t> memory_bytes = std::nullopt;        ///< that it uses
   std::optional<std::uint64_t> memory_limit_bytes = std::nullopt;  ///< 0: none
   std::string tombstone = {};                                      ///< of our writer, which was forgotten; empty: none
+  std::optional<bool> in_cluster = std::nullopt;                   ///< whether it is a node of a cluster
+  bool topology_elsewhere = false;  ///< another node of the cluster serves visits:topology
+};
+
+/// A node of a cluster answers that another one serves the key: from now on; or, where `once` is set, it is being given
+/// the key, and executes this one command if it is asked for it.
+struct Redirect {
+  std::string node;  ///< HOST:PORT
+  bool once = false;
 };
 
 /// visits:topology becomes `topology`, only where it is `expected` (empty: no such key). The answer says what it is
@@ -44,12 +54,14 @@ struct Topology {
 struct AskMarks {
   std::vector<std::uint32_t> buckets;
   std::string stamp = {};
+  bool once = false;  ///< because of a Redirect; this one, and those below: of one bucket
 };
 struct Marks {
   struct Held {
     std::string id;          ///< the deployment's identity that the bucket has; empty: none
     std::string field;       ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
     std::string moved = {};  ///< the moved marker; empty: none
+    std::optional<Redirect> redirect = std::nullopt;
   };
   std::vector<Held> buckets;  ///< one for each that was asked for, in order
 };
@@ -61,6 +73,7 @@ inline constexpr std::size_t marks_asked_at_once = 1024;
 struct SendBatch {
   const Batch* batch = nullptr;
   std::string id;  ///< what the bucket must have
+  bool once = false;
 };
 struct BatchAnswer {
   enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten };
@@ -76,6 +89,7 @@ struct BatchAnswer {
 struct AskCount {
   std::uint32_t bucket = 0;
   std::string page;
+  bool once = false;
 };
 struct Count {
   std::string id;           ///< the deployment's identity that the bucket has; empty: none
@@ -128,6 +142,13 @@ struct Persistence {
   bool waits = false;  ///< something is not written, or not synced
 };
 
+/// Which nodes a cluster has, and which slots they serve.
+struct AskNodes {};
+struct Nodes {
+  ClusterMap map;
+  std::string fault = {};  ///< why the cluster cannot be used as it is, for people; empty: it can
+};
+
 /// This writer says of itself, in visits:writers, what it is.
 struct NoteWriter {
   std::string note;                       ///< see writers.hpp
@@ -171,9 +192,9 @@ struct Refused {
 struct Lost {};
 
 using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
-                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin>;
+                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin, AskNodes>;
 using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
-                                 Writers, Forgotten, Tombstone, Refused, Lost>;
+                                 Writers, Forgotten, Tombstone, Nodes, Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

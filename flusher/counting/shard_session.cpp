@@ -11,7 +11,8 @@ namespace visitd {
 ShardSession::ShardSession(SessionSettings settings, std::string identity, std::string new_identity,
                            ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
                            FlusherStatistics statistics, SessionPort& port)
-    : deployment_(deployment),
+    : buckets_(buckets),
+      deployment_(deployment),
       batches_(batches),
       lookups_(lookups),
       link_(std::move(settings), port, *this),
@@ -53,6 +54,17 @@ void ShardSession::on_turned_away(const std::string& why, std::uint64_t now_ms) 
   link_.turn_away(why);
 }
 
+void ShardSession::try_soon(std::uint64_t now_ms) {
+  link_.set_time(now_ms);
+  link_.try_soon();
+  in_flight_.try_soon();
+}
+
+void ShardSession::refuse(const std::string& why, std::uint64_t now_ms) {
+  link_.set_time(now_ms);
+  if (link_.is_up()) in_flight_.refuse(why);
+}
+
 void ShardSession::accept(std::uint64_t token, std::uint64_t now_ms) {
   link_.set_time(now_ms);
   marks_.accept(token);
@@ -73,12 +85,23 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
   // A batch that an earlier connection may have executed goes first: then its answer, not a guess, says what the read
   // includes. Where batches wait, the mark that comes with the read says whether it was.
   if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);
-  link_.send(AskCount{bucket, id}, [this, bucket, page](const ShardAnswer& answer) {
-    const auto* const count = std::get_if<Count>(&answer);
-    if (count == nullptr) return lookups_.dropped(page);
-    on_count(bucket, page, *count);
+  link_.send(AskCount{bucket, id}, [this, bucket, page, id](const ShardAnswer& answer) {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return on_look_up(bucket, page, answer);
+    link_.port().ask_node(redirect->node, AskCount{bucket, id, true},
+                          [this, bucket, page](const ShardAnswer& there) { on_look_up(bucket, page, there); });
   });
   return true;
+}
+
+void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer) {
+  const auto* const count = std::get_if<Count>(&answer);
+  if (count != nullptr && buckets_.has(bucket) && link_.is_up()) return on_count(bucket, page, *count);
+  lookups_.dropped(page);  // also where it has moved since it was asked for
+  const auto* const redirect = std::get_if<Redirect>(&answer);
+  if (redirect != nullptr && !redirect->once && buckets_.has(bucket)) {
+    link_.port().redirected(bucket, redirect->node);
+  }
 }
 
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
@@ -113,7 +136,8 @@ void ShardSession::note_writer(NoteWriter note, std::function<void()> noted) {
   link_.send(note, [this, noted = std::move(noted)](const ShardAnswer& answer) {
     if (std::holds_alternative<Lost>(answer)) return;
     noting_ = false;
-    if (std::holds_alternative<Noted>(answer)) noted();
+    // Of a cluster, the node that serves visits:writers notes it.
+    if (std::holds_alternative<Noted>(answer) || std::holds_alternative<Redirect>(answer)) noted();
   });
 }
 

@@ -51,6 +51,10 @@ class ShardSession final : private SessionLink::Parts {
   void arrive(std::uint32_t bucket) { marks_.arrive(bucket); }
   void left(std::uint32_t bucket) { in_flight_.left(bucket); }
   [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return in_flight_.is_on_its_way(bucket); }
+  /// What kept the shard away, or batches from being taken, may be over.
+  void try_soon(std::uint64_t now_ms);
+  /// The cluster takes no batches for now.
+  void refuse(const std::string& why, std::uint64_t now_ms);
   /// Something is not as it was: makes another connection.
   void look_again(const std::string& why) { link_.reconnect(why); }
   [[nodiscard]] bool is_arriving(std::uint32_t bucket) const { return in_flight_.is_arriving(bucket); }
@@ -90,8 +94,10 @@ class ShardSession final : private SessionLink::Parts {
  private:
   void on_hold(bool acceptable) override { marks_.on_hold(acceptable); }
   void on_leave() override;
+  void on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer);
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
 
+  ShardBuckets buckets_;
   const Deployment& deployment_;
   const Batches& batches_;
   Lookups& lookups_;

@@ -59,6 +59,10 @@ bool Reply::is_array() const noexcept {
   return is(reply_, REDIS_REPLY_ARRAY);
 }
 
+std::int64_t Reply::number() const noexcept {
+  return reply_ != nullptr && reply_->type == REDIS_REPLY_INTEGER ? reply_->integer : 0;
+}
+
 std::string_view Reply::text() const noexcept {
   if (is_string() || is_error() || is(reply_, REDIS_REPLY_STATUS)) {
     return {reply_->str, static_cast<std::size_t>(reply_->len)};

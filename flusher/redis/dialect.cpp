@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/config/shard_address.hpp"
 #include "flusher/redis/batch_script.hpp"
 
 namespace visitd {
@@ -35,12 +36,24 @@ void add_bucket_key(RequestText& text, std::uint32_t bucket) {
   text.add({key, static_cast<std::size_t>(end - key)});
 }
 
+/// The next command is executed although its key is only being given to this node.
+void add_asking(RequestText& text, bool once) {
+  if (!once) return;
+  text.start(1);
+  text.add("ASKING");
+}
+
 std::string tombstone_key(std::string_view writer) {
   return fmt::format("visits:forgotten:{}", writer);
 }
 
 [[noreturn]] void unexpected(std::string_view command) {
   throw UnusableReply(fmt::format("{}: an answer of another kind than Redis gives", command));
+}
+
+bool parse_port(std::string_view text, std::uint16_t& port) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), port);
+  return failed == std::errc{} && end == text.data() + text.size();
 }
 
 /// A count as Redis holds it: digits alone, no more than 2^63-1.
@@ -91,6 +104,9 @@ void Dialect::begin(ScriptDigests scripts) {
   scripts_ = std::move(scripts);
   facts_ = {};
   info_.clear();
+  marks_ = {};
+  marks_error_.clear();
+  marks_refused_ = false;
   no_facts_.clear();
 }
 
@@ -100,19 +116,23 @@ Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
 
 std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   using Kind = Awaited::Kind;
+  if (std::exchange(awaited.once, false)) return std::nullopt;
   if (awaited.kind < Kind::topology_of_facts) {
     read_fact(awaited, reply);
     return std::nullopt;
   }
   if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
+  if (awaited.kind == Kind::topology_of_facts) return read_facts(reply);
+  if (awaited.kind == Kind::marks_of_nodes) return read_marks_of_nodes(awaited, reply);
+  if (const auto redirect = read_redirect(reply)) return *redirect;
   if (reply.is_error() && !reply.is_wrong_type()) return Refused{std::string(reply.text())};
   switch (awaited.kind) {
-    case Kind::topology_of_facts:
-      return read_facts(reply);
     case Kind::topology:
       return read_topology(reply);
     case Kind::marks:
       return read_marks(reply, awaited.size);
+    case Kind::nodes:
+      return read_nodes(reply);
     case Kind::batch:
       return read_batch(reply, awaited.size);
     case Kind::move:
@@ -141,12 +161,12 @@ Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) co
   }
   text.start(1);
   text.add("INFO");
-  text.start(2);
-  text.add("GET");
-  text.add(tombstone_key(writer_));
-  text.start(2);
-  text.add("GET");
-  text.add(topology_key);
+  for (const std::string& key : {tombstone_key(writer_), std::string(topology_key)}) {
+    if (in_cluster_ && key != topology_key) continue;  // no writer of a cluster is forgotten
+    text.start(2);
+    text.add("GET");
+    text.add(key);
+  }
   return {Awaited::Kind::policy};
 }
 
@@ -156,7 +176,7 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   using Kind = Awaited::Kind;
   if (awaited.kind == Kind::info) {
     info_ = reply.text();
-    awaited.kind = Kind::tombstone_of_facts;
+    awaited.kind = in_cluster_ ? Kind::topology_of_facts : Kind::tombstone_of_facts;
     return;
   }
   if (awaited.kind == Kind::tombstone_of_facts) {
@@ -166,6 +186,11 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
     }
     facts_.tombstone = reply.is_error() ? "" : reply.text();
     awaited.kind = Kind::topology_of_facts;
+    return;
+  }
+  if (awaited.kind == Kind::cluster_info) {
+    cluster_info_ = reply.text();
+    awaited.kind = Kind::nodes;
     return;
   }
   std::optional<std::string>& fact = awaited.kind == Kind::policy ? facts_.maxmemory_policy : facts_.append_only;
@@ -190,12 +215,25 @@ static std::optional<std::string> server_version(std::string_view info) {
   return redis ? std::optional("redis " + *redis) : std::nullopt;
 }
 
-/// What CONFIG did not say, INFO may.
+/// Another node of a cluster serves the key, or none for now.
+static bool is_elsewhere(Reply reply) {
+  return reply.is_error() && (reply.text().starts_with("MOVED ") || reply.text().starts_with("ASK ") ||
+                              reply.text().starts_with("CLUSTERDOWN "));
+}
+
+/// What CONFIG did not say, INFO may. A node of a cluster says that it is one, also where it was taken for a shard.
 ShardAnswer Dialect::read_facts(Reply topology) {
-  if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
-  if (!no_facts_.empty()) return Refused{std::exchange(no_facts_, {})};
+  const std::string no_facts = std::exchange(no_facts_, {});
+  if (const auto enabled = info_value(info, "cluster_enabled")) facts.in_cluster = *enabled != "0";
+  facts.topology_elsewhere = is_elsewhere(topology) && facts.in_cluster.value_or(in_cluster_);
+  if (!facts.topology_elsewhere) {
+    if (topology.is_error() && !topology.is_wrong_type()) return Refused{std::string(topology.text())};
+    if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
+    facts.topology = topology.text();
+  }
+  if (!no_facts.empty() && !facts.in_cluster.value_or(false)) return Refused{no_facts};
   facts.role = info_value(info, "role");
   facts.run_id = info_value(info, "run_id");
   facts.version = server_version(info);
@@ -206,7 +244,6 @@ ShardAnswer Dialect::read_facts(Reply topology) {
     facts.append_only = info_value(info, "aof_enabled");
     if (facts.append_only) facts.append_only = *facts.append_only == "0" ? "no" : "yes";
   }
-  facts.topology = topology.text();
   return facts;
 }
 
@@ -230,17 +267,49 @@ Topology Dialect::read_topology(Reply reply) {
 
 // ---- marks: marks.lua
 
-Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
-  text.start(7 + asked.buckets.size());
+void Dialect::write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const {
+  text.start(7 + buckets.size());
   text.add("EVALSHA");
   text.add(scripts_.marks);
-  text.add_number(asked.buckets.size());
-  for (const std::uint32_t bucket : asked.buckets) add_bucket_key(text, bucket);
+  text.add_number(buckets.size());
+  for (const std::uint32_t bucket : buckets) add_bucket_key(text, bucket);
   text.add(writer_field_);
   text.add(id_field);
   text.add(asked.stamp);
   text.add(moved_field);
-  return {Awaited::Kind::marks, static_cast<std::uint32_t>(asked.buckets.size())};
+}
+
+/// In a cluster each bucket is asked for by itself: the buckets of one node are in many slots.
+Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
+  const auto size = static_cast<std::uint32_t>(asked.buckets.size());
+  add_asking(text, asked.once);
+  if (!in_cluster_) {
+    write_marks(asked.buckets, asked, text);
+    return {Awaited::Kind::marks, size};
+  }
+  for (std::size_t i = 0; i < size; ++i) write_marks(std::span(asked.buckets).subspan(i, 1), asked, text);
+  return {Awaited::Kind::marks_of_nodes, size, asked.once};
+}
+
+/// One of many replies. A slot that no node serves now leaves those of the others useful.
+std::optional<ShardAnswer> Dialect::read_marks_of_nodes(Awaited& awaited, Reply reply) {
+  if (const auto redirect = read_redirect(reply)) {
+    marks_.buckets.push_back({"", "", "", *redirect});
+  } else if (reply.is_error()) {
+    const bool unserved = reply.text().starts_with("CLUSTERDOWN") || reply.text().starts_with("TRYAGAIN");
+    if (marks_error_.empty() || !unserved) marks_error_ = reply.text();
+    marks_.buckets.push_back({"", "", "", unserved ? std::optional(Redirect{"", true}) : std::nullopt});
+    marks_refused_ = marks_refused_ || !unserved;
+  } else {
+    marks_.buckets.push_back(read_marks(reply, 1).buckets.front());
+  }
+  if (--awaited.size > 0) return std::nullopt;
+  Marks marks = std::exchange(marks_, {});
+  std::string failure = std::exchange(marks_error_, {});
+  const bool any = std::ranges::any_of(
+      marks.buckets, [](const Marks::Held& held) { return !held.redirect || !held.redirect->node.empty(); });
+  if (std::exchange(marks_refused_, false) || (!failure.empty() && !any)) return Refused{std::move(failure)};
+  return marks;
 }
 
 /// What one bucket holds.
@@ -266,7 +335,8 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
-  const bool first = batch.expected.empty();
+  add_asking(text, sent.once);
+  const bool first = batch.expected.empty() && !in_cluster_;
   text.start((first ? 12 : 11) + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
@@ -282,7 +352,7 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   text.add(moved_field);
   text.add(moving_field);
   for (const PageVisits& page : batch.pages) text.add(page.page);
-  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size())};
+  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size()), sent.once};
 }
 
 /// False: it is no answer of the script.
@@ -332,6 +402,7 @@ BatchAnswer Dialect::read_batch(Reply reply, std::size_t pages) {
 // ---- count: HMGET
 
 Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
+  add_asking(text, asked.once);
   text.start(7);
   text.add("HMGET");
   add_bucket_key(text, asked.bucket);
@@ -340,7 +411,7 @@ Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
   text.add(moved_field);
   text.add(writer_field_);
   text.add(asked.page);
-  return {Awaited::Kind::count};
+  return {Awaited::Kind::count, 0, asked.once};
 }
 
 Count Dialect::read_count(Reply reply) {
@@ -402,7 +473,7 @@ Awaited Dialect::write_command(const TakeMoves& take, RequestText& text) const {
   text.add(mover_key);
   text.add(take.writer);
   text.add_number(take.for_ms);
-  return {Awaited::Kind::mover, 0, take.writer};
+  return {Awaited::Kind::mover, 0, false, take.writer};
 }
 
 Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& text) const {
@@ -410,6 +481,64 @@ Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& te
   text.add("INFO");
   text.add("persistence");
   return {Awaited::Kind::persistence};
+}
+
+// ---- a cluster: CLUSTER INFO, CLUSTER SLOTS, and where a node sends us
+
+Awaited Dialect::write_command(const AskNodes& /*unused*/, RequestText& text) const {
+  for (const std::string_view what : {"INFO", "SLOTS"}) {
+    text.start(2);
+    text.add("CLUSTER");
+    text.add(what);
+  }
+  return {Awaited::Kind::cluster_info};
+}
+
+/// "MOVED SLOT HOST:PORT" or "ASK SLOT HOST:PORT"; a node that knows no name for the other one leaves the host out, and
+/// means its own.
+std::optional<Redirect> Dialect::read_redirect(Reply reply) const {
+  if (!in_cluster_ || !reply.is_error()) return std::nullopt;
+  const std::string_view text = reply.text();
+  const bool once = text.starts_with("ASK ");
+  if (!once && !text.starts_with("MOVED ")) return std::nullopt;
+  const std::string_view address = text.substr(text.rfind(' ') + 1);
+  const std::size_t colon = address.rfind(':');
+  std::uint16_t port = 0;
+  if (colon == std::string_view::npos || !parse_port(address.substr(colon + 1), port)) return std::nullopt;
+  const std::string_view host = address.substr(0, colon);
+  return Redirect{server_text({host.empty() ? host_ : std::string(host), port}), once};
+}
+
+/// Each element: first slot, last slot, the primary, its replicas; a node: host, port, and more.
+ShardAnswer Dialect::read_nodes(Reply reply) {
+  if (!reply.is_array()) unexpected("CLUSTER SLOTS");
+  Nodes nodes;
+  const auto address_of = [this](Reply node) {
+    const std::string_view host = node[0].text();
+    // "?" is a name that nobody knows.
+    return address_text(host.empty() || host == "?" ? host_ : std::string(host),
+                        static_cast<std::uint16_t>(node[1].number()));
+  };
+  for (std::size_t i = 0; i < reply.size(); ++i) {
+    const Reply range = reply[i];
+    const std::int64_t first = range[0].number();
+    const std::int64_t last = range[1].number();
+    if (range.size() < 3 || first < 0 || last < first || last >= cluster_slots) unexpected("CLUSTER SLOTS");
+    nodes.map.slots.push_back(
+        {static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(last), address_of(range[2])});
+    for (std::size_t replica = 3; replica < range.size(); ++replica) {
+      nodes.map.replicas.push_back(address_of(range[replica]));
+    }
+  }
+  std::ranges::sort(nodes.map.replicas);
+  nodes.map.replicas.erase(std::ranges::unique(nodes.map.replicas).begin(), nodes.map.replicas.end());
+  const std::string info = std::exchange(cluster_info_, {});
+  if (const auto state = info_value(info, "cluster_state"); state != "ok") {
+    nodes.fault = fmt::format("the cluster is down (CLUSTER INFO says cluster_state:{})", state.value_or("nothing"));
+  } else if (nodes.map.slots.empty()) {
+    nodes.fault = "the cluster serves no slots: make it whole with redis-cli --cluster create";
+  }
+  return nodes;
 }
 
 // ---- writers: HSET, HGETALL, forget.lua, rejoin.lua

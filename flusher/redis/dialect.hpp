@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
+#include "common/config/settings.hpp"
 #include "common/os/errors.hpp"
 #include "flusher/counting/shard_protocol.hpp"
 #include "flusher/redis/codec.hpp"
@@ -25,10 +27,13 @@ struct Awaited {
     policy,
     append_only,
     info,
+    cluster_info,
     tombstone_of_facts,
     topology_of_facts,
     topology,
     marks,
+    marks_of_nodes,
+    nodes,
     batch,
     move,
     mover,
@@ -41,14 +46,20 @@ struct Awaited {
   };
   Kind kind = Kind::count;
   std::uint32_t size = 0;   ///< batch: pages; marks: buckets
+  bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
 
 /// Of one connection.
 class Dialect {
  public:
-  /// `writer`: names our field in each bucket ("\x01w:" and this).
-  explicit Dialect(std::string writer) : writer_(std::move(writer)), writer_field_("\x01w:" + writer_) {}
+  /// `writer`: names our field in each bucket ("\x01w:" and this). `shard`: whether it is a node of a cluster, and its
+  /// host.
+  Dialect(std::string writer, const ShardSettings& shard)
+      : writer_(std::move(writer)),
+        writer_field_("\x01w:" + writer_),
+        in_cluster_(shard.in_cluster),
+        host_(shard.host) {}
 
   /// The scripts as the server of this connection knows them; nothing of an earlier connection is kept.
   void begin(ScriptDigests scripts);
@@ -68,6 +79,8 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const MoveBucket& move, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const TakeMoves& take, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskPersistence& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskNodes& asked, RequestText& text) const;
+  void write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
@@ -76,6 +89,9 @@ class Dialect {
   [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
   [[nodiscard]] static Marks read_marks(Reply reply, std::size_t buckets);
+  [[nodiscard]] std::optional<ShardAnswer> read_marks_of_nodes(Awaited& awaited, Reply reply);
+  [[nodiscard]] std::optional<Redirect> read_redirect(Reply reply) const;
+  [[nodiscard]] ShardAnswer read_nodes(Reply reply);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
@@ -83,9 +99,15 @@ class Dialect {
 
   std::string writer_;
   std::string writer_field_;
+  bool in_cluster_;
+  std::string host_;
   ScriptDigests scripts_;
   Facts facts_;  ///< as far as they have come
   std::string info_;
+  Marks marks_;  ///< as far as they have come
+  std::string marks_error_;
+  bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
+  std::string cluster_info_;
   std::string no_facts_;  ///< not empty: an error without whose cause there are no facts
 };
 

@@ -14,7 +14,7 @@ ShardLink::ShardLink(uv_loop_t* loop, const ShardSettings& shard, const std::str
       timeout_ms_(timeout_ms),
       listener_(listener),
       handshake_(shard),
-      dialect_(writer),
+      dialect_(writer, shard),
       wire_(std::make_shared<Wire>(loop, shard, timeout_ms, static_cast<Wire::Listener&>(*this))) {
   if (!shard.sentinels.addresses.empty()) {
     finder_.emplace(loop, shard, timeout_ms, static_cast<PrimaryFinder::Listener&>(*this));

@@ -75,6 +75,16 @@ struct Told {
     return fmt::format("forgotten {}", forgotten.buckets);
   }
   std::string operator()(const Tombstone& tombstone) const { return "tombstone " + tombstone.text; }
+  std::string operator()(const Nodes& nodes) const {
+    for (const ClusterMap::Slots& slots : nodes.map.slots) {
+      require(slots.first <= slots.last && slots.last < cluster_slots, "slots are those of a cluster");
+    }
+    static_cast<void>(nodes.map.place(64));
+    return fmt::format("nodes {} {}", to_text(nodes.map), nodes.fault);
+  }
+  std::string operator()(const Redirect& redirect) const {
+    return fmt::format("redirect {} {}", redirect.node, redirect.once);
+  }
   std::string operator()(const Refused& refused) const { return "refused " + refused.error; }
   std::string operator()(const Lost& /*unused*/) const {
     require(false, "what a server says is not lost");
@@ -84,9 +94,9 @@ struct Told {
 
 /// What the bytes mean as answers to the same command again and again, where they come in pieces of that size.
 std::vector<std::string> answers(const ShardCommand& command, std::size_t size, std::string_view bytes,
-                                 std::size_t piece) {
+                                 std::size_t piece, const ShardSettings& shard) {
   std::vector<std::string> told;
-  Dialect dialect("w");
+  Dialect dialect("w", shard);
   RequestText text;
   ReplyReader reader;
   const Awaited anew = dialect.write(command, text);
@@ -191,7 +201,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace visitd;
   Input input(data, size);
   const std::uint8_t which = input.byte() % 15;
-  const std::size_t large = input.byte() % 8;
+  const std::uint8_t second = input.byte();
+  const std::size_t large = second % 8;
+  ShardSettings shard;
+  shard.host = "node";
+  shard.in_cluster = (second & 8U) != 0;
   const std::size_t piece = input.byte() + std::size_t{1};
   const std::string_view bytes = input.rest();
   const Batch batch{7, {{1, 2}, 3, 4}, "", std::vector<PageVisits>(large, {"page", 1})};
@@ -215,8 +229,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     require(told_by_sentinel(bytes, bytes.size()) == told_by_sentinel(bytes, piece),
             "what a sentinel says and was cut reads as when it came whole");
   } else {
-    const ShardCommand& command = commands[which < 5 ? which : which - 3];
-    require(answers(command, large, bytes, bytes.size()) == answers(command, large, bytes, piece),
+    const ShardCommand ask_nodes = AskNodes{};
+    const ShardCommand& command = shard.in_cluster && which == 1 ? ask_nodes : commands[which < 5 ? which : which - 3];
+    require(answers(command, large, bytes, bytes.size(), shard) == answers(command, large, bytes, piece, shard),
             "what was cut reads as when it came whole");
   }
   return 0;

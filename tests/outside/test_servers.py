@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The kinds of server that visitd counts on, beside this machine's own: Redis 8 and Valkey of Debian 13. The tests of TLS, of access
-control and of Sentinel run on each."""
+control, of Sentinel and of clusters run on each."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import unittest
 from debian import TREES, make_tree
 from project_files import SOURCE_ROOT
 
-INTEGRATION = SOURCE_ROOT / "tests/integration"
+TESTS = SOURCE_ROOT / "tests"
 LIMIT_S = 600.0
 
 
@@ -33,9 +33,9 @@ class Servers(unittest.TestCase):
         server = self.server(name)
         said = subprocess.run([*server.split(), "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
         self.assertRegex(said, rf"v={version}\.")
-        for test in ("test_acl.py", "test_sentinel.py", "test_tls.py"):
+        for test in ("integration/test_acl.py", "integration/test_sentinel.py", "integration/test_tls.py", "crash/test_cluster.py"):
             with self.subTest(test):
-                done = subprocess.run([sys.executable, INTEGRATION / test, "-v"], env=os.environ | {"VISITD_TEST_REDIS_SERVER": server},
+                done = subprocess.run([sys.executable, TESTS / test, "-v"], env=os.environ | {"VISITD_TEST_REDIS_SERVER": server},
                                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S)  # fmt: skip
                 self.assertEqual(done.returncode, 0, done.stdout[-6000:] + done.stderr[-6000:])
                 self.assertRegex(done.stderr, r"(?m)^Ran [1-9]")

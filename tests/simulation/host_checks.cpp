@@ -141,7 +141,8 @@ bool SimulatedHost::is_settled() const {
     if (stage_.may_hold && held && stage_.harm != Harm::forgotten) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(number) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
-      if (stage_.home_of(page) == shard && stage_.in_shards(number_, page) != recorded(page)) return false;
+      const bool here = stage_.home_of(page) == shard || stage_.harm == Harm::cluster;
+      if (here && stage_.in_shards(number_, page) != recorded(page)) return false;
     }
   }
   return true;

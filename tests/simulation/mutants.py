@@ -83,7 +83,7 @@ MUTANTS = {
     'one read of Redis a page': (
         'flusher/counting/lookups.cpp', 'if (known.looked_up != 0) {', 'if (false) {'),
     'one batch of a bucket is on its way': (
-        'flusher/counting/batches_in_flight.cpp', 'if (sent_here_[bucket]) return;', ''),
+        'flusher/counting/batches_in_flight.cpp', 'if (is_on_its_way(bucket) ||', 'if ('),
     'a count is asked for again after its TTL': (
         'flusher/counting/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
     'an answered batch brings what others counted': (
@@ -97,7 +97,7 @@ MUTANTS = {
     'nothing of the old connection survives': (
         'flusher/counting/batches_in_flight.cpp', 'sent_here_.assign(sent_here_.size(), false);', ''),
     'a read whose connection has gone is over': (
-        'flusher/counting/shard_session.cpp', 'if (count == nullptr) return lookups_.dropped(page);', 'if (count == nullptr) return;'),
+        'flusher/counting/shard_session.cpp', 'return on_count(bucket, page, *count); lookups_.dropped(page);', 'return on_count(bucket, page, *count);'),
     'a page stays pending until it is acknowledged': (
         'flusher/counting/pending_pages.hpp', '(*this)[number].inflight += visits; }', '}'),
     'a seal replaces its bucket\'s row by what was not sealed': (

@@ -137,6 +137,8 @@ void SimulatedHost::start_flusher() {
   try {
     EngineSettings with = settings();
     take_layout(state, with);
+    take_cluster(state, with);
+    number_servers(with);
     std::vector<std::string> identities;
     for (const std::uint32_t server : servers_)
       identities.push_back(fmt::format("identity-{}-{}", number_, server + 1));
@@ -157,6 +159,7 @@ void SimulatedHost::start_flusher() {
 void SimulatedHost::kill_flusher() {
   ++stage_.statistics.kills;
   next_layout_.reset();
+  next_cluster_.reset();
   must_end_ = false;
   end_flusher();
 }
@@ -392,6 +395,35 @@ void SimulatedHost::take_layout(const SpoolState& spool, EngineSettings& setting
     settings.shards.clear();
     for (const ShardPlace& shard : all_shards(*settings.changed)) settings.shards.push_back(shard.name);
   }
+}
+
+/// A start may go by a map that holds no more: what the cluster said to a former process.
+void SimulatedHost::take_cluster(const SpoolState& spool, EngineSettings& settings) {
+  if (stage_.harm != Harm::cluster) return;
+  settings.cluster = next_cluster_ ? next_cluster_ : known_cluster(spool);
+  if (!settings.cluster) settings.cluster = stage_.cluster_map();
+  settings.shards = settings.cluster->primaries();
+}
+
+void SimulatedHost::look_at_cluster() {
+  if (engine_ == nullptr || stage_.harm != Harm::cluster) return;
+  next_cluster_ = stage_.cluster_map();
+  std::vector<std::string> nodes;
+  for (const std::uint32_t server : servers_) nodes.push_back(Stage::shard_names()[server]);
+  if (next_cluster_->primaries() != nodes) {
+    end_flusher();
+  } else {
+    flusher_event([&] { engine_->cluster_is_well(*next_cluster_, stage_.now); });
+  }
+}
+
+void SimulatedHost::node_unknown(const std::string&) {
+  ++stage_.statistics.unknown_nodes;
+  next_cluster_ = stage_.cluster_map();
+  must_end_ = true;
+}
+
+void SimulatedHost::number_servers(const EngineSettings& settings) {
   servers_.clear();
   for (const std::string& name : settings.shards) {
     servers_.push_back(
@@ -459,7 +491,8 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
                                   "to note the writer",
                                   "who the writers are",
                                   "",
-                                  "to let the writer go on"};
+                                  "to let the writer go on",
+                                  ""};
   throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
                            Stage::shard_names()[shard], what[command.index()]));
 }

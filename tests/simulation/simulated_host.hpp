@@ -66,6 +66,8 @@ class SimulatedHost : public EnginePort {
   void go_on_as(const SimulatedHost& other, bool alive);
   /// Asks for one shard more, or less.
   void change_shards();
+  /// The nodes of the cluster say where buckets are: where these are others than this life's, it ends.
+  void look_at_cluster();
   /// Asks its shards to forget another host, as far as they can be asked.
   void forget(const SimulatedHost& other);
   /// Somebody sees that shards are held, and has the host take what they hold.
@@ -136,10 +138,13 @@ class SimulatedHost : public EnginePort {
   void wake_lanes(std::uint64_t) override {}
   void bucket_moved(std::uint32_t, std::uint32_t) override { ++stage_.statistics.moved; }
   void layout_changed(const std::string& layout) override;
+  void node_unknown(const std::string& node) override;
 
   /// The server that the engine counts as this shard; and how it counts that server, if at all.
   [[nodiscard]] std::uint32_t server_of(std::uint32_t shard) const { return servers_[shard]; }
   [[nodiscard]] std::optional<std::uint32_t> number_of(std::uint32_t server) const;
+  void number_servers(const EngineSettings& settings);
+  void take_cluster(const SpoolState& spool, EngineSettings& settings);
   /// Where the spool, or this process, knows that the deployment's shards have changed.
   void take_layout(const SpoolState& spool, EngineSettings& settings);
 
@@ -212,9 +217,10 @@ class SimulatedHost : public EnginePort {
   std::vector<std::uint64_t> away_until_ms_;  ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
-  std::vector<std::uint32_t> servers_;  ///< by the engine's numbers
-  std::optional<Layout> next_layout_;   ///< that this process has heard of
-  bool must_end_ = false;               ///< this life, for another layout
+  std::vector<std::uint32_t> servers_;      ///< by the engine's numbers
+  std::optional<Layout> next_layout_;       ///< that this process has heard of
+  std::optional<ClusterMap> next_cluster_;  ///< the same
+  bool must_end_ = false;                   ///< this life, for another layout
   std::uint64_t rings_ = 0;  ///< that were left
   bool must_leave_ = false;
   std::uint64_t deserted_at_ms_ = 0;  ///< no frontend writes into the ring from then on

@@ -97,7 +97,47 @@ ShardAnswer SimulatedShard::answer(const Waiting& waiting) {
       std::holds_alternative<Rejoin>(waiting.command) ||
       (std::holds_alternative<AskMarks>(waiting.command) && !std::get<AskMarks>(waiting.command).stamp.empty());
   if (refusing_ == Refusing::all || (refusing_ == Refusing::writes && writes)) return Refused{"OOM"};
+  if (const auto elsewhere = redirect(waiting)) return *elsewhere;
   return run(waiting);
+}
+
+// ---- in a cluster
+
+bool SimulatedShard::holds_key(std::size_t key) const {
+  if (key == cluster_->topology_key()) return !now_.topology.empty();
+  return now_.buckets.contains(static_cast<std::uint32_t>(key));
+}
+
+std::optional<Redirect> SimulatedShard::redirect(std::size_t key, bool once) const {
+  return cluster_ == nullptr ? std::nullopt : cluster_->redirect(node_, key, holds_key(key), once);
+}
+
+std::optional<Redirect> SimulatedShard::redirect(const Waiting& waiting) const {
+  if (const auto* sent = std::get_if<SendBatch>(&waiting.command)) return redirect(waiting.batch.bucket, sent->once);
+  if (const auto* ask = std::get_if<AskCount>(&waiting.command)) return redirect(ask->bucket, ask->once);
+  if (!std::holds_alternative<MakeTopology>(waiting.command) || cluster_ == nullptr) return std::nullopt;
+  return redirect(cluster_->topology_key(), false);
+}
+
+void SimulatedShard::migrate(SimulatedShard& from, SimulatedShard& to, std::size_t key) {
+  if (key == from.cluster_->topology_key()) {
+    to.now_.topology = to.disk_.topology = std::exchange(from.now_.topology, {});
+    from.disk_.topology.clear();
+    return;
+  }
+  const auto bucket = static_cast<std::uint32_t>(key);
+  if (!from.now_.buckets.contains(bucket)) return;
+  to.now_.buckets[bucket] = to.disk_.buckets[bucket] = from.now_.buckets[bucket];
+  from.forget(bucket);
+}
+
+Facts SimulatedShard::run_facts(const std::string& writer) const {
+  Facts facts{"noeviction", "yes", now_.topology, "master"};
+  const auto tombstone = now_.tombstones.find(writer);
+  if (tombstone != now_.tombstones.end()) facts.tombstone = tombstone->second;
+  facts.in_cluster = cluster_ != nullptr;
+  facts.topology_elsewhere = cluster_ != nullptr && redirect(cluster_->topology_key(), false).has_value();
+  return facts;
 }
 
 void SimulatedShard::spoil(std::uint32_t bucket, const std::string& page) {
@@ -119,12 +159,7 @@ void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
   return std::visit(
       Overloaded{
-          [&](const AskFacts&) -> ShardAnswer {
-            const auto tombstone = now_.tombstones.find(waiting.writer);
-            Facts facts{"noeviction", "yes", now_.topology, "master"};
-            if (tombstone != now_.tombstones.end()) facts.tombstone = tombstone->second;
-            return facts;
-          },
+          [&](const AskFacts&) -> ShardAnswer { return run_facts(waiting.writer); },
           [&](const MakeTopology& make) -> ShardAnswer {
             // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
             if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
@@ -145,6 +180,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const MoveBucket& move) -> ShardAnswer { return run_move(move); },
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
           [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
+          [&](const AskNodes&) -> ShardAnswer { return Refused{"no node is asked so in the simulation"}; },
           [&](const NoteWriter& note) -> ShardAnswer {
             now_.writers[waiting.writer] = note.note;
             if (note.wrote_at) now_.writers[waiting.writer + ":wrote"] = std::to_string(*note.wrote_at);
@@ -160,11 +196,15 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
 Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) {
   Marks marks;
   for (const std::uint32_t bucket : ask.buckets) {
+    if (const auto elsewhere = redirect(bucket, ask.once)) {
+      marks.buckets.push_back({"", "", "", elsewhere});
+      continue;
+    }
     if (!ask.stamp.empty() && field(bucket, id_field).empty()) {
       // Written before what says that all have it: what loses one loses the other.
       now_.buckets[bucket].fields[id_field] = disk_.buckets[bucket].fields[id_field] = ask.stamp;
     }
-    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer), field(bucket, moved_field)});
+    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer), field(bucket, moved_field), std::nullopt});
   }
   return marks;
 }

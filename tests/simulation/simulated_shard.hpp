@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "flusher/counting/shard_protocol.hpp"
+#include "tests/simulation/simulated_cluster.hpp"
 
 namespace visitd {
 
@@ -68,6 +69,14 @@ class SimulatedShard {
   /// Answers with an error, and executes nothing of it.
   enum class Refusing { nothing, writes, all };
   void refuse(Refusing what) noexcept { refusing_ = what; }
+  /// It is this node of the cluster.
+  void join(const SimulatedCluster& cluster, std::uint32_t node) noexcept {
+    cluster_ = &cluster;
+    node_ = node;
+  }
+  /// The key goes from one node to the other, at once, and is on both disks then.
+  static void migrate(SimulatedShard& from, SimulatedShard& to, std::size_t key);
+  [[nodiscard]] bool holds_key(std::size_t key) const;
   [[nodiscard]] bool refuses() const noexcept { return refusing_ != Refusing::nothing; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
@@ -149,6 +158,10 @@ class SimulatedShard {
 
   [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
+  [[nodiscard]] Facts run_facts(const std::string& writer) const;
+  /// What it answers because another node of the cluster serves the key.
+  [[nodiscard]] std::optional<Redirect> redirect(std::size_t key, bool once) const;
+  [[nodiscard]] std::optional<Redirect> redirect(const Waiting& waiting) const;
   [[nodiscard]] Marks run_marks(const AskMarks& ask, const std::string& writer);
   [[nodiscard]] MoveAnswer run_move(const MoveBucket& move);
   [[nodiscard]] static std::string encode(const Bucket& bucket);
@@ -165,6 +178,8 @@ class SimulatedShard {
   State now_;
   State disk_;
   Refusing refusing_ = Refusing::nothing;
+  const SimulatedCluster* cluster_ = nullptr;  ///< nullptr: it is in none
+  std::uint32_t node_ = 0;
   bool ignores_identity_ = false;
   bool ignores_tombstones_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone

@@ -58,6 +58,8 @@ constexpr Told told[] = {
     {&Statistics::exchanges, "shards exchanged"},
     {&Statistics::layouts, "layouts"},
     {&Statistics::moved, "buckets found moved"},
+    {&Statistics::migrated, "keys that a cluster moved"},
+    {&Statistics::unknown_nodes, "nodes that were not known"},
     {&Statistics::wiped_spools, "wiped spools"},
     {&Statistics::wiped_caches, "wiped caches"},
     {&Statistics::restored_spools, "restored spools"},
@@ -67,7 +69,7 @@ constexpr Told told[] = {
     {&Statistics::accepted, "held shards accepted"},
 };
 
-/// Every twenty-two seeds meet all of them.
+/// Every twenty-five seeds meet all of them.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},          {visitd::Harm::swapped, 1},       {visitd::Harm::spoiled, 1},
     {visitd::Harm::none, 2},          {visitd::Harm::none, 1},          {visitd::Harm::emptied, 1},
@@ -75,7 +77,8 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 2, true},    {visitd::Harm::refusing, 1},      {visitd::Harm::copied, 2},
     {visitd::Harm::emptied, 2, true}, {visitd::Harm::copied_alive, 2},  {visitd::Harm::deleted, 2, true},
     {visitd::Harm::refusing, 2},      {visitd::Harm::swapped, 2, true}, {visitd::Harm::moving, 1},
-    {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},  {visitd::Harm::forgotten, 2},
+    {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},  {visitd::Harm::cluster, 1},
+    {visitd::Harm::cluster, 2},       {visitd::Harm::cluster, 2, true}, {visitd::Harm::forgotten, 2},
     {visitd::Harm::forgotten, 2},
 };
 

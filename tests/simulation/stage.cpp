@@ -40,7 +40,7 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
     : random(seed),
       mutant(taken_out),
       harm(what),
-      exchanged(what == Harm::moving ? 3 : 2),
+      exchanged(what == Harm::moving || what == Harm::cluster ? 3 : 2),
       past_(hosts == 1 ? 0 : hosts) {
   layout = layout_of(settings(1));
   next_placement = placement = place_buckets(layout).shard_of_bucket();
@@ -55,14 +55,71 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
   if (mutant == Mutant::shard_ignores_identity) {
     for (SimulatedShard& shard : shards) shard.ignore_identity();
   }
+  if (harm == Harm::cluster) make_cluster();
   if (mutant == Mutant::shard_ignores_tombstones) {
     for (SimulatedShard& shard : shards) shard.ignore_tombstones();
   }
   note_past();
 }
 
+// ---- a cluster
+
+void Stage::make_cluster() {
+  cluster.nodes = shard_names();
+  for (std::uint32_t key = 0; key <= buckets; ++key) cluster.owner.push_back(any_shard());
+  cluster.goes_to.resize(cluster.owner.size());
+  for (std::uint32_t node = 0; node < shards.size(); ++node) shards[node].join(cluster, node);
+  EngineSettings with = settings(1);
+  with.cluster = cluster_map();
+  layout = layout_of(with);
+}
+
+/// Of the slots of our keys alone: what is in the others does not matter.
+ClusterMap Stage::cluster_map() const {
+  ClusterMap map;
+  for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
+    const std::uint32_t slot = slot_of_key(fmt::format("visits:{{{}}}", bucket));
+    map.slots.push_back({slot, slot, cluster.nodes[cluster.owner[bucket]]});
+  }
+  const std::uint32_t slot = slot_of_key("visits:topology");
+  map.slots.push_back({slot, slot, cluster.nodes[cluster.owner[cluster.topology_key()]]});
+  return map;
+}
+
+void Stage::reshard() {
+  reshard(chance(cluster.owner.size()));
+}
+
+void Stage::reshard(std::size_t key) {
+  std::optional<std::uint32_t>& to = cluster.goes_to[key];
+  std::uint32_t& owner = cluster.owner[key];
+  if (!to) {
+    if (const std::uint32_t node = any_shard(); node != owner) to = node;
+  } else if (shards[owner].holds_key(key)) {
+    SimulatedShard::migrate(shards[owner], shards[*to], key);
+    ++statistics.migrated;
+  } else {
+    // Ended; or taken back, where nothing has gone over.
+    const bool gone = shards[*to].holds_key(key);
+    if (gone || chance(2) == 0) owner = *to;
+    to.reset();
+  }
+}
+
+void Stage::end_reshards() {
+  for (std::size_t key = cluster.owner.size(); key-- > 0;) {
+    const auto& to = cluster.goes_to[key];
+    if (key != cluster.topology_key() && to == cluster.owner.back() && chance(2) == 0) continue;
+    while (to) reshard(key);
+  }
+}
+
 std::uint32_t Stage::home_of(std::size_t page) const {
   const std::uint32_t bucket = buckets_of_pages[page];
+  if (harm == Harm::cluster) {
+    const std::uint32_t owner = cluster.owner[bucket];
+    return cluster.goes_to[bucket] && !shards[owner].holds_key(bucket) ? *cluster.goes_to[bucket] : owner;
+  }
   return shards[next_placement[bucket]].has_bucket(bucket) ? next_placement[bucket] : placement[bucket];
 }
 

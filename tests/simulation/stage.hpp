@@ -51,10 +51,12 @@ struct WorldStatistics {
   std::uint64_t spoiled = 0;
   std::uint64_t reads_damaged = 0;
   std::uint64_t exchanges = 0;
-  std::uint64_t layouts = 0;    ///< that followed another one
-  std::uint64_t moved = 0;      ///< buckets that a host found moved
-  std::uint64_t forgotten = 0;  ///< times that a host was
-  std::uint64_t accepted = 0;   ///< shards that hosts were told to take as they are
+  std::uint64_t layouts = 0;        ///< that followed another one
+  std::uint64_t moved = 0;          ///< buckets that a host found moved
+  std::uint64_t migrated = 0;       ///< keys that a cluster moved
+  std::uint64_t unknown_nodes = 0;  ///< redirects to a node that a life does not know
+  std::uint64_t forgotten = 0;      ///< times that a host was
+  std::uint64_t accepted = 0;       ///< shards that hosts were told to take as they are
 };
 
 /// What happens in a run besides kills, breaks, slow answers and lost tails.
@@ -71,6 +73,7 @@ enum class Harm {
   forgotten,     ///< another host forgets one, which may live; later somebody has it go on
   copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation
   moving,        ///< shards are added and removed: buckets move
+  cluster,       ///< the shards are nodes of a cluster, which moves buckets as it likes
 };
 
 /// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
@@ -109,6 +112,13 @@ struct Stage {
   [[nodiscard]] static EngineSettings settings(std::uint64_t batch_pages);
   /// The shard that holds what counts of the page.
   [[nodiscard]] std::uint32_t home_of(std::size_t page) const;
+  /// The map that the nodes of the cluster say now.
+  [[nodiscard]] ClusterMap cluster_map() const;
+  /// The cluster goes on with one of its buckets, or with visits:topology: it begins to move it, moves it, ends that.
+  void reshard();
+  void reshard(std::size_t key);
+  /// visits:topology has arrived; a bucket may stay on its way to the node that serves it.
+  void end_reshards();
   /// A host knows this layout: what follows another one begins to hold once the first host does.
   void follow(const Layout& layout);
 
@@ -138,7 +148,8 @@ struct Stage {
   std::vector<std::uint32_t> next_placement;  ///< where they go
   std::array<std::uint64_t, pages> filled{};  ///< visits that were in the shards before
   std::vector<SimulatedShard> shards;
-  bool calm = false;  ///< no more kills, breaks or visits
+  SimulatedCluster cluster;  ///< of Harm::cluster
+  bool calm = false;         ///< no more kills, breaks or visits
   bool loses_tails = true;
   bool may_hold = false;        ///< a shard, or a spool, is no more what it was
   std::vector<bool> exchanged;  ///< by shard: what it held, the world has forgotten; nothing may be written there
@@ -146,6 +157,8 @@ struct Stage {
   std::array<bool, pages> ever_spoiled{};
 
  private:
+  void make_cluster();
+
   std::vector<std::array<std::deque<Past>, pages>> past_;  ///< by host; a single one has none
 };
 

@@ -70,6 +70,7 @@ void World::run(std::uint64_t steps) {
     step();
     if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
     if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
+    if (scene_.harm == Harm::cluster && chance(15) == 0) stage_.reshard();
     if (scene_.harm == Harm::forgotten) {
       if (chance(60) == 0) forget();
     } else if (i >= harm_at && !harmed_) {
@@ -86,6 +87,7 @@ void World::step() {
   // In the end the shards keep up with what they are asked.
   stage_.now.ms += chance(stage_.calm ? 4 : 2) == 0 ? 1 : 0;
   if (stage_.now.ms % 1000 == 0) ++stage_.now.unix;
+  if (scene_.harm == Harm::cluster && chance(200) == 0) any_host().look_at_cluster();
   const std::uint64_t what = chance(stage_.calm ? 12 : 21);
   switch (what) {
     case 6:
@@ -203,6 +205,7 @@ bool World::harm() {
     case Harm::none:
     case Harm::spoiled:
     case Harm::moving:
+    case Harm::cluster:
     case Harm::forgotten:
       return true;
     case Harm::refusing:
@@ -315,6 +318,7 @@ void World::calm_down() {
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     if (stage_.spoiled[page]) mend(page);
   }
+  if (scene_.harm == Harm::cluster) stage_.end_reshards();
   // What shards refuse they refuse on for a while: it keeps no visit of another shard from getting there.
   settle();
   check_held();
@@ -344,8 +348,9 @@ void World::see_each_other() {
   stage_.now.ms = settled_ms;
   for (std::size_t host = 0; host < present_; ++host) {
     for (std::size_t page = 0; page < Stage::pages; ++page) {
-      // Past what an entry that was asked for before may show.
-      const std::uint64_t until_ms = stage_.now.ms + Stage::ttl_ms + 10 * Stage::answer_timeout_ms;
+      // Past what an entry that was asked for before may show. A bucket of a cluster is looked for with pauses.
+      const std::uint64_t timeouts = scene_.harm == Harm::cluster ? 30 : 10;
+      const std::uint64_t until_ms = stage_.now.ms + Stage::ttl_ms + timeouts * Stage::answer_timeout_ms;
       for (int i = 0; !hosts_[host].knows_since(page, settled_ms); ++i) {
         if (stage_.now.ms > until_ms)
           throw Broken(fmt::format("host {} does not look for what others counted of {}", host, stage_.names[page]));

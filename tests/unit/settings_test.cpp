@@ -753,3 +753,33 @@ TEST_CASE(
   CHECK(to_toml(load(active)) == to_toml(load_settings("")));
   CHECK(to_toml(load(example)) == to_toml(load_settings("")));
 }
+
+TEST_CASE("a cluster has nodes instead of shards") {
+  const Settings settings = load(R"(
+[redis]
+mode = "cluster"
+nodes = ["10.0.0.1:7001", "redis://user@node.test", "redis://[::1]:7003/0"]
+password = "shared"
+)");
+  CHECK(settings.redis.mode == RedisMode::cluster);
+  REQUIRE(settings.redis.shards.size() == 3);
+  CHECK(settings.redis.shards[0].name == "10.0.0.1:7001");
+  CHECK(settings.redis.shards[0].password == "shared");
+  CHECK(settings.redis.shards[0].in_cluster);
+  CHECK(settings.redis.shards[1].name == "node.test:6379");
+  CHECK(settings.redis.shards[1].username == "user");
+  CHECK(settings.redis.shards[2].name == "[::1]:7003");
+  CHECK_FALSE(load("").redis.shards[0].in_cluster);
+
+  CHECK(contains(refusal("[redis]\nmode = \"other\"\n"), "\"shards\" or \"cluster\""));
+  CHECK(contains(refusal("[redis]\nmode = \"cluster\"\n"), "redis.mode is \"cluster\", and redis.nodes"));
+  CHECK(contains(refusal("[redis]\nnodes = [\"h:1\"]\n"), "redis.nodes names nodes"));
+  const std::string cluster = "[redis]\nmode = \"cluster\"\n";
+  const std::string node = "nodes = [\"h:1\"]\n";
+  CHECK(contains(refusal(cluster + node + "shards = [\"h:2\"]\n"), "visitd.toml:4: shards are named"));
+  CHECK(contains(refusal(cluster + node + "[[redis.shard]]\nurl = \"h:2\"\n"), "visitd.toml:4: shards are named"));
+  CHECK(contains(refusal(cluster + node + "database = 3\n"), "redis.database is 3"));
+  CHECK(contains(refusal(cluster + "nodes = [\"h:1/3\"]\n"), "the node has database 3"));
+  CHECK(contains(refusal(cluster + "nodes = [\"unix:///s\"]\n"), "the node is the Unix socket"));
+  CHECK(contains(refusal(cluster + "nodes = [\"h:1\", \"h:1\"]\n"), "two shards are called 'h:1'"));
+}

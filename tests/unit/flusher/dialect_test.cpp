@@ -40,7 +40,7 @@ std::vector<std::vector<std::string>> commands_in(const RequestText& text) {
 }
 
 struct Talk {
-  Talk() { dialect.begin({"m", "t", "b", "v", "k"}); }
+  explicit Talk(const ShardSettings& shard = {}) : dialect("w1", shard) { dialect.begin({"m", "t", "b", "v", "k"}); }
 
   /// What the server's bytes mean as the answer to the command.
   ShardAnswer answer(const ShardCommand& command, const std::string& replies) {
@@ -74,7 +74,7 @@ struct Talk {
     CHECK_THROWS_AS(answer(command, "-NOSCRIPT No matching script.\r\n"), UnusableReply);
   }
 
-  Dialect dialect{"w1"};
+  Dialect dialect;
 };
 
 Batch batch_of(std::vector<PageVisits> pages) {
@@ -415,6 +415,141 @@ TEST_CASE("a count is five fields of a hash") {
   t.check_unusable(ask, fields(":1\r\n"));
   t.check_unusable(ask, array({nil, nil, nil, nil}));
   t.check_unusable(ask, array({nil, nil, nil, nil, nil, nil}));
+}
+
+// ---- a cluster
+
+namespace {
+
+ShardSettings node_of_cluster() {
+  ShardSettings node;
+  node.host = "10.0.0.1";
+  node.port = 7000;
+  node.in_cluster = true;
+  return node;
+}
+
+/// A talk with a node of a cluster.
+struct ClusterTalk : Talk {
+  ClusterTalk() : Talk(node_of_cluster()) {}
+};
+
+}  // namespace
+
+TEST_CASE("a node of a cluster sends batches and reads to another node") {
+  ClusterTalk talk;
+  const Batch batch = batch_of({{"p", 1}});
+  const auto moved = talk.ask<Redirect>(SendBatch{&batch, "id"}, "-MOVED 17 10.0.0.2:7001\r\n");
+  CHECK(moved.node == "10.0.0.2:7001");
+  CHECK_FALSE(moved.once);
+  const auto once = talk.ask<Redirect>(AskCount{17, "p"}, "-ASK 17 node.test:7002\r\n");
+  CHECK(once.node == "node.test:7002");
+  CHECK(once.once);
+  CHECK(talk.ask<Redirect>(AskCount{17, "p"}, "-MOVED 17 ::1:7003\r\n").node == "[::1]:7003");
+  // A node without a name is where the one is that says so.
+  CHECK(talk.ask<Redirect>(AskCount{17, "p"}, "-MOVED 17 :7004\r\n").node == "10.0.0.1:7004");
+  for (const char* odd : {"-MOVED 17\r\n", "-MOVED\r\n", "-MOVED 17 host:port\r\n", "-ASK 17 host:70000\r\n",
+                          "-CLUSTERDOWN The cluster is down\r\n", "-TRYAGAIN Multiple keys\r\n"}) {
+    CAPTURE(odd);
+    CHECK(talk.ask<Refused>(AskCount{17, "p"}, odd).error == std::string(odd).substr(1, std::string(odd).size() - 3));
+  }
+}
+
+TEST_CASE("a server that is no node of a cluster sends nothing elsewhere") {
+  Talk talk;
+  CHECK(talk.ask<Refused>(AskCount{17, "p"}, "-MOVED 17 10.0.0.2:7001\r\n").error == "MOVED 17 10.0.0.2:7001");
+}
+
+TEST_CASE("what a node executes because of ASK is preceded by ASKING") {
+  ClusterTalk talk;
+  const Batch batch = batch_of({{"p", 1}});
+  for (const ShardCommand& command :
+       std::vector<ShardCommand>{SendBatch{&batch, "id", true}, AskCount{17, "p", true}, AskMarks{{17}, "", true}}) {
+    RequestText text;
+    static_cast<void>(talk.dialect.write(command, text));
+    const auto commands = commands_in(text);
+    REQUIRE(commands.size() == 2);
+    CHECK(commands[0] == std::vector<std::string>{"ASKING"});
+  }
+  CHECK(talk.ask<BatchAnswer>(SendBatch{&batch, "id", true}, "+OK\r\n" + bulk("OK 5")).totals ==
+        std::vector<std::uint64_t>{5});
+  CHECK(talk.ask<Redirect>(SendBatch{&batch, "id", true}, "+OK\r\n-MOVED 17 10.0.0.2:7001\r\n").node ==
+        "10.0.0.2:7001");
+}
+
+TEST_CASE("each bucket of a cluster is asked for by itself, and only its own key goes with a batch") {
+  ClusterTalk talk;
+  RequestText text;
+  static_cast<void>(talk.dialect.write(AskMarks{{3, 5}, "stamp"}, text));
+  const auto commands = commands_in(text);
+  REQUIRE(commands.size() == 2);
+  CHECK(commands[0][2] == "1");
+  CHECK(commands[0][3] == "visits:{3}");
+  CHECK(commands[1][3] == "visits:{5}");
+  Batch first = batch_of({{"p", 1}});
+  first.expected.clear();
+  CHECK(talk.said(SendBatch{&first, "id"})[2] == "1");
+}
+
+TEST_CASE("marks of a cluster say where each bucket is") {
+  ClusterTalk talk;
+  const auto marks =
+      talk.ask<Marks>(AskMarks{{3, 5, 7, 9}}, array({bulk("ID\nMARK")}) + "-MOVED 5 10.0.0.2:7001\r\n" +
+                                                  "-ASK 7 10.0.0.3:7002\r\n" + "-CLUSTERDOWN Hash slot not served\r\n");
+  REQUIRE(marks.buckets.size() == 4);
+  CHECK(marks.buckets[0].field == "MARK");
+  CHECK_FALSE(marks.buckets[0].redirect);
+  CHECK(marks.buckets[1].redirect.value().node == "10.0.0.2:7001");
+  CHECK(marks.buckets[2].redirect.value().once);
+  // Asked again in a while.
+  CHECK(marks.buckets[3].redirect.value().once);
+  CHECK(marks.buckets[3].redirect.value().node.empty());
+
+  const std::string down = "-CLUSTERDOWN The cluster is down\r\n";
+  CHECK(talk.ask<Refused>(AskMarks{{3, 5}}, down + down).error == "CLUSTERDOWN The cluster is down");
+  CHECK(talk.ask<Refused>(AskMarks{{3, 5}}, array({bulk("=")}) + "-NOPERM no\r\n").error == "NOPERM no");
+  CHECK(talk.ask<Marks>(AskMarks{{3}}, array({bulk("=")})).buckets.size() == 1);
+}
+
+TEST_CASE("a node of a cluster may not have the topology") {
+  ClusterTalk talk;
+  const std::string before = array({}) + array({}) + bulk("cluster_enabled:1\r\nrole:master\r\n");
+  for (const char* elsewhere :
+       {"-MOVED 9 10.0.0.2:7001\r\n", "-ASK 9 10.0.0.2:7001\r\n", "-CLUSTERDOWN Hash slot not served\r\n"}) {
+    const auto facts = talk.ask<Facts>(AskFacts{}, before + elsewhere);
+    CHECK(facts.topology_elsewhere);
+    CHECK(facts.in_cluster == true);
+  }
+  CHECK_FALSE(talk.ask<Facts>(AskFacts{}, before + bulk("ID")).topology_elsewhere);
+  CHECK(talk.ask<Refused>(AskFacts{}, before + "-NOPERM no\r\n").error == "NOPERM no");
+  // Also where it was named as a shard, which may not have its tombstone either.
+  Talk shard;
+  const std::string moved = "-MOVED 9 10.0.0.2:7001\r\n";
+  CHECK(shard.ask<Facts>(AskFacts{}, before + moved + moved).in_cluster == true);
+}
+
+TEST_CASE("a cluster's nodes are what CLUSTER SLOTS names, and it is well if CLUSTER INFO says so") {
+  ClusterTalk talk;
+  const auto node = [](const std::string& host, int port) {
+    return array({bulk(host), fmt::format(":{}\r\n", port), bulk("id"), array({})});
+  };
+  const std::string slots =
+      array({array({":0\r\n", ":99\r\n", node("10.0.0.2", 7001), node("10.0.0.3", 7002)}),
+             array({":100\r\n", ":16383\r\n", node("", 7003), node("?", 7004), node("10.0.0.3", 7002)})});
+  const auto nodes = talk.ask<Nodes>(AskNodes{}, bulk("cluster_state:ok\r\n") + slots);
+  CHECK(nodes.fault.empty());
+  CHECK(nodes.map.slots == std::vector<ClusterMap::Slots>{{0, 99, "10.0.0.2:7001"}, {100, 16383, "10.0.0.1:7003"}});
+  CHECK(nodes.map.replicas == std::vector<std::string>{"10.0.0.1:7004", "10.0.0.3:7002"});
+  CHECK_FALSE(talk.ask<Nodes>(AskNodes{}, bulk("cluster_state:fail\r\n") + slots).fault.empty());
+  CHECK_FALSE(talk.ask<Nodes>(AskNodes{}, bulk("") + slots).fault.empty());
+  CHECK_FALSE(talk.ask<Nodes>(AskNodes{}, bulk("cluster_state:ok\r\n") + array({})).fault.empty());
+  CHECK(talk.ask<Refused>(AskNodes{}, "-ERR cluster support disabled\r\n-ERR cluster support disabled\r\n").error ==
+        "ERR cluster support disabled");
+  for (const std::string& odd :
+       {nil, array({nil}), array({array({":0\r\n", ":16384\r\n", node("h", 1)})}),
+        array({array({":5\r\n", ":4\r\n", node("h", 1)})}), array({array({":0\r\n", ":4\r\n"})})}) {
+    talk.check_unusable(AskNodes{}, bulk("cluster_state:ok\r\n") + odd);
+  }
 }
 
 }  // namespace visitd

@@ -1,0 +1,16 @@
+// What one life of a flusher leaves to the next of the same process, which the spool may not know yet.
+#pragma once
+
+#include <optional>
+
+#include "flusher/counting/cluster_map.hpp"
+#include "flusher/counting/layout.hpp"
+
+namespace visitd {
+
+struct Learned {
+  std::optional<Layout> layout = std::nullopt;
+  std::optional<ClusterMap> cluster = std::nullopt;
+};
+
+}  // namespace visitd
