@@ -82,8 +82,7 @@ void ShardMarks::on_marks(std::size_t first, const Marks& marks) {
 }
 
 bool ShardMarks::was_left(std::uint32_t bucket, const std::string& field) const {
-  const Batch* const batch = batches_.unanswered(bucket);
-  return field == batches_.field(bucket) || (batch != nullptr && field == to_text(batch->mark));
+  return field == batches_.field(bucket) || batches_.may_leave(bucket, field);
 }
 
 void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
@@ -105,7 +104,7 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
                       shard, bucket, link_.accept_command()),
           true);
   }
-  if (was_left(bucket, held.field)) return;
+  if (was_left(bucket, held.field)) return batches_.found(bucket, held.field);
   differing_.push_back({bucket, held.field});
   if (auto lost = batches_.lost_since(bucket, held.field)) {
     in_flight_.repair(bucket, std::move(*lost));
