@@ -314,7 +314,16 @@ void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& t
 
 void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
   buckets_[bucket].refuse(bad_pages, why);
-  changed_.push_back(bucket);
+}
+
+void Batches::fenced(std::uint32_t number, std::uint64_t unix_now) {
+  Bucket& bucket = buckets_[number];
+  const Batch fence = *bucket.to_send();
+  bucket.fenced(incarnation_);
+  view_.note_answered(number, bucket.seq());
+  answered_.push_back({number, bucket.seq(), bucket.field()});
+  keep(number, {fence.mark, fence.expected, encode_pages(fence.pages)}, unix_now);
+  changed_.push_back(number);
 }
 
 void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
@@ -328,8 +337,10 @@ void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
   }
   shard_with(bucket).pages_in_flight -= bad.pages.size();
   const UnansweredBatch& unanswered = *bucket.unanswered();
-  bucket.rewrite(bad.pages.empty() ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
-  transaction.replaced.push_back(unanswered.batch);
+  const bool same = bad.pages.empty() && !unanswered.fence;
+  const auto fence = bucket.rewrite(same ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
+  if (fence) transaction.replaced.push_back(*fence);
+  (fence ? transaction.sealed : transaction.replaced).push_back(unanswered.batch);
   rewriting_.push_back(bucket.number());
 }
 

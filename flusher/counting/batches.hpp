@@ -106,9 +106,20 @@ class Batches {
   /// The unanswered batch was applied, now or before. `totals`: of its pages, in order.
   void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
                 std::uint64_t unix_now);
-  /// The shard cannot take these pages of the unanswered batch: they are put aside, the rest is sent once that is
-  /// durable.
+  /// The shard cannot take these pages of the unanswered batch: its fence is to be sent. Once that is applied, they are
+  /// put aside, and the rest is sent when that is durable.
   void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  [[nodiscard]] bool is_fencing(std::uint32_t bucket) const {
+    return buckets_[bucket].state() == Bucket::State::fencing;
+  }
+  /// The unanswered batch's fence was applied, now or before.
+  void fenced(std::uint32_t bucket, std::uint64_t unix_now);
+  /// Whether the unanswered batch, or its fence, leaves this field.
+  [[nodiscard]] bool may_leave(std::uint32_t bucket, const std::string& field) const {
+    return buckets_[bucket].may_leave(field);
+  }
+  /// The bucket holds this field, as a new connection finds.
+  void found(std::uint32_t bucket, const std::string& field) { buckets_[bucket].found(field); }
   /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none of ours that
   /// is kept.
   [[nodiscard]] std::optional<std::vector<Batch>> lost_since(std::uint32_t bucket, const std::string& held) const {

@@ -216,7 +216,11 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
     case BatchAnswer::Kind::applied:
       sent_here_[bucket] = false;
       ever_sent_[bucket] = false;
-      batches_.answered(bucket, answer.totals, link_.now_ms(), link_.unix_now());
+      if (batches_.is_fencing(bucket)) {
+        batches_.fenced(bucket, link_.unix_now());
+      } else {
+        batches_.answered(bucket, answer.totals, link_.now_ms(), link_.unix_now());
+      }
       return writes_go_on();
     case BatchAnswer::Kind::have:
       return link_.reconnect(
@@ -237,6 +241,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       sent_here_[bucket] = false;
       ever_sent_[bucket] = false;
       batches_.refused(bucket, answer.bad_pages, answer.why);
+      to_send_.push_front(bucket);
       return writes_go_on();
     case BatchAnswer::Kind::moving:
       sent_here_[bucket] = false;

@@ -15,9 +15,45 @@ void Bucket::seal(UnansweredBatch sealed, Incarnation incarnation, std::uint64_t
   state_ = State::sealing;
 }
 
+Batch fence_of(const Batch& batch) {
+  return {batch.bucket, {batch.mark.incarnation, batch.mark.seq, ~batch.mark.digest}, batch.expected, {}};
+}
+
+const Batch* Bucket::to_send() const noexcept {
+  if (state_ == State::fencing) return &*unanswered_->fence;
+  return state_ == State::ready ? &unanswered_->batch : nullptr;
+}
+
+bool Bucket::may_leave(const std::string& field) const {
+  return to_send() != nullptr &&
+         (field == to_text(unanswered_->batch.mark) || field == to_text(fence_of(unanswered_->batch).mark));
+}
+
 void Bucket::refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
+  assert(state_ == State::ready);
   unanswered_->bad_pages = bad_pages;
   unanswered_->why_bad = why;
+  unanswered_->fence = fence_of(unanswered_->batch);
+  state_ = State::fencing;
+}
+
+void Bucket::found(const std::string& field) {
+  if (state_ == State::fencing && field == to_text(unanswered_->batch.mark)) {
+    unanswered_->bad_pages.clear();
+    unanswered_->fence.reset();
+    state_ = State::ready;
+  } else if (state_ == State::ready && field == to_text(fence_of(unanswered_->batch).mark)) {
+    // By a life that did not come to note it: which pages were refused is not known any more, and asked again.
+    refuse({}, {});
+  }
+}
+
+void Bucket::fenced(Incarnation incarnation) {
+  assert(state_ == State::fencing);
+  seq_ = unanswered_->fence->mark.seq;
+  field_ = to_text(unanswered_->fence->mark);
+  unanswered_->batch.expected = field_;
+  unanswered_->batch.mark = {incarnation, seq_ + 1, 0};
   state_ = State::changed;
 }
 
@@ -30,10 +66,11 @@ Bucket::BadPages Bucket::take_bad_pages() {
   return taken;
 }
 
-void Bucket::rewrite(std::uint64_t digest) {
+std::optional<Batch> Bucket::rewrite(std::uint64_t digest) {
   assert(state_ == State::changed);
   unanswered_->batch.mark.digest = digest;
   state_ = State::rewriting;
+  return std::exchange(unanswered_->fence, std::nullopt);
 }
 
 void Bucket::committed() noexcept {
@@ -84,6 +121,8 @@ std::optional<std::vector<std::uint64_t>> Bucket::accept(const std::string& held
   for (const Kept& kept : std::exchange(kept_, {})) forgotten.push_back(kept.mark.seq);
   if (unanswered_) {
     unanswered_->batch.expected = held;
+    // One that was not applied yet is not needed: no copy of the batch expects what the shard holds.
+    if (state_ == State::fencing) unanswered_->fence.reset();
     state_ = State::changed;
   }
   return forgotten;

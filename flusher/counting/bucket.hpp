@@ -4,9 +4,15 @@
 //
 //   quiet --seal--> sealing --committed--> ready --answered--> quiet
 //                      |                    |  ^
-//                      +----- changed <-----+  |     (the shard refused pages, or the operator accepted it as it is)
-//                                |             |
+//                      |                    |  +--- fencing ---> changed   (the shard refused pages)
+//                      +----- changed <-----+                              (the operator accepted it as it is)
+//                                |
 //                                +--captured--> rewriting --committed--> ready
+//
+// A batch of which the shard refused pages may have been sent before, over a connection that is gone: if the pages'
+// fields are mended, that copy can still be executed. So an empty batch, its fence, takes its number first. Where the
+// shard has taken that, no copy can be executed any more, and the rest becomes the next batch. Where a copy was faster,
+// the batch is applied in whole.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +37,11 @@ struct UnansweredBatch {
   // What the shard refused of it, until a transaction holds it without.
   std::vector<std::uint32_t> bad_pages = {};  ///< indexes
   std::string why_bad = {};
+  std::optional<Batch> fence = std::nullopt;  ///< took, or is to take, the number before its own
 };
+
+/// The empty batch that takes the number of this one: with the same mark each time.
+[[nodiscard]] Batch fence_of(const Batch& batch);
 
 /// Takes the elements at these indexes out; both come and stay in their order.
 template <typename Element>
@@ -52,6 +62,7 @@ class Bucket {
     quiet,      ///< no batch is unanswered
     sealing,    ///< the captured transaction makes its batch durable
     ready,      ///< its batch is durable: it is sent until it is answered
+    fencing,    ///< its batch's fence is sent until it is answered
     changed,    ///< its batch has to be rewritten by the next transaction, and is not sent before
     rewriting,  ///< the captured transaction rewrites it
   };
@@ -77,14 +88,21 @@ class Bucket {
 
   /// Its batch, whatever its state; nullptr: none.
   [[nodiscard]] const UnansweredBatch* unanswered() const noexcept { return unanswered_ ? &*unanswered_ : nullptr; }
-  /// Its batch, where it may be sent; nullptr: none, or it is not durable as it stands.
-  [[nodiscard]] const Batch* to_send() const noexcept { return state_ == State::ready ? &unanswered_->batch : nullptr; }
+  /// Its batch or that one's fence, where it may be sent; nullptr: none, or it is not durable as it stands.
+  [[nodiscard]] const Batch* to_send() const noexcept;
+  /// Whether its batch, or that one's fence, left this field.
+  [[nodiscard]] bool may_leave(const std::string& field) const;
   /// The next batch; `digest` makes its mark. quiet → sealing.
   void seal(UnansweredBatch sealed, Incarnation incarnation, std::uint64_t digest);
-  /// The shard cannot take these pages of it. ready → changed.
+  /// The shard cannot take these pages of it. ready → fencing.
   void refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why);
-  /// The captured transaction holds it as it is now; `digest` of its content. changed → rewriting.
-  void rewrite(std::uint64_t digest);
+  /// The shard holds this field: the batch was applied (fencing → ready), or its fence was (ready → fencing).
+  void found(const std::string& field);
+  /// The shard has applied the fence. What the shard can take becomes the next batch. fencing → changed.
+  void fenced(Incarnation incarnation);
+  /// The captured transaction holds it as it is now; `digest` of its content. Returns the fence that took the number
+  /// before, where the spool does not have it yet. changed → rewriting.
+  std::optional<Batch> rewrite(std::uint64_t digest);
   /// What the shard refused of it.
   struct BadPages {
     std::vector<PageVisits> pages;

@@ -69,10 +69,14 @@ class OpenVisits {
   void set_takes_batches(std::uint32_t shard, bool takes) noexcept { takes_batches_[shard] = takes; }
   /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
   void leave_shard(std::uint32_t bucket) noexcept {
-    open_pages_[placement_.shard_of(bucket)] -= buckets_[bucket].open.size();
+    const std::uint32_t shard = placement_.shard_of(bucket);
+    open_pages_[shard] -= buckets_[bucket].open.size();
+    if (is_recalled(bucket)) --recalled_[shard];
   }
   void enter_shard(std::uint32_t bucket) noexcept {
-    open_pages_[placement_.shard_of(bucket)] += buckets_[bucket].open.size();
+    const std::uint32_t shard = placement_.shard_of(bucket);
+    open_pages_[shard] += buckets_[bucket].open.size();
+    if (is_recalled(bucket)) ++recalled_[shard];
   }
   /// Asks for a spilled bucket. It comes with one of the next transactions, as far as there is memory for it.
   void want(std::uint32_t bucket);
@@ -112,6 +116,10 @@ class OpenVisits {
     std::vector<std::pair<std::uint32_t, std::uint64_t>> pages;  ///< number, visits
   };
 
+  /// Or being so.
+  [[nodiscard]] bool is_recalled(std::uint32_t bucket) const noexcept {
+    return buckets_[bucket].place == Place::recalling || buckets_[bucket].place == Place::recalled;
+  }
   void fold(std::uint32_t bucket);
   void choose_folds();
   [[nodiscard]] bool is_crowded() const noexcept;

@@ -92,8 +92,7 @@ void ShardMarks::on_marks(std::size_t first, const Marks& marks) {
 }
 
 bool ShardMarks::was_left(std::uint32_t bucket, const std::string& field) const {
-  const Batch* const batch = batches_.unanswered(bucket);
-  return field == batches_.field(bucket) || (batch != nullptr && field == to_text(batch->mark));
+  return field == batches_.field(bucket) || batches_.may_leave(bucket, field);
 }
 
 bool ShardMarks::has_come(std::uint32_t bucket, const Marks::Held& held) const {
@@ -147,7 +146,7 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
   const bool taken_out = is_forgotten() && held.field.empty() && batches_.was_written(bucket);
   const auto known = taken_out ? held_before_forgotten(bucket) : std::optional(held.field);
   const std::string field = known.value_or(std::string());
-  if (known && was_left(bucket, field)) return;
+  if (known && was_left(bucket, field)) return batches_.found(bucket, field);
   differing_.push_back({bucket, field});
   // Where a tombstone does not say what a bucket held, that may be anything: nothing is sent again from the beginning.
   auto lost = known ? batches_.lost_since(bucket, field) : std::nullopt;

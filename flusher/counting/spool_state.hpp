@@ -101,11 +101,11 @@ struct Transaction {
   std::vector<std::pair<std::uint32_t, std::string>> spilled;  ///< bucket -> blob, one more spilled row
   std::vector<std::uint32_t> compacted;                        ///< buckets whose spilled rows become one
   std::vector<std::uint32_t> recalled;                         ///< buckets whose spilled rows are given back
+  std::vector<Batch> replaced;  ///< unanswered batches whose content or expectation changed, by bucket and seq
   std::vector<BucketMark>
       answered;                   ///< the bucket's batch of that seq moves from unanswered to kept; the mark is noted
   std::uint64_t answered_at = 0;  ///< Unix seconds, for all of `answered`
-  std::vector<BucketMark> accepted;  ///< marks set without a batch
-  std::vector<Batch> replaced;       ///< unanswered batches whose content or expectation changed, by bucket and seq
+  std::vector<BucketMark> accepted;                                ///< marks set without a batch
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten;  ///< kept batches (bucket, seq) to delete
   std::vector<ShardIdentity> identities;
   std::vector<SetAside> set_aside;

@@ -516,8 +516,8 @@ ShardAnswer Dialect::read_nodes(Reply reply) {
   const auto address_of = [this](Reply node) {
     const std::string_view host = node[0].text();
     // "?" is a name that nobody knows.
-    return address_text(host.empty() || host == "?" ? host_ : std::string(host),
-                        static_cast<std::uint16_t>(node[1].number()));
+    return server_text(
+        {host.empty() || host == "?" ? host_ : std::string(host), static_cast<std::uint16_t>(node[1].number())});
   };
   for (std::size_t i = 0; i < reply.size(); ++i) {
     const Reply range = reply[i];

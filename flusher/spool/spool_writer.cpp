@@ -119,8 +119,8 @@ void SpoolWriter::write(const Transaction& transaction) {
   write_journal(transaction);
   for (const Batch& batch : transaction.sealed) write_batch(run_.seal, batch);
   write_open(transaction);
-  write_answers(transaction);
   for (const Batch& batch : transaction.replaced) replace(batch);
+  write_answers(transaction);
   for (const auto& [bucket, seq] : transaction.forgotten) forget(bucket, seq);
   for (const ShardIdentity& identity : transaction.identities) {
     run_.note_identity.reset().text(identity.shard).text(identity.identity).run();

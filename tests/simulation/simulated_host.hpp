@@ -221,7 +221,7 @@ class SimulatedHost : public EnginePort {
   std::optional<Layout> next_layout_;       ///< that this process has heard of
   std::optional<ClusterMap> next_cluster_;  ///< the same
   bool must_end_ = false;                   ///< this life, for another layout
-  std::uint64_t rings_ = 0;  ///< that were left
+  std::uint64_t rings_ = 0;                 ///< that were left
   bool must_leave_ = false;
   std::uint64_t deserted_at_ms_ = 0;  ///< no frontend writes into the ring from then on
   RingHandover handover_;

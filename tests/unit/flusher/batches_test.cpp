@@ -369,6 +369,11 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   CHECK(d.memory.entry(pages[1]).inflight == 2);
 
   d.batches.refused(any_bucket, {1}, "no integer");
+  CHECK(d.batches.is_fencing(any_bucket));
+  CHECK_FALSE(d.batches.has_news());  // a former copy may be executed
+  const Batch fence = *d.batches.unanswered(any_bucket);
+  CHECK(fence.pages.empty());
+  d.batches.fenced(any_bucket, 1'700'000'000);
   CHECK(d.batches.unanswered(any_bucket) == nullptr);
   CHECK(d.batches.has_news());
   const Transaction transaction = d.commit(false);
@@ -380,7 +385,8 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   const Batch* const rest = d.batches.unanswered(any_bucket);
   REQUIRE(rest != nullptr);
   CHECK(rest->pages == std::vector<PageVisits>{{pages[0], 1}, {pages[2], 3}});
-  CHECK(rest->mark.seq == 1);
+  CHECK(rest->mark.seq == 2);
+  CHECK(rest->expected == to_text(fence.mark));
   CHECK(rest->mark.digest != former_digest);
   CHECK(rest->mark.digest == digest_of(encode_pages(rest->pages)));
   CHECK(d.memory.entry(pages[1]).inflight == 0);
@@ -392,6 +398,17 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   static_cast<void>(d.commit(false));
   CHECK(d.pages.pages_with_visits() == 0);
   CHECK(d.spool.set_aside() == std::map<std::string, std::uint64_t>{{pages[1], 2}});
+  // A shard that loses its tail gets the fence again too: what follows expects it.
+  const auto lost = d.batches.lost_since(any_bucket, "");
+  REQUIRE(lost);
+  REQUIRE(lost->size() == 2);
+  CHECK(lost->front().pages.empty());
+  CHECK(lost->front().mark == fence.mark);
+  CHECK(lost->back().expected == to_text(fence.mark));
+  const SpoolState next = d.spool.load(7919);
+  REQUIRE(next.kept.size() == 2);
+  CHECK(next.kept.front().mark == fence.mark);
+  CHECK(next.kept.front().pages.empty());
 }
 
 TEST_CASE("a batch of which nothing is left still moves the mark") {
@@ -400,13 +417,14 @@ TEST_CASE("a batch of which nothing is left still moves the mark") {
   const std::uint64_t flush = d.batches.begin_flush();
   static_cast<void>(d.commit(true));
   d.batches.refused(any_bucket, {0}, "no integer");
+  d.batches.fenced(any_bucket, 1'700'000'000);
   static_cast<void>(d.commit(false));
   REQUIRE(d.batches.unanswered(any_bucket) != nullptr);
   CHECK(d.batches.unanswered(any_bucket)->pages.empty());
   CHECK_FALSE(d.batches.flush_is_done(flush));
   d.answer(any_bucket, {});
   CHECK(d.batches.flush_is_done(flush));
-  CHECK(d.batches.last_seq(any_bucket) == 1);
+  CHECK(d.batches.last_seq(any_bucket) == 2);
 }
 
 TEST_CASE("an answer becomes durable with the next commit, and the batch is kept there") {

@@ -76,22 +76,71 @@ TEST_CASE("the next batch expects the mark of the one before") {
 
 TEST_CASE("a batch without the pages that the shard refused is sent once that is durable") {
   Bucket bucket = ready_bucket({"a", "bad", "c"});
+  const Mark refused = bucket.to_send()->mark;
   bucket.refuse({1}, "no integer");
+  CHECK(bucket.state() == State::fencing);
+  REQUIRE(bucket.to_send() != nullptr);
+  CHECK(bucket.to_send()->pages.empty());
+  CHECK(bucket.to_send()->expected.empty());
+  CHECK(bucket.to_send()->mark.seq == 1);
+  CHECK(bucket.to_send()->mark != refused);
+  const std::string fence = to_text(bucket.to_send()->mark);
+  CHECK(bucket.may_leave(fence));
+  CHECK(bucket.may_leave(to_text(refused)));
+  bucket.fenced(life);
   CHECK(bucket.state() == State::changed);
   CHECK(bucket.to_send() == nullptr);
+  CHECK(bucket.seq() == 1);
+  CHECK(bucket.field() == fence);
   const auto bad = bucket.take_bad_pages();
   REQUIRE(bad.pages.size() == 1);
   CHECK(bad.numbers == std::vector<std::uint32_t>{1});
   CHECK(bad.pages[0].page == "bad");
   CHECK(bucket.unanswered()->why_bad == "no integer");
-  bucket.rewrite(9);
+  CHECK(to_text(bucket.rewrite(9)->mark) == fence);
   CHECK(bucket.state() == State::rewriting);
   CHECK(bucket.to_send() == nullptr);
   bucket.committed();
   REQUIRE(bucket.to_send() != nullptr);
   CHECK(bucket.to_send()->pages == std::vector<PageVisits>{{"a", 1}, {"c", 1}});
   CHECK(bucket.unanswered()->pages == std::vector<std::uint32_t>{0, 2});
-  CHECK(bucket.to_send()->mark.digest == 9);
+  CHECK(bucket.to_send()->mark == Mark{life, 2, 9});
+  CHECK(bucket.to_send()->expected == fence);
+}
+
+TEST_CASE(
+    "a copy of a refused batch that was faster than its fence is the batch; a fence of a former life is gone on with") {
+  Bucket bucket = ready_bucket({"a", "bad"});
+  const Batch whole = *bucket.to_send();
+  bucket.found("");
+  CHECK(bucket.state() == State::ready);
+  bucket.refuse({1}, "no integer");
+  bucket.found("");
+  CHECK(bucket.state() == State::fencing);
+  bucket.found(to_text(whole.mark));
+  CHECK(bucket.state() == State::ready);
+  CHECK(bucket.to_send()->pages == whole.pages);
+
+  bucket.found(to_text(fence_of(whole).mark));
+  CHECK(bucket.state() == State::fencing);
+  CHECK(bucket.to_send()->mark == fence_of(whole).mark);
+  bucket.fenced(life);
+  CHECK(bucket.take_bad_pages().pages.empty());
+  CHECK(bucket.rewrite(9));
+  bucket.committed();
+  CHECK(bucket.to_send()->pages == whole.pages);
+}
+
+TEST_CASE("a fence that was not applied is not needed once the shard is accepted") {
+  Bucket bucket = ready_bucket({"a", "bad"});
+  bucket.refuse({1}, "no integer");
+  CHECK(bucket.accept("held"));
+  CHECK(bucket.state() == State::changed);
+  CHECK(bucket.take_bad_pages().pages.size() == 1);
+  CHECK_FALSE(bucket.rewrite(9));
+  bucket.committed();
+  CHECK(bucket.to_send()->expected == "held");
+  CHECK(bucket.to_send()->mark == Mark{life, 1, 9});
 }
 
 TEST_CASE("a batch that changes while its transaction is on its way waits for the next one") {
@@ -104,12 +153,13 @@ TEST_CASE("a batch that changes while its transaction is on its way waits for th
 
   Bucket rewriting = ready_bucket();
   rewriting.refuse({0}, "bad");
+  rewriting.fenced(life);
   static_cast<void>(rewriting.take_bad_pages());
-  rewriting.rewrite(2);
+  CHECK(rewriting.rewrite(2));
   CHECK(rewriting.accept("held"));
   rewriting.committed();
   CHECK(rewriting.state() == State::changed);
-  rewriting.rewrite(2);
+  CHECK_FALSE(rewriting.rewrite(2));
   rewriting.committed();
   REQUIRE(rewriting.to_send() != nullptr);
   CHECK(rewriting.to_send()->expected == "held");

@@ -785,9 +785,13 @@ TEST_CASE("pages that are refused are set aside, and the rest is sent when that 
   refused.bad_pages = {0};
   t.answer(refused);
   CHECK(t.session->state() == ShardState::up);
+  CHECK(t.port.take() == Events{"batch 2 #1"});  // its fence
+  t.commit();
+  CHECK(t.port.take().empty());
+  t.answer(Talk::applied({}));
   CHECK(t.port.take().empty());
   t.commit();
-  CHECK(t.port.take() == Events{"batch 2 #1"});
+  CHECK(t.port.take() == Events{"batch 2 #2"});
   CHECK(t.d.batches.unanswered(2)->pages == std::vector<PageVisits>{{t.d.memory.page_in(2, 1), 4}});
   t.answer(Talk::applied({4}));
   CHECK(t.d.batches.unanswered_count() == 0);
