@@ -146,6 +146,7 @@ class Host : public EnginePort {
   void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
   void bucket_moved(std::uint32_t bucket, std::uint32_t) override { FAIL("bucket " << bucket << " moved"); }
   void layout_changed(const std::string& layout) override { layouts.push_back(layout); }
+  void node_unknown(const std::string& node) override { FAIL("no node: " << node); }
 
   FlusherMemory memory;
   EngineSettings settings;

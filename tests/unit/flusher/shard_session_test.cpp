@@ -64,6 +64,13 @@ struct RecordingPort : SessionPort {
   void moved(std::uint32_t bucket, const std::string& marker) override {
     events.push_back("moved " + std::to_string(bucket) + " to " + marker);
   }
+  void redirected(std::uint32_t bucket, const std::string& node) override {
+    events.push_back("redirected " + std::to_string(bucket) + " to " + node);
+  }
+  void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
+    events.push_back("at " + node);
+    send(command, std::move(done));
+  }
   void arrived(std::uint32_t bucket) override { events.push_back("arrived " + std::to_string(bucket)); }
   void layout_changed(const std::string& text) override { events.push_back("layout " + text); }
 
@@ -100,7 +107,7 @@ DeciderSettings six_of_eight() {
 struct Talk {
   explicit Talk(const std::string& identity = "", SessionSettings settings = usual()) { begin(identity, settings); }
 
-  static SessionSettings usual() { return {"redis_7070", layout, 1, false, 256, 500, 5000, false, false, 5000}; }
+  static SessionSettings usual() { return {"redis_7070", layout, 1, false, false, 256, 500, 5000, false, false, 5000}; }
   static std::string topology(const std::string& identity, const char* state = "made") {
     return identity + " 2 " + state + " redis_7070 " + layout;
   }
