@@ -1,6 +1,7 @@
 """Shards are added and removed while visits are counted: buckets move, every acknowledged visit is counted exactly once, no
 read falls; also where flushers, shards and visitctl are killed meanwhile."""
 
+import json
 import os
 import random
 import subprocess
@@ -96,7 +97,7 @@ class Moves(unittest.TestCase):
                 last = self.stack.visitctl("shards", "moves", "--json", check=False)
                 if last.returncode != 0:
                     continue
-                state = moves_of(last.stdout)
+                state = json.loads(last.stdout)
                 if state["version"] == before and ctl.poll() is not None:
                     ctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *argument],
                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
@@ -112,10 +113,88 @@ class Moves(unittest.TestCase):
         print(f"{traffic.acknowledged.total()} visits acknowledged, {traffic.reads} reads, {CHANGES} changes, {kills} kills", flush=True)
 
 
-def moves_of(text: str) -> dict:
-    import json
+class Hosts(unittest.TestCase):
+    def test_a_host_follows_what_another_one_was_told_while_both_count_into_what_moves(self):
+        first = self.enterContext(Stack(frontends=1, supervised=True, settings=SETTINGS))
+        second = Stack(frontends=1, shards=0, settings=SETTINGS)
+        self.addCleanup(second.close)
+        second.shards = list(first.shards)
+        second.write_settings()
+        for name in ["flusher", *second.frontends]:
+            second.start_one(name)
+        second.wait_ready()
+        traffic = [Traffic(host, clients=4, readers=2, pages=40) for host in (first, second)]
+        for one in traffic:
+            one.together = traffic
+            one.start()
+        time.sleep(0.5)
+        spare = first.spare()
+        first.visitctl("shards", "add", url(spare))
+        first.shards.append(spare)
+        wait_for("the other host knows", lambda: moves(second)["version"] == 3)
+        second.visitctl("shards", "remove", first.shards[0].name)
+        wait_for("the other host knows", lambda: moves(first)["version"] == 5)
+        time.sleep(0.5)
+        for one in traffic:
+            one.stop()
+            self.assertEqual(one.faults, [])
+        for host in (first, second):
+            host.flush()
+        held = first.redis_counts()
+        check_sums(traffic, held)
+        for host in (first, second):
+            for page in traffic[0].pages:
+                wait_for(f"{page} is read everywhere", lambda h=host, p=page: h.shows(p, held[p]))
 
-    return json.loads(text)
+
+class Refusals(unittest.TestCase):
+    """What cannot become a shard, or cease to be one, is refused with what is wrong, and nothing is changed."""
+
+    def setUp(self):
+        self.stack = self.enterContext(Stack(frontends=1, shards=1, settings=SETTINGS))
+        self.stack.post("home")
+        self.stack.wait_for_redis({"home": 1})
+        self.spare = self.stack.spare()
+
+    def tearDown(self):
+        self.assertEqual(moves(self.stack)["version"], 1)
+        self.stack.post("home")
+        self.stack.wait_for_redis({"home": 2})
+
+    def refused(self, *words: str) -> str:
+        done = self.stack.visitctl("shards", *words, check=False)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        return done.stderr
+
+    def test_names_and_addresses(self):
+        shard = self.stack.shards[0]
+        self.assertIn("already", self.refused("add", url(shard)))
+        self.assertIn(f"is the address of shard {shard.name} already", self.refused("add", f"other=redis://{shard.host}:{shard.port}"))
+        self.assertIn("not the address of a shard", self.refused("add", "a name=redis://127.0.0.1:1"))
+        self.assertIn("has a user or a password", self.refused("add", f"other=redis://:secret@{shard.host}:{self.spare.port}"))
+        self.assertIn("there is no shard other", self.refused("remove", "other"))
+        self.assertIn("the only shard", self.refused("remove", shard.name))
+        self.assertIn("there is no shard", self.refused("replace", url(self.spare)))
+        self.assertIn(f"is not shard {shard.name}", self.refused("replace", f"{shard.name}=redis://{self.spare.host}:{self.spare.port}"))
+        self.assertIn("has the shards that the settings name", self.refused("rebalance"))
+
+    def test_servers(self):
+        with self.spare.client() as redis:
+            redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            self.assertIn("evicts keys", self.refused("add", url(self.spare)))
+            redis("CONFIG", "SET", "maxmemory-policy", "noeviction", "appendonly", "no")
+            self.assertIn("no append-only file", self.refused("add", url(self.spare)))
+            redis("CONFIG", "SET", "appendonly", "yes")
+            redis("REPLICAOF", "127.0.0.1", str(self.stack.shards[0].port))
+            wait_for("it is a replica", lambda: redis("ROLE")[0] == "slave")
+            self.assertIn("is a replica", self.refused("add", url(self.spare)))
+            wait_for("it holds what the shard holds", lambda: str(redis("EXISTS", "visits:topology")) == "1")
+            redis("REPLICAOF", "NO", "ONE")
+            self.assertIn("belongs to a deployment already", self.refused("add", url(self.spare)))
+            redis("DEL", "visits:topology")
+            self.assertIn("holds counts already", self.refused("add", url(self.spare)))
+        self.stack.stop_one(self.spare.name)
+        self.assertIn("cannot be used", self.refused("add", url(self.spare)))
 
 
 if __name__ == "__main__":
