@@ -17,7 +17,7 @@ from redis_cluster import ClusterStack  # noqa: E402
 FLUSHES = 9
 MOST = 1.2  # times as long
 # None flushes by itself meanwhile.
-SETTINGS = {"flusher": {"flush_interval_ms": 3_600_000, "commit_interval_ms": 200, "memory_limit_bytes": 1 << 30}}
+SETTINGS = {"ring": {"lane_bytes": 64 << 20}, "flusher": {"flush_interval_ms": 3_600_000, "commit_interval_ms": 200, "memory_limit_bytes": 1 << 30}}
 LIST = 10_000
 
 
