@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include "common/os/errors.hpp"
 #include "common/os/log.hpp"
 #include "common/shm/hash.hpp"
 #include "flusher/now.hpp"
@@ -118,6 +119,9 @@ void ControlCommands::list_writers(ControlReply reply) const {
 
 /// Without the token of what was offered it only says which writer that is.
 void ControlCommands::forget(const ControlRequest& request, ControlReply reply) const {
+  if (settings_.redis.mode == RedisMode::cluster) {
+    throw Error("a writer of a cluster cannot be forgotten: its tombstone would lie in another slot than its buckets");
+  }
   const WriterBook& book = engine_.writers();
   if (request.argument == book.self().id) throw Error("this host's own writer counts, and is not forgotten");
   book.ask([this, request, reply = std::move(reply)](const WriterBook::Told& told) {
