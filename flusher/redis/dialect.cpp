@@ -541,12 +541,15 @@ ShardAnswer Dialect::read_nodes(Reply reply) {
   return nodes;
 }
 
-// ---- writers: HSET, HGETALL, forget.lua, rejoin.lua
+// ---- writers: note_writer.lua, HGETALL, forget.lua, rejoin.lua
 
 Awaited Dialect::write_command(const NoteWriter& noted, RequestText& text) const {
-  text.start(noted.wrote_at ? 6 : 4);
-  text.add("HSET");
+  text.start(noted.wrote_at ? 9 : 7);
+  text.add("EVALSHA");
+  text.add(scripts_.note_writer);
+  text.add("2");
   text.add(writers_key);
+  text.add(topology_key);
   text.add(writer_);
   text.add(noted.note);
   if (noted.wrote_at) {

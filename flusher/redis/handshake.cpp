@@ -48,6 +48,7 @@ void Handshake::write(RequestText& text) {
   load(Step::load_batch, batch_script);
   load(Step::load_move, move_script);
   load(Step::load_take_moves, take_moves_script);
+  load(Step::load_note_writer, note_writer_script);
 }
 
 Handshake::Progress Handshake::read(Reply reply) {
@@ -78,6 +79,9 @@ Handshake::Progress Handshake::read(Reply reply) {
       break;
     case Step::load_take_moves:
       scripts_.take_moves = reply.text();
+      break;
+    case Step::load_note_writer:
+      scripts_.note_writer = reply.text();
       break;
   }
   if (!reply.is_string()) {

@@ -19,6 +19,7 @@ struct ScriptDigests {
   std::string batch;
   std::string move;
   std::string take_moves;
+  std::string note_writer;
 };
 
 class Handshake {
@@ -52,7 +53,8 @@ class Handshake {
     load_topology,
     load_batch,
     load_move,
-    load_take_moves
+    load_take_moves,
+    load_note_writer
   };
 
   void begin(Step step, std::size_t arguments, RequestText& text);

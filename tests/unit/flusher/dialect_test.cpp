@@ -40,7 +40,7 @@ std::vector<std::vector<std::string>> commands_in(const RequestText& text) {
 }
 
 struct Talk {
-  explicit Talk(const ShardSettings& shard = {}) : dialect("w1", shard) { dialect.begin({"m", "t", "b", "v", "k"}); }
+  explicit Talk(const ShardSettings& shard = {}) : dialect("w1", shard) { dialect.begin({"m", "t", "b", "v", "k", "n"}); }
 
   /// What the server's bytes mean as the answer to the command.
   ShardAnswer answer(const ShardCommand& command, const std::string& replies) {
@@ -149,11 +149,11 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
   RequestText text;
   handshake.write(text);
   const auto commands = commands_in(text);
-  REQUIRE(commands.size() == 8);
+  REQUIRE(commands.size() == 9);
   CHECK(commands[0] == std::vector<std::string>{"AUTH", "user", "secret"});
   CHECK(commands[1] == std::vector<std::string>{"SELECT", "3"});
   CHECK(commands[2] == std::vector<std::string>{"CLIENT", "SETNAME", "visitd"});
-  for (std::size_t script : {3U, 4U, 5U, 6U, 7U}) CHECK(commands[script].at(1) == "LOAD");
+  for (std::size_t script : {3U, 4U, 5U, 6U, 7U, 8U}) CHECK(commands[script].at(1) == "LOAD");
 
   const auto read = [&](const std::string& replies) {
     handshake.write(text);
@@ -163,13 +163,14 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
     while (const auto reply = reader.next()) progress = handshake.read(*reply);
     return progress;
   };
-  const std::string scripts = bulk("m") + bulk("t") + bulk("b") + bulk("v") + bulk("k");
+  const std::string scripts = bulk("m") + bulk("t") + bulk("b") + bulk("v") + bulk("k") + bulk("n");
   CHECK(read("+OK\r\n+OK\r\n+OK\r\n" + scripts) == Progress::done);
   CHECK(handshake.scripts().marks == "m");
   CHECK(handshake.scripts().topology == "t");
   CHECK(handshake.scripts().batch == "b");
   CHECK(handshake.scripts().move == "v");
   CHECK(handshake.scripts().take_moves == "k");
+  CHECK(handshake.scripts().note_writer == "n");
   CHECK(read("+OK\r\n+OK\r\n-NOPERM\r\n" + scripts) == Progress::done);
   CHECK(handshake.error().empty());
   CHECK(read("+OK\r\n+OK\r\n-ERR max number of clients reached\r\n") == Progress::under_way);
@@ -228,7 +229,7 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
     t.check_unusable(AskFacts{}, before + other);
   }
   // What an earlier connection has told is none of the next one's.
-  t.dialect.begin({"m", "t", "b", "v", "k"});
+  t.dialect.begin({"m", "t", "b", "v", "k", "n"});
   CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil + nil).maxmemory_policy);
 }
 
@@ -245,8 +246,8 @@ TEST_CASE("the topology is set by its script, which says what it is") {
 TEST_CASE("writers are noted, asked for, forgotten, and go on") {
   Talk t;
   using Words = std::vector<std::string>;
-  CHECK(t.said(NoteWriter{"note", std::nullopt}) == Words{"HSET", "visits:writers", "w1", "note"});
-  CHECK(t.said(NoteWriter{"note", 7}) == Words{"HSET", "visits:writers", "w1", "note", "w1:wrote", "7"});
+  CHECK(t.said(NoteWriter{"note", std::nullopt}) == Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note"});
+  CHECK(t.said(NoteWriter{"note", 7}) == Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note", "w1:wrote", "7"});
   static_cast<void>(t.ask<Noted>(NoteWriter{}, ":1\r\n"));
   CHECK(t.said(AskWriters{}) == Words{"HGETALL", "visits:writers"});
   const Writers writers = t.ask<Writers>(AskWriters{}, array({bulk("a"), bulk("x"), bulk("a:wrote"), bulk("1")}));
