@@ -69,7 +69,7 @@ class Cluster(unittest.TestCase):
             since = stack.wait_for_cluster()
             wait_for("the primaries are those of the cluster", lambda: [shard["name"] for shard in stack.status()["shards"]]
                      == sorted(f"127.0.0.1:{port}" for port in stack.primary_ports()), 30)  # fmt: skip
-            self.assertLess(wait_until_up(stack, since), RECOVERY_S)
+            self.assertLess(wait_until_up(stack, since), 2 * RECOVERY_S)
             self.assertIn(joined.port, stack.primary_ports())
             self.assertNotIn(first.port, stack.primary_ports())
             traffic.stop()

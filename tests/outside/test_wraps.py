@@ -22,7 +22,7 @@ WRAPS = {path.stem: path for path in (SOURCE_ROOT / "subprojects").glob("*.wrap"
 WRAPPED = {"cpp-httplib", "doctest", "CLI11", "tomlplusplus", "nlohmann_json"}
 LIMIT_S = 120
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
-SMALL_TARGET = "tests/unit/common-tests.p/main.cpp.o"
+SMALL_TARGET = "tests/unit/libvisitd-test-main.a.p/main.cpp.o"
 
 
 def read(path: Path) -> configparser.ConfigParser:

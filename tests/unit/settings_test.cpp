@@ -399,6 +399,8 @@ TEST_CASE("every key can be set from the environment, above the file") {
     const std::string message = refusal(name, wrong);
     if (key.key == "shards") {
       CHECK(contains(message, "too long"));
+    } else if (key.key == "nodes") {
+      CHECK(contains(message, "redis.nodes names nodes"));
     } else {
       CHECK(message.starts_with(fmt::format("environment variable {}: {}.{} is ", name, key.section, key.key)));
     }
@@ -779,7 +781,7 @@ password = "shared"
   CHECK(contains(refusal(cluster + node + "shards = [\"h:2\"]\n"), "visitd.toml:4: shards are named"));
   CHECK(contains(refusal(cluster + node + "[[redis.shard]]\nurl = \"h:2\"\n"), "visitd.toml:4: shards are named"));
   CHECK(contains(refusal(cluster + node + "database = 3\n"), "redis.database is 3"));
-  CHECK(contains(refusal(cluster + "nodes = [\"h:1/3\"]\n"), "the node has database 3"));
+  CHECK(contains(refusal(cluster + "nodes = [\"redis://h:1/3\"]\n"), "the node has database 3"));
   CHECK(contains(refusal(cluster + "nodes = [\"unix:///s\"]\n"), "the node is the Unix socket"));
   CHECK(contains(refusal(cluster + "nodes = [\"h:1\", \"h:1\"]\n"), "two shards are called 'h:1'"));
 }

@@ -40,7 +40,9 @@ std::vector<std::vector<std::string>> commands_in(const RequestText& text) {
 }
 
 struct Talk {
-  explicit Talk(const ShardSettings& shard = {}) : dialect("w1", shard) { dialect.begin({"m", "t", "b", "v", "k", "n"}); }
+  explicit Talk(const ShardSettings& shard = {}) : dialect("w1", shard) {
+    dialect.begin({"m", "t", "b", "v", "k", "n"});
+  }
 
   /// What the server's bytes mean as the answer to the command.
   ShardAnswer answer(const ShardCommand& command, const std::string& replies) {
@@ -246,8 +248,10 @@ TEST_CASE("the topology is set by its script, which says what it is") {
 TEST_CASE("writers are noted, asked for, forgotten, and go on") {
   Talk t;
   using Words = std::vector<std::string>;
-  CHECK(t.said(NoteWriter{"note", std::nullopt}) == Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note"});
-  CHECK(t.said(NoteWriter{"note", 7}) == Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note", "w1:wrote", "7"});
+  CHECK(t.said(NoteWriter{"note", std::nullopt}) ==
+        Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note"});
+  CHECK(t.said(NoteWriter{"note", 7}) ==
+        Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note", "w1:wrote", "7"});
   static_cast<void>(t.ask<Noted>(NoteWriter{}, ":1\r\n"));
   CHECK(t.said(AskWriters{}) == Words{"HGETALL", "visits:writers"});
   const Writers writers = t.ask<Writers>(AskWriters{}, array({bulk("a"), bulk("x"), bulk("a:wrote"), bulk("1")}));
