@@ -19,13 +19,26 @@ constexpr std::uint32_t change_timeout_ms = 20'000;
 constexpr std::uint32_t moves_timeout_ms = 5'000;
 constexpr auto look_interval = std::chrono::milliseconds(250);
 // A flusher that begins anew, with the other shards, is away for less.
-constexpr auto longest_absence = std::chrono::seconds(30);
+constexpr auto longest_absence = std::chrono::seconds(10);
 // On what is no terminal, a line now and then.
 constexpr auto line_interval = std::chrono::seconds(10);
 
 std::uint64_t number_in(const Json& answer, const char* name) {
   const auto number = answer.find(name);
   return number != answer.end() && number->is_number_unsigned() ? number->get<std::uint64_t>() : 0;
+}
+
+/// A flusher that begins anew ends without an answer, and is there again at once.
+Json ask_patiently(const std::string& socket, const ControlRequest& request) {
+  const auto since = Clock::now();
+  for (;;) {
+    try {
+      return ask_flusher(socket, request);
+    } catch (const FlusherAway&) {
+      if (Clock::now() - since > longest_absence) throw;
+      std::this_thread::sleep_for(look_interval);
+    }
+  }
 }
 
 /// How far it is, and how long it may take, from what has moved since it began.
@@ -61,17 +74,7 @@ class MovesWatch {
   }
 
  private:
-  Json look() {
-    const auto since = Clock::now();
-    for (;;) {
-      try {
-        return ask_flusher(socket_, {ControlCommand::moves, "", moves_timeout_ms});
-      } catch (const FlusherAway&) {
-        if (Clock::now() - since > longest_absence) throw;
-        std::this_thread::sleep_for(look_interval);
-      }
-    }
-  }
+  Json look() { return ask_patiently(socket_, {ControlCommand::moves, "", moves_timeout_ms}); }
 
   void show(const Json& answer) {
     const auto now = Clock::now();
@@ -93,6 +96,16 @@ class MovesWatch {
   Clock::time_point last_line_;
 };
 
+/// Where the flusher ends before it answers, it may have made the change: then it knows its version.
+void make(const std::string& socket, const ControlRequest& request, std::uint64_t version) {
+  try {
+    static_cast<void>(ask_flusher(socket, request));
+  } catch (const FlusherAway&) {
+    const Json last = ask_patiently(socket, {ControlCommand::moves, "", moves_timeout_ms});
+    if (number_in(last, "version") < version) throw;
+  }
+}
+
 }  // namespace
 
 Json change_shards_report(const Settings& settings, const std::string& change, const ShardChange& how) {
@@ -100,12 +113,12 @@ Json change_shards_report(const Settings& settings, const std::string& change, c
   Json report = {{"change", change}};
   try {
     ControlRequest request{ControlCommand::change_shards, change, change_timeout_ms};
-    const Json offer = ask_flusher(socket, request);
+    const Json offer = ask_patiently(socket, request);
     report.update(offer);
     report["made"] = !how.dry_run;
     if (how.dry_run) return report;
     request.token = decode_token(offer.at("token").get<std::string>());
-    static_cast<void>(ask_flusher(socket, request));
+    make(socket, request, number_in(offer, "version"));
     if (how.wait) report["last"] = MovesWatch(socket).wait(number_in(offer, "version"));
   } catch (const std::exception& refused) {
     report["error"] = refused.what();

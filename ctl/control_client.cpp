@@ -57,7 +57,7 @@ std::string receive_line(const UniqueFd& socket, std::uint64_t deadline_ms) {
     char bytes[4096];
     const ssize_t got = ::recv(socket.get(), static_cast<char*>(bytes), sizeof bytes, 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) throw Error("the flusher ended before it answered");
+    if (got <= 0) throw FlusherAway("the flusher ended before it answered");
     const std::string_view chunk(static_cast<const char*>(bytes), static_cast<std::size_t>(got));
     line += chunk.substr(0, chunk.find('\n'));
     if (chunk.find('\n') != std::string_view::npos) return line;

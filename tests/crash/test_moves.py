@@ -138,7 +138,8 @@ class Hosts(unittest.TestCase):
         first.visitctl("shards", "add", url(spare))
         first.shards.append(spare)
         wait_for("the other host knows", lambda: knows(second, 3))
-        second.visitctl("shards", "remove", first.shards[0].name)
+        # Not before it has seen every shard again.
+        wait_for("the other host removes one", lambda: second.visitctl("shards", "remove", first.shards[0].name, check=False).returncode == 0)
         wait_for("the other host knows", lambda: knows(first, 5))
         time.sleep(0.5)
         for one in traffic:
