@@ -394,7 +394,7 @@ class Stack:
     def _watch(self) -> None:
         while not self._ending.wait(0.05):
             with self._lock:
-                for process in self.processes.values():
+                for process in list(self.processes.values()):
                     process.death()
                     if process.due_in_s() == 0.0:
                         self._spawn(process)

@@ -70,7 +70,7 @@ void World::run(std::uint64_t steps) {
     step();
     if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
     if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
-    if (scene_.harm == Harm::cluster && chance(15) == 0 && is_made()) stage_.reshard();
+    if (scene_.harm == Harm::cluster && chance(15) == 0) stage_.reshard();
     if (scene_.harm == Harm::forgotten) {
       if (chance(60) == 0) forget();
     } else if (i >= harm_at && !harmed_) {
@@ -81,12 +81,6 @@ void World::run(std::uint64_t steps) {
   check_end();
   see_each_other();
   for (std::size_t host = 0; host < present_; ++host) hosts_[host].leave_ring_and_cache();
-}
-
-/// Slots that move while a deployment is being made are not looked at: see docs/guarantees.md.
-bool World::is_made() const {
-  return std::ranges::any_of(stage_.shards,
-                             [](const SimulatedShard& shard) { return parse_topology(shard.topology()).made; });
 }
 
 void World::step() {

@@ -45,7 +45,6 @@ class World {
     std::uint64_t sync;
   };
 
-  [[nodiscard]] bool is_made() const;
   void step();
   void host_step(SimulatedHost& host, std::uint64_t what);
   void publish(SimulatedHost& host);
