@@ -8,12 +8,14 @@ namespace visitd {
 
 static std::vector<std::uint64_t> heads_of(const CacheHeader& cache, std::uint32_t lanes) {
   std::vector<std::uint64_t> heads;
+  heads.reserve(lanes);
   for (std::uint32_t lane = 0; lane < lanes; ++lane) heads.push_back(value_of(at_index(cache.head, lane).word));
   return heads;
 }
 
 void say_where_lanes_start(const SpoolState& spool, const Ring& ring, const CacheHeader& cache) {
   std::vector<std::uint64_t> freed;
+  freed.reserve(ring.shape().lanes);
   for (std::uint32_t n = 0; n < ring.shape().lanes; ++n) freed.push_back(freed_of(ring, n));
   const auto starts = lane_starts(spool, ring.id(), heads_of(cache, ring.shape().lanes), freed);
   for (std::uint32_t n = 0; n < starts.size(); ++n) {

@@ -58,7 +58,7 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
     case ControlCommand::accept:
       return accept(request, reply);
     case ControlCommand::change_shards:
-      changes_.change(request, std::move(reply));
+      changes_.change(request, reply);
       loop_.turn_next();
       return;
     case ControlCommand::moves:

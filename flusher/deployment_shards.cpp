@@ -42,8 +42,10 @@ ShardSettings shard_of(const ShardPlace& place, const RedisSettings& settings) {
 }  // namespace
 
 std::vector<ShardSettings> shards_of(const Layout& layout, const RedisSettings& settings) {
+  const std::vector<ShardPlace> all = all_shards(layout);
   std::vector<ShardSettings> shards;
-  for (const ShardPlace& place : all_shards(layout)) shards.push_back(shard_of(place, settings));
+  shards.reserve(all.size());
+  for (const ShardPlace& place : all) shards.push_back(shard_of(place, settings));
   return shards;
 }
 

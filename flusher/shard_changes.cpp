@@ -17,6 +17,7 @@ namespace {
 
 std::vector<std::string> names_of(const std::vector<ShardPlace>& places) {
   std::vector<std::string> names;
+  names.reserve(places.size());
   for (const ShardPlace& place : places) names.push_back(place.name);
   return names;
 }
@@ -190,7 +191,7 @@ std::string ShardChanges::fault_of(const Wanted& wanted, const ShardProbe::Seen&
 
 // ---- answers
 
-void ShardChanges::change(const ControlRequest& request, ControlReply reply) {
+void ShardChanges::change(const ControlRequest& request, const ControlReply& reply) {
   const Wanted wanted = this->wanted(request.argument);
   if (const std::string why = engine_.why_layout_stays(); !why.empty()) throw Error(why);
   if (!wanted.look_at) return go_on(wanted, request, reply);

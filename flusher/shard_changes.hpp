@@ -21,7 +21,7 @@ class ShardChanges {
 
   /// "add NAME=URL", "remove NAME", "replace NAME=URL", or "settings": the shards become those that the settings name.
   /// Without a token nothing changes: the answer is what would.
-  void change(const ControlRequest& request, ControlReply reply);
+  void change(const ControlRequest& request, const ControlReply& reply);
   /// How far buckets have moved.
   [[nodiscard]] ControlAnswer progress() const;
 

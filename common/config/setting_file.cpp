@@ -72,6 +72,7 @@ void read_shard_tables(const std::string& path, const toml::node& node, std::str
       std::pair("sentinel_password_file", &ShardTable::sentinel_password_file),
   };
   std::vector<std::string_view> names;
+  names.reserve(std::size(fields));
   for (const auto& [name, field] : fields) names.emplace_back(name);
   for (const toml::node& entry : *tables) {
     ShardTable shard;

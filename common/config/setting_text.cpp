@@ -118,6 +118,7 @@ std::string to_toml(const Settings& settings) {
     if (section != "redis") continue;
     if (settings.redis.mode == RedisMode::cluster) {
       std::vector<std::string> nodes;
+      nodes.reserve(settings.redis.shards.size());
       for (const ShardSettings& node : settings.redis.shards) nodes.push_back(in_quotes(shard_url(node)));
       text += fmt::format("nodes = [{}]\n", fmt::join(nodes, ", "));
       continue;

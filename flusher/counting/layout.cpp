@@ -24,7 +24,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 template <typename Number>
-bool parse_number(std::string_view text, Number& number) noexcept {
+bool parse_positive(std::string_view text, Number& number) noexcept {
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
   return failed == std::errc{} && end == text.data() + text.size() && number != 0;
 }
@@ -62,6 +62,7 @@ std::vector<std::string> names_of(const std::vector<ShardPlace>& places) {
 std::vector<std::uint32_t> placed_on(const std::vector<ShardPlace>& places, const std::vector<ShardPlace>& all,
                                      const Layout& layout) {
   std::vector<std::uint32_t> index_of;
+  index_of.reserve(places.size());
   for (const ShardPlace& place : places) {
     index_of.push_back(static_cast<std::uint32_t>(std::ranges::find(all, place.name, &ShardPlace::name) - all.begin()));
   }
@@ -85,8 +86,8 @@ std::string to_text(const Layout& layout) {
 std::optional<Layout> parse_layout(std::string_view text) {
   Layout layout;
   const std::vector<std::string_view> words = split(text, ' ');
-  if (words.size() != 5 || !parse_number(words[0], layout.version) || layout.version == 1 ||
-      !parse_number(words[1], layout.buckets) || !parse_number(words[2], layout.virtual_nodes) ||
+  if (words.size() != 5 || !parse_positive(words[0], layout.version) || layout.version == 1 ||
+      !parse_positive(words[1], layout.buckets) || !parse_positive(words[2], layout.virtual_nodes) ||
       !parse_places(words[3], layout.shards) || !parse_places(words[4], layout.next) || layout.shards.empty()) {
     return std::nullopt;
   }

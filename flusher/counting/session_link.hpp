@@ -98,7 +98,7 @@ class SessionLink {
   void send(const ShardCommand& command, Completion done) { port_.send(command, std::move(done)); }
   /// A command without whose answer there is no way to go on: where it is an error, the next connection is made later.
   template <typename Answer, typename Then>
-  void ask(const ShardCommand& command, Then then) {
+  void ask(const ShardCommand& command, const Then& then) {
     send(command, [this, then](ShardAnswer answer) {
       if (std::holds_alternative<Lost>(answer)) return;
       if (const auto* refused = std::get_if<Refused>(&answer)) return on_refused(*refused);

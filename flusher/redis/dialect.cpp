@@ -293,8 +293,8 @@ Awaited Dialect::write_command(const AskMarks& asked, RequestText& text) const {
 
 /// One of many replies. A slot that no node serves now leaves those of the others useful.
 std::optional<ShardAnswer> Dialect::read_marks_of_nodes(Awaited& awaited, Reply reply) {
-  if (const auto redirect = read_redirect(reply)) {
-    marks_.buckets.push_back({"", "", "", *redirect});
+  if (auto redirect = read_redirect(reply)) {
+    marks_.buckets.push_back({"", "", "", std::move(redirect)});
   } else if (reply.is_error()) {
     const bool unserved = reply.text().starts_with("CLUSTERDOWN") || reply.text().starts_with("TRYAGAIN");
     if (marks_error_.empty() || !unserved) marks_error_ = reply.text();

@@ -48,6 +48,7 @@ class FixedText {
   void clear() noexcept { size_ = 0; }
   void append(std::string_view text) noexcept {
     const std::size_t part = std::min(text.size(), capacity - size_);
+    if (part == 0) return;  // no text may be at no place
     std::memcpy(bytes_.data() + size_, text.data(), part);
     size_ += part;
   }
