@@ -2,11 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace visitd {
 
@@ -44,6 +47,14 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
   return text;
 }
 
+/// What stands before the next separator, or all of it; the text begins behind that.
+[[nodiscard]] constexpr std::string_view take_until(std::string_view& text, char separator) noexcept {
+  const std::size_t end = std::min(text.find(separator), text.size());
+  const std::string_view part = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return part;
+}
+
 /// Whether `text` is `lower`, which holds no capital letters, in any case.
 [[nodiscard]] constexpr bool is_same_word(std::string_view text, std::string_view lower) noexcept {
   return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
@@ -59,6 +70,13 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
 template <typename Out, typename... Parts>
 void append_all(Out& out, const Parts&... parts) {
   (out.append(parts), ...);
+}
+
+/// False: the text is no decimal number that fits.
+template <std::unsigned_integral Number>
+[[nodiscard]] bool parse_decimal(std::string_view text, Number& number) noexcept {
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return failed == std::errc{} && end == text.data() + text.size();
 }
 
 /// 16 hex digits.

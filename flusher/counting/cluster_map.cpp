@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+
+#include "common/os/text.hpp"
 
 namespace visitd {
 
@@ -21,17 +22,8 @@ constexpr std::array<std::uint16_t, 256> crc16_table = [] {
   return table;
 }();
 
-/// The text up to the separator, which goes with it.
-std::string_view take_until(std::string_view& text, char separator) noexcept {
-  const std::size_t end = std::min(text.find(separator), text.size());
-  const std::string_view part = text.substr(0, end);
-  text.remove_prefix(std::min(end + 1, text.size()));
-  return part;
-}
-
 bool parse_slot(std::string_view text, std::uint32_t& slot) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), slot);
-  return failed == std::errc{} && end == text.data() + text.size() && slot < cluster_slots;
+  return parse_decimal(text, slot) && slot < cluster_slots;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/os/text.hpp"
 #include "flusher/counting/layout.hpp"
 
 namespace visitd {
@@ -14,29 +15,21 @@ constexpr std::string_view layout_number = "2";
 constexpr std::string_view changed_layout_number = "3";
 constexpr std::string_view former_layout_number = "1";
 
-/// The next word; `rest` begins behind it.
-std::string_view take_word(std::string_view& rest) noexcept {
-  const std::size_t space = std::min(rest.find(' '), rest.size());
-  const std::string_view word = rest.substr(0, space);
-  rest.remove_prefix(std::min(space + 1, rest.size()));
-  return word;
-}
-
 }  // namespace
 
 TopologyText parse_topology(std::string_view text) {
   TopologyText topology;
   if (text.empty()) return topology;
   std::string_view rest = text;
-  topology.identity = take_word(rest);
-  const std::string_view number = take_word(rest);
+  topology.identity = take_until(rest, ' ');
+  const std::string_view number = take_until(rest, ' ');
   topology.kind = TopologyText::Kind::unknown;
   if (number == former_layout_number) {
     topology.kind = TopologyText::Kind::former;
   } else if (number == layout_number || number == changed_layout_number) {
-    const std::string_view state = take_word(rest);
+    const std::string_view state = take_until(rest, ' ');
     topology.made = state == "made";
-    topology.shard = take_word(rest);
+    topology.shard = take_until(rest, ' ');
     if (topology.made || state == "making") topology.kind = TopologyText::Kind::deployment;
     if (number == changed_layout_number) {
       const auto layout = parse_layout(rest);
@@ -59,7 +52,7 @@ std::string bucket_identity(std::string_view identity) {
 
 std::string deployment_identity(std::string_view bucket_identity) {
   std::string_view rest = bucket_identity;
-  const std::string_view identity = take_word(rest);
+  const std::string_view identity = take_until(rest, ' ');
   return rest == layout_number ? std::string(identity) : std::string();
 }
 

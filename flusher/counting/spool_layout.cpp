@@ -3,23 +3,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <charconv>
+#include "common/os/text.hpp"
 
 namespace visitd {
 
 namespace {
 
-/// Takes the first line off the text.
-std::string_view take_line(std::string_view& text) noexcept {
-  const std::size_t end = text.find('\n');
-  const std::string_view line = text.substr(0, end);
-  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  return line;
-}
-
-bool parse_number(std::string_view text, std::uint32_t& number) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return failed == std::errc{} && end == text.data() + text.size() && number != 0;
+bool parse_size(std::string_view text, std::uint32_t& number) noexcept {
+  return parse_decimal(text, number) && number != 0;
 }
 
 }  // namespace
@@ -30,9 +21,9 @@ std::string to_text(const SpoolLayout& layout) {
 
 bool parse_layout(std::string_view text, SpoolLayout& layout) {
   SpoolLayout parsed;
-  if (!parse_number(take_line(text), parsed.buckets) || !parse_number(take_line(text), parsed.virtual_nodes))
+  if (!parse_size(take_until(text, '\n'), parsed.buckets) || !parse_size(take_until(text, '\n'), parsed.virtual_nodes))
     return false;
-  while (!text.empty()) parsed.shards.emplace_back(take_line(text));
+  while (!text.empty()) parsed.shards.emplace_back(take_until(text, '\n'));
   if (parsed.shards.empty()) return false;
   layout = std::move(parsed);
   return true;

@@ -3,27 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "common/os/text.hpp"
 
 namespace visitd {
 
 namespace {
-
-/// What stands before the next `end`; `rest` begins behind that.
-std::string_view take_word_until(std::string_view& rest, char end) noexcept {
-  const std::size_t length = std::min(rest.find(end), rest.size());
-  const std::string_view part = rest.substr(0, length);
-  rest.remove_prefix(std::min(length + 1, rest.size()));
-  return part;
-}
-
-template <typename Number>
-bool parse_whole(std::string_view text, Number& number) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return failed == std::errc{} && end == text.data() + text.size();
-}
 
 /// A name as one word.
 std::string word_of(std::string name) {
@@ -42,10 +27,10 @@ std::string to_text(const WriterNote& note) {
 
 std::optional<WriterNote> parse_writer_note(std::string_view text) {
   WriterNote note;
-  note.host = take_word_until(text, ' ');
-  note.version = take_word_until(text, ' ');
+  note.host = take_until(text, ' ');
+  note.version = take_until(text, ' ');
   for (std::uint64_t* number : {&note.incarnation, &note.seen_at, &note.batches, &note.buckets}) {
-    if (!parse_whole(take_word_until(text, ' '), *number)) return std::nullopt;
+    if (!parse_decimal(take_until(text, ' '), *number)) return std::nullopt;
   }
   return note.host.empty() || !text.empty() ? std::nullopt : std::optional(note);
 }
@@ -56,22 +41,22 @@ std::string to_text(const ForgottenNote& note) {
 
 std::optional<ForgottenNote> parse_forgotten_note(std::string_view text) {
   ForgottenNote note;
-  if (!parse_whole(take_word_until(text, ' '), note.at)) return std::nullopt;
+  if (!parse_decimal(take_until(text, ' '), note.at)) return std::nullopt;
   note.by = text;
   return note;
 }
 
 TombstoneText parse_tombstone(std::string_view text) {
   TombstoneText tombstone;
-  tombstone.note = parse_forgotten_note(take_word_until(text, '\n')).value_or(ForgottenNote{});
+  tombstone.note = parse_forgotten_note(take_until(text, '\n')).value_or(ForgottenNote{});
   while (!text.empty()) {
-    std::string_view line = take_word_until(text, '\n');
+    std::string_view line = take_until(text, '\n');
     std::uint32_t bucket = 0;
     MarkEnd end;
-    if (!parse_whole(take_word_until(line, ':'), bucket)) continue;
+    if (!parse_decimal(take_until(line, ':'), bucket)) continue;
     // Of a bucket that stands there twice the later mark counts: who forgets again finds none.
     if (line.empty()) tombstone.marks.emplace(bucket, std::nullopt);
-    if (parse_whole(take_word_until(line, ' '), end.seq) && parse_hex(line, end.digest)) tombstone.marks[bucket] = end;
+    if (parse_decimal(take_until(line, ' '), end.seq) && parse_hex(line, end.digest)) tombstone.marks[bucket] = end;
   }
   return tombstone;
 }
@@ -79,7 +64,7 @@ TombstoneText parse_tombstone(std::string_view text) {
 void WriterList::add(const std::vector<std::pair<std::string, std::string>>& fields) {
   for (const auto& [field, value] : fields) {
     std::string_view kind = field;
-    const std::string id(take_word_until(kind, ':'));
+    const std::string id(take_until(kind, ':'));
     Writer& writer = writers_[id];
     writer.id = id;
     add(writer, kind, value);
@@ -89,7 +74,7 @@ void WriterList::add(const std::vector<std::pair<std::string, std::string>>& fie
 void WriterList::add(Writer& writer, std::string_view kind, std::string_view value) {
   if (kind == "wrote") {
     std::uint64_t wrote_at = 0;
-    if (parse_whole(value, wrote_at)) writer.wrote_at = std::max(writer.wrote_at, wrote_at);
+    if (parse_decimal(value, wrote_at)) writer.wrote_at = std::max(writer.wrote_at, wrote_at);
   } else if (kind == "forgotten") {
     const auto forgotten = parse_forgotten_note(value);
     if (forgotten && (!writer.forgotten || writer.forgotten->at < forgotten->at)) writer.forgotten = forgotten;

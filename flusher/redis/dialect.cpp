@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/config/shard_address.hpp"
+#include "common/os/text.hpp"
 #include "flusher/redis/batch_script.hpp"
 
 namespace visitd {
@@ -51,16 +52,9 @@ std::string tombstone_key(std::string_view writer) {
   throw UnusableReply(fmt::format("{}: an answer of another kind than Redis gives", command));
 }
 
-bool parse_port(std::string_view text, std::uint16_t& port) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), port);
-  return failed == std::errc{} && end == text.data() + text.size();
-}
-
 /// A count as Redis holds it: digits alone, no more than 2^63-1.
 bool parse_count(std::string_view text, std::uint64_t& count) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), count);
-  return failed == std::errc{} && end == text.data() + text.size() && count <= largest_count &&
-         (text.front() != '0' || text.size() == 1);
+  return parse_decimal(text, count) && count <= largest_count && (text.front() != '0' || text.size() == 1);
 }
 
 /// The numbers of "a b c". False: something else stands there, or a number is greater than `limit`.
@@ -204,8 +198,7 @@ static std::optional<std::uint64_t> info_number(std::string_view info, std::stri
   const auto text = info_value(info, name);
   std::uint64_t number = 0;
   if (!text) return std::nullopt;
-  const auto [end, failed] = std::from_chars(text->data(), text->data() + text->size(), number);
-  return failed == std::errc{} && end == text->data() + text->size() ? std::optional(number) : std::nullopt;
+  return parse_decimal(*text, number) ? std::optional(number) : std::nullopt;
 }
 
 /// Name and version of the server. A Valkey also says which version of Redis it is like.
@@ -504,7 +497,7 @@ std::optional<Redirect> Dialect::read_redirect(Reply reply) const {
   const std::string_view address = text.substr(text.rfind(' ') + 1);
   const std::size_t colon = address.rfind(':');
   std::uint16_t port = 0;
-  if (colon == std::string_view::npos || !parse_port(address.substr(colon + 1), port)) return std::nullopt;
+  if (colon == std::string_view::npos || !parse_decimal(address.substr(colon + 1), port)) return std::nullopt;
   const std::string_view host = address.substr(0, colon);
   return Redirect{server_text({host.empty() ? host_ : std::string(host), port}), once};
 }

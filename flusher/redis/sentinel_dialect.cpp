@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
+
+#include "common/os/text.hpp"
 
 namespace visitd {
 
@@ -16,19 +17,9 @@ constexpr std::string_view switch_channel = "+switch-master";
 /// Of a host and a port as text; nullopt: they are none.
 std::optional<ServerAddress> address_of(std::string_view host, std::string_view port) {
   ServerAddress address{std::string(host), 0};
-  const auto [end, failed] = std::from_chars(port.data(), port.data() + port.size(), address.port);
-  if (failed != std::errc{} || end != port.data() + port.size() || address.port == 0 || host.empty())
-    return std::nullopt;
+  if (!parse_decimal(port, address.port) || address.port == 0 || host.empty()) return std::nullopt;
   if (host.find('\0') != std::string_view::npos) return std::nullopt;
   return address;
-}
-
-/// The next word; the text begins behind it.
-std::string_view take_word(std::string_view& text) {
-  const std::size_t end = std::min(text.find(' '), text.size());
-  const std::string_view word = text.substr(0, end);
-  text.remove_prefix(std::min(end + 1, text.size()));
-  return word;
 }
 
 }  // namespace
@@ -98,10 +89,10 @@ SentinelDialect::Said SentinelDialect::read_primary(Reply reply) {
 /// "PRIMARY OLD-HOST OLD-PORT NEW-HOST NEW-PORT", of any primary that the sentinel watches.
 SentinelDialect::Said SentinelDialect::read_message(Reply message) const {
   std::string_view rest = message[2].text();
-  if (message[1].text() != switch_channel || take_word(rest) != sentinels_.primary) return Nothing{};
-  take_word(rest);
-  take_word(rest);
-  const std::string_view host = take_word(rest);
+  if (message[1].text() != switch_channel || take_until(rest, ' ') != sentinels_.primary) return Nothing{};
+  static_cast<void>(take_until(rest, ' '));
+  static_cast<void>(take_until(rest, ' '));
+  const std::string_view host = take_until(rest, ' ');
   const auto address = address_of(host, rest);
   if (!address) return Nothing{};
   return *address;
