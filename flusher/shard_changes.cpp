@@ -15,13 +15,6 @@ namespace visitd {
 
 namespace {
 
-std::vector<std::string> names_of(const std::vector<ShardPlace>& places) {
-  std::vector<std::string> names;
-  names.reserve(places.size());
-  for (const ShardPlace& place : places) names.push_back(place.name);
-  return names;
-}
-
 bool has(const std::vector<ShardPlace>& places, const std::string& name) {
   return std::ranges::find(places, name, &ShardPlace::name) != places.end();
 }
@@ -166,15 +159,9 @@ std::string ShardChanges::fault_of(const Wanted& wanted, const ShardProbe::Seen&
     return fmt::format("{} is a replica: what is written to it would be lost; give the address of its primary",
                        place.url);
   }
-  if (!settings_.redis.accept_eviction && facts.maxmemory_policy && *facts.maxmemory_policy != "noeviction") {
-    return fmt::format(
-        "{} evicts keys when its memory is full (maxmemory-policy is {}): counts would be lost; set "
-        "maxmemory-policy to noeviction",
-        place.url, *facts.maxmemory_policy);
-  }
-  if (!settings_.redis.accept_no_append_only && facts.append_only && *facts.append_only != "yes") {
-    return fmt::format("{} has no append-only file: a restart of it would lose counts; set appendonly to yes",
-                       place.url);
+  const RedisSettings& redis = settings_.redis;
+  if (std::string why = why_unfit(place.url, facts, redis.accept_eviction, redis.accept_no_append_only); !why.empty()) {
+    return why;
   }
   if (wanted.is_new) return fault_of_new(place, seen);
   const TopologyText topology = parse_topology(facts.topology);

@@ -245,8 +245,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       return writes_go_on();
     case BatchAnswer::Kind::moving:
       sent_here_[bucket] = false;
-      moving_.insert(bucket);
-      moving_retry_at_ms_ = link_.now_ms() + moving_retry_ms;
+      try_later(bucket);
       return writes_go_on();
     case BatchAnswer::Kind::moved:
       sent_here_[bucket] = false;

@@ -55,14 +55,19 @@ Layout layout_of(const EngineSettings& settings) {
   return layout;
 }
 
+/// What the spool notes in the place of a shard of this name; empty: nothing.
+static std::string noted_of(const SpoolState& spool, std::string_view shard) {
+  const auto row = std::ranges::find(spool.identities, shard, &ShardIdentity::shard);
+  return row == spool.identities.end() ? std::string() : row->identity;
+}
+
 std::optional<Layout> known_layout(const SpoolState& spool) {
-  const auto row = std::ranges::find(spool.identities, layout_row, &ShardIdentity::shard);
-  return row == spool.identities.end() ? std::nullopt : parse_layout(row->identity);
+  return parse_layout(noted_of(spool, layout_row));
 }
 
 std::optional<ClusterMap> known_cluster(const SpoolState& spool) {
-  const auto row = std::ranges::find(spool.identities, cluster_row, &ShardIdentity::shard);
-  return row == spool.identities.end() ? std::nullopt : parse_cluster_map(row->identity);
+  const std::string map = noted_of(spool, cluster_row);
+  return map.empty() ? std::nullopt : parse_cluster_map(map);
 }
 
 static Placement placement_of(const EngineSettings& settings, const Layout& layout) {
@@ -72,8 +77,7 @@ static Placement placement_of(const EngineSettings& settings, const Layout& layo
 
 /// The deployment's identity, as the spool knows it; empty: it knows none.
 static std::string known_identity(const SpoolState& spool) {
-  const auto row = std::ranges::find(spool.identities, deployment_row, &ShardIdentity::shard);
-  return row == spool.identities.end() ? std::string() : deployment_identity(row->identity);
+  return deployment_identity(noted_of(spool, deployment_row));
 }
 
 /// Three quarters of the memory are for open visits. So a shard that goes away with all that is on its way to it leaves

@@ -4,8 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
+
+#include "common/os/text.hpp"
 
 namespace visitd {
 
@@ -25,8 +26,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 
 template <typename Number>
 bool parse_positive(std::string_view text, Number& number) noexcept {
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return failed == std::errc{} && end == text.data() + text.size() && number != 0;
+  return parse_decimal(text, number) && number != 0;
 }
 
 std::string places_text(const std::vector<ShardPlace>& places) {
@@ -42,20 +42,12 @@ std::string places_text(const std::vector<ShardPlace>& places) {
 
 bool parse_places(std::string_view text, std::vector<ShardPlace>& places) {
   if (text == nothing) return true;
-  for (const std::string_view part : split(text, ';')) {
-    const std::size_t equals = std::min(part.find('='), part.size());
-    if (equals == 0) return false;
-    places.push_back(
-        {std::string(part.substr(0, equals)), std::string(part.substr(std::min(equals + 1, part.size())))});
+  for (std::string_view part : split(text, ';')) {
+    const std::string_view name = take_until(part, '=');
+    if (name.empty()) return false;
+    places.push_back({std::string(name), std::string(part)});
   }
   return true;
-}
-
-std::vector<std::string> names_of(const std::vector<ShardPlace>& places) {
-  std::vector<std::string> names;
-  names.reserve(places.size());
-  for (const ShardPlace& place : places) names.push_back(place.name);
-  return names;
 }
 
 /// By indexes in `all`.
@@ -92,6 +84,13 @@ std::optional<Layout> parse_layout(std::string_view text) {
     return std::nullopt;
   }
   return layout;
+}
+
+std::vector<std::string> names_of(const std::vector<ShardPlace>& places) {
+  std::vector<std::string> names;
+  names.reserve(places.size());
+  for (const ShardPlace& place : places) names.push_back(place.name);
+  return names;
 }
 
 std::vector<ShardPlace> all_shards(const Layout& layout) {

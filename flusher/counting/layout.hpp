@@ -36,6 +36,7 @@ struct Layout {
 /// What to_text wrote of a version above the first; nullopt: the text is something else.
 [[nodiscard]] std::optional<Layout> parse_layout(std::string_view text);
 
+[[nodiscard]] std::vector<std::string> names_of(const std::vector<ShardPlace>& places);
 /// All shards that hold buckets, or are going to: those of `shards` in their order, then those of `next` that are new.
 [[nodiscard]] std::vector<ShardPlace> all_shards(const Layout& layout);
 /// The shard whose visits:topology decides which change comes next: the first by name of those that hold the buckets.

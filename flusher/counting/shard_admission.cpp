@@ -46,20 +46,27 @@ void ShardAdmission::check_when_due() {
 
 // ---- whether the server is fit
 
+std::string why_unfit(std::string_view server, const Facts& facts, bool accept_eviction, bool accept_no_append_only) {
+  if (!accept_eviction && facts.maxmemory_policy && *facts.maxmemory_policy != "noeviction") {
+    return fmt::format(
+        "{} evicts keys when its memory is full (maxmemory-policy is {}): counts would be lost; set maxmemory-policy "
+        "to "
+        "noeviction, or accept it with redis.accept_eviction = true",
+        server, *facts.maxmemory_policy);
+  }
+  if (!accept_no_append_only && facts.append_only && *facts.append_only != "yes") {
+    return fmt::format(
+        "{} has no append-only file: a restart of it would lose counts; set appendonly to yes, or accept it with "
+        "redis.accept_no_append_only = true",
+        server);
+  }
+  return {};
+}
+
 bool ShardAdmission::hold_if_unfit(const Facts& facts) {
   const SessionSettings& settings = link_.settings();
-  std::string unfit;
-  if (!settings.accept_eviction && facts.maxmemory_policy && *facts.maxmemory_policy != "noeviction") {
-    unfit = fmt::format(
-        "shard {} evicts keys when its memory is full (maxmemory-policy is {}): counts would be lost; set "
-        "maxmemory-policy to noeviction, or accept it with redis.accept_eviction = true",
-        settings.shard, *facts.maxmemory_policy);
-  } else if (!settings.accept_no_append_only && facts.append_only && *facts.append_only != "yes") {
-    unfit = fmt::format(
-        "shard {} has no append-only file: a restart of it would lose counts; set appendonly to yes, or accept it "
-        "with redis.accept_no_append_only = true",
-        settings.shard);
-  }
+  const std::string unfit = why_unfit(fmt::format("shard {}", settings.shard), facts, settings.accept_eviction,
+                                      settings.accept_no_append_only);
   if (unfit.empty()) {
     if ((!facts.maxmemory_policy || !facts.append_only) && !std::exchange(warned_, true)) {
       link_.port().warn(fmt::format(

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/batches_in_flight.hpp"
@@ -15,6 +16,10 @@
 #include "flusher/counting/shard_marks.hpp"
 
 namespace visitd {
+
+/// Why the server may lose counts, for people; empty: it keeps them, as far as it says. `server`: how it is called.
+[[nodiscard]] std::string why_unfit(std::string_view server, const Facts& facts, bool accept_eviction,
+                                    bool accept_no_append_only);
 
 class ShardAdmission {
  public:
