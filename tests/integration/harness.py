@@ -361,10 +361,7 @@ class Stack:
 
     def start(self) -> "Stack":
         """Starts everything and waits until it counts."""
-        for shard in self.shards:
-            self.start_one(shard.name)
-        for shard in self.shards:
-            self.wait_for_shard(shard)
+        self.start_servers()
         self.start_one("flusher")
         for name in self.frontends:
             self.start_one(name)
@@ -372,6 +369,29 @@ class Stack:
         if self._supervised:
             self.supervise()
         return self
+
+    def start_servers(self) -> None:
+        """Starts what the flusher counts on, and waits until it answers."""
+        for shard in self.shards:
+            self.start_one(shard.name)
+        for shard in self.shards:
+            self.wait_for_shard(shard)
+
+    @contextlib.contextmanager
+    def started_anyhow(self):
+        """Starts everything, and records a visit, however the shards do; ends it afterwards, with its logs where something failed."""
+        try:
+            self.start_servers()
+            self.start_one("flusher")
+            self.start_one("frontend_1")
+            wait_for("the frontend listens", lambda: self.listens(self.processes["frontend_1"].pid))
+            self.post("home")
+            yield self
+        except BaseException:
+            self.print_logs()
+            raise
+        finally:
+            self.close()
 
     def start_one(self, name: str) -> None:
         process = self.processes[name]

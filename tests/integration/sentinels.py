@@ -113,16 +113,6 @@ class WatchedStack(Stack):
             self.start_one(name)
         wait_for("the sentinels know each other and the servers", self.sentinels_know_all)
 
-    def start(self) -> "WatchedStack":
-        self.start_servers()
-        self.start_one("flusher")
-        for name in self.frontends:
-            self.start_one(name)
-        self.wait_ready()
-        if self._supervised:
-            self.supervise()
-        return self
-
     def say(self, name: str, *words: str):
         """To a server or sentinel by its process's name."""
         with self.watched.sentinel(self.sentinels[name]) if name in self.sentinels else Redis(self.watched.servers[name], 2.0) as redis:

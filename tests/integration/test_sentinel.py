@@ -193,20 +193,10 @@ class Refusals(unittest.TestCase):
     def started(self, prepare, settings: dict | None = None, **others):
         """All runs, however the shard does."""
         stack = WatchedStack(frontends=1, settings={"redis": {"timeout_ms": 1000} | (settings or {})}, **others)
-        try:
-            prepare(stack)
-            stack.write_settings()
-            stack.start_servers()
-            stack.start_one("flusher")
-            stack.start_one("frontend_1")
-            wait_for("the frontend listens", lambda: stack.listens(stack.processes["frontend_1"].pid))
-            stack.post("home")
+        prepare(stack)
+        stack.write_settings()
+        with stack.started_anyhow():
             yield stack
-        except BaseException:
-            stack.print_logs()
-            raise
-        finally:
-            stack.close()
 
     def check_goes_on(self, stack: WatchedStack) -> None:
         stack.watched.address = None

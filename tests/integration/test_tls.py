@@ -101,20 +101,8 @@ class Refusals(unittest.TestCase):
     def started(self, *arguments: str, settings: dict[str, str], shards: int = 1):
         """All runs, however its shards do."""
         stack = over_tls(Stack(frontends=1, shards=shards, settings={"redis": {"timeout_ms": 1000} | settings}), *arguments)
-        try:
-            for shard in stack.shards:
-                stack.start_one(shard.name)
-                stack.wait_for_shard(shard)
-            stack.start_one("flusher")
-            stack.start_one("frontend_1")
-            wait_for("the frontend listens", lambda: stack.listens(stack.processes["frontend_1"].pid))
-            stack.post("home")
+        with stack.started_anyhow():
             yield stack
-        except BaseException:
-            stack.print_logs()
-            raise
-        finally:
-            stack.close()
 
     def reason(self, stack: Stack, *words: str) -> None:
         """The first shard is down, with these words."""

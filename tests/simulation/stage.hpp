@@ -88,7 +88,6 @@ enum class Mutant {
   shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
   shard_ignores_tombstones,       ///< a first batch is applied though its writer was forgotten
   copies_share_incarnations,      ///< the random part of one follows from the one before
-  drops_before_durable,           ///< a shard says that it has synced a copy, and has not
 };
 
 struct Stage {
