@@ -28,7 +28,7 @@ Json asked_shards(const Settings& settings, Json& report) {
   }
 }
 
-/// The row with this name; an empty object: there is none.
+/// The row with this name, or an empty object if no row has it.
 Json row_named(const Json& rows, const Json& name) {
   for (const Json& row : rows) {
     if (row.contains("name") && row["name"] == name) return row;

@@ -55,8 +55,8 @@ std::vector<std::string> split_list(std::string_view text) {
   return entries;
 }
 
-/// Reads the text of an environment variable as a value of the key's type. If it is none, it stays a text, which the
-/// next pass refuses.
+/// Reads the text of an environment variable as a value of the key's type. If the text is no value of that type, the
+/// text itself is the result, and the next pass refuses it.
 Input input_of(const Key& key, const std::string& text) {
   return std::visit(
       [&](auto place) -> Input {

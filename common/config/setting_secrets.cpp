@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view credentials_place = "environment variable CREDENTIALS_DIRECTORY";
 
-/// The file that systemd keeps a credential in; empty: there is none of this name.
+/// The path of the file in which systemd keeps the credential; empty if systemd passes no credential of this name.
 std::string credential_path(std::string_view name) {
   const char* directory = std::getenv("CREDENTIALS_DIRECTORY");
   if (directory == nullptr) return {};
@@ -200,7 +200,7 @@ void SharedSecrets::give_tls(ShardTls& tls, const ShardTable& table) const {
     }
     file->text = read_file(path, where, pem_limit_bytes, "file of TLS");
     if (file->path.empty() && file->text.find_first_not_of("\r\n") == std::string::npos) {
-      *file = {};  // of a credential, a unit's way to say that there is none
+      *file = {};  // a unit without a credential passes an empty one
     } else {
       check_pem(*file, *kind, where);
     }

@@ -19,7 +19,7 @@ struct FileText {
   friend bool operator==(const FileText& a, const FileText& b) { return a.text == b.text; }
 };
 
-/// Whom a shard over TLS has to be, and who we are. The files hold PEM.
+/// How a shard over TLS proves to the flusher who it is, and the flusher to the shard. The files hold PEM.
 struct ShardTls {
   FileText ca = {};              ///< authorities that may have signed the server's certificate; none: the system's
   FileText certificate = {};     ///< ours, and those between it and its authority; none: none is sent
