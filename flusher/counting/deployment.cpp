@@ -56,9 +56,10 @@ std::string deployment_identity(std::string_view bucket_identity) {
   return rest == layout_number ? std::string(identity) : std::string();
 }
 
-Deployment::Deployment(std::vector<std::string> shards, const std::string& identity) {
+Deployment::Deployment(std::vector<std::string> shards, std::uint32_t buckets, const std::string& identity)
+    : stamped_(buckets), unstamped_(buckets) {
   std::ranges::sort(shards);
-  for (std::string& name : shards) shards_.push_back({std::move(name), false, {}, false});
+  for (std::string& name : shards) shards_.push_back({std::move(name), false, {}});
   if (!identity.empty()) adopt(identity);
 }
 
@@ -66,7 +67,8 @@ void Deployment::adopt(const std::string& identity) {
   if (identity == identity_) return;
   identity_ = identity;
   bucket_id_ = bucket_identity(identity);
-  for (Shard& shard : shards_) shard.stamped = false;
+  stamped_.assign(stamped_.size(), false);
+  unstamped_ = stamped_.size();
   ++changes_;
 }
 
@@ -99,15 +101,10 @@ std::optional<Deployment::Twin> Deployment::twin_of(const std::string& name, con
   return std::nullopt;
 }
 
-void Deployment::stamped(const std::string& name) {
-  Shard& shard = *std::ranges::find(shards_, name, &Shard::name);
-  if (shard.stamped) return;
-  shard.stamped = true;
-  ++changes_;
-}
-
-void Deployment::not_stamped(const std::string& name) {
-  std::ranges::find(shards_, name, &Shard::name)->stamped = false;
+void Deployment::stamped(std::uint32_t bucket) {
+  if (stamped_[bucket]) return;
+  stamped_[bucket] = true;
+  if (--unstamped_ == 0) ++changes_;
 }
 
 bool Deployment::is_begun() const noexcept {
@@ -154,10 +151,6 @@ std::string Deployment::waits_for() const {
   }
   const Shard* const shard = deciding();
   return missing.empty() && shard != nullptr ? shard->name : missing;
-}
-
-bool Deployment::complete() const noexcept {
-  return std::ranges::all_of(shards_, &Shard::stamped);
 }
 
 }  // namespace visitd

@@ -3,9 +3,11 @@
 //
 // A deployment without identity gets one when all its shards have answered, from the first of them by name; whatever
 // is written to a shard is written by compare-and-set, so that hosts that begin together agree. A shard's topology
-// says `making` until every shard has the identity, then `made`: from then on a shard without it was emptied.
+// says `making` until every bucket was seen with the identity, then `made`: from then on a bucket without it was
+// emptied.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -23,7 +25,7 @@ struct TopologyText {
   enum class Kind { none, former, deployment, unknown, elsewhere };
   Kind kind = Kind::none;
   std::string identity;
-  bool made = false;          ///< deployment: every shard has the identity
+  bool made = false;          ///< deployment: every bucket has the identity
   std::string shard;          ///< deployment: the name of the shard that it stands on
   std::string layout;         ///< what follows the shard; see to_text(const Layout&)
   std::uint64_t version = 1;  ///< of the layout
@@ -49,7 +51,7 @@ inline constexpr const char* cluster_row =
 class Deployment {
  public:
   /// `identity`: what the spool knows; empty: nothing.
-  Deployment(std::vector<std::string> shards, const std::string& identity);
+  Deployment(std::vector<std::string> shards, std::uint32_t buckets, const std::string& identity);
 
   /// Empty: not known yet.
   [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
@@ -69,9 +71,8 @@ class Deployment {
   /// Of two shards that are one, the shard that has to give way has a twin: the one that the topology does not name;
   /// where it names none of them, the later one by name.
   [[nodiscard]] std::optional<Twin> twin_of(const std::string& shard, const TopologyText& topology) const;
-  /// Every bucket on that shard has the identity; or a bucket came that may lack it.
-  void stamped(const std::string& shard);
-  void not_stamped(const std::string& shard);
+  /// The bucket was seen with the identity, on whichever shard: it takes the identity along where it moves.
+  void stamped(std::uint32_t bucket);
 
   /// Whether another shard says that every shard has borne the identity: one that does not was emptied.
   [[nodiscard]] bool made_besides(const std::string& shard) const noexcept;
@@ -84,8 +85,8 @@ class Deployment {
   [[nodiscard]] bool decided_by(const std::string& shard) const noexcept;
   /// For people: which shards have to answer first, or which one decides.
   [[nodiscard]] std::string waits_for() const;
-  /// Whether every bucket of every shard has the identity.
-  [[nodiscard]] bool complete() const noexcept;
+  /// Whether every bucket was seen with the identity.
+  [[nodiscard]] bool complete() const noexcept { return unstamped_ == 0; }
   /// Grows with everything that is learned.
   [[nodiscard]] std::uint64_t changes() const noexcept { return changes_; }
 
@@ -94,13 +95,14 @@ class Deployment {
     std::string name;
     bool known = false;  ///< it has answered
     TopologyText topology;
-    bool stamped = false;
     std::string server = {};   ///< empty: not known
     std::string address = {};  ///< of that server
   };
   [[nodiscard]] const Shard* deciding() const noexcept;
 
   std::vector<Shard> shards_;  ///< by name
+  std::vector<bool> stamped_;  ///< by bucket
+  std::size_t unstamped_;
   std::string identity_;
   std::string bucket_id_;
   std::uint64_t changes_ = 1;

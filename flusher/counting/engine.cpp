@@ -221,7 +221,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
              statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
-      deployment_(settings.shards, known_identity(spool)),
+      deployment_(settings.shards, settings.buckets, known_identity(spool)),
       writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
@@ -298,7 +298,6 @@ void Engine::move_bucket(std::uint32_t bucket, std::uint32_t to) {
   placement_.move(bucket, to);
   batches_.enter_shard(bucket);
   port_.bucket_moved(bucket, to);
-  if (!deployment_.is_made()) deployment_.not_stamped(settings_.shards[to]);
   sessions_[to]->session.arrive(bucket);
 }
 
@@ -307,7 +306,7 @@ std::string Engine::why_layout_stays() const {
   if (settings_.cluster)
     return "the cluster decides where buckets are: move its slots with redis-cli --cluster reshard";
   if (changing_layout_) return "the shards are being changed already; try again in a moment";
-  if (!deployment_.complete()) {
+  if (!deployment_.all_answered() || !deployment_.is_made()) {
     return "not every shard has answered since this flusher started; try again once all of them are up";
   }
   if (shard_state(deciding) == ShardState::up) return {};

@@ -40,8 +40,7 @@ void ShardAdmission::check_when_due() {
     }
   }
   if (!made_) finish_making();
-  // In a cluster buckets come and go while they are given the identity.
-  if (link_.settings().in_cluster) note_identity();
+  note_identity();
 }
 
 // ---- whether the server is fit
@@ -322,7 +321,7 @@ void ShardAdmission::change_layout(const std::string& layout, std::uint64_t vers
   });
 }
 
-/// Every shard has the identity: from now on one that does not was emptied.
+/// Every bucket has the identity: from now on one that does not was emptied.
 void ShardAdmission::finish_making() {
   if (making_ended_ || topology_elsewhere_ || !deployment_.complete()) return;
   making_ended_ = true;
@@ -376,8 +375,6 @@ void ShardAdmission::come_up() {
 }
 
 void ShardAdmission::note_identity() {
-  if (!in_flight_.arriving().empty() && link_.settings().in_cluster) return;
-  deployment_.stamped(link_.settings().shard);
   if (identity_ == deployment_.bucket_id()) return;
   // Of a cluster, what is noted says that every bucket of it has the identity.
   if (link_.settings().in_cluster && !deployment_.is_made()) return;

@@ -35,7 +35,7 @@ std::string_view what_happened(const std::string& field, const Mark& ours, std::
 
 }  // namespace
 
-ShardMarks::ShardMarks(ShardBuckets buckets, const Deployment& deployment, Batches& batches, Lookups& lookups,
+ShardMarks::ShardMarks(ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups,
                        SessionLink& link, BatchesInFlight& in_flight)
     : buckets_(buckets),
       deployment_(deployment),
@@ -62,6 +62,7 @@ void ShardMarks::ask(bool stamped, std::function<void()> known) {
   taken_out_.clear();
   in_flight_.forget_repairs();
   stamped_ = stamped;
+  asked_stamped_ = is_stamped();
   ask_all({}, &ShardMarks::on_marks, std::move(known));
 }
 
@@ -87,8 +88,12 @@ void ShardMarks::looked() {
 }
 
 void ShardMarks::on_marks(std::size_t first, const Marks& marks) {
-  for (std::size_t i = 0; i < marks.buckets.size(); ++i) on_mark(asked_[first + i], marks.buckets[i]);
+  for (std::size_t i = 0; i < marks.buckets.size(); ++i) on_mark(asked_[first + i], marks.buckets[i], asked_stamped_);
   looked();
+}
+
+void ShardMarks::note_identity(std::uint32_t bucket, const std::string& id) {
+  if (!id.empty() && id == deployment_.bucket_id()) deployment_.stamped(bucket);
 }
 
 bool ShardMarks::was_left(std::uint32_t bucket, const std::string& field) const {
@@ -113,7 +118,7 @@ std::string ShardMarks::stamp_of_arrivals() const {
   return link_.settings().in_cluster && !is_stamped() ? deployment_.bucket_id() : std::string();
 }
 
-void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
+void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held, bool stamped) {
   const std::string& shard = link_.settings().shard;
   if (!buckets_.has(bucket)) return;  // it has moved since it was asked for
   if (held.redirect) return on_redirect(bucket, *held.redirect);
@@ -137,7 +142,8 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held) {
                              shard, bucket, held.moved),
                  false);
   }
-  if (held.id.empty() && is_stamped() && !accepting_) {
+  note_identity(bucket, held.id);
+  if (held.id.empty() && stamped && !accepting_) {
     fault(fmt::format("shard {}: bucket {} has been emptied: it has no identity of a deployment; restore its data, "
                       "or accept it as it is with: {}",
                       shard, bucket, link_.accept_command()),
@@ -183,10 +189,12 @@ void ShardMarks::tick() {
     asked.push_back(bucket);
   }
   AskMarks ask{asked, stamp_of_arrivals()};
-  link_.ask<Marks>(ask, [this, asked = std::move(asked)](const Marks& marks) { on_arrivals(asked, marks); });
+  link_.ask<Marks>(ask, [this, asked = std::move(asked), stamped = is_stamped()](const Marks& marks) {
+    on_arrivals(asked, marks, stamped);
+  });
 }
 
-void ShardMarks::on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks) {
+void ShardMarks::on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks, bool stamped) {
   asking_arrivals_ = false;
   for (std::size_t i = 0; i < asked.size(); ++i) {
     const std::uint32_t bucket = asked[i];
@@ -194,21 +202,21 @@ void ShardMarks::on_arrivals(const std::vector<std::uint32_t>& asked, const Mark
     if (!in_flight_.is_arriving(bucket)) continue;
     if (redirect && redirect->once) {
       link_.port().ask_node(redirect->node, AskMarks{{bucket}, stamp_of_arrivals(), true},
-                            [this, bucket](const ShardAnswer& answer) {
+                            [this, bucket, now_stamped = is_stamped()](const ShardAnswer& answer) {
                               const auto* const there = std::get_if<Marks>(&answer);
                               if (there != nullptr && link_.is_up())
-                                static_cast<void>(on_arrival(bucket, there->buckets.front()));
+                                static_cast<void>(on_arrival(bucket, there->buckets.front(), now_stamped));
                             });
-    } else if (!on_arrival(bucket, marks.buckets[i])) {
+    } else if (!on_arrival(bucket, marks.buckets[i], stamped)) {
       return;
     }
   }
   tick();
 }
 
-bool ShardMarks::on_arrival(std::uint32_t bucket, const Marks::Held& held) {
+bool ShardMarks::on_arrival(std::uint32_t bucket, const Marks::Held& held, bool stamped) {
   if (!in_flight_.is_arriving(bucket) || !has_come(bucket, held)) return true;
-  on_mark(bucket, held);
+  on_mark(bucket, held, stamped);
   if (hold_if_faulty()) return false;
   if (held.redirect) return true;
   in_flight_.arrived(bucket);
@@ -257,6 +265,7 @@ void ShardMarks::send_rejoin(std::size_t first) {
 
 void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
+    note_identity(asked_[first + i], marks.buckets[i].id);
     if (marks.buckets[i].id == deployment_.bucket_id() || !buckets_.has(asked_[first + i])) continue;
     if (const auto& redirect = marks.buckets[i].redirect) {
       on_redirect(asked_[first + i], *redirect);

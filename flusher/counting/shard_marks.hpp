@@ -29,7 +29,7 @@ struct AcceptOffer {
 
 class ShardMarks {
  public:
-  ShardMarks(ShardBuckets buckets, const Deployment& deployment, Batches& batches, Lookups& lookups, SessionLink& link,
+  ShardMarks(ShardBuckets buckets, Deployment& deployment, Batches& batches, Lookups& lookups, SessionLink& link,
              BatchesInFlight& in_flight);
 
   /// Asks for the marks of all its buckets, also of those that we know nothing of. `stamped`: every bucket has the
@@ -83,11 +83,13 @@ class ShardMarks {
   using Look = void (ShardMarks::*)(std::size_t first, const Marks& marks);
   void ask_all(const std::string& stamp, Look look, std::function<void()> done);
   void on_marks(std::size_t first, const Marks& marks);
+  void note_identity(std::uint32_t bucket, const std::string& id);
   [[nodiscard]] bool has_come(std::uint32_t bucket, const Marks::Held& held) const;
-  void on_mark(std::uint32_t bucket, const Marks::Held& held);
-  void on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks);
+  /// `stamped`: when the marks were asked for, every bucket had the deployment's identity.
+  void on_mark(std::uint32_t bucket, const Marks::Held& held, bool stamped);
+  void on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks, bool stamped);
   /// False: the shard is held.
-  [[nodiscard]] bool on_arrival(std::uint32_t bucket, const Marks::Held& held);
+  [[nodiscard]] bool on_arrival(std::uint32_t bucket, const Marks::Held& held, bool stamped);
   void on_redirect(std::uint32_t bucket, const Redirect& redirect);
   /// Whether every bucket should have the deployment's identity.
   [[nodiscard]] bool is_stamped() const noexcept;
@@ -100,7 +102,7 @@ class ShardMarks {
   [[nodiscard]] std::uint64_t digest_of_differing() const;
 
   ShardBuckets buckets_;
-  const Deployment& deployment_;
+  Deployment& deployment_;
   Batches& batches_;
   Lookups& lookups_;
   SessionLink& link_;
@@ -120,6 +122,7 @@ class ShardMarks {
   std::vector<std::pair<std::uint32_t, std::string>>
       taken_out_;  ///< our marks that the tombstone stands for, by bucket
   bool stamped_ = false;
+  bool asked_stamped_ = false;        ///< when the marks of all buckets were asked for
   std::vector<std::uint32_t> asked_;  ///< buckets; those on the shard when it was asked
   bool asking_arrivals_ = false;
   std::uint64_t arrivals_at_ms_ = 0;

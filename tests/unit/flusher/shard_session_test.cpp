@@ -126,7 +126,7 @@ struct Talk {
   /// A session begins, as after a start.
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     port.in_flight.clear();
-    deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, deployment_identity(identity));
+    deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, 6, deployment_identity(identity));
     session = std::make_unique<ShardSession>(settings, identity, "new", ShardBuckets(d.placement, 0), *deployment,
                                              d.batches, d.lookups, d.memory.statistics(), port);
   }
@@ -253,7 +253,7 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
   Deciders d;
   const Placement placement({0, 0, 1, 1}, 2);
   RecordingPort ports[2];
-  Deployment deployment({"b", "a"}, "");
+  Deployment deployment({"b", "a"}, 4, "");
   SessionSettings settings = Talk::usual();
   settings.shard = "b";
   ShardSession b(settings, "", "identity-b", ShardBuckets(placement, 0), deployment, d.batches, d.lookups,
@@ -281,7 +281,7 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
   CHECK(ports[1].take().back() == "topology =" + on_b);
 
   SUBCASE("a shard that the others have been made with was emptied") {
-    Deployment other({"a", "b"}, "");
+    Deployment other({"a", "b"}, 4, "");
     RecordingPort port;
     settings.shard = "b";
     ShardSession fresh(settings, "", "identity-b", ShardBuckets(placement, 0), other, d.batches, d.lookups,
@@ -506,7 +506,7 @@ TEST_CASE("another server, another layout, and swapped addresses are held") {
 
 TEST_CASE("of two shards that are one server and database, one gives way: the one that the server does not name") {
   const std::string layout_of_two = "8 100 a b";
-  Deployment deployment({"b", "a"}, "");
+  Deployment deployment({"b", "a"}, 4, "");
   const TopologyText none;
   CHECK_FALSE(deployment.twin_of("b", none));
   deployment.note_server("a", "run1 0", "127.0.0.1:7070");
