@@ -9,7 +9,9 @@
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
 #include "common/shm/hash.hpp"
+#include "flusher/counting/room_for_moves.hpp"
 #include "flusher/deployment_shards.hpp"
+#include "flusher/now.hpp"
 
 namespace visitd {
 
@@ -163,6 +165,13 @@ std::string ShardChanges::fault_of(const Wanted& wanted, const ShardProbe::Seen&
   if (std::string why = why_unfit(place.url, facts, redis.accept_eviction, redis.accept_no_append_only); !why.empty()) {
     return why;
   }
+  if (facts.in_cluster.value_or(false)) {
+    return fmt::format(
+        "{} is a node of a cluster, which decides itself where a key is: take a server of its own (a cluster counts "
+        "with "
+        "redis.mode = \"cluster\")",
+        place.url);
+  }
   if (wanted.is_new) return fault_of_new(place, seen);
   const TopologyText topology = parse_topology(facts.topology);
   if (topology.kind == TopologyText::Kind::deployment && topology.shard == place.name &&
@@ -181,7 +190,7 @@ std::string ShardChanges::fault_of(const Wanted& wanted, const ShardProbe::Seen&
 void ShardChanges::change(const ControlRequest& request, const ControlReply& reply) {
   const Wanted wanted = this->wanted(request.argument);
   if (const std::string why = engine_.why_layout_stays(); !why.empty()) throw Error(why);
-  if (!wanted.look_at) return go_on(wanted, request, reply);
+  if (!wanted.look_at) return go_on(wanted, std::nullopt, request, reply);
   if (probing_) throw Error("another change is being looked at; try again in a moment");
   const Layout alone{1, 1, 1, {*wanted.look_at}, {}};
   probing_ = true;
@@ -190,11 +199,25 @@ void ShardChanges::change(const ControlRequest& request, const ControlReply& rep
                                           probing_ = false;
                                           const std::string fault = fault_of(wanted, seen);
                                           if (!fault.empty()) return reply({false, fault, {}, {}});
-                                          go_on(wanted, request, reply);
+                                          go_on(wanted, seen.facts, request, reply);
                                         });
 }
 
-void ShardChanges::go_on(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply) {
+std::string ShardChanges::why_no_room_for(const Wanted& wanted, const std::optional<Facts>& fresh) const {
+  std::vector<std::optional<Facts>> servers;
+  for (const ShardPlace& place : all_shards(wanted.layout)) {
+    const auto known = std::ranges::find(settings_.redis.shards, place.name, &ShardSettings::name);
+    servers.push_back(
+        known == settings_.redis.shards.end()
+            ? fresh
+            : engine_.shard_report(static_cast<std::uint32_t>(known - settings_.redis.shards.begin()), now()).server);
+  }
+  return why_no_room(wanted.layout, servers);
+}
+
+void ShardChanges::go_on(const Wanted& wanted, const std::optional<Facts>& fresh, const ControlRequest& request,
+                         const ControlReply& reply) {
+  if (const std::string why = why_no_room_for(wanted, fresh); !why.empty()) return reply({false, why, {}, {}});
   ControlAnswer offer = offer_of(wanted.layout);
   if (!request.token) return reply(std::move(offer));
   if (*request.token != token_of(wanted.layout)) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/config/settings.hpp"
@@ -38,7 +39,10 @@ class ShardChanges {
   [[nodiscard]] Wanted removed(const std::string& name) const;
   [[nodiscard]] Wanted replaced(const ShardPlace& place) const;
   [[nodiscard]] Wanted as_settings_name() const;
-  void go_on(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply);
+  /// `fresh`: what the server says that was looked at.
+  void go_on(const Wanted& wanted, const std::optional<Facts>& fresh, const ControlRequest& request,
+             const ControlReply& reply);
+  [[nodiscard]] std::string why_no_room_for(const Wanted& wanted, const std::optional<Facts>& fresh) const;
   [[nodiscard]] std::string fault_of(const Wanted& wanted, const ShardProbe::Seen& seen) const;
   [[nodiscard]] std::string fault_of_new(const ShardPlace& place, const ShardProbe::Seen& seen) const;
 

@@ -20,6 +20,7 @@ void ShardProbe::on_connected() {
     if (const auto* refused = std::get_if<Refused>(&answer)) return fail(refused->error);
     if (auto* facts = std::get_if<Facts>(&answer)) {
       seen_.facts = std::move(*facts);
+      if (seen_.facts.in_cluster.value_or(false)) return finish();  // no shard: its buckets may be anywhere
       ask_marks(0);
     }
   });

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #include "common/os/text.hpp"
 #include "flusher/counting/layout.hpp"
@@ -14,6 +15,7 @@ namespace {
 constexpr std::string_view layout_number = "2";
 constexpr std::string_view changed_layout_number = "3";
 constexpr std::string_view former_layout_number = "1";
+constexpr std::uint32_t latest_form = 3;
 
 }  // namespace
 
@@ -36,6 +38,9 @@ TopologyText parse_topology(std::string_view text) {
       if (!layout) topology.kind = TopologyText::Kind::unknown;
       topology.version = layout ? layout->version : 0;
     }
+  }
+  if (std::uint32_t form = 0; parse_decimal(number, form) && form > latest_form) {
+    topology.kind = TopologyText::Kind::newer;
   }
   topology.layout = rest;
   return topology;

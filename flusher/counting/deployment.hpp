@@ -21,8 +21,8 @@ namespace visitd {
 ///   "IDENTITY 3 making|made SHARD VERSION BUCKETS VIRTUAL_NODES SHARDS NEXT"    once its shards have been changed
 ///   "IDENTITY 1 BUCKETS VIRTUAL_NODES SHARDS"    of versions before every bucket had the identity: one a shard
 struct TopologyText {
-  /// `elsewhere`: another node of the cluster holds it.
-  enum class Kind { none, former, deployment, unknown, elsewhere };
+  /// `newer`: a later version of visitd wrote it. `elsewhere`: another node of the cluster holds it.
+  enum class Kind { none, former, deployment, newer, unknown, elsewhere };
   Kind kind = Kind::none;
   std::string identity;
   bool made = false;          ///< deployment: every bucket has the identity

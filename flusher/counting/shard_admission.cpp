@@ -172,6 +172,12 @@ void ShardAdmission::on_topology(const std::string& text) {
   }
   using Kind = TopologyText::Kind;
   if (topology.kind == Kind::none) return on_no_topology();
+  if (topology.kind == Kind::newer) {
+    return link_.hold(
+        fmt::format("shard {} belongs to a deployment of a newer version of visitd, which this one cannot read (its "
+                    "visits:topology says '{}'): install that version on this host too",
+                    settings.shard, text));
+  }
   if (topology.kind == Kind::deployment && topology.shard != link_.name_in_topology()) {
     return link_.hold(fmt::format(
         "shard {} is another server: its visits:topology says that it is shard {}; put the addresses of both right "

@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from harness import VISITCTL, Shard, Stack, Traffic, check_sums, wait_for
+from harness import VISITCTL, Shard, Stack, Traffic, check_sums, free_port, wait_for
 
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 500},
             "redis": {"buckets": 256, "check_interval_ms": 500}}  # fmt: skip
@@ -85,6 +85,8 @@ class Moves(unittest.TestCase):
         kills = 0
         for number in range(CHANGES):
             is_in = spare in self.stack.shards
+            if not is_in and number > 0:
+                spare = self.stack.spare()  # what was removed holds where its buckets went
             argument = ("remove", spare.name) if is_in else ("add", url(spare))
             before = moves(self.stack)["version"]
             ctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *argument],
@@ -191,7 +193,9 @@ class Refusals(unittest.TestCase):
             self.assertIn("evicts keys", self.refused("add", url(self.spare)))
             redis("CONFIG", "SET", "maxmemory-policy", "noeviction", "appendonly", "no")
             self.assertIn("no append-only file", self.refused("add", url(self.spare)))
-            redis("CONFIG", "SET", "appendonly", "yes")
+            redis("CONFIG", "SET", "appendonly", "yes", "maxmemory", "100kb")
+            self.assertIn("has too little memory", self.refused("add", url(self.spare)))
+            redis("CONFIG", "SET", "maxmemory", "0")
             redis("REPLICAOF", "127.0.0.1", str(self.stack.shards[0].port))
             wait_for("it is a replica", lambda: redis("ROLE")[0] == "slave")
             self.assertIn("is a replica", self.refused("add", url(self.spare)))
@@ -202,6 +206,26 @@ class Refusals(unittest.TestCase):
             self.assertIn("holds counts already", self.refused("add", url(self.spare)))
         self.stack.kill9(self.spare.name)
         self.assertIn("cannot be used", self.refused("add", url(self.spare)))
+
+    def test_a_node_of_a_cluster(self):
+        node = self.stack.spare("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+        with node.client() as redis:
+            redis("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            wait_for("it serves all slots", lambda: "cluster_state:ok" in redis("CLUSTER", "INFO"))
+        self.assertIn("node of a cluster", self.refused("add", url(node)))
+
+    def test_a_deployment_of_a_newer_version(self):
+        shard = self.stack.shards[0]
+        self.stack.kill9("flusher")
+        with shard.client() as redis:
+            topology = redis("GET", "visits:topology")
+            redis("SET", "visits:topology", topology.replace(" 2 ", " 4 ", 1))
+        self.stack.start_one("flusher")
+        wait_for("the shard is held", lambda: "newer version of visitd" in self.stack.visitctl("shards", "list").stdout)
+        self.assertEqual(self.stack.visitctl("accept", shard.name, "--yes", check=False).returncode, 1)
+        with shard.client() as redis:
+            redis("SET", "visits:topology", topology)
+        self.stack.wait_for_shard(shard)
 
 
 if __name__ == "__main__":

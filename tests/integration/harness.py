@@ -303,21 +303,21 @@ class Stack:
             self._add(f"frontend_{number}", [str(FRONTEND), "--config", str(self.settings_file)])
         self.write_settings()
 
-    def spare(self) -> Shard:
+    def spare(self, *arguments: str) -> Shard:
         """One more server of the same kind, running, which is no shard yet and which the settings do not name."""
-        shard = self._add_shard()
+        shard = self._add_shard(*arguments)
         self.start_one(shard.name)
         self.wait_for_shard(shard)
         return shard
 
-    def _add_shard(self) -> Shard:
+    def _add_shard(self, *arguments: str) -> Shard:
         port = free_port()
         shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}")
         shard.folder.mkdir()
         # fmt: off
         self._add(shard.name, [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(shard.folder),
                                "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-                               "--maxmemory-policy", "noeviction", *self._redis_arguments])
+                               "--maxmemory-policy", "noeviction", *self._redis_arguments, *arguments])
         # fmt: on
         return shard
 
