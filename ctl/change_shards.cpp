@@ -113,7 +113,8 @@ Json change_shards_report(const Settings& settings, const std::string& change, c
   const std::string socket = RuntimeDirectory(settings.paths.runtime_directory).control_socket();
   Json report = {{"change", change}};
   try {
-    ControlRequest request{ControlCommand::change_shards, change, change_timeout_ms};
+    const std::string rate = how.rate == 0 ? std::string() : fmt::format("rate={} ", how.rate);
+    ControlRequest request{ControlCommand::change_shards, rate + change, change_timeout_ms};
     const Json offer = ask_patiently(socket, request);
     report.update(offer);
     report["made"] = !how.dry_run;

@@ -76,8 +76,9 @@ struct RemoveOptions {
 [[nodiscard]] std::string accept_text(const Json& report);
 
 struct ShardChange {
-  bool dry_run = false;  ///< only says what would move
-  bool wait = true;      ///< until the buckets have moved, and shows how far they are
+  bool dry_run = false;    ///< only says what would move
+  bool wait = true;        ///< until the buckets have moved, and shows how far they are
+  std::uint32_t rate = 0;  ///< buckets that move in a second, at most; 0: no limit
 };
 /// Has the flusher change the deployment's shards. `change`: see ControlCommand::change_shards.
 [[nodiscard]] Json change_shards_report(const Settings& settings, const std::string& change, const ShardChange& how);

@@ -185,9 +185,16 @@ void add_shard_changes(CLI::App& shards, Asked& asked) {
           return change_shards_report(settings, change, asked.changing);
         },
         change_shards_text,
-        [&asked, what, about](CLI::App& command) {
+        [&asked, verb, what, about](CLI::App& command) {
           if (what != nullptr) command.add_option(what, asked.shard, about)->required();
           command.add_flag("--dry-run", asked.changing.dry_run, "say what would move, and change nothing");
+          if (std::string_view(verb) != "replace") {
+            command
+                .add_option("--rate", asked.changing.rate,
+                            "move at most so many buckets a second, so that the servers have time for other work; "
+                            "without it, as fast as it goes")
+                ->check(CLI::PositiveNumber);
+          }
           command.add_flag("!--no-wait", asked.changing.wait, "do not wait until the buckets have moved");
         });
   };

@@ -3,11 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "common/config/shard_address.hpp"
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
+#include "common/os/text.hpp"
 #include "common/shm/hash.hpp"
 #include "flusher/counting/room_for_moves.hpp"
 #include "flusher/deployment_shards.hpp"
@@ -118,10 +120,21 @@ ShardChanges::Wanted ShardChanges::as_settings_name() const {
   return {begin_move(layout, std::move(next)), fresh};
 }
 
-ShardChanges::Wanted ShardChanges::wanted(const std::string& asked) const {
-  const std::size_t space = std::min(asked.find(' '), asked.size());
-  const std::string verb = asked.substr(0, space);
-  const std::string what = asked.substr(std::min(space + 1, asked.size()));
+ShardChanges::Wanted ShardChanges::wanted(std::string_view asked) const {
+  std::string_view verb = take_until(asked, ' ');
+  constexpr std::string_view rate_word = "rate=";
+  if (!verb.starts_with(rate_word)) return wanted(verb, std::string(asked));
+  std::uint32_t rate = 0;
+  if (!parse_decimal(verb.substr(rate_word.size()), rate) || rate == 0) {
+    throw error("'{}' is no rate: it is a number of buckets a second, at least 1", verb.substr(rate_word.size()));
+  }
+  verb = take_until(asked, ' ');
+  Wanted change = wanted(verb, std::string(asked));
+  if (change.layout.is_moving()) change.layout.rate = rate;
+  return change;
+}
+
+ShardChanges::Wanted ShardChanges::wanted(std::string_view verb, const std::string& what) const {
   if (engine_.layout().is_moving()) {
     throw Error(
         "buckets are moving already, after the last change; wait until they have arrived: visitctl shards moves");

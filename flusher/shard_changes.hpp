@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "common/config/settings.hpp"
 #include "flusher/control.hpp"
@@ -20,8 +21,7 @@ class ShardChanges {
                std::string writer)
       : loop_(loop), engine_(engine), settings_(settings), named_(named), writer_(std::move(writer)) {}
 
-  /// "add NAME=URL", "remove NAME", "replace NAME=URL", or "settings": the shards become those that the settings name.
-  /// Without a token nothing changes: the answer is what would.
+  /// See ControlCommand::change_shards.
   void change(const ControlRequest& request, const ControlReply& reply);
   /// How far buckets have moved.
   [[nodiscard]] ControlAnswer progress() const;
@@ -34,7 +34,9 @@ class ShardChanges {
     bool is_new = true;  ///< the server must hold nothing; else it must be this shard at another address
   };
 
-  [[nodiscard]] Wanted wanted(const std::string& asked) const;
+  /// See ControlCommand::change_shards.
+  [[nodiscard]] Wanted wanted(std::string_view asked) const;
+  [[nodiscard]] Wanted wanted(std::string_view verb, const std::string& what) const;
   [[nodiscard]] Wanted added(const ShardPlace& place) const;
   [[nodiscard]] Wanted removed(const std::string& name) const;
   [[nodiscard]] Wanted replaced(const ShardPlace& place) const;

@@ -42,7 +42,8 @@ enum class ControlCommand : std::uint8_t {
   ///   pages, visits              that this host last saw in them
   ///   kept_visits                that come back out of kept batches
   accept,
-  /// Change the deployment's shards. The argument is "add NAME=URL", "remove NAME", "replace NAME=URL" or "settings".
+  /// Change the deployment's shards. The argument is "add NAME=URL", "remove NAME", "replace NAME=URL", or
+  /// "settings": the shards become those that the settings name. "rate=N " before it: at most N buckets a second move.
   /// Without a token nothing changes: the answer is the offer, and its token makes the change.
   ///   token, version     of the offer; the change's number
   ///   buckets, moves     how many there are, and how many would move

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace visitd {
@@ -26,17 +27,30 @@ void BucketMover::tick(std::uint64_t now_ms) {
   for (std::uint32_t shard = 0; shard < next_shards_.size(); ++shard) ask_persistence(shard);
   if (progress_.moved == progress_.buckets) return port_.all_moved();
   if (now_ms < retry_at_ms_) return;
-  for (std::size_t looked = to_move_.size(); looked > 0 && moving_ < settings_.buckets_at_once; --looked) {
+  std::uint32_t room = this->room();
+  for (std::size_t looked = to_move_.size(); looked > 0 && room > 0; --looked) {
     const std::uint32_t bucket = to_move_.front();
     to_move_.pop_front();
     const bool can =
         port_.connection(placement_.first_of(bucket)) != 0 && port_.connection(placement_.next_of(bucket)) != 0;
     if (can) {
+      --room;
+      ++begun_;
       copy_out(bucket);
     } else {
       to_move_.push_back(bucket);
     }
   }
+}
+
+std::uint32_t BucketMover::room() {
+  const std::uint32_t at_once = settings_.buckets_at_once - std::min(moving_, settings_.buckets_at_once);
+  if (settings_.rate == 0) return at_once;
+  if (now_ms_ - began_ms_ >= 1000) {
+    began_ms_ = now_ms_;
+    begun_ = 0;
+  }
+  return std::min(at_once, settings_.rate - std::min(begun_, settings_.rate));
 }
 
 /// One that says so again keeps its turn: asked for again when half of it is over.

@@ -27,6 +27,7 @@ struct MoverSettings {
   std::vector<std::string> shards;     ///< names, by index
   std::uint32_t deciding = 0;          ///< the shard that says who moves
   std::uint32_t buckets_at_once = 32;  ///< that are between copy out and send away
+  std::uint32_t rate = 0;              ///< buckets that begin to move in a second, at most; 0: no limit
   std::uint64_t durable_after_ms = 0;  ///< what was written so long ago has been given to the disk
   std::uint64_t retry_ms = 1000;       ///< after an error
   std::uint64_t turn_ms = 5000;        ///< so long one host moves, unless it says so again
@@ -73,6 +74,8 @@ class BucketMover {
   };
 
   void take_turn(std::uint64_t now_ms);
+  /// How many buckets may begin to move now.
+  [[nodiscard]] std::uint32_t room();
   void copy_out(std::uint32_t bucket);
   void copy_in(std::uint32_t bucket, std::string content);
   void send_away(std::uint32_t bucket, std::uint64_t connection);
@@ -95,6 +98,8 @@ class BucketMover {
   std::vector<NextShard> next_shards_;
   std::uint32_t moving_ = 0;  ///< buckets on their way
   std::uint64_t retry_at_ms_ = 0;
+  std::uint64_t began_ms_ = 0;  ///< of the second to which the rate applies
+  std::uint32_t begun_ = 0;     ///< buckets, in that second
   bool asking_turn_ = false;
   std::uint64_t ask_turn_at_ms_ = 0;
   std::uint64_t turn_until_ms_ = 0;

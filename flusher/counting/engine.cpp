@@ -195,6 +195,7 @@ class Engine::Mover : public MoverPort {
     settings.shards = engine.settings_.shards;
     settings.deciding = engine.deciding_shard_index();
     settings.buckets_at_once = engine.settings_.buckets_moved_at_once;
+    settings.rate = engine.layout_.rate;
     settings.durable_after_ms = engine.settings_.durable_after_ms;
     settings.turn_ms = engine.settings_.move_turn_ms;
     return settings;

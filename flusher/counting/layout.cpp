@@ -71,18 +71,20 @@ std::string to_text(const Layout& layout) {
     std::ranges::sort(names);
     return fmt::format("{} {} {}", layout.buckets, layout.virtual_nodes, fmt::join(names, ","));
   }
-  return fmt::format("{} {} {} {} {}", layout.version, layout.buckets, layout.virtual_nodes, places_text(layout.shards),
-                     places_text(layout.next));
+  return fmt::format("{} {} {} {} {}{}", layout.version, layout.buckets, layout.virtual_nodes,
+                     places_text(layout.shards), places_text(layout.next),
+                     layout.rate == 0 ? std::string() : fmt::format(" {}", layout.rate));
 }
 
 std::optional<Layout> parse_layout(std::string_view text) {
   Layout layout;
   const std::vector<std::string_view> words = split(text, ' ');
-  if (words.size() != 5 || !parse_positive(words[0], layout.version) || layout.version == 1 ||
+  if (words.size() < 5 || words.size() > 6 || !parse_positive(words[0], layout.version) || layout.version == 1 ||
       !parse_positive(words[1], layout.buckets) || !parse_positive(words[2], layout.virtual_nodes) ||
       !parse_places(words[3], layout.shards) || !parse_places(words[4], layout.next) || layout.shards.empty()) {
     return std::nullopt;
   }
+  if (words.size() == 6 && !parse_positive(words[5], layout.rate)) return std::nullopt;
   return layout;
 }
 
@@ -115,11 +117,11 @@ Placement place_buckets(const Layout& layout) {
 }
 
 Layout begin_move(const Layout& layout, std::vector<ShardPlace> next) {
-  return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.shards, std::move(next)};
+  return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.shards, std::move(next), 0};
 }
 
 Layout end_move(const Layout& layout) {
-  return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.next, {}};
+  return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.next, {}, 0};
 }
 
 }  // namespace visitd

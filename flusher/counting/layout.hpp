@@ -25,13 +25,15 @@ struct Layout {
   std::uint32_t virtual_nodes = 0;
   std::vector<ShardPlace> shards;  ///< where the buckets are, or come from
   std::vector<ShardPlace> next;    ///< where they go; empty: they stay
+  std::uint32_t rate = 0;          ///< buckets that move in a second, at most; 0: as fast as it goes
   friend bool operator==(const Layout&, const Layout&) = default;
 
   [[nodiscard]] bool is_moving() const noexcept { return !next.empty(); }
 };
 
 /// As visits:topology has it at its end: "BUCKETS VIRTUAL_NODES NAME,NAME" of the first version, by name; of others
-/// "VERSION BUCKETS VIRTUAL_NODES SHARDS NEXT", where SHARDS is "NAME=URL;NAME" and NEXT the same, or "-".
+/// "VERSION BUCKETS VIRTUAL_NODES SHARDS NEXT", where SHARDS is "NAME=URL;NAME" and NEXT the same, or "-"; where there
+/// is a rate, " RATE" follows.
 [[nodiscard]] std::string to_text(const Layout& layout);
 /// What to_text wrote of a version above the first; nullopt: the text is something else.
 [[nodiscard]] std::optional<Layout> parse_layout(std::string_view text);

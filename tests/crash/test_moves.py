@@ -54,7 +54,9 @@ class Moves(unittest.TestCase):
         plan = self.stack.visitctl("shards", "add", url(spare), "--dry-run").stdout
         self.assertIn("nothing was changed", plan)
         self.assertEqual(moves(self.stack)["version"], 1)
-        made = self.stack.visitctl("shards", "add", url(spare))
+        began = time.monotonic()
+        made = self.stack.visitctl("shards", "add", url(spare), "--rate", "20")
+        self.assertGreater(time.monotonic() - began, 3)  # a third of 256 buckets
         self.assertIn(spare.name, made.stdout)
         self.assertRegex(made.stderr, r"of \d+ buckets")
         self.stack.shards.append(spare)
@@ -186,6 +188,7 @@ class Refusals(unittest.TestCase):
         self.assertIn("there is no shard", self.refused("replace", url(self.spare)))
         self.assertIn(f"is not shard {shard.name}", self.refused("replace", f"{shard.name}=redis://{self.spare.host}:{self.spare.port}"))
         self.assertIn("has the shards that the settings name", self.refused("rebalance"))
+        self.assertIn("--rate", self.stack.visitctl("shards", "add", url(self.spare), "--rate", "0", check=False).stderr)
 
     def test_servers(self):
         with self.spare.client() as redis:

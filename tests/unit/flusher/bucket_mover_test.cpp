@@ -19,7 +19,8 @@ struct Moves : MoverPort {
     Completion done;
   };
 
-  Moves() {
+  explicit Moves(std::uint32_t rate = 0) {
+    settings.rate = rate;
     settings.writer = "w1";
     settings.version = 2;
     settings.shards = {"a", "b"};
@@ -105,6 +106,22 @@ TEST_CASE("a bucket is copied out, copied in, sent away, and dropped once its co
   t.tick();
   t.answer(Persistence{false});
   CHECK(t.mover->progress().moved == 0);
+}
+
+TEST_CASE("at most as many buckets a second begin to move as were asked for") {
+  Moves t(1);
+  t.now = 5000;
+  t.take_turn();
+  CHECK(t.sent.size() == 1);
+  t.answer(MoveAnswer{Answer::content, "bytes"});
+  t.answer(MoveAnswer{});
+  t.answer(MoveAnswer{});
+  t.tick(500);
+  CHECK(t.sent.empty());
+  t.tick(500);
+  const auto& next = std::get<MoveBucket>(t.sent.back().command);
+  CHECK(next.step == Step::copy_out);
+  CHECK(next.bucket == 1);
 }
 
 TEST_CASE("a copy that came over another connection is looked for again before anything is dropped") {

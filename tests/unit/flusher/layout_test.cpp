@@ -21,11 +21,16 @@ TEST_CASE("a layout reads as it was written, and the first version as it always 
   CHECK(to_text(moved) == "3 8192 100 redis_7070;redis_7071;c=unix:///run/c.sock?db=3 -");
   CHECK(parse_layout(to_text(moved)) == moved);
   CHECK_FALSE(moved.is_moving());
+  Layout slow = moving;
+  slow.rate = 50;
+  CHECK(to_text(slow) == to_text(moving) + " 50");
+  CHECK(parse_layout(to_text(slow)) == slow);
+  CHECK(end_move(slow).rate == 0);
 }
 
 TEST_CASE("what is no layout is none") {
   for (const char* text : {"", "2", "1 8192 100 a -", "2 8192 100 a", "2 8192 100 - -", "2 0 100 a -", "x 8192 100 a -",
-                           "2 8192 100 =url -", "2 8192 100 a - more", "2 8192 100 a;;b -"}) {
+                           "2 8192 100 =url -", "2 8192 100 a - more", "2 8192 100 a b 0", "2 8192 100 a b 1 2", "2 8192 100 a;;b -"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_layout(text));
   }
