@@ -26,7 +26,11 @@ void BucketMover::tick(std::uint64_t now_ms) {
   if (!progress_.ours) return;
   for (std::uint32_t shard = 0; shard < next_shards_.size(); ++shard) ask_persistence(shard);
   if (progress_.moved == progress_.buckets) return port_.all_moved();
-  if (now_ms < retry_at_ms_) return;
+  begin_more();
+}
+
+void BucketMover::begin_more() {
+  if (!progress_.ours || now_ms_ < retry_at_ms_) return;
   std::uint32_t room = this->room();
   for (std::size_t looked = to_move_.size(); looked > 0 && room > 0; --looked) {
     const std::uint32_t bucket = to_move_.front();
@@ -91,6 +95,8 @@ void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string 
                } else {
                  then(*said);
                }
+               // At once: with a tick between them, the next buckets would wait for it.
+               begin_more();
              });
 }
 

@@ -76,6 +76,7 @@ class BucketMover {
   void take_turn(std::uint64_t now_ms);
   /// How many buckets may begin to move now.
   [[nodiscard]] std::uint32_t room();
+  void begin_more();
   void copy_out(std::uint32_t bucket);
   void copy_in(std::uint32_t bucket, std::string content);
   void send_away(std::uint32_t bucket, std::uint64_t connection);
