@@ -1,4 +1,4 @@
-"""Hosts in network namespaces count on the same servers: hosts join, leave, are cut off and are cloned, and every
+"""Hosts in network namespaces count on the same servers, in each mode: hosts join, leave, are cut off and are cloned, and every
 acknowledged visit is counted exactly once."""
 
 import os
@@ -8,6 +8,7 @@ import unittest
 
 from harness import Stack, Traffic, check_sums, wait_for
 from linked_hosts import SERVERS_AT, LinkedHost, make_network, servers_of
+from redis_cluster import ClusterStack
 from sentinels import WatchedStack
 
 FLUSH_INTERVAL_MS, TTL_MS, WRITER_GONE_S = 600, 400, 2
@@ -60,7 +61,10 @@ class Fleet(unittest.TestCase):
     def test_a_shard_behind_sentinels(self):
         self.check_fleet(WatchedStack(frontends=0, replicas=1, servers_at=SERVERS_AT))
 
-    def check_fleet(self, servers: Stack) -> None:
+    def test_a_cluster(self):
+        self.check_fleet(ClusterStack(frontends=0, replicas=0, servers_at=SERVERS_AT), forgets=False)
+
+    def check_fleet(self, servers: Stack, forgets: bool = True) -> None:
         began = time.monotonic()
         with servers_of(servers):
             first, second = self.joined(servers), self.joined(servers)
@@ -72,7 +76,7 @@ class Fleet(unittest.TestCase):
             self.cut_off(second, first)
             self.see_each_other(hosts, 2)
             self.check_clones(servers, running=first, stopped=second)
-            self.leave(third, first)
+            self.leave(third, first, forgets)
             self.check_counts(hosts, servers)
         late = sorted(self.seen)
         print(f"{sum(one.acknowledged.total() for one in self.traffic)} visits acknowledged in {time.monotonic() - began:.1f} s; "
@@ -207,19 +211,21 @@ class Fleet(unittest.TestCase):
         self.count(copy, page_of(copy))
         copy.flush()
 
-    def leave(self, host: LinkedHost, other: LinkedHost) -> None:
+    def leave(self, host: LinkedHost, other: LinkedHost, forgets: bool) -> None:
         """It brings all that it has and ends; it is listed until it is forgotten."""
         theirs = writer_of(host)
         next(one for one in self.traffic if one.stack is host).stop()
         host.flush()
         refused = other.visitctl("writers", "forget", theirs, check=False)
         self.assertEqual(refused.returncode, 1, refused)
-        self.assertIn("flusher.writer_gone_s", refused.stderr)
+        self.assertIn("flusher.writer_gone_s" if forgets else "a writer of a cluster cannot be forgotten", refused.stderr)
         for name in ("frontend_1", "flusher"):
             self.assertEqual(host.stop_one(name), 0)
         last = writers(other)[theirs]
         self.assertGreater(last["wrote_at"], 0)
         self.assertIsNone(last["forgotten_at"])
+        if not forgets:
+            return
         wait_for("it is gone for long enough", lambda: time.time() > last["seen_at"] + WRITER_GONE_S + 1)
         offered = other.visitctl("writers", "forget", theirs, check=False)
         self.assertIn("nothing was changed", offered.stderr)
