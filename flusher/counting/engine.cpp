@@ -223,7 +223,8 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
-      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_),
+      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_,
+               settings.cluster.has_value()),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);

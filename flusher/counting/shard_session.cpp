@@ -144,6 +144,8 @@ void ShardSession::note_writer(NoteWriter note, std::function<void()> noted) {
 void ShardSession::ask_writers(std::function<void(std::optional<Writers>)> done) {
   if (!link_.is_up()) return done(std::nullopt);
   link_.send(AskWriters{}, [done = std::move(done)](ShardAnswer answer) {
+    // Of a cluster, the node that serves visits:writers knows them all.
+    if (std::holds_alternative<Redirect>(answer)) return done(Writers{});
     auto* const writers = std::get_if<Writers>(&answer);
     done(writers == nullptr ? std::nullopt : std::optional(std::move(*writers)));
   });

@@ -36,11 +36,15 @@ class Gathered {
 
 void WriterBook::add_shard(const std::string& name, ShardSession& session) {
   const auto number = static_cast<std::uint32_t>(shards_.size());
-  shards_.push_back({name, &session, batches_.written_on(number).batches});
+  shards_.push_back({name, &session, written_as_of(number).batches});
+}
+
+Batches::Written WriterBook::written_as_of(std::uint32_t shard) const noexcept {
+  return in_cluster_ ? batches_.written() : batches_.written_on(shard);
 }
 
 void WriterBook::note(std::uint32_t number, std::uint64_t unix_now) {
-  const Batches::Written written = batches_.written_on(number);
+  const Batches::Written written = written_as_of(number);
   NoteWriter note{
       to_text(WriterNote{self_.host, self_.version, self_.incarnation, unix_now, written.batches, written.buckets}),
       std::nullopt};

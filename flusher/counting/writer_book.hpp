@@ -22,8 +22,9 @@ class WriterBook {
     std::string version;
     std::uint64_t incarnation = 0;
   };
-  /// `batches`: ours; they outlive it.
-  WriterBook(Self self, const Batches& batches) : self_(std::move(self)), batches_(batches) {}
+  /// `batches`: ours; they outlive it. `in_cluster`: the shards are nodes of a cluster, of which one keeps the notes.
+  WriterBook(Self self, const Batches& batches, bool in_cluster)
+      : self_(std::move(self)), batches_(batches), in_cluster_(in_cluster) {}
 
   /// One shard more, in the order of their numbers. The session outlives the last answer.
   void add_shard(const std::string& name, ShardSession& session);
@@ -54,8 +55,12 @@ class WriterBook {
     std::uint64_t noted_batches = 0;  ///< that the last note knew of
   };
 
+  /// What a note on this shard tells.
+  [[nodiscard]] Batches::Written written_as_of(std::uint32_t shard) const noexcept;
+
   Self self_;
   const Batches& batches_;
+  bool in_cluster_;
   std::vector<Shard> shards_;
 };
 

@@ -28,6 +28,8 @@ constexpr std::string_view from_field =
 constexpr std::string_view topology_key = "visits:topology";
 constexpr std::string_view mover_key = "visits:mover";
 constexpr std::string_view writers_key = "visits:writers";
+// In the slot of visits:topology: note_writer.lua looks at both.
+constexpr std::string_view writers_key_of_cluster = "visits:writers{visits:topology}";
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
 void add_bucket_key(RequestText& text, std::uint32_t bucket) {
@@ -541,7 +543,7 @@ Awaited Dialect::write_command(const NoteWriter& noted, RequestText& text) const
   text.add("EVALSHA");
   text.add(scripts_.note_writer);
   text.add("2");
-  text.add(writers_key);
+  text.add(in_cluster_ ? writers_key_of_cluster : writers_key);
   text.add(topology_key);
   text.add(writer_);
   text.add(noted.note);
@@ -555,7 +557,7 @@ Awaited Dialect::write_command(const NoteWriter& noted, RequestText& text) const
 Awaited Dialect::write_command(const AskWriters& /*unused*/, RequestText& text) const {
   text.start(2);
   text.add("HGETALL");
-  text.add(writers_key);
+  text.add(in_cluster_ ? writers_key_of_cluster : writers_key);
   return {Awaited::Kind::writers};
 }
 

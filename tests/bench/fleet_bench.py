@@ -38,7 +38,7 @@ def measure(arguments: list[str]) -> None:
     hosts, pages = int(load["--hosts"]), int(load["--pages"])
     print(f"--- {hosts} hosts, each with {pages} pages a flush, of 10^9", flush=True)
     with ClusterStack(replicas=0, frontends=0, node_timeout_ms=15_000) as stack:
-        stack.start_cluster()
+        stack.start_servers()
         program = Path(os.environ["VISITD_BUILD_ROOT"]) / "tests" / "bench" / "fleet-bench"
         fleet = subprocess.Popen([program, str(stack.nodes[0].port), *arguments, "--flushes", str(FLUSHES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         before = figures(stack)

@@ -250,9 +250,9 @@ class Process(Child):
 class Shard:
     """Name and port of a Redis server."""
 
-    def __init__(self, name: str, port: int, folder: Path):
-        self.name, self.port, self.folder = name, port, folder
-        self.host = "127.0.0.1"  # what the settings call it
+    def __init__(self, name: str, port: int, folder: Path, host: str = "127.0.0.1"):
+        """`host`: what the settings call its machine."""
+        self.name, self.port, self.folder, self.host = name, port, folder, host
         self.tls_port: int | None = None  # the settings name this one, where it has one: over TLS
         self.user = ""
         self.settings: dict[str, str] = {}  # further keys of its table
@@ -270,7 +270,8 @@ class Stack:
     """Shards, flusher and frontends. Names of processes: flusher, frontend_1 …, and a shard's name (redis_PORT)."""
 
     def __init__(self, frontends: int = 2, shards: int = 2, settings: dict | None = None, environment: dict | None = None,
-                 redis_arguments: tuple[str, ...] = (), supervised: bool = False):  # fmt: skip
+                 redis_arguments: tuple[str, ...] = (), supervised: bool = False, servers_at: str = "127.0.0.1"):  # fmt: skip
+        """`servers_at`: the address by which the settings, and servers each other, know the servers; these tests use the loopback address."""
         self.folder = Path(tempfile.mkdtemp(prefix="visitd-"))
         self.port = free_port()
         self.settings_file = self.folder / "visitd.toml"
@@ -296,6 +297,7 @@ class Stack:
         base = {k: v for k, v in os.environ.items() if not k.startswith(SETTING_VARIABLES)}
         self._environment = base | (environment or {})
         self._redis_arguments = redis_arguments
+        self.servers_at = servers_at
         for _ in range(shards):
             self.shards.append(self._add_shard())
         self._add("flusher", [str(FLUSHER), "--config", str(self.settings_file)])
@@ -312,14 +314,19 @@ class Stack:
 
     def _add_shard(self, *arguments: str) -> Shard:
         port = free_port()
-        shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}")
+        shard = Shard(f"redis_{port}", port, self.folder / f"redis_{port}", self.servers_at)
         shard.folder.mkdir()
         # fmt: off
-        self._add(shard.name, [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(shard.folder),
+        self._add(shard.name, [*REDIS_SERVER, "--bind", *self.bound_to, "--protected-mode", "no", "--port", str(port), "--dir", str(shard.folder),
                                "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
                                "--maxmemory-policy", "noeviction", *self._redis_arguments, *arguments])
         # fmt: on
         return shard
+
+    @property
+    def bound_to(self) -> list[str]:
+        """The addresses at which servers listen."""
+        return list(dict.fromkeys((self.servers_at, "127.0.0.1")))
 
     def _add(self, name: str, argv: list[str]) -> None:
         self.processes[name] = Process(name, argv, self.folder / "log" / f"{name}.log", self._environment, self.folder)
@@ -505,7 +512,7 @@ class Stack:
             held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:
             return False
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for table in (f"/proc/{pid}/net/tcp", f"/proc/{pid}/net/tcp6"):
             if not os.path.exists(table):
                 continue
             for line in Path(table).read_text().splitlines()[1:]:
@@ -516,10 +523,14 @@ class Stack:
 
     # --- counting
 
+    def inside(self) -> contextlib.AbstractContextManager:
+        """Moves the thread at hand to where clients and operators of this stack are: here, unless it is a host of its own."""
+        return contextlib.nullcontext()
+
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> Answer:
         """One request on a connection of its own, so that any frontend may get it. No answer: status 0."""
         try:
-            with Client(self.port) as client:
+            with self.inside(), Client(self.port) as client:
                 return client.ask(method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             return Answer(0, {}, repr(error).encode())
@@ -592,8 +603,9 @@ class Stack:
 
     def visitctl(self, *arguments: str, check: bool = True, limit_s: float = 2 * PATIENCE_S) -> subprocess.CompletedProcess:
         """Runs visitctl on this stack."""
-        done = subprocess.run([str(VISITCTL), "--config", str(self.settings_file), *arguments], capture_output=True, text=True,
-                              timeout=limit_s, env=self._environment, stdin=subprocess.DEVNULL)  # fmt: skip
+        with self.inside():
+            done = subprocess.run([str(VISITCTL), "--config", str(self.settings_file), *arguments], capture_output=True, text=True,
+                                  timeout=limit_s, env=self._environment, stdin=subprocess.DEVNULL)  # fmt: skip
         assert not check or done.returncode == 0, f"visitctl {' '.join(arguments)}: {done.returncode} {done.stdout}{done.stderr}"
         return done
 
@@ -779,7 +791,8 @@ class Traffic:
 
     def _guard(self, work, number: int) -> None:
         try:
-            work(random.Random(number))
+            with self.stack.inside():
+                work(random.Random(number))
         except Exception as error:  # noqa: BLE001 - a thread's failure must reach the test
             self.faults.append(f"{work.__name__}: {error!r}")
 

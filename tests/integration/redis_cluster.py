@@ -11,15 +11,15 @@ SLOTS = 16384
 class ClusterNode:
     """One server of the cluster. Its number stays, its port may not."""
 
-    def __init__(self, number: int, folder: Path):
-        self.number, self.folder = number, folder
+    def __init__(self, number: int, folder: Path, host: str = "127.0.0.1"):
+        self.number, self.folder, self.host = number, folder, host
         self.name = f"node_{number}"
         self.port, self.bus_port = free_port(), free_port()
         folder.mkdir()
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def client(self) -> Redis:
         return Redis(self.port)
@@ -28,28 +28,29 @@ class ClusterNode:
 class ClusterStack(Stack):
     """Flusher and frontends over a cluster of primaries with replicas."""
 
-    def __init__(self, primaries: int = 3, replicas: int = 1, frontends: int = 1, settings: dict | None = None, node_timeout_ms: int = 2000):
-        super().__init__(frontends=frontends, shards=0, settings=settings)
+    def __init__(self, primaries: int = 3, replicas: int = 1, frontends: int = 1, settings: dict | None = None, node_timeout_ms: int = 2000,
+                 **others):  # fmt: skip
+        super().__init__(frontends=frontends, shards=0, settings=settings, **others)
         self.node_timeout_ms = node_timeout_ms
         self.primaries, self.replicas = primaries, replicas
-        self.nodes = [ClusterNode(number, self.folder / f"node_{number}") for number in range(primaries * (1 + replicas))]
+        self.nodes = [ClusterNode(number, self.folder / f"node_{number}", self.servers_at) for number in range(primaries * (1 + replicas))]
         for node in self.nodes:
             self.add_node(node)
         self.later_port = free_port()  # where a node may be one day
-        seeds = [self.nodes[0].address, self.nodes[1].address, f"127.0.0.1:{self.later_port}"]
+        seeds = [self.nodes[0].address, self.nodes[1].address, f"{self.servers_at}:{self.later_port}"]
         self.settings["redis"] |= {"mode": "cluster", "nodes": seeds}
         self.write_settings()
 
     def add_node(self, node: ClusterNode) -> None:
         # fmt: off
-        self._add(node.name, [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(node.port), "--dir", str(node.folder),
+        self._add(node.name, [*REDIS_SERVER, "--bind", *self.bound_to, "--protected-mode", "no", "--port", str(node.port), "--dir", str(node.folder),
                               "--cluster-enabled", "yes", "--cluster-port", str(node.bus_port),
                               "--cluster-node-timeout", str(self.node_timeout_ms), "--cluster-config-file", "nodes.conf",
                               "--cluster-require-full-coverage", "yes", "--appendonly", "yes", "--appendfsync", "everysec",
                               "--save", "", "--maxmemory-policy", "noeviction"])
         # fmt: on
 
-    def start(self) -> "ClusterStack":
+    def start_servers(self) -> None:
         for node in self.nodes:
             self.start_one(node.name)
         for node in self.nodes:
@@ -57,11 +58,6 @@ class ClusterStack(Stack):
         self.redis_cli("--cluster", "create", *[node.address for node in self.nodes], "--cluster-replicas", str(self.replicas),
                        "--cluster-yes")  # fmt: skip
         self.wait_for_cluster()
-        self.start_one("flusher")
-        for name in self.frontends:
-            self.start_one(name)
-        self.wait_ready()
-        return self
 
     # --- the cluster
 
@@ -76,7 +72,7 @@ class ClusterStack(Stack):
             self.wait_for_node(node)
         with self.nodes[0].client() as redis:
             for node in self.nodes[1:]:
-                redis("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
+                redis("CLUSTER", "MEET", node.host, node.port, node.bus_port)
 
     def redis_cli(self, *arguments: str, limit_s: float = 120) -> str:
         done = subprocess.run(["redis-cli", *arguments], capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL)

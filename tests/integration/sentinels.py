@@ -19,8 +19,8 @@ FAILOVER_TIMEOUT_MS = 1500
 class WatchedShard(Shard):
     """Its server is whichever of several is the primary; `servers` names their processes and ports."""
 
-    def __init__(self, name: str, folder: Path, servers: dict[str, int], sentinels: list[int], sentinel_password: str):
-        super().__init__(name, 0, folder)
+    def __init__(self, name: str, folder: Path, host: str, servers: dict[str, int], sentinels: list[int], sentinel_password: str):
+        super().__init__(name, 0, folder, host)
         self.servers, self.sentinels, self.sentinel_password = servers, sentinels, sentinel_password
         self.named = servers  # the ports that sentinels know
         self.address: str | None = None  # what the settings say instead
@@ -30,7 +30,7 @@ class WatchedShard(Shard):
         return self.address or self.url_of(self.sentinels)
 
     def url_of(self, sentinels: list[int]) -> str:
-        return f"sentinel://{','.join(f'127.0.0.1:{port}' for port in sentinels)}/{self.name}"
+        return f"sentinel://{','.join(f'{self.host}:{port}' for port in sentinels)}/{self.name}"
 
     def sentinel(self, port: int) -> Redis:
         sentinel = Redis(port, 1.0)
@@ -64,7 +64,7 @@ class WatchedStack(Stack):
         del self.processes[first.name]
         servers = {f"server_{number}": free_port() for number in range(1, replicas + 2)}
         self.sentinels = {f"sentinel_{number}": free_port() for number in range(1, sentinels + 1)}
-        self.watched = WatchedShard("watched", first.folder, servers, list(self.sentinels.values()), sentinel_password)
+        self.watched = WatchedShard("watched", first.folder, self.servers_at, servers, list(self.sentinels.values()), sentinel_password)
         self.shards[0] = self.watched
         self._tls = ["tls-replication yes", *tls] if tls else []
         if tls:
@@ -81,9 +81,10 @@ class WatchedStack(Stack):
             tls_lines = "\n".join([f"tls-port {over_tls[number]}", *self._tls]) if tls else ""
             (folder / "sentinel.conf").write_text(f"""
                 port {port}
-                bind 127.0.0.1
+                bind {' '.join(self.bound_to)}
+                protected-mode no
                 dir {folder}
-                sentinel monitor {self.watched.name} 127.0.0.1 {self.watched.named["server_1"]} 2
+                sentinel monitor {self.watched.name} {self.servers_at} {self.watched.named["server_1"]} 2
                 sentinel down-after-milliseconds {self.watched.name} {DOWN_AFTER_MS}
                 sentinel failover-timeout {self.watched.name} {FAILOVER_TIMEOUT_MS}
                 sentinel parallel-syncs {self.watched.name} 2
@@ -96,8 +97,8 @@ class WatchedStack(Stack):
     def write_server(self, name: str, primary: str | None) -> None:
         """What a server is when it is started: a replica of another one, or a primary."""
         servers, named = self.watched.servers, self.watched.named
-        lines = [f"port {servers[name]}", "bind 127.0.0.1", f"dir {self.folder / name}", "appendonly yes", 'save ""', "maxmemory-policy noeviction",
-                 "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", *([f"replicaof 127.0.0.1 {named[primary]}"] if primary else []),
+        lines = [f"port {servers[name]}", f"bind {' '.join(self.bound_to)}", "protected-mode no", f"dir {self.folder / name}", "appendonly yes", 'save ""', "maxmemory-policy noeviction",
+                 "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", *([f"replicaof {self.servers_at} {named[primary]}"] if primary else []),
                  *([f"tls-port {named[name]}", *self._tls] if self._tls else [])]  # fmt: skip
         (self.folder / name / "redis.conf").write_text("\n".join(lines) + "\n")
 

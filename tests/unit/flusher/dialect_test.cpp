@@ -441,6 +441,15 @@ struct ClusterTalk : Talk {
 
 }  // namespace
 
+TEST_CASE("in a cluster, the notes of writers are in the slot of the topology, for one script looks at both") {
+  ClusterTalk talk;
+  using Words = std::vector<std::string>;
+  CHECK(talk.said(NoteWriter{"note", std::nullopt}) ==
+        Words{"EVALSHA", "n", "2", "visits:writers{visits:topology}", "visits:topology", "w1", "note"});
+  CHECK(talk.said(AskWriters{}) == Words{"HGETALL", "visits:writers{visits:topology}"});
+  CHECK(talk.ask<Redirect>(AskWriters{}, "-MOVED 17 10.0.0.2:7001\r\n").node == "10.0.0.2:7001");
+}
+
 TEST_CASE("a node of a cluster sends batches and reads to another node") {
   ClusterTalk talk;
   const Batch batch = batch_of({{"p", 1}});

@@ -1009,6 +1009,11 @@ TEST_CASE("writers are noted, asked for and forgotten on a shard that is up") {
   t.answer(Writers{{{"a", "x"}, {"b", "y"}}});
   t.answer(Forgotten{4});
   CHECK(told == std::vector<std::string>{"none", "none", "2", "4"});
+  // Of a cluster, another node knows them.
+  t.session->ask_writers(writers);
+  t.answer(Redirect{"10.0.0.2:7001", false});
+  CHECK(told.back() == "0");
+  told.pop_back();
   t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });
   t.session->ask_writers(writers);
   t.session->forget("b", "1 web", forgotten);
