@@ -5,12 +5,13 @@ servers say it themselves. The hosts' writers are real, their visits are made up
 Arguments: as for fleet-bench, e.g. --hosts 1000 --pages 1000. Prints lines "name value unit".
 """
 
-import os
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+from harness import BUILD_ROOT  # noqa: E402
 from redis_cluster import ClusterStack  # noqa: E402
 
 LOADS = [["--hosts", "1000", "--pages", "200"], ["--hosts", "100", "--pages", "2000"], ["--hosts", "10", "--pages", "20000"], ["--hosts", "1", "--pages", "200000"]]
@@ -37,9 +38,9 @@ def measure(arguments: list[str]) -> None:
     load = dict(zip(arguments[::2], arguments[1::2]))
     hosts, pages = int(load["--hosts"]), int(load["--pages"])
     print(f"--- {hosts} hosts, each with {pages} pages a flush, of 10^9", flush=True)
-    with ClusterStack(replicas=0, frontends=0, node_timeout_ms=15_000) as stack:
+    with contextlib.closing(ClusterStack(replicas=0, frontends=0, node_timeout_ms=15_000)) as stack:
         stack.start_servers()
-        program = Path(os.environ["VISITD_BUILD_ROOT"]) / "tests" / "bench" / "fleet-bench"
+        program = BUILD_ROOT / "tests/bench/fleet-bench"
         fleet = subprocess.Popen([program, str(stack.nodes[0].port), *arguments, "--flushes", str(FLUSHES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         before = figures(stack)
         for flush in range(FLUSHES):
