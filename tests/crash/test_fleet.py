@@ -53,6 +53,7 @@ class Fleet(unittest.TestCase):
         self.seen: list[float] = []  # how long each visit took until another host showed it
         self.expected: dict[str, int] = {}  # of pages beside those of the traffic
         self.traffic: list[Traffic] = []
+        self.hosts: list[LinkedHost] = []
         self.chance = random.Random()
 
     def test_two_plain_shards(self):
@@ -67,26 +68,39 @@ class Fleet(unittest.TestCase):
     def check_fleet(self, servers: Stack, forgets: bool = True) -> None:
         began = time.monotonic()
         with servers_of(servers):
-            first, second = self.joined(servers), self.joined(servers)
-            self.see_each_other([first, second], 2)
-            third = self.joined(servers)
-            hosts = [first, second, third]
-            self.see_each_other(hosts, 4)
-            self.check_writers(hosts)
-            self.cut_off(second, first)
-            self.see_each_other(hosts, 2)
-            self.check_clones(servers, running=first, stopped=second)
-            self.leave(third, first, forgets)
-            self.check_counts(hosts, servers)
+            try:
+                self.live(servers, forgets)
+            except BaseException:
+                for host in self.hosts:
+                    host.print_logs()
+                raise
         late = sorted(self.seen)
         print(f"{sum(one.acknowledged.total() for one in self.traffic)} visits acknowledged in {time.monotonic() - began:.1f} s; "
               f"another host showed a visit after {late[len(late) // 2]:.2f} s, at worst {late[-1]:.2f} s (TTL + flush interval: "
               f"{FRESH_S:.2f} s)", flush=True)  # fmt: skip
 
+    def live(self, servers: Stack, forgets: bool) -> None:
+        first, second = self.joined(servers), self.joined(servers)
+        self.see_each_other([first, second], 2)
+        third = self.joined(servers)
+        hosts = [first, second, third]
+        self.see_each_other(hosts, 4)
+        self.check_writers(hosts)
+        self.cut_off(second, first)
+        self.see_each_other(hosts, 2)
+        self.check_clones(servers, running=first, stopped=second)
+        self.leave(third, first, forgets)
+        self.check_counts(hosts, servers)
+
+    def made(self, servers: Stack, state_of: Stack | None = None) -> LinkedHost:
+        host = LinkedHost(servers, SETTINGS, state_of=state_of)
+        self.addCleanup(host.close)
+        self.hosts.append(host)
+        return host
+
     def joined(self, servers: Stack) -> LinkedHost:
         """One more host, with clients of its own."""
-        host = LinkedHost(servers, SETTINGS)
-        self.addCleanup(host.close)
+        host = self.made(servers)
         for name in ("flusher", "frontend_1"):
             host.start_one(name)
         host.wait_ready()
@@ -157,13 +171,12 @@ class Fleet(unittest.TestCase):
     def check_clones(self, servers: Stack, running: LinkedHost, stopped: LinkedHost) -> None:
         """Of two hosts that count on, the state is copied to others, which start too: nothing is counted there under these hosts' names."""
         running.pause("flusher")
-        copies = {LinkedHost(servers, SETTINGS, state_of=running): running}
+        copies = {self.made(servers, state_of=running): running}
         running.resume("flusher")
         self.assertEqual(stopped.stop_one("flusher"), 0)
-        copies[LinkedHost(servers, SETTINGS, state_of=stopped)] = stopped
+        copies[self.made(servers, state_of=stopped)] = stopped
         stopped.start_one("flusher")
         for copy, host in copies.items():
-            self.addCleanup(copy.close)
             wait_for("the host counts on", lambda host=host: states(host) == {"up"})
             self.count_on_all_shards(host)
         for copy in copies:
