@@ -9,6 +9,7 @@
 #include "common/os/errors.hpp"
 #include "common/os/invariant.hpp"
 #include "common/shm/page_id.hpp"
+#include "flusher/counting/engine_shards.hpp"
 
 namespace visitd {
 
@@ -19,8 +20,6 @@ constexpr std::uint64_t spool_retry_ms = 1000;
 constexpr std::uint64_t page_in_flight_bytes = 400;
 // Rests of large buckets are sealed together, so that a flush of many costs few transactions.
 constexpr std::uint64_t seal_gap_ms = 50;
-// A bucket of a cluster follows no more often.
-constexpr std::uint64_t follow_gap_ms = 100;
 
 std::vector<std::uint64_t> heads_of(const CountingMemory& memory) {
   std::vector<std::uint64_t> heads;
@@ -95,118 +94,6 @@ static BatchLimits batch_limits(const EngineSettings& settings) {
   return limits;
 }
 
-static SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard) {
-  const auto server = shard < settings.servers.size() ? settings.servers[shard] : EngineSettings::Server();
-  const Layout layout = layout_of(settings);
-  return {settings.shards[shard],
-          to_text(layout),
-          layout.version,
-          !settings.cluster &&
-              std::ranges::find(layout.shards, settings.shards[shard], &ShardPlace::name) == layout.shards.end(),
-          settings.cluster.has_value(),
-          settings.batches_in_flight,
-          settings.reconnect_ms,
-          settings.held_recheck_ms,
-          settings.accept_eviction,
-          settings.accept_no_append_only,
-          settings.check_ms,
-          server.address,
-          server.database,
-          settings.visitctl};
-}
-
-class Engine::Session : public SessionPort {
- public:
-  Session(Engine& engine, std::uint32_t shard, std::string identity, std::string new_identity)
-      : engine_(engine),
-        shard_(shard),
-        session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
-                ShardBuckets(engine.placement_, shard), engine.deployment_, engine.batches_, engine.lookups_,
-                engine.statistics_, *this) {}
-
-  void connect() override { engine_.port_.connect(shard_); }
-  void close() override { engine_.port_.close(shard_); }
-  void send(const ShardCommand& command, Completion done) override {
-    engine_.port_.send(shard_, command, std::move(done));
-  }
-  void state_changed(ShardState state, const std::string& why) override {
-    set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
-    engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
-    engine_.ask_waiting_ = true;
-    engine_.port_.shard_changed(shard_, state, why);
-    // Whoever waits for a shard that went away need not wait any longer.
-    engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
-  }
-  void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
-  void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
-  void moved(std::uint32_t bucket, const std::string& marker) override {
-    const std::string& next = engine_.settings_.shards[engine_.placement_.next_of(bucket)];
-    if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
-      return engine_.move_bucket(bucket, engine_.placement_.next_of(bucket));
-    }
-    session.look_again(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",
-                                   engine_.settings_.shards[shard_], bucket, marker));
-  }
-  void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
-  void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
-    const auto known = std::ranges::find(engine_.settings_.shards, node);
-    // A node that is given its first slot is known once it serves that.
-    if (known == engine_.settings_.shards.end()) return done(Lost{});
-    ShardSession& there =
-        engine_.sessions_[static_cast<std::size_t>(known - engine_.settings_.shards.begin())]->session;
-    if (!there.is_up()) return done(Lost{});
-    there.send(command, std::move(done));
-  }
-  void arrived(std::uint32_t) override { engine_.ask_waiting_ = true; }
-  void layout_changed(const std::string& layout) override { engine_.port_.layout_changed(layout); }
-
- private:
-  Engine& engine_;
-  std::uint32_t shard_;
-
- public:
-  ShardSession session;
-};
-
-/// A BucketMover with its port.
-class Engine::Mover : public MoverPort {
- public:
-  Mover(Engine& engine, const std::string& writer)
-      : engine_(engine), mover(mover_settings(engine, writer), engine.placement_, *this) {}
-
-  [[nodiscard]] std::uint64_t connection(std::uint32_t shard) const override {
-    const ShardSession& session = engine_.sessions_[shard]->session;
-    return session.is_up() ? session.connections() : 0;
-  }
-  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
-    engine_.sessions_[shard]->session.send(command, std::move(done));
-  }
-  [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
-  void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket, engine_.placement_.next_of(bucket)); }
-  void all_moved() override {
-    if (engine_.why_layout_stays().empty()) engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});
-  }
-
- private:
-  static MoverSettings mover_settings(const Engine& engine, const std::string& writer) {
-    MoverSettings settings;
-    settings.writer = writer;
-    settings.version = engine.layout_.version;
-    settings.shards = engine.settings_.shards;
-    settings.deciding = engine.deciding_shard_index();
-    settings.buckets_at_once = engine.settings_.buckets_moved_at_once;
-    settings.rate = engine.layout_.rate;
-    settings.durable_after_ms = engine.settings_.durable_after_ms;
-    settings.turn_ms = engine.settings_.move_turn_ms;
-    return settings;
-  }
-
-  Engine& engine_;
-
- public:
-  BucketMover mover;
-};
-
 Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, SpoolState spool, ShownUntilNow shown,
                std::vector<std::string> new_identities, EnginePort& port)
     : settings_(settings),
@@ -256,79 +143,6 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
 }
 
 Engine::~Engine() = default;
-
-// ---- where buckets are
-
-std::uint32_t Engine::deciding_shard_index() const {
-  const auto deciding = std::ranges::find(settings_.shards, deciding_shard(layout_));
-  return static_cast<std::uint32_t>(deciding - settings_.shards.begin());
-}
-
-std::optional<BucketMover::Progress> Engine::move_progress() const {
-  return mover_ == nullptr ? std::nullopt : std::optional(mover_->mover.progress());
-}
-
-void Engine::follow(std::uint32_t bucket, const std::string& node) {
-  const auto known = std::ranges::find(settings_.shards, node);
-  if (known == settings_.shards.end()) return port_.node_unknown(node);
-  // Nodes that have not heard of each other yet may send a bucket back and forth.
-  if (now_ms_ < may_follow_ms_[bucket]) return;
-  may_follow_ms_[bucket] = now_ms_ + follow_gap_ms;
-  move_bucket(bucket, static_cast<std::uint32_t>(known - settings_.shards.begin()));
-}
-
-void Engine::cluster_is_down(const std::string& why, Now now) {
-  for (const auto& session : sessions_) session->session.refuse(why, now.ms);
-}
-
-void Engine::cluster_is_well(const ClusterMap& map, Now now) {
-  if (map != *settings_.cluster) {
-    settings_.cluster = map;
-    batches_.note_identity({cluster_row, to_text(map)});
-  }
-  for (const auto& session : sessions_) {
-    if (session->session.state() != ShardState::up) session->session.try_soon(now.ms);
-  }
-}
-
-void Engine::move_bucket(std::uint32_t bucket, std::uint32_t to) {
-  const std::uint32_t from = placement_.shard_of(bucket);
-  // Where a batch of it is on its way, the batch's answer leads here again.
-  if (from == to || sessions_[from]->session.is_on_its_way(bucket)) return;
-  sessions_[from]->session.left(bucket);
-  batches_.leave_shard(bucket);
-  placement_.move(bucket, to);
-  batches_.enter_shard(bucket);
-  port_.bucket_moved(bucket, to);
-  sessions_[to]->session.arrive(bucket);
-}
-
-std::string Engine::why_layout_stays() const {
-  const std::uint32_t deciding = deciding_shard_index();
-  if (settings_.cluster)
-    return "the cluster decides where buckets are: move its slots with redis-cli --cluster reshard";
-  if (changing_layout_) return "the shards are being changed already; try again in a moment";
-  if (!deployment_.all_answered() || !deployment_.is_made()) {
-    return "not every shard has answered since this flusher started; try again once all of them are up";
-  }
-  if (shard_state(deciding) == ShardState::up) return {};
-  return fmt::format("shard {}, which decides which change comes first, is {}; try again once it is up",
-                     settings_.shards[deciding], name_of(shard_state(deciding)));
-}
-
-void Engine::change_layout(const Layout& layout, std::function<void(const std::string& why)> done) {
-  if (const std::string why = why_layout_stays(); !why.empty()) throw Error(why);
-  changing_layout_ = true;
-  sessions_[deciding_shard_index()]->session.change_layout(
-      to_text(layout), layout.version, [this, done = std::move(done), text = to_text(layout)](const auto& held) {
-        changing_layout_ = false;
-        if (!held)
-          return done("the shard that decides went away: whether the shards were changed is not known; look again");
-        if (held->layout != text) return done("somebody else has changed the shards at the same time; look again");
-        done({});
-        port_.layout_changed(text);
-      });
-}
 
 void Engine::use(const EngineSettings& settings, Now now) {
   settings_ = settings;
@@ -524,42 +338,6 @@ void Engine::note_begin(std::uint64_t flush, Now now) {
   flushes_.note_begin(flush, oldest, now.ms);
 }
 
-/// Since when visits wait that a flush wanted to bring to the shard: on their way, or because it takes no batches.
-std::optional<std::uint64_t> Engine::waits_since_ms(std::uint32_t shard) const {
-  const auto on_their_way = batches_.oldest_flush(shard);
-  auto overdue_ms = flushes_.overdue_since_ms(shard);
-  if (std::ranges::none_of(placement_.buckets_on(shard), [&](std::uint32_t bucket) { return open_.any(bucket); })) {
-    overdue_ms.reset();
-  }
-  if (!on_their_way) return overdue_ms;
-  const std::uint64_t begun_ms = flushes_.begun_ms(*on_their_way);
-  return std::min(begun_ms, overdue_ms.value_or(begun_ms));
-}
-
-Engine::ShardReport Engine::shard_report(std::uint32_t shard, Now now) const {
-  ShardReport report;
-  if (shard < settings_.servers.size()) report.address = settings_.servers[shard].address;
-  report.server = sessions_[shard]->session.server();
-  if (const auto since_ms = waits_since_ms(shard)) report.oldest_wait_ms = now.ms - *since_ms;
-  return report;
-}
-
-Engine::Session& Engine::session_of(const std::string& shard) const {
-  const auto known = std::ranges::find(settings_.shards, shard);
-  if (known == settings_.shards.end()) {
-    throw error("there is no shard {}; the shards are {}", shard, fmt::join(settings_.shards, ", "));
-  }
-  return *sessions_[static_cast<std::size_t>(known - settings_.shards.begin())];
-}
-
-AcceptOffer Engine::offer(const std::string& shard) const {
-  return session_of(shard).session.offer();
-}
-
-void Engine::accept(const std::string& shard, std::uint64_t token, Now now) {
-  session_of(shard).session.accept(token, now.ms);
-}
-
 bool Engine::positions_moved() const noexcept {
   return durable_ != drain_.positions();
 }
@@ -570,31 +348,6 @@ bool Engine::lanes_are_durable() const noexcept {
 
 bool Engine::is_durable() const noexcept {
   return lanes_are_durable() && !pages_.has_unspooled() && !batches_.has_news();
-}
-
-ShardState Engine::shard_state(std::uint32_t shard) const noexcept {
-  return sessions_[shard]->session.state();
-}
-
-void Engine::inspect(const std::string& page, ShardSession::Inspection done) {
-  const std::uint32_t bucket = page_bucket(page, settings_.buckets);
-  sessions_[placement_.shard_of(bucket)]->session.inspect(bucket, page, std::move(done));
-}
-
-Engine::PageState Engine::page_state(const std::string& page) const {
-  PageState state;
-  state.bucket = page_bucket(page, settings_.buckets);
-  state.shard = placement_.shard_of(state.bucket);
-  state.field = batches_.field(state.bucket);
-  const std::uint32_t number = pages_.find(page_hash(page, memory_.hash_seed), page);
-  if (number != PendingPages::none) {
-    state.open = pages_[number].open;
-    state.inflight = pages_[number].inflight;
-  }
-  state.spilled = !open_.is_in_memory(state.bucket);
-  state.set_aside = lookups_.uncountable().visits_aside(page);
-  state.fault = lookups_.uncountable().fault(page);
-  return state;
 }
 
 }  // namespace visitd

@@ -1,0 +1,88 @@
+// Where the engine's buckets are, and what it does when that changes.
+#include <algorithm>
+#include <utility>
+
+#include "common/os/errors.hpp"
+#include "flusher/counting/engine_shards.hpp"
+
+namespace visitd {
+
+namespace {
+
+// A bucket of a cluster follows no more often.
+constexpr std::uint64_t follow_gap_ms = 100;
+
+}  // namespace
+
+std::uint32_t Engine::deciding_shard_index() const {
+  const auto deciding = std::ranges::find(settings_.shards, deciding_shard(layout_));
+  return static_cast<std::uint32_t>(deciding - settings_.shards.begin());
+}
+
+std::optional<BucketMover::Progress> Engine::move_progress() const {
+  return mover_ == nullptr ? std::nullopt : std::optional(mover_->mover.progress());
+}
+
+void Engine::follow(std::uint32_t bucket, const std::string& node) {
+  const auto known = std::ranges::find(settings_.shards, node);
+  if (known == settings_.shards.end()) return port_.node_unknown(node);
+  // Nodes that have not heard of each other yet may send a bucket back and forth.
+  if (now_ms_ < may_follow_ms_[bucket]) return;
+  may_follow_ms_[bucket] = now_ms_ + follow_gap_ms;
+  move_bucket(bucket, static_cast<std::uint32_t>(known - settings_.shards.begin()));
+}
+
+void Engine::cluster_is_down(const std::string& why, Now now) {
+  for (const auto& session : sessions_) session->session.refuse(why, now.ms);
+}
+
+void Engine::cluster_is_well(const ClusterMap& map, Now now) {
+  if (map != *settings_.cluster) {
+    settings_.cluster = map;
+    batches_.note_identity({cluster_row, to_text(map)});
+  }
+  for (const auto& session : sessions_) {
+    if (session->session.state() != ShardState::up) session->session.try_soon(now.ms);
+  }
+}
+
+void Engine::move_bucket(std::uint32_t bucket, std::uint32_t to) {
+  const std::uint32_t from = placement_.shard_of(bucket);
+  // Where a batch of it is on its way, the batch's answer leads here again.
+  if (from == to || sessions_[from]->session.is_on_its_way(bucket)) return;
+  sessions_[from]->session.left(bucket);
+  batches_.leave_shard(bucket);
+  placement_.move(bucket, to);
+  batches_.enter_shard(bucket);
+  port_.bucket_moved(bucket, to);
+  sessions_[to]->session.arrive(bucket);
+}
+
+std::string Engine::why_layout_stays() const {
+  const std::uint32_t deciding = deciding_shard_index();
+  if (settings_.cluster)
+    return "the cluster decides where buckets are: move its slots with redis-cli --cluster reshard";
+  if (changing_layout_) return "the shards are being changed already; try again in a moment";
+  if (!deployment_.all_answered() || !deployment_.is_made()) {
+    return "not every shard has answered since this flusher started; try again once all of them are up";
+  }
+  if (shard_state(deciding) == ShardState::up) return {};
+  return fmt::format("shard {}, which decides which change comes first, is {}; try again once it is up",
+                     settings_.shards[deciding], name_of(shard_state(deciding)));
+}
+
+void Engine::change_layout(const Layout& layout, std::function<void(const std::string& why)> done) {
+  if (const std::string why = why_layout_stays(); !why.empty()) throw Error(why);
+  changing_layout_ = true;
+  sessions_[deciding_shard_index()]->session.change_layout(
+      to_text(layout), layout.version, [this, done = std::move(done), text = to_text(layout)](const auto& held) {
+        changing_layout_ = false;
+        if (!held)
+          return done("the shard that decides went away: whether the shards were changed is not known; look again");
+        if (held->layout != text) return done("somebody else has changed the shards at the same time; look again");
+        done({});
+        port_.layout_changed(text);
+      });
+}
+
+}  // namespace visitd

@@ -1,0 +1,113 @@
+// How the engine hangs on its shards: a session with each of them, and the mover of buckets. Only the engine's own
+// files include this.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "common/os/invariant.hpp"
+#include "flusher/counting/engine.hpp"
+
+namespace visitd {
+
+[[nodiscard]] SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard);
+
+/// A ShardSession with its port.
+class Engine::Session : public SessionPort {
+ public:
+  Session(Engine& engine, std::uint32_t shard, std::string identity, std::string new_identity)
+      : engine_(engine),
+        shard_(shard),
+        session(session_settings(engine.settings_, shard), std::move(identity), std::move(new_identity),
+                ShardBuckets(engine.placement_, shard), engine.deployment_, engine.batches_, engine.lookups_,
+                engine.statistics_, *this) {}
+
+  void connect() override { engine_.port_.connect(shard_); }
+  void close() override { engine_.port_.close(shard_); }
+  void send(const ShardCommand& command, Completion done) override {
+    engine_.port_.send(shard_, command, std::move(done));
+  }
+  void state_changed(ShardState state, const std::string& why) override {
+    set_shard_state(at_index(engine_.memory_.cache->shard, shard_), state, why);
+    engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
+    engine_.ask_waiting_ = true;
+    engine_.port_.shard_changed(shard_, state, why);
+    // Whoever waits for a shard that went away need not wait any longer.
+    engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
+  }
+  void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
+  void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
+  void moved(std::uint32_t bucket, const std::string& marker) override {
+    const std::string& next = engine_.settings_.shards[engine_.placement_.next_of(bucket)];
+    if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
+      return engine_.move_bucket(bucket, engine_.placement_.next_of(bucket));
+    }
+    session.look_again(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",
+                                   engine_.settings_.shards[shard_], bucket, marker));
+  }
+  void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
+  void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
+    const auto known = std::ranges::find(engine_.settings_.shards, node);
+    // A node that is given its first slot is known once it serves that.
+    if (known == engine_.settings_.shards.end()) return done(Lost{});
+    ShardSession& there =
+        engine_.sessions_[static_cast<std::size_t>(known - engine_.settings_.shards.begin())]->session;
+    if (!there.is_up()) return done(Lost{});
+    there.send(command, std::move(done));
+  }
+  void arrived(std::uint32_t) override { engine_.ask_waiting_ = true; }
+  void layout_changed(const std::string& layout) override { engine_.port_.layout_changed(layout); }
+
+ private:
+  Engine& engine_;
+  std::uint32_t shard_;
+
+ public:
+  ShardSession session;
+};
+
+/// A BucketMover with its port.
+class Engine::Mover : public MoverPort {
+ public:
+  Mover(Engine& engine, const std::string& writer)
+      : engine_(engine), mover(mover_settings(engine, writer), engine.placement_, *this) {}
+
+  [[nodiscard]] std::uint64_t connection(std::uint32_t shard) const override {
+    const ShardSession& session = engine_.sessions_[shard]->session;
+    return session.is_up() ? session.connections() : 0;
+  }
+  void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
+    engine_.sessions_[shard]->session.send(command, std::move(done));
+  }
+  [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
+  void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket, engine_.placement_.next_of(bucket)); }
+  void all_moved() override {
+    if (engine_.why_layout_stays().empty()) engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});
+  }
+
+ private:
+  static MoverSettings mover_settings(const Engine& engine, const std::string& writer) {
+    MoverSettings settings;
+    settings.writer = writer;
+    settings.version = engine.layout_.version;
+    settings.shards = engine.settings_.shards;
+    settings.deciding = engine.deciding_shard_index();
+    settings.buckets_at_once = engine.settings_.buckets_moved_at_once;
+    settings.rate = engine.layout_.rate;
+    settings.durable_after_ms = engine.settings_.durable_after_ms;
+    settings.turn_ms = engine.settings_.move_turn_ms;
+    return settings;
+  }
+
+  Engine& engine_;
+
+ public:
+  BucketMover mover;
+};
+
+}  // namespace visitd
