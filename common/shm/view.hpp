@@ -16,6 +16,8 @@
 // only after its chain has moved (W7). A reader follows as many of them as the id needs that it looks for, each number
 // within the bound (R5). Over a cell that is used again it compares other bytes, or comes to no cell of the view: then
 // it says that this is another page, and R7 has it look again.
+//
+// One file, though a long one: writer and reader are understood only side by side.
 #pragma once
 
 #include <algorithm>

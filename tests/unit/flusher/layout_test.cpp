@@ -29,8 +29,9 @@ TEST_CASE("a layout reads as it was written, and the first version as it always 
 }
 
 TEST_CASE("what is no layout is none") {
-  for (const char* text : {"", "2", "1 8192 100 a -", "2 8192 100 a", "2 8192 100 - -", "2 0 100 a -", "x 8192 100 a -",
-                           "2 8192 100 =url -", "2 8192 100 a - more", "2 8192 100 a b 0", "2 8192 100 a b 1 2", "2 8192 100 a;;b -"}) {
+  for (const char* text :
+       {"", "2", "1 8192 100 a -", "2 8192 100 a", "2 8192 100 - -", "2 0 100 a -", "x 8192 100 a -",
+        "2 8192 100 =url -", "2 8192 100 a - more", "2 8192 100 a b 0", "2 8192 100 a b 1 2", "2 8192 100 a;;b -"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_layout(text));
   }
