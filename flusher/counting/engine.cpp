@@ -112,7 +112,10 @@ static SessionSettings session_settings(const EngineSettings& settings, std::uin
           settings.check_ms,
           server.address,
           server.database,
-          settings.visitctl};
+          settings.visitctl,
+          settings.wait_replicas,
+          settings.wait_aof,
+          settings.wait_ms};
 }
 
 class Engine::Session : public SessionPort {
@@ -539,6 +542,7 @@ Engine::ShardReport Engine::shard_report(std::uint32_t shard, Now now) const {
   ShardReport report;
   if (shard < settings_.servers.size()) report.address = settings_.servers[shard].address;
   report.server = sessions_[shard]->session.server();
+  report.replicas = sessions_[shard]->session.replicas();
   if (const auto since_ms = waits_since_ms(shard)) report.oldest_wait_ms = now.ms - *since_ms;
   return report;
 }
