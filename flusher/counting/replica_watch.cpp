@@ -25,6 +25,16 @@ ReplicaWatch::ReplicaWatch(std::uint32_t shard, Batches& batches, SessionLink& l
 }
 
 void ReplicaWatch::use() {
+  const std::pair wanted(link_.settings().wait_replicas, link_.settings().wait_aof);
+  if (wanted != std::exchange(wanted_, wanted)) {
+    // What fewer replicas have, more of them may not.
+    begin_anew();
+    told_behind_ = false;
+  }
+  follow_refusals();
+}
+
+void ReplicaWatch::follow_refusals() {
   batches_.set_waits(shard_, is_wanted());
 }
 
@@ -49,7 +59,7 @@ void ReplicaWatch::begin_anew() {
 void ReplicaWatch::tick(const std::optional<Facts>& server) {
   if ((no_disk_ || no_replicas_) && link_.now_ms() >= refused_until_ms_) {
     no_disk_ = no_replicas_ = false;
-    use();
+    follow_refusals();
   }
   if (!is_wanted() || !batches_.kept().any_unconfirmed(shard_)) {
     behind_since_ms_ = 0;
@@ -106,7 +116,7 @@ void ReplicaWatch::on_refused(const std::string& error) {
   (asked_disk_ ? no_disk_ : no_replicas_) = true;
   refused_until_ms_ = link_.now_ms() + refused_retry_ms;
   ask_at_ms_ = link_.now_ms();
-  use();
+  follow_refusals();
   std::string what = fmt::format(
       "shard {} refuses {} ({}): {}; allow the command (WAITAOF: Redis 7.2 with appendonly yes), or take {} out",
       settings.shard, asked_disk_ ? "WAITAOF" : "WAIT", error,

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/batches_in_flight.hpp"
@@ -37,6 +38,7 @@ class ReplicaWatch {
  private:
   [[nodiscard]] bool is_wanted() const noexcept;
   [[nodiscard]] bool wants_disk() const noexcept { return link_.settings().wait_aof && !no_disk_; }
+  void follow_refusals();
   void ask(const std::string& run_id);
   void on_answer(const ShardAnswer& answer);
   void on_refused(const std::string& error);
@@ -48,6 +50,7 @@ class ReplicaWatch {
   Batches& batches_;
   SessionLink& link_;
   const BatchesInFlight& in_flight_;
+  std::pair<std::uint32_t, bool> wanted_{0, false};  ///< replicas, disks
   std::uint64_t ask_at_ms_ = 0;
   std::uint64_t behind_since_ms_ = 0;  ///< since when a batch is not confirmed; 0: all are
   std::optional<std::uint32_t> have_;

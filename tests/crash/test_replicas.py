@@ -7,6 +7,7 @@ import time
 import unittest
 
 from harness import REDIS_SERVER, Stack, free_port, wait_for
+from redis_cluster import ClusterNode, ClusterStack
 
 # What docs/configure.md says that a user needs for it is checked in tests/integration/test_acl.py.
 SETTINGS = {"flusher": {"flush_interval_ms": 50, "commit_interval_ms": 20, "keep_batches_s": 0}, "redis": {"wait_replicas": 1, "check_interval_ms": 100}}
@@ -33,9 +34,6 @@ class ReplicatedStack(Stack):
         with self.shards[0].client() as redis:
             return redis(*words)
 
-    def statistic(self, name: str) -> int:
-        return self.status()["flusher"]["statistics"][name]
-
     def log(self) -> str:
         return self.processes["flusher"].text()
 
@@ -49,18 +47,26 @@ class ReplicatedStack(Stack):
         wait_for("they are on the shard", lambda: sum(page.startswith(prefix + "-") for page in self.redis_counts()) == pages)
 
 
+def statistic(stack: Stack, name: str) -> int:
+    return stack.status()["flusher"]["statistics"][name]
+
+
+def overdue(stack: Stack) -> int:
+    return statistic(stack, "kept_overdue_batches")
+
+
 class Replicas(unittest.TestCase):
     def started(self, **redis) -> ReplicatedStack:
         stack = ReplicatedStack(**redis)
         self.addCleanup(stack.close)
         return stack.start()
 
-    def wait_until_nothing_is_kept(self, stack: ReplicatedStack) -> None:
+    def wait_until_nothing_is_kept(self, stack: Stack) -> None:
         def kept() -> int:
             stack.post("again")  # what is old goes with the next commit
-            return stack.statistic("kept_batches")
+            return statistic(stack, "kept_batches")
 
-        wait_for("batches go once the replica has them", lambda: kept() <= 2, pause_s=0.1)
+        wait_for("batches go once the replica has them", lambda: kept() <= 4, pause_s=0.1)
 
     def test_batches_stay_while_the_replica_is_behind(self):
         stack = self.started()
@@ -72,8 +78,8 @@ class Replicas(unittest.TestCase):
         stack.pause("replica")
         stack.count_many(20, "late")
         wait_for("it is told", lambda: "0 of the 1 replicas that redis.wait_replicas wants have what it answered" in stack.log(), 30)
-        wait_for("batches are overdue", lambda: stack.statistic("kept_overdue_batches") > 0)
-        self.assertGreaterEqual(stack.statistic("kept_batches"), 10)
+        wait_for("batches are overdue", lambda: overdue(stack) > 0)
+        self.assertGreaterEqual(statistic(stack, "kept_batches"), 10)
         wait_for("the list says so", lambda: stack.listed()["replicas"] == 0 and stack.listed()["replicas_behind_ms"] > 3000)
         self.assertRegex(stack.visitctl("shards", "list").stdout, r"0 of 1, \S+ s behind")
         # WAIT takes 3 s for its answer (redis.timeout_ms), and no read waits for it.
@@ -89,8 +95,8 @@ class Replicas(unittest.TestCase):
         stack.resume("replica")
         wait_for("it is told", lambda: "its replicas have what it answered again" in stack.log(), 30)
         self.wait_until_nothing_is_kept(stack)
-        self.assertEqual(stack.statistic("kept_overdue_batches"), 0)
-        self.assertEqual(stack.statistic("kept_dropped_batches"), 0)
+        self.assertEqual(overdue(stack), 0)
+        self.assertEqual(statistic(stack, "kept_dropped_batches"), 0)
 
     def test_what_a_promoted_replica_lacks_comes_again_however_far_it_is_behind(self):
         stack = self.started()
@@ -101,7 +107,7 @@ class Replicas(unittest.TestCase):
         stack.kill9("flusher")  # what is kept is kept over a restart
         stack.start_one("flusher")
         wait_for("it can be asked", lambda: stack.status("shards", "list").get("flusher_error", "") is None)
-        wait_for("the batches are overdue", lambda: stack.post("more") and stack.statistic("kept_overdue_batches") > 10)
+        wait_for("the batches are overdue", lambda: stack.post("more") and overdue(stack) > 10)
         stack.flush()
         expected = stack.redis_counts()
         # The shard ends, and the replica has its place: it must not get what the socket still holds for it.
@@ -122,7 +128,7 @@ class Replicas(unittest.TestCase):
         stack.start()
         stack.pause("replica")
         stack.count_many(60, "late")
-        wait_for("batches are dropped", lambda: stack.post("more") and stack.statistic("kept_dropped_batches") > 0)
+        wait_for("batches are dropped", lambda: stack.post("more") and statistic(stack, "kept_dropped_batches") > 0)
         wait_for("it is told", lambda: "flusher.keep_batches_bytes is full" in stack.log())
         stack.resume("replica")
 
@@ -141,9 +147,34 @@ class Replicas(unittest.TestCase):
         # Replicas are waited for all the same.
         stack.pause("replica")
         stack.count_many(20, "late")
-        wait_for("batches are overdue", lambda: stack.post("more") and stack.statistic("kept_overdue_batches") > 0)
+        wait_for("batches are overdue", lambda: stack.post("more") and overdue(stack) > 0)
         stack.resume("replica")
         self.wait_until_nothing_is_kept(stack)
+
+    def test_in_a_cluster_each_node_is_asked(self):
+        stack = ClusterStack(primaries=3, replicas=1, frontends=1, settings=SETTINGS)
+        self.addCleanup(stack.close)
+        stack.start()
+        for number in range(20):
+            stack.post(f"early-{number}")
+        stack.flush()
+        self.wait_until_nothing_is_kept(stack)
+        wait_for("all were asked", lambda: [shard["replicas"] for shard in stack.status("shards", "list")["shards"]] == [1, 1, 1])
+        replicas = [node for node in stack.nodes if "role:slave" in self.info(node)]
+        self.assertEqual(len(replicas), 3)
+        for node in replicas:
+            stack.pause(node.name)
+        for number in range(20):
+            stack.post(f"late-{number}")
+        stack.flush()
+        wait_for("batches are overdue", lambda: stack.post("more") and overdue(stack) > 10)
+        for node in replicas:
+            stack.resume(node.name)
+        wait_for("none is", lambda: stack.post("more") and overdue(stack) == 0)
+
+    def info(self, node: ClusterNode) -> str:
+        with node.client() as redis:
+            return redis("INFO", "replication")
 
     def test_a_reload_begins_and_ends_the_waiting(self):
         stack = self.started(wait_replicas=0)
@@ -155,7 +186,7 @@ class Replicas(unittest.TestCase):
             stack.settings["redis"]["wait_replicas"] = replicas
             stack.write_settings()
             stack.processes["flusher"].running.send_signal(1)
-            wait_for("it takes effect", lambda is_overdue=is_overdue: stack.post("more") and (stack.statistic("kept_overdue_batches") > 0) == is_overdue)
+            wait_for("it takes effect", lambda is_overdue=is_overdue: stack.post("more") and (overdue(stack) > 0) == is_overdue)
         self.wait_until_nothing_is_kept(stack)
         stack.resume("replica")
 

@@ -103,7 +103,7 @@ void World::step() {
       break;
     case 17:
       if (chance(rates_.sync) == 0) stage_.shards[stage_.any_shard()].sync();
-      if (scene_.harm == Harm::failover && chance(rates_.sync) == 0) stage_.shards[stage_.any_shard()].replicate();
+      if (chance(rates_.sync) == 0) stage_.shards[stage_.any_shard()].replicate();
       break;
     case 18:
       if (chance(rates_.break_connection) == 0) break_connections();

@@ -173,6 +173,19 @@ TEST_CASE("what a shard lost is sent again before its replicas are asked") {
   CHECK(shard.question());
 }
 
+TEST_CASE("what fewer replicas have is not confirmed by more of them") {
+  Watched shard(1);
+  shard.d.count_one("home");
+  shard.tick();
+  shard.link.use(waits_for(2, false));
+  shard.watch.use();
+  shard.answer(Replicas{1, false});
+  CHECK(shard.kept() == 1);
+  shard.link.use(waits_for(0, false));
+  shard.watch.use();
+  CHECK(shard.kept() == 0);
+}
+
 TEST_CASE("disks are asked too, and both must have it") {
   Watched shard(1, true);
   shard.d.count_one("home");
