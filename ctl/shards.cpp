@@ -44,6 +44,14 @@ std::string latency_text(const Json& us) {
   return us.is_number() ? fmt::format("{:.1f} ms", us.get<double>() / 1000) : "-";
 }
 
+/// How many replicas have what the shard answered, of how many that must; and since when they do not.
+std::string replicas_text(const Json& shard) {
+  if (!shard["replicas_wanted"].is_number()) return "-";
+  const std::string have = fmt::format("{} of {}", plain(shard["replicas"], "?"), plain(shard["replicas_wanted"]));
+  return shard["replicas_behind_ms"] == 0 ? have
+                                          : fmt::format("{}, {} behind", have, plain_span(shard["replicas_behind_ms"]));
+}
+
 std::string limit_text(const Json& bytes) {
   return bytes == 0 ? "no limit" : plain_bytes(bytes);
 }
@@ -91,8 +99,8 @@ Json shards_report(const Settings& settings) {
     const std::uint32_t buckets = cache->shape().buckets;
     shard["share"] = buckets == 0 ? Json(nullptr) : Json(shard["buckets"].get<double>() / buckets);
     const Json known = row_named(asked, shard["name"]);
-    for (const char* name :
-         {"address", "role", "version", "memory_bytes", "memory_limit_bytes", "oldest_wait_ms", "latency_us"}) {
+    for (const char* name : {"address", "role", "version", "memory_bytes", "memory_limit_bytes", "oldest_wait_ms",
+                             "latency_us", "replicas", "replicas_wanted", "replicas_behind_ms"}) {
       shard[name] = known.value(name, Json(nullptr));
     }
   }
@@ -102,12 +110,13 @@ Json shards_report(const Settings& settings) {
 std::string shards_text(const Json& report) {
   if (report["shards"].empty()) return {};
   Table table({"shard", "state", "address", "role", "version", ">memory", ">of", ">buckets", ">share", ">unanswered",
-               ">oldest wait", ">latency", "reason"});
+               ">oldest wait", ">latency", "replicas", "reason"});
   for (const Json& shard : report["shards"]) {
     table.row({plain(shard["name"]), plain(shard["state"]), plain(shard["address"]), plain(shard["role"]),
                plain(shard["version"]), plain_bytes(shard["memory_bytes"]), limit_text(shard["memory_limit_bytes"]),
                plain(shard["buckets"]), share_text(shard["share"]), plain(shard["unanswered_batches"]),
-               plain_span(shard["oldest_wait_ms"]), latency_text(shard["latency_us"]), plain(shard["reason"], "")});
+               plain_span(shard["oldest_wait_ms"]), latency_text(shard["latency_us"]), replicas_text(shard),
+               plain(shard["reason"], "")});
   }
   if (report["flusher_error"].is_null()) return table.text();
   return fmt::format("{}(as the flusher last saw them; it cannot be asked for more: {})\n", table.text(),

@@ -101,6 +101,11 @@ void ControlCommands::list_shards(const ControlReply& reply) const {
       add(row.numbers, "memory_limit_bytes", report.server->memory_limit_bytes);
     }
     add(row.numbers, "oldest_wait_ms", report.oldest_wait_ms);
+    if (report.replicas) {
+      row.numbers.insert(row.numbers.end(), {{"replicas_wanted", report.replicas->wanted},
+                                             {"replicas_behind_ms", report.replicas->behind_ms}});
+      add(row.numbers, "replicas", report.replicas->have);
+    }
     add(row.numbers, "latency_us", links_.latency_us(shard));
     answer.rows.push_back(std::move(row));
   }

@@ -47,6 +47,9 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   engine.check_ms = settings.redis.check_interval_ms;
   engine.accept_eviction = settings.redis.accept_eviction;
   engine.accept_no_append_only = settings.redis.accept_no_append_only;
+  engine.wait_replicas = settings.redis.wait_replicas;
+  engine.wait_aof = settings.redis.wait_aof;
+  engine.wait_ms = settings.redis.timeout_ms;
   engine.host = host_identity().host;
   engine.version = program_version();
   engine.salt = draw_salt;

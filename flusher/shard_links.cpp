@@ -32,16 +32,21 @@ class ShardLinks::Listener : public ShardLink::Listener {
   std::uint32_t shard_;
 };
 
-ShardLinks::ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::string& writer) {
+ShardLinks::ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::string& writer)
+    : loop_(loop), engine_(engine), settings_(settings), writer_(writer) {
   for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
     listeners_.push_back(std::make_unique<Listener>(loop, engine, shard));
     links_.push_back(std::make_unique<ShardLink>(loop.get(), settings.redis.shards[shard], writer,
                                                  settings.redis.timeout_ms, *listeners_.back()));
   }
   latencies_us_.resize(links_.size());
+  questions_.resize(links_.size());
 }
 
 void ShardLinks::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
+  if (const auto* replicas = std::get_if<AskReplicas>(&command)) {
+    return ask_replicas(shard, *replicas, std::move(done));
+  }
   if (!std::holds_alternative<AskFacts>(command)) return links_[shard]->send(command, std::move(done));
   links_[shard]->send(command, [this, shard, since_ns = monotonic_ns(), done = std::move(done)](ShardAnswer answer) {
     if (std::holds_alternative<Facts>(answer)) {
@@ -49,6 +54,15 @@ void ShardLinks::send(std::uint32_t shard, const ShardCommand& command, Completi
     }
     done(std::move(answer));
   });
+}
+
+/// While WAIT waits, the server does nothing else that this connection asks for.
+void ShardLinks::ask_replicas(std::uint32_t shard, const AskReplicas& asked, Completion done) {
+  questions_[shard] =
+      std::make_unique<ReplicaQuestion>(loop_, settings_.redis.shards[shard], writer_, settings_.redis.timeout_ms,
+                                        asked, [this, shard, done = std::move(done)](ShardAnswer answer) {
+                                          engine_.on_answer(shard, done, std::move(answer), now());
+                                        });
 }
 
 ShardLinks::~ShardLinks() = default;

@@ -11,19 +11,21 @@
 #include "flusher/counting/engine.hpp"
 #include "flusher/flusher_loop.hpp"
 #include "flusher/redis/shard_link.hpp"
+#include "flusher/replica_question.hpp"
 
 namespace visitd {
 
 class ShardLinks {
  public:
-  /// `writer`: see ShardLink. Loop and engine outlive it.
+  /// `writer`: see ShardLink. Loop, engine and settings outlive it.
   ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::string& writer);
   ShardLinks(const ShardLinks&) = delete;
   ShardLinks& operator=(const ShardLinks&) = delete;
   ~ShardLinks();
 
   [[nodiscard]] ShardLink& operator[](std::uint32_t shard) noexcept { return *links_[shard]; }
-  /// As ShardLink::send; how long the server takes to say what it is, is noted.
+  /// As ShardLink::send; how long the server takes to say what it is, is noted. Whether replicas follow is asked over
+  /// another connection, which ends with the answer.
   void send(std::uint32_t shard, const ShardCommand& command, Completion done);
   /// How long the shard took to answer when it was last asked what it is, microseconds; nullopt: it was never asked.
   [[nodiscard]] std::optional<std::uint64_t> latency_us(std::uint32_t shard) const noexcept {
@@ -35,9 +37,16 @@ class ShardLinks {
  private:
   class Listener;
 
+  void ask_replicas(std::uint32_t shard, const AskReplicas& asked, Completion done);
+
+  FlusherLoop& loop_;
+  Engine& engine_;
+  const Settings& settings_;
+  std::string writer_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<ShardLink>> links_;
   std::vector<std::optional<std::uint64_t>> latencies_us_;
+  std::vector<std::unique_ptr<ReplicaQuestion>> questions_;  ///< by shard: the last one
 };
 
 }  // namespace visitd

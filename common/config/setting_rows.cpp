@@ -320,6 +320,15 @@ constexpr std::array rows = {
     redis.choice<&RedisSettings::accept_no_append_only>(
         "accept_no_append_only", flusher_reload,
         "Start although a shard has no append-only file, and loses counts when it restarts."),
+    redis.number<&RedisSettings::wait_replicas>(
+        "wait_replicas", 0, 100, flusher_reload,
+        "How many replicas of each shard must have an answered batch (WAIT) before the flusher forgets it: until then "
+        "it is kept beyond flusher.keep_batches_s, so that a failover loses nothing however far they are behind. As "
+        "many as may be promoted; 0: nobody asks."),
+    redis.choice<&RedisSettings::wait_aof>(
+        "wait_aof", flusher_reload,
+        "Ask for the disks too: a batch is kept until the append-only files of the shard and of redis.wait_replicas "
+        "replicas have it (WAITAOF, Redis 7.2). On an older server only the replicas are asked."),
 
     log.choice<&LogSettings::debug>("debug", all_reload, "Write debug lines too.", "DEBUG"),
 };

@@ -161,6 +161,8 @@ struct RedisSettings {
   std::uint32_t check_interval_ms = 5000;  ///< how often a shard is asked what it is
   bool accept_eviction = false;            ///< start although a shard may evict keys
   bool accept_no_append_only = false;      ///< start although a shard has no append-only file
+  std::uint32_t wait_replicas = 0;         ///< kept batches stay until so many replicas have them
+  bool wait_aof = false;                   ///< and until disks have them
 };
 
 struct LogSettings {

@@ -64,6 +64,8 @@ enum class FlusherStatistic : std::uint8_t {
   spilled_bytes,
   journal_bytes,
   pages_uncountable,
+  kept_overdue_batches,
+  kept_dropped_batches,
   count
 };
 
@@ -131,6 +133,11 @@ inline constexpr StatisticInfo flusher_statistics[] = {
     {"journal_bytes", "bytes", "room in the spool of visits that are not folded by bucket", StatisticKind::gauge},
     {"pages_uncountable", "pages", "pages known whose field in Redis holds no count, or has no room for their visits",
      StatisticKind::gauge},
+    {"kept_overdue_batches", "batches",
+     "kept batches older than flusher.keep_batches_s that stay because their shard's replicas do not have them",
+     StatisticKind::gauge},
+    {"kept_dropped_batches", "batches",
+     "kept batches dropped before their shard's replicas had them, because flusher.keep_batches_bytes was full"},
 };
 static_assert(std::size(flusher_statistics) == static_cast<std::size_t>(FlusherStatistic::count));
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <tuple>
 #include <utility>
 
 namespace visitd {
@@ -25,7 +24,8 @@ Batches::Batches(const BatchLimits& limits, Incarnation incarnation, const Place
       pages_(pages),
       open_(open),
       statistics_(statistics),
-      shards_(placement.shards()) {
+      shards_(placement.shards()),
+      kept_order_(placement) {
   buckets_.reserve(placement.buckets());
   for (std::uint32_t number = 0; number < placement.buckets(); ++number) buckets_.emplace_back(number);
 }
@@ -36,18 +36,14 @@ void Batches::recover_mark(const BucketMark& mark) {
   buckets_[mark.bucket].recover_mark(mark.seq, mark.field);
 }
 
-void Batches::recover_kept(KeptBatch kept) {
-  // Within a bucket a wall clock that went back must not turn the order round: they come by bucket, then seq.
-  const bool follows = !kept_order_.empty() && kept_order_.back().bucket == kept.bucket;
-  const std::uint64_t answered_at =
-      follows ? std::max(kept_order_.back().answered_at, kept.answered_at) : kept.answered_at;
-  keep(kept.bucket, {kept.mark, std::move(kept.expected), std::move(kept.pages)}, answered_at);
+void Batches::recover_kept(KeptBatch recovered) {
+  Bucket::Kept kept{recovered.mark, std::move(recovered.expected), std::move(recovered.pages)};
+  kept_order_.recover(entry_of(recovered.bucket, kept, recovered.answered_at));
+  buckets_[recovered.bucket].keep(std::move(kept));
 }
 
 void Batches::kept_recovered(std::uint64_t unix_now) {
-  std::ranges::sort(kept_order_, {},
-                    [](const KeptOrder& kept) { return std::tuple(kept.answered_at, kept.bucket, kept.seq); });
-  for (KeptOrder& kept : kept_order_) kept.answered_at = unix_now;
+  kept_order_.recovered(unix_now);
   update_statistics();
 }
 
@@ -277,21 +273,25 @@ std::vector<std::uint32_t> Batches::committed() {
 }
 
 void Batches::forget_old(Transaction& transaction, std::uint64_t unix_now) {
-  while (!kept_order_.empty()) {
-    const KeptOrder& oldest = kept_order_.front();
-    if (oldest.answered_at + limits_.keep_batches_s > unix_now && kept_bytes_ <= limits_.keep_batches_bytes) break;
+  for (const KeptOrder::Entry& old :
+       kept_order_.forget_old({limits_.keep_batches_s, limits_.keep_batches_bytes}, unix_now)) {
     // An accepted bucket has forgotten its batches already.
-    if (buckets_[oldest.bucket].forget(oldest.seq)) transaction.forgotten.emplace_back(oldest.bucket, oldest.seq);
-    kept_bytes_ -= oldest.bytes;
-    kept_order_.pop_front();
+    if (buckets_[old.bucket].forget(old.seq)) transaction.forgotten.emplace_back(old.bucket, old.seq);
   }
 }
 
+KeptOrder::Entry Batches::entry_of(std::uint32_t bucket, const Bucket::Kept& kept, std::uint64_t answered_at) {
+  return {bucket, static_cast<std::uint32_t>(kept.pages.size() + bytes_beside_pages), kept.mark.seq, answered_at};
+}
+
 void Batches::keep(std::uint32_t bucket, Bucket::Kept kept, std::uint64_t answered_at) {
-  const std::size_t bytes = kept.pages.size() + bytes_beside_pages;
-  kept_bytes_ += bytes;
-  kept_order_.push_back({bucket, kept.mark.seq, answered_at, bytes});
+  kept_order_.add(entry_of(bucket, kept, answered_at));
   buckets_[bucket].keep(std::move(kept));
+}
+
+void Batches::confirm(std::uint32_t shard, std::uint64_t up_to) noexcept {
+  kept_order_.confirm(shard, up_to);
+  update_statistics();
 }
 
 // ---- what a shard says
@@ -378,7 +378,9 @@ void Batches::update_statistics() noexcept {
   statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
   statistics_.set(FlusherStatistic::pending_bytes, pages_.pending_bytes());
   statistics_.set(FlusherStatistic::kept_batches, kept_order_.size());
-  statistics_.set(FlusherStatistic::kept_bytes, kept_bytes_);
+  statistics_.set(FlusherStatistic::kept_bytes, kept_order_.bytes());
+  statistics_.set(FlusherStatistic::kept_overdue_batches, kept_order_.overdue());
+  statistics_.set(FlusherStatistic::kept_dropped_batches, kept_order_.dropped());
 }
 
 }  // namespace visitd

@@ -17,6 +17,7 @@
 #include "common/shm/statistics.hpp"
 #include "flusher/counting/bucket.hpp"
 #include "flusher/counting/flusher_view.hpp"
+#include "flusher/counting/kept_order.hpp"
 #include "flusher/counting/open_visits.hpp"
 #include "flusher/counting/pending_pages.hpp"
 #include "flusher/counting/placement.hpp"
@@ -148,14 +149,15 @@ class Batches {
   [[nodiscard]] std::size_t unanswered_count() const noexcept { return unanswered_count_; }
   [[nodiscard]] std::size_t unanswered_on(std::uint32_t shard) const noexcept { return shards_[shard].unanswered; }
 
+  // -- whether replicas have the kept batches, see KeptOrder
+
+  void set_waits(std::uint32_t shard, bool waits) noexcept { kept_order_.set_waits(shard, waits); }
+  void confirm(std::uint32_t shard, std::uint64_t up_to) noexcept;
+  void unconfirm(std::uint32_t shard) noexcept { kept_order_.unconfirm(shard); }
+  [[nodiscard]] const KeptOrder& kept() const noexcept { return kept_order_; }
+
  private:
-  struct KeptOrder {
-    std::uint32_t bucket;
-    std::uint64_t seq;
-    std::uint64_t answered_at;
-    std::size_t bytes;
-  };
-  static_assert(sizeof(Bucket::Kept) + sizeof(KeptOrder) + 64 <= bytes_beside_pages);
+  static_assert(sizeof(Bucket::Kept) + sizeof(KeptOrder::Entry) + 64 <= bytes_beside_pages);
   struct Shard {
     bool takes_batches = false;
     std::deque<std::uint32_t> to_seal;  ///< due buckets that have no unanswered batch and are in memory
@@ -178,6 +180,8 @@ class Batches {
   /// An unanswered batch was made, or is answered.
   void count_unanswered(const Bucket& bucket, std::size_t pages, bool made) noexcept;
   void keep(std::uint32_t bucket, Bucket::Kept kept, std::uint64_t answered_at);
+  [[nodiscard]] static KeptOrder::Entry entry_of(std::uint32_t bucket, const Bucket::Kept& kept,
+                                                 std::uint64_t answered_at);
   void forget_old(Transaction& transaction, std::uint64_t unix_now);
   void set_due(Bucket& bucket, std::uint64_t flush) noexcept;
   /// The transaction holds the bucket's batch as it is now.
@@ -216,8 +220,7 @@ class Batches {
 
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.
   std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;
-  std::deque<KeptOrder> kept_order_;  ///< oldest first
-  std::uint64_t kept_bytes_ = 0;
+  KeptOrder kept_order_;
 };
 
 }  // namespace visitd

@@ -55,6 +55,7 @@ class BatchesInFlight {
   void repair(std::uint32_t bucket, std::vector<Batch> lost);
   void forget_repairs() noexcept { repairs_.clear(); }
   [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return repairs_.contains(bucket); }
+  [[nodiscard]] bool is_repairing() const noexcept { return !repairs_.empty(); }
 
   /// What kept batches from being taken may be over: they are tried again without waiting any longer.
   void try_soon();

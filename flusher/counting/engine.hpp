@@ -59,6 +59,9 @@ struct EngineSettings {
   std::uint32_t buckets_moved_at_once = 32;
   std::uint64_t durable_after_ms = 2500;  ///< these two: see MoverSettings
   std::uint64_t move_turn_ms = 5000;
+  std::uint32_t wait_replicas = 0;  ///< these three: see ReplicaWatch
+  bool wait_aof = false;
+  std::uint64_t wait_ms = 3000;
 };
 
 /// What the engine makes happen outside.
@@ -170,6 +173,7 @@ class Engine {
     std::optional<Facts> server;  ///< as it last said; nullopt: it was never asked
     std::optional<std::uint64_t>
         oldest_wait_ms;  ///< how long the oldest visits wait that it should have; nullopt: none
+    std::optional<ReplicaWatch::Report> replicas;  ///< nullopt: nobody wants to know
   };
   [[nodiscard]] ShardReport shard_report(std::uint32_t shard, Now now) const;
   [[nodiscard]] std::vector<Drain::Damage> take_damage() { return drain_.take_damage(); }

@@ -25,6 +25,7 @@ Engine::ShardReport Engine::shard_report(std::uint32_t shard, Now now) const {
   ShardReport report;
   if (shard < settings_.servers.size()) report.address = settings_.servers[shard].address;
   report.server = sessions_[shard]->session.server();
+  report.replicas = sessions_[shard]->session.replicas();
   if (const auto since_ms = waits_since_ms(shard)) report.oldest_wait_ms = now.ms - *since_ms;
   return report;
 }

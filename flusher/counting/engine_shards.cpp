@@ -19,7 +19,10 @@ SessionSettings session_settings(const EngineSettings& settings, std::uint32_t s
           settings.check_ms,
           server.address,
           server.database,
-          settings.visitctl};
+          settings.visitctl,
+          settings.wait_replicas,
+          settings.wait_aof,
+          settings.wait_ms};
 }
 
 }  // namespace visitd

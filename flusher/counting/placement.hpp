@@ -51,6 +51,7 @@ class ShardBuckets {
  public:
   ShardBuckets(const Placement& placement, std::uint32_t shard) noexcept : placement_(placement), shard_(shard) {}
 
+  [[nodiscard]] std::uint32_t shard() const noexcept { return shard_; }
   /// In order.
   [[nodiscard]] const std::vector<std::uint32_t>& all() const noexcept { return placement_.buckets_on(shard_); }
   [[nodiscard]] bool has(std::uint32_t bucket) const noexcept { return placement_.shard_of(bucket) == shard_; }

@@ -28,6 +28,9 @@ struct SessionSettings {
   std::string address = {};       ///< for people
   std::uint32_t database = 0;
   std::string visitctl = "visitctl";  ///< how its commands begin, for people
+  std::uint32_t wait_replicas = 0;    ///< these three: see ReplicaWatch
+  bool wait_aof = false;
+  std::uint64_t wait_ms = 3000;  ///< how long the server may take to say whether they follow
 };
 
 /// What a session makes happen outside.
@@ -38,7 +41,7 @@ class SessionPort {
   /// Every command without an answer is Lost before it returns.
   virtual void close() = 0;
   /// `done` comes back with the answer, as an argument of ShardSession::on_answer; or it is called with Lost, when the
-  /// connection is closed, or just before it is told as broken.
+  /// connection is closed, or just before it is told as broken. AskReplicas goes over a connection of its own.
   virtual void send(const ShardCommand& command, Completion done) = 0;
   /// The shard's state changed; `why` is for people.
   virtual void state_changed(ShardState state, const std::string& why) = 0;

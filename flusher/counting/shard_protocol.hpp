@@ -142,6 +142,19 @@ struct Persistence {
   bool waits = false;  ///< something is not written, or not synced
 };
 
+/// How many replicas have all that the server was told before: WAIT. It answers once so many have it, or when the time
+/// is over, and nothing else over that connection before.
+struct AskReplicas {
+  std::uint32_t replicas = 0;
+  bool on_disk = false;  ///< on their disks, and on the server's: WAITAOF
+  std::uint64_t timeout_ms = 0;
+  std::string run_id = {};  ///< of the server that is meant; empty: not known
+};
+struct Replicas {
+  std::uint32_t replicas = 0;  ///< that have it
+  bool on_disk = false;        ///< the server's own disk has it; only where that was asked for
+};
+
 /// Which nodes a cluster has, and which slots they serve.
 struct AskNodes {};
 struct Nodes {
@@ -192,9 +205,9 @@ struct Refused {
 struct Lost {};
 
 using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
-                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin, AskNodes>;
+                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin, AskNodes, AskReplicas>;
 using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
-                                 Writers, Forgotten, Tombstone, Nodes, Redirect, Refused, Lost>;
+                                 Writers, Forgotten, Tombstone, Nodes, Replicas, Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

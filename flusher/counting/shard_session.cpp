@@ -18,7 +18,8 @@ ShardSession::ShardSession(SessionSettings settings, std::string identity, std::
       link_(std::move(settings), port, *this),
       in_flight_(buckets, deployment, batches, statistics, link_),
       marks_(buckets, deployment, batches, lookups, link_, in_flight_),
-      admission_(std::move(identity), std::move(new_identity), deployment, batches, link_, marks_, in_flight_) {}
+      admission_(std::move(identity), std::move(new_identity), deployment, batches, link_, marks_, in_flight_),
+      replicas_(buckets.shard(), batches, link_, in_flight_) {}
 
 // ---- events
 
@@ -33,6 +34,7 @@ void ShardSession::tick(std::uint64_t now_ms) {
       admission_.check_when_due();
       in_flight_.tick();
       marks_.tick();
+      replicas_.tick(admission_.server());
       return;
     default:
       return;
@@ -75,6 +77,7 @@ void ShardSession::on_leave() {
   in_flight_.leave();
   marks_.leave();
   admission_.leave();
+  replicas_.begin_anew();
 }
 
 // ---- reads

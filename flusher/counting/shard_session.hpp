@@ -19,6 +19,7 @@
 #include "flusher/counting/batches_in_flight.hpp"
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/lookups.hpp"
+#include "flusher/counting/replica_watch.hpp"
 #include "flusher/counting/session_link.hpp"
 #include "flusher/counting/shard_admission.hpp"
 #include "flusher/counting/shard_marks.hpp"
@@ -35,7 +36,10 @@ class ShardSession final : private SessionLink::Parts {
   ShardSession& operator=(const ShardSession&) = delete;
 
   /// Other limits and intervals, from now on; the shard's name and layout are as they were.
-  void use(SessionSettings settings) { link_.use(std::move(settings)); }
+  void use(SessionSettings settings) {
+    link_.use(std::move(settings));
+    replicas_.use();
+  }
 
   void tick(std::uint64_t now_ms);
   void on_connected() { admission_.ask(); }
@@ -48,7 +52,10 @@ class ShardSession final : private SessionLink::Parts {
   /// The bucket has an unanswered batch that is durable.
   void batch_ready(std::uint32_t bucket) { in_flight_.ready(bucket); }
   /// The bucket is on this shard from now on, or no more.
-  void arrive(std::uint32_t bucket) { marks_.arrive(bucket); }
+  void arrive(std::uint32_t bucket) {
+    replicas_.begin_anew();
+    marks_.arrive(bucket);
+  }
   void left(std::uint32_t bucket) { in_flight_.left(bucket); }
   [[nodiscard]] bool is_on_its_way(std::uint32_t bucket) const { return in_flight_.is_on_its_way(bucket); }
   /// What kept the shard away, or batches from being taken, may be over.
@@ -88,6 +95,8 @@ class ShardSession final : private SessionLink::Parts {
 
   /// What the server last said of itself; nullopt: it was never asked.
   [[nodiscard]] const std::optional<Facts>& server() const noexcept { return admission_.server(); }
+  /// How its replicas follow; nullopt: nobody wants to know.
+  [[nodiscard]] std::optional<ReplicaWatch::Report> replicas() const { return replicas_.report(); }
   [[nodiscard]] ShardState state() const noexcept { return link_.state(); }
   [[nodiscard]] const std::string& why() const noexcept { return link_.why(); }
 
@@ -106,6 +115,7 @@ class ShardSession final : private SessionLink::Parts {
   BatchesInFlight in_flight_;
   ShardMarks marks_;
   ShardAdmission admission_;
+  ReplicaWatch replicas_;
 };
 
 }  // namespace visitd

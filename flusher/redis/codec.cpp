@@ -59,8 +59,11 @@ bool Reply::is_array() const noexcept {
   return is(reply_, REDIS_REPLY_ARRAY);
 }
 
+bool Reply::is_number() const noexcept {
+  return is(reply_, REDIS_REPLY_INTEGER);
+}
 std::int64_t Reply::number() const noexcept {
-  return reply_ != nullptr && reply_->type == REDIS_REPLY_INTEGER ? reply_->integer : 0;
+  return is_number() ? reply_->integer : 0;
 }
 
 std::string_view Reply::text() const noexcept {

@@ -46,6 +46,7 @@ class Reply {
   [[nodiscard]] bool is_string() const noexcept;
   [[nodiscard]] bool is_text_or_nil() const noexcept { return is_string() || is_nil(); }
   [[nodiscard]] bool is_array() const noexcept;
+  [[nodiscard]] bool is_number() const noexcept;
   /// 0 for what is no number.
   [[nodiscard]] std::int64_t number() const noexcept;
   /// A string, a status or an error; empty for all else.

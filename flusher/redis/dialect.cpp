@@ -139,6 +139,9 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
     case Kind::persistence:
       if (!reply.is_string()) unexpected("INFO persistence");
       return Persistence{waits_for_disk(reply.text())};
+    case Kind::replicas:
+    case Kind::replicas_on_disk:
+      return read_replicas(reply, awaited.kind == Kind::replicas_on_disk);
     case Kind::count:
       return read_count(reply);
     default:
@@ -476,6 +479,28 @@ Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& te
   text.add("INFO");
   text.add("persistence");
   return {Awaited::Kind::persistence};
+}
+
+// ---- replicas: WAIT, WAITAOF
+
+Awaited Dialect::write_command(const AskReplicas& asked, RequestText& text) const {
+  text.start(asked.on_disk ? 4 : 3);
+  text.add(asked.on_disk ? "WAITAOF" : "WAIT");
+  if (asked.on_disk) text.add("1");
+  text.add_number(asked.replicas);
+  text.add_number(asked.timeout_ms);
+  return {asked.on_disk ? Awaited::Kind::replicas_on_disk : Awaited::Kind::replicas};
+}
+
+/// WAIT: a number; WAITAOF: 1 where the server's own disk has it, and a number.
+Replicas Dialect::read_replicas(Reply reply, bool on_disk) {
+  const auto number_of = [](Reply part) {
+    if (!part.is_number() || part.number() < 0) unexpected("WAIT");
+    return static_cast<std::uint32_t>(std::min<std::int64_t>(part.number(), UINT32_MAX));
+  };
+  if (!on_disk) return {number_of(reply), false};
+  if (reply.size() != 2) unexpected("WAITAOF");
+  return {number_of(reply[1]), number_of(reply[0]) > 0};
 }
 
 // ---- a cluster: CLUSTER INFO, CLUSTER SLOTS, and where a node sends us

@@ -38,6 +38,8 @@ struct Awaited {
     move,
     mover,
     persistence,
+    replicas,
+    replicas_on_disk,
     count,
     noted,
     writers,
@@ -79,6 +81,7 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const MoveBucket& move, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const TakeMoves& take, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskPersistence& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskReplicas& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskNodes& asked, RequestText& text) const;
   void write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
@@ -92,6 +95,7 @@ class Dialect {
   [[nodiscard]] std::optional<ShardAnswer> read_marks_of_nodes(Awaited& awaited, Reply reply);
   [[nodiscard]] std::optional<Redirect> read_redirect(Reply reply) const;
   [[nodiscard]] ShardAnswer read_nodes(Reply reply);
+  [[nodiscard]] static Replicas read_replicas(Reply reply, bool on_disk);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);

@@ -82,6 +82,9 @@ struct Told {
     static_cast<void>(nodes.map.place(64));
     return fmt::format("nodes {} {}", to_text(nodes.map), nodes.fault);
   }
+  std::string operator()(const Replicas& replicas) const {
+    return fmt::format("replicas {} {}", replicas.replicas, replicas.on_disk);
+  }
   std::string operator()(const Redirect& redirect) const {
     return fmt::format("redirect {} {}", redirect.node, redirect.once);
   }
@@ -200,7 +203,7 @@ void check_request(std::string_view words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace visitd;
   Input input(data, size);
-  const std::uint8_t which = input.byte() % 15;
+  const std::uint8_t which = input.byte() % 17;
   const std::uint8_t second = input.byte();
   const std::size_t large = second % 8;
   ShardSettings shard;
@@ -220,7 +223,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    Rejoin{"t", true, {}},
                                    MoveBucket{MoveBucket::Step::copy_out, 7, "id 2", "b 2"},
                                    TakeMoves{"w2", 5000},
-                                   AskPersistence{}};
+                                   AskPersistence{},
+                                   AskReplicas{2, false, 3000},
+                                   AskReplicas{2, true, 3000}};
   if (which == 5) {
     greet(bytes, large % 2 == 1);
   } else if (which == 6) {

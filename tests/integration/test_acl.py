@@ -69,6 +69,22 @@ class AccessControl(unittest.TestCase):
         wait_for("it says so", lambda: "SELECT: NOPERM" in stack.processes["flusher"].text())
         self.assertEqual(self.denied(), {"select"})
 
+    def test_to_wait_for_replicas_needs_one_word_more(self):
+        self.assertIn("add `+wait`", DOCUMENT)
+        for words, denied in ((["+wait"], {"config|get"}), ([], {"config|get", "wait"})):
+            with self.subTest(words):
+                stack = self.stack([*RULE, *words])
+                stack.settings["redis"]["wait_replicas"] = 1  # there is none
+                stack.write_settings()
+                self.start(stack)
+                stack.wait_ready()
+                stack.post("home")
+                stack.wait_for_redis({"home": 1})
+                log = "refuses WAIT (NOPERM" if "wait" in denied else "0 of the 1 replicas that redis.wait_replicas wants"
+                wait_for("it is told", lambda stack=stack, log=log: log in stack.processes["flusher"].text())
+                self.assertEqual(self.denied(), denied)
+                stack.close()
+
     def test_no_word_of_it_can_be_left_out(self):
         words = [word for word in RULE if word.startswith("+")]
         self.assertGreater(len(words), 5)

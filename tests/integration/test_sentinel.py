@@ -113,6 +113,17 @@ class Failovers(unittest.TestCase):
                 stack.post(page)
             self.assertEqual(stack.redis_counts(), dict.fromkeys(pages, 1))
 
+    def test_what_replicas_lack_is_kept_as_long_as_they_lack_it(self):
+        settings = {"flusher": {"flush_interval_ms": 50, "keep_batches_s": 0}, "redis": {"wait_replicas": 2, "check_interval_ms": 100}}
+        with WatchedStack(frontends=1, settings=settings) as stack:
+            pages = [f"page-{number}" for number in range(20)]
+            for page in pages:
+                stack.post(page)
+            stack.wait_for_redis(dict.fromkeys(pages, 1))
+            self.fall_behind(stack, pages)
+            wait_for("what it lacks is sent again", lambda: stack.redis_counts() == dict.fromkeys(pages, 3))
+            self.assertEqual({page: stack.get(page) for page in pages}, dict.fromkeys(pages, 3))
+
     def test_over_tls(self):
         with tempfile.TemporaryDirectory() as folder:
             authority = Authority(Path(folder), "authority")

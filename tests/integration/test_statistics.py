@@ -262,6 +262,7 @@ class Moves(unittest.TestCase):
             self.stack.close()
         self.too_many_connections()
         self.answers_that_nobody_takes()
+        self.replicas_that_do_not_follow()
         still = self.watched.families() - self.watched.moved()
         self.assertEqual(still, set(CONSTANT) | set(NOT_YET))
 
@@ -276,6 +277,15 @@ class Moves(unittest.TestCase):
                         connection.connect(("127.0.0.1", self.stack.port))
                 self.until_moved("visitd_frontend_connections_over_address_limit_total")
                 self.until_moved("visitd_frontend_connections_evicted_total")
+
+    def replicas_that_do_not_follow(self):
+        """There is none at all."""
+        flusher = {"flush_interval_ms": 50, "commit_interval_ms": 20, "keep_batches_s": 0, "keep_batches_bytes": 4096}
+        with Stack(frontends=1, settings={"flusher": flusher, "redis": {"wait_replicas": 1}}) as self.stack:
+            self.watched.look(self.stack)
+            pages = iter(range(1_000_000))
+            self.until_moved("visitd_flusher_kept_overdue_batches", lambda: self.stack.post(f"page-{next(pages)}"))
+            self.until_moved("visitd_flusher_kept_dropped_batches_total", lambda: self.stack.post(f"page-{next(pages)}"))
 
     def answers_that_nobody_takes(self):
         with Stack(frontends=1, settings={"http": {"buffered_answers_limit_bytes": 1 << 16, "send_buffer_bytes": 4096}}) as self.stack:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The kinds of server that visitd counts on, beside this machine's own: Redis 8 and Valkey of Debian 13. The tests of TLS, of access
-control, of Sentinel and of clusters run on each."""
+control, of Sentinel, of clusters and of replicas that are waited for run on each."""
 
 import os
 import re
@@ -33,7 +33,7 @@ class Servers(unittest.TestCase):
         server = self.server(name)
         said = subprocess.run([*server.split(), "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
         self.assertRegex(said, rf"v={version}\.")
-        for test in ("integration/test_acl.py", "integration/test_sentinel.py", "integration/test_tls.py", "crash/test_cluster.py"):
+        for test in ("integration/test_acl.py", "integration/test_sentinel.py", "integration/test_tls.py", "crash/test_cluster.py", "crash/test_replicas.py"):
             with self.subTest(test):
                 done = subprocess.run([sys.executable, TESTS / test, "-v"], env=os.environ | {"VISITD_TEST_REDIS_SERVER": server},
                                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S)  # fmt: skip

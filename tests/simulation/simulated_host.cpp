@@ -109,6 +109,12 @@ void SimulatedHost::flusher_event(Event event) {
 EngineSettings SimulatedHost::settings() {
   EngineSettings settings = Stage::settings(1 + chance(3));
   settings.memory_limit_bytes -= 800 * chance(2);  // the room for a page less
+  if (stage_.harm == Harm::failover || stage_.harm == Harm::moving) {
+    // A batch goes as soon as the shard says that disk and replica have it.
+    settings.batches.keep_batches_s = 0;
+    settings.wait_replicas = 1;
+    settings.wait_aof = true;
+  }
   // Where copies share an incarnation, only what each draws for a batch tells them apart.
   if (stage_.harm == Harm::copied_alive) settings.salt = [this] { return stage_.random(); };
   return settings;
@@ -492,7 +498,8 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
                                   "who the writers are",
                                   "",
                                   "to let the writer go on",
-                                  ""};
+                                  "",
+                                  "whether its replica follows"};
   throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
                            Stage::shard_names()[shard], what[command.index()]));
 }

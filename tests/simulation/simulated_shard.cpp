@@ -156,6 +156,22 @@ void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
   }
 }
 
+// ---- its replica
+
+bool SimulatedShard::fail_over() {
+  if (!replica_) return false;
+  now_ = disk_ = *replica_;
+  synced_ = changes_;
+  replica_.reset();
+  follows_ = false;
+  return true;
+}
+
+Replicas SimulatedShard::run_replicas() const {
+  const bool has_all = follows_ && replicated_ == changes_;
+  return {has_all || lies_about_replicas_ ? 1U : 0U, synced_ == changes_ || lies_about_replicas_};
+}
+
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
   return std::visit(
       Overloaded{
@@ -181,6 +197,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
           [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
           [&](const AskNodes&) -> ShardAnswer { return Refused{"no node is asked so in the simulation"}; },
+          [&](const AskReplicas&) -> ShardAnswer { return run_replicas(); },
           [&](const NoteWriter& note) -> ShardAnswer {
             now_.writers[waiting.writer] = note.note;
             if (note.wrote_at) now_.writers[waiting.writer + ":wrote"] = std::to_string(*note.wrote_at);

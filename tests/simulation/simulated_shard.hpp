@@ -58,7 +58,20 @@ class SimulatedShard {
   /// Nothing waits on a connection that is gone.
   [[nodiscard]] bool has_late() const noexcept { return !late_.empty(); }
   /// A crash: what was not synced is lost. The caller drops the connections.
-  void lose_tail() { now_ = disk_; }
+  void lose_tail() {
+    now_ = disk_;
+    follows_ = false;
+  }
+  /// Its replica has caught up with it, and has all of it on its disk.
+  void replicate() {
+    replica_ = now_;
+    replicated_ = changes_;
+    follows_ = true;
+  }
+  /// The replica takes its place, with what that has. False: there is none. The caller drops the connections.
+  [[nodiscard]] bool fail_over();
+  /// It says that its replica has what it has not.
+  void lie_about_replicas() noexcept { lies_about_replicas_ = true; }
   void empty() { now_ = disk_ = {}; }
   void forget(std::uint32_t bucket) {
     now_.buckets.erase(bucket);
@@ -166,6 +179,7 @@ class SimulatedShard {
   [[nodiscard]] MoveAnswer run_move(const MoveBucket& move);
   [[nodiscard]] static std::string encode(const Bucket& bucket);
   [[nodiscard]] static Bucket decode(std::string_view content);
+  [[nodiscard]] Replicas run_replicas() const;
   [[nodiscard]] MovesTaken run_take(const TakeMoves& take);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
   [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
@@ -177,6 +191,10 @@ class SimulatedShard {
   std::uint64_t synced_ = 0;
   State now_;
   State disk_;
+  std::optional<State> replica_;  ///< nullopt: there is none
+  std::uint64_t replicated_ = 0;  ///< changes that it has
+  bool follows_ = false;          ///< it is connected
+  bool lies_about_replicas_ = false;
   Refusing refusing_ = Refusing::nothing;
   const SimulatedCluster* cluster_ = nullptr;  ///< nullptr: it is in none
   std::uint32_t node_ = 0;

@@ -24,6 +24,7 @@ constexpr Named mutants[] = {
     {visitd::Mutant::bases_carried_blindly, "bases are carried over although the bucket disagrees"},
     {visitd::Mutant::backlog_trusts_freed_bytes, "a reader does not look at head again"},
     {visitd::Mutant::shard_ignores_identity, "a batch is applied to a bucket that has no identity"},
+    {visitd::Mutant::shard_lies_about_replicas, "a shard says that its replica has what it has not"},
     {visitd::Mutant::shard_ignores_tombstones, "a forgotten writer's first batch is applied"},
     {visitd::Mutant::copies_share_incarnations, "two copies of a spool share their incarnations"},
 };
@@ -47,6 +48,7 @@ constexpr Told told[] = {
     {&Statistics::timeouts, "slow answers"},
     {&Statistics::late_answers, "answers after the connection was given up"},
     {&Statistics::losses, "lost tails"},
+    {&Statistics::failovers, "failovers"},
     {&Statistics::duplicates, "duplicates refused"},
     {&Statistics::sent_again, "batches sent again"},
     {&Statistics::full_disks, "full disks"},
@@ -70,7 +72,7 @@ constexpr Told told[] = {
     {&Statistics::accepted, "held shards accepted"},
 };
 
-/// Every twenty-five seeds meet all of them.
+/// Every twenty-seven seeds meet all of them.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},          {visitd::Harm::swapped, 1},       {visitd::Harm::spoiled, 1},
     {visitd::Harm::none, 2},          {visitd::Harm::none, 1},          {visitd::Harm::emptied, 1},
@@ -79,8 +81,8 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::emptied, 2, true}, {visitd::Harm::copied_alive, 2},  {visitd::Harm::deleted, 2, true},
     {visitd::Harm::refusing, 2},      {visitd::Harm::swapped, 2, true}, {visitd::Harm::moving, 1},
     {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},  {visitd::Harm::forgotten, 2},
-    {visitd::Harm::forgotten, 2},     {visitd::Harm::cluster, 1},       {visitd::Harm::cluster, 2},
-    {visitd::Harm::cluster, 2, true},
+    {visitd::Harm::forgotten, 2},     {visitd::Harm::failover, 1},      {visitd::Harm::failover, 2},
+    {visitd::Harm::cluster, 1},       {visitd::Harm::cluster, 2},       {visitd::Harm::cluster, 2, true},
 };
 
 /// `only`: one of the scenes, for all seeds. Empty: the seed holds; else what broke.

@@ -56,6 +56,9 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
     for (SimulatedShard& shard : shards) shard.ignore_identity();
   }
   if (harm == Harm::cluster) make_cluster();
+  if (mutant == Mutant::shard_lies_about_replicas) {
+    for (SimulatedShard& shard : shards) shard.lie_about_replicas();
+  }
   if (mutant == Mutant::shard_ignores_tombstones) {
     for (SimulatedShard& shard : shards) shard.ignore_tombstones();
   }

@@ -36,6 +36,7 @@ struct WorldStatistics {
   std::uint64_t timeouts = 0;      ///< connections given up because an answer was slow
   std::uint64_t late_answers = 0;  ///< of commands that were executed, on such connections
   std::uint64_t losses = 0;
+  std::uint64_t failovers = 0;
   std::uint64_t duplicates = 0;
   std::uint64_t sent_again = 0;
   std::uint64_t full_disks = 0;
@@ -73,6 +74,7 @@ enum class Harm {
   forgotten,     ///< another host forgets one, which may live; later somebody has it go on
   copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation
   moving,        ///< shards are added and removed: buckets move
+  failover,      ///< a replica that may be far behind takes a shard's place, and kept batches wait for it
   cluster,       ///< the shards are nodes of a cluster, which moves buckets as it likes
 };
 
@@ -86,6 +88,7 @@ enum class Mutant {
   bases_carried_blindly,          ///< also where the view disagrees with the spool
   backlog_trusts_freed_bytes,     ///< a reader does not look at head again
   shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
+  shard_lies_about_replicas,      ///< it says that its replica has what it has not
   shard_ignores_tombstones,       ///< a first batch is applied though its writer was forgotten
   copies_share_incarnations,      ///< the random part of one follows from the one before
 };

@@ -32,7 +32,9 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
-  if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving) fill_shards();
+  if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving || scene.harm == Harm::failover) {
+    fill_shards();
+  }
   KillStep::between_stores = [this] { between_stores(); };
 }
 
@@ -58,7 +60,10 @@ void World::fill_shards() {
     stage_.shards[stage_.home_of(page)].set_field(stage_.bucket_of(page), stage_.names[page],
                                                   std::to_string(stage_.filled[page]));
   }
-  for (SimulatedShard& shard : stage_.shards) shard.sync();
+  for (SimulatedShard& shard : stage_.shards) {
+    shard.sync();
+    shard.replicate();
+  }
 }
 
 // ---- what happens
@@ -98,6 +103,7 @@ void World::step() {
       break;
     case 17:
       if (chance(rates_.sync) == 0) stage_.shards[stage_.any_shard()].sync();
+      if (chance(rates_.sync) == 0) stage_.shards[stage_.any_shard()].replicate();
       break;
     case 18:
       if (chance(rates_.break_connection) == 0) break_connections();
@@ -180,8 +186,12 @@ void World::break_connections() {
     if (chance(3) == 0) hosts_[host].keep_away(shard, away_until_ms);
   }
   if (!stage_.loses_tails || chance(3) != 0) return any_host().break_connection(shard, "broken");
-  ++stage_.statistics.losses;
-  stage_.shards[shard].lose_tail();
+  if (scene_.harm == Harm::failover && chance(2) == 0 && stage_.shards[shard].fail_over()) {
+    ++stage_.statistics.failovers;
+  } else {
+    ++stage_.statistics.losses;
+    stage_.shards[shard].lose_tail();
+  }
   stage_.note_past();
   for (std::size_t host = 0; host < present_; ++host) hosts_[host].break_connection(shard, "broken");
 }
@@ -207,6 +217,7 @@ bool World::harm() {
     case Harm::none:
     case Harm::spoiled:
     case Harm::moving:
+    case Harm::failover:
     case Harm::cluster:
     case Harm::forgotten:
       return true;

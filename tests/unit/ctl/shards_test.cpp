@@ -19,8 +19,8 @@ TEST_CASE("without a flusher the shards are listed as it last showed them") {
   CHECK(first["state"] == "up");
   CHECK(first["buckets"] == 6);
   CHECK(first["share"] == 0.75);
-  for (const char* name :
-       {"address", "role", "version", "memory_bytes", "memory_limit_bytes", "oldest_wait_ms", "latency_us"}) {
+  for (const char* name : {"address", "role", "version", "memory_bytes", "memory_limit_bytes", "oldest_wait_ms",
+                           "latency_us", "replicas", "replicas_wanted", "replicas_behind_ms"}) {
     CHECK(first[name].is_null());
   }
   CHECK(report["shards"][1]["unanswered_batches"] == 7);

@@ -390,6 +390,26 @@ TEST_CASE("what waits for the disk is told by INFO") {
   CHECK(waits("aof_last_write_status:err\r\n"));
 }
 
+TEST_CASE("WAIT answers how many replicas have it, and WAITAOF whether disks do") {
+  Talk t;
+  const AskReplicas wait{2, false, 3000};
+  CHECK(t.said(wait) == std::vector<std::string>{"WAIT", "2", "3000"});
+  CHECK(t.ask<Replicas>(wait, ":1\r\n").replicas == 1);
+  const AskReplicas wait_aof{2, true, 3000};
+  CHECK(t.said(wait_aof) == std::vector<std::string>{"WAITAOF", "1", "2", "3000"});
+  const auto both = t.ask<Replicas>(wait_aof, array({":1\r\n", ":2\r\n"}));
+  CHECK(both.replicas == 2);
+  CHECK(both.on_disk);
+  CHECK_FALSE(t.ask<Replicas>(wait_aof, array({":0\r\n", ":2\r\n"})).on_disk);
+  for (const AskReplicas& ask : {wait, wait_aof}) {
+    t.check_refused(ask);
+    t.check_unusable(ask, bulk("1"));
+    t.check_unusable(ask, nil);
+    t.check_unusable(ask, array({":1\r\n"}));
+  }
+  t.check_unusable(wait, ":-1\r\n");
+}
+
 TEST_CASE("a count is five fields of a hash") {
   Talk t;
   const AskCount ask{17, "home"};
