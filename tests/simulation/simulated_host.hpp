@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -182,8 +183,7 @@ class SimulatedHost : public EnginePort {
   void read_one(std::size_t page, std::size_t reader);
   void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
-  template <typename Event>
-  void flusher_event(Event event);
+  void flusher_event(const std::function<void()>& event);
 
   Stage& stage_;
   std::size_t number_;

@@ -1,0 +1,131 @@
+// How a host reaches its shards, and which they are.
+#include <algorithm>
+#include <utility>
+
+#include "tests/simulation/simulated_host.hpp"
+
+namespace visitd {
+
+// ---- the connections
+
+void SimulatedHost::look_at_connection(std::uint32_t shard) {
+  SimulatedShard& server = stage_.shards[shard];
+  const auto known = number_of(shard);
+  if (!known) return;
+  const std::uint32_t number = *known;
+  const auto since = server.waits_since(number_);
+  if (connecting_[shard] && stage_.now.ms < away_until_ms_[shard] && !stage_.calm) {
+    connecting_[shard] = false;
+    server.drop(number_, stage_.random);
+    flusher_event([&] { engine_->on_broken(number, "away", stage_.now); });
+  } else if (connecting_[shard]) {
+    connecting_[shard] = false;
+    flusher_event([&] { engine_->on_connected(number); });
+  } else if (!former_answers_[shard].empty()) {
+    SimulatedShard::Received former = std::move(former_answers_[shard].front());
+    former_answers_[shard].pop_front();
+    flusher_event([&] { engine_->on_answer(number, former.done, std::move(former.answer), stage_.now); });
+  } else if (since && *since + Stage::answer_timeout_ms < stage_.now.ms) {
+    ++stage_.statistics.timeouts;
+    stage_.statistics.late_answers += server.unreceived(number_);
+    break_connection(shard, "no answer in time");
+  } else if (auto received = server.receive(number_)) {
+    flusher_event([&] { engine_->on_answer(number, received->done, std::move(received->answer), stage_.now); });
+  }
+}
+
+void SimulatedHost::break_connection(std::uint32_t shard, const std::string& why) {
+  SimulatedShard& server = stage_.shards[shard];
+  if (!server.is_connected(number_)) return;
+  ++stage_.statistics.breaks;
+  if (stage_.mutant == Mutant::answers_of_former_connection) {
+    while (auto received = server.receive(number_)) former_answers_[shard].push_back(std::move(*received));
+  }
+  connecting_[shard] = false;
+  flusher_event([&] {
+    for (const Completion& lost : server.drop(number_, stage_.random)) lost(Lost{});
+    engine_->on_broken(*number_of(shard), why, stage_.now);
+  });
+}
+
+// ---- the shards
+
+void SimulatedHost::change_shards() {
+  if (engine_ == nullptr || engine_->layout().is_moving()) return;
+  std::vector<ShardPlace> next = engine_->layout().shards;
+  if (next.size() < stage_.shards.size()) {
+    const auto missing = std::ranges::find_if(Stage::shard_names(), [&](const std::string& name) {
+      return std::ranges::find(next, name, &ShardPlace::name) == next.end();
+    });
+    next.push_back({*missing, "redis://" + *missing});
+  } else {
+    next.erase(next.begin() + static_cast<std::ptrdiff_t>(chance(next.size())));
+  }
+  flusher_event([&] {
+    try {
+      engine_->change_layout(begin_move(engine_->layout(), std::move(next)), [](const std::string&) {});
+    } catch (const Error&) {
+      // Not now: a shard is away.
+    }
+  });
+}
+
+void SimulatedHost::layout_changed(const std::string& layout) {
+  next_layout_ = parse_layout(layout);
+  if (!next_layout_) throw Broken(fmt::format("host {}: a layout cannot be read: {}", number_, layout));
+  stage_.follow(*next_layout_);
+  must_end_ = true;
+}
+
+std::optional<std::uint32_t> SimulatedHost::number_of(std::uint32_t server) const {
+  const auto found = std::ranges::find(servers_, server);
+  if (engine_ == nullptr || found == servers_.end()) return std::nullopt;
+  return static_cast<std::uint32_t>(found - servers_.begin());
+}
+
+void SimulatedHost::take_layout(const SpoolState& spool, EngineSettings& settings) {
+  settings.changed = known_layout(spool);
+  if (next_layout_ && (!settings.changed || settings.changed->version < next_layout_->version)) {
+    settings.changed = next_layout_;
+  }
+  if (settings.changed) {
+    settings.shards.clear();
+    for (const ShardPlace& shard : all_shards(*settings.changed)) settings.shards.push_back(shard.name);
+  }
+}
+
+/// A start may go by a map that holds no more: what the cluster said to a former process.
+void SimulatedHost::take_cluster(const SpoolState& spool, EngineSettings& settings) {
+  if (stage_.harm != Harm::cluster) return;
+  settings.cluster = next_cluster_ ? next_cluster_ : known_cluster(spool);
+  if (!settings.cluster) settings.cluster = stage_.cluster_map();
+  settings.shards = settings.cluster->primaries();
+}
+
+void SimulatedHost::look_at_cluster() {
+  if (engine_ == nullptr || stage_.harm != Harm::cluster) return;
+  next_cluster_ = stage_.cluster_map();
+  std::vector<std::string> nodes;
+  for (const std::uint32_t server : servers_) nodes.push_back(Stage::shard_names()[server]);
+  if (next_cluster_->primaries() != nodes) {
+    end_flusher();
+  } else {
+    flusher_event([&] { engine_->cluster_is_well(*next_cluster_, stage_.now); });
+  }
+}
+
+void SimulatedHost::node_unknown(const std::string&) {
+  ++stage_.statistics.unknown_nodes;
+  next_cluster_ = stage_.cluster_map();
+  must_end_ = true;
+}
+
+void SimulatedHost::number_servers(const EngineSettings& settings) {
+  servers_.clear();
+  for (const std::string& name : settings.shards) {
+    servers_.push_back(
+        static_cast<std::uint32_t>(std::ranges::find(Stage::shard_names(), name) - Stage::shard_names().begin()));
+  }
+}
+
+}  // namespace visitd

@@ -1,0 +1,107 @@
+// How a run ends: nothing more happens to the world, it comes to rest, and everything must be where it belongs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/simulation/world.hpp"
+
+namespace visitd {
+
+// ---- the end
+
+void World::calm_down() {
+  stage_.calm = true;
+  slow_.assign(slow_.size(), Slow::nothing);
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    if (stage_.spoiled[page]) mend(page);
+  }
+  if (scene_.harm == Harm::cluster) stage_.end_reshards();
+  // What shards refuse they refuse on for a while: it keeps no visit of another shard from getting there.
+  settle();
+  check_held();
+  for (SimulatedShard& shard : stage_.shards) shard.refuse(SimulatedShard::Refusing::nothing);
+  settle();
+}
+
+void World::settle() {
+  const auto settled = [&] {
+    for (std::size_t host = 0; host < present_; ++host) {
+      if (!hosts_[host].is_settled()) return false;
+    }
+    return true;
+  };
+  for (std::uint64_t i = 0; i < 40000 && !settled(); ++i) {
+    step();
+    if (scene_.harm == Harm::forgotten && i % 500 == 0) {
+      for (SimulatedHost& host : hosts_) host.accept_held();
+    }
+  }
+}
+
+/// What a host has in the shards, the others show within a TTL.
+void World::see_each_other() {
+  if (present_ == 1 || stage_.may_hold) return;
+  const std::uint64_t settled_ms = stage_.now.ms + 1;
+  stage_.now.ms = settled_ms;
+  for (std::size_t host = 0; host < present_; ++host) {
+    for (std::size_t page = 0; page < Stage::pages; ++page) {
+      // Past what an entry that was asked for before may show. A bucket of a cluster is looked for with pauses.
+      const std::uint64_t timeouts = scene_.harm == Harm::cluster ? 30 : 10;
+      const std::uint64_t until_ms = stage_.now.ms + Stage::ttl_ms + timeouts * Stage::answer_timeout_ms;
+      for (int i = 0; !hosts_[host].knows_since(page, settled_ms); ++i) {
+        if (stage_.now.ms > until_ms)
+          throw Broken(fmt::format("host {} does not look for what others counted of {}", host, stage_.names[page]));
+        if (i % 20 == 0) hosts_[host].post_request(page);
+        step();
+      }
+      hosts_[host].read(page, 0);
+    }
+  }
+}
+
+void World::check_end() const {
+  for (std::size_t host = 0; host < present_; ++host) {
+    if (is_copied()) hosts_[host].check_nothing_lost();
+  }
+  check_held();
+  for (std::size_t page = 0; page < Stage::pages; ++page) {
+    const std::uint32_t home = stage_.home_of(page);
+    if (stage_.exchanged[home]) continue;
+    std::uint64_t recorded = stage_.filled[page];
+    for (std::size_t host = 0; host < present_; ++host) {
+      // A copy that is held is in doubt: what the shard has of it is what it had.
+      if (hosts_[host].is_held(home)) {
+        recorded += is_copied() ? stage_.in_shards(host, page) : at_restore_[page];
+      } else {
+        recorded += hosts_[host].recorded(page);
+      }
+    }
+    const std::uint64_t there = stage_.shards[home].count(stage_.names[page], stage_.bucket_of(page));
+    if (there != recorded)
+      throw Broken(fmt::format("shard {} holds {} of {}, recorded were {}", Stage::shard_names()[home], there,
+                               stage_.names[page], recorded));
+  }
+  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
+    for (std::size_t page = 0; page < Stage::pages; ++page) {
+      const bool swapped = scene_.harm == Harm::swapped && harmed_;
+      const bool belongs = swapped ? stage_.home_of(page) != shard : stage_.home_of(page) == shard;
+      if ((!belongs || (stage_.exchanged[shard] && !swapped)) &&
+          stage_.shards[shard].holds(stage_.names[page], stage_.bucket_of(page)))
+        throw Broken(fmt::format("{} was written into shard {}, which is not what it was", stage_.names[page],
+                                 Stage::shard_names()[shard]));
+    }
+  }
+}
+
+/// Each shard is up with everything in it, or held, or refuses what it is asked.
+void World::check_held() const {
+  for (std::size_t host = 0; host < present_; ++host) {
+    if (!hosts_[host].is_settled()) {
+      throw Broken(
+          fmt::format("host {} comes to no end: it neither has all its visits in the shards, nor holds them", host));
+    }
+  }
+}
+
+}  // namespace visitd
