@@ -28,6 +28,7 @@ constexpr std::string_view from_field =
 constexpr std::string_view topology_key = "visits:topology";
 constexpr std::string_view mover_key = "visits:mover";
 constexpr std::string_view writers_key = "visits:writers";
+constexpr std::uint64_t wait_key_s = 60;
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
 void add_bucket_key(RequestText& text, std::uint32_t bucket) {
@@ -102,6 +103,7 @@ void Dialect::begin(ScriptDigests scripts) {
   marks_error_.clear();
   marks_refused_ = false;
   no_facts_.clear();
+  not_written_.clear();
 }
 
 Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
@@ -114,6 +116,13 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   if (awaited.kind < Kind::topology_of_facts) {
     read_fact(awaited, reply);
     return std::nullopt;
+  }
+  if (awaited.kind == Kind::replicas || awaited.kind == Kind::replicas_on_disk) {
+    if (std::exchange(awaited.size, 0) != 0) {
+      not_written_ = reply.text() == "OK" ? "" : reply.is_error() ? reply.text() : "SET: no answer that Redis gives";
+      return std::nullopt;
+    }
+    if (!not_written_.empty()) return Refused{std::exchange(not_written_, {})};
   }
   if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
   if (awaited.kind == Kind::topology_of_facts) return read_facts(reply);
@@ -479,15 +488,21 @@ Awaited Dialect::write_command(const AskPersistence& /*unused*/, RequestText& te
   return {Awaited::Kind::persistence};
 }
 
-// ---- replicas: WAIT, WAITAOF
+// ---- replicas: SET of a key that goes by itself, then WAIT or WAITAOF
 
 Awaited Dialect::write_command(const AskReplicas& asked, RequestText& text) const {
+  text.start(5);
+  text.add("SET");
+  text.add(fmt::format("visits:{{{}}}:wait", asked.bucket));
+  text.add("1");
+  text.add("EX");
+  text.add_number(wait_key_s);
   text.start(asked.on_disk ? 4 : 3);
   text.add(asked.on_disk ? "WAITAOF" : "WAIT");
   if (asked.on_disk) text.add("1");
   text.add_number(asked.replicas);
   text.add_number(asked.timeout_ms);
-  return {asked.on_disk ? Awaited::Kind::replicas_on_disk : Awaited::Kind::replicas};
+  return {asked.on_disk ? Awaited::Kind::replicas_on_disk : Awaited::Kind::replicas, 1};
 }
 
 /// WAIT: a number; WAITAOF: 1 where the server's own disk has it, and a number.

@@ -84,7 +84,7 @@ struct Watched {
   SessionLink link;
   Deployment deployment{{"redis_7070"}, "known"};
   BatchesInFlight in_flight{ShardBuckets(d.placement, 0), deployment, d.batches, d.memory.statistics(), link};
-  ReplicaWatch watch{0, d.batches, link, in_flight};
+  ReplicaWatch watch{ShardBuckets(d.placement, 0), d.batches, link, in_flight};
 };
 
 }  // namespace
