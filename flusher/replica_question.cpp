@@ -20,7 +20,7 @@ void ReplicaQuestion::on_connected() {
   link_.send(AskFacts{}, [this](const ShardAnswer& answer) { on_facts(answer); });
 }
 
-/// The server waits for all that it was told before this connection's last command: also for what was told over others.
+/// The server waits for all that it was told before this connection's last write: also for what was told over others.
 void ReplicaQuestion::on_facts(const ShardAnswer& answer) {
   if (std::holds_alternative<Lost>(answer)) return;  // on_broken() follows
   const auto* const facts = std::get_if<Facts>(&answer);

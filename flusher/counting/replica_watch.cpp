@@ -19,8 +19,8 @@ bool is_lasting(const std::string& error) {
 
 }  // namespace
 
-ReplicaWatch::ReplicaWatch(std::uint32_t shard, Batches& batches, SessionLink& link, const BatchesInFlight& in_flight)
-    : shard_(shard), batches_(batches), link_(link), in_flight_(in_flight) {
+ReplicaWatch::ReplicaWatch(ShardBuckets buckets, Batches& batches, SessionLink& link, const BatchesInFlight& in_flight)
+    : buckets_(buckets), shard_(buckets.shard()), batches_(batches), link_(link), in_flight_(in_flight) {
   use();
 }
 
@@ -61,7 +61,7 @@ void ReplicaWatch::tick(const std::optional<Facts>& server) {
     no_disk_ = no_replicas_ = false;
     follow_refusals();
   }
-  if (!is_wanted() || !batches_.kept().any_unconfirmed(shard_)) {
+  if (!is_wanted() || !batches_.kept().any_unconfirmed(shard_) || buckets_.all().empty()) {
     behind_since_ms_ = 0;
     return;
   }
@@ -78,11 +78,11 @@ void ReplicaWatch::ask(const std::string& run_id) {
   ask_at_ms_ = asked_at_ms_ + link_.settings().check_ms;
   covers_ = batches_.kept().newest();
   asked_disk_ = wants_disk();
-  link_.send(
-      AskReplicas{no_replicas_ ? 0 : link_.settings().wait_replicas, asked_disk_, link_.settings().wait_ms, run_id},
-      [this, question = ++question_](const ShardAnswer& answer) {
-        if (question == question_) on_answer(answer);
-      });
+  link_.send(AskReplicas{buckets_.all().front(), no_replicas_ ? 0 : link_.settings().wait_replicas, asked_disk_,
+                         link_.settings().wait_ms, run_id},
+             [this, question = ++question_](const ShardAnswer& answer) {
+               if (question == question_) on_answer(answer);
+             });
 }
 
 void ReplicaWatch::on_answer(const ShardAnswer& answer) {

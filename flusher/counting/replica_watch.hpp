@@ -11,6 +11,7 @@
 
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/batches_in_flight.hpp"
+#include "flusher/counting/placement.hpp"
 #include "flusher/counting/session_link.hpp"
 
 namespace visitd {
@@ -24,7 +25,7 @@ class ReplicaWatch {
     std::uint64_t behind_ms = 0;  ///< how long the oldest batch waits that they do not have; 0: they have all
   };
 
-  ReplicaWatch(std::uint32_t shard, Batches& batches, SessionLink& link, const BatchesInFlight& in_flight);
+  ReplicaWatch(ShardBuckets buckets, Batches& batches, SessionLink& link, const BatchesInFlight& in_flight);
 
   /// The settings may be others.
   void use();
@@ -46,6 +47,7 @@ class ReplicaWatch {
   void note_dropped();
   void warn(std::string what);
 
+  ShardBuckets buckets_;
   std::uint32_t shard_;
   Batches& batches_;
   SessionLink& link_;

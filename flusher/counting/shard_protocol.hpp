@@ -143,8 +143,10 @@ struct Persistence {
 };
 
 /// How many replicas have all that the server was told before: WAIT. It answers once so many have it, or when the time
-/// is over, and nothing else over that connection before.
+/// is over, and nothing else over that connection before. From Redis 7.2 on WAIT means what the connection itself has
+/// written last, so a key beside the bucket is written first, for a minute.
 struct AskReplicas {
+  std::uint32_t bucket = 0;  ///< one of the server's
   std::uint32_t replicas = 0;
   bool on_disk = false;  ///< on their disks, and on the server's: WAITAOF
   std::uint64_t timeout_ms = 0;

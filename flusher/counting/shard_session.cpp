@@ -19,7 +19,7 @@ ShardSession::ShardSession(SessionSettings settings, std::string identity, std::
       in_flight_(buckets, deployment, batches, statistics, link_),
       marks_(buckets, deployment, batches, lookups, link_, in_flight_),
       admission_(std::move(identity), std::move(new_identity), deployment, batches, link_, marks_, in_flight_),
-      replicas_(buckets.shard(), batches, link_, in_flight_) {}
+      replicas_(buckets, batches, link_, in_flight_) {}
 
 // ---- events
 

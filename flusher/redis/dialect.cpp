@@ -1,6 +1,5 @@
 #include "flusher/redis/dialect.hpp"
 
-
 #include <algorithm>
 #include <string_view>
 #include <utility>
@@ -20,6 +19,7 @@ void Dialect::begin(ScriptDigests scripts) {
   marks_error_.clear();
   marks_refused_ = false;
   no_facts_.clear();
+  not_written_.clear();
 }
 
 Awaited Dialect::write(const ShardCommand& command, RequestText& text) const {
@@ -32,6 +32,13 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   if (awaited.kind < Kind::topology_of_facts) {
     read_fact(awaited, reply);
     return std::nullopt;
+  }
+  if (awaited.kind == Kind::replicas || awaited.kind == Kind::replicas_on_disk) {
+    if (std::exchange(awaited.size, 0) != 0) {
+      not_written_ = reply.text() == "OK" ? "" : reply.is_error() ? reply.text() : "SET: no answer that Redis gives";
+      return std::nullopt;
+    }
+    if (!not_written_.empty()) return Refused{std::exchange(not_written_, {})};
   }
   if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
   if (awaited.kind == Kind::topology_of_facts) return read_facts(reply);

@@ -47,7 +47,7 @@ struct Awaited {
     tombstone
   };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;   ///< batch: pages; marks: buckets
+  std::uint32_t size = 0;   ///< batch: pages; marks: buckets; replicas: 1 until SET is answered
   bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
@@ -112,7 +112,8 @@ class Dialect {
   std::string marks_error_;
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
-  std::string no_facts_;  ///< not empty: an error without whose cause there are no facts
+  std::string not_written_;  ///< not empty: why WAIT would say nothing
+  std::string no_facts_;     ///< not empty: an error without whose cause there are no facts
 };
 
 }  // namespace visitd

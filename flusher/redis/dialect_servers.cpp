@@ -8,15 +8,27 @@ namespace visitd {
 
 using namespace dialect;
 
-// ---- replicas: WAIT, WAITAOF
+namespace {
+
+constexpr std::uint64_t wait_key_s = 60;
+
+}  // namespace
+
+// ---- replicas: SET of a key that goes by itself, then WAIT or WAITAOF
 
 Awaited Dialect::write_command(const AskReplicas& asked, RequestText& text) const {
+  text.start(5);
+  text.add("SET");
+  text.add(fmt::format("visits:{{{}}}:wait", asked.bucket));
+  text.add("1");
+  text.add("EX");
+  text.add_number(wait_key_s);
   text.start(asked.on_disk ? 4 : 3);
   text.add(asked.on_disk ? "WAITAOF" : "WAIT");
   if (asked.on_disk) text.add("1");
   text.add_number(asked.replicas);
   text.add_number(asked.timeout_ms);
-  return {asked.on_disk ? Awaited::Kind::replicas_on_disk : Awaited::Kind::replicas};
+  return {asked.on_disk ? Awaited::Kind::replicas_on_disk : Awaited::Kind::replicas, 1};
 }
 
 /// WAIT: a number; WAITAOF: 1 where the server's own disk has it, and a number.

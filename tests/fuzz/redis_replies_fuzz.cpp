@@ -224,8 +224,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    MoveBucket{MoveBucket::Step::copy_out, 7, "id 2", "b 2"},
                                    TakeMoves{"w2", 5000},
                                    AskPersistence{},
-                                   AskReplicas{2, false, 3000},
-                                   AskReplicas{2, true, 3000}};
+                                   AskReplicas{7, 2, false, 3000},
+                                   AskReplicas{7, 2, true, 3000}};
   if (which == 5) {
     greet(bytes, large % 2 == 1);
   } else if (which == 6) {

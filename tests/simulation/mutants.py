@@ -76,10 +76,6 @@ MUTANTS = {
         'flusher/counting/kept_order.cpp', 'return shard.waits && entry.number > shard.confirmed;', 'return false;'),
     'what is confirmed was answered before the question': (
         'flusher/counting/replica_watch.cpp', 'batches_.confirm(shard_, covers_);', 'batches_.confirm(shard_, batches_.kept().newest());'),
-    'what was confirmed holds for one connection, and for the buckets of then': (
-        'flusher/counting/replica_watch.cpp', 'batches_.unconfirm(shard_);', ''),
-    'replicas are asked once all that a shard lost was sent again': (
-        'flusher/counting/replica_watch.cpp', 'const bool has_all = !in_flight_.is_repairing() &&', 'const bool has_all ='),
     'a mark has a salt': (
         'flusher/counting/batches.hpp', 'digest_of(blob) ^ (salt_ ? salt_() : 0);', 'digest_of(blob);'),
     'a spool that is older than its ring is refused': (

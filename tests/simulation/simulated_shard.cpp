@@ -34,6 +34,8 @@ void SimulatedShard::send(std::size_t host, const std::string& writer, const Sha
                           std::uint64_t now_ms) {
   Waiting waiting{host, writer, command, {}, now_ms, std::move(done)};
   if (const auto* batch = std::get_if<SendBatch>(&command)) waiting.batch = *batch->batch;
+  // It goes over a connection of its own: its answer may come after those of batches that were executed later.
+  if (std::holds_alternative<AskReplicas>(command)) waiting.replicas = run_replicas();
   connections_[host].waiting.push_back(std::move(waiting));
 }
 
@@ -197,7 +199,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
           [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
           [&](const AskNodes&) -> ShardAnswer { return Refused{"no node is asked so in the simulation"}; },
-          [&](const AskReplicas&) -> ShardAnswer { return run_replicas(); },
+          [&](const AskReplicas&) -> ShardAnswer { return *waiting.replicas; },
           [&](const NoteWriter& note) -> ShardAnswer {
             now_.writers[waiting.writer] = note.note;
             if (note.wrote_at) now_.writers[waiting.writer + ":wrote"] = std::to_string(*note.wrote_at);

@@ -153,6 +153,7 @@ class SimulatedShard {
     Batch batch;
     std::uint64_t sent_ms = 0;
     Completion done;
+    std::optional<Replicas> replicas = std::nullopt;  ///< AskReplicas, which is executed at once
   };
   struct Answered {
     ShardAnswer answer;

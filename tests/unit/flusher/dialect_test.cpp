@@ -390,24 +390,32 @@ TEST_CASE("what waits for the disk is told by INFO") {
   CHECK(waits("aof_last_write_status:err\r\n"));
 }
 
-TEST_CASE("WAIT answers how many replicas have it, and WAITAOF whether disks do") {
+TEST_CASE("WAIT answers how many replicas have it, and WAITAOF whether disks do, once something was written") {
   Talk t;
-  const AskReplicas wait{2, false, 3000};
-  CHECK(t.said(wait) == std::vector<std::string>{"WAIT", "2", "3000"});
-  CHECK(t.ask<Replicas>(wait, ":1\r\n").replicas == 1);
-  const AskReplicas wait_aof{2, true, 3000};
-  CHECK(t.said(wait_aof) == std::vector<std::string>{"WAITAOF", "1", "2", "3000"});
-  const auto both = t.ask<Replicas>(wait_aof, array({":1\r\n", ":2\r\n"}));
+  const std::string ok = "+OK\r\n";
+  const AskReplicas wait{17, 2, false, 3000};
+  const AskReplicas wait_aof{17, 2, true, 3000};
+  using Words = std::vector<std::string>;
+  for (const auto& [ask, words] :
+       {std::pair(wait, Words{"WAIT", "2", "3000"}), std::pair(wait_aof, Words{"WAITAOF", "1", "2", "3000"})}) {
+    RequestText text;
+    static_cast<void>(t.dialect.write(ask, text));
+    CHECK(commands_in(text) == std::vector<Words>{{"SET", "visits:{17}:wait", "1", "EX", "60"}, words});
+  }
+  CHECK(t.ask<Replicas>(wait, ok + ":1\r\n").replicas == 1);
+  const auto both = t.ask<Replicas>(wait_aof, ok + array({":1\r\n", ":2\r\n"}));
   CHECK(both.replicas == 2);
   CHECK(both.on_disk);
-  CHECK_FALSE(t.ask<Replicas>(wait_aof, array({":0\r\n", ":2\r\n"})).on_disk);
+  CHECK_FALSE(t.ask<Replicas>(wait_aof, ok + array({":0\r\n", ":2\r\n"})).on_disk);
+  CHECK(t.ask<Refused>(wait, ok + "-NOPERM x\r\n").error == "NOPERM x");
   for (const AskReplicas& ask : {wait, wait_aof}) {
-    t.check_refused(ask);
-    t.check_unusable(ask, bulk("1"));
-    t.check_unusable(ask, nil);
-    t.check_unusable(ask, array({":1\r\n"}));
+    for (const std::string& odd : {bulk("1"), nil, array({":1\r\n"})}) t.check_unusable(ask, ok + odd);
   }
-  t.check_unusable(wait, ":-1\r\n");
+  t.check_unusable(wait, ok + ":-1\r\n");
+  // What was not written is waited for in vain: such a server says at once that every replica has it.
+  CHECK(t.ask<Refused>(wait, "-READONLY x\r\n:2\r\n").error == "READONLY x");
+  CHECK(t.ask<Refused>(wait, ":5\r\n:2\r\n").error.starts_with("SET"));
+  CHECK(t.ask<Replicas>(wait, ok + ":2\r\n").replicas == 2);
 }
 
 TEST_CASE("a count is five fields of a hash") {

@@ -82,9 +82,9 @@ struct Watched {
   std::uint64_t now_ms = 100'000;
   std::optional<Facts> server = Facts{.run_id = "run-1"};
   SessionLink link;
-  Deployment deployment{{"redis_7070"}, "known"};
+  Deployment deployment{{"redis_7070"}, 8, "known"};
   BatchesInFlight in_flight{ShardBuckets(d.placement, 0), deployment, d.batches, d.memory.statistics(), link};
-  ReplicaWatch watch{0, d.batches, link, in_flight};
+  ReplicaWatch watch{ShardBuckets(d.placement, 0), d.batches, link, in_flight};
 };
 
 }  // namespace
