@@ -94,9 +94,9 @@ void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string 
                  again(bucket, fmt::format("{}: {}", where, said->text));
                } else {
                  then(*said);
+                 // At once: with a tick between them, the next buckets would wait for it.
+                 begin_more();
                }
-               // At once: with a tick between them, the next buckets would wait for it.
-               begin_more();
              });
 }
 

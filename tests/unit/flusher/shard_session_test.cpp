@@ -126,7 +126,7 @@ struct Talk {
   /// A session begins, as after a start.
   void begin(const std::string& identity, const SessionSettings& settings = usual()) {
     port.in_flight.clear();
-    deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, 8, deployment_identity(identity));
+    deployment = std::make_unique<Deployment>(std::vector<std::string>{"redis_7070"}, 6, deployment_identity(identity));
     session = std::make_unique<ShardSession>(settings, identity, "new", ShardBuckets(d.placement, 0), *deployment,
                                              d.batches, d.lookups, d.memory.statistics(), port);
   }
