@@ -255,7 +255,7 @@ constexpr std::array rows = {
         "redis.nodes belong. Chosen when a deployment is first made."),
     secret(for_shards.text<&ForShards::nodes>(
         "nodes", 0, max_shards, is_not_empty,
-        "[redis://[USER[:PASSWORD]@]]HOST[:PORT]", flusher_restart,
+        "[redis[s]://[USER[:PASSWORD]@]]HOST[:PORT]", flusher_restart,
         "With redis.mode = \"cluster\": nodes of the cluster that are asked for all others, and again when none of "
         "those can be reached. Their user and password are those of all nodes.")),
     secret(for_shards.text<&ForShards::addresses>(
