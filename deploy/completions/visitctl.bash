@@ -31,7 +31,7 @@ _visitctl() {
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
     shards)
-      options+=' --dry-run --no-wait --wait'
+      options+=' --dry-run --rate --no-wait --wait'
       commands='list locate add remove replace rebalance moves'
       ;;
     writers)

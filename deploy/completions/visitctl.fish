@@ -27,6 +27,7 @@ complete -c visitctl -n '__fish_seen_subcommand_from peek' -l limit -x -d 'the m
 complete -c visitctl -n '__fish_seen_subcommand_from peek' -l lane -x -d 'only this lane'
 complete -c visitctl -n '__fish_seen_subcommand_from shards; and not __fish_seen_subcommand_from list locate add remove replace rebalance moves' -a 'list locate add remove replace rebalance moves'
 complete -c visitctl -n '__fish_seen_subcommand_from shards' -l dry-run -d 'say what would move, change nothing'
+complete -c visitctl -n '__fish_seen_subcommand_from shards' -l rate -x -d 'buckets that move in a second, at most'
 complete -c visitctl -n '__fish_seen_subcommand_from shards' -l no-wait -d 'do not wait until the buckets have moved'
 complete -c visitctl -n '__fish_seen_subcommand_from shards' -l wait -d 'wait until the buckets have moved'
 complete -c visitctl -n '__fish_seen_subcommand_from writers; and not __fish_seen_subcommand_from forget' -a forget
