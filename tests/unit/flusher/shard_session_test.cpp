@@ -250,16 +250,18 @@ TEST_CASE("a bucket of another deployment is never stamped over") {
 }
 
 TEST_CASE("a fresh deployment has one identity: its first shard's, once all have answered") {
-  Deciders d;
-  const Placement placement({0, 0, 1, 1}, 2);
+  DeciderSettings two_shards;
+  two_shards.shard_of_bucket = {0, 0, 1, 1};
+  two_shards.shards = 2;
+  Deciders d(two_shards);
   RecordingPort ports[2];
   Deployment deployment({"b", "a"}, 4, "");
   SessionSettings settings = Talk::usual();
   settings.shard = "b";
-  ShardSession b(settings, "", "identity-b", ShardBuckets(placement, 0), deployment, d.batches, d.lookups,
+  ShardSession b(settings, "", "identity-b", ShardBuckets(d.placement, 0), deployment, d.batches, d.lookups,
                  d.memory.statistics(), ports[1]);
   settings.shard = "a";
-  ShardSession a(settings, "", "identity-a", ShardBuckets(placement, 1), deployment, d.batches, d.lookups,
+  ShardSession a(settings, "", "identity-a", ShardBuckets(d.placement, 1), deployment, d.batches, d.lookups,
                  d.memory.statistics(), ports[0]);
   const std::string on_a = "identity-a 2 making a " + layout;
   const std::string on_b = "identity-a 2 making b " + layout;
@@ -284,7 +286,7 @@ TEST_CASE("a fresh deployment has one identity: its first shard's, once all have
     Deployment other({"a", "b"}, 4, "");
     RecordingPort port;
     settings.shard = "b";
-    ShardSession fresh(settings, "", "identity-b", ShardBuckets(placement, 0), other, d.batches, d.lookups,
+    ShardSession fresh(settings, "", "identity-b", ShardBuckets(d.placement, 0), other, d.batches, d.lookups,
                        d.memory.statistics(), port);
     other.saw("a", parse_topology("identity-a 2 made a " + layout));
     other.adopt("identity-a");
