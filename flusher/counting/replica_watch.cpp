@@ -117,13 +117,13 @@ void ReplicaWatch::on_refused(const std::string& error) {
   refused_until_ms_ = link_.now_ms() + refused_retry_ms;
   ask_at_ms_ = link_.now_ms();
   follow_refusals();
-  std::string what = fmt::format(
+  const std::string what = fmt::format(
       "shard {} refuses {} ({}): {}; allow the command (WAITAOF: Redis 7.2 with appendonly yes), or take {} out",
       settings.shard, asked_disk_ ? "WAITAOF" : "WAIT", error,
       is_wanted() ? "only its replicas are asked, not the disks"
                   : "kept batches go after flusher.keep_batches_s, whether replicas have them or not",
       asked_disk_ ? "redis.wait_aof" : "redis.wait_replicas");
-  if (what != std::exchange(warned_, what)) warn(std::move(what));
+  if (what != std::exchange(warned_, what)) warn(what);
 }
 
 // ---- for people
@@ -147,8 +147,8 @@ void ReplicaWatch::note_dropped() {
                   link_.settings().shard));
 }
 
-void ReplicaWatch::warn(std::string what) {
-  link_.port().warn(std::move(what));
+void ReplicaWatch::warn(const std::string& what) {
+  link_.port().warn(what);
 }
 
 }  // namespace visitd

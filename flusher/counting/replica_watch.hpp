@@ -45,7 +45,7 @@ class ReplicaWatch {
   void on_refused(const std::string& error);
   void note_behind(const std::string& what);
   void note_dropped();
-  void warn(std::string what);
+  void warn(const std::string& what);
 
   ShardBuckets buckets_;
   std::uint32_t shard_;
