@@ -5,7 +5,6 @@ servers say it themselves. The hosts' writers are real, their visits are made up
 Arguments: as for fleet-bench, e.g. --hosts 1000 --pages 1000. Prints lines "name value unit".
 """
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -38,8 +37,7 @@ def measure(arguments: list[str]) -> None:
     load = dict(zip(arguments[::2], arguments[1::2]))
     hosts, pages = int(load["--hosts"]), int(load["--pages"])
     print(f"--- {hosts} hosts, each with {pages} pages a flush, of 10^9", flush=True)
-    with contextlib.closing(ClusterStack(replicas=0, frontends=0, node_timeout_ms=15_000)) as stack:
-        stack.start_servers()
+    with ClusterStack(replicas=0, frontends=0, node_timeout_ms=15_000).only_servers() as stack:
         program = BUILD_ROOT / "tests/bench/fleet-bench"
         fleet = subprocess.Popen([program, str(stack.nodes[0].port), *arguments, "--flushes", str(FLUSHES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         before = figures(stack)

@@ -25,20 +25,9 @@ def as_user(user: int, group: int, argv: list[str]) -> list[str]:
     return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", *argv]
 
 
-@contextlib.contextmanager
 def prepared(**arguments):
-    """A stack of which nothing runs yet but its shards; its processes end and its logs are printed as with `with Stack(…)`."""
-    stack = Stack(**arguments)
-    try:
-        for shard in stack.shards:
-            stack.start_one(shard.name)
-            stack.wait_for_shard(shard)
-        yield stack
-    except BaseException:
-        stack.print_logs()
-        raise
-    finally:
-        stack.close()
+    """A stack of which nothing runs yet but its shards."""
+    return Stack(**arguments).only_servers()
 
 
 class WallClock(unittest.TestCase):

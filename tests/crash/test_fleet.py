@@ -7,7 +7,7 @@ import time
 import unittest
 
 from harness import Stack, Traffic, check_sums, wait_for
-from linked_hosts import SERVERS_AT, LinkedHost, make_network, servers_of
+from linked_hosts import SERVERS_AT, LinkedHost, make_network
 from redis_cluster import ClusterStack
 from sentinels import WatchedStack
 
@@ -67,7 +67,7 @@ class Fleet(unittest.TestCase):
 
     def check_fleet(self, servers: Stack, forgets: bool = True) -> None:
         began = time.monotonic()
-        with servers_of(servers):
+        with servers.only_servers():
             try:
                 self.live(servers, forgets)
             except BaseException:

@@ -385,20 +385,26 @@ class Stack:
             self.wait_for_shard(shard)
 
     @contextlib.contextmanager
-    def started_anyhow(self):
-        """Starts everything, and records a visit, however the shards do; ends it afterwards, with its logs where something failed."""
+    def only_servers(self):
+        """Starts what the flusher counts on, and nothing else; ends all that runs afterwards, with its logs where something failed."""
         try:
             self.start_servers()
-            self.start_one("flusher")
-            self.start_one("frontend_1")
-            wait_for("the frontend listens", lambda: self.listens(self.processes["frontend_1"].pid))
-            self.post("home")
             yield self
         except BaseException:
             self.print_logs()
             raise
         finally:
             self.close()
+
+    @contextlib.contextmanager
+    def started_anyhow(self):
+        """Starts everything, and records a visit, however the shards do; ends it afterwards, with its logs where something failed."""
+        with self.only_servers():
+            self.start_one("flusher")
+            self.start_one("frontend_1")
+            wait_for("the frontend listens", lambda: self.listens(self.processes["frontend_1"].pid))
+            self.post("home")
+            yield self
 
     def start_one(self, name: str) -> None:
         process = self.processes[name]

@@ -1,7 +1,7 @@
 """Hosts of one network, each in namespaces of its own: network, System V memory and host name. Needs root and ip(8).
 
     make_network()  # once a process, before it has threads; this process is where the servers are
-    with servers_of(Stack(frontends=0, servers_at=SERVERS_AT)) as servers, LinkedHost(servers) as host:
+    with Stack(frontends=0, servers_at=SERVERS_AT).only_servers() as servers, LinkedHost(servers) as host:
         host.post("home")
         host.pull_cable()
 
@@ -42,24 +42,11 @@ def make_network() -> None:
         ip(words)
 
 
-@contextlib.contextmanager
-def servers_of(stack: Stack):
-    """Only the servers of a stack."""
-    try:
-        stack.start_servers()
-        yield stack
-    except BaseException:
-        stack.print_logs()
-        raise
-    finally:
-        stack.close()
-
-
 class LinkedHost(Stack):
     """Flusher and frontends on a host of their own, that count on the servers of another stack."""
 
     def __init__(self, servers: Stack, settings: dict | None = None, frontends: int = 1, state_of: Stack | None = None):
-        """`state_of`: a host of whose state directory this one has a copy."""
+        """`state_of`: this host begins with a copy of that host's state directory."""
         super().__init__(frontends=frontends, shards=0, settings=settings)
         self.number = next(_numbers)
         self.cable = f"cable{self.number}"

@@ -74,16 +74,21 @@ class Failovers(unittest.TestCase):
 
     def test_what_a_promoted_replica_lacks_is_sent_again(self):
         with WatchedStack(frontends=1, settings={"flusher": {"flush_interval_ms": 50}}) as stack:
-            pages = [f"page-{number}" for number in range(60)]
-            for page in pages:
-                stack.post(page)
-            stack.wait_for_redis(dict.fromkeys(pages, 1))
+            pages = self.count_once(stack, 60)
             self.fall_behind(stack, pages)
             wait_for("what it lacks is sent again", lambda: stack.redis_counts() == dict.fromkeys(pages, 3))
             self.assertEqual({page: stack.get(page) for page in pages}, dict.fromkeys(pages, 3))
             self.assertGreaterEqual(sent_again(stack), 2)
             stack.post(pages[0])
             stack.wait_for_redis({page: 4 if page == pages[0] else 3 for page in pages})
+
+    def count_once(self, stack: WatchedStack, number: int) -> list[str]:
+        """So many pages, each of which the shard has once."""
+        pages = [f"page-{page}" for page in range(number)]
+        for page in pages:
+            stack.post(page)
+        stack.wait_for_redis(dict.fromkeys(pages, 1))
+        return pages
 
     def fall_behind(self, stack: WatchedStack, pages: list[str]) -> None:
         """Two batches a bucket are answered by the primary while no replica runs; then it ends, and a replica is promoted."""
@@ -101,10 +106,7 @@ class Failovers(unittest.TestCase):
 
     def test_what_is_not_kept_any_more_holds_the_shard(self):
         with WatchedStack(frontends=1, settings={"flusher": {"flush_interval_ms": 50, "keep_batches_s": 0}}) as stack:
-            pages = [f"page-{number}" for number in range(20)]
-            for page in pages:
-                stack.post(page)
-            stack.wait_for_redis(dict.fromkeys(pages, 1))
+            pages = self.count_once(stack, 20)
             self.fall_behind(stack, pages)
             wait_state(stack, "held", "restored from a copy older than the batches that are kept")
             for page in pages:
@@ -116,10 +118,7 @@ class Failovers(unittest.TestCase):
     def test_what_replicas_lack_is_kept_as_long_as_they_lack_it(self):
         settings = {"flusher": {"flush_interval_ms": 50, "keep_batches_s": 0}, "redis": {"wait_replicas": 2, "check_interval_ms": 100}}
         with WatchedStack(frontends=1, settings=settings) as stack:
-            pages = [f"page-{number}" for number in range(20)]
-            for page in pages:
-                stack.post(page)
-            stack.wait_for_redis(dict.fromkeys(pages, 1))
+            pages = self.count_once(stack, 20)
             self.fall_behind(stack, pages)
             wait_for("what it lacks is sent again", lambda: stack.redis_counts() == dict.fromkeys(pages, 3))
             self.assertEqual({page: stack.get(page) for page in pages}, dict.fromkeys(pages, 3))
