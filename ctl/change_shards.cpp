@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t change_timeout_ms = 20'000;
 constexpr std::uint32_t moves_timeout_ms = 5'000;
 constexpr auto look_interval = std::chrono::milliseconds(250);
-// A flusher begins anew with the changed shards in less time; one that is away for longer has stopped.
+// A flusher that begins anew answers again in less time. If none answers for so long, the flusher has stopped.
 constexpr auto longest_absence = std::chrono::seconds(10);
 // On what is no terminal, a line now and then.
 constexpr auto line_interval = std::chrono::seconds(10);
@@ -28,7 +28,7 @@ std::uint64_t number_in(const Json& answer, const char* name) {
   return number != answer.end() && number->is_number_unsigned() ? number->get<std::uint64_t>() : 0;
 }
 
-/// Asks again while the flusher is away: one that begins anew closes its connections before it has answered. Throws
+/// If the flusher closes the connection without an answer, asks again: it does so when it begins anew. Throws
 /// FlusherAway if it does not come back.
 Json ask_patiently(const std::string& socket, const ControlRequest& request) {
   const auto since = Clock::now();

@@ -37,7 +37,7 @@ class Engine::Session : public SessionPort {
     engine_.batches_.set_takes_batches(shard_, state == ShardState::up);
     engine_.ask_waiting_ = true;
     engine_.port_.shard_changed(shard_, state, why);
-    // Whoever waits for a shard that went away need not wait any longer.
+    // A frontend that waits for a shard stops waiting when the shard goes away.
     engine_.port_.wake_lanes(~std::uint64_t{0} >> (64 - engine_.memory_.lanes.size()));
   }
   void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }

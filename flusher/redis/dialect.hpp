@@ -113,7 +113,7 @@ class Dialect {
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
   std::string not_written_;  ///< not empty: why WAIT would say nothing
-  std::string no_facts_;     ///< not empty: an error without whose cause there are no facts
+  std::string no_facts_;     ///< the error because of which there are no facts; empty: none
 };
 
 }  // namespace visitd

@@ -195,7 +195,7 @@ class Fleet {
     std::printf("flush %u: batches %.0f\n", flush, static_cast<double>(batches_sent));
     std::printf("flush %u: seconds %.3f\n", flush, static_cast<double>(waited_us) / 1e6);
     std::fflush(stdout);
-    // Whoever measures the servers does so between two flushes, and says when it is done.
+    // fleet_bench.py reads the figures of the servers now, and writes a line once it has them.
     static_cast<void>(std::getchar());
   }
 

@@ -106,7 +106,7 @@ class Replicas(unittest.TestCase):
         stack.count_many(20, "late")
         stack.kill9("flusher")  # what is kept is kept over a restart
         stack.start_one("flusher")
-        wait_for("it can be asked", lambda: stack.status("shards", "list").get("flusher_error", "") is None)
+        wait_for("the flusher can be asked", lambda: stack.status("shards", "list").get("flusher_error", "") is None)
         wait_for("the batches are overdue", lambda: stack.post("more") and overdue(stack) > 10)
         stack.flush()
         expected = stack.redis_counts()

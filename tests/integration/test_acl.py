@@ -74,7 +74,7 @@ class AccessControl(unittest.TestCase):
         for words, denied in ((["+wait"], {"config|get"}), ([], {"config|get", "wait"})):
             with self.subTest(words):
                 stack = self.stack([*RULE, *words])
-                stack.settings["redis"]["wait_replicas"] = 1  # there is none
+                stack.settings["redis"]["wait_replicas"] = 1  # the shard has no replica
                 stack.write_settings()
                 self.start(stack)
                 stack.wait_ready()

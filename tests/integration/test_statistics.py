@@ -279,7 +279,7 @@ class Moves(unittest.TestCase):
                 self.until_moved("visitd_frontend_connections_evicted_total")
 
     def replicas_that_do_not_follow(self):
-        """There is none at all."""
+        """The shard has no replica at all."""
         flusher = {"flush_interval_ms": 50, "commit_interval_ms": 20, "keep_batches_s": 0, "keep_batches_bytes": 4096}
         with Stack(frontends=1, settings={"flusher": flusher, "redis": {"wait_replicas": 1}}) as self.stack:
             self.watched.look(self.stack)

@@ -68,7 +68,8 @@ class SimulatedShard {
     replicated_ = changes_;
     follows_ = true;
   }
-  /// The replica takes its place, with what that has. False: there is none. The caller drops the connections.
+  /// The replica takes the server's place, with what the replica has. False: the server has no replica. The caller
+  /// drops the connections.
   [[nodiscard]] bool fail_over();
   /// It says that its replica has what it has not.
   void lie_about_replicas() noexcept { lies_about_replicas_ = true; }
@@ -192,7 +193,7 @@ class SimulatedShard {
   std::uint64_t synced_ = 0;
   State now_;
   State disk_;
-  std::optional<State> replica_;  ///< nullopt: there is none
+  std::optional<State> replica_;  ///< nullopt: the server has no replica
   std::uint64_t replicated_ = 0;  ///< changes that it has
   bool follows_ = false;          ///< it is connected
   bool lies_about_replicas_ = false;

@@ -49,7 +49,7 @@ SessionSettings waits_for(std::uint32_t replicas, bool disks) {
   return settings;
 }
 
-/// The watch of a shard that is up and whose batches are kept for no time.
+/// A watch of a shard that is up. A kept batch goes at once, unless it waits for replicas.
 struct Watched {
   explicit Watched(std::uint32_t replicas, bool disks = false) : link(waits_for(replicas, disks), port, parts) {
     link.set_time(now_ms, 1000);
