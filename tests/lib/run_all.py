@@ -26,9 +26,7 @@ SOURCE_FOLDERS = ("common", "frontend", "flusher", "ctl", "tests")
 # Of a crash, or a sanitizer's report, lines are wanted, and nothing else of what a debugger needs: it takes a third of the time to compile.
 LINES_ALONE = ["-Ddebug=false", "-Dcpp_args=-g1"]
 OPTIMIZED = ["--buildtype=debugoptimized", *LINES_ALONE]
-# Several files at once: most of what the compiler reads is the same for all of them. The normal build compiles each file of the programs
-# alone, as users do.
-QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", *LINES_ALONE, "--unity=on", "-Dunity_size=8"]
+QUICK_DEBUG = ["--buildtype=debug", "-Doptimization=1", *LINES_ALONE]
 # What real processes do in real time: a test that failed beside others is run once more at the end, when nothing else runs, and both
 # runs are shown. What is broken fails twice; a machine that stood still does not.
 TIMED_SUITES = ("integration", "crash", "upgrade", "quickstart", "outside", "boot")
@@ -103,8 +101,10 @@ FUZZ = Way(
     compiler="clang++-19",  # libFuzzer is its
 )
 
+# Whether each file includes what it uses. The other ways compile several files at once.
+ALONE = Way("files alone", "build-alone", ["--buildtype=debug", "-Ddebug=false", "--unity=off"], [], {})
 # All sources of a room at once.
-TIDY = Way("clang-tidy", "build-tidy", ["--buildtype=debugoptimized", "--unity=on", "-Dunity_size=32"], [], {})
+TIDY = Way("clang-tidy", "build-tidy", ["--buildtype=debugoptimized", "-Dunity_size=32"], [], {})
 
 
 _set_up: set[Path] = set()  # build folders, in this run
@@ -285,7 +285,7 @@ def step(name: str, *command: str | Path) -> Tally:
 
 
 def lint(deep: bool) -> Tally:
-    """`deep`: with clang's path-sensitive analyzer, which takes several times as long as all else together."""
+    """`deep`: each file compiled alone, and clang's path-sensitive analyzer, which takes several times as long as all else together."""
     tally = Tally()
     cpp = project_files(ROOT, *(f"{folder}/**.{kind}" for folder in SOURCE_FOLDERS for kind in ("cpp", "hpp")))
     tally.add(step("clang-format", CLANG_FORMAT, "--dry-run", "-Werror", *cpp))
@@ -299,7 +299,15 @@ def lint(deep: bool) -> Tally:
         rules.failures.append("house rules")
     tally.add(rules)
     tally.add(clang_tidy(deep))
+    if deep:
+        tally.add(files_alone())
     return tally
+
+
+def files_alone() -> Tally:
+    if fault := setup(ALONE):
+        return Tally.failure(f"{ALONE.name}: cannot be set up", fault)
+    return step(ALONE.name, "ninja", "-C", ROOT / ALONE.folder, "--quiet", f"-j{CORES}")
 
 
 def clang_tidy(deep: bool) -> Tally:
