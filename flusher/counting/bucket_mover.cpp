@@ -7,8 +7,19 @@
 
 namespace visitd {
 
+namespace {
+
+constexpr std::uint64_t first_at_once = 8;
+
+}  // namespace
+
 BucketMover::BucketMover(MoverSettings settings, const Placement& placement, MoverPort& port)
-    : settings_(std::move(settings)), placement_(placement), port_(port), next_shards_(placement.shards()) {
+    : settings_(std::move(settings)),
+      placement_(placement),
+      port_(port),
+      next_shards_(placement.shards()),
+      // Until one was seen: few at once.
+      large_content_bytes_(settings_.content_bytes / first_at_once) {
   for (std::uint32_t bucket = 0; bucket < placement_.buckets(); ++bucket) {
     if (placement_.moves(bucket)) to_move_.push_back(bucket);
   }
@@ -48,7 +59,10 @@ void BucketMover::begin_more() {
 }
 
 std::uint32_t BucketMover::room() {
-  const std::uint32_t at_once = settings_.buckets_at_once - std::min(moving_, settings_.buckets_at_once);
+  const std::uint64_t fit = settings_.content_bytes / std::max<std::uint64_t>(large_content_bytes_, 1);
+  const auto most =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(fit, 1, std::max(settings_.buckets_at_once, 1U)));
+  const std::uint32_t at_once = most - std::min(moving_, most);
   if (settings_.rate == 0) return at_once;
   if (now_ms_ - began_ms_ >= 1000) {
     began_ms_ = now_ms_;
@@ -102,7 +116,9 @@ void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string 
 
 void BucketMover::copy_out(std::uint32_t bucket) {
   step(MoveBucket::Step::copy_out, bucket, {}, [this, bucket](const MoveAnswer& answer) {
-    copy_in(bucket, answer.kind == MoveAnswer::Kind::content ? answer.text : std::string());
+    if (answer.kind != MoveAnswer::Kind::content) return copy_in(bucket, {});
+    large_content_bytes_ = std::max<std::uint64_t>(answer.text.size(), large_content_bytes_ - large_content_bytes_ / 8);
+    copy_in(bucket, answer.text);
   });
 }
 

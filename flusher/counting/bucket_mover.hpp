@@ -22,15 +22,16 @@
 namespace visitd {
 
 struct MoverSettings {
-  std::string writer;                  ///< this host, among those that would move
-  std::uint64_t version = 0;           ///< of the layout that moves buckets
-  std::vector<std::string> shards;     ///< names, by index
-  std::uint32_t deciding = 0;          ///< the shard that says who moves
-  std::uint32_t buckets_at_once = 32;  ///< that are between copy out and send away
-  std::uint32_t rate = 0;              ///< buckets that begin to move in a second, at most; 0: no limit
-  std::uint64_t durable_after_ms = 0;  ///< what was written so long ago has been given to the disk
-  std::uint64_t retry_ms = 1000;       ///< after an error
-  std::uint64_t turn_ms = 5000;        ///< so long one host moves, unless it says so again
+  std::string writer;                       ///< this host, among those that would move
+  std::uint64_t version = 0;                ///< of the layout that moves buckets
+  std::vector<std::string> shards;          ///< names, by index
+  std::uint32_t deciding = 0;               ///< the shard that says who moves
+  std::uint32_t buckets_at_once = 128;      ///< that are between copy out and send away, at most
+  std::uint64_t content_bytes = 8U << 20U;  ///< of all of these, as the largest of late are
+  std::uint32_t rate = 0;                   ///< buckets that begin to move in a second, at most; 0: no limit
+  std::uint64_t durable_after_ms = 0;       ///< what was written so long ago has been given to the disk
+  std::uint64_t retry_ms = 1000;            ///< after an error
+  std::uint64_t turn_ms = 5000;             ///< so long one host moves, unless it says so again
 };
 
 class MoverPort {
@@ -97,7 +98,8 @@ class BucketMover {
   std::uint64_t now_ms_ = 0;
   std::deque<std::uint32_t> to_move_;  ///< buckets
   std::vector<NextShard> next_shards_;
-  std::uint32_t moving_ = 0;  ///< buckets on their way
+  std::uint32_t moving_ = 0;           ///< buckets on their way
+  std::uint64_t large_content_bytes_;  ///< a bucket's: the largest one of late
   std::uint64_t retry_at_ms_ = 0;
   std::uint64_t began_ms_ = 0;  ///< of the second to which the rate applies
   std::uint32_t begun_ = 0;     ///< buckets, in that second

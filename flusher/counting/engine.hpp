@@ -56,7 +56,7 @@ struct EngineSettings {
   std::string host;                     ///< its name, for people
   std::string version;                  ///< of this program, for people
   std::function<std::uint64_t()> salt;  ///< random numbers for Batches::use_salt; none: 0
-  std::uint32_t buckets_moved_at_once = 32;
+  std::uint32_t buckets_moved_at_once = 128;
   std::uint64_t durable_after_ms = 2500;  ///< these two: see MoverSettings
   std::uint64_t move_turn_ms = 5000;
   std::uint32_t wait_replicas = 0;  ///< these three: see ReplicaWatch

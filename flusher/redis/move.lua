@@ -9,14 +9,16 @@
 --   away   at its shard: whoever asks is told where it is. The content stays.
 --   drop   at its shard: only the marker stays
 local step, id, marker = ARGV[1], ARGV[2], ARGV[3]
-local held = redis.pcall('HMGET', KEYS[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8])
+-- No more than the step needs: of a compact hash, each field that is not there costs a look at all of it.
+local held = redis.pcall('HMGET', KEYS[1], ARGV[5], ARGV[7], step == 'in' and ARGV[8] or ARGV[6])
 if held.err then
   if string.find(held.err, 'WRONGTYPE', 1, true) then return 'BAD its key is not a hash: something else wrote it' end
   return held
 end
-local has, moving, moved, from = held[1], held[2], held[3], held[4]
+local has, moved = held[1], held[2]
 
 if step == 'in' then
+  local from = held[3]
   if has and not moved then
     if has == id and from == marker then return 'OK' end
     return 'BAD another copy of the bucket is there already, of the identity ' .. has .. '; remove its key'
@@ -34,7 +36,7 @@ if has ~= id then return 'BAD it has the identity ' .. (has or 'of no deployment
 if moved and moved ~= marker then return 'BAD it has moved to ' .. moved end
 if step == 'out' then
   if moved and redis.call('HLEN', KEYS[1]) == 2 then return 'DROPPED' end
-  if not moved and moving ~= marker then redis.call('HSET', KEYS[1], ARGV[6], marker) end
+  if not moved and held[3] ~= marker then redis.call('HSET', KEYS[1], ARGV[6], marker) end
   return 'COPY ' .. redis.call('DUMP', KEYS[1])
 elseif step == 'away' then
   redis.call('HSET', KEYS[1], ARGV[7], marker)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A million pages from two shards to three, beside MIGRATE of the same keys by itself; and the Redis memory of a page
-beside that of a string key of the same name. Both peers run in the same run.
+"""A million pages from two shards to three, beside MIGRATE of the same keys by itself, in turn; and the Redis memory of a
+page beside that of a string key of the same name. All of it in one run.
 
 Argument: pages (1000000). Prints lines "name value unit".
 """
 
 import json
+import statistics
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ SETTINGS = {"ring": {"lane_bytes": 64 << 20}, "flusher": {"flush_interval_ms": 3
 LIST = 10_000
 KEYS_OF_A_MIGRATE = 10  # as redis-cli --cluster reshard does it
 MIGRATE_TIMEOUT_MS = 60_000
+ROUNDS = 3
+SETTLE_S = 2
 
 
 def show(name: str, value: float, unit: str) -> None:
@@ -89,6 +92,28 @@ class Arrivals(threading.Thread):
         self.join()
 
 
+def one_round(stack: Stack, peer: Shard) -> float:
+    """Adds a third shard, and does with MIGRATE what came to it; then removes the shard. Returns how many times MIGRATE it took."""
+    third = stack.spare()
+    begun = time.monotonic()
+    arrivals = Arrivals(third)
+    arrivals.start()
+    stack.visitctl("shards", "add", f"{third.name}=redis://{third.host}:{third.port}", limit_s=600)
+    took_s = time.monotonic() - begun
+    arrivals.end()
+    moved_s = arrivals.last - arrivals.first
+    alone_s, buckets = migrate_s(third, peer)
+    show(f"{buckets} buckets to a third shard, until all are there", moved_s, "s")
+    show("  the same keys by MIGRATE alone", alone_s, "s")
+    show("  times MIGRATE", moved_s / alone_s, "")
+    show("  the command as a whole, with the wait for the disk", took_s, "s")
+    with peer.client() as redis:
+        redis("FLUSHALL")
+    stack.visitctl("shards", "remove", third.name, limit_s=600)
+    time.sleep(SETTLE_S)  # the flusher begins anew with the two shards
+    return moved_s / alone_s
+
+
 def main() -> int:
     pages = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with Stack(frontends=1, shards=2, settings=SETTINGS) as stack:
@@ -100,20 +125,10 @@ def main() -> int:
         show(f"Redis memory of {pages} pages, each in a string key", as_strings / pages, "bytes a page")
         show("  counted by visitd", ours / pages, "bytes a page")
         show("  of a string key", ours / as_strings, "")
-        third = stack.spare()
-        begun = time.monotonic()
-        arrivals = Arrivals(third)
-        arrivals.start()
-        stack.visitctl("shards", "add", f"{third.name}=redis://{third.host}:{third.port}", limit_s=600)
-        took_s = time.monotonic() - begun
-        arrivals.end()
-        moved_s = arrivals.last - arrivals.first
-        alone_s, buckets = migrate_s(third, peer)
-        show(f"{buckets} buckets to a third shard, until all are there", moved_s, "s")
-        show("  the same keys by MIGRATE alone", alone_s, "s")
-        show("  times MIGRATE", moved_s / alone_s, "")
-        show("  the command as a whole, with the wait for the disk", took_s, "s")
-    return 0 if ours / as_strings <= MOST_MEMORY and moved_s / alone_s <= MOST_TIME else 1
+        times = [one_round(stack, peer) for _ in range(ROUNDS)]
+    times_migrate = statistics.median(times)
+    show(f"times MIGRATE, median of {ROUNDS}", times_migrate, "")
+    return 0 if ours / as_strings <= MOST_MEMORY and times_migrate <= MOST_TIME else 1
 
 
 if __name__ == "__main__":

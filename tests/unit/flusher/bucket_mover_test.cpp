@@ -180,6 +180,23 @@ TEST_CASE("who does not have the turn moves nothing, and who has it says so agai
   CHECK_FALSE(t.mover->progress().ours);
 }
 
+TEST_CASE("where buckets are large, fewer of them are on their way at once") {
+  Moves t;
+  t.settings.content_bytes = 16;
+  t.mover.emplace(t.settings, t.placement, t);
+  t.take_turn();
+  REQUIRE(t.sent.size() == 2);
+  t.answer(MoveAnswer{Answer::content, "ten bytes."});
+  t.answer(MoveAnswer{Answer::content, "ten bytes."});
+  t.answer(MoveAnswer{});  // copy in
+  t.answer(MoveAnswer{});
+  t.answer(MoveAnswer{});  // send away: one of the two is where it shall be
+  CHECK(t.sent.size() == 1);
+  t.answer(MoveAnswer{});
+  REQUIRE(t.sent.size() == 1);
+  CHECK(t.step().step == Step::copy_out);
+}
+
 TEST_CASE("once everything has moved, that is told until somebody ends it") {
   Moves t;
   t.settings.buckets_at_once = 8;
