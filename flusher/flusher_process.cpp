@@ -48,6 +48,8 @@ constexpr std::uint64_t asleep_interval_ms = flusher_beat_ms;
 // How long the loop may stay with the lanes before it looks at the sockets again.
 constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
+// So long a life that gives way to the next one waits for a last commit.
+constexpr std::uint64_t last_commit_limit_ms = 1000;
 // For the watchdog: a disk may be slow, but a commit that takes as long as this many of its limits is stuck.
 constexpr std::uint64_t stuck_commit_limits = 3;
 
@@ -161,6 +163,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
       log::error("lane {}: a damaged record at position {}; {} bytes up to the lane's tail were skipped", damage.lane,
                  damage.position, damage.bytes);
     }
+    if (next_life_ms_) return begin_next_life(at);
     engine_->tick(at);
     if (watch_) watch_->tick(at.ms);
     tell_uncountable_pages();
@@ -236,6 +239,21 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void end_again(const std::string& why) {
     log::info("{}: starting over from the spool", why);
     loop_.end(FlusherEnd::again);
+  }
+
+  /// The answers that came since the last commit become durable first: counts of their pages go on being read from
+  /// memory in the next life.
+  void end_again_soon(const std::string& why) {
+    if (next_life_ms_) return;
+    log::info("{}: starting over from the spool", why);
+    next_life_ms_ = monotonic_ms() + last_commit_limit_ms;
+    loop_.turn_next();
+  }
+
+  /// What is submitted is durable before the spool is opened again.
+  void begin_next_life(Now at) {
+    if (engine_->commit_last(at) || at.ms >= *next_life_ms_) return loop_.end(FlusherEnd::again);
+    loop_.turn_in(busy_interval_ms);
   }
 
   void look_at_ring() {
@@ -337,7 +355,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     const auto layout = parse_layout(text);
     if (!layout) return loop_.end_with(fmt::format("the shards hold a layout that cannot be read: '{}'", text));
     learned_.layout = layout;
-    end_again(fmt::format("the deployment's shards have changed (change {})", layout->version));
+    end_again_soon(fmt::format("the deployment's shards have changed (change {})", layout->version));
   }
 
   void node_unknown(const std::string& node) override { watch_->look_for(node); }
@@ -345,7 +363,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void follow_cluster(ClusterMap map) {
     const std::string nodes = fmt::format("{}", fmt::join(map.primaries(), ", "));
     learned_.cluster = std::move(map);
-    end_again(fmt::format("the primaries of the cluster are {}", nodes));
+    end_again_soon(fmt::format("the primaries of the cluster are {}", nodes));
   }
 
   void wake_lanes(std::uint64_t lanes) override {
@@ -381,6 +399,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<std::uint64_t> last_flush_;  ///< of the shutdown
   std::uint64_t last_visit_ms_ = 0;
   std::uint64_t next_check_ms_ = 0;
+  std::optional<std::uint64_t> next_life_ms_;  ///< at the latest; nullopt: this one goes on
   bool spool_was_full_ = false;
 };
 

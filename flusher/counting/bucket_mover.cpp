@@ -50,7 +50,7 @@ void BucketMover::begin_more() {
         port_.connection(placement_.first_of(bucket)) != 0 && port_.connection(placement_.next_of(bucket)) != 0;
     if (can) {
       --room;
-      ++begun_;
+      credit_ -= std::min<std::uint64_t>(credit_, 1000);
       copy_out(bucket);
     } else {
       to_move_.push_back(bucket);
@@ -63,12 +63,16 @@ std::uint32_t BucketMover::room() {
   const auto most =
       static_cast<std::uint32_t>(std::clamp<std::uint64_t>(fit, 1, std::max(settings_.buckets_at_once, 1U)));
   const std::uint32_t at_once = most - std::min(moving_, most);
-  if (settings_.rate == 0) return at_once;
-  if (now_ms_ - began_ms_ >= 1000) {
-    began_ms_ = now_ms_;
-    begun_ = 0;
-  }
-  return std::min(at_once, settings_.rate - std::min(begun_, settings_.rate));
+  // Little by little: many at once would keep the shards from everything else for a while.
+  const std::uint64_t rate = this->rate();
+  const std::uint64_t most_credit = std::max<std::uint64_t>(1000, rate * 1000 / 4);
+  credit_ = std::min(most_credit, credit_ + rate * (now_ms_ - std::exchange(credited_ms_, now_ms_)));
+  return rate == 0 ? at_once : std::min(at_once, static_cast<std::uint32_t>(credit_ / 1000));
+}
+
+std::uint64_t BucketMover::rate() const {
+  if (settings_.rate != 0) return settings_.rate;
+  return port_.reads_come() ? settings_.rate_beside_reads : 0;
 }
 
 /// One that says so again keeps its turn: asked for again when half of it is over.

@@ -28,7 +28,8 @@ struct MoverSettings {
   std::uint32_t deciding = 0;               ///< the shard that says who moves
   std::uint32_t buckets_at_once = 128;      ///< that are between copy out and send away, at most
   std::uint64_t content_bytes = 8U << 20U;  ///< of all of these, as the largest of late are
-  std::uint32_t rate = 0;                   ///< buckets that begin to move in a second, at most; 0: no limit
+  std::uint32_t rate = 0;                   ///< buckets that begin to move in a second, at most; 0: no limit, but
+  std::uint32_t rate_beside_reads = 400;    ///< where there is no rate, while clients read counts
   std::uint64_t durable_after_ms = 0;       ///< what was written so long ago has been given to the disk
   std::uint64_t retry_ms = 1000;            ///< after an error
   std::uint64_t turn_ms = 5000;             ///< so long one host moves, unless it says so again
@@ -42,6 +43,8 @@ class MoverPort {
   /// To a shard with a connection. `done` is called with Lost where that goes.
   virtual void send(std::uint32_t shard, const ShardCommand& command, Completion done) = 0;
   [[nodiscard]] virtual const std::string& bucket_id() const = 0;
+  /// Whether clients have asked for counts of the shards just now: what moves makes them wait.
+  [[nodiscard]] virtual bool reads_come() const = 0;
   /// The bucket is on its next shard.
   virtual void moved(std::uint32_t bucket) = 0;
   /// Every bucket is where it shall be, durably. Told again until somebody ends this.
@@ -75,6 +78,8 @@ class BucketMover {
   };
 
   void take_turn(std::uint64_t now_ms);
+  /// Buckets that may begin to move in a second; 0: no limit.
+  [[nodiscard]] std::uint64_t rate() const;
   /// How many buckets may begin to move now.
   [[nodiscard]] std::uint32_t room();
   void begin_more();
@@ -101,8 +106,8 @@ class BucketMover {
   std::uint32_t moving_ = 0;           ///< buckets on their way
   std::uint64_t large_content_bytes_;  ///< a bucket's: the largest one of late
   std::uint64_t retry_at_ms_ = 0;
-  std::uint64_t began_ms_ = 0;  ///< of the second to which the rate applies
-  std::uint32_t begun_ = 0;     ///< buckets, in that second
+  std::uint64_t credit_ = 1000;  ///< thousandths of buckets that may begin to move at the rate
+  std::uint64_t credited_ms_ = 0;
   bool asking_turn_ = false;
   std::uint64_t ask_turn_at_ms_ = 0;
   std::uint64_t turn_until_ms_ = 0;

@@ -159,6 +159,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
 /// What is spilled of a page is not known here: its bucket comes first. While the shard cannot be asked anyway, it
 /// stays where it is.
 Lookups::Asked Engine::ask_shard(std::uint32_t number) {
+  asked_ms_ = now_ms_;
   const PendingPage& page = pages_[number];
   Session& session = *sessions_[placement_.shard_of(page.bucket)];
   const ShardState state = session.session.state();
@@ -247,6 +248,12 @@ void Engine::submit(bool seal, Now now) {
   Transaction transaction = batches_.capture(seal, ring, now.unix);
   note_set_aside(transaction.set_aside);
   port_.submit(std::move(transaction));
+}
+
+bool Engine::commit_last(Now now) {
+  if (committing_) return false;
+  if (pages_.has_unspooled() || batches_.has_news() || positions_moved()) submit(false, now);
+  return true;
 }
 
 void Engine::note_set_aside(const std::vector<SetAside>& pages) {

@@ -151,6 +151,8 @@ class Engine {
   [[nodiscard]] const std::vector<std::uint64_t>& durable() const noexcept { return durable_; }
   /// Makes what is there durable without waiting for the commit interval.
   void commit_soon() noexcept { commit_soon_ = true; }
+  /// Submits what no transaction holds yet, if anything. False: one is under way, whose end has to come first.
+  [[nodiscard]] bool commit_last(Now now);
   /// Nobody can add to the ring any more: once all of it is durable, the spool notes that it is finished.
   void finish_ring() noexcept { finishing_ = Finishing::wanted; }
   [[nodiscard]] bool ring_is_finished() const noexcept { return finishing_ == Finishing::done; }
@@ -239,6 +241,7 @@ class Engine {
   std::unique_ptr<Mover> mover_;              ///< where the layout moves buckets
   std::vector<std::uint64_t> may_follow_ms_;  ///< by bucket, of a cluster
   std::uint64_t now_ms_ = 0;                  ///< of the last turn
+  std::uint64_t asked_ms_ = 0;                ///< when clients last wanted a count that a shard has to say
   bool changing_layout_ = false;
   WriterBook writers_;
 

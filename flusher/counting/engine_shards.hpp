@@ -15,6 +15,9 @@
 
 namespace visitd {
 
+/// So long after the last read of a shard, more of them are expected.
+inline constexpr std::uint64_t reads_come_ms = 500;
+
 [[nodiscard]] SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard);
 
 /// A ShardSession with its port.
@@ -85,6 +88,7 @@ class Engine::Mover : public MoverPort {
     engine_.sessions_[shard]->session.send(command, std::move(done));
   }
   [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
+  [[nodiscard]] bool reads_come() const override { return engine_.now_ms_ < engine_.asked_ms_ + reads_come_ms; }
   void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket, engine_.placement_.next_of(bucket)); }
   void all_moved() override {
     if (engine_.why_layout_stays().empty()) engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});

@@ -34,6 +34,7 @@ struct Moves : MoverPort {
     sent.push_back({shard, command, std::move(done)});
   }
   [[nodiscard]] const std::string& bucket_id() const override { return id; }
+  [[nodiscard]] bool reads_come() const override { return reads; }
   void moved(std::uint32_t bucket) override { told.push_back(bucket); }
   void all_moved() override { ++finished; }
 
@@ -68,6 +69,7 @@ struct Moves : MoverPort {
   std::vector<Sent> sent;
   std::vector<std::uint32_t> told;
   int finished = 0;
+  bool reads = false;
   std::uint64_t now = 100;
   std::optional<BucketMover> mover;
 };
@@ -122,6 +124,20 @@ TEST_CASE("at most as many buckets a second begin to move as were asked for") {
   const auto& next = std::get<MoveBucket>(t.sent.back().command);
   CHECK(next.step == Step::copy_out);
   CHECK(next.bucket == 1);
+}
+
+TEST_CASE("while clients read counts, buckets give way to them") {
+  Moves t;
+  t.settings.rate_beside_reads = 1;
+  t.reads = true;
+  t.mover.emplace(t.settings, t.placement, t);
+  t.take_turn();
+  CHECK(t.sent.size() == 1);
+  t.tick(500);
+  CHECK(t.sent.size() == 1);
+  t.reads = false;
+  t.tick();
+  CHECK(t.sent.size() == 2);
 }
 
 TEST_CASE("a copy that came over another connection is looked for again before anything is dropped") {
