@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <optional>
 #include <string_view>
 
 #include "common/os/text.hpp"
 #include "frontend/api/handlers.hpp"
+#include "frontend/http/target.hpp"
 
 namespace visitd {
 
@@ -17,6 +19,18 @@ bool is_bare_token(std::string_view text) noexcept {
     return is_letter(c) || is_digit(c) || std::string_view("!#$%&'*+-.^_`|~:/").find(c) != std::string_view::npos;
   };
   return !text.empty() && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_inner);
+}
+
+/// The count in the answer to a visit, which is a success whether its count is known or not.
+void append_count(const CountAnswer& count, Answer& answer) {
+  answer.no_store = true;
+  answer.body.append(R"(,"count":)");
+  if (count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale) {
+    note_cache_status(count, answer);
+    answer.body.append(count.count);
+  } else {
+    answer.body.append("null");
+  }
 }
 
 }  // namespace
@@ -35,15 +49,27 @@ void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
 Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
   const std::string_view page = share.page_of(call.encoded_page, answer);
   if (page.empty()) return Handled::answered;
-  if (const Recorded recorded = share.backend.recorder.record(page, 1); recorded != Recorded::recorded) {
-    const Refusal refusal = refusal_of(recorded);
-    share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
-    return Handled::answered;
+  const bool wants_count = !call.head->query.empty() && names_parameter(call.head->query, "count");
+  // The visit of one that was parked for its count is recorded.
+  const bool is_recorded = wants_count && call.read->page.deadline_ms != 0;
+  if (!is_recorded) {
+    if (const Recorded recorded = share.backend.recorder.record(page, 1); recorded != Recorded::recorded) {
+      const Refusal refusal = refusal_of(recorded);
+      share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
+      return Handled::answered;
+    }
+  }
+  std::optional<CountAnswer> count;
+  if (wants_count) {
+    count = share.backend.counts.read(page, call.read->page, call.now_ms);
+    if (count->kind == CountAnswer::Kind::parked) return Handled::parked;
   }
   answer.content_type = ContentType::json;
   answer.body.append(R"({"status":"success","message":"Visit recorded for page )");
   append_json(page, answer.body);
-  answer.body.append(R"("})");
+  answer.body.append(R"(")");
+  if (count) append_count(*count, answer);
+  answer.body.append("}");
   return Handled::answered;
 }
 

@@ -79,6 +79,15 @@ std::optional<TargetParts> parts_of_target(std::string_view target) noexcept {
   return parts;
 }
 
+bool names_parameter(std::string_view query, std::string_view name) noexcept {
+  while (!query.empty()) {
+    const std::string_view parameter = query.substr(0, query.find('&'));
+    if (parameter.substr(0, parameter.find('=')) == name) return true;
+    query.remove_prefix(std::min(parameter.size() + 1, query.size()));
+  }
+  return false;
+}
+
 std::optional<std::string_view> decode_path(std::string_view encoded, std::span<char> buffer) noexcept {
   if (std::memchr(encoded.data(), '%', encoded.size()) == nullptr) return encoded;
   return percent_decode(encoded, '%', buffer);

@@ -19,6 +19,9 @@ struct TargetParts {
 /// Whether this is a host with an optional port, as in a Host field: no user information, no spaces, a port of digits.
 [[nodiscard]] bool is_host(std::string_view text) noexcept;
 
+/// Whether a form-urlencoded query names this parameter, as it stands: "a=1&name" and "name=" do.
+[[nodiscard]] bool names_parameter(std::string_view query, std::string_view name) noexcept;
+
 /// Percent-decodes a part of a path, once: "%2F" becomes a slash, and a slash stays one. The result is `encoded` itself
 /// where nothing is encoded, else lies in `buffer`, which must be at least as large. nullopt: an escape that is not two
 /// hex digits.

@@ -41,6 +41,27 @@ class EndToEnd(unittest.TestCase):
         served = {self.stack.read(f"cold-{n}").json()["served_via"] for n in range(40)}
         self.assertEqual(served, {shard.name for shard in self.stack.shards})
 
+    def test_a_visit_that_asks_for_its_count_is_told_one_that_includes_it(self):
+        clients, visits = 8, 200
+        told: list[list[int]] = [[] for _ in range(clients)]
+
+        def visit(mine: list[int]) -> None:
+            with Client(self.stack.port) as client:
+                for _ in range(visits):
+                    answer = client.ask("POST", "/visit/counted?count")
+                    mine.append(answer.json()["count"])
+
+        threads = [threading.Thread(target=visit, args=(mine,)) for mine in told]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for mine in told:
+            self.assertEqual(len(mine), visits)
+            self.assertEqual(sorted(set(mine)), mine, "each of a client's visits is one more")
+        # One of them came last, and was told all of them.
+        self.assertEqual(max(map(max, told)), clients * visits)
+
     def test_a_page_never_visited_has_count_zero(self):
         self.assertEqual(self.stack.get("never"), 0)
 

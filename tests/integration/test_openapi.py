@@ -201,6 +201,7 @@ class Answers:
             self.ask("POST", "/visits", "Origin: https://example.org", body=body)
         self.ask("GET", "/visits/never-read", "Origin: https://example.org")
         self.ask("POST", "/visit/blog/2024//x/")
+        self.assertEqual(self.ask("POST", "/visit/with/its/count?count").json()["count"], 1)
         self.assertEqual(self.ask("GET", "/visits/blog/2024%2F/x/").json()["count"], 1)
         self.ask("GET", "/visits?page=never+read&page=home", "Origin: https://example.net")
         self.ask("POST", "/visits/query", body=b'"home"\n["home","never read too"]')

@@ -69,6 +69,40 @@ TEST_CASE_TEMPLATE("a visit is recorded and then read on one kept connection", W
   CHECK(server.statistics().connections_accepted == 1);
 }
 
+TEST_CASE_TEMPLATE("a visit that asks for the count is answered with one that includes it", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  TestClient client(server.port());
+  CHECK(client.ask(post_request("/visit/home?country=no")).body == success_home);
+  const ClientAnswer counted = client.ask(post_request("/visit/home?a=b&count"));
+  CHECK(counted.status == 200);
+  CHECK(counted.body == R"({"status":"success","message":"Visit recorded for page home","count":2})");
+  CHECK(counted.field("Cache-Control") == "no-store");
+  CHECK(counted.field("Cache-Status") == "visitd; hit; ttl=3");
+  CHECK(client.ask(post_request("/visit/missed?count=1")).body ==
+        R"({"status":"success","message":"Visit recorded for page missed","count":9})");
+  // The visit is counted, whatever becomes of the count.
+  const ClientAnswer unknown = client.ask(post_request("/visit/unknown?count"));
+  CHECK(unknown.status == 200);
+  CHECK(unknown.body == R"({"status":"success","message":"Visit recorded for page unknown","count":null})");
+  CHECK(unknown.field("Cache-Status").empty());
+  CHECK(server.counter.count("unknown") == 1);
+  server.counter.recorded = Recorded::full;
+  CHECK(client.ask(post_request("/visit/home?count")).status == 503);
+}
+
+TEST_CASE_TEMPLATE("a visit that is parked for its count is recorded once", Way, Direct, Httplib) {
+  TestServer server(test_settings(Way::way));
+  server.counter.parks = true;
+  TestClient client(server.port());
+  client.send(post_request("/visit/slow?count", "Content-Length: 4\r\n", "body"));
+  CHECK(comes_true([&] { return server.statistics().reads_parked == 1; }));
+  for (int i = 0; i < 3; ++i) server.run([](EventLoopServer& inner) { inner.look_at_parked(); });
+  CHECK(server.counter.count("slow") == 1);
+  server.counter.parks = false;
+  CHECK(client.receive().body == R"({"status":"success","message":"Visit recorded for page slow","count":1})");
+  CHECK(client.ask(get_request("/visits/slow")).body == R"({"count":1,"served_via":"in-memory"})");
+}
+
 TEST_CASE_TEMPLATE("the routes are served below the prefix too, and without it when it is empty", Way, Direct,
                    Httplib) {
   Settings settings = test_settings(Way::way);
