@@ -77,6 +77,20 @@ bool is_origin(std::string_view text) {
                              [&](char c) { return lower_case(c) || c == ':' || c == '[' || c == ']'; });
 }
 
+bool is_one_origin(std::string_view text) {
+  return text != "*" && is_origin(text);
+}
+
+bool is_pattern(std::string_view text) {
+  return check_page_id(text, max_page_id_bytes) == PageIdFault::none;
+}
+
+bool is_agent_part(std::string_view text) {
+  constexpr std::size_t most_bytes = 256;
+  return !text.empty() && text.size() <= most_bytes &&
+         std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+}
+
 bool is_not_empty(std::string_view text) {
   return !text.empty();
 }

@@ -16,7 +16,13 @@ namespace visitd::setting {
 [[nodiscard]] bool is_network(std::string_view text);
 /// SCHEME://HOST[:PORT] as browsers write it, or "*".
 [[nodiscard]] bool is_origin(std::string_view text);
+/// The same without "*".
+[[nodiscard]] bool is_one_origin(std::string_view text);
 [[nodiscard]] bool is_not_empty(std::string_view text);
+/// Of page ids: not longer than these can be, UTF-8.
+[[nodiscard]] bool is_pattern(std::string_view text);
+/// 1 to 256 bytes that a User-Agent may hold.
+[[nodiscard]] bool is_agent_part(std::string_view text);
 /// Whether a text can be a password: Redis takes any, C strings end at a NUL.
 [[nodiscard]] bool is_password(std::string_view text) noexcept;
 [[nodiscard]] bool is_utf8(std::string_view text) noexcept;

@@ -112,6 +112,10 @@ constexpr std::array rows = {
     pages.number<&PagesSettings::page_id_limit_bytes>(
         "page_id_limit_bytes", 1, max_page_id_bytes, frontends_restart,
         "The longest page id, as decoded UTF-8; longer ones are answered 400."),
+    pages.text<&PagesSettings::allowed>(
+        "allowed", 0, 1024, is_pattern,
+        "patterns of 1 to 1024 bytes, in which * stands for any characters and ? for one", frontends_reload,
+        "From outside, visits of these pages alone count; others are answered 403. None: visits of all pages count."),
 
     ring.number<&RingSettings::lanes>("lanes", 1, max_lanes, frontends_restart,
                                       "How many frontends can run on the host at a time."),
@@ -182,6 +186,17 @@ constexpr std::array rows = {
     http.number<&HttpSettings::public_entries_limit>(
         "public_entries_limit", 0, 10'000'000, frontends_reload,
         "The most entries of a list of visits from outside; more are answered 403, and none is counted. 0: no limit."),
+    http.text<&HttpSettings::count_origins>(
+        "count_origins", 0, 64, is_one_origin, "SCHEME://HOST[:PORT] in lower case", frontends_reload,
+        "From outside, visits count if a page of one of these origins sends them; others are answered 403. It stops "
+        "pages of other sites, not programs, which can name any origin. None: visits from everywhere count."),
+    http.text<&HttpSettings::ignored_addresses>(
+        "ignored_addresses", 0, 256, is_network, "ADDRESS or ADDRESS/BITS", frontends_reload,
+        "Visits of these clients are answered with success and not counted, such as your own."),
+    http.text<&HttpSettings::ignored_agents>(
+        "ignored_agents", 0, 256, is_agent_part, "parts of User-Agent of 1 to 256 characters, in any case",
+        frontends_reload,
+        "Visits of clients whose User-Agent has one of these parts are answered with success and not counted."),
     http.number<&HttpSettings::head_timeout_ms>("head_timeout_ms", 10, hour_ms, frontends_reload,
                                                 "From a request's first byte to the end of its head."),
     http.number<&HttpSettings::body_timeout_ms>("body_timeout_ms", 10, hour_ms, frontends_reload,

@@ -32,6 +32,7 @@ enum class FrontendStatistic : std::uint8_t {
   connections_over_address_limit,
   reads_damaged,
   connections_evicted_sending,
+  visits_ignored,
   count
 };
 /// From this word on, how often each kind of refusal was answered; frontend/http/refusals.hpp numbers and names them.
@@ -102,6 +103,7 @@ inline constexpr StatisticInfo frontend_statistics[] = {
     {"reads_damaged", "reads", "reads answered 503 because the page cannot be counted in Redis"},
     {"connections_evicted_sending", "connections",
      "connections closed because answers that clients did not take filled their room"},
+    {"visits_ignored", "visits", "visits answered with success and not counted, as the settings say"},
 };
 static_assert(std::size(frontend_statistics) == static_cast<std::size_t>(FrontendStatistic::count));
 

@@ -48,6 +48,8 @@ class VisitRecorder {
   /// Publishes visits of a page, at least 1; success is said to the client only after `recorded`. The page id has been
   /// checked.
   [[nodiscard]] virtual Recorded record(std::string_view page, std::uint32_t visits) noexcept = 0;
+  /// Notes visits that are answered as if they had been recorded.
+  virtual void ignore(std::uint64_t visits) noexcept = 0;
 };
 
 /// Knows counts, or asks for them. Called on the loop's thread alone.

@@ -21,6 +21,7 @@ HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
       retry_after_s(settings.http.retry_after_s),
       list_timeout_ms(settings.http.list_timeout_ms),
       public_limits(settings),
+      visit_rules(settings),
       decoded(settings.http.target_limit_bytes, '\0'),
       list(settings.pages.page_id_limit_bytes, settings.http.batch_read_limit) {}
 
@@ -29,6 +30,7 @@ void HandlerShare::take_settings(const Settings& settings) {
   retry_after_s = settings.http.retry_after_s;
   list_timeout_ms = settings.http.list_timeout_ms;
   public_limits = PublicLimits(settings);
+  visit_rules = VisitRules(settings);
   list.set_read_limit(settings.http.batch_read_limit);
 }
 

@@ -11,6 +11,7 @@
 #include "frontend/api/limit_details.hpp"
 #include "frontend/api/page_list.hpp"
 #include "frontend/api/public_limits.hpp"
+#include "frontend/api/visit_rules.hpp"
 
 namespace visitd {
 
@@ -36,6 +37,7 @@ struct HandlerShare {
   std::uint32_t retry_after_s;
   std::uint32_t list_timeout_ms;
   PublicLimits public_limits;
+  VisitRules visit_rules;
   std::string decoded;   ///< room for a page id while its request is answered
   PageList list;         ///< of the request that is being answered
   std::string document;  ///< a long answer until it is bytes

@@ -16,6 +16,7 @@ class LaneRecorder final : public VisitRecorder {
       : membership_(membership), statistics_(statistics) {}
 
   [[nodiscard]] Recorded record(std::string_view page, std::uint32_t visits) noexcept override;
+  void ignore(std::uint64_t visits) noexcept override { statistics_.add(FrontendStatistic::visits_ignored, visits); }
   /// The ring is being left: nothing is recorded from now on.
   void close() noexcept { closed_ = true; }
 

@@ -10,17 +10,34 @@ namespace visitd {
 
 namespace {
 
+/// What keeps a stranger's list from being counted; nullopt: nothing.
+std::optional<Problem> problem_with_list(HandlerShare& share, const Call& call) {
+  if (auto problem = share.public_limits.problem_with(share.list)) return problem;
+  if (!share.visit_rules.any()) return std::nullopt;
+  if (auto problem = share.visit_rules.problem_with_origin(*call.head)) return problem;
+  for (std::size_t entry = 0; entry < share.list.size(); ++entry) {
+    auto problem = share.visit_rules.problem_with_page(share.list.page(entry));
+    if (!problem) continue;
+    problem->member = "entry";
+    problem->value = entry;
+    return problem;
+  }
+  return std::nullopt;
+}
+
 Handled record_list(HandlerShare& share, const Call& call, Answer& answer) {
   const PageList& list = share.list;
   if (is_strangers(*call.head, *call.client, call.entrance)) {
-    if (const auto problem = share.public_limits.problem_with(list)) {
+    if (const auto problem = problem_with_list(share, call)) {
       answer.refuse(*problem);
       return Handled::answered;
     }
   }
+  const bool ignored = share.visit_rules.any() && share.visit_rules.ignores(*call.head, *call.client, call.entrance);
   std::uint64_t visits = 0;
   for (std::size_t entry = 0; entry < list.size(); ++entry) {
-    const Recorded recorded = share.backend.recorder.record(list.page(entry), list.visits(entry));
+    const Recorded recorded =
+        ignored ? Recorded::recorded : share.backend.recorder.record(list.page(entry), list.visits(entry));
     if (recorded != Recorded::recorded) {
       share.refuse_for_now(
           {.refusal = refusal_of(recorded),
@@ -32,6 +49,7 @@ Handled record_list(HandlerShare& share, const Call& call, Answer& answer) {
     }
     visits += list.visits(entry);
   }
+  if (ignored) share.backend.recorder.ignore(visits);
   answer.content_type = ContentType::json;
   append_all(answer.body, R"({"status":"success","entries":)", list.size(), R"(,"visits":)", visits, "}");
   return Handled::answered;

@@ -21,6 +21,29 @@ bool is_bare_token(std::string_view text) noexcept {
   return !text.empty() && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_inner);
 }
 
+/// False: the visit is refused, and `answer` says why.
+bool record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
+  if (share.visit_rules.any()) {
+    if (is_strangers(*call.head, *call.client, call.entrance)) {
+      auto problem = share.visit_rules.problem_with_origin(*call.head);
+      if (!problem) problem = share.visit_rules.problem_with_page(page);
+      if (problem) {
+        answer.refuse(*problem);
+        return false;
+      }
+    }
+    if (share.visit_rules.ignores(*call.head, *call.client, call.entrance)) {
+      share.backend.recorder.ignore(1);
+      return true;
+    }
+  }
+  const Recorded recorded = share.backend.recorder.record(page, 1);
+  if (recorded == Recorded::recorded) return true;
+  const Refusal refusal = refusal_of(recorded);
+  share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
+  return false;
+}
+
 /// The count in the answer to a visit, which is a success whether its count is known or not.
 void append_count(const CountAnswer& count, Answer& answer) {
   answer.no_store = true;
@@ -52,13 +75,7 @@ Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
   const bool wants_count = !call.head->query.empty() && names_parameter(call.head->query, "count");
   // The visit of one that was parked for its count is recorded.
   const bool is_recorded = wants_count && call.read->page.deadline_ms != 0;
-  if (!is_recorded) {
-    if (const Recorded recorded = share.backend.recorder.record(page, 1); recorded != Recorded::recorded) {
-      const Refusal refusal = refusal_of(recorded);
-      share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
-      return Handled::answered;
-    }
-  }
+  if (!is_recorded && !record_one(share, call, page, answer)) return Handled::answered;
   std::optional<CountAnswer> count;
   if (wants_count) {
     count = share.backend.counts.read(page, call.read->page, call.now_ms);

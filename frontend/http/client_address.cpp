@@ -82,6 +82,12 @@ bool TrustedProxies::include(const ClientAddress& client) const noexcept {
 }
 
 std::string TrustedProxies::origin_of(const ClientAddress& client, std::string_view fields, Entrance entrance) const {
+  const ClientAddress nearest = client_behind(client, fields, entrance);
+  return nearest ? nearest->text() : "a process of this host";
+}
+
+ClientAddress TrustedProxies::client_behind(const ClientAddress& client, std::string_view fields,
+                                            Entrance entrance) const {
   ClientAddress nearest = client;
   bool standard = false;
   const auto take = [&](std::string_view node) {
@@ -97,7 +103,7 @@ std::string TrustedProxies::origin_of(const ClientAddress& client, std::string_v
     });
     if (!standard) each_part_backwards(fields, "x-forwarded-for", take);
   }
-  return nearest ? nearest->text() : "a process of this host";
+  return nearest;
 }
 
 }  // namespace visitd

@@ -29,7 +29,10 @@ class TrustedProxies {
 
   /// Whom a request is from: the nearest address in Forwarded (RFC 7239), or else in X-Forwarded-For, that is not of a
   /// trusted proxy; the connection's where that one is not trusted, and where what is named is no address. Through a
-  /// Unix socket that is open to every user nobody is believed. For people: "192.0.2.7", "a process of this host".
+  /// Unix socket that is open to every user nobody is believed.
+  [[nodiscard]] ClientAddress client_behind(const ClientAddress& client, std::string_view fields,
+                                            Entrance entrance) const;
+  /// The same for people: "192.0.2.7", "a process of this host".
   [[nodiscard]] std::string origin_of(const ClientAddress& client, std::string_view fields, Entrance entrance) const;
 
  private:

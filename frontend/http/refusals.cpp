@@ -48,6 +48,8 @@ const RefusalText& describe(Refusal refusal) noexcept {
        "the page has no count: what Redis holds of it is no number, or has no room for its visits"},
       {403, "too-many-visits", "visits", ""},
       {403, "too-many-entries", "body", ""},
+      {403, "origin-not-allowed", "Origin", ""},
+      {403, "page-not-allowed", "page_id", ""},
   }};
   return texts[static_cast<std::size_t>(refusal)];
 }

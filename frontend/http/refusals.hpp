@@ -54,8 +54,10 @@ enum class Refusal : std::uint8_t {
   count_damaged,
   too_many_visits,
   too_many_entries,
+  origin_not_allowed,
+  page_not_allowed,
 };
-inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::too_many_entries) + 1;
+inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::page_not_allowed) + 1;
 
 struct RefusalText {
   std::uint16_t status;        ///< of HTTP

@@ -170,7 +170,7 @@ class Answers:
 
     def test_answers_are_what_the_document_says_and_all_that_it_says_is_seen(self):
         for part in (self.successes, self.refusals_of_form, self.refusals_of_content, self.other_paths_and_methods, self.full_of_bodies, self.damaged,
-                     self.without_flusher):
+                     self.with_rules, self.without_flusher):
             with self.subTest(part.__name__):
                 self.faults: list[str] = []
                 part()
@@ -264,6 +264,20 @@ class Answers:
             with next(shard for shard in self.stack.shards if shard.name == place["shard"]).client() as redis:
                 redis("HSET", f"visits:{{{place['bucket']}}}", page, "1")
         wait_for("it is mended", lambda: self.ask("GET", "/visits/query").status == 200)
+
+    def with_rules(self):
+        usual = dict(self.stack.settings["http"])
+        ours = "Origin: https://blog.example"
+        self.stack.settings |= {"http": usual | {"count_origins": ["https://blog.example"]}, "pages": {"allowed": ["home"]}}
+        self.stack.write_settings()
+        self.stack.restart("frontend_1")
+        self.stack.wait_ready()
+        for target, body in (("/visit/home", b""), ("/visits", b'["home"]')):
+            self.assertEqual(self.ask("POST", target, ours, body=body).status, 200)
+            self.assertEqual(self.ask("POST", target, "Origin: https://other.example", body=body).json()["parameter"], "Origin")
+        for target, body in (("/visit/about", b""), ("/visits", b'["home","about"]')):
+            self.assertEqual(self.ask("POST", target, ours, body=body).json()["parameter"], "page_id")
+        self.stack.settings |= {"http": usual, "pages": {}}
 
     def without_flusher(self):
         # What all before must not run into, and here must soon come.

@@ -142,6 +142,35 @@ class PublicLimits:
             os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
         wait_for("the limits are the usual ones", lambda: post(*at, b'{"changed":100}')[0] == 200)
 
+    def test_whose_visits_count_is_read_again_by_a_reload(self):
+        usual, usual_pages = dict(self.stack.settings["http"]), dict(self.stack.settings.get("pages", {}))
+        at, ours = (OUTSIDE_IPV4, self.stack.port), "Origin: https://blog.example"
+
+        def visit(page: str, *fields: str) -> str:
+            status, answer = post(*at, b"", *fields, target=f"/visit/{page}")
+            return answer["type"].rpartition(":")[2] if status != 200 else "counted"
+
+        def reload(pages: dict, **http) -> None:
+            self.stack.settings |= {"http": usual | http, "pages": usual_pages | pages}
+            self.stack.write_settings()
+            os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
+
+        try:
+            reload({"allowed": ["ruled*"]}, count_origins=["https://blog.example"], ignored_addresses=["198.51.100.0/24"], ignored_agents=["bot"],
+                   trusted_proxies=[OUTSIDE_IPV4])  # fmt: skip
+            wait_for("the rules are read", lambda: visit("ruled-first", "Origin: https://x.example") == "origin-not-allowed")
+            self.assertEqual(visit("ruled"), "origin-not-allowed")
+            self.assertEqual(visit("other", ours), "page-not-allowed")
+            self.assertEqual(post(*at, b'["ruled","other"]', ours)[1]["entry"], 1)
+            self.assertEqual(visit("ruled", ours), "counted")
+            for field in ("X-Forwarded-For: 198.51.100.9", "User-Agent: a Bot"):
+                self.assertEqual(visit("ruled", ours, field), "counted", "so it is told")
+            self.assertEqual(self.stack.get("ruled"), 1)
+            self.assertEqual(post(OUTSIDE_IPV4, self.private, b'["other"]')[0], 200)
+        finally:
+            reload({})
+        wait_for("all count again", lambda: visit("other") == "counted")
+
 
 class UnixSockets(unittest.TestCase):
     """Whoever reaches one is trusted where its mode, or its folder's, keeps other users out."""

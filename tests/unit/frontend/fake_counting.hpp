@@ -19,6 +19,7 @@ class FakeCounting final : public VisitRecorder, public CountSource {
   std::atomic<bool> parks = false;             ///< reads of pages that begin with "slow" are parked while set
   std::atomic<bool> concerned = true;          ///< parked reads are told that something of their page has changed
   std::atomic<std::uint64_t> asked_ahead = 0;  ///< pages of lists, and not read yet
+  std::atomic<std::uint64_t> ignored = 0;      ///< visits
   std::atomic<std::uint64_t> reads = 0;        ///< tries, parked ones included
 
   Recorded record(std::string_view page, std::uint32_t visits) noexcept override {
@@ -30,6 +31,8 @@ class FakeCounting final : public VisitRecorder, public CountSource {
     }
     return recorded;
   }
+
+  void ignore(std::uint64_t visits) noexcept override { ignored += visits; }
 
   CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override {
     ++reads;

@@ -920,6 +920,39 @@ std::string list_request(const std::string& fields, const std::string& body) {
   return post_request("/visits", fields + "Content-Length: " + std::to_string(body.size()) + "\r\n", body);
 }
 
+TEST_CASE_TEMPLATE("what the rules refuse or ignore is not counted, alone and in a list", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.http.count_origins = {"https://o.example"};
+  settings.http.ignored_agents = {"bot"};
+  settings.pages.allowed = {"home", "blog/*"};
+  TestServer server(settings);
+  TestClient client(server.port());
+  const std::string ours = "Origin: https://o.example\r\n";
+  const std::string list = R"(["home","blog/1","about"])";
+  CHECK(client.ask(post_request("/visit/home", ours)).body == success_home);
+  check_problem(client.ask(post_request("/visit/home", "Origin: https://x.example\r\n")), 403,
+                "visits from pages of https://x.example do not count here; http.count_origins names the origins from "
+                "which they do",
+                "Origin");
+  check_problem(client.ask(post_request("/visit/about", ours)), 403,
+                "the page about is none of those that are counted here; pages.allowed names them", "page_id");
+  const ClientAnswer refused = client.ask(list_request(ours, list));
+  check_problem(refused, 403, "the page about is none of those that are counted here; pages.allowed names them",
+                "page_id");
+  CHECK(nlohmann::json::parse(refused.body).at("entry") == 2);
+  CHECK(server.counter.count("blog/1") == 0);
+  // A process of this host that speaks for itself is no stranger.
+  CHECK(client.ask(list_request("", list)).status == 200);
+  CHECK(server.counter.count("about") == 1);
+  CHECK(client.ask(post_request("/visit/home", ours + "User-Agent: a bot\r\n")).body == success_home);
+  CHECK(client.ask(list_request("User-Agent: Robot\r\n", R"({"home":7})")).body ==
+        R"({"status":"success","entries":1,"visits":7})");
+  CHECK(server.counter.count("home") == 2);
+  CHECK(server.counter.ignored == 8);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::origin_not_allowed)] == 1);
+  CHECK(server.refusals()[static_cast<std::size_t>(Refusal::page_not_allowed)] == 2);
+}
+
 TEST_CASE_TEMPLATE("a stranger's list that exceeds a limit is refused whole, and whoever is none may send it", Way,
                    Direct, Httplib) {
   Settings settings = test_settings(Way::way);
