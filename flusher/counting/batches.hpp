@@ -130,11 +130,6 @@ class Batches {
   void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The operator takes what the shard holds as the truth. False: nothing had to change.
   bool accept(std::uint32_t bucket, const std::string& held);
-  /// As Bucket::mark_with.
-  [[nodiscard]] std::optional<std::string> mark_with(std::uint32_t bucket, std::uint64_t seq,
-                                                     std::uint64_t digest) const {
-    return buckets_[bucket].mark_with(seq, digest);
-  }
   /// What a shard has acknowledged, in all lives.
   struct Written {
     std::uint64_t batches = 0;

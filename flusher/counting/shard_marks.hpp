@@ -14,7 +14,6 @@
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/session_link.hpp"
-#include "flusher/counting/writers.hpp"
 
 namespace visitd {
 
@@ -35,13 +34,6 @@ class ShardMarks {
   /// Asks for the marks of all its buckets, also of those that we know nothing of. `stamped`: every bucket has the
   /// deployment's identity. `known` is called unless the connection goes.
   void ask(bool stamped, std::function<void()> known);
-  /// The shard has this tombstone of our writer; empty: none. What it says of a bucket that has no field of ours is
-  /// what the bucket held.
-  void set_tombstone(const std::string& text);
-  [[nodiscard]] bool is_forgotten() const noexcept { return !tombstone_text_.empty(); }
-  [[nodiscard]] const ForgottenNote& forgotten() const noexcept { return tombstone_.note; }
-  /// Puts our fields back where they were taken out, and takes the tombstone away. `done` is called once it is gone.
-  void rejoin(std::function<void()> done);
   /// Gives the deployment's identity to the buckets that have none. `done` is called once every bucket has it.
   void stamp(std::function<void()> done);
   /// The bucket is on this shard from now on: it is used once its marks are known.
@@ -94,8 +86,8 @@ class ShardMarks {
   /// Whether every bucket should have the deployment's identity.
   [[nodiscard]] bool is_stamped() const noexcept;
   [[nodiscard]] std::string stamp_of_arrivals() const;
-  [[nodiscard]] std::optional<std::string> held_before_forgotten(std::uint32_t bucket);
-  void send_rejoin(std::size_t first);
+  /// The bucket's place is right: compares what it holds of ours with what was left there.
+  void compare(std::uint32_t bucket, const Marks::Held& held);
   void on_stamped(std::size_t first, const Marks& marks);
   /// One answer less is awaited.
   void looked();
@@ -117,10 +109,7 @@ class ShardMarks {
   std::vector<Differing> held_differing_;
 
   // of the current connection
-  std::string tombstone_text_;
-  TombstoneText tombstone_;
-  std::vector<std::pair<std::uint32_t, std::string>>
-      taken_out_;  ///< our marks that the tombstone stands for, by bucket
+  std::vector<std::pair<std::uint32_t, std::string>> gone_;  ///< buckets with a tombstone of ours, and what it says
   bool stamped_ = false;
   bool asked_stamped_ = false;        ///< when the marks of all buckets were asked for
   std::vector<std::uint32_t> asked_;  ///< buckets; those on the shard when it was asked

@@ -246,11 +246,26 @@ void SimulatedHost::go_on_as(const SimulatedHost& other, bool alive) {
 }
 
 void SimulatedHost::forget(const SimulatedHost& other) {
-  flusher_event([&] {
-    engine_->writers().forget(other.spool_.writer(), stage_.now.unix, [this](const WriterBook::Forgotten& forgotten) {
-      if (forgotten.left.size() < stage_.shards.size()) ++stage_.statistics.forgotten;
-    });
-  });
+  std::vector<Stage::Gone> marks;
+  for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
+    const std::string mark = stage_.shards[stage_.home_of_bucket(bucket)].mark(bucket, other.writer());
+    if (!mark.empty()) marks.push_back({bucket, other.writer(), mark});
+  }
+  const auto undone = [this] {
+    const WorldStatistics& so_far = stage_.statistics;
+    return so_far.losses + so_far.failovers;
+  };
+  const auto done = [this, marks, undone, before = undone()](const Forgetting::Told& told) {
+    if (told.left.size() < stage_.shards.size()) ++stage_.statistics.forgotten;
+    if (!told.left.empty()) return;
+    ++stage_.statistics.forgotten_in_full;
+    if (undone() != before) return;
+    for (const Stage::Gone& mark : marks) {
+      if (!stage_.put_back.contains({mark.bucket, mark.mark})) stage_.gone.push_back(mark);
+    }
+  };
+  flusher_event(
+      [&] { engine_->writers().forget(other.writer(), stage_.now.unix, stage_.now.ms + Stage::forget_ms, done); });
 }
 
 void SimulatedHost::accept_held() {
@@ -342,9 +357,8 @@ void SimulatedHost::close(std::uint32_t shard) {
 void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
   SimulatedShard& server = stage_.shards[server_of(shard)];
   check_on_their_way(server_of(shard), command);
-  if (std::holds_alternative<Rejoin>(command) && !accepted_[server_of(shard)])
-    throw Broken(fmt::format("host {} was forgotten, and goes on though nobody said so", number_));
   const auto* const batch = std::get_if<SendBatch>(&command);
+  if (batch != nullptr && is_rejoin(*batch->batch)) note_rejoin(*batch->batch, server_of(shard));
   if (stage_.mutant == Mutant::shard_applies_without_compare && batch != nullptr) {
     // The field agrees with whatever is expected.
     const std::uint32_t bucket = batch->batch->bucket;
@@ -354,6 +368,17 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
   server.send(number_, spool_.writer(), command, std::move(done), stage_.now.ms);
 }
 
+void SimulatedHost::note_rejoin(const Batch& rejoin, std::uint32_t server) {
+  // In a cluster it may go to the node that is just being given the bucket.
+  const bool accepted =
+      stage_.harm == Harm::cluster ? std::ranges::find(accepted_, true) != accepted_.end() : accepted_[server];
+  if (!accepted)
+    throw Broken(fmt::format("host {} was forgotten, and goes on though nobody said so", number_));
+  stage_.put_back.emplace(rejoin.bucket, rejoin.expected);
+  std::erase_if(stage_.gone,
+                [&](const Stage::Gone& gone) { return gone.bucket == rejoin.bucket && gone.mark == rejoin.expected; });
+}
+
 /// However slow the answers are, what is asked does not pile up.
 void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& command) const {
   if (std::holds_alternative<AskMarks>(command) || std::holds_alternative<MakeTopology>(command) ||
@@ -361,7 +386,10 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
     return;
   }
   // Somebody may say it twice.
-  if (std::holds_alternative<ForgetWriter>(command)) return;
+  const auto* const note = std::get_if<NoteWriter>(&command);
+  if (std::holds_alternative<ForgetWriter>(command) ||
+      (note != nullptr && note->fields.size() == 1 && note->fields.front().first.ends_with(":forgotten")))
+    return;
   if (stage_.shards[shard].on_their_way(number_, command) == 0) return;
   constexpr const char* what[] = {"what the server is",
                                   "",
@@ -374,7 +402,6 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
                                   "to note the writer",
                                   "who the writers are",
                                   "",
-                                  "to let the writer go on",
                                   "",
                                   "whether its replica follows"};
   throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
@@ -382,7 +409,8 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
 }
 
 void SimulatedHost::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
-  if (state == ShardState::up) accepted_[server_of(shard)] = false;
+  if (state == ShardState::up && accepted_[server_of(shard)]) ++went_on_;
+  if (state == ShardState::held) accepted_[server_of(shard)] = false;
   if (state == ShardState::held && !stage_.may_hold)
     throw Broken(fmt::format("host {}: shard {} is held: {}", number_, Stage::shard_names()[server_of(shard)], why));
 }

@@ -94,6 +94,9 @@ class SimulatedHost : public EnginePort {
     return number && engine_->shard_state(*number) == ShardState::held;
   }
   [[nodiscard]] bool lives() const noexcept { return engine_ != nullptr; }
+  /// It lives, and so does every shard to it.
+  [[nodiscard]] bool is_up() const;
+  [[nodiscard]] const std::string& writer() const noexcept { return spool_.writer(); }
   /// Visits of a page that the host recorded, and that a shard could take.
   [[nodiscard]] std::uint64_t recorded(std::size_t page) const { return recorded_[page] - aside(page); }
   /// A page of which visits were put aside just now, not yet durably.
@@ -125,6 +128,7 @@ class SimulatedHost : public EnginePort {
     std::uint64_t life = 0;
     std::uint64_t view = 0;
     std::uint64_t evicted = 0;
+    std::uint64_t went_on = 0;  ///< what a shard holds was taken as the truth
     std::uint64_t count = 0;
   };
 
@@ -182,6 +186,7 @@ class SimulatedHost : public EnginePort {
   static constexpr std::size_t list_reader = 2;
   void read_one(std::size_t page, std::size_t reader);
   void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
+  void note_rejoin(const Batch& rejoin, std::uint32_t server);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
   void flusher_event(const std::function<void()>& event);
 
@@ -214,6 +219,7 @@ class SimulatedHost : public EnginePort {
   SpoolResult result_;                  ///< of what is durable
   std::vector<bool> connecting_;
   std::vector<bool> accepted_;                ///< by shard: since it was held
+  std::uint64_t went_on_ = 0;                 ///< times that an accepted shard was up again
   std::vector<std::uint64_t> away_until_ms_;  ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
