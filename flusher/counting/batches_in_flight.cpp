@@ -270,6 +270,7 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
   }
   std::deque<Batch>& lost = repairs_[bucket];
   if (done) {
+    if (is_rejoin(lost.front())) batches_.rejoined(bucket);
     lost.pop_front();
     if (lost.empty()) repairs_.erase(bucket);
   } else {

@@ -169,9 +169,10 @@ void ShardMarks::compare(std::uint32_t bucket, const Marks::Held& held) {
                                shard, bucket, field),
                    false);
     }
-    gone_.emplace_back(bucket, field);
+    if (!batches_.may_rejoin(bucket, field)) gone_.emplace_back(bucket, field);
     again.push_back(std::move(*rejoin));
   }
+  if (!gone) batches_.rejoined(bucket);
   if (was_left(bucket, field)) {
     batches_.found(bucket, field);
   } else {
@@ -269,7 +270,7 @@ void ShardMarks::fault(const std::string& why, bool acceptable) {
 }
 
 bool ShardMarks::hold_if_faulty() {
-  if (!gone_.empty() && !accepting_ && (fault_.empty() || fault_acceptable_)) {
+  if (!gone_.empty() && (fault_.empty() || fault_acceptable_)) {
     fault_ = fmt::format(
         "shard {} has forgotten this host: somebody said that its writer is gone for good (`visitctl writers forget`); "
         "`visitctl writers` on another host says when, and on which host. Nothing is lost; to have it count on from "
@@ -287,8 +288,10 @@ bool ShardMarks::hold_if_faulty() {
 void ShardMarks::on_hold(bool acceptable) {
   accepting_ = false;  // what the operator accepted was another look's
   acceptable_ = acceptable;
-  token_ = digest_of_differing();
+  token_ = digest_of_found();
+  given_up_ = digest_of_given_up();
   held_differing_ = std::move(differing_);
+  held_gone_ = std::move(gone_);
 }
 
 AcceptOffer ShardMarks::offer() const {
@@ -320,19 +323,19 @@ void ShardMarks::accept(std::uint64_t token) {
                 link_.accept_command());
   }
   accepting_ = true;
-  accepted_token_ = token;
+  accepted_ = given_up_;
+  for (const auto& [bucket, mark] : held_gone_) batches_.allow_rejoin(bucket, mark);
   link_.look_again();
 }
 
 bool ShardMarks::take_accepted() {
-  if (digest_of_differing() != accepted_token_) {
+  if (digest_of_given_up() != accepted_) {
     link_.hold(fmt::format("shard {} has changed since it was accepted; look again with: {}", link_.settings().shard,
                            link_.accept_command()),
                true);
     return false;
   }
   accepting_ = false;
-  gone_.clear();
   for (const Differing& differing : differing_) {
     if (!differing.comes_back) batches_.accept(differing.bucket, differing.field);
   }
@@ -342,10 +345,19 @@ bool ShardMarks::take_accepted() {
   return true;
 }
 
-std::uint64_t ShardMarks::digest_of_differing() const {
+std::uint64_t ShardMarks::digest_of_found() const {
   std::string found;
   for (const auto& [bucket, mark] : gone_) found += fmt::format("{} gone {}\n", bucket, mark);
   for (const Differing& differing : differing_) found += fmt::format("{} {}\n", differing.bucket, differing.field);
+  return digest_of(found);
+}
+
+/// Of what does not come back. The rest needs no decision, and a bucket that is on its way is not found by every look.
+std::uint64_t ShardMarks::digest_of_given_up() const {
+  std::string found;
+  for (const Differing& differing : differing_) {
+    if (!differing.comes_back) found += fmt::format("{} {}\n", differing.bucket, differing.field);
+  }
   return digest_of(found);
 }
 

@@ -91,7 +91,8 @@ class ShardMarks {
   void on_stamped(std::size_t first, const Marks& marks);
   /// One answer less is awaited.
   void looked();
-  [[nodiscard]] std::uint64_t digest_of_differing() const;
+  [[nodiscard]] std::uint64_t digest_of_found() const;
+  [[nodiscard]] std::uint64_t digest_of_given_up() const;
 
   ShardBuckets buckets_;
   Deployment& deployment_;
@@ -101,15 +102,18 @@ class ShardMarks {
   BatchesInFlight& in_flight_;
 
   bool accepting_ = false;
-  std::uint64_t accepted_token_ = 0;
+  std::uint64_t accepted_ = 0;  ///< what is given up: its digest
 
   // of a held shard
   bool acceptable_ = false;
   std::uint64_t token_ = 0;
+  std::uint64_t given_up_ = 0;
   std::vector<Differing> held_differing_;
+  std::vector<std::pair<std::uint32_t, std::string>> held_gone_;
 
   // of the current connection
-  std::vector<std::pair<std::uint32_t, std::string>> gone_;  ///< buckets with a tombstone of ours, and what it says
+  /// Buckets with a tombstone of ours, and what it says, of which nobody has said that it may be put back.
+  std::vector<std::pair<std::uint32_t, std::string>> gone_;
   bool stamped_ = false;
   bool asked_stamped_ = false;        ///< when the marks of all buckets were asked for
   std::vector<std::uint32_t> asked_;  ///< buckets; those on the shard when it was asked

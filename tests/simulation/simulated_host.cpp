@@ -274,6 +274,10 @@ void SimulatedHost::accept_held() {
     const std::string& name = Stage::shard_names()[shard];
     flusher_event([&] {
       accepted_[shard] = true;
+      for (const SimulatedShard& server : stage_.shards) {
+        for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket)
+          allowed_.emplace(bucket, server.tombstone(bucket, writer()));
+      }
       ++stage_.statistics.accepted;
       engine_->accept(name, engine_->offer(name).token, stage_.now);
     });
@@ -358,7 +362,7 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
   SimulatedShard& server = stage_.shards[server_of(shard)];
   check_on_their_way(server_of(shard), command);
   const auto* const batch = std::get_if<SendBatch>(&command);
-  if (batch != nullptr && is_rejoin(*batch->batch)) note_rejoin(*batch->batch, server_of(shard));
+  if (batch != nullptr && is_rejoin(*batch->batch)) note_rejoin(*batch->batch);
   if (stage_.mutant == Mutant::shard_applies_without_compare && batch != nullptr) {
     // The field agrees with whatever is expected.
     const std::uint32_t bucket = batch->batch->bucket;
@@ -368,11 +372,8 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
   server.send(number_, spool_.writer(), command, std::move(done), stage_.now.ms);
 }
 
-void SimulatedHost::note_rejoin(const Batch& rejoin, std::uint32_t server) {
-  // In a cluster it may go to the node that is just being given the bucket.
-  const bool accepted =
-      stage_.harm == Harm::cluster ? std::ranges::find(accepted_, true) != accepted_.end() : accepted_[server];
-  if (!accepted)
+void SimulatedHost::note_rejoin(const Batch& rejoin) {
+  if (!allowed_.contains({rejoin.bucket, rejoin.expected}))
     throw Broken(fmt::format("host {} was forgotten, and goes on though nobody said so", number_));
   stage_.put_back.emplace(rejoin.bucket, rejoin.expected);
   std::erase_if(stage_.gone,

@@ -124,8 +124,8 @@ class SimulatedShard {
   [[nodiscard]] std::string mark(std::uint32_t bucket, const std::string& writer) const {
     return field(bucket, writer);
   }
-  [[nodiscard]] bool has_tombstone(std::uint32_t bucket, const std::string& writer) const {
-    return !field(bucket, tombstone_of(writer)).empty();
+  [[nodiscard]] std::string tombstone(std::uint32_t bucket, const std::string& writer) const {
+    return field(bucket, tombstone_of(writer));
   }
   [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
   /// How much of that count came from one host.

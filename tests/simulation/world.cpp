@@ -32,6 +32,8 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   // What is sent again to a shard that lost its tail would be refused by a spoiled field; of two copies, one may go on
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
+  // A shard that has forgotten that a bucket left, or the last batches of one, is met by the other scenes of moves.
+  if (scene.harm == Harm::moving && scene.forgets) stage_.loses_tails = false;
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
   if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving || scene.harm == Harm::failover) {
     fill_shards();
@@ -323,7 +325,7 @@ void World::check_gone() const {
   for (const SimulatedHost& host : hosts_) {
     for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
       const SimulatedShard& home = stage_.shards[stage_.home_of_bucket(bucket)];
-      if (home.has_tombstone(bucket, host.writer()) && !home.mark(bucket, host.writer()).empty())
+      if (!home.tombstone(bucket, host.writer()).empty() && !home.mark(bucket, host.writer()).empty())
         throw Broken(fmt::format("bucket {} has a mark of {}, and a tombstone", bucket, host.writer()));
     }
   }
