@@ -1,4 +1,8 @@
 // How writers are noted, listed and forgotten.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 #include "flusher/redis/batch_script.hpp"
 #include "flusher/redis/dialect_words.hpp"
 
@@ -49,16 +53,15 @@ Awaited Dialect::write_command(const ForgetWriter& forgotten, RequestText& text)
 Forgotten Dialect::read_forgotten(Reply reply, std::size_t buckets) {
   if (!reply.is_array() || reply.size() != buckets) unexpected("EVAL of forget.lua");
   using Kind = Forgotten::Bucket::Kind;
+  constexpr std::pair<std::string_view, Kind> words[] = {
+      {"OUT", Kind::taken_out}, {"NOTHING", Kind::nothing}, {"NOT", Kind::not_now}, {"MOVED", Kind::moved}};
   Forgotten forgotten;
   for (std::size_t i = 0; i < buckets; ++i) {
     std::string_view rest = reply[i].text();
-    const std::string_view word = take_until(rest, ' ');
-    if (word != "OUT" && word != "NOTHING" && word != "NOT" && word != "MOVED") unexpected("EVAL of forget.lua");
-    const Kind kind = word == "OUT"       ? Kind::taken_out
-                      : word == "NOTHING" ? Kind::nothing
-                      : word == "NOT"     ? Kind::not_now
-                                          : Kind::moved;
-    forgotten.buckets.push_back({kind, std::string(rest)});
+    const auto* const known =
+        std::ranges::find(words, take_until(rest, ' '), &std::pair<std::string_view, Kind>::first);
+    if (known == std::end(words)) unexpected("EVAL of forget.lua");
+    forgotten.buckets.push_back({known->second, std::string(rest)});
   }
   return forgotten;
 }

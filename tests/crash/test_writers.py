@@ -161,7 +161,7 @@ class Writers(unittest.TestCase):
         marks = fields_of(self.first, theirs)
         spare = self.first.spare()
         adding = subprocess.Popen([str(VISITCTL), "--config", str(self.first.settings_file), "shards", "add",
-                                   f"{spare.name}=redis://{spare.host}:{spare.port}", "--rate", "8"], stdout=subprocess.DEVNULL)  # fmt: skip
+                                   f"{spare.name}=redis://{spare.host}:{spare.port}", "--rate", "4"], stdout=subprocess.DEVNULL)  # fmt: skip
         self.first.shards.append(spare)
         with spare.client() as redis:
             wait_for("buckets have moved", lambda: len(redis("KEYS", "visits:{*}")) > 2)

@@ -65,7 +65,7 @@ MUTANTS = {
     'a read looks at the bucket\'s identity': (
         'flusher/counting/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
-        'flusher/counting/shard_marks.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+        'flusher/counting/shard_marks.cpp', '} else if (!accepting_) { Mark ours;', '} else if (false) { Mark ours;'),
     'a host that was forgotten goes on only once somebody says so': (
         'flusher/counting/shard_marks.cpp', 'if (!batches_.may_rejoin(bucket, field)) gone_.emplace_back(bucket, field);', ''),
     'a tombstone says what a bucket held': (
