@@ -421,6 +421,7 @@ TEST_CASE("a tombstone goes with its bucket to the next shard") {
         Forgotten::Bucket::Kind::taken_out);
   using Step = MoveBucket::Step;
   const std::string content = session.ask<MoveAnswer>(MoveBucket{Step::copy_out, 17, own_id, "b 2"}).text;
+  CHECK(other.ask({"DEL", key}) == "1");
   CHECK(next.ask<MoveAnswer>(MoveBucket{Step::copy_in, 17, own_id, "b 2", content}).kind == MoveAnswer::Kind::done);
   CHECK(next.apply(batch_of(1, {{"home", 1}})).kind == Kind::forgotten);
   CHECK(next.apply(*rejoin_of(17, to_text(batch_of(1, {}).mark))).kind == Kind::applied);
