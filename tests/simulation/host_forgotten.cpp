@@ -38,8 +38,11 @@ void SimulatedHost::accept_held() {
     flusher_event([&] {
       accepted_[shard] = true;
       for (const SimulatedShard& server : stage_.shards) {
-        for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket)
+        for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
           allowed_.emplace(bucket, server.tombstone(bucket, writer()));
+          // What the host has seen the shard may have lost since, and get again before the next look.
+          allowed_.emplace(bucket, server.mark(bucket, writer()));
+        }
       }
       ++stage_.statistics.accepted;
       engine_->accept(name, engine_->offer(name).token, stage_.now);
