@@ -123,10 +123,7 @@ void ControlCommands::list_writers(ControlReply reply) const {
 }
 
 /// Without the token of what was offered it only says which writer that is.
-void ControlCommands::forget(const ControlRequest& request, ControlReply reply) const {
-  if (settings_.redis.mode == RedisMode::cluster) {
-    throw Error("a writer of a cluster cannot be forgotten: its tombstone would lie in another slot than its buckets");
-  }
+void ControlCommands::forget(const ControlRequest& request, ControlReply reply) {
   const WriterBook& book = engine_.writers();
   if (request.argument == book.self().id) throw Error("this host's own writer counts, and is not forgotten");
   book.ask([this, request, reply = std::move(reply)](const WriterBook::Told& told) {
@@ -143,7 +140,7 @@ void ControlCommands::forget(const ControlRequest& request, ControlReply reply) 
       const std::string why = fmt::format("writer {} has changed since it was looked at: look again", known->first);
       return reply({false, why, {}, {}});
     }
-    if (request.token) return forget_now(request.argument, reply);
+    if (request.token) return forget_now(request, reply);
     ControlRow offer = row_of(known->second, engine_.writers().self().id);
     if (known->second.note.host.empty()) {
       offer.text.emplace_back("host", "-");
@@ -155,14 +152,15 @@ void ControlCommands::forget(const ControlRequest& request, ControlReply reply) 
   });
 }
 
-void ControlCommands::forget_now(const std::string& writer, ControlReply reply) const {
-  engine_.writers().forget(
-      writer, now().unix, [writer, reply = std::move(reply)](const WriterBook::Forgotten& forgotten) {
-        log::warning("writer {} is forgotten in {} buckets: the operator said so", writer, forgotten.buckets);
-        ControlAnswer answer{true, "", {}, {{"taken_out", forgotten.buckets}}};
-        if (!forgotten.left.empty()) answer.text.emplace_back("left", names_text(forgotten.left));
-        reply(std::move(answer));
-      });
+void ControlCommands::forget_now(const ControlRequest& request, ControlReply reply) {
+  engine_.writers().forget(request.argument, now().unix, now().ms + request.timeout_ms,
+                           [writer = request.argument, reply = std::move(reply)](const Forgetting::Told& forgotten) {
+                             log::warning("writer {} is forgotten in {} buckets: the operator said so", writer,
+                                          forgotten.buckets);
+                             ControlAnswer answer{true, "", {}, {{"taken_out", forgotten.buckets}}};
+                             if (!forgotten.left.empty()) answer.text.emplace_back("left", names_text(forgotten.left));
+                             reply(std::move(answer));
+                           });
 }
 
 void ControlCommands::inspect_page(const std::string& page, ControlReply reply) {

@@ -48,8 +48,8 @@ class ControlCommands : public ControlHandler {
 
   void accept(const ControlRequest& request, const ControlReply& reply);
   void list_writers(ControlReply reply) const;
-  void forget(const ControlRequest& request, ControlReply reply) const;
-  void forget_now(const std::string& writer, ControlReply reply) const;
+  void forget(const ControlRequest& request, ControlReply reply);
+  void forget_now(const ControlRequest& request, ControlReply reply);
   void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);
   /// True: it was answered.

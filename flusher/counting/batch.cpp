@@ -55,6 +55,15 @@ bool parse_mark(std::string_view text, Mark& mark) {
   return true;
 }
 
+std::optional<Batch> rejoin_of(std::uint32_t bucket, const std::string& tombstone) {
+  Batch batch{bucket, {}, tombstone, {}};
+  return parse_mark(tombstone, batch.mark) ? std::optional(std::move(batch)) : std::nullopt;
+}
+
+bool is_rejoin(const Batch& batch) {
+  return batch.pages.empty() && batch.expected == to_text(batch.mark);
+}
+
 void append_pages(std::string& blob, std::string_view page, std::uint64_t visits) {
   append_varint(blob, page.size());
   blob.append(page);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,6 +46,11 @@ struct Batch {
   std::string expected;  ///< what the writer's field holds before it, as text; empty: no field
   std::vector<PageVisits> pages;
 };
+
+/// The batch that puts back the mark of a bucket's tombstone: it has no pages, and expects what it leaves. nullopt: the
+/// text is no mark.
+[[nodiscard]] std::optional<Batch> rejoin_of(std::uint32_t bucket, const std::string& tombstone);
+[[nodiscard]] bool is_rejoin(const Batch& batch);
 
 /// Pages and visits as one blob: for each a varint length, the page's bytes, a varint of visits.
 void append_pages(std::string& blob, std::string_view page, std::uint64_t visits);

@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "common/shm/statistics.hpp"
@@ -130,11 +131,15 @@ class Batches {
   void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
   /// The operator takes what the shard holds as the truth. False: nothing had to change.
   bool accept(std::uint32_t bucket, const std::string& held);
-  /// As Bucket::mark_with.
-  [[nodiscard]] std::optional<std::string> mark_with(std::uint32_t bucket, std::uint64_t seq,
-                                                     std::uint64_t digest) const {
-    return buckets_[bucket].mark_with(seq, digest);
+  /// The operator has this host go on though it was forgotten: the mark that the bucket's tombstone says may be put
+  /// back, until it is; on whichever shard the bucket is then.
+  void allow_rejoin(std::uint32_t bucket, const std::string& mark) { rejoins_[bucket] = mark; }
+  [[nodiscard]] bool may_rejoin(std::uint32_t bucket, const std::string& mark) const {
+    const auto allowed = rejoins_.find(bucket);
+    return allowed != rejoins_.end() && allowed->second == mark;
   }
+  /// It is put back, or there is no tombstone any more.
+  void rejoined(std::uint32_t bucket) { rejoins_.erase(bucket); }
   /// What a shard has acknowledged, in all lives.
   struct Written {
     std::uint64_t batches = 0;
@@ -221,6 +226,7 @@ class Batches {
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.
   std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;
   KeptOrder kept_order_;
+  std::unordered_map<std::uint32_t, std::string> rejoins_;  ///< by bucket: the mark that may be put back
 };
 
 }  // namespace visitd

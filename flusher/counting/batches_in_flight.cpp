@@ -119,7 +119,9 @@ void BatchesInFlight::send(std::uint32_t bucket) {
   sent_here_[bucket] = true;
   if (!repair) ever_sent_[bucket] = true;
   ++in_flight_;
-  statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
+  if (!repair || !is_rejoin(*batch)) {
+    statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
+  }
   link_.send(SendBatch{batch, deployment_.bucket_id()},
              [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
 }
@@ -232,7 +234,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
                       answer.have, deployment_.bucket_id()));
     case BatchAnswer::Kind::forgotten:
       return link_.reconnect(fmt::format(
-          "shard {}: this writer was forgotten before bucket {} had a batch of it; looking at the shard again", shard,
+          "shard {}: bucket {} has a tombstone of this host, which was forgotten; looking at the shard again", shard,
           bucket));
     case BatchAnswer::Kind::refused:
       if (answer.bad_pages.empty()) {
@@ -261,12 +263,14 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
   }
   const bool done = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
   if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_pages.empty())) {
-    link_.reconnect(fmt::format("shard {} did not take a batch again that it had lost; looking at it once more",
-                                link_.settings().shard));
+    link_.reconnect(fmt::format(
+        "shard {} did not take a batch again that it had lost, or a mark that was taken out; looking at it once more",
+        link_.settings().shard));
     return;
   }
   std::deque<Batch>& lost = repairs_[bucket];
   if (done) {
+    if (is_rejoin(lost.front())) batches_.rejoined(bucket);
     lost.pop_front();
     if (lost.empty()) repairs_.erase(bucket);
   } else {

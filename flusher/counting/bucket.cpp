@@ -103,17 +103,6 @@ std::optional<std::vector<Batch>> Bucket::lost_since(const std::string& held) co
   return lost;
 }
 
-std::optional<std::string> Bucket::mark_with(std::uint64_t seq, std::uint64_t digest) const {
-  std::vector<std::string> marks = {field_};
-  if (unanswered_) marks.push_back(to_text(unanswered_->batch.mark));
-  for (const Kept& kept : kept_) marks.insert(marks.end(), {to_text(kept.mark), kept.expected});
-  const auto found = std::ranges::find_if(marks, [&](const std::string& text) {
-    Mark mark;
-    return parse_mark(text, mark) && mark.seq == seq && mark.digest == digest;
-  });
-  return found == marks.end() ? std::nullopt : std::optional(*found);
-}
-
 std::optional<std::vector<std::uint64_t>> Bucket::accept(const std::string& held) {
   if (field_ == held) return std::nullopt;
   field_ = held;

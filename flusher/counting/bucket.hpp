@@ -122,9 +122,6 @@ class Bucket {
   bool forget(std::uint64_t seq);
   /// The kept batches that come after the one whose mark is `held`, oldest first. nullopt: `held` is none that is kept.
   [[nodiscard]] std::optional<std::vector<Batch>> lost_since(const std::string& held) const;
-  /// The mark with this seq and digest, as text: the last answered batch's, the unanswered one's, or that of a kept one
-  /// or the one before it. nullopt: it is none of these.
-  [[nodiscard]] std::optional<std::string> mark_with(std::uint64_t seq, std::uint64_t digest) const;
   /// The operator takes what the shard holds as the truth: nothing is kept, and an unanswered batch expects that.
   /// Returns the seqs of what was kept. nullopt: nothing had to change.
   [[nodiscard]] std::optional<std::vector<std::uint64_t>> accept(const std::string& held);

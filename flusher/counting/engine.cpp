@@ -110,7 +110,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
-      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_,
+      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_,
                settings.cluster.has_value()),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
@@ -186,6 +186,7 @@ void Engine::tick(Now now) {
   now_ms_ = now.ms;
   for (const auto& session : sessions_) session->session.tick(now.ms);
   if (mover_ != nullptr) mover_->mover.tick(now.ms);
+  writers_.tick(now.ms);
   // Before a transaction, which may spill a bucket that came with the last one.
   if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
   wake();

@@ -187,6 +187,7 @@ class Engine {
   [[nodiscard]] std::uint64_t recovered_pages() const noexcept { return recovered_pages_; }
   /// The writers of the deployment.
   [[nodiscard]] const WriterBook& writers() const noexcept { return writers_; }
+  [[nodiscard]] WriterBook& writers() noexcept { return writers_; }
   /// What is pending of a page; for people.
   struct PageState {
     std::uint32_t bucket = 0;

@@ -66,7 +66,7 @@ inline const std::string cluster_name = "cluster";
 
 class SessionLink {
  public:
-  enum class Step { away, connecting, facts, waiting, topology, marks, rejoining, stamping, up };
+  enum class Step { away, connecting, facts, waiting, topology, marks, stamping, up };
 
   /// The parts of the session.
   class Parts {

@@ -115,7 +115,6 @@ void ShardAdmission::on_facts(const Facts& facts) {
   if (hold_if_of_other_mode(facts) || hold_if_unfit(facts)) return;
   note_role(facts);
   note_server(facts);
-  marks_.set_tombstone(facts.tombstone);
   topology_elsewhere_ = facts.topology_elsewhere;
   if (topology_elsewhere_) return on_topology_elsewhere();
   on_topology(facts.topology);
@@ -145,9 +144,6 @@ void ShardAdmission::on_check(ShardAnswer answer) {
     return link_.reconnect(
         fmt::format("shard {} is not what it was: its visits:topology holds '{}'; looking at the shard again", shard,
                     facts.topology));
-  }
-  if (!facts.tombstone.empty()) {
-    return link_.reconnect(fmt::format("shard {} has forgotten this writer; looking at the shard again", shard));
   }
   topology_ = facts.topology;
   made_ = topology.made;
@@ -342,15 +338,6 @@ void ShardAdmission::finish_making() {
 }
 
 void ShardAdmission::ask_marks() {
-  if (marks_.is_forgotten() && !marks_.is_accepting()) {
-    const ForgottenNote& forgotten = marks_.forgotten();
-    marks_.fault(
-        fmt::format("shard {} has forgotten this host: on host {} somebody said that its writer is gone for "
-                    "good (`visitctl writers forget`, at {} s of Unix time). Nothing is lost; to have it count "
-                    "on from where it was: {}",
-                    link_.settings().shard, forgotten.by, forgotten.at, link_.accept_command()),
-        true);
-  }
   marks_.ask(made_, [this] { on_marks_known(); });
 }
 
@@ -360,7 +347,6 @@ void ShardAdmission::on_marks_known() {
     if (!marks_.take_accepted()) return;
     stamp_ = true;
   }
-  if (marks_.is_forgotten()) return marks_.rejoin([this] { go_on(); });
   go_on();
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 #include <tuple>
 #include <utility>
@@ -45,9 +46,8 @@ ShardMarks::ShardMarks(ShardBuckets buckets, Deployment& deployment, Batches& ba
       in_flight_(in_flight) {}
 
 void ShardMarks::leave() {
-  set_tombstone({});
   differing_.clear();
-  taken_out_.clear();
+  gone_.clear();
   fault_.clear();
   awaited_ = 0;
   asking_arrivals_ = false;
@@ -59,7 +59,7 @@ void ShardMarks::ask(bool stamped, std::function<void()> known) {
   link_.begin(SessionLink::Step::marks);
   differing_.clear();
   in_flight_.expect_nothing();
-  taken_out_.clear();
+  gone_.clear();
   in_flight_.forget_repairs();
   stamped_ = stamped;
   asked_stamped_ = is_stamped();
@@ -74,6 +74,8 @@ void ShardMarks::stamp(std::function<void()> done) {
 void ShardMarks::ask_all(const std::string& stamp, Look look, std::function<void()> done) {
   done_ = std::move(done);
   asked_ = buckets_.all();
+  // A bucket that has not come would look as if it had: it brings its identity along.
+  if (!stamp.empty()) std::erase_if(asked_, [this](std::uint32_t bucket) { return in_flight_.is_arriving(bucket); });
   for (std::size_t first = 0; first < asked_.size(); first += marks_asked_at_once) {
     const auto asked = std::span(asked_).subspan(first, std::min(marks_asked_at_once, asked_.size() - first));
     ++awaited_;
@@ -149,28 +151,48 @@ void ShardMarks::on_mark(std::uint32_t bucket, const Marks::Held& held, bool sta
                       shard, bucket, link_.accept_command()),
           true);
   }
-  const bool taken_out = is_forgotten() && held.field.empty() && batches_.was_written(bucket);
-  const auto known = taken_out ? held_before_forgotten(bucket) : std::optional(held.field);
-  const std::string field = known.value_or(std::string());
-  if (known && was_left(bucket, field)) return batches_.found(bucket, field);
-  differing_.push_back({bucket, field});
-  // Where a tombstone does not say what a bucket held, that may be anything: nothing is sent again from the beginning.
-  auto lost = known ? batches_.lost_since(bucket, field) : std::nullopt;
-  if (lost) {
-    differing_.back().comes_back = true;
-    in_flight_.repair(bucket, std::move(*lost));
-    return;
+  compare(bucket, held);
+}
+
+/// A tombstone says what the bucket held when somebody forgot this writer: that counts as if it stood there still. If
+/// the shard is accepted, it is put back before anything else is sent.
+void ShardMarks::compare(std::uint32_t bucket, const Marks::Held& held) {
+  const std::string& shard = link_.settings().shard;
+  const bool gone = held.field.empty() && !held.gone.empty();
+  const std::string& field = gone ? held.gone : held.field;
+  std::vector<Batch> again;
+  if (gone) {
+    auto rejoin = rejoin_of(bucket, field);
+    if (!rejoin) {
+      return fault(fmt::format("shard {}: bucket {} has the tombstone '{}' of this host, which is no mark: something "
+                               "else wrote it; remove that field",
+                               shard, bucket, field),
+                   false);
+    }
+    if (!batches_.may_rejoin(bucket, field)) gone_.emplace_back(bucket, field);
+    again.push_back(std::move(*rejoin));
   }
-  if (accepting_) return;
-  Mark ours;
-  static_cast<void>(parse_mark(batches_.field(bucket), ours));
-  fault(
-      fmt::format("shard {}: bucket {} {} (it holds '{}', '{}' was expected). Restore the data that belongs together, "
-                  "accept the shard as it is with: {} — or, where the spool is the old copy, stop the "
-                  "flusher and start it once with --renew-spool",
-                  shard, bucket, what_happened(field, ours, batches_.last_seq(bucket)), field, batches_.field(bucket),
-                  link_.accept_command()),
-      true);
+  if (!gone) batches_.rejoined(bucket);
+  if (was_left(bucket, field)) {
+    batches_.found(bucket, field);
+  } else {
+    auto lost = batches_.lost_since(bucket, field);
+    differing_.push_back({bucket, field, lost.has_value()});
+    if (lost) {
+      again.insert(again.end(), std::move_iterator(lost->begin()), std::move_iterator(lost->end()));
+    } else if (!accepting_) {
+      Mark ours;
+      static_cast<void>(parse_mark(batches_.field(bucket), ours));
+      fault(fmt::format(
+                "shard {}: bucket {} {} (it holds '{}', '{}' was expected). Restore the data that belongs together, "
+                "accept the shard as it is with: {} — or, where the spool is the old copy, stop the "
+                "flusher and start it once with --renew-spool",
+                shard, bucket, what_happened(field, ours, batches_.last_seq(bucket)), field, batches_.field(bucket),
+                link_.accept_command()),
+            true);
+    }
+  }
+  if (!again.empty()) in_flight_.repair(bucket, std::move(again));
 }
 
 void ShardMarks::arrive(std::uint32_t bucket) {
@@ -224,45 +246,6 @@ bool ShardMarks::on_arrival(std::uint32_t bucket, const Marks::Held& held, bool 
   return true;
 }
 
-// ---- of a writer that was forgotten
-
-void ShardMarks::set_tombstone(const std::string& text) {
-  tombstone_text_ = text;
-  tombstone_ = parse_tombstone(text);
-}
-
-/// What the bucket held when our field was taken out of it; nullopt: nobody knows, or it is a mark that this spool
-/// does not know.
-std::optional<std::string> ShardMarks::held_before_forgotten(std::uint32_t bucket) {
-  const auto noted = tombstone_.marks.find(bucket);
-  if (noted == tombstone_.marks.end()) return std::nullopt;
-  if (!noted->second) return std::string();
-  auto mark = batches_.mark_with(bucket, noted->second->seq, noted->second->digest);
-  if (mark) taken_out_.emplace_back(bucket, *mark);
-  return mark;
-}
-
-void ShardMarks::rejoin(std::function<void()> done) {
-  link_.begin(SessionLink::Step::rejoining);
-  done_ = std::move(done);
-  send_rejoin(0);
-}
-
-void ShardMarks::send_rejoin(std::size_t first) {
-  const std::size_t end = std::min(taken_out_.size(), first + marks_asked_at_once);
-  const bool last = end == taken_out_.size();
-  const auto at = [&](std::size_t i) { return taken_out_.begin() + static_cast<std::ptrdiff_t>(i); };
-  link_.ask<Tombstone>(Rejoin{tombstone_text_, last, {at(first), at(end)}}, [this, end, last](const Tombstone& left) {
-    if (left.text != (last ? std::string() : tombstone_text_)) {
-      return link_.reconnect(fmt::format(
-          "shard {}: this writer is being forgotten once more; looking at the shard again", link_.settings().shard));
-    }
-    if (!last) return send_rejoin(end);
-    set_tombstone({});
-    std::exchange(done_, {})();
-  });
-}
-
 void ShardMarks::on_stamped(std::size_t first, const Marks& marks) {
   for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
     note_identity(asked_[first + i], marks.buckets[i].id);
@@ -287,6 +270,14 @@ void ShardMarks::fault(const std::string& why, bool acceptable) {
 }
 
 bool ShardMarks::hold_if_faulty() {
+  if (!gone_.empty() && (fault_.empty() || fault_acceptable_)) {
+    fault_ = fmt::format(
+        "shard {} has forgotten this host: somebody said that its writer is gone for good (`visitctl writers forget`); "
+        "`visitctl writers` on another host says when, and on which host. Nothing is lost; to have it count on from "
+        "where it was: {}",
+        link_.settings().shard, link_.accept_command());
+    fault_acceptable_ = true;
+  }
   if (fault_.empty()) return false;
   link_.hold(std::exchange(fault_, {}), fault_acceptable_);
   return true;
@@ -297,8 +288,10 @@ bool ShardMarks::hold_if_faulty() {
 void ShardMarks::on_hold(bool acceptable) {
   accepting_ = false;  // what the operator accepted was another look's
   acceptable_ = acceptable;
-  token_ = digest_of_differing();
+  token_ = digest_of_found();
+  given_up_ = digest_of_given_up();
   held_differing_ = std::move(differing_);
+  held_gone_ = std::move(gone_);
 }
 
 AcceptOffer ShardMarks::offer() const {
@@ -330,12 +323,13 @@ void ShardMarks::accept(std::uint64_t token) {
                 link_.accept_command());
   }
   accepting_ = true;
-  accepted_token_ = token;
+  accepted_ = given_up_;
+  for (const auto& [bucket, mark] : held_gone_) batches_.allow_rejoin(bucket, mark);
   link_.look_again();
 }
 
 bool ShardMarks::take_accepted() {
-  if (digest_of_differing() != accepted_token_) {
+  if (digest_of_given_up() != accepted_) {
     link_.hold(fmt::format("shard {} has changed since it was accepted; look again with: {}", link_.settings().shard,
                            link_.accept_command()),
                true);
@@ -343,7 +337,7 @@ bool ShardMarks::take_accepted() {
   }
   accepting_ = false;
   for (const Differing& differing : differing_) {
-    if (!in_flight_.is_repairing(differing.bucket)) batches_.accept(differing.bucket, differing.field);
+    if (!differing.comes_back) batches_.accept(differing.bucket, differing.field);
   }
   std::vector<bool> ours(batches_.buckets());
   for (const std::uint32_t bucket : buckets_.all()) ours[bucket] = true;
@@ -351,9 +345,19 @@ bool ShardMarks::take_accepted() {
   return true;
 }
 
-std::uint64_t ShardMarks::digest_of_differing() const {
-  std::string found = tombstone_text_;
+std::uint64_t ShardMarks::digest_of_found() const {
+  std::string found;
+  for (const auto& [bucket, mark] : gone_) found += fmt::format("{} gone {}\n", bucket, mark);
   for (const Differing& differing : differing_) found += fmt::format("{} {}\n", differing.bucket, differing.field);
+  return digest_of(found);
+}
+
+/// Of what does not come back. The rest needs no decision, and a bucket that is on its way is not found by every look.
+std::uint64_t ShardMarks::digest_of_given_up() const {
+  std::string found;
+  for (const Differing& differing : differing_) {
+    if (!differing.comes_back) found += fmt::format("{} {}\n", differing.bucket, differing.field);
+  }
   return digest_of(found);
 }
 

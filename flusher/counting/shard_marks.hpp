@@ -14,7 +14,6 @@
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/session_link.hpp"
-#include "flusher/counting/writers.hpp"
 
 namespace visitd {
 
@@ -35,13 +34,6 @@ class ShardMarks {
   /// Asks for the marks of all its buckets, also of those that we know nothing of. `stamped`: every bucket has the
   /// deployment's identity. `known` is called unless the connection goes.
   void ask(bool stamped, std::function<void()> known);
-  /// The shard has this tombstone of our writer; empty: none. What it says of a bucket that has no field of ours is
-  /// what the bucket held.
-  void set_tombstone(const std::string& text);
-  [[nodiscard]] bool is_forgotten() const noexcept { return !tombstone_text_.empty(); }
-  [[nodiscard]] const ForgottenNote& forgotten() const noexcept { return tombstone_.note; }
-  /// Puts our fields back where they were taken out, and takes the tombstone away. `done` is called once it is gone.
-  void rejoin(std::function<void()> done);
   /// Gives the deployment's identity to the buckets that have none. `done` is called once every bucket has it.
   void stamp(std::function<void()> done);
   /// The bucket is on this shard from now on: it is used once its marks are known.
@@ -94,12 +86,13 @@ class ShardMarks {
   /// Whether every bucket should have the deployment's identity.
   [[nodiscard]] bool is_stamped() const noexcept;
   [[nodiscard]] std::string stamp_of_arrivals() const;
-  [[nodiscard]] std::optional<std::string> held_before_forgotten(std::uint32_t bucket);
-  void send_rejoin(std::size_t first);
+  /// The bucket's place is right: compares what it holds of ours with what was left there.
+  void compare(std::uint32_t bucket, const Marks::Held& held);
   void on_stamped(std::size_t first, const Marks& marks);
   /// One answer less is awaited.
   void looked();
-  [[nodiscard]] std::uint64_t digest_of_differing() const;
+  [[nodiscard]] std::uint64_t digest_of_found() const;
+  [[nodiscard]] std::uint64_t digest_of_given_up() const;
 
   ShardBuckets buckets_;
   Deployment& deployment_;
@@ -109,18 +102,18 @@ class ShardMarks {
   BatchesInFlight& in_flight_;
 
   bool accepting_ = false;
-  std::uint64_t accepted_token_ = 0;
+  std::uint64_t accepted_ = 0;  ///< what is given up: its digest
 
   // of a held shard
   bool acceptable_ = false;
   std::uint64_t token_ = 0;
+  std::uint64_t given_up_ = 0;
   std::vector<Differing> held_differing_;
+  std::vector<std::pair<std::uint32_t, std::string>> held_gone_;
 
   // of the current connection
-  std::string tombstone_text_;
-  TombstoneText tombstone_;
-  std::vector<std::pair<std::uint32_t, std::string>>
-      taken_out_;  ///< our marks that the tombstone stands for, by bucket
+  /// Buckets with a tombstone of ours, and what it says, of which nobody has said that it may be put back.
+  std::vector<std::pair<std::uint32_t, std::string>> gone_;
   bool stamped_ = false;
   bool asked_stamped_ = false;        ///< when the marks of all buckets were asked for
   std::vector<std::uint32_t> asked_;  ///< buckets; those on the shard when it was asked

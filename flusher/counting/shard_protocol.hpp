@@ -27,7 +27,6 @@ struct Facts {
   std::optional<std::string> version = std::nullopt;               ///< its name and version, e.g. "redis 7.0.15"
   std::optional<std::uint64_t> memory_bytes = std::nullopt;        ///< that it uses
   std::optional<std::uint64_t> memory_limit_bytes = std::nullopt;  ///< 0: none
-  std::string tombstone = {};                                      ///< of our writer, which was forgotten; empty: none
   std::optional<bool> in_cluster = std::nullopt;                   ///< whether it is a node of a cluster
   bool topology_elsewhere = false;  ///< another node of the cluster serves visits:topology
 };
@@ -62,6 +61,8 @@ struct Marks {
     std::string field;       ///< the writer's; empty: none; `not_a_hash` where the bucket's key is of another type
     std::string moved = {};  ///< the moved marker; empty: none
     std::optional<Redirect> redirect = std::nullopt;
+    std::string gone = {};  ///< the writer's tombstone: the mark that stood there when the writer was forgotten; empty:
+                            ///< none
   };
   std::vector<Held> buckets;  ///< one for each that was asked for, in order
 };
@@ -69,7 +70,8 @@ inline constexpr const char* not_a_hash = "(the key is not a hash)";
 /// The most buckets of one AskMarks: the server does nothing else meanwhile.
 inline constexpr std::size_t marks_asked_at_once = 1024;
 
-/// Runs batch.lua. `batch` lives until the answer.
+/// Runs batch.lua. `batch` lives until the answer. One that expects its own mark puts that back, where a tombstone says
+/// it; see rejoin_of().
 struct SendBatch {
   const Batch* batch = nullptr;
   std::string id;  ///< what the bucket must have
@@ -164,10 +166,10 @@ struct Nodes {
   std::string fault = {};  ///< why the cluster cannot be used as it is, for people; empty: it can
 };
 
-/// This writer says of itself, in visits:writers, what it is.
+/// What visits:writers says of a writer from now on: fields, see writers.hpp, and their values. One with an empty value
+/// is taken away.
 struct NoteWriter {
-  std::string note;                       ///< see writers.hpp
-  std::optional<std::uint64_t> wrote_at;  ///< Unix seconds; nullopt: it has written nothing since the last note
+  std::vector<std::pair<std::string, std::string>> fields;
 };
 struct Noted {};
 
@@ -177,25 +179,25 @@ struct Writers {
   std::vector<std::pair<std::string, std::string>> fields;  ///< with their values
 };
 
-/// Runs forget.lua: a writer's field is taken out of these buckets, and its tombstone says what stood there.
+/// Runs forget.lua: in each of these buckets the writer's mark becomes its tombstone.
 struct ForgetWriter {
   std::string writer;
-  std::string note;  ///< when and by whom
-  std::vector<std::uint32_t> buckets;
+  std::string id;                      ///< what the buckets must have
+  std::vector<std::uint32_t> buckets;  ///< in a cluster: one
+  bool once = false;
 };
 struct Forgotten {
-  std::uint64_t buckets = 0;  ///< that had the field
-};
-
-/// Runs rejoin.lua: this writer was forgotten, and its fields are put back into these buckets; with the last of them
-/// the tombstone goes. Nothing happens where the tombstone is not what is expected.
-struct Rejoin {
-  std::string tombstone;
-  bool last = false;
-  std::vector<std::pair<std::uint32_t, std::string>> marks;  ///< bucket, mark
-};
-struct Tombstone {
-  std::string text;  ///< as it is afterwards; empty: there is none
+  struct Bucket {
+    enum class Kind : std::uint8_t {
+      taken_out,  ///< it had a mark
+      nothing,    ///< it had none
+      not_now,    ///< it is just being moved, or is not here
+      moved,
+    };
+    Kind kind = Kind::nothing;
+    std::string marker = {};  ///< moved: where it is
+  };
+  std::vector<Bucket> buckets;  ///< one for each that was asked for, in order
 };
 
 /// The server answered a command with an error. The connection goes on.
@@ -207,9 +209,9 @@ struct Refused {
 struct Lost {};
 
 using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
-                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, Rejoin, AskNodes, AskReplicas>;
+                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas>;
 using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
-                                 Writers, Forgotten, Tombstone, Nodes, Replicas, Redirect, Refused, Lost>;
+                                 Writers, Forgotten, Nodes, Replicas, Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

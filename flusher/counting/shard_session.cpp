@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <memory>
 #include <utility>
 
 namespace visitd {
@@ -133,14 +131,14 @@ void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Coun
 
 // ---- writers
 
-void ShardSession::note_writer(NoteWriter note, std::function<void()> noted) {
+void ShardSession::note_writer(NoteWriter note, std::function<void(bool here)> noted) {
   if (!link_.is_up() || in_flight_.writes_wait() || noting_) return;
   noting_ = true;
   link_.send(note, [this, noted = std::move(noted)](const ShardAnswer& answer) {
     if (std::holds_alternative<Lost>(answer)) return;
     noting_ = false;
-    // Of a cluster, the node that serves visits:writers notes it.
-    if (std::holds_alternative<Noted>(answer) || std::holds_alternative<Redirect>(answer)) noted();
+    const bool here = std::holds_alternative<Noted>(answer);
+    if (here || std::holds_alternative<Redirect>(answer)) noted(here);
   });
 }
 
@@ -154,29 +152,46 @@ void ShardSession::ask_writers(std::function<void(std::optional<Writers>)> done)
   });
 }
 
-void ShardSession::forget(const std::string& writer, const std::string& note,
-                          std::function<void(std::optional<std::uint64_t>)> done) {
-  if (!link_.is_up()) return done(std::nullopt);
-  struct Progress {
-    std::optional<std::uint64_t> buckets = 0;
-    std::size_t awaited = 0;
-    std::function<void(std::optional<std::uint64_t>)> done;
-  };
-  const auto progress = std::make_shared<Progress>();
-  progress->done = std::move(done);
-  const std::span<const std::uint32_t> buckets = marks_.buckets();
-  // One at least: a shard without buckets has a tombstone too.
-  progress->awaited = std::max<std::size_t>(1, (buckets.size() + marks_asked_at_once - 1) / marks_asked_at_once);
-  for (std::size_t n = 0, all = progress->awaited; n < all; ++n) {
-    const std::size_t first = n * marks_asked_at_once;
-    const auto some = buckets.subspan(first, std::min(marks_asked_at_once, buckets.size() - first));
-    link_.send(ForgetWriter{writer, note, {some.begin(), some.end()}}, [progress](const ShardAnswer& answer) {
-      const auto* const forgotten = std::get_if<Forgotten>(&answer);
-      if (forgotten == nullptr) progress->buckets.reset();
-      if (forgotten != nullptr && progress->buckets) *progress->buckets += forgotten->buckets;
-      if (--progress->awaited == 0) progress->done(progress->buckets);
-    });
+void ShardSession::forget(const std::string& writer, std::vector<std::uint32_t> buckets,
+                          std::function<void(const ForgottenSome&)> done) {
+  ForgetWriter forget{writer, deployment_.bucket_id(), std::move(buckets)};
+  link_.send(forget, [this, forget, done = std::move(done)](const ShardAnswer& answer) mutable {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return done(on_forgotten(forget.buckets, answer));
+    forget.once = true;
+    link_.port().ask_node(redirect->node, forget,
+                          [this, buckets = forget.buckets, done = std::move(done)](const ShardAnswer& there) {
+                            done(on_forgotten(buckets, there));
+                          });
+  });
+}
+
+/// A bucket that is on another shard is asked for there.
+ShardSession::ForgottenSome ShardSession::on_forgotten(const std::vector<std::uint32_t>& buckets,
+                                                       const ShardAnswer& answer) {
+  const auto* const redirect = std::get_if<Redirect>(&answer);
+  if (redirect != nullptr) {
+    for (const std::uint32_t bucket : buckets) {
+      if (!redirect->once && buckets_.has(bucket)) link_.port().redirected(bucket, redirect->node);
+    }
+    return {0, buckets};
   }
+  const auto* const forgotten = std::get_if<Forgotten>(&answer);
+  if (forgotten == nullptr) return {0, {}, true};
+  ForgottenSome some;
+  for (std::size_t i = 0; i < buckets.size(); ++i) {
+    const auto& [kind, marker] = forgotten->buckets[i];
+    if (kind == Forgotten::Bucket::Kind::taken_out) ++some.taken_out;
+    if (kind == Forgotten::Bucket::Kind::not_now || kind == Forgotten::Bucket::Kind::moved) {
+      some.later.push_back(buckets[i]);
+    }
+    // Where a batch of it is on its way, the batch's answer says so too.
+    if (kind == Forgotten::Bucket::Kind::moved && link_.is_up() && buckets_.has(buckets[i]) &&
+        !in_flight_.is_on_its_way(buckets[i])) {
+      link_.port().moved(buckets[i], marker);
+    }
+  }
+  return some;
 }
 
 void ShardSession::inspect(std::uint32_t bucket, const std::string& id, Inspection done) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/batches_in_flight.hpp"
@@ -80,13 +81,19 @@ class ShardSession final : private SessionLink::Parts {
   /// What the shard says of a page, for people; nullopt: it cannot be asked now, or went away.
   using Inspection = std::function<void(std::optional<Count>)>;
   void inspect(std::uint32_t bucket, const std::string& id, Inspection done);
-  /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted`: it is.
-  void note_writer(NoteWriter note, std::function<void()> noted);
+  /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted`: it is;
+  /// `here`: not by another node of the cluster, whose own session says the same.
+  void note_writer(NoteWriter note, std::function<void(bool here)> noted);
   /// The shard's writers; nullopt: it cannot be asked now, or went away.
   void ask_writers(std::function<void(std::optional<Writers>)> done);
-  /// Forgets another writer. Says in how many buckets it had written; nullopt: it may not be forgotten in all of them.
-  void forget(const std::string& writer, const std::string& note,
-              std::function<void(std::optional<std::uint64_t>)> done);
+  /// Forgets another writer in buckets that are on this shard.
+  struct ForgottenSome {
+    std::uint64_t taken_out = 0;            ///< buckets that had a mark of it
+    std::vector<std::uint32_t> later = {};  ///< buckets to be asked again, at the shard where they are then
+    bool failed = false;                    ///< it may not be forgotten in some of the others
+  };
+  void forget(const std::string& writer, std::vector<std::uint32_t> buckets,
+              std::function<void(const ForgottenSome&)> done);
   /// What accepting this shard would give up; throws Error where it is not held, or cannot be accepted.
   [[nodiscard]] AcceptOffer offer() const { return marks_.offer(); }
   /// The next look at this shard takes what it holds as the truth, if that is still what was offered. Throws Error
@@ -105,6 +112,7 @@ class ShardSession final : private SessionLink::Parts {
   void on_leave() override;
   void on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer);
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
+  [[nodiscard]] ForgottenSome on_forgotten(const std::vector<std::uint32_t>& buckets, const ShardAnswer& answer);
 
   ShardBuckets buckets_;
   const Deployment& deployment_;

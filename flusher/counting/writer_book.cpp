@@ -1,5 +1,6 @@
 #include "flusher/counting/writer_book.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -43,14 +44,25 @@ Batches::Written WriterBook::written_as_of(std::uint32_t shard) const noexcept {
   return in_cluster_ ? batches_.written() : batches_.written_on(shard);
 }
 
+/// In a cluster the node that keeps the notes does not see the others' tombstones.
+bool WriterBook::is_known_to_all() const {
+  return std::ranges::all_of(shards_, [](const Shard& shard) { return shard.session->is_up(); });
+}
+
 void WriterBook::note(std::uint32_t number, std::uint64_t unix_now) {
+  Shard& shard = shards_[number];
   const Batches::Written written = written_as_of(number);
-  NoteWriter note{
-      to_text(WriterNote{self_.host, self_.version, self_.incarnation, unix_now, written.batches, written.buckets}),
-      std::nullopt};
-  if (written.batches != shards_[number].noted_batches) note.wrote_at = unix_now;
-  shards_[number].session->note_writer(
-      std::move(note), [this, number, batches = written.batches] { shards_[number].noted_batches = batches; });
+  NoteWriter note{{{self_.id, to_text(WriterNote{self_.host, self_.version, self_.incarnation, unix_now,
+                                                 written.batches, written.buckets})}}};
+  if (written.batches != shard.noted_batches) note.fields.emplace_back(self_.id + ":wrote", std::to_string(unix_now));
+  // A connection comes up only where there is no tombstone of ours, or none any more.
+  const std::uint64_t connection = shard.session->connections();
+  const bool goes_on = connection != shard.noted_connection && (!in_cluster_ || is_known_to_all());
+  if (goes_on) note.fields.emplace_back(self_.id + ":forgotten", "");
+  shard.session->note_writer(std::move(note), [&shard, goes_on, connection, batches = written.batches](bool here) {
+    shard.noted_batches = batches;
+    if (here && goes_on) shard.noted_connection = connection;
+  });
 }
 
 void WriterBook::ask(const std::function<void(Told)>& done) const {
@@ -70,21 +82,23 @@ void WriterBook::ask(const std::function<void(Told)>& done) const {
   gathered->end();
 }
 
-void WriterBook::forget(const std::string& writer, std::uint64_t unix_now,
-                        const std::function<void(Forgotten)>& done) const {
+void WriterBook::forget(const std::string& writer, std::uint64_t unix_now, std::uint64_t until_ms,
+                        std::function<void(Forgetting::Told)> done) {
   if (writer == self_.id) throw error("{} is this host's own writer, which counts: it is not forgotten", writer);
-  const auto gathered = std::make_shared<Gathered<Forgotten>>(done);
-  gathered->begin();
+  const NoteWriter note{{{writer + ":forgotten", to_text(ForgottenNote{unix_now, self_.host})}}};
+  std::vector<Forgetting::Shard> shards;
   for (const Shard& shard : shards_) {
-    gathered->begin();
-    shard.session->forget(writer, to_text(ForgottenNote{unix_now, self_.host}),
-                          [gathered, name = shard.name](std::optional<std::uint64_t> buckets) {
-                            gathered->result.buckets += buckets.value_or(0);
-                            if (!buckets) gathered->result.left.push_back(name);
-                            gathered->end();
-                          });
+    shards.push_back({shard.name, shard.session});
+    if (shard.session->is_up()) shard.session->send(note, [](const ShardAnswer&) {});
   }
-  gathered->end();
+  forgettings_.push_back(std::make_shared<Forgetting>(
+      writer, std::move(shards), placement_, in_cluster_ ? 1 : marks_asked_at_once, until_ms, std::move(done)));
+  forgettings_.back()->begin();
+}
+
+void WriterBook::tick(std::uint64_t now_ms) {
+  for (const auto& forgetting : forgettings_) forgetting->tick(now_ms);
+  std::erase_if(forgettings_, [](const auto& forgetting) { return forgetting->is_over(); });
 }
 
 }  // namespace visitd

@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "flusher/counting/batches.hpp"
+#include "flusher/counting/forgetting.hpp"
 #include "flusher/counting/shard_session.hpp"
 #include "flusher/counting/writers.hpp"
 
@@ -22,9 +25,10 @@ class WriterBook {
     std::string version;
     std::uint64_t incarnation = 0;
   };
-  /// `batches`: ours; they outlive it. `in_cluster`: the shards are nodes of a cluster, of which one keeps the notes.
-  WriterBook(Self self, const Batches& batches, bool in_cluster)
-      : self_(std::move(self)), batches_(batches), in_cluster_(in_cluster) {}
+  /// `batches`: ours; they and the placement outlive it. `in_cluster`: the shards are nodes of a cluster, of which one
+  /// keeps the notes.
+  WriterBook(Self self, const Batches& batches, const Placement& placement, bool in_cluster)
+      : self_(std::move(self)), batches_(batches), placement_(placement), in_cluster_(in_cluster) {}
 
   /// One shard more, in the order of their numbers. The session outlives the last answer.
   void add_shard(const std::string& name, ShardSession& session);
@@ -39,29 +43,31 @@ class WriterBook {
   /// Asks each shard that is up.
   void ask(const std::function<void(Told)>& done) const;
 
-  struct Forgotten {
-    std::uint64_t buckets = 0;      ///< that had the writer's field
-    std::vector<std::string> left;  ///< names of shards that may know it still; to be repeated
-  };
-  /// Takes the writer's fields out of all buckets of each shard that is up, and leaves a tombstone there. Throws Error
-  /// where it is this one.
-  void forget(const std::string& writer, std::uint64_t unix_now, const std::function<void(Forgotten)>& done) const;
+  /// Notes that the writer is forgotten, and takes it out of all buckets of the shards that are up; see Forgetting.
+  /// Throws Error where it is this one.
+  void forget(const std::string& writer, std::uint64_t unix_now, std::uint64_t until_ms,
+              std::function<void(Forgetting::Told)> done);
+  void tick(std::uint64_t now_ms);
   [[nodiscard]] const Self& self() const noexcept { return self_; }
 
  private:
   struct Shard {
     std::string name;
     ShardSession* session = nullptr;
-    std::uint64_t noted_batches = 0;  ///< that the last note knew of
+    std::uint64_t noted_batches = 0;     ///< that the last note knew of
+    std::uint64_t noted_connection = 0;  ///< over which a note said that this writer is not forgotten
   };
 
   /// What a note on this shard tells.
   [[nodiscard]] Batches::Written written_as_of(std::uint32_t shard) const noexcept;
+  [[nodiscard]] bool is_known_to_all() const;
 
   Self self_;
   const Batches& batches_;
+  const Placement& placement_;
   bool in_cluster_;
   std::vector<Shard> shards_;
+  std::vector<std::shared_ptr<Forgetting>> forgettings_;
 };
 
 }  // namespace visitd

@@ -46,21 +46,6 @@ std::optional<ForgottenNote> parse_forgotten_note(std::string_view text) {
   return note;
 }
 
-TombstoneText parse_tombstone(std::string_view text) {
-  TombstoneText tombstone;
-  tombstone.note = parse_forgotten_note(take_until(text, '\n')).value_or(ForgottenNote{});
-  while (!text.empty()) {
-    std::string_view line = take_until(text, '\n');
-    std::uint32_t bucket = 0;
-    MarkEnd end;
-    if (!parse_decimal(take_until(line, ':'), bucket)) continue;
-    // Of a bucket that stands there twice the later mark counts: who forgets again finds none.
-    if (line.empty()) tombstone.marks.emplace(bucket, std::nullopt);
-    if (parse_decimal(take_until(line, ' '), end.seq) && parse_hex(line, end.digest)) tombstone.marks[bucket] = end;
-  }
-  return tombstone;
-}
-
 void WriterList::add(const std::vector<std::pair<std::string, std::string>>& fields) {
   for (const auto& [field, value] : fields) {
     std::string_view kind = field;

@@ -1,5 +1,4 @@
-// The writers of a deployment (its hosts), as they note themselves down on each shard, and the tombstone of one that
-// was forgotten. Pure.
+// The writers of a deployment (its hosts), as they note themselves down on each shard. Pure.
 //
 // visits:writers is a hash on each shard:
 //   WRITER            "HOST VERSION INCARNATION SEEN BATCHES BUCKETS": noted after each flush of the shard
@@ -37,22 +36,6 @@ struct ForgottenNote {
 };
 [[nodiscard]] std::string to_text(const ForgottenNote& note);
 [[nodiscard]] std::optional<ForgottenNote> parse_forgotten_note(std::string_view text);
-
-/// By which a flusher tells its marks of a bucket apart.
-struct MarkEnd {
-  std::uint64_t seq = 0;
-  std::uint64_t digest = 0;
-  friend bool operator==(const MarkEnd&, const MarkEnd&) = default;
-};
-
-/// A tombstone on a shard: the note, then a line for each bucket: "BUCKET:SEQ DIGEST" (16 hex digits), the end of the
-/// mark that was the writer's last one there; or "BUCKET:", where it had none.
-struct TombstoneText {
-  ForgottenNote note;
-  std::map<std::uint32_t, std::optional<MarkEnd>> marks;  ///< by bucket; nullopt: it had no mark
-};
-/// What it cannot read it leaves out.
-[[nodiscard]] TombstoneText parse_tombstone(std::string_view text);
 
 /// A writer as all shards say that were asked.
 struct Writer {

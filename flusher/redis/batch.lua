@@ -2,7 +2,6 @@
 -- fails halfway keeps what it has written.
 --
 -- KEYS[1]  the bucket's hash
--- KEYS[2]  only of a writer's first batch of the bucket: the tombstone that it has if it was forgotten
 -- ARGV     expected mark, new mark, the identity that the bucket must have, the visits of each page, "\1id", our writer
 --          field, "\1moved", "\1moving", the pages
 -- answers  "OK total ..."    applied
@@ -10,10 +9,11 @@
 --          "HAVE mark"       the mark is neither the expected nor the new one
 --          "BAD index ..."   these pages (from 0) hold no count, or would pass 2^63-1
 --          "NOID identity"   the bucket has another identity, or none: it was emptied, or is not ours
---          "GONE"            the writer was forgotten: the bucket may have had this batch before
+--          "GONE"            the writer was forgotten, and its mark is a tombstone: the bucket may have had this batch
 --          "WRONGTYPE"       the key is no hash
 --          "MOVED marker"    the bucket is on another shard
 --          "MOVING marker"   it is being copied there
+-- A batch without pages that expects its own mark puts that back, where it is a tombstone.
 -- An absent field is an empty mark, an absent page counts 0. Counts are text: a Lua number is exact only below 2^53.
 local n = (#ARGV - 7) / 2
 local held = redis.pcall('HMGET', KEYS[1], unpack(ARGV, n + 4))
@@ -35,8 +35,17 @@ if mark == ARGV[2] then
 end
 if held[3] then return 'MOVED ' .. held[3] end
 if held[4] then return 'MOVING ' .. held[4] end
+if mark == '' then
+  local tombstone = '\1gone:' .. sub(ARGV[n + 5], 4)
+  local gone = redis.call('HMGET', KEYS[1], tombstone)[1]
+  if gone and (n > 0 or gone ~= ARGV[1] or gone ~= ARGV[2]) then return 'GONE' end
+  if gone then
+    redis.call('HSET', KEYS[1], ARGV[n + 5], gone)
+    redis.call('HDEL', KEYS[1], tombstone)
+    return 'OK'
+  end
+end
 if mark ~= ARGV[1] then return 'HAVE ' .. mark end
-if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return 'GONE' end
 
 local answer, write, bad = {'OK'}, {ARGV[n + 5], ARGV[2]}, {'BAD'}
 for i = 1, n do

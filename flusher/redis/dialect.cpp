@@ -11,6 +11,12 @@ namespace visitd {
 
 using namespace dialect;
 
+Dialect::Dialect(std::string_view writer, const ShardSettings& shard)
+    : writer_field_(field_of_writer(writer)),
+      tombstone_(tombstone_of_writer(writer)),
+      in_cluster_(shard.in_cluster),
+      host_(shard.host) {}
+
 void Dialect::begin(ScriptDigests scripts) {
   scripts_ = std::move(scripts);
   facts_ = {};
@@ -18,7 +24,6 @@ void Dialect::begin(ScriptDigests scripts) {
   marks_ = {};
   marks_error_.clear();
   marks_refused_ = false;
-  no_facts_.clear();
   not_written_.clear();
 }
 
@@ -68,7 +73,7 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
     case Kind::count:
       return read_count(reply);
     default:
-      return read_of_writers(awaited.kind, reply);
+      return read_of_writers(awaited, reply);
   }
 }
 
@@ -93,7 +98,7 @@ Topology Dialect::read_topology(Reply reply) {
 // ---- marks: marks.lua
 
 void Dialect::write_marks(std::span<const std::uint32_t> buckets, const AskMarks& asked, RequestText& text) const {
-  text.start(7 + buckets.size());
+  text.start(8 + buckets.size());
   text.add("EVALSHA");
   text.add(scripts_.marks);
   text.add_number(buckets.size());
@@ -102,6 +107,7 @@ void Dialect::write_marks(std::span<const std::uint32_t> buckets, const AskMarks
   text.add(id_field);
   text.add(asked.stamp);
   text.add(moved_field);
+  text.add(tombstone_);
 }
 
 /// In a cluster each bucket is asked for by itself: the buckets of one node are in many slots.
@@ -140,12 +146,9 @@ std::optional<ShardAnswer> Dialect::read_marks_of_nodes(Awaited& awaited, Reply 
 /// What one bucket holds.
 static Marks::Held parse_held(std::string_view text) {
   if (text.starts_with('!')) return {"", not_a_hash};
-  if (text.starts_with('=')) return {"", std::string(text.substr(1))};
-  const std::size_t end = std::min(text.find('\n'), text.size());
-  const std::string_view rest = text.substr(std::min(end + 1, text.size()));
-  const std::size_t mark_end = std::min(rest.find('\n'), rest.size());
-  return {std::string(text.substr(0, end)), std::string(rest.substr(0, mark_end)),
-          std::string(rest.substr(std::min(mark_end + 1, rest.size())))};
+  Marks::Held held;
+  for (std::string* const part : {&held.id, &held.field, &held.moved, &held.gone}) *part = take_until(text, '\n');
+  return held;
 }
 
 Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
@@ -161,13 +164,11 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
   add_asking(text, sent.once);
-  const bool first = batch.expected.empty() && !in_cluster_;
-  text.start((first ? 12 : 11) + 2 * batch.pages.size());
+  text.start(11 + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
-  text.add_number(first ? 2 : 1);
+  text.add("1");
   add_bucket_key(text, batch.bucket);
-  if (first) text.add(tombstone_key(writer_));
   text.add(batch.expected);
   text.add(to_text(batch.mark));
   text.add(sent.id);

@@ -28,7 +28,6 @@ struct Awaited {
     append_only,
     info,
     cluster_info,
-    tombstone_of_facts,
     topology_of_facts,
     topology,
     marks,
@@ -43,11 +42,10 @@ struct Awaited {
     count,
     noted,
     writers,
-    forgotten,
-    tombstone
+    forgotten
   };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;   ///< batch: pages; marks: buckets; replicas: 1 until SET is answered
+  std::uint32_t size = 0;   ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered
   bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
@@ -57,11 +55,7 @@ class Dialect {
  public:
   /// `writer`: names our field in each bucket ("\x01w:" and this). `shard`: whether it is a node of a cluster, and its
   /// host.
-  Dialect(std::string writer, const ShardSettings& shard)
-      : writer_(std::move(writer)),
-        writer_field_("\x01w:" + writer_),
-        in_cluster_(shard.in_cluster),
-        host_(shard.host) {}
+  Dialect(std::string_view writer, const ShardSettings& shard);
 
   /// The scripts as the server of this connection knows them; nothing of an earlier connection is kept.
   void begin(ScriptDigests scripts);
@@ -87,7 +81,6 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
-  [[nodiscard]] Awaited write_command(const Rejoin& rejoined, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
   [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
@@ -99,10 +92,11 @@ class Dialect {
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
-  [[nodiscard]] static ShardAnswer read_of_writers(Awaited::Kind kind, Reply reply);
+  [[nodiscard]] static ShardAnswer read_of_writers(const Awaited& awaited, Reply reply);
+  [[nodiscard]] static Forgotten read_forgotten(Reply reply, std::size_t buckets);
 
-  std::string writer_;
   std::string writer_field_;
+  std::string tombstone_;
   bool in_cluster_;
   std::string host_;
   ScriptDigests scripts_;
@@ -113,7 +107,6 @@ class Dialect {
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
   std::string not_written_;  ///< not empty: why WAIT would say nothing
-  std::string no_facts_;     ///< the error because of which there are no facts; empty: none
 };
 
 }  // namespace visitd

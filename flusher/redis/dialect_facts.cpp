@@ -7,7 +7,7 @@ namespace visitd {
 
 using namespace dialect;
 
-// ---- facts: CONFIG GET of two settings, INFO, GET of our tombstone and of the topology
+// ---- facts: CONFIG GET of two settings, INFO, GET of the topology
 
 Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) const {
   for (const std::string_view name : {"maxmemory-policy", "appendonly"}) {
@@ -18,12 +18,9 @@ Awaited Dialect::write_command(const AskFacts& /*unused*/, RequestText& text) co
   }
   text.start(1);
   text.add("INFO");
-  for (const std::string& key : {tombstone_key(writer_), std::string(topology_key)}) {
-    if (in_cluster_ && key != topology_key) continue;  // no writer of a cluster is forgotten
-    text.start(2);
-    text.add("GET");
-    text.add(key);
-  }
+  text.start(2);
+  text.add("GET");
+  text.add(topology_key);
   return {Awaited::Kind::policy};
 }
 
@@ -33,15 +30,6 @@ void Dialect::read_fact(Awaited& awaited, Reply reply) {
   using Kind = Awaited::Kind;
   if (awaited.kind == Kind::info) {
     info_ = reply.text();
-    awaited.kind = in_cluster_ ? Kind::topology_of_facts : Kind::tombstone_of_facts;
-    return;
-  }
-  if (awaited.kind == Kind::tombstone_of_facts) {
-    // Who cannot be told that it was forgotten must not write.
-    if (!reply.is_text_or_nil()) {
-      no_facts_ = reply.is_error() ? reply.text() : "GET visits:forgotten: an answer of another kind than Redis gives";
-    }
-    facts_.tombstone = reply.is_error() ? "" : reply.text();
     awaited.kind = Kind::topology_of_facts;
     return;
   }
@@ -81,7 +69,6 @@ static bool is_elsewhere(Reply reply) {
 ShardAnswer Dialect::read_facts(Reply topology) {
   Facts facts = std::exchange(facts_, {});
   const std::string info = std::exchange(info_, {});
-  const std::string no_facts = std::exchange(no_facts_, {});
   if (const auto enabled = info_value(info, "cluster_enabled")) facts.in_cluster = *enabled != "0";
   facts.topology_elsewhere = is_elsewhere(topology) && facts.in_cluster.value_or(in_cluster_);
   if (!facts.topology_elsewhere) {
@@ -89,7 +76,6 @@ ShardAnswer Dialect::read_facts(Reply topology) {
     if (!topology.is_text_or_nil()) unexpected("GET visits:topology");
     facts.topology = topology.text();
   }
-  if (!no_facts.empty() && !facts.in_cluster.value_or(false)) return Refused{no_facts};
   facts.role = info_value(info, "role");
   facts.run_id = info_value(info, "run_id");
   facts.version = server_version(info);

@@ -47,8 +47,12 @@ inline void add_asking(RequestText& text, bool once) {
   text.add("ASKING");
 }
 
-inline std::string tombstone_key(std::string_view writer) {
-  return fmt::format("visits:forgotten:{}", writer);
+/// A writer's field in a bucket: its mark, or what becomes of that once the writer is forgotten.
+inline std::string field_of_writer(std::string_view writer) {
+  return fmt::format("\x01w:{}", writer);
+}
+inline std::string tombstone_of_writer(std::string_view writer) {
+  return fmt::format("\x01gone:{}", writer);
 }
 
 [[noreturn]] inline void unexpected(std::string_view command) {

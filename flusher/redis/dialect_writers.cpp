@@ -1,4 +1,8 @@
-// How writers are noted, listed, forgotten and taken back.
+// How writers are noted, listed and forgotten.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
 #include "flusher/redis/batch_script.hpp"
 #include "flusher/redis/dialect_words.hpp"
 
@@ -6,20 +10,18 @@ namespace visitd {
 
 using namespace dialect;
 
-// ---- writers: note_writer.lua, HGETALL, forget.lua, rejoin.lua
+// ---- writers: note_writer.lua, HGETALL, forget.lua
 
 Awaited Dialect::write_command(const NoteWriter& noted, RequestText& text) const {
-  text.start(noted.wrote_at ? 9 : 7);
+  text.start(5 + 2 * noted.fields.size());
   text.add("EVALSHA");
   text.add(scripts_.note_writer);
   text.add("2");
   text.add(in_cluster_ ? writers_key_of_cluster : writers_key);
   text.add(topology_key);
-  text.add(writer_);
-  text.add(noted.note);
-  if (noted.wrote_at) {
-    text.add(writer_ + ":wrote");
-    text.add_number(*noted.wrote_at);
+  for (const auto& [field, value] : noted.fields) {
+    text.add(field);
+    text.add(value);
   }
   return {Awaited::Kind::noted};
 }
@@ -31,53 +33,43 @@ Awaited Dialect::write_command(const AskWriters& /*unused*/, RequestText& text) 
   return {Awaited::Kind::writers};
 }
 
-// Both scripts are seldom needed: the server is not told them before.
-
+/// The script is seldom needed: the server is not told it before.
 Awaited Dialect::write_command(const ForgetWriter& forgotten, RequestText& text) const {
-  text.start(8 + 2 * forgotten.buckets.size());
+  add_asking(text, forgotten.once);
+  text.start(9 + forgotten.buckets.size());
   text.add("EVAL");
   text.add(forget_script);
-  text.add_number(2 + forgotten.buckets.size());
-  text.add(writers_key);
-  text.add(tombstone_key(forgotten.writer));
+  text.add_number(forgotten.buckets.size());
   for (const std::uint32_t bucket : forgotten.buckets) add_bucket_key(text, bucket);
-  text.add(forgotten.writer);
-  text.add(forgotten.note);
-  text.add("\x01w:" + forgotten.writer);
-  for (const std::uint32_t bucket : forgotten.buckets) text.add_number(bucket);
-  return {Awaited::Kind::forgotten};
+  text.add(forgotten.id);
+  text.add(id_field);
+  text.add(field_of_writer(forgotten.writer));
+  text.add(tombstone_of_writer(forgotten.writer));
+  text.add(moved_field);
+  text.add(moving_field);
+  return {Awaited::Kind::forgotten, static_cast<std::uint32_t>(forgotten.buckets.size()), forgotten.once};
 }
 
-Awaited Dialect::write_command(const Rejoin& rejoined, RequestText& text) const {
-  text.start(9 + 2 * rejoined.marks.size());
-  text.add("EVAL");
-  text.add(rejoin_script);
-  text.add_number(2 + rejoined.marks.size());
-  text.add(writers_key);
-  text.add(tombstone_key(writer_));
-  for (const auto& [bucket, mark] : rejoined.marks) add_bucket_key(text, bucket);
-  text.add(writer_);
-  text.add(rejoined.tombstone);
-  text.add(rejoined.last ? "1" : "0");
-  text.add(writer_field_);
-  for (const auto& [bucket, mark] : rejoined.marks) text.add(mark);
-  return {Awaited::Kind::tombstone};
+Forgotten Dialect::read_forgotten(Reply reply, std::size_t buckets) {
+  if (!reply.is_array() || reply.size() != buckets) unexpected("EVAL of forget.lua");
+  using Kind = Forgotten::Bucket::Kind;
+  constexpr std::pair<std::string_view, Kind> words[] = {
+      {"OUT", Kind::taken_out}, {"NOTHING", Kind::nothing}, {"NOT", Kind::not_now}, {"MOVED", Kind::moved}};
+  Forgotten forgotten;
+  for (std::size_t i = 0; i < buckets; ++i) {
+    std::string_view rest = reply[i].text();
+    const auto* const known =
+        std::ranges::find(words, take_until(rest, ' '), &std::pair<std::string_view, Kind>::first);
+    if (known == std::end(words)) unexpected("EVAL of forget.lua");
+    forgotten.buckets.push_back({known->second, std::string(rest)});
+  }
+  return forgotten;
 }
 
-ShardAnswer Dialect::read_of_writers(Awaited::Kind kind, Reply reply) {
+ShardAnswer Dialect::read_of_writers(const Awaited& awaited, Reply reply) {
   if (reply.is_error()) return Refused{std::string(reply.text())};
-  if (kind == Awaited::Kind::noted) return Noted{};
-  if (kind == Awaited::Kind::tombstone) {
-    if (!reply.is_string()) unexpected("EVAL of rejoin.lua");
-    return Tombstone{std::string(reply.text())};
-  }
-  if (kind == Awaited::Kind::forgotten) {
-    std::vector<std::uint64_t> buckets;
-    if (!reply.is_string() || !parse_numbers(reply.text(), largest_count, buckets) || buckets.size() != 1) {
-      unexpected("EVAL of forget.lua");
-    }
-    return Forgotten{buckets.front()};
-  }
+  if (awaited.kind == Awaited::Kind::noted) return Noted{};
+  if (awaited.kind == Awaited::Kind::forgotten) return read_forgotten(reply, awaited.size);
   if (!reply.is_array() || reply.size() % 2 != 0) unexpected("HGETALL");
   Writers writers;
   for (std::size_t i = 0; i < reply.size(); i += 2) {

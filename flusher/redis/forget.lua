@@ -1,26 +1,29 @@
--- Forgets a writer in these buckets: takes its field out of each, and notes in the writer's tombstone what stood there,
--- so that a flusher that returns as that writer finds out what it had written. Repeating it is harmless.
+-- Forgets a writer in these buckets: where it has a mark, that becomes its tombstone. So a flusher that returns as that
+-- writer finds out what it had written. Repeating it is harmless.
 --
--- KEYS     visits:writers, the tombstone, hashes of buckets
--- ARGV     the writer, when and by whom it is forgotten, its field, the number of each bucket
--- answers  how many of the buckets had the field
-local held = redis.call('GET', KEYS[2]) or ''
--- Buckets that are noted already have no field any more.
-local again = ARGV[4] and string.find(held, '\n' .. ARGV[4] .. ':', 1, true)
-local noted, from = {}, {}
-if held == '' then noted[1] = ARGV[2] .. '\n' end
-for i = 3, #KEYS do
-  local mark = redis.pcall('HGET', KEYS[i], ARGV[3])
-  if type(mark) == 'table' and not string.find(mark.err, 'WRONGTYPE', 1, true) then return mark end
-  if type(mark) == 'string' then
-    noted[#noted + 1] = ARGV[i + 1] .. ':' .. (string.match(mark, '%S+ %S+$') or '?') .. '\n'
-    from[#from + 1] = KEYS[i]
-  elseif not again then
-    noted[#noted + 1] = ARGV[i + 1] .. ':\n'
+-- KEYS     hashes of buckets
+-- ARGV     the identity that the buckets must have, "\1id", the writer's field, its tombstone, "\1moved", "\1moving"
+-- answers  for each bucket
+--          "OUT"           it had a mark
+--          "NOTHING"       it had none
+--          "NOT"           not now: it is being copied to another shard, or it is not here
+--          "MOVED marker"  it is on another shard
+local answer = {}
+for i = 1, #KEYS do
+  local held = redis.pcall('HMGET', KEYS[i], ARGV[2], ARGV[3], ARGV[5], ARGV[6])
+  if held.err then
+    if not string.find(held.err, 'WRONGTYPE', 1, true) then return held end
+    answer[i] = 'NOTHING'
+  elseif held[3] then
+    answer[i] = 'MOVED ' .. held[3]
+  elseif held[1] ~= ARGV[1] or held[4] then
+    answer[i] = 'NOT'
+  elseif held[2] then
+    redis.call('HSET', KEYS[i], ARGV[4], held[2])
+    redis.call('HDEL', KEYS[i], ARGV[3])
+    answer[i] = 'OUT'
+  else
+    answer[i] = 'NOTHING'
   end
 end
--- First what a full server refuses.
-if noted[1] then redis.call('APPEND', KEYS[2], table.concat(noted)) end
-redis.call('HSET', KEYS[1], ARGV[1] .. ':forgotten', ARGV[2])
-for i = 1, #from do redis.call('HDEL', from[i], ARGV[3]) end
-return tostring(#from)
+return answer

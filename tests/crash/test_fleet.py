@@ -63,13 +63,13 @@ class Fleet(unittest.TestCase):
         self.check_fleet(WatchedStack(frontends=0, replicas=1, servers_at=SERVERS_AT))
 
     def test_a_cluster(self):
-        self.check_fleet(ClusterStack(frontends=0, replicas=0, servers_at=SERVERS_AT), forgets=False)
+        self.check_fleet(ClusterStack(frontends=0, replicas=0, servers_at=SERVERS_AT))
 
-    def check_fleet(self, servers: Stack, forgets: bool = True) -> None:
+    def check_fleet(self, servers: Stack) -> None:
         began = time.monotonic()
         with servers.only_servers():
             try:
-                self.live(servers, forgets)
+                self.live(servers)
             except BaseException:
                 for host in self.hosts:
                     host.print_logs()
@@ -79,7 +79,7 @@ class Fleet(unittest.TestCase):
               f"another host showed a visit after {late[len(late) // 2]:.2f} s, at worst {late[-1]:.2f} s (TTL + flush interval: "
               f"{FRESH_S:.2f} s)", flush=True)  # fmt: skip
 
-    def live(self, servers: Stack, forgets: bool) -> None:
+    def live(self, servers: Stack) -> None:
         first, second = self.joined(servers), self.joined(servers)
         self.see_each_other([first, second], 2)
         third = self.joined(servers)
@@ -89,7 +89,8 @@ class Fleet(unittest.TestCase):
         self.cut_off(second, first)
         self.see_each_other(hosts, 2)
         self.check_clones(servers, running=first, stopped=second)
-        self.leave(third, first, forgets)
+        self.leave(third, first)
+        self.come_back(third, first)
         self.check_counts(hosts, servers)
 
     def made(self, servers: Stack, state_of: Stack | None = None) -> LinkedHost:
@@ -224,26 +225,47 @@ class Fleet(unittest.TestCase):
         self.count(copy, page_of(copy))
         copy.flush()
 
-    def leave(self, host: LinkedHost, other: LinkedHost, forgets: bool) -> None:
+    def leave(self, host: LinkedHost, other: LinkedHost) -> None:
         """It brings all that it has and ends; it is listed until it is forgotten."""
         theirs = writer_of(host)
         next(one for one in self.traffic if one.stack is host).stop()
         host.flush()
         refused = other.visitctl("writers", "forget", theirs, check=False)
         self.assertEqual(refused.returncode, 1, refused)
-        self.assertIn("flusher.writer_gone_s" if forgets else "a writer of a cluster cannot be forgotten", refused.stderr)
+        self.assertIn("flusher.writer_gone_s", refused.stderr)
         for name in ("frontend_1", "flusher"):
             self.assertEqual(host.stop_one(name), 0)
         last = writers(other)[theirs]
         self.assertGreater(last["wrote_at"], 0)
         self.assertIsNone(last["forgotten_at"])
-        if not forgets:
-            return
         wait_for("it is gone for long enough", lambda: time.time() > last["seen_at"] + WRITER_GONE_S + 1)
         offered = other.visitctl("writers", "forget", theirs, check=False)
         self.assertIn("nothing was changed", offered.stderr)
-        other.visitctl("writers", "forget", theirs, "--yes")
+        done = other.visitctl("writers", "forget", theirs, "--yes").stdout
+        self.assertRegex(done, r"taken out of [1-9]\d* buckets")
         self.assertIsNotNone(writers(other)[theirs]["forgotten_at"])
+        self.assertIn("taken out of 0 buckets", other.visitctl("writers", "forget", theirs, "--yes").stdout)
+
+    def come_back(self, host: LinkedHost, other: LinkedHost) -> None:
+        """It is held wherever it had written, and counts on exactly once somebody says so."""
+        theirs = next(row["writer"] for row in writers(other).values() if row["forgotten_at"] is not None)
+        for name in ("flusher", "frontend_1"):
+            host.start_one(name)
+        wait_for("it finds out that it was forgotten", lambda: "held" in states(host))
+        for shard in shards_of(host):
+            if shard["state"] == "held":
+                self.assertIn("has forgotten this host", shard["reason"])
+        def goes_on() -> bool:
+            for shard in shards_of(host):
+                if shard["state"] == "held":
+                    host.visitctl("accept", shard["name"], "--yes", check=False)
+            return states(host) == {"up"}
+        wait_for("it goes on", goes_on, 30, 0.2)
+        host.wait_ready()
+        self.count(host, "of-who-came-back")
+        host.flush()
+        wait_for("it is no more forgotten", lambda: writers(other)[theirs]["forgotten_at"] is None)
+        wait_for("another host shows what it counts", lambda: other.shows("of-who-came-back", 1))
 
     def check_counts(self, hosts: list[LinkedHost], servers: Stack) -> None:
         """No read was wrong, and the servers hold what was acknowledged, as each host that is left reads it."""

@@ -2,10 +2,11 @@
 are held, and once somebody accepts them it goes on exactly where it was, whatever was on its way when it died."""
 
 import random
+import subprocess
 import time
 import unittest
 
-from harness import Stack, Traffic, check_sums, wait_for
+from harness import VISITCTL, Stack, Traffic, check_sums, wait_for
 from test_hosts import started_host
 
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 300},
@@ -22,13 +23,13 @@ def writer_of(host: Stack) -> str:
     return wait_for("the host is listed", lambda: next((row["writer"] for row in listed(host).values() if row["ours"]), None))
 
 
-def fields_of(host: Stack, writer: str) -> int:
-    """How many buckets have a field of this writer."""
+def fields_of(host: Stack, writer: str, kind: str = "w") -> int:
+    """How many buckets have a mark of this writer; `gone`: a tombstone."""
     found = 0
     for shard in host.shards:
         with shard.client() as redis:
             keys = redis("KEYS", "visits:{*}")
-            found += sum(redis.pipeline([("HEXISTS", key, f"\x01w:{writer}") for key in keys])) if keys else 0
+            found += sum(redis.pipeline([("HEXISTS", key, f"\x01{kind}:{writer}") for key in keys])) if keys else 0
     return found
 
 
@@ -151,6 +152,42 @@ class Writers(unittest.TestCase):
         for page in ("page-0", "page-59"):
             wait_for("both read it", lambda page=page: all(h.shows(page, expected[page]) for h in (self.first, self.other)))
         wait_for("it is no more forgotten", lambda: listed(self.first)[theirs]["forgotten_at"] is None)
+
+    def test_a_host_is_forgotten_while_buckets_move_and_its_tombstones_move_with_them(self):
+        self.count(self.other, range(60))
+        self.other.flush()
+        theirs = writer_of(self.other)
+        self.other.kill9("flusher")
+        marks = fields_of(self.first, theirs)
+        spare = self.first.spare()
+        adding = subprocess.Popen([str(VISITCTL), "--config", str(self.first.settings_file), "shards", "add",
+                                   f"{spare.name}=redis://{spare.host}:{spare.port}", "--rate", "4"], stdout=subprocess.DEVNULL)  # fmt: skip
+        self.first.shards.append(spare)
+        with spare.client() as redis:
+            wait_for("buckets have moved", lambda: len(redis("KEYS", "visits:{*}")) > 2)
+        # Not while the flusher begins anew.
+        wait_for("it is forgotten", lambda: self.first.visitctl("writers", "forget", theirs, "--yes", check=False).returncode == 0)
+        self.assertIsNone(adding.poll(), "buckets move still")
+        self.assertEqual(adding.wait(60), 0)
+        self.assertEqual(fields_of(self.first, theirs), 0)
+        self.assertEqual(fields_of(self.first, theirs, "gone"), marks)
+        with spare.client() as redis:
+            moved = redis.pipeline([("HEXISTS", key, f"\x01gone:{theirs}") for key in redis("KEYS", "visits:{*}")])
+        self.assertGreater(sum(moved), 0)
+
+        self.other.start_one("flusher")
+        wait_for("it finds out", lambda: "held" in states(self.other))
+
+        def goes_on() -> bool:
+            accept_all(self.other)
+            return states(self.other) == {"up"}
+
+        wait_for("its shards are up", goes_on, 30, 0.2)
+        self.count(self.other, range(60))
+        self.other.flush()
+        self.first.wait_for_redis({f"page-{n}": 2 for n in range(60)})
+        self.assertEqual(fields_of(self.first, theirs, "gone"), 0)
+        self.assertEqual(fields_of(self.first, theirs), marks)
 
     def test_a_host_that_lives_and_is_forgotten_loses_and_doubles_nothing(self):
         """Each forgets the others again and again, under load and kills, and somebody accepts."""

@@ -29,14 +29,15 @@ struct Told {
   std::size_t size;  ///< of the command: pages or buckets
 
   std::string operator()(const Facts& facts) const {
-    return fmt::format("facts {} {} {} {} {} {}", facts.maxmemory_policy.value_or("?"), facts.append_only.value_or("?"),
-                       facts.role.value_or("?"), facts.run_id.value_or("?"), facts.topology, facts.tombstone);
+    return fmt::format("facts {} {} {} {} {}", facts.maxmemory_policy.value_or("?"), facts.append_only.value_or("?"),
+                       facts.role.value_or("?"), facts.run_id.value_or("?"), facts.topology);
   }
   std::string operator()(const Topology& topology) const { return "topology " + topology.topology; }
   std::string operator()(const Marks& marks) const {
     require(marks.buckets.size() == size, "each bucket has a mark");
     std::string text = "marks";
-    for (const Marks::Held& held : marks.buckets) text += fmt::format(" {}/{}", held.id, held.field);
+    for (const Marks::Held& held : marks.buckets)
+      text += fmt::format(" {}/{}/{}/{}", held.id, held.field, held.moved, held.gone);
     return text;
   }
   std::string operator()(const BatchAnswer& answer) const {
@@ -71,10 +72,11 @@ struct Told {
     return text;
   }
   std::string operator()(const Forgotten& forgotten) const {
-    require(forgotten.buckets <= largest_count, "a number of buckets is one");
-    return fmt::format("forgotten {}", forgotten.buckets);
+    require(forgotten.buckets.size() == size, "each bucket has an answer");
+    std::string text = "forgotten";
+    for (const auto& [kind, marker] : forgotten.buckets) text += fmt::format(" {}/{}", static_cast<int>(kind), marker);
+    return text;
   }
-  std::string operator()(const Tombstone& tombstone) const { return "tombstone " + tombstone.text; }
   std::string operator()(const Nodes& nodes) const {
     for (const ClusterMap::Slots& slots : nodes.map.slots) {
       require(slots.first <= slots.last && slots.last < cluster_slots, "slots are those of a cluster");
@@ -217,10 +219,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    AskMarks{std::vector<std::uint32_t>(large), ""},
                                    SendBatch{&batch, ""},
                                    AskCount{7, "page"},
-                                   NoteWriter{"note", 1},
+                                   NoteWriter{{{"w2", "note"}}},
                                    AskWriters{},
-                                   ForgetWriter{"w2", "1 web", std::vector<std::uint32_t>(large)},
-                                   Rejoin{"t", true, {}},
+                                   ForgetWriter{"w2", "id 2", std::vector<std::uint32_t>(large)},
+                                   NoteWriter{{{"w2:forgotten", ""}}},
                                    MoveBucket{MoveBucket::Step::copy_out, 7, "id 2", "b 2"},
                                    TakeMoves{"w2", 5000},
                                    AskPersistence{},

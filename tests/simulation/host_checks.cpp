@@ -63,12 +63,13 @@ void SimulatedHost::check_read(std::size_t page, std::size_t reader, const Count
   LastRead& seen = last_read_[page];
   const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
   const std::uint64_t view = cache().active.word.load();
-  if (seen.life == life_ && seen.view == view && seen.evicted == evicted && read.count < seen.count) {
+  if (seen.life == life_ && seen.view == view && seen.evicted == evicted && seen.went_on == went_on_ &&
+      read.count < seen.count) {
     throw Broken(fmt::format("host {}: reader {} counts {} of {} after {}", number_, reader, read.count,
                              stage_.names[page], seen.count));
   }
   // Visits that were put aside are not counted any more.
-  if (stage_.harm != Harm::spoiled) seen = {life_, view, evicted, read.count};
+  if (stage_.harm != Harm::spoiled) seen = {life_, view, evicted, went_on_, read.count};
 }
 
 bool SimulatedHost::knows_since(std::size_t page, std::uint64_t ms) {
@@ -130,6 +131,14 @@ void SimulatedHost::check_nothing_lost() const {
   }
 }
 
+bool SimulatedHost::is_up() const {
+  if (engine_ == nullptr) return false;
+  for (std::uint32_t number = 0; number < engine_->placement().shards(); ++number) {
+    if (engine_->shard_state(number) != ShardState::up) return false;
+  }
+  return true;
+}
+
 bool SimulatedHost::is_settled() const {
   if (engine_ == nullptr || !engine_->is_durable()) return false;
   if (stage_.layout.is_moving() || engine_->layout() != stage_.layout) return false;
@@ -138,7 +147,7 @@ bool SimulatedHost::is_settled() const {
     if (stage_.shards[shard].refuses()) continue;
     const bool held = engine_->shard_state(number) == ShardState::held;
     // Of a host that was forgotten, everything comes back once somebody says so.
-    if (stage_.may_hold && held && stage_.harm != Harm::forgotten) continue;
+    if (stage_.may_hold && held && !stage_.forgets) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(number) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       const bool here = stage_.home_of(page) == shard || stage_.harm == Harm::cluster;

@@ -65,13 +65,28 @@ MUTANTS = {
     'a read looks at the bucket\'s identity': (
         'flusher/counting/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
-        'flusher/counting/shard_marks.cpp', 'if (accepting_) return; Mark ours;', 'return; Mark ours;'),
+        'flusher/counting/shard_marks.cpp', '} else if (!accepting_) { Mark ours;', '} else if (false) { Mark ours;'),
     'a host that was forgotten goes on only once somebody says so': (
-        'flusher/counting/shard_admission.cpp', 'if (marks_.is_forgotten() && !marks_.is_accepting()) {', 'if (false) {'),
+        'flusher/counting/shard_marks.cpp', 'if (!batches_.may_rejoin(bucket, field)) gone_.emplace_back(bucket, field);', ''),
     'a tombstone says what a bucket held': (
-        'flusher/counting/shard_marks.cpp', 'const bool taken_out = is_forgotten() &&', 'const bool taken_out = false &&'),
-    'marks that were taken out are put back': (
-        'flusher/counting/shard_marks.cpp', 'if (mark) taken_out_.emplace_back(bucket, *mark);', ''),
+        'flusher/counting/shard_marks.cpp', 'const std::string& field = gone ? held.gone : held.field;', 'const std::string& field = held.field;',
+        'auto rejoin = rejoin_of(bucket, field);', 'auto rejoin = rejoin_of(bucket, held.gone);',
+        'again.push_back(std::move(*rejoin));', ''),
+    'a mark that was taken out is put back': (
+        'flusher/counting/shard_marks.cpp', 'again.push_back(std::move(*rejoin));', ''),
+    'a writer is forgotten where a bucket has moved to': (
+        'flusher/counting/shard_session.cpp',
+        'if (kind == Forgotten::Bucket::Kind::not_now || kind == Forgotten::Bucket::Kind::moved) {',
+        'if (kind == Forgotten::Bucket::Kind::not_now) {'),
+    'a writer is forgotten in a bucket that is just being moved': (
+        'flusher/counting/shard_session.cpp',
+        'if (kind == Forgotten::Bucket::Kind::not_now || kind == Forgotten::Bucket::Kind::moved) {',
+        'if (kind == Forgotten::Bucket::Kind::moved) {'),
+    'a writer is forgotten at the node to which a bucket went': (
+        'flusher/counting/shard_session.cpp', 'return {0, buckets};', 'return {};'),
+    'a bucket that has not come is not given the identity': (
+        'flusher/counting/shard_marks.cpp',
+        'if (!stamp.empty()) std::erase_if(asked_, [this](std::uint32_t bucket) { return in_flight_.is_arriving(bucket); });', ''),
     'a kept batch waits for replicas': (
         'flusher/counting/kept_order.cpp', 'return shard.waits && entry.number > shard.confirmed;', 'return false;'),
     'what is confirmed was answered before the question': (

@@ -245,26 +245,6 @@ void SimulatedHost::go_on_as(const SimulatedHost& other, bool alive) {
   in_same_life_ = alive;
 }
 
-void SimulatedHost::forget(const SimulatedHost& other) {
-  flusher_event([&] {
-    engine_->writers().forget(other.spool_.writer(), stage_.now.unix, [this](const WriterBook::Forgotten& forgotten) {
-      if (forgotten.left.size() < stage_.shards.size()) ++stage_.statistics.forgotten;
-    });
-  });
-}
-
-void SimulatedHost::accept_held() {
-  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
-    if (!is_held(shard)) continue;
-    const std::string& name = Stage::shard_names()[shard];
-    flusher_event([&] {
-      accepted_[shard] = true;
-      ++stage_.statistics.accepted;
-      engine_->accept(name, engine_->offer(name).token, stage_.now);
-    });
-  }
-}
-
 void SimulatedHost::flusher_turn() {
   flusher_event([&] {
     static_cast<void>(engine_->drain(stage_.now));
@@ -342,9 +322,8 @@ void SimulatedHost::close(std::uint32_t shard) {
 void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Completion done) {
   SimulatedShard& server = stage_.shards[server_of(shard)];
   check_on_their_way(server_of(shard), command);
-  if (std::holds_alternative<Rejoin>(command) && !accepted_[server_of(shard)])
-    throw Broken(fmt::format("host {} was forgotten, and goes on though nobody said so", number_));
   const auto* const batch = std::get_if<SendBatch>(&command);
+  if (batch != nullptr && is_rejoin(*batch->batch)) note_rejoin(*batch->batch);
   if (stage_.mutant == Mutant::shard_applies_without_compare && batch != nullptr) {
     // The field agrees with whatever is expected.
     const std::uint32_t bucket = batch->batch->bucket;
@@ -361,7 +340,10 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
     return;
   }
   // Somebody may say it twice.
-  if (std::holds_alternative<ForgetWriter>(command)) return;
+  const auto* const note = std::get_if<NoteWriter>(&command);
+  if (std::holds_alternative<ForgetWriter>(command) ||
+      (note != nullptr && note->fields.size() == 1 && note->fields.front().first.ends_with(":forgotten")))
+    return;
   if (stage_.shards[shard].on_their_way(number_, command) == 0) return;
   constexpr const char* what[] = {"what the server is",
                                   "",
@@ -374,7 +356,6 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
                                   "to note the writer",
                                   "who the writers are",
                                   "",
-                                  "to let the writer go on",
                                   "",
                                   "whether its replica follows"};
   throw Broken(fmt::format("host {}: shard {} is asked again while it has not answered: {}", number_,
@@ -382,7 +363,8 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
 }
 
 void SimulatedHost::shard_changed(std::uint32_t shard, ShardState state, const std::string& why) {
-  if (state == ShardState::up) accepted_[server_of(shard)] = false;
+  if (state == ShardState::up && accepted_[server_of(shard)]) ++went_on_;
+  if (state == ShardState::held) accepted_[server_of(shard)] = false;
   if (state == ShardState::held && !stage_.may_hold)
     throw Broken(fmt::format("host {}: shard {} is held: {}", number_, Stage::shard_names()[server_of(shard)], why));
 }

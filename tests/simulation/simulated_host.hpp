@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,9 @@ class SimulatedHost : public EnginePort {
     return number && engine_->shard_state(*number) == ShardState::held;
   }
   [[nodiscard]] bool lives() const noexcept { return engine_ != nullptr; }
+  /// It lives, and so does every shard to it.
+  [[nodiscard]] bool is_up() const;
+  [[nodiscard]] const std::string& writer() const noexcept { return spool_.writer(); }
   /// Visits of a page that the host recorded, and that a shard could take.
   [[nodiscard]] std::uint64_t recorded(std::size_t page) const { return recorded_[page] - aside(page); }
   /// A page of which visits were put aside just now, not yet durably.
@@ -125,6 +129,7 @@ class SimulatedHost : public EnginePort {
     std::uint64_t life = 0;
     std::uint64_t view = 0;
     std::uint64_t evicted = 0;
+    std::uint64_t went_on = 0;  ///< what a shard holds was taken as the truth
     std::uint64_t count = 0;
   };
 
@@ -182,6 +187,7 @@ class SimulatedHost : public EnginePort {
   static constexpr std::size_t list_reader = 2;
   void read_one(std::size_t page, std::size_t reader);
   void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
+  void note_rejoin(const Batch& rejoin);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
   void flusher_event(const std::function<void()>& event);
 
@@ -213,8 +219,10 @@ class SimulatedHost : public EnginePort {
   bool committed_ = false;              ///< submitted and durable, not yet told
   SpoolResult result_;                  ///< of what is durable
   std::vector<bool> connecting_;
-  std::vector<bool> accepted_;                ///< by shard: since it was held
-  std::vector<std::uint64_t> away_until_ms_;  ///< by shard
+  std::vector<bool> accepted_;                               ///< by shard: since it was held
+  std::set<std::pair<std::uint32_t, std::string>> allowed_;  ///< buckets and marks to put back, as somebody said
+  std::uint64_t went_on_ = 0;                                ///< times that an accepted shard was up again
+  std::vector<std::uint64_t> away_until_ms_;                 ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
   std::vector<std::uint32_t> servers_;      ///< by the engine's numbers

@@ -61,6 +61,8 @@ std::size_t SimulatedShard::on_their_way(std::size_t host, const ShardCommand& l
     if (const auto* const count = std::get_if<AskCount>(&like))
       return std::get<AskCount>(one.command).page == count->page;
     if (const auto* const batch = std::get_if<SendBatch>(&like)) return one.batch.bucket == batch->batch->bucket;
+    if (const auto* const note = std::get_if<NoteWriter>(&like))
+      return std::get<NoteWriter>(one.command).fields.front().first == note->fields.front().first;
     return true;
   };
   const Connection& connection = connections_[host];
@@ -96,7 +98,6 @@ ShardAnswer SimulatedShard::answer(const Waiting& waiting) {
   const bool writes =
       std::holds_alternative<SendBatch>(waiting.command) || std::holds_alternative<MakeTopology>(waiting.command) ||
       std::holds_alternative<NoteWriter>(waiting.command) || std::holds_alternative<ForgetWriter>(waiting.command) ||
-      std::holds_alternative<Rejoin>(waiting.command) ||
       (std::holds_alternative<AskMarks>(waiting.command) && !std::get<AskMarks>(waiting.command).stamp.empty());
   if (refusing_ == Refusing::all || (refusing_ == Refusing::writes && writes)) return Refused{"OOM"};
   if (const auto elsewhere = redirect(waiting)) return *elsewhere;
@@ -117,6 +118,8 @@ std::optional<Redirect> SimulatedShard::redirect(std::size_t key, bool once) con
 std::optional<Redirect> SimulatedShard::redirect(const Waiting& waiting) const {
   if (const auto* sent = std::get_if<SendBatch>(&waiting.command)) return redirect(waiting.batch.bucket, sent->once);
   if (const auto* ask = std::get_if<AskCount>(&waiting.command)) return redirect(ask->bucket, ask->once);
+  if (const auto* forget = std::get_if<ForgetWriter>(&waiting.command))
+    return redirect(forget->buckets.front(), forget->once);
   if (!std::holds_alternative<MakeTopology>(waiting.command) || cluster_ == nullptr) return std::nullopt;
   return redirect(cluster_->topology_key(), false);
 }
@@ -133,10 +136,8 @@ void SimulatedShard::migrate(SimulatedShard& from, SimulatedShard& to, std::size
   from.forget(bucket);
 }
 
-Facts SimulatedShard::run_facts(const std::string& writer) const {
+Facts SimulatedShard::run_facts() const {
   Facts facts{"noeviction", "yes", now_.topology, "master"};
-  const auto tombstone = now_.tombstones.find(writer);
-  if (tombstone != now_.tombstones.end()) facts.tombstone = tombstone->second;
   facts.in_cluster = cluster_ != nullptr;
   facts.topology_elsewhere = cluster_ != nullptr && redirect(cluster_->topology_key(), false).has_value();
   return facts;
@@ -177,7 +178,7 @@ Replicas SimulatedShard::run_replicas() const {
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
   return std::visit(
       Overloaded{
-          [&](const AskFacts&) -> ShardAnswer { return run_facts(waiting.writer); },
+          [&](const AskFacts&) -> ShardAnswer { return run_facts(); },
           [&](const MakeTopology& make) -> ShardAnswer {
             // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
             if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
@@ -201,13 +202,17 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const AskNodes&) -> ShardAnswer { return Refused{"no node is asked so in the simulation"}; },
           [&](const AskReplicas&) -> ShardAnswer { return *waiting.replicas; },
           [&](const NoteWriter& note) -> ShardAnswer {
-            now_.writers[waiting.writer] = note.note;
-            if (note.wrote_at) now_.writers[waiting.writer + ":wrote"] = std::to_string(*note.wrote_at);
+            for (const auto& [name, value] : note.fields) {
+              if (value.empty()) {
+                now_.writers.erase(name);
+              } else {
+                now_.writers[name] = value;
+              }
+            }
             return Noted{};
           },
           [&](const AskWriters&) -> ShardAnswer { return Writers{{now_.writers.begin(), now_.writers.end()}}; },
           [&](const ForgetWriter& forget) -> ShardAnswer { return run_forget(forget); },
-          [&](const Rejoin& rejoin) -> ShardAnswer { return run_rejoin(rejoin, waiting.writer); },
       },
       waiting.command);
 }
@@ -223,7 +228,8 @@ Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) 
       // Written before what says that all have it: what loses one loses the other.
       now_.buckets[bucket].fields[id_field] = disk_.buckets[bucket].fields[id_field] = ask.stamp;
     }
-    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer), field(bucket, moved_field), std::nullopt});
+    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer), field(bucket, moved_field), std::nullopt,
+                             field(bucket, tombstone_of(writer))});
   }
   return marks;
 }
@@ -245,13 +251,18 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.why = field(batch.bucket, name);
     return answer;
   }
+  const std::string gone = field(batch.bucket, tombstone_of(waiting.writer));
+  if (held.empty() && !gone.empty() && is_rejoin(batch) && gone == batch.expected) {
+    put_back(batch.bucket, waiting.writer, gone);
+    return answer;
+  }
+  if (held.empty() && !gone.empty() && !ignores_tombstones_) {
+    answer.kind = BatchAnswer::Kind::forgotten;
+    return answer;
+  }
   if (!applied && held != batch.expected) {
     answer.kind = BatchAnswer::Kind::have;
     answer.have = held;
-    return answer;
-  }
-  if (batch.expected.empty() && !applied && now_.tombstones.contains(waiting.writer) && !ignores_tombstones_) {
-    answer.kind = BatchAnswer::Kind::forgotten;
     return answer;
   }
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
@@ -281,34 +292,33 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   return answer;
 }
 
-Forgotten SimulatedShard::run_forget(const ForgetWriter& forget) {
-  Forgotten forgotten;
-  std::string& tombstone = now_.tombstones[forget.writer];
-  if (tombstone.empty()) tombstone = forget.note + "\n";
-  const bool again = tombstone.find("\n" + std::to_string(forget.buckets.front()) + ":") != std::string::npos;
-  for (const std::uint32_t bucket : forget.buckets) {
-    Mark mark;
-    if (!parse_mark(field(bucket, forget.writer), mark)) {
-      if (!again) tombstone += std::to_string(bucket) + ":\n";
-      continue;
-    }
-    tombstone += std::to_string(bucket) + ":" + std::to_string(mark.seq) + " " + hex(mark.digest) + "\n";
-    now_.buckets[bucket].fields.erase(forget.writer);
-    ++forgotten.buckets;
-  }
-  now_.writers[forget.writer + ":forgotten"] = forget.note;
-  return forgotten;
+void SimulatedShard::put_back(std::uint32_t bucket, const std::string& writer, const std::string& mark) {
+  auto& fields = now_.buckets[bucket].fields;
+  if (rejoining_ != Rejoining::takes_away_alone) fields[writer] = mark;
+  if (rejoining_ != Rejoining::puts_back_alone) fields.erase(tombstone_of(writer));
+  ++changes_;
 }
 
-Tombstone SimulatedShard::run_rejoin(const Rejoin& rejoin, const std::string& writer) {
-  const auto tombstone = now_.tombstones.find(writer);
-  const std::string held = tombstone == now_.tombstones.end() ? std::string() : tombstone->second;
-  if (held != rejoin.tombstone) return {held};
-  for (const auto& [bucket, mark] : rejoin.marks) now_.buckets[bucket].fields.emplace(writer, mark);
-  if (!rejoin.last) return {held};
-  now_.writers.erase(writer + ":forgotten");
-  now_.tombstones.erase(writer);
-  return {};
+Forgotten SimulatedShard::run_forget(const ForgetWriter& forget) {
+  using Kind = Forgotten::Bucket::Kind;
+  Forgotten forgotten;
+  for (const std::uint32_t bucket : forget.buckets) {
+    const std::string mark = field(bucket, forget.writer);
+    if (const std::string moved = field(bucket, moved_field); !moved.empty()) {
+      forgotten.buckets.push_back({Kind::moved, moved});
+    } else if (field(bucket, id_field) != forget.id || (!field(bucket, moving_field).empty() && !forgets_what_moves_)) {
+      forgotten.buckets.push_back({Kind::not_now});
+    } else if (mark.empty()) {
+      forgotten.buckets.push_back({Kind::nothing});
+    } else {
+      auto& fields = now_.buckets[bucket].fields;
+      fields[tombstone_of(forget.writer)] = mark;
+      fields.erase(forget.writer);
+      ++changes_;
+      forgotten.buckets.push_back({Kind::taken_out});
+    }
+  }
+  return forgotten;
 }
 
 std::string SimulatedShard::field(std::uint32_t bucket, const std::string& name) const {

@@ -96,6 +96,11 @@ class SimulatedShard {
   void ignore_identity() noexcept { ignores_identity_ = true; }
   /// One that does not look for the tombstone of a writer that was forgotten.
   void ignore_tombstones() noexcept { ignores_tombstones_ = true; }
+  /// One that, where it should put a mark back and take the tombstone away, does half of it.
+  enum class Rejoining { whole, puts_back_alone, takes_away_alone };
+  void rejoin_in_part(Rejoining how) noexcept { rejoining_ = how; }
+  /// A script that forgets a writer also in a bucket whose content was copied to another shard.
+  void forget_what_moves() noexcept { forgets_what_moves_ = true; }
   /// Both hold what the other one held, on the same connections.
   static void swap_data(SimulatedShard& one, SimulatedShard& other) {
     std::swap(one.now_, other.now_);
@@ -118,6 +123,9 @@ class SimulatedShard {
 
   [[nodiscard]] std::string mark(std::uint32_t bucket, const std::string& writer) const {
     return field(bucket, writer);
+  }
+  [[nodiscard]] std::string tombstone(std::uint32_t bucket, const std::string& writer) const {
+    return field(bucket, tombstone_of(writer));
   }
   [[nodiscard]] std::uint64_t count(const std::string& page, std::uint32_t bucket) const;
   /// How much of that count came from one host.
@@ -143,8 +151,7 @@ class SimulatedShard {
     std::map<std::uint32_t, Bucket> buckets;
     std::string mover;
     std::uint64_t moves_until_ms = 0;
-    std::map<std::string, std::string> writers;     ///< visits:writers
-    std::map<std::string, std::string> tombstones;  ///< by writer
+    std::map<std::string, std::string> writers;  ///< visits:writers
   };
   /// A command as it lies in the server's socket: a batch by value.
   struct Waiting {
@@ -166,6 +173,8 @@ class SimulatedShard {
     std::deque<Answered> answers;
   };
 
+  /// The field that a writer's becomes when it is forgotten.
+  [[nodiscard]] static std::string tombstone_of(const std::string& writer) { return "gone:" + writer; }
   static constexpr const char* id_field = "id";
   static constexpr const char* moving_field = "moving";
   static constexpr const char* moved_field = "moved";
@@ -173,7 +182,7 @@ class SimulatedShard {
 
   [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
-  [[nodiscard]] Facts run_facts(const std::string& writer) const;
+  [[nodiscard]] Facts run_facts() const;
   /// What it answers because another node of the cluster serves the key.
   [[nodiscard]] std::optional<Redirect> redirect(std::size_t key, bool once) const;
   [[nodiscard]] std::optional<Redirect> redirect(const Waiting& waiting) const;
@@ -185,7 +194,7 @@ class SimulatedShard {
   [[nodiscard]] MovesTaken run_take(const TakeMoves& take);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
   [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
-  [[nodiscard]] Tombstone run_rejoin(const Rejoin& rejoin, const std::string& writer);
+  void put_back(std::uint32_t bucket, const std::string& writer, const std::string& mark);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
 
   std::uint64_t now_ms_ = 0;
@@ -202,6 +211,8 @@ class SimulatedShard {
   std::uint32_t node_ = 0;
   bool ignores_identity_ = false;
   bool ignores_tombstones_ = false;
+  Rejoining rejoining_ = Rejoining::whole;
+  bool forgets_what_moves_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field

@@ -59,8 +59,12 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
   if (mutant == Mutant::shard_lies_about_replicas) {
     for (SimulatedShard& shard : shards) shard.lie_about_replicas();
   }
-  if (mutant == Mutant::shard_ignores_tombstones) {
-    for (SimulatedShard& shard : shards) shard.ignore_tombstones();
+  for (SimulatedShard& shard : shards) {
+    using Rejoining = SimulatedShard::Rejoining;
+    if (mutant == Mutant::shard_ignores_tombstones) shard.ignore_tombstones();
+    if (mutant == Mutant::shard_keeps_tombstones) shard.rejoin_in_part(Rejoining::puts_back_alone);
+    if (mutant == Mutant::shard_puts_no_mark_back) shard.rejoin_in_part(Rejoining::takes_away_alone);
+    if (mutant == Mutant::shard_forgets_what_moves) shard.forget_what_moves();
   }
   note_past();
 }
@@ -103,8 +107,8 @@ void Stage::reshard(std::size_t key) {
     ++statistics.migrated;
   } else {
     // Ended; or taken back, where nothing has gone over.
-    const bool gone = shards[*to].holds_key(key);
-    if (gone || chance(2) == 0) owner = *to;
+    const bool is_there = shards[*to].holds_key(key);
+    if (is_there || chance(2) == 0) owner = *to;
     to.reset();
   }
 }
@@ -117,8 +121,7 @@ void Stage::end_reshards() {
   }
 }
 
-std::uint32_t Stage::home_of(std::size_t page) const {
-  const std::uint32_t bucket = buckets_of_pages[page];
+std::uint32_t Stage::home_of_bucket(std::uint32_t bucket) const {
   if (harm == Harm::cluster) {
     const std::uint32_t owner = cluster.owner[bucket];
     return cluster.goes_to[bucket] && !shards[owner].holds_key(bucket) ? *cluster.goes_to[bucket] : owner;

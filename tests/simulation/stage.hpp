@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -52,12 +53,13 @@ struct WorldStatistics {
   std::uint64_t spoiled = 0;
   std::uint64_t reads_damaged = 0;
   std::uint64_t exchanges = 0;
-  std::uint64_t layouts = 0;        ///< that followed another one
-  std::uint64_t moved = 0;          ///< buckets that a host found moved
-  std::uint64_t migrated = 0;       ///< keys that a cluster moved
-  std::uint64_t unknown_nodes = 0;  ///< redirects to a node that a life does not know
-  std::uint64_t forgotten = 0;      ///< times that a host was
-  std::uint64_t accepted = 0;       ///< shards that hosts were told to take as they are
+  std::uint64_t layouts = 0;            ///< that followed another one
+  std::uint64_t moved = 0;              ///< buckets that a host found moved
+  std::uint64_t migrated = 0;           ///< keys that a cluster moved
+  std::uint64_t unknown_nodes = 0;      ///< redirects to a node that a life does not know
+  std::uint64_t forgotten = 0;          ///< times that a host was
+  std::uint64_t forgotten_in_full = 0;  ///< of those, in all buckets
+  std::uint64_t accepted = 0;           ///< shards that hosts were told to take as they are
 };
 
 /// What happens in a run besides kills, breaks, slow answers and lost tails.
@@ -71,7 +73,6 @@ enum class Harm {
   wiped,         ///< a host's state directory is wiped while its lanes hold visits
   restored,      ///< a host's state directory is put back as it was earlier
   copied,        ///< a second host begins with a copy of the first one's state directory
-  forgotten,     ///< another host forgets one, which may live; later somebody has it go on
   copied_alive,  ///< the same, in the middle of a life: the copies share its incarnation
   moving,        ///< shards are added and removed: buckets move
   failover,      ///< a replica that may be far behind takes a shard's place, and kept batches wait for it
@@ -90,6 +91,9 @@ enum class Mutant {
   shard_ignores_identity,         ///< a batch is applied to a bucket of no deployment
   shard_lies_about_replicas,      ///< it says that its replica has what it has not
   shard_ignores_tombstones,       ///< a first batch is applied though its writer was forgotten
+  shard_keeps_tombstones,         ///< a mark is put back, and its tombstone stays
+  shard_puts_no_mark_back,        ///< the tombstone goes, and the mark is not put back
+  shard_forgets_what_moves,       ///< also in a bucket that was copied to another shard
   copies_share_incarnations,      ///< the random part of one follows from the one before
 };
 
@@ -99,6 +103,7 @@ struct Stage {
   static constexpr std::uint64_t hash_seed = 42;
   static constexpr std::uint64_t ttl_ms = 30;
   static constexpr std::uint64_t stop_flush_ms = 200;
+  static constexpr std::uint64_t forget_ms = 500;
   /// The oldest command without an answer waits no longer.
   static constexpr std::uint64_t answer_timeout_ms = 60;
 
@@ -113,7 +118,8 @@ struct Stage {
   [[nodiscard]] static const std::vector<std::string>& shard_names();
   [[nodiscard]] static EngineSettings settings(std::uint64_t batch_pages);
   /// The shard that holds what counts of the page.
-  [[nodiscard]] std::uint32_t home_of(std::size_t page) const;
+  [[nodiscard]] std::uint32_t home_of(std::size_t page) const { return home_of_bucket(buckets_of_pages[page]); }
+  [[nodiscard]] std::uint32_t home_of_bucket(std::uint32_t bucket) const;
   /// The map that the nodes of the cluster say now.
   [[nodiscard]] ClusterMap cluster_map() const;
   /// The cluster goes on with one of its buckets, or with visits:topology: it begins to move it, moves it, ends that.
@@ -153,7 +159,16 @@ struct Stage {
   SimulatedCluster cluster;  ///< of Harm::cluster
   bool calm = false;         ///< no more kills, breaks or visits
   bool loses_tails = true;
-  bool may_hold = false;        ///< a shard, or a spool, is no more what it was
+  bool forgets = false;  ///< hosts forget each other
+  /// A mark that forgetting said it has taken out of a bucket.
+  struct Gone {
+    std::uint32_t bucket = 0;
+    std::string writer;
+    std::string mark;
+  };
+  std::vector<Gone> gone;  ///< as long as nobody puts it back, and no shard loses anything
+  std::set<std::pair<std::uint32_t, std::string>> put_back;  ///< buckets and marks: maybe, and maybe late
+  bool may_hold = false;                                     ///< a shard, or a spool, is no more what it was
   std::vector<bool> exchanged;  ///< by shard: what it held, the world has forgotten; nothing may be written there
   std::array<bool, pages> spoiled{};
   std::array<bool, pages> ever_spoiled{};

@@ -28,9 +28,12 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
       slow_until_ms_(stage_.shards.size()) {
   for (std::size_t host = 0; host < scene.hosts; ++host) hosts_.emplace_back(stage_, host, scene.hosts);
   if (scene.second_only_reads) hosts_[1].publish_nothing();
+  stage_.forgets = scene.forgets;
   // What is sent again to a shard that lost its tail would be refused by a spoiled field; of two copies, one may go on
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
+  // A shard that has forgotten that a bucket left, or the last batches of one, is met by the other scenes of moves.
+  if (scene.harm == Harm::moving && scene.forgets) stage_.loses_tails = false;
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
   if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving || scene.harm == Harm::failover) {
     fill_shards();
@@ -76,11 +79,8 @@ void World::run(std::uint64_t steps) {
     if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
     if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
     if (scene_.harm == Harm::cluster && chance(15) == 0) stage_.reshard();
-    if (scene_.harm == Harm::forgotten) {
-      if (chance(60) == 0) forget();
-    } else if (i >= harm_at && !harmed_) {
-      harmed_ = harm();
-    }
+    if (scene_.forgets) look_after_forgotten();
+    if (i >= harm_at && !harmed_) harmed_ = harm();
   }
   calm_down();
   check_end();
@@ -113,7 +113,6 @@ void World::step() {
       if (chance(rates_.kill) == 0) any_host().stop_flusher();
       if (chance(rates_.kill) == 0) any_host().leave_ring();
       if (scene_.harm == Harm::spoiled && chance(8) == 0) spoil_or_mend();
-      if (scene_.harm == Harm::forgotten && chance(3) == 0) any_host().accept_held();
       if (scene_.harm == Harm::restored && chance(10) == 0) hosts_[0].keep_copy();
       break;
     case 20:
@@ -164,7 +163,10 @@ void World::publish(SimulatedHost& host) {
 void World::execute(std::uint32_t shard) {
   if (slow_[shard] == Slow::everything && stage_.now.ms < slow_until_ms_[shard]) return;
   stage_.shards[shard].set_time(stage_.now.ms);
-  if (stage_.shards[shard].execute(stage_.random)) stage_.note_past();
+  if (stage_.shards[shard].execute(stage_.random)) {
+    stage_.note_past();
+    check_gone();
+  }
   // What was copied is kept twice until it is synced.
   if (stage_.calm && chance(4) == 0) stage_.shards[shard].sync();
 }
@@ -186,6 +188,7 @@ void World::break_connections() {
     if (chance(3) == 0) hosts_[host].keep_away(shard, away_until_ms);
   }
   if (!stage_.loses_tails || chance(3) != 0) return any_host().break_connection(shard, "broken");
+  stage_.gone.clear();
   if (scene_.harm == Harm::failover && chance(2) == 0 && stage_.shards[shard].fail_over()) {
     ++stage_.statistics.failovers;
   } else {
@@ -198,7 +201,7 @@ void World::break_connections() {
 
 void World::kill(SimulatedHost& host) {
   host.kill_flusher();
-  if (scene_.harm == Harm::none && chance(2) == 0) static_cast<void>(host.wipe());
+  if (scene_.harm == Harm::none && !scene_.forgets && chance(2) == 0) static_cast<void>(host.wipe());
 }
 
 void World::between_stores() {
@@ -219,7 +222,6 @@ bool World::harm() {
     case Harm::moving:
     case Harm::failover:
     case Harm::cluster:
-    case Harm::forgotten:
       return true;
     case Harm::refusing:
       stage_.shards[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing
@@ -296,12 +298,37 @@ bool World::copy() {
   return true;
 }
 
-/// Of a host that lives, or of one that has just died.
+/// Servers answer sooner than elsewhere: a host that is always just connecting can neither forget nor go on.
+void World::look_after_forgotten() {
+  execute(stage_.any_shard());
+  any_host().look_at_connection(stage_.any_shard());
+  if (chance(60) == 0) forget();
+  if (chance(60) == 0) any_host().accept_held();
+}
+
+/// Of a host that lives, or of one that has just died; seldom by one that cannot ask all shards.
 void World::forget() {
-  stage_.may_hold = true;
   const std::size_t gone = chance(2);
-  if (chance(3) == 0) kill(hosts_[gone]);
+  if (!hosts_[1 - gone].is_up() && chance(20) != 0) return;
+  stage_.may_hold = true;
+  if (chance(6) == 0) kill(hosts_[gone]);
   hosts_[1 - gone].forget(hosts_[gone]);
+}
+
+/// What was taken out stays out, wherever the bucket goes; and no bucket has both a mark and the tombstone of it.
+void World::check_gone() const {
+  for (const Stage::Gone& gone : stage_.gone) {
+    const SimulatedShard& home = stage_.shards[stage_.home_of_bucket(gone.bucket)];
+    if (home.mark(gone.bucket, gone.writer) != gone.mark) continue;
+    throw Broken(fmt::format("{} was forgotten, and bucket {} has its mark {}", gone.writer, gone.bucket, gone.mark));
+  }
+  for (const SimulatedHost& host : hosts_) {
+    for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
+      const SimulatedShard& home = stage_.shards[stage_.home_of_bucket(bucket)];
+      if (!home.tombstone(bucket, host.writer()).empty() && !home.mark(bucket, host.writer()).empty())
+        throw Broken(fmt::format("bucket {} has a mark of {}, and a tombstone", bucket, host.writer()));
+    }
+  }
 }
 
 void World::spoil_or_mend() {

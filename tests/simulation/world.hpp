@@ -18,6 +18,7 @@ struct Scene {
   Harm harm = Harm::none;
   std::size_t hosts = 1;
   bool second_only_reads = false;
+  bool forgets = false;  ///< hosts forget each other, dead or alive; later somebody has them go on
 };
 
 class World {
@@ -61,7 +62,9 @@ class World {
   [[nodiscard]] bool wipe();
   [[nodiscard]] bool restore();
   [[nodiscard]] bool copy();
+  void look_after_forgotten();
   void forget();
+  void check_gone() const;
   void spoil_or_mend();
   void mend(std::size_t page);
 

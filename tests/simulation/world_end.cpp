@@ -33,7 +33,7 @@ void World::settle() {
   };
   for (std::uint64_t i = 0; i < 40000 && !settled(); ++i) {
     step();
-    if (scene_.harm == Harm::forgotten && i % 500 == 0) {
+    if (scene_.forgets && i % 500 == 0) {
       for (SimulatedHost& host : hosts_) host.accept_held();
     }
   }

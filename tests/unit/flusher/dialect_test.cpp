@@ -193,7 +193,7 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
   const std::string info = bulk(
       "# Server\r\nrun_id:f00\r\nnot_role:x\r\nrole:slave\r\nmaxmemory_policy:lru\r\naof_enabled:1\r\n"
       "redis_version:7.0.15\r\nused_memory:900\r\nused_memory_rss:1\r\nmaxmemory:0\r\n");
-  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + nil + bulk("topology"));
+  Facts facts = t.ask<Facts>(AskFacts{}, config("noeviction") + config("no") + info + bulk("topology"));
   CHECK(facts.maxmemory_policy == "noeviction");
   CHECK(facts.append_only == "no");
   CHECK(facts.role == "slave");
@@ -202,13 +202,12 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
   CHECK(facts.memory_bytes == 900U);
   CHECK(facts.memory_limit_bytes == 0U);
   CHECK(facts.topology == "topology");
-  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + bulk("100 web") + nil);
-  CHECK(facts.tombstone == "100 web");
+  facts = t.ask<Facts>(AskFacts{}, "-ERR unknown command\r\n*0\r\n" + info + nil);
   CHECK(facts.maxmemory_policy == "lru");
   CHECK(facts.append_only == "yes");
   CHECK(facts.topology.empty());
   for (const std::string& odd : odd_replies) {
-    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil + nil);
+    facts = t.ask<Facts>(AskFacts{}, odd + odd + odd + nil);
     CHECK_FALSE(facts.maxmemory_policy);
     CHECK_FALSE(facts.append_only);
     CHECK_FALSE(facts.role);
@@ -216,23 +215,18 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
     CHECK_FALSE(facts.memory_bytes);
   }
   const std::string valkey = bulk("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\nused_memory:9x\r\nmaxmemory:\r\n");
-  facts = t.ask<Facts>(AskFacts{}, config("a") + config("b") + valkey + nil + nil);
-  CHECK(facts.tombstone.empty());
+  facts = t.ask<Facts>(AskFacts{}, config("a") + config("b") + valkey + nil);
   CHECK(facts.version == "valkey 8.1.1");
   CHECK_FALSE(facts.memory_bytes);
   CHECK_FALSE(facts.memory_limit_bytes);
-  // Who cannot be told that it was forgotten is told nothing.
-  CHECK(t.ask<Refused>(AskFacts{}, config("a") + config("b") + info + "-NOPERM\r\n" + bulk("t")).error == "NOPERM");
-  CHECK(t.ask<Refused>(AskFacts{}, config("a") + config("b") + info + ":1\r\n" + nil).error.find("another kind") !=
-        std::string::npos);
-  const std::string before = config("a") + config("b") + info + nil;
+  const std::string before = config("a") + config("b") + info;
   CHECK(t.ask<Refused>(AskFacts{}, before + "-LOADING\r\n").error == "LOADING");
   for (const std::string& other : {wrong_type, std::string(":1\r\n"), std::string("*0\r\n"), std::string("+OK\r\n")}) {
     t.check_unusable(AskFacts{}, before + other);
   }
   // What an earlier connection has told is none of the next one's.
   t.dialect.begin({"m", "t", "b", "v", "k", "n"});
-  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil + nil).maxmemory_policy);
+  CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil).maxmemory_policy);
 }
 
 TEST_CASE("the topology is set by its script, which says what it is") {
@@ -245,42 +239,39 @@ TEST_CASE("the topology is set by its script, which says what it is") {
   t.check_unusable(MakeTopology{}, wrong_type);
 }
 
-TEST_CASE("writers are noted, asked for, forgotten, and go on") {
+TEST_CASE("writers are noted, asked for, and forgotten") {
   Talk t;
   using Words = std::vector<std::string>;
-  CHECK(t.said(NoteWriter{"note", std::nullopt}) ==
-        Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note"});
-  CHECK(t.said(NoteWriter{"note", 7}) ==
+  CHECK(t.said(NoteWriter{{{"w1", "note"}, {"w1:wrote", "7"}}}) ==
         Words{"EVALSHA", "n", "2", "visits:writers", "visits:topology", "w1", "note", "w1:wrote", "7"});
   static_cast<void>(t.ask<Noted>(NoteWriter{}, ":1\r\n"));
   CHECK(t.said(AskWriters{}) == Words{"HGETALL", "visits:writers"});
   const Writers writers = t.ask<Writers>(AskWriters{}, array({bulk("a"), bulk("x"), bulk("a:wrote"), bulk("1")}));
   REQUIRE(writers.fields.size() == 2);
   CHECK(writers.fields[1] == std::pair<std::string, std::string>{"a:wrote", "1"});
-  Words words = t.said(ForgetWriter{"w2", "100 web", {3, 4}});
+  const ForgetWriter forget{"w2", "id 2", {3, 4, 5, 6}};
+  const Words words = t.said(forget);
   CHECK(words.at(0) == "EVAL");
-  CHECK(Words(words.begin() + 2, words.end()) == Words{"4", "visits:writers", "visits:forgotten:w2", "visits:{3}",
-                                                       "visits:{4}", "w2", "100 web", "\x01w:w2", "3", "4"});
-  CHECK(t.ask<Forgotten>(ForgetWriter{}, bulk("12")).buckets == 12);
-  words = t.said(Rejoin{"tomb", true, {{3, "mark"}}});
-  CHECK(Words(words.begin() + 2, words.end()) ==
-        Words{"3", "visits:writers", "visits:forgotten:w1", "visits:{3}", "w1", "tomb", "1", "\x01w:w1", "mark"});
-  CHECK(t.ask<Tombstone>(Rejoin{}, bulk("tomb")).text == "tomb");
-  for (const ShardCommand& command :
-       {ShardCommand(AskWriters{}), ShardCommand(ForgetWriter{}), ShardCommand(Rejoin{})}) {
+  CHECK(Words(words.begin() + 2, words.end()) == Words{"4", "visits:{3}", "visits:{4}", "visits:{5}", "visits:{6}",
+                                                       "id 2", "\x01id", "\x01w:w2", "\x01gone:w2", "\x01moved",
+                                                       "\x01moving"});
+  const auto told = t.ask<Forgotten>(forget, array({bulk("OUT"), bulk("NOTHING"), bulk("NOT"), bulk("MOVED b 2")}));
+  using Bucket = Forgotten::Bucket;
+  REQUIRE(told.buckets.size() == 4);
+  CHECK(told.buckets[0].kind == Bucket::Kind::taken_out);
+  CHECK(told.buckets[1].kind == Bucket::Kind::nothing);
+  CHECK(told.buckets[2].kind == Bucket::Kind::not_now);
+  CHECK(told.buckets[3].kind == Bucket::Kind::moved);
+  CHECK(told.buckets[3].marker == "b 2");
+  for (const ShardCommand& command : {ShardCommand(AskWriters{}), ShardCommand(forget)}) {
     t.check_refused(command);
     CHECK(t.ask<Refused>(command, wrong_type).error.starts_with("WRONGTYPE"));
     t.check_unusable(command, nil);
     t.check_unusable(command, ":1\r\n");
     t.check_unusable(command, array({bulk("a")}));
   }
-  t.check_unusable(ForgetWriter{}, bulk("many"));
-  // The first batch of a bucket looks for the tombstone.
-  Batch batch = batch_of({{"a", 1}});
-  CHECK(t.said(SendBatch{&batch, "id"}).at(2) == "1");
-  batch.expected.clear();
-  words = t.said(SendBatch{&batch, "id"});
-  CHECK(Words(words.begin(), words.begin() + 5) == Words{"EVALSHA", "b", "2", "visits:{17}", "visits:forgotten:w1"});
+  t.check_unusable(forget, array({bulk("OUT"), bulk("OUT"), bulk("OUT"), bulk("many")}));
+  const Batch batch = batch_of({{"a", 1}});
   CHECK(t.ask<BatchAnswer>(SendBatch{&batch, "id"}, bulk("GONE")).kind == Kind::forgotten);
 }
 
@@ -288,14 +279,17 @@ TEST_CASE("marks are as many as buckets were asked for") {
   Talk t;
   const AskMarks ask{{3, 4, 5}, "id 2"};
   CHECK(t.said(ask) == std::vector<std::string>{"EVALSHA", "m", "3", "visits:{3}", "visits:{4}", "visits:{5}",
-                                                "\x01w:w1", "\x01id", "id 2", "\x01moved"});
-  const Marks marks = t.ask<Marks>(ask, array({bulk("=mark"), bulk("id 2\nits mark\nredis_b 2"), bulk("!")}));
+                                                "\x01w:w1", "\x01id", "id 2", "\x01moved", "\x01gone:w1"});
+  const Marks marks =
+      t.ask<Marks>(ask, array({bulk("\nmark\n\n"), bulk("id 2\nits mark\nredis_b 2\nwas here"), bulk("!")}));
   REQUIRE(marks.buckets.size() == 3);
   CHECK(marks.buckets[0].id.empty());
   CHECK(marks.buckets[0].field == "mark");
   CHECK(marks.buckets[1].id == "id 2");
   CHECK(marks.buckets[1].field == "its mark");
   CHECK(marks.buckets[1].moved == "redis_b 2");
+  CHECK(marks.buckets[1].gone == "was here");
+  CHECK(marks.buckets[0].gone.empty());
   CHECK(marks.buckets[2].field == not_a_hash);
   // No text says nothing.
   CHECK(t.ask<Marks>(ask, array({nil, ":1\r\n", array({nil})})).buckets[1].field.empty());
@@ -472,7 +466,7 @@ struct ClusterTalk : Talk {
 TEST_CASE("in a cluster, the notes of writers are in the slot of the topology, for one script looks at both") {
   ClusterTalk talk;
   using Words = std::vector<std::string>;
-  CHECK(talk.said(NoteWriter{"note", std::nullopt}) ==
+  CHECK(talk.said(NoteWriter{{{"w1", "note"}}}) ==
         Words{"EVALSHA", "n", "2", "visits:writers{visits:topology}", "visits:topology", "w1", "note"});
   CHECK(talk.said(AskWriters{}) == Words{"HGETALL", "visits:writers{visits:topology}"});
   CHECK(talk.ask<Redirect>(AskWriters{}, "-MOVED 17 10.0.0.2:7001\r\n").node == "10.0.0.2:7001");
@@ -549,8 +543,16 @@ TEST_CASE("marks of a cluster say where each bucket is") {
 
   const std::string down = "-CLUSTERDOWN The cluster is down\r\n";
   CHECK(talk.ask<Refused>(AskMarks{{3, 5}}, down + down).error == "CLUSTERDOWN The cluster is down");
-  CHECK(talk.ask<Refused>(AskMarks{{3, 5}}, array({bulk("=")}) + "-NOPERM no\r\n").error == "NOPERM no");
-  CHECK(talk.ask<Marks>(AskMarks{{3}}, array({bulk("=")})).buckets.size() == 1);
+  CHECK(talk.ask<Refused>(AskMarks{{3, 5}}, array({bulk("\n\n\n")}) + "-NOPERM no\r\n").error == "NOPERM no");
+  CHECK(talk.ask<Marks>(AskMarks{{3}}, array({bulk("\n\n\n")})).buckets.size() == 1);
+}
+
+TEST_CASE("in a cluster a writer is forgotten bucket by bucket, also where one is just being given away") {
+  ClusterTalk talk;
+  ForgetWriter forget{"w2", "id 2", {3}};
+  CHECK(talk.ask<Redirect>(forget, "-ASK 17 10.0.0.2:7001\r\n").once);
+  forget.once = true;
+  CHECK(talk.ask<Forgotten>(forget, "+OK\r\n" + array({bulk("OUT")})).buckets.size() == 1);
 }
 
 TEST_CASE("a node of a cluster may not have the topology") {
@@ -564,10 +566,10 @@ TEST_CASE("a node of a cluster may not have the topology") {
   }
   CHECK_FALSE(talk.ask<Facts>(AskFacts{}, before + bulk("ID")).topology_elsewhere);
   CHECK(talk.ask<Refused>(AskFacts{}, before + "-NOPERM no\r\n").error == "NOPERM no");
-  // Also where it was named as a shard, which may not have its tombstone either.
+  // Also where it was named as a shard.
   Talk shard;
   const std::string moved = "-MOVED 9 10.0.0.2:7001\r\n";
-  CHECK(shard.ask<Facts>(AskFacts{}, before + moved + moved).in_cluster == true);
+  CHECK(shard.ask<Facts>(AskFacts{}, before + moved).in_cluster == true);
 }
 
 TEST_CASE("a cluster's nodes are what CLUSTER SLOTS names, and it is well if CLUSTER INFO says so") {

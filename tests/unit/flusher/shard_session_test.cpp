@@ -42,20 +42,18 @@ struct RecordingPort : SessionPort {
       events.push_back(ask->stamp.empty() ? "marks?" : "stamp " + ask->stamp);
     }
     if (const auto* batch = std::get_if<SendBatch>(&command)) {
-      events.push_back("batch " + std::to_string(batch->batch->bucket) + " #" + std::to_string(batch->batch->mark.seq));
+      events.push_back((is_rejoin(*batch->batch) ? "rejoin " : "batch ") + std::to_string(batch->batch->bucket) + " #" +
+                       std::to_string(batch->batch->mark.seq));
     }
     if (const auto* ask = std::get_if<AskCount>(&command)) events.push_back("count? " + ask->page);
     if (const auto* note = std::get_if<NoteWriter>(&command)) {
-      events.push_back("note " + note->note + (note->wrote_at ? ", wrote" : ""));
+      std::string text;
+      for (const auto& [field, value] : note->fields) text += " " + field + "=" + value;
+      events.push_back("note" + text);
     }
     if (std::holds_alternative<AskWriters>(command)) events.emplace_back("writers?");
     if (const auto* forget = std::get_if<ForgetWriter>(&command)) {
       events.push_back("forget " + forget->writer + " in " + std::to_string(forget->buckets.size()));
-    }
-    if (const auto* rejoin = std::get_if<Rejoin>(&command)) {
-      std::string marks;
-      for (const auto& [bucket, mark] : rejoin->marks) marks += " " + std::to_string(bucket) + "=" + mark;
-      events.push_back((rejoin->last ? "rejoin" : "rejoin in part") + marks);
     }
   }
   void state_changed(ShardState state, const std::string& why) override { states.emplace_back(state, why); }
@@ -856,22 +854,20 @@ TEST_CASE("an emptied shard is taken as it is when the operator says so, and bat
 
 namespace {
 
-/// What a shard says that has forgotten this writer. `held`: by bucket, the field that was taken out.
-Facts forgotten_facts(const std::map<std::uint32_t, std::string>& held) {
-  Facts facts = Talk::facts(Talk::topology("known"));
-  facts.tombstone = "1796000000 web-1\n";
-  for (const auto& [bucket, field] : held) {
-    Mark mark;
-    const bool any = parse_mark(field, mark);
-    facts.tombstone +=
-        std::to_string(bucket) + ":" + (any ? std::to_string(mark.seq) + " " + hex(mark.digest) : "") + "\n";
-  }
-  return facts;
+/// What a shard holds that has forgotten this writer. `gone`: by bucket, the mark that was taken out.
+Marks forgotten_marks(const std::map<std::uint32_t, std::string>& gone) {
+  Marks marks{std::vector<Marks::Held>(6, {id, ""})};
+  for (const auto& [bucket, mark] : gone) marks.buckets[bucket].gone = mark;
+  return marks;
 }
 
-/// No bucket has a field of ours.
-Marks no_marks() {
-  return {std::vector<Marks::Held>(6, {id, ""})};
+/// It is held, somebody says that it goes on, and it looks again.
+void accept_and_look(Talk& t, const Marks& marks) {
+  t.session->accept(t.session->offer().token, t.now_ms);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.port.take();
+  t.answer(marks);
 }
 
 }  // namespace
@@ -887,103 +883,110 @@ TEST_CASE("a writer that was forgotten is held, and goes on exactly where it was
   t.begin(id);  // another life
   const std::string second = to_text(t.d.batches.unanswered(2)->mark);
   const std::string first = to_text(t.d.batches.unanswered(3)->mark);
-  const Facts facts = forgotten_facts({{0, ""}, {1, answered}, {2, second}, {3, first}, {4, ""}, {5, ""}});
+  const Marks marks = forgotten_marks({{1, answered}, {2, second}, {3, first}});
   t.connect();
-  t.answer(facts);
-  t.answer(no_marks());
-  CHECK(t.session->why().find("on host web-1") != std::string::npos);
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(marks);
+  CHECK(t.session->why().find("has forgotten this host") != std::string::npos);
   t.check_held("visitctl accept redis_7070");
   t.on_broken("closed", t.now_ms);
-  const AcceptOffer offer = t.session->offer();
-  CHECK(offer.buckets == 0);  // nothing is given up
-  t.session->accept(offer.token, t.now_ms);
-  t.connect();
-  t.answer(facts);
-  t.port.take();
-  t.answer(no_marks());
-  CHECK(t.port.take() == Events{"rejoin 1=" + answered + " 2=" + second + " 3=" + first});
-  t.answer(Tombstone{""});
+  CHECK(t.session->offer().buckets == 0);  // nothing is given up
+  accept_and_look(t, marks);
   CHECK(t.port.take() == Events{"stamp " + id});
-  t.answer(t.marks({{2, second}, {3, first}}));
+  t.answer(t.marks({{1, ""}, {2, ""}, {3, ""}}));
   CHECK(t.session->state() == ShardState::up);
+  // Each mark before the batch that follows it, and before any read.
+  CHECK(t.port.take() == Events{"rejoin 1 #1", "rejoin 2 #2", "rejoin 3 #1"});
+  CHECK_FALSE(t.session->look_up(0, 1, "page"));
+  for (int n = 0; n < 3; ++n) t.answer(Talk::applied({}));
   CHECK(t.port.take() == Events{"batch 2 #2", "batch 3 #1"});
+  CHECK(t.session->look_up(0, 1, "page"));
 }
 
-TEST_CASE("what a shard had lost when it forgot a writer is sent again after it goes on") {
+TEST_CASE("what a shard had lost when it forgot a writer is sent again after the mark that it had") {
   Talk t(id);
   t.d.count_one(t.d.memory.page_in(1));
   const std::string kept = t.d.batches.field(1);
   t.d.count_one(t.d.memory.page_in(1));
   t.d.count_one(t.d.memory.page_in(2));
-  const Facts facts = forgotten_facts({{1, kept}, {2, ""}});
+  const Marks marks = forgotten_marks({{1, kept}});  // bucket 2 had lost all of it
   t.connect();
-  t.answer(facts);
-  t.answer(no_marks());
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(marks);
   const AcceptOffer offer = t.session->offer();
   CHECK(offer.buckets == 2);
   CHECK(offer.kept_visits == 2);
-  t.session->accept(offer.token, t.now_ms);
-  t.connect();
-  t.answer(facts);
-  t.answer(no_marks());
+  accept_and_look(t, marks);
   t.port.take();
-  t.answer(Tombstone{""});
-  t.port.take();
-  t.answer(t.marks({{1, kept}, {2, ""}}));
-  CHECK(t.port.take() == Events{"batch 1 #2", "batch 2 #1"});
+  t.answer(t.marks({{1, ""}, {2, ""}}));
+  CHECK(t.port.take() == Events{"rejoin 1 #1", "batch 2 #1"});
+  t.answer(Talk::applied({}));
+  CHECK(t.port.take() == Events{"batch 1 #2"});
 }
 
-TEST_CASE("of a bucket that a tombstone does not know nothing is sent again from the beginning") {
+TEST_CASE("a tombstone that this spool does not know is what the bucket holds once somebody says so") {
   Talk t(id);
-  t.d.count_one(t.d.memory.page_in(1));  // its first batch is kept: on an empty field it would be applied once more
   t.d.count_one(t.d.memory.page_in(2));
-  const Facts facts = forgotten_facts({{0, ""}, {2, "1-0000000000000009 7 0000000000000009"}});
+  const std::string unknown = "1-0000000000000009 7 0000000000000009";
+  const Marks marks = forgotten_marks({{2, unknown}});
   t.connect();
-  t.answer(facts);
-  t.answer(no_marks());
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(marks);
   t.check_held("has forgotten this host");
   t.on_broken("closed", t.now_ms);
-  const AcceptOffer offer = t.session->offer();
-  CHECK(offer.buckets == 2);
-  CHECK(offer.kept_visits == 0);
-  t.session->accept(offer.token, t.now_ms);
-  t.connect();
-  t.answer(facts);
-  t.port.take();
-  t.answer(no_marks());
-  CHECK(t.port.take() == Events{"rejoin"});
-  t.answer(Tombstone{""});
-  t.answer(no_marks());
-  CHECK(t.session->state() == ShardState::up);
-  CHECK(t.d.batches.field(1).empty());
-  CHECK(t.d.batches.field(2).empty());
+  CHECK(t.session->offer().buckets == 1);
+  CHECK(t.session->offer().kept_visits == 0);
+  accept_and_look(t, marks);
+  t.answer(t.marks());
+  CHECK(t.port.take().back() == "rejoin 2 #7");
+  CHECK(t.d.batches.field(2) == unknown);
+  // What is no mark cannot be put back.
+  Talk other(id);
+  other.connect();
+  other.answer(Talk::facts(Talk::topology("known")));
+  other.answer(forgotten_marks({{2, "something"}}));
+  other.check_held("which is no mark");
+  CHECK_THROWS_AS(static_cast<void>(other.session->offer()), Error);
 }
 
-TEST_CASE("a writer that is forgotten while it lives, or once more, is told by the next look") {
+TEST_CASE("one bucket tells a writer that lives that it was forgotten; and more of them are one more question") {
   Talk t(id);
   t.come_up_quietly();
-  t.session->tick(t.now_ms + 5000);
-  t.answer(forgotten_facts({}));
+  t.d.count_one(t.d.memory.page_in(1));
+  const std::string mark = t.d.batches.field(1);
+  t.seal(t.d.memory.page_in(1));
+  t.answer(Talk::other(BatchAnswer::Kind::forgotten, ""));
   CHECK(t.session->state() == ShardState::connecting);
   t.now_ms += 10'000;
   t.connect();
-  t.answer(forgotten_facts({}));
-  t.answer(t.marks());
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(forgotten_marks({{1, mark}}));
+  CHECK(t.session->state() == ShardState::held);
+  // Meanwhile another bucket's mark was taken out.
+  const std::string other = "1-0000000000000009 7 0000000000000009";
+  accept_and_look(t, forgotten_marks({{1, mark}, {2, other}}));
+  CHECK(t.session->why().find("has forgotten this host") != std::string::npos);
+  CHECK(t.session->state() == ShardState::held);
+}
+
+TEST_CASE("whoever goes on does so in a bucket that comes only later, too; but only once") {
+  Talk t(id);
+  t.d.count_one(t.d.memory.page_in(1));
+  const std::string mark = t.d.batches.field(1);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(forgotten_marks({{1, mark}}));
   CHECK(t.session->state() == ShardState::held);
   t.session->accept(t.session->offer().token, t.now_ms);
+  CHECK(t.d.batches.may_rejoin(1, mark));
+  CHECK_FALSE(t.d.batches.may_rejoin(2, mark));
   t.connect();
-  t.answer(forgotten_facts({}));
-  t.answer(t.marks());
-  t.answer(Tombstone{"1796000000 web-2\n"});
-  CHECK(t.session->state() == ShardState::connecting);
-  CHECK(t.session->why().find("forgotten once more") != std::string::npos);
-
-  // And by the first batch of a bucket.
-  Talk other(id);
-  other.come_up_quietly();
-  other.seal(other.d.memory.page_in(2));
-  other.answer(Talk::other(BatchAnswer::Kind::forgotten, ""));
-  CHECK(other.session->state() == ShardState::connecting);
+  t.answer(Talk::facts(Talk::topology("known")));
+  t.answer(forgotten_marks({{1, mark}}));
+  t.answer(t.marks({{1, ""}}));
+  t.port.take();
+  t.answer(Talk::applied({}));
+  CHECK_FALSE(t.d.batches.may_rejoin(1, mark));
 }
 
 TEST_CASE("writers are noted, asked for and forgotten on a shard that is up") {
@@ -993,37 +996,61 @@ TEST_CASE("writers are noted, asked for and forgotten on a shard that is up") {
   const auto writers = [&](const std::optional<Writers>& said) {
     told.push_back(said ? std::to_string(said->fields.size()) : "none");
   };
-  const auto forgotten = [&](std::optional<std::uint64_t> said) {
-    told.push_back(said ? std::to_string(*said) : "none");
-  };
-  t.session->note_writer({"note", std::nullopt}, [&] { ++noted; });
+  const auto note = [&] { t.session->note_writer({{{"a", "note"}}}, [&](bool here) { noted += here ? 1 : 100; }); };
+  note();
   t.session->ask_writers(writers);
-  t.session->forget("b", "1 web", forgotten);
-  CHECK(told == std::vector<std::string>{"none", "none"});
+  CHECK(told == std::vector<std::string>{"none"});
   t.come_up_quietly();
-  t.session->note_writer({"note", 7}, [&] { ++noted; });
-  t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });  // the one before has no answer
+  note();
+  note();  // the one before has no answer
   t.session->ask_writers(writers);
-  t.session->forget("b", "1 web", forgotten);
-  CHECK(t.port.take() == Events{"note note, wrote", "writers?", "forget b in 6"});
+  CHECK(t.port.take() == Events{"note a=note", "writers?"});
   t.answer(Noted{});
   CHECK(noted == 1);
   t.answer(Writers{{{"a", "x"}, {"b", "y"}}});
-  t.answer(Forgotten{4});
-  CHECK(told == std::vector<std::string>{"none", "none", "2", "4"});
+  CHECK(told == std::vector<std::string>{"none", "2"});
   // Of a cluster, another node knows them.
   t.session->ask_writers(writers);
   t.answer(Redirect{"10.0.0.2:7001", false});
   CHECK(told.back() == "0");
-  told.pop_back();
-  t.session->note_writer({"next", std::nullopt}, [&] { ++noted; });
-  t.session->ask_writers(writers);
-  t.session->forget("b", "1 web", forgotten);
-  t.answer(Refused{"OOM"});
+  note();
+  t.answer(Redirect{"10.0.0.2:7001", false});
+  CHECK(noted == 101);
+}
+
+TEST_CASE("a writer is forgotten in the buckets that are here, and in those that are elsewhere later") {
+  Talk t(id);
+  t.come_up_quietly();
+  std::vector<ShardSession::ForgottenSome> told;
+  const auto forget = [&](const std::vector<std::uint32_t>& buckets) {
+    t.session->forget("b", buckets, [&](const ShardSession::ForgottenSome& some) { told.push_back(some); });
+  };
+  using Bucket = Forgotten::Bucket;
+  using Kind = Bucket::Kind;
+  forget({0, 1, 2, 3});
+  CHECK(t.port.take() == Events{"forget b in 4"});
+  t.answer(
+      Forgotten{{Bucket{Kind::taken_out}, Bucket{Kind::nothing}, Bucket{Kind::not_now}, Bucket{Kind::moved, "b 2"}}});
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].taken_out == 1);
+  CHECK(told[0].later == std::vector<std::uint32_t>{2, 3});
+  CHECK_FALSE(told[0].failed);
+  CHECK(t.port.take() == Events{"moved 3 to b 2"});
+  forget({4});
+  t.answer(Redirect{"10.0.0.2:7001", false});
+  CHECK(told.back().later == std::vector<std::uint32_t>{4});
+  forget({4});
+  t.answer(Redirect{"10.0.0.2:7001", true});
+  t.answer(Forgotten{{Bucket{Kind::taken_out}}});
+  CHECK(told.back().taken_out == 1);
+  CHECK(t.port.take() ==
+        Events{"forget b in 1", "redirected 4 to 10.0.0.2:7001", "forget b in 1", "at 10.0.0.2:7001", "forget b in 1"});
+  forget({4});
   t.answer(Refused{"NOPERM"});
+  CHECK(told.back().failed);
+  forget({4});
   t.on_broken("closed", t.now_ms);
-  CHECK(noted == 1);
-  CHECK(told == std::vector<std::string>{"none", "none", "2", "4", "none", "none"});
+  CHECK(told.back().failed);
 }
 
 TEST_CASE("what was accepted is void when the shard has changed meanwhile, or is not held") {

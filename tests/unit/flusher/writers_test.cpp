@@ -25,19 +25,13 @@ TEST_CASE("a writer's note is read as it was written, with its names as words") 
   }
 }
 
-TEST_CASE("a tombstone says when, by whom, and what each bucket held") {
+TEST_CASE("a note says when a writer was forgotten, and on which host") {
   CHECK(to_text(ForgottenNote{1'796'000'000, "web 1"}) == "1796000000 web_1");
-  const TombstoneText tombstone =
-      parse_tombstone("1796000000 web-1\n17:3 00000000000000ff\n18:\n17:\n19:\n19:4 01\nx:1 1\n20\n21:1\n22:x 1\n");
-  CHECK(tombstone.note.at == 1'796'000'000);
-  CHECK(tombstone.note.by == "web-1");
-  CHECK(tombstone.marks.at(17) == MarkEnd{3, 0xff});  // who forgets again finds none, and that says nothing
-  CHECK(tombstone.marks.at(18) == std::nullopt);
-  CHECK(tombstone.marks.at(19) == MarkEnd{4, 1});
-  CHECK(tombstone.marks.at(20) == std::nullopt);
-  CHECK(tombstone.marks.size() == 4);
-  CHECK(parse_tombstone("").marks.empty());
-  CHECK(parse_tombstone("soon").note.at == 0);
+  const auto note = parse_forgotten_note("1796000000 web-1");
+  REQUIRE(note);
+  CHECK(note->at == 1'796'000'000);
+  CHECK(note->by == "web-1");
+  CHECK_FALSE(parse_forgotten_note("soon"));
 }
 
 TEST_CASE("what several shards say of the writers is put together") {
