@@ -256,12 +256,12 @@ TEST_CASE("writers are noted, asked for, and forgotten") {
                                                        "id 2", "\x01id", "\x01w:w2", "\x01gone:w2", "\x01moved",
                                                        "\x01moving"});
   const auto told = t.ask<Forgotten>(forget, array({bulk("OUT"), bulk("NOTHING"), bulk("NOT"), bulk("MOVED b 2")}));
-  using Bucket = Forgotten::Bucket;
+  using Told = Forgotten::Bucket;
   REQUIRE(told.buckets.size() == 4);
-  CHECK(told.buckets[0].kind == Bucket::Kind::taken_out);
-  CHECK(told.buckets[1].kind == Bucket::Kind::nothing);
-  CHECK(told.buckets[2].kind == Bucket::Kind::not_now);
-  CHECK(told.buckets[3].kind == Bucket::Kind::moved);
+  CHECK(told.buckets[0].kind == Told::Kind::taken_out);
+  CHECK(told.buckets[1].kind == Told::Kind::nothing);
+  CHECK(told.buckets[2].kind == Told::Kind::not_now);
+  CHECK(told.buckets[3].kind == Told::Kind::moved);
   CHECK(told.buckets[3].marker == "b 2");
   for (const ShardCommand& command : {ShardCommand(AskWriters{}), ShardCommand(forget)}) {
     t.check_refused(command);
