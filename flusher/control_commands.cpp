@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
 #include "common/shm/hash.hpp"
@@ -124,7 +126,7 @@ void ControlCommands::list_writers(ControlReply reply) const {
 
 /// Without the token of what was offered it only says which writer that is.
 void ControlCommands::forget(const ControlRequest& request, ControlReply reply) const {
-  if (settings_.redis.mode == RedisMode::cluster) {
+  if (std::ranges::any_of(settings_.redis.shards, &ShardSettings::in_cluster)) {
     throw Error("a writer of a cluster cannot be forgotten: its tombstone would lie in another slot than its buckets");
   }
   const WriterBook& book = engine_.writers();

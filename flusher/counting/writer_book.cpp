@@ -34,13 +34,24 @@ class Gathered {
 
 }  // namespace
 
-void WriterBook::add_shard(const std::string& name, ShardSession& session) {
-  const auto number = static_cast<std::uint32_t>(shards_.size());
-  shards_.push_back({name, &session, written_as_of(number).batches});
+void WriterBook::add_shard(const std::string& name, ShardSession& session, bool in_cluster) {
+  shards_.push_back({name, &session, in_cluster});
+  // A node's note tells of all nodes: with one more of them, all notes tell more.
+  for (std::uint32_t number = 0; number < shards_.size(); ++number) {
+    if (shards_[number].in_cluster == in_cluster) shards_[number].noted_batches = written_as_of(number).batches;
+  }
 }
 
 Batches::Written WriterBook::written_as_of(std::uint32_t shard) const noexcept {
-  return in_cluster_ ? batches_.written() : batches_.written_on(shard);
+  if (!shards_[shard].in_cluster) return batches_.written_on(shard);
+  Batches::Written written;
+  for (std::uint32_t node = 0; node < shards_.size(); ++node) {
+    if (!shards_[node].in_cluster) continue;
+    const Batches::Written on_node = batches_.written_on(node);
+    written.batches += on_node.batches;
+    written.buckets += on_node.buckets;
+  }
+  return written;
 }
 
 void WriterBook::note(std::uint32_t number, std::uint64_t unix_now) {

@@ -22,12 +22,12 @@ class WriterBook {
     std::string version;
     std::uint64_t incarnation = 0;
   };
-  /// `batches`: ours; they outlive it. `in_cluster`: the shards are nodes of a cluster, of which one keeps the notes.
-  WriterBook(Self self, const Batches& batches, bool in_cluster)
-      : self_(std::move(self)), batches_(batches), in_cluster_(in_cluster) {}
+  /// `batches`: ours; they outlive it.
+  WriterBook(Self self, const Batches& batches) : self_(std::move(self)), batches_(batches) {}
 
-  /// One shard more, in the order of their numbers. The session outlives the last answer.
-  void add_shard(const std::string& name, ShardSession& session);
+  /// One shard more, in the order of their numbers. The session outlives the last answer. `in_cluster`: it is a node of
+  /// the cluster, of which one keeps the notes of all.
+  void add_shard(const std::string& name, ShardSession& session, bool in_cluster);
 
   /// A flush of the shard is answered in full: it is told who we are, and that we live.
   void note(std::uint32_t shard, std::uint64_t unix_now);
@@ -52,6 +52,7 @@ class WriterBook {
   struct Shard {
     std::string name;
     ShardSession* session = nullptr;
+    bool in_cluster = false;
     std::uint64_t noted_batches = 0;  ///< that the last note knew of
   };
 
@@ -60,7 +61,6 @@ class WriterBook {
 
   Self self_;
   const Batches& batches_;
-  bool in_cluster_;
   std::vector<Shard> shards_;
 };
 

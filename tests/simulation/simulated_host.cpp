@@ -142,7 +142,6 @@ void SimulatedHost::start_flusher() {
   try {
     EngineSettings with = settings();
     take_layout(state, with);
-    take_cluster(state, with);
     number_servers(with);
     std::vector<std::string> identities;
     for (const std::uint32_t server : servers_)

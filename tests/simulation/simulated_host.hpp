@@ -67,6 +67,8 @@ class SimulatedHost : public EnginePort {
   void go_on_as(const SimulatedHost& other, bool alive);
   /// Asks for one shard more, or less.
   void change_shards();
+  /// Asks that the buckets go into the cluster, or out of it.
+  void migrate();
   /// The nodes of the cluster say where buckets are: where these are others than this life's, it ends.
   void look_at_cluster();
   /// Asks its shards to forget another host, as far as they can be asked.
@@ -145,8 +147,8 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] std::uint32_t server_of(std::uint32_t shard) const { return servers_[shard]; }
   [[nodiscard]] std::optional<std::uint32_t> number_of(std::uint32_t server) const;
   void number_servers(const EngineSettings& settings);
-  void take_cluster(const SpoolState& spool, EngineSettings& settings);
-  /// Where the spool, or this process, knows that the deployment's shards have changed.
+  [[nodiscard]] ClusterMap cluster_known_to(const SpoolState& spool, const ShardPlace& cluster);
+  /// The shards are those of the settings, unless the spool, or this process, knows that they have changed.
   void take_layout(const SpoolState& spool, EngineSettings& settings);
 
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }

@@ -72,7 +72,7 @@ constexpr Told told[] = {
     {&Statistics::accepted, "held shards accepted"},
 };
 
-/// Every twenty-seven seeds meet all of them.
+/// Every thirty-three seeds meet all of them.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},          {visitd::Harm::swapped, 1},       {visitd::Harm::spoiled, 1},
     {visitd::Harm::none, 2},          {visitd::Harm::none, 1},          {visitd::Harm::emptied, 1},
@@ -83,6 +83,8 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::moving, 2},        {visitd::Harm::moving, 2, true},  {visitd::Harm::forgotten, 2},
     {visitd::Harm::forgotten, 2},     {visitd::Harm::failover, 1},      {visitd::Harm::failover, 2},
     {visitd::Harm::cluster, 1},       {visitd::Harm::cluster, 2},       {visitd::Harm::cluster, 2, true},
+    {visitd::Harm::to_cluster, 1},    {visitd::Harm::to_cluster, 2},    {visitd::Harm::to_cluster, 2, true},
+    {visitd::Harm::to_shards, 1},     {visitd::Harm::to_shards, 2},     {visitd::Harm::to_shards, 2, true},
 };
 
 /// `only`: one of the scenes, for all seeds. Empty: the seed holds; else what broke.
