@@ -40,7 +40,7 @@ class Migrating(Stack):
 
     def redis_places(self) -> dict[str, tuple[str, int]]:
         places: dict[str, tuple[str, int]] = {}
-        for port in [shard.port for shard in self.shards] + [node.port for node in self.cluster.nodes]:
+        for port in [shard.port for shard in self.shards] + self.cluster.primary_ports():
             for fields in hashes(port):
                 if "\x01moved" in fields:
                     continue  # what has moved counts where it went
@@ -133,6 +133,100 @@ class Migrations(unittest.TestCase):
         self.assertEqual(self.left([node.port for node in self.cluster.nodes]), {("\x01id", "\x01moved")}, "only markers stay")
         self.assertEqual(first.redis_counts()["late"], 1)
         self.check(traffic)
+
+    def test_a_deployment_goes_there_and_back_while_flushers_servers_and_visitctl_are_killed(self):
+        seed = random.randrange(1 << 32)
+        print(f"seed {seed}", flush=True)
+        chance = random.Random(seed)
+        first = self.enterContext(Migrating(self.cluster))
+        second = self.start_second(first)
+        traffic = self.count_on(first, second)
+        kills = 0
+        for number in range(MIGRATIONS):
+            for where in ("cluster", "shards"):
+                kills += self.migrate_and_kill(where, (first, second), chance)
+        for host in (first, second):
+            wait_for("every shard is up", lambda h=host: all(s["state"] == "up" for s in h.status()["shards"]), 60)
+        self.check(traffic)
+        print(f"{sum(one.acknowledged.total() for one in traffic)} visits acknowledged, {sum(one.reads for one in traffic)} reads, "
+              f"{2 * MIGRATIONS} migrations, {kills} kills", flush=True)  # fmt: skip
+
+    def migrate_and_kill(self, where: str, hosts: tuple[Migrating, ...], chance: random.Random) -> int:
+        """Until the buckets are there; how many were killed."""
+        wait_for("a host can change it", lambda: hosts[0].visitctl(*hosts[0].arguments_to(where), "--dry-run", check=False).returncode == 0, 60)
+        before = hosts[0].moves()["version"]
+        command = [str(VISITCTL), "--config", str(hosts[0].settings_file), *hosts[0].arguments_to(where), "--yes", "--rate", "60"]
+        ctl = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        servers = [(hosts[0], shard.name) for shard in hosts[0].shards] + [(self.cluster, node.name) for node in self.cluster.nodes]
+        deadline = time.monotonic() + 90
+        kills = 0
+        while not hosts[0].is_at(before + 2):
+            self.assertLess(time.monotonic(), deadline, f"the way into {where} comes to no end: {hosts[0].moves()}")
+            time.sleep(chance.uniform(0.1, 0.5))
+            stack, name = chance.choice([*((host, "flusher") for host in hosts), (hosts[0], "visitctl"), *servers])
+            if kills < 8:
+                kills += 1
+                ctl.kill() if name == "visitctl" else stack.kill9(name)
+            if hosts[0].moves().get("version") == before and ctl.poll() is not None:
+                ctl = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        ctl.kill()
+        ctl.wait()
+        return kills
+
+
+class Refusals(unittest.TestCase):
+    """Where a deployment cannot go is refused with what is wrong, and nothing is changed."""
+
+    def setUp(self):
+        self.cluster = ClusterStack(replicas=1, primaries=3, frontends=0)
+        self.enterContext(self.cluster.only_servers())
+        self.stack = self.enterContext(Migrating(self.cluster))
+        self.stack.post("home")
+        self.stack.wait_for_redis({"home": 1})
+        self.primary = self.cluster.node_at(self.cluster.primary_ports()[0])
+
+    def refused(self, *words: str) -> str:
+        before = self.stack.moves()["version"]
+        done = self.stack.visitctl("migrate", "--to", *words, "--yes", check=False)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertEqual(self.stack.moves()["version"], before)
+        return done.stderr
+
+    def test_a_cluster_and_shards_that_cannot_be_taken(self):
+        stack, node = self.stack, self.primary
+        self.assertIn("--yes", stack.visitctl("migrate", "--to", "cluster", node.address, check=False).stderr)
+        self.assertIn("not a node of a cluster", self.refused("cluster", f"127.0.0.1:{stack.shards[0].port}"))
+        self.assertIn("cannot be used", self.refused("cluster", f"{node.address},127.0.0.1:{free_port()}"))
+        self.assertIn("named twice", self.refused("cluster", f"{node.address},{node.address}"))
+        self.assertIn("user or a password", self.refused("cluster", f"redis://:secret@{node.address}"))
+        self.assertIn("on shards already", self.refused("shards", url(stack.shards[0])))
+        self.assertIn("--rate", stack.visitctl("migrate", "--to", "cluster", node.address, "--rate", "0", check=False).stderr)
+        with node.client() as redis:
+            redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            self.assertIn("evicts keys", self.refused("cluster", node.address))
+            redis("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "100kb")
+            self.assertIn("too little memory", self.refused("cluster", node.address))
+            redis("CONFIG", "SET", "maxmemory", "0")
+            slots = next((first, last) for first, last, port in self.cluster.slots() if port == node.port)
+            redis("CLUSTER", "DELSLOTSRANGE", *map(str, slots))
+            wait_for("the cluster is down", lambda: not self.cluster.is_well())
+            self.assertIn("cluster_state:fail", self.refused("cluster", node.address))
+            redis("CLUSTER", "ADDSLOTSRANGE", *map(str, slots))
+        self.cluster.wait_for_cluster()
+        self.cluster.wait_for_agreement()
+        self.cluster.redis_cli("-c", "-p", str(node.port), "HSET", "visits:{3}", "\x01id", "another 2")
+        self.assertIn("holds counts already, in visits:{3}", self.refused("cluster", node.address))
+        self.cluster.redis_cli("-c", "-p", str(node.port), "DEL", "visits:{3}")
+        self.cluster.redis_cli("-c", "-p", str(node.port), "SET", "visits:topology", "another 2 made cluster 8192 100 cluster")
+        self.assertIn("belongs to a deployment already", self.refused("cluster", node.address))
+        self.cluster.redis_cli("-c", "-p", str(node.port), "DEL", "visits:topology")
+        stack.visitctl("migrate", "--to", "cluster", node.address, "--yes")
+        self.assertIn("in a cluster already", self.refused("cluster", node.address))
+        self.assertIn("is a node of a cluster", self.refused("shards", f"one=redis://{node.address}"))
+        self.assertIn("named twice", self.refused("shards", url(stack.shards[0]), url(stack.shards[0])))
+        self.assertIn("the cluster decides", stack.visitctl("shards", "add", url(stack.shards[0]), check=False).stderr)
+        stack.post("home")
+        stack.wait_for_redis({"home": 2})
 
 
 if __name__ == "__main__":
