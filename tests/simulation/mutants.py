@@ -34,6 +34,19 @@ MUTANTS = {
         'flusher/counting/shard_admission.cpp', '} else {\n    make_topology(topology.identity);', '} else {'),
     'a copy that a shard lost comes again': (
         'flusher/counting/shard_marks.cpp', 'if (!has_come(bucket, held)) return in_flight_.expect(bucket);', ''),
+    'a bucket that moves follows its slot': (
+        'flusher/counting/engine_placement.cpp', 'placement_.follow_slot(bucket, to);', ''),
+    'a step goes where the slot is on its way to': (
+        'flusher/counting/bucket_mover.cpp', 'if (redirect == nullptr || !redirect->once) return on_step(move, shard, then, answer);',
+        'return on_step(move, shard, then, answer);'),
+    'a copy is durable on the node where it is': (
+        'flusher/counting/bucket_mover.cpp', 'next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});', 'drop(bucket);'),
+    'a marker of a node is explained by visits:topology on another one': (
+        'flusher/counting/shard_marks.cpp', 'return deployment_.looks() < *unsaid_since_ + 2;', 'return false;'),
+    'a layout ends its move once every next shard knows it': (
+        'flusher/counting/engine_shards.hpp', 'if (!engine_.next_shards_know() ||', 'if ('),
+    'what joins is not taken for a shard that was emptied': (
+        'flusher/counting/shard_admission.cpp', 'if (link_.settings().joins) {', 'if (link_.settings().joins && identity_.empty()) {'),
     'the undo note comes before the change': (
         'common/shm/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
     'an unlink moves the version': (
