@@ -1,5 +1,6 @@
 #include "flusher/deployment_shards.hpp"
 
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -50,10 +51,10 @@ ShardSettings parse_node(const std::string& text) {
   if (!node.unix_path.empty() || !node.sentinels.addresses.empty()) {
     throw error("'{}' is no address of a node: the nodes of a cluster are reached by HOST:PORT", shard_url(node));
   }
-  if (!node.password.empty() || !node.username.empty()) {
+  if (!node.password.empty()) {
     throw error(
-        "the address of the node {}:{} has a user or a password, which the deployment would show to every host: leave "
-        "them out and set redis.password on each host",
+        "the address of the node {}:{} has a password, which the deployment would show to every host: leave it out and "
+        "set redis.password on each host",
         node.host, node.port);
   }
   if (node.database != 0) {
@@ -67,7 +68,8 @@ std::string nodes_text(const std::vector<ShardSettings>& nodes) {
   std::vector<std::string> texts;
   texts.reserve(nodes.size());
   for (const ShardSettings& node : nodes) {
-    texts.push_back(fmt::format("\"{}{}\"", node.over_tls ? "rediss://" : "", server_text({node.host, node.port})));
+    const bool plain = !node.over_tls && node.username.empty();
+    texts.push_back(fmt::format("\"{}\"", plain ? server_text({node.host, node.port}) : shard_url(node)));
   }
   return fmt::format("[{}]", fmt::join(texts, ", "));
 }
@@ -79,9 +81,12 @@ std::vector<ShardSettings> nodes_of(const ShardPlace& cluster, const ShardSettin
   const bool over_tls = rest.starts_with(scheme_over_tls);
   rest.remove_prefix(over_tls ? scheme_over_tls.size() : scheme.size());
   std::vector<ShardSettings> nodes;
+  std::string username = like.username;
   while (!rest.empty()) {
-    const ShardSettings address = parse_shard_address(take_until(rest, ',')).shard;
+    const ShardSettings address = parse_shard_address(fmt::format("redis://{}", take_until(rest, ','))).shard;
+    if (!address.username.empty()) username = address.username;
     ShardSettings node = like;
+    node.username = username;
     node.host = address.host;
     node.port = address.port;
     node.name = server_text({node.host, node.port});
@@ -147,8 +152,8 @@ ShardPlace parse_cluster_place(const std::string& text) {
       if (ServerAddress{known.host, known.port} == address) {
         throw error("the node {} is named twice", server_text(address));
       }
-      if (known.over_tls != node.over_tls) {
-        throw Error("some nodes are named with rediss:// and some without: name all of them over TLS, or none");
+      if (known.over_tls != node.over_tls || known.username != node.username) {
+        throw Error("the nodes are named with rediss:// or a user, and without: all nodes of a cluster have the same");
       }
     }
     nodes.push_back(std::move(node));
@@ -161,7 +166,13 @@ ShardPlace cluster_place(const std::vector<ShardSettings>& nodes) {
   std::vector<ServerAddress> servers;
   servers.reserve(nodes.size());
   for (const ShardSettings& node : nodes) servers.push_back({node.host, node.port});
-  return {cluster_name, std::string(nodes.front().over_tls ? scheme_over_tls : scheme) + servers_text(servers)};
+  // As an address of a shard has the user, which the first node stands for.
+  const std::string first = shard_url(nodes.front());
+  const std::size_t user = first.find("//") + 2;
+  const std::size_t at = first.find('@');
+  return {cluster_name,
+          fmt::format("{}{}{}", nodes.front().over_tls ? scheme_over_tls : scheme,
+                      at == std::string::npos ? "" : first.substr(user, at + 1 - user), servers_text(servers))};
 }
 
 ShardPlace parse_shard_place(const std::string& text) {

@@ -17,8 +17,8 @@ namespace visitd {
 struct ShardPlace {
   std::string name;
   std::string url = {};  ///< without password; empty: the settings of each host say it
-  /// It stands for all nodes of a cluster: "cluster://HOST:PORT,HOST:PORT", over TLS "clusters://…"; without nodes: the
-  /// settings name them.
+  /// It stands for all nodes of a cluster: "cluster://[USER@]HOST:PORT,HOST:PORT", over TLS "clusters://…"; without
+  /// nodes: the settings name them.
   [[nodiscard]] bool is_cluster() const noexcept;
   friend bool operator==(const ShardPlace&, const ShardPlace&) = default;
 };

@@ -198,7 +198,7 @@ class Refusals(unittest.TestCase):
         self.assertIn("not a node of a cluster", self.refused("cluster", f"127.0.0.1:{stack.shards[0].port}"))
         self.assertIn("cannot be used", self.refused("cluster", f"{node.address},127.0.0.1:{free_port()}"))
         self.assertIn("named twice", self.refused("cluster", f"{node.address},{node.address}"))
-        self.assertIn("user or a password", self.refused("cluster", f"redis://:secret@{node.address}"))
+        self.assertIn("has a password", self.refused("cluster", f"redis://:secret@{node.address}"))
         self.assertIn("on shards already", self.refused("shards", url(stack.shards[0])))
         self.assertIn("--rate", stack.visitctl("migrate", "--to", "cluster", node.address, "--rate", "0", check=False).stderr)
         with node.client() as redis:

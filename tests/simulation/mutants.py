@@ -47,6 +47,8 @@ MUTANTS = {
         'flusher/counting/engine_shards.hpp', 'if (!engine_.next_shards_know() ||', 'if ('),
     'what joins is not taken for a shard that was emptied': (
         'flusher/counting/shard_admission.cpp', 'if (link_.settings().joins) {', 'if (link_.settings().joins && identity_.empty()) {'),
+    'answered batches of a bucket that moves are kept': (
+        'flusher/counting/kept_order.cpp', 'if (placement_.moves(entry.bucket)) return true;', ''),
     'the undo note comes before the change': (
         'common/shm/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
     'an unlink moves the version': (
@@ -186,7 +188,8 @@ MUTANTS = {
 SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one version'}
 
 # Few seeds meet what these rules are for: at least so many are tried.
-RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000}
+RARE = {'answered batches of a bucket that moves are kept': 20000,
+        'a bucket that cannot be sealed keeps none waiting that can': 10000}
 
 
 def compile_flags() -> list[str]:

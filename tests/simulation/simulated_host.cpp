@@ -108,7 +108,7 @@ void SimulatedHost::flusher_event(const std::function<void()>& event) {
 EngineSettings SimulatedHost::settings() {
   EngineSettings settings = Stage::settings(1 + chance(3));
   settings.memory_limit_bytes -= 800 * chance(2);  // the room for a page less
-  if (stage_.harm == Harm::failover || stage_.harm == Harm::moving) {
+  if (stage_.harm == Harm::failover || stage_.harm == Harm::moving || stage_.migrates()) {
     // A batch goes as soon as the shard says that disk and replica have it.
     settings.batches.keep_batches_s = 0;
     settings.wait_replicas = 1;

@@ -16,7 +16,7 @@ const std::vector<std::string>& Stage::shard_names() {
 
 namespace {
 
-std::size_t servers_of(Harm harm) {
+std::size_t servers_with(Harm harm) {
   if (harm == Harm::to_cluster || harm == Harm::to_shards) return Stage::shard_names().size();
   return harm == Harm::moving || harm == Harm::cluster ? 3 : 2;
 }
@@ -46,7 +46,12 @@ EngineSettings Stage::settings(std::uint64_t batch_pages) {
 }
 
 Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
-    : random(seed), mutant(taken_out), harm(what), exchanged(servers_of(what)), past_(hosts == 1 ? 0 : hosts), most_(past_.size()) {
+    : random(seed),
+      mutant(taken_out),
+      harm(what),
+      exchanged(servers_with(what)),
+      past_(hosts == 1 ? 0 : hosts),
+      most_(past_.size()) {
   layout = layout_of(settings(1));
   next_placement = placement = place_buckets(layout).shard_of_bucket();
   for (std::size_t p = 0; p < pages; ++p) {
@@ -132,9 +137,13 @@ std::uint32_t Stage::server_in_cluster(std::uint32_t bucket) const {
 }
 
 std::uint32_t Stage::home_of_bucket(std::uint32_t bucket) const {
+  const auto [next, former] = servers_of(bucket);
+  return shards[next].has_bucket(bucket) ? next : former;
+}
+
+std::pair<std::uint32_t, std::uint32_t> Stage::servers_of(std::uint32_t bucket) const {
   const auto server = [&](std::uint32_t place) { return place == in_cluster ? server_in_cluster(bucket) : place; };
-  const std::uint32_t next = server(next_placement[bucket]);
-  return shards[next].has_bucket(bucket) ? next : server(placement[bucket]);
+  return {server(next_placement[bucket]), server(placement[bucket])};
 }
 
 /// By names: a layout that lacks a shard counts the others otherwise.
@@ -167,11 +176,15 @@ void Stage::note_past() {
     for (std::size_t page = 0; page < pages; ++page) {
       if (exchanged[home_of(page)]) continue;
       std::deque<Past>& past = past_[host][page];
-      const std::uint64_t visits = in_shards(host, page);
-      for (const SimulatedShard& shard : shards) {
-        if (!shard.has_bucket(buckets_of_pages[page])) continue;
-        most_[host][page] =
-            std::max(most_[host][page], shard.count_of(host, names[page], buckets_of_pages[page]));
+      std::uint64_t visits = in_shards(host, page);
+      const auto [next, former] = servers_of(buckets_of_pages[page]);
+      most_[host][page] = std::max(most_[host][page], visits);
+      // A shard that has lost its tail may have forgotten that the bucket left it: hosts find one or the other.
+      if (next != former && shards[next].has_bucket(buckets_of_pages[page]) &&
+          shards[former].has_bucket(buckets_of_pages[page])) {
+        const std::uint64_t there = shards[former].count_of(host, names[page], buckets_of_pages[page]);
+        most_[host][page] = std::max(most_[host][page], there);
+        visits = std::min(visits, there);
       }
       if (past.empty() || past.back().visits != visits) past.push_back({now.ms, visits});
     }

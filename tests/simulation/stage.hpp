@@ -173,14 +173,15 @@ struct Stage {
   static constexpr std::uint32_t in_cluster = UINT32_MAX;
 
   void make_cluster();
+  /// Where the bucket goes, or is, and where it was.
+  [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> servers_of(std::uint32_t bucket) const;
   [[nodiscard]] std::vector<std::uint32_t> places_of(const std::vector<ShardPlace>& places) const;
   [[nodiscard]] SimulatedShard& node(std::uint32_t number) { return shards[first_node_ + number]; }
   [[nodiscard]] const SimulatedShard& node(std::uint32_t number) const { return shards[first_node_ + number]; }
 
   std::uint32_t first_node_ = 0;                           ///< of the servers
   std::vector<std::array<std::deque<Past>, pages>> past_;  ///< by host; a single one has none
-  /// By host: the most that any server had to which hosts still counted. A shard that has lost its tail may have
-  /// forgotten that a bucket left it.
+  /// By host: the most that a server had to which hosts counted.
   std::vector<std::array<std::uint64_t, pages>> most_;
 };
 

@@ -76,8 +76,19 @@ TEST_CASE("settings that name shards of a deployment in a cluster are told what 
 TEST_CASE("a cluster is named by some of its nodes, all over TLS or none, without a password") {
   CHECK(parse_cluster_place("n1:7000,redis://n2:7001") == ShardPlace{"cluster", "cluster://n1:7000,n2:7001"});
   CHECK(parse_cluster_place("rediss://[::1]:7000").url == "clusters://[::1]:7000");
-  for (const char* text : {"", "n1:7000,n1:7000", "n1:7000,rediss://n2:7001", "redis://:secret@n1:7000",
-                           "unix:///run/n.sock", "n1:7000/3", "n1:port"}) {
+  const ShardPlace with_user = parse_cluster_place("rediss://us%2Cer@n1:7000,rediss://us%2Cer@n2:7001");
+  CHECK(with_user.url == "clusters://us%2Cer@n1:7000,n2:7001");
+  ShardSettings like;
+  like.password = "shared";
+  const std::vector<ShardSettings> nodes = nodes_of(with_user, like);
+  REQUIRE(nodes.size() == 2);
+  for (const ShardSettings& node : nodes) {
+    CHECK(node.username == "us,er");
+    CHECK(node.password == "shared");
+    CHECK(node.over_tls);
+  }
+  for (const char* text : {"", "n1:7000,n1:7000", "n1:7000,rediss://n2:7001", "redis://user@n1:7000,n2:7001",
+                           "redis://:secret@n1:7000", "unix:///run/n.sock", "n1:7000/3", "n1:port"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(static_cast<void>(parse_cluster_place(text)), Error);
   }
