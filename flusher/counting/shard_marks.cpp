@@ -74,6 +74,8 @@ void ShardMarks::stamp(std::function<void()> done) {
 void ShardMarks::ask_all(const std::string& stamp, Look look, std::function<void()> done) {
   done_ = std::move(done);
   asked_ = buckets_.all();
+  // One that has not come is given nothing: its copy would be taken for another bucket's.
+  if (!stamp.empty()) std::erase_if(asked_, [this](std::uint32_t bucket) { return in_flight_.is_arriving(bucket); });
   for (std::size_t first = 0; first < asked_.size(); first += marks_asked_at_once) {
     const auto asked = std::span(asked_).subspan(first, std::min(marks_asked_at_once, asked_.size() - first));
     ++awaited_;

@@ -94,6 +94,8 @@ void SimulatedHost::take_layout(const SpoolState& spool, EngineSettings& setting
                                          : layout_of(settings);
   if (const ShardPlace* const cluster = cluster_of(layout)) settings.cluster = cluster_known_to(spool, *cluster);
   settings.shards = shards_of_life(layout, settings.cluster);
+  // What is executed on the node to which a slot is on its way, the other one confirms: not while buckets stay there.
+  if (stage_.migrates() && (!settings.cluster || layout.is_moving())) trust_confirmations(settings);
 }
 
 /// A start may go by a map that holds no more: what the cluster said to a former process; or it knows one node.

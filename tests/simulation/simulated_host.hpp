@@ -177,6 +177,8 @@ class SimulatedHost : public EnginePort {
   void renew_spool();
   [[nodiscard]] SpoolState load_spool();
   [[nodiscard]] EngineSettings settings();
+  /// A batch goes as soon as the shard says that disk and replica have it.
+  static void trust_confirmations(EngineSettings& settings);
   /// Visits that no shard could take, durably or as the spool is just told.
   [[nodiscard]] std::uint64_t aside(std::size_t page) const;
   [[nodiscard]] std::uint64_t durably_aside(std::size_t page) const;
