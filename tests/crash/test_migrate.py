@@ -127,12 +127,22 @@ class Migrations(unittest.TestCase):
         late.post("late")
         late.visitctl("flush")
         time.sleep(0.5)
-        first.visitctl(*first.arguments_to("shards"), "--yes", "--rate", "200")
+        self.back_while_slots_move(first)
         for host in (second, late):
             wait_for("the other host knows", lambda h=host: h.is_at(5))
         self.assertEqual(self.left([node.port for node in self.cluster.nodes]), {("\x01id", "\x01moved")}, "only markers stay")
         self.assertEqual(first.redis_counts()["late"], 1)
         self.check(traffic)
+
+    def back_while_slots_move(self, host: Migrating) -> None:
+        ctl = subprocess.Popen([str(VISITCTL), "--config", str(host.settings_file), *host.arguments_to("shards"), "--yes", "--rate", "30"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        self.addCleanup(ctl.wait)
+        wait_for("buckets move", lambda: host.moves().get("moving") == 1)
+        ports = self.cluster.primary_ports()
+        self.cluster.reshard(self.cluster.node_at(ports[0]), self.cluster.node_at(ports[1]), 700)
+        self.assertIsNone(ctl.poll(), "the slots have moved too late")
+        self.assertEqual(ctl.wait(60), 0)
 
     def test_a_deployment_goes_there_and_back_while_flushers_servers_and_visitctl_are_killed(self):
         seed = random.randrange(1 << 32)
