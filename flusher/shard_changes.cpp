@@ -224,6 +224,7 @@ void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& r
 void ShardChanges::look_at_cluster(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply) {
   const std::vector<ShardSettings> nodes = nodes_of(wanted.look_at.front(), settings_.redis.added_shard);
   std::vector<ServersProbe::Target> targets;
+  targets.reserve(nodes.size());
   for (const ShardSettings& node : nodes) targets.push_back({node, {}});
   probe(targets, [this, wanted, nodes, request, reply](const std::vector<ShardProbe::Seen>& seen) {
     const std::string fault = fault_of_cluster(nodes, seen, wanted.layout.shards.size());
@@ -237,6 +238,7 @@ void ShardChanges::look_at_primaries(const Wanted& wanted, const ClusterMap& map
   const std::vector<ShardSettings> nodes = nodes_of(wanted.look_at.front(), settings_.redis.added_shard);
   const std::vector<std::string> primaries = map.primaries();
   std::vector<ServersProbe::Target> targets;
+  targets.reserve(primaries.size());
   for (const std::string& primary : primaries) targets.push_back({node_settings(primary, nodes), {}});
   const std::vector<std::uint32_t> placed = map.place(wanted.layout.buckets);
   for (std::uint32_t bucket = 0; bucket < placed.size(); ++bucket) targets[placed[bucket]].buckets.push_back(bucket);

@@ -61,8 +61,9 @@ std::uint32_t BucketMover::room() {
 
 /// One that says so again keeps its turn: asked for again when half of it is over.
 void BucketMover::take_turn(std::uint64_t now_ms) {
+  if (asking_turn_ || now_ms < ask_turn_at_ms_) return;
   const std::uint32_t deciding = port_.deciding();
-  if (asking_turn_ || now_ms < ask_turn_at_ms_ || port_.connection(deciding) == 0) return;
+  if (port_.connection(deciding) == 0) return;
   asking_turn_ = true;
   ask_turn_at_ms_ = now_ms + settings_.turn_ms / 2;
   port_.send(deciding, TakeMoves{settings_.writer, settings_.turn_ms}, [this, now_ms](const ShardAnswer& answer) {

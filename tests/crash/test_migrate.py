@@ -60,6 +60,15 @@ class Migrating(Stack):
         said = self.moves()
         return bool(said) and said["version"] >= version and said["moving"] == 0
 
+    def name_cluster(self) -> None:
+        """The settings name the cluster from now on, and no shards."""
+        shards, self.shards = self.shards, []
+        self.settings["redis"] |= {"mode": "cluster", "nodes": [node.address for node in self.cluster.nodes]}
+        self.write_settings()
+        self.shards = shards
+        self.restart("flusher")
+        self.wait_ready()
+
     def arguments_to(self, where: str) -> list[str]:
         """Of visitctl migrate."""
         places = [",".join(node.address for node in self.cluster.nodes[:2])] if where == "cluster" else [url(shard) for shard in self.shards]
@@ -124,6 +133,8 @@ class Migrations(unittest.TestCase):
             late.start_one(name)
         late.wait_ready()
         wait_for("the late host knows", lambda: late.is_at(3))
+        self.assertIn('set redis.mode = "cluster" and redis.nodes = ["127.0.0.1:', (late.folder / "log" / "flusher.log").read_text())
+        second.name_cluster()
         late.post("late")
         late.visitctl("flush")
         time.sleep(0.5)
