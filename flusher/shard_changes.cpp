@@ -99,6 +99,11 @@ ShardChanges::Wanted ShardChanges::replaced(const ShardPlace& place) const {
 }
 
 ShardChanges::Wanted ShardChanges::as_settings_name() const {
+  if (settings_.redis.mode == RedisMode::cluster) {
+    throw Error(
+        "the settings name a cluster, and the deployment is on shards: say visitctl migrate --to cluster NODE,NODE, or "
+        "set redis.mode to \"shards\" and name them in redis.shards");
+  }
   const Layout& layout = engine_.layout();
   std::vector<ShardPlace> next;
   std::optional<ShardPlace> fresh;
