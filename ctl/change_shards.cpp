@@ -119,6 +119,11 @@ Json change_shards_report(const Settings& settings, const std::string& change, c
     report.update(offer);
     report["made"] = !how.dry_run;
     if (how.dry_run) return report;
+    if (const std::string why = how.why_not ? how.why_not(offer) : std::string(); !why.empty()) {
+      report["made"] = false;
+      report["error"] = why;
+      return report;
+    }
     request.token = decode_token(offer.at("token").get<std::string>());
     make(socket, request, number_in(offer, "version"));
     if (how.wait) report["last"] = MovesWatch(socket).wait(number_in(offer, "version"));

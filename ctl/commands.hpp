@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/config/settings.hpp"
 #include "ctl/report.hpp"
@@ -79,10 +81,23 @@ struct ShardChange {
   bool dry_run = false;    ///< only says what would move
   bool wait = true;        ///< until the buckets have moved, and shows how far they are
   std::uint32_t rate = 0;  ///< buckets that move in a second, at most; 0: no limit
+  /// Asked before anything is changed, with what is offered: why it is not done, for people; empty: it is. None: it is.
+  std::function<std::string(const Json& offer)> why_not = {};
 };
 /// Has the flusher change the deployment's shards. `change`: see ControlCommand::change_shards.
 [[nodiscard]] Json change_shards_report(const Settings& settings, const std::string& change, const ShardChange& how);
 [[nodiscard]] std::string change_shards_text(const Json& report);
+
+/// Where the buckets of a deployment go.
+struct Migration {
+  std::string to;                   ///< "cluster" or "shards"
+  std::vector<std::string> places;  ///< nodes of the cluster, or NAME=URL of each shard
+};
+/// Has the flusher move all buckets into a cluster, or out of one. `yes`: nobody is asked; else somebody at a terminal
+/// is. `visitctl`: how this command began, for a hint.
+[[nodiscard]] Json migrate_report(const Settings& settings, const Migration& migration, const ShardChange& how,
+                                  bool yes, const std::string& visitctl);
+[[nodiscard]] std::string migrate_text(const Json& report);
 
 /// How far buckets have moved. `wait`: until they have.
 [[nodiscard]] Json moves_report(const Settings& settings, bool wait);

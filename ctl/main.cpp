@@ -43,6 +43,7 @@ struct Asked {
   std::string page;
   std::string shard;
   ShardChange changing;
+  Migration migration;
   bool wait = false;
   std::string writer;
   bool yes = false;
@@ -174,6 +175,14 @@ void add_looks(CLI::App& app, Asked& asked) {
       });
 }
 
+void add_rate(CLI::App& command, Asked& asked) {
+  command
+      .add_option("--rate", asked.changing.rate,
+                  "move at most so many buckets a second, so that the servers have time for other work; "
+                  "without it, as fast as it goes")
+      ->check(CLI::PositiveNumber);
+}
+
 /// What changes them.
 void add_shard_changes(CLI::App& shards, Asked& asked) {
   const auto add_change = [&](const char* verb, const char* help, const char* what, const char* about) {
@@ -189,11 +198,7 @@ void add_shard_changes(CLI::App& shards, Asked& asked) {
           if (what != nullptr) command.add_option(what, asked.shard, about)->required();
           command.add_flag("--dry-run", asked.changing.dry_run, "say what would move, and change nothing");
           if (std::string_view(verb) != "replace") {
-            command
-                .add_option("--rate", asked.changing.rate,
-                            "move at most so many buckets a second, so that the servers have time for other work; "
-                            "without it, as fast as it goes")
-                ->check(CLI::PositiveNumber);
+            add_rate(command, asked);
           }
           command.add_flag("!--no-wait", asked.changing.wait, "do not wait until the buckets have moved");
         });
@@ -207,6 +212,28 @@ void add_shard_changes(CLI::App& shards, Asked& asked) {
       shards, asked, "moves", "how far buckets have moved",
       [&](const Settings& settings) { return moves_report(settings, asked.wait); }, moves_text,
       [&](CLI::App& command) { command.add_flag("--wait", asked.wait, "wait until they have moved"); });
+}
+
+void add_migrate(CLI::App& app, Asked& asked) {
+  add_command(
+      app, asked, "migrate", "move all counts into a Redis Cluster, or out of one, while visits are counted",
+      [&](const Settings& settings) {
+        return migrate_report(settings, asked.migration, asked.changing, asked.yes, begun_as(asked));
+      },
+      migrate_text,
+      [&](CLI::App& command) {
+        command.add_option("--to", asked.migration.to, "cluster or shards")
+            ->required()
+            ->check(CLI::IsMember({"cluster", "shards"}));
+        command
+            .add_option("WHERE", asked.migration.places,
+                        "of a cluster some nodes, [rediss://]HOST:PORT,HOST:PORT; of shards NAME=URL for each")
+            ->required();
+        command.add_flag("--dry-run", asked.changing.dry_run, "say what would move, and change nothing");
+        command.add_flag("--yes", asked.yes, "do not ask");
+        add_rate(command, asked);
+        command.add_flag("!--no-wait", asked.changing.wait, "do not wait until the buckets have moved");
+      });
 }
 
 void add_shard_commands(CLI::App& app, Asked& asked) {
@@ -262,6 +289,7 @@ void add_requests(CLI::App& app, Asked& asked) {
 void add_commands(CLI::App& app, Asked& asked) {
   add_looks(app, asked);
   add_shard_commands(app, asked);
+  add_migrate(app, asked);
   add_writer_commands(app, asked);
   add_segment_commands(app, asked);
   add_requests(app, asked);

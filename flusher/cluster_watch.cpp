@@ -1,10 +1,11 @@
 #include "flusher/cluster_watch.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
-#include "common/config/shard_address.hpp"
 #include "common/os/log.hpp"
+#include "flusher/deployment_shards.hpp"
 #include "flusher/now.hpp"
 #include "flusher/redis/shard_link.hpp"
 
@@ -24,31 +25,7 @@ std::vector<std::string> names_of(const std::vector<ShardSettings>& nodes) {
   return names;
 }
 
-/// A node by its name, HOST:PORT.
-ShardSettings node_settings(const std::string& name, const std::vector<ShardSettings>& named) {
-  const auto known = std::ranges::find(named, name, &ShardSettings::name);
-  if (known != named.end()) return *known;
-  const ShardSettings address = parse_shard_address(name).shard;
-  ShardSettings node = named.front();
-  node.name = name;
-  node.host = address.host;
-  node.port = address.port;
-  return node;
-}
-
 }  // namespace
-
-std::vector<ShardSettings> shards_of(const ClusterMap& map, const std::vector<ShardSettings>& named) {
-  std::vector<ShardSettings> shards;
-  for (const std::string& node : map.primaries()) shards.push_back(node_settings(node, named));
-  return shards;
-}
-
-ClusterMap first_guess(const std::vector<ShardSettings>& named) {
-  ClusterMap map;
-  map.slots.push_back({0, cluster_slots - 1, named.front().name});
-  return map;
-}
 
 /// One question to one node, over a connection of its own.
 class ClusterWatch::Look : private ShardLink::Listener {
@@ -88,22 +65,21 @@ class ClusterWatch::Look : private ShardLink::Listener {
   bool ended_ = false;
 };
 
-ClusterWatch::ClusterWatch(FlusherLoop& loop, Engine& engine, const RedisSettings& settings,
-                           const std::vector<ShardSettings>& named, const ClusterMap& known, std::string writer,
-                           Changed changed)
+ClusterWatch::ClusterWatch(FlusherLoop& loop, Engine& engine, const RedisSettings& settings, Seeds seeds,
+                           const ClusterMap& known, std::string writer, Changed changed)
     : loop_(loop),
       engine_(engine),
       settings_(settings),
-      named_(named),
+      seeds_(std::move(seeds)),
       writer_(std::move(writer)),
       changed_(std::move(changed)),
-      search_(names_of(named), known) {}
+      search_(names_of(seeds_()), known) {}
 
 ClusterWatch::~ClusterWatch() = default;
 
 bool ClusterWatch::is_well() const {
   for (std::uint32_t shard = 0; shard < settings_.shards.size(); ++shard) {
-    if (engine_.shard_state(shard) != ShardState::up) return false;
+    if (settings_.shards[shard].in_cluster && engine_.shard_state(shard) != ShardState::up) return false;
   }
   return true;
 }
@@ -129,7 +105,8 @@ void ClusterWatch::begin_round() {
   looks_.clear();
   const std::vector<std::string> nodes = search_.next(any_is_enough ? 1 : most_looks);
   awaited_ = nodes.size();
-  for (const std::string& node : nodes) looks_.push_back(std::make_unique<Look>(*this, node_settings(node, named_)));
+  const std::vector<ShardSettings> seeds = seeds_();
+  for (const std::string& node : nodes) looks_.push_back(std::make_unique<Look>(*this, node_settings(node, seeds)));
 }
 
 void ClusterWatch::end_round() {
@@ -144,7 +121,9 @@ void ClusterWatch::on_nodes(Nodes nodes) {
   }
   if (std::exchange(answered_, true)) return;
   search_.know(nodes.map);
-  if (nodes.map.primaries() != names_of(settings_.shards)) return changed_(std::move(nodes.map));
+  std::vector<ShardSettings> known;
+  std::ranges::copy_if(settings_.shards, std::back_inserter(known), &ShardSettings::in_cluster);
+  if (nodes.map.primaries() != names_of(known)) return changed_(std::move(nodes.map));
   engine_.cluster_is_well(nodes.map, now());
 }
 

@@ -19,10 +19,12 @@ class ClusterWatch {
   /// Called on the loop where the primaries are others than those of this life, which has to end.
   using Changed = std::function<void(ClusterMap map)>;
 
-  /// `settings`: those in use, whose shards are the primaries; `named`: the nodes that the settings file names. All of
-  /// them outlive it.
-  ClusterWatch(FlusherLoop& loop, Engine& engine, const RedisSettings& settings,
-               const std::vector<ShardSettings>& named, const ClusterMap& known, std::string writer, Changed changed);
+  /// The nodes that are asked for all others, as the settings say it now; see seeds_of().
+  using Seeds = std::function<std::vector<ShardSettings>()>;
+
+  /// `settings`: those in use, among whose shards are the primaries. All of them outlive it.
+  ClusterWatch(FlusherLoop& loop, Engine& engine, const RedisSettings& settings, Seeds seeds, const ClusterMap& known,
+               std::string writer, Changed changed);
   ClusterWatch(const ClusterWatch&) = delete;
   ClusterWatch& operator=(const ClusterWatch&) = delete;
   ~ClusterWatch();
@@ -43,7 +45,7 @@ class ClusterWatch {
   FlusherLoop& loop_;
   Engine& engine_;
   const RedisSettings& settings_;
-  const std::vector<ShardSettings>& named_;
+  Seeds seeds_;
   std::string writer_;
   Changed changed_;
   NodeSearch search_;
@@ -54,10 +56,5 @@ class ClusterWatch {
   bool answered_ = false;  ///< in this round a node said that the cluster is well
   std::string fault_;      ///< in this round one said that it is not
 };
-
-/// The primaries of the map, with user and password of the nodes that the settings name.
-[[nodiscard]] std::vector<ShardSettings> shards_of(const ClusterMap& map, const std::vector<ShardSettings>& named);
-/// Before any node was asked: all is on the first one that the settings name.
-[[nodiscard]] ClusterMap first_guess(const std::vector<ShardSettings>& named);
 
 }  // namespace visitd

@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
 #include "common/shm/hash.hpp"

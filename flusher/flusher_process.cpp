@@ -28,6 +28,7 @@
 #include "flusher/counting/engine.hpp"
 #include "flusher/counting/ring_handover.hpp"
 #include "flusher/counting/shutdown.hpp"
+#include "flusher/deployment_shards.hpp"
 #include "flusher/engine_settings.hpp"
 #include "flusher/now.hpp"
 #include "flusher/ring_source.hpp"
@@ -95,8 +96,10 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     const std::uint32_t frontends = ring_.segment().status().owner;
     changes_.emplace(loop_, *engine_, settings, live_.named_shards(), writer);
     if (learned_.cluster) {
-      watch_.emplace(loop_, *engine_, settings.redis, live_.named_shards(), *learned_.cluster, writer,
-                     [this](ClusterMap map) { follow_cluster(std::move(map)); });
+      watch_.emplace(
+          loop_, *engine_, settings.redis,
+          [this, place = *cluster_of(engine_->layout())] { return seeds_of(place, live_.named()); }, *learned_.cluster,
+          writer, [this](ClusterMap map) { follow_cluster(std::move(map)); });
     }
     commands_.emplace(loop_, *engine_, *links_, *changes_, cache().header(), settings);
     control_.emplace(loop_.get(), directory.control_socket(), *commands_, ControlLimits{},
@@ -342,7 +345,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void shard_unfit(std::uint32_t shard, const std::string& why) override {
     // One that was fit when this flusher started is held instead, so that the others go on; and one of a cluster, which
     // may have become a primary a moment ago.
-    if (!was_up_[shard] && !watch_) loop_.end_with(why);
+    if (!was_up_[shard] && !settings_.redis.shards[shard].in_cluster) loop_.end_with(why);
   }
 
   void shard_warned(std::uint32_t, const std::string& what) override { log::warning("{}", what); }
@@ -389,7 +392,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<Engine> engine_;
   std::optional<SpoolThread> spool_;
   std::optional<ShardLinks> links_;
-  std::optional<ClusterWatch> watch_;  ///< where the shards are nodes of a cluster
+  std::optional<ClusterWatch> watch_;  ///< where there are nodes of a cluster
   std::optional<ShardChanges> changes_;
   std::optional<ControlCommands> commands_;
   std::optional<ControlServer> control_;

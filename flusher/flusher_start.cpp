@@ -6,6 +6,7 @@
 #include <csignal>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/os/errors.hpp"
@@ -15,7 +16,6 @@
 #include "common/os/other_owner.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "common/os/service_manager.hpp"
-#include "flusher/cluster_watch.hpp"
 #include "flusher/deployment_shards.hpp"
 #include "flusher/engine_settings.hpp"
 #include "flusher/flusher_process.hpp"
@@ -110,25 +110,31 @@ std::optional<Ring> wait_for_ring(const RuntimeDirectory& directory, Spool& spoo
   }
 }
 
-/// The latest layout that the spool or a former life knows: its shards are in use instead of those of the settings.
-void take_layout(LiveSettings& live, const SpoolState& state, std::optional<Layout>& layout) {
-  const std::optional<Layout> known = known_layout(state);
-  if (known && (!layout || layout->version < known->version)) layout = known;
-  if (!layout) return;
-  live.use_shards([layout = *layout](const RedisSettings& named) { return shards_of(layout, named); });
-  const std::string difference = settings_difference(*layout, live.named_shards());
-  if (difference.empty()) return;
-  log::warning(
-      "the deployment's shards are those of its change {}: {}. The deployment counts; make redis.shards the "
-      "same, or the deployment like redis.shards with: {} shards rebalance",
-      layout->version, difference, live.visitctl());
+/// The primaries that a former life, or the spool, knows; they are asked who they are now.
+void take_cluster(const LiveSettings& live, const SpoolState& state, const Layout& layout, Learned& learned) {
+  const ShardPlace* const cluster = cluster_of(layout);
+  const std::string url = cluster == nullptr ? std::string() : cluster->url;
+  if (std::exchange(learned.cluster_url, url) != url) learned.cluster.reset();
+  if (cluster == nullptr) return;
+  if (!learned.cluster) learned.cluster = known_cluster(state, *cluster);
+  if (!learned.cluster || learned.cluster->slots.empty()) {
+    learned.cluster = first_guess(seeds_of(*cluster, live.named()));
+  }
 }
 
-/// The primaries that a former life, or the spool, knows; they are asked who they are now.
-void take_cluster(LiveSettings& live, const SpoolState& state, std::optional<ClusterMap>& cluster) {
-  if (!cluster) cluster = known_cluster(state);
-  if (!cluster || cluster->slots.empty()) cluster = first_guess(live.named_shards());
-  live.use_shards([map = *cluster](const RedisSettings& named) { return shards_of(map, named.shards); });
+/// The latest layout that the spool or a former life knows: its shards are in use instead of those of the settings.
+void take_layout(LiveSettings& live, const SpoolState& state, Learned& learned) {
+  const RedisSettings& redis = live.get().redis;
+  const std::optional<Layout> known = known_layout(state);
+  if (known && (!learned.layout || learned.layout->version < known->version)) learned.layout = known;
+  if (!learned.layout && redis.mode != RedisMode::cluster) return;
+  const Layout layout = learned.layout ? *learned.layout : layout_in_cluster(redis.buckets, redis.virtual_nodes);
+  take_cluster(live, state, layout, learned);
+  live.use_shards(
+      [layout, cluster = learned.cluster](const RedisSettings& named) { return shards_of(layout, cluster, named); });
+  if (!learned.layout) return;
+  const std::string difference = settings_difference(layout, live.named(), live.visitctl());
+  if (!difference.empty()) log::warning("{}", difference);
 }
 
 }  // namespace
@@ -155,11 +161,7 @@ FlusherEnd run_flusher(LiveSettings& live, Learned& learned) {
   state.loaded_at = now().unix;
   if (state.created)
     log::info("made a new spool in {}; counting starts at what the lanes hold", settings.paths.state_directory);
-  if (settings.redis.mode == RedisMode::cluster) {
-    take_cluster(live, state, learned.cluster);
-  } else {
-    take_layout(live, state, learned.layout);
-  }
+  take_layout(live, state, learned);
   Watchdog watchdog;
   // What follows needs the frontends, whose start may be ordered after ours.
   notify_service_manager("READY=1");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "flusher/counting/cluster_map.hpp"
 #include "flusher/counting/layout.hpp"
@@ -10,7 +11,8 @@ namespace visitd {
 
 struct Learned {
   std::optional<Layout> layout = std::nullopt;
-  std::optional<ClusterMap> cluster = std::nullopt;
+  std::optional<ClusterMap> cluster = std::nullopt;  ///< the map of the cluster that the layout has at this address:
+  std::string cluster_url = {};
 };
 
 }  // namespace visitd

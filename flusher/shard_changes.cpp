@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 
 #include "common/config/shard_address.hpp"
@@ -13,6 +14,7 @@
 #include "common/shm/hash.hpp"
 #include "flusher/counting/room_for_moves.hpp"
 #include "flusher/deployment_shards.hpp"
+#include "flusher/migration.hpp"
 #include "flusher/now.hpp"
 
 namespace visitd {
@@ -28,9 +30,9 @@ std::uint64_t token_of(const Layout& layout) {
 }
 
 /// What would move, and where.
-ControlAnswer offer_of(const Layout& layout) {
-  const Placement placement = place_buckets(layout);
-  const std::vector<ShardPlace> all = all_shards(layout);
+ControlAnswer offer_of(const Layout& layout, const std::optional<ClusterMap>& cluster) {
+  const Placement placement = place_buckets(layout, cluster);
+  const std::vector<std::string> all = shards_of_life(layout, cluster);
   std::vector<std::uint64_t> come(all.size());
   std::vector<std::uint64_t> go(all.size());
   std::vector<std::uint64_t> at_last(all.size());
@@ -44,7 +46,7 @@ ControlAnswer offer_of(const Layout& layout) {
   }
   std::string text;
   for (std::size_t shard = 0; shard < all.size(); ++shard) {
-    text += fmt::format("{}{}: {} come, {} go, {} at last", text.empty() ? "" : "; ", all[shard].name, come[shard],
+    text += fmt::format("{}{}: {} come, {} go, {} at last", text.empty() ? "" : "; ", all[shard], come[shard],
                         go[shard], at_last[shard]);
   }
   return {true,
@@ -71,7 +73,7 @@ ShardChanges::Wanted ShardChanges::added(const ShardPlace& place) const {
   }
   std::vector<ShardPlace> next = layout.shards;
   next.push_back(place);
-  return {begin_move(layout, std::move(next)), place};
+  return {begin_move(layout, std::move(next)), {place}};
 }
 
 ShardChanges::Wanted ShardChanges::removed(const std::string& name) const {
@@ -93,10 +95,15 @@ ShardChanges::Wanted ShardChanges::replaced(const ShardPlace& place) const {
   }
   known->url = place.url;
   ++layout.version;
-  return {std::move(layout), place, false};
+  return {std::move(layout), {place}, false};
 }
 
 ShardChanges::Wanted ShardChanges::as_settings_name() const {
+  if (settings_.redis.mode == RedisMode::cluster) {
+    throw Error(
+        "the settings name a cluster, and the deployment is on shards: say visitctl migrate --to cluster NODE,NODE, or "
+        "set redis.mode to \"shards\" and name them in redis.shards");
+  }
   const Layout& layout = engine_.layout();
   std::vector<ShardPlace> next;
   std::optional<ShardPlace> fresh;
@@ -117,7 +124,9 @@ ShardChanges::Wanted ShardChanges::as_settings_name() const {
   std::ranges::sort(here);
   std::ranges::sort(there);
   if (here == there) throw error("the deployment has the shards that the settings name: {}", fmt::join(here, ", "));
-  return {begin_move(layout, std::move(next)), fresh};
+  Wanted change{begin_move(layout, std::move(next))};
+  if (fresh) change.look_at = {*fresh};
+  return change;
 }
 
 ShardChanges::Wanted ShardChanges::wanted(std::string_view asked) const {
@@ -139,63 +148,115 @@ ShardChanges::Wanted ShardChanges::wanted(std::string_view verb, const std::stri
     throw Error(
         "buckets are moving already, after the last change; wait until they have arrived: visitctl shards moves");
   }
+  if (verb == "cluster") {
+    ShardPlace cluster = parse_cluster_place(what);
+    return {into_cluster(engine_.layout(), cluster), {cluster}};
+  }
+  if (verb == "shards") {
+    std::vector<ShardPlace> shards = parse_shard_places(what);
+    return {out_of_cluster(engine_.layout(), shards, named_), shards};
+  }
+  if (engine_.layout().shards.front().is_cluster()) {
+    throw Error(
+        "the cluster decides where buckets are: move its slots with redis-cli --cluster reshard, or leave it with "
+        "visitctl migrate --to shards");
+  }
   if (verb == "add") return added(parse_shard_place(what));
   if (verb == "remove") return removed(what);
   if (verb == "replace") return replaced(parse_shard_place(what));
   if (verb == "settings") return as_settings_name();
-  throw error("'{}' is no change of shards; this flusher knows add, remove, replace and settings", verb);
+  throw error("'{}' is no change of shards; this flusher knows add, remove, replace, settings, cluster and shards",
+              verb);
 }
 
-// ---- the server that becomes a shard
-
-std::string ShardChanges::fault_of_new(const ShardPlace& place, const ShardProbe::Seen& seen) const {
-  const Facts& facts = seen.facts;
-  if (!facts.topology.empty()) {
-    return fmt::format(
-        "{} belongs to a deployment already: its visits:topology says '{}'; take an empty server, or "
-        "empty it",
-        place.url, facts.topology);
-  }
-  for (std::uint32_t bucket = 0; bucket < seen.buckets.size(); ++bucket) {
-    const Marks::Held& held = seen.buckets[bucket];
-    if (held.id.empty() && held.field.empty()) continue;
-    return fmt::format("{} holds counts already, in visits:{{{}}}; take an empty server, or empty it", place.url,
-                       bucket);
-  }
-  return {};
-}
+// ---- the servers to which buckets go
 
 /// What makes the server unfit; empty: nothing.
-std::string ShardChanges::fault_of(const Wanted& wanted, const ShardProbe::Seen& seen) const {
-  const ShardPlace& place = *wanted.look_at;
-  const Facts& facts = seen.facts;
-  if (!seen.failure.empty()) return fmt::format("{} cannot be used: {}", place.url, seen.failure);
-  if (facts.role && *facts.role != "master") {
-    return fmt::format("{} is a replica: what is written to it would be lost; give the address of its primary",
-                       place.url);
-  }
-  const RedisSettings& redis = settings_.redis;
-  if (std::string why = why_unfit(place.url, facts, redis.accept_eviction, redis.accept_no_append_only); !why.empty()) {
-    return why;
-  }
-  if (facts.in_cluster.value_or(false)) {
+std::string ShardChanges::fault_of(const ShardPlace& place, bool is_new, const ShardProbe::Seen& seen) const {
+  if (seen.failure.empty() && seen.facts.in_cluster.value_or(false)) {
     return fmt::format(
-        "{} is a node of a cluster, which decides itself where a key is: take a server of its own (a cluster counts "
-        "with "
-        "redis.mode = \"cluster\")",
+        "{} is a node of a cluster, which decides itself where a key is: take a server of its own (visitctl migrate "
+        "--to cluster moves a deployment into a cluster)",
         place.url);
   }
-  if (wanted.is_new) return fault_of_new(place, seen);
-  const TopologyText topology = parse_topology(facts.topology);
-  if (topology.kind == TopologyText::Kind::deployment && topology.shard == place.name &&
+  if (is_new) return fault_of_target(place.url, seen, engine_.identity(), settings_.redis);
+  const TopologyText topology = parse_topology(seen.facts.topology);
+  if (seen.failure.empty() && topology.kind == TopologyText::Kind::deployment && topology.shard == place.name &&
       topology.identity == engine_.identity()) {
-    return {};
+    ShardProbe::Seen server = seen;
+    server.facts.topology.clear();
+    server.buckets.clear();
+    return fault_of_target(place.url, server, engine_.identity(), settings_.redis);
   }
+  if (!seen.failure.empty()) return fmt::format("{} cannot be used: {}", place.url, seen.failure);
   return fmt::format(
       "{} is not shard {} of this deployment (its visits:topology holds '{}'): replace changes the address "
       "of a shard whose data is there already; to move its buckets to an empty server, add that server "
       "under another name, then remove {}",
-      place.url, place.name, facts.topology, place.name);
+      place.url, place.name, seen.facts.topology, place.name);
+}
+
+void ShardChanges::probe(const std::vector<ServersProbe::Target>& targets, ServersProbe::Done done) {
+  probing_ = true;
+  probes_.push_back(
+      std::make_unique<ServersProbe>(loop_, targets, settings_.redis, writer_,
+                                     [this, done = std::move(done)](const std::vector<ShardProbe::Seen>& seen) {
+                                       probing_ = false;
+                                       done(seen);
+                                     }));
+}
+
+void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply) {
+  std::vector<std::uint32_t> buckets(wanted.layout.buckets);
+  std::iota(buckets.begin(), buckets.end(), 0);
+  std::vector<ServersProbe::Target> targets;
+  for (ShardSettings& server : shards_of({1, 1, 1, wanted.look_at, {}}, std::nullopt, settings_.redis)) {
+    targets.push_back({std::move(server), buckets});
+  }
+  probe(targets, [this, wanted, request, reply](const std::vector<ShardProbe::Seen>& seen) {
+    Found found;
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      const ShardPlace& place = wanted.look_at[i];
+      if (const std::string fault = fault_of(place, wanted.is_new, seen[i]); !fault.empty()) {
+        return reply({false, fault, {}, {}});
+      }
+      found.servers[place.name] = seen[i].facts;
+    }
+    go_on(wanted, found, request, reply);
+  });
+}
+
+void ShardChanges::look_at_cluster(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply) {
+  const std::vector<ShardSettings> nodes = nodes_of(wanted.look_at.front(), settings_.redis.added_shard);
+  std::vector<ServersProbe::Target> targets;
+  targets.reserve(nodes.size());
+  for (const ShardSettings& node : nodes) targets.push_back({node, {}});
+  probe(targets, [this, wanted, nodes, request, reply](const std::vector<ShardProbe::Seen>& seen) {
+    const std::string fault = fault_of_cluster(nodes, seen, wanted.layout.shards.size());
+    if (!fault.empty()) return reply({false, fault, {}, {}});
+    look_at_primaries(wanted, seen.front().nodes->map, request, reply);
+  });
+}
+
+void ShardChanges::look_at_primaries(const Wanted& wanted, const ClusterMap& map, const ControlRequest& request,
+                                     const ControlReply& reply) {
+  const std::vector<ShardSettings> nodes = nodes_of(wanted.look_at.front(), settings_.redis.added_shard);
+  const std::vector<std::string> primaries = map.primaries();
+  std::vector<ServersProbe::Target> targets;
+  targets.reserve(primaries.size());
+  for (const std::string& primary : primaries) targets.push_back({node_settings(primary, nodes), {}});
+  const std::vector<std::uint32_t> placed = map.place(wanted.layout.buckets);
+  for (std::uint32_t bucket = 0; bucket < placed.size(); ++bucket) targets[placed[bucket]].buckets.push_back(bucket);
+  probe(targets, [this, wanted, map, primaries, request, reply](const std::vector<ShardProbe::Seen>& seen) {
+    Found found{map};
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      const std::string fault =
+          fault_of_target(fmt::format("node {}", primaries[i]), seen[i], engine_.identity(), settings_.redis);
+      if (!fault.empty()) return reply({false, fault, {}, {}});
+      found.servers[primaries[i]] = seen[i].facts;
+    }
+    go_on(wanted, found, request, reply);
+  });
 }
 
 // ---- answers
@@ -203,35 +264,35 @@ std::string ShardChanges::fault_of(const Wanted& wanted, const ShardProbe::Seen&
 void ShardChanges::change(const ControlRequest& request, const ControlReply& reply) {
   const Wanted wanted = this->wanted(request.argument);
   if (const std::string why = engine_.why_layout_stays(); !why.empty()) throw Error(why);
-  if (!wanted.look_at) return go_on(wanted, std::nullopt, request, reply);
+  if (wanted.look_at.empty()) return go_on(wanted, {}, request, reply);
   if (probing_) throw Error("another change is being looked at; try again in a moment");
-  const Layout alone{1, 1, 1, {*wanted.look_at}, {}};
-  probing_ = true;
-  probe_ = std::make_unique<ShardProbe>(loop_, shards_of(alone, settings_.redis).front(), settings_.redis, writer_,
-                                        [this, wanted, request, reply](const ShardProbe::Seen& seen) {
-                                          probing_ = false;
-                                          const std::string fault = fault_of(wanted, seen);
-                                          if (!fault.empty()) return reply({false, fault, {}, {}});
-                                          go_on(wanted, seen.facts, request, reply);
-                                        });
+  probes_.clear();
+  if (wanted.look_at.front().is_cluster()) return look_at_cluster(wanted, request, reply);
+  look_at_servers(wanted, request, reply);
 }
 
-std::string ShardChanges::why_no_room_for(const Wanted& wanted, const std::optional<Facts>& fresh) const {
+std::string ShardChanges::why_no_room_for(const Wanted& wanted, const Found& found) const {
+  const auto& cluster = found.cluster ? found.cluster : engine_.cluster();
   std::vector<std::optional<Facts>> servers;
-  for (const ShardPlace& place : all_shards(wanted.layout)) {
-    const auto known = std::ranges::find(settings_.redis.shards, place.name, &ShardSettings::name);
-    servers.push_back(
-        known == settings_.redis.shards.end()
-            ? fresh
-            : engine_.shard_report(static_cast<std::uint32_t>(known - settings_.redis.shards.begin()), now()).server);
+  for (const std::string& name : shards_of_life(wanted.layout, cluster)) {
+    const auto looked_at = found.servers.find(name);
+    const auto known = std::ranges::find(settings_.redis.shards, name, &ShardSettings::name);
+    if (looked_at != found.servers.end()) {
+      servers.emplace_back(looked_at->second);
+    } else if (known != settings_.redis.shards.end()) {
+      const auto number = static_cast<std::uint32_t>(known - settings_.redis.shards.begin());
+      servers.push_back(engine_.shard_report(number, now()).server);
+    } else {
+      servers.emplace_back();
+    }
   }
-  return why_no_room(wanted.layout, servers);
+  return why_no_room(wanted.layout, cluster, servers);
 }
 
-void ShardChanges::go_on(const Wanted& wanted, const std::optional<Facts>& fresh, const ControlRequest& request,
+void ShardChanges::go_on(const Wanted& wanted, const Found& found, const ControlRequest& request,
                          const ControlReply& reply) {
-  if (const std::string why = why_no_room_for(wanted, fresh); !why.empty()) return reply({false, why, {}, {}});
-  ControlAnswer offer = offer_of(wanted.layout);
+  if (const std::string why = why_no_room_for(wanted, found); !why.empty()) return reply({false, why, {}, {}});
+  ControlAnswer offer = offer_of(wanted.layout, found.cluster ? found.cluster : engine_.cluster());
   if (!request.token) return reply(std::move(offer));
   if (*request.token != token_of(wanted.layout)) {
     return reply({false, "the shards have changed since this was offered; look again", {}, {}});
@@ -243,12 +304,20 @@ void ShardChanges::go_on(const Wanted& wanted, const std::optional<Facts>& fresh
   });
 }
 
+/// A cluster by its address.
+static std::string places_text(const std::vector<ShardPlace>& places) {
+  std::vector<std::string> texts;
+  texts.reserve(places.size());
+  for (const ShardPlace& place : places) texts.push_back(place.is_cluster() ? place.url : place.name);
+  return fmt::format("{}", fmt::join(texts, " "));
+}
+
 ControlAnswer ShardChanges::progress() const {
   const Layout& layout = engine_.layout();
   ControlAnswer answer{true, "", {}, {{"version", layout.version}, {"moving", layout.is_moving() ? 1U : 0U}}};
-  answer.text.emplace_back("shards", fmt::format("{}", fmt::join(names_of(layout.shards), " ")));
+  answer.text.emplace_back("shards", places_text(layout.shards));
   if (const auto progress = engine_.move_progress()) {
-    answer.text.emplace_back("next", fmt::format("{}", fmt::join(names_of(layout.next), " ")));
+    answer.text.emplace_back("next", places_text(layout.next));
     answer.numbers.emplace_back("buckets", progress->buckets);
     answer.numbers.emplace_back("moved", progress->moved);
     answer.numbers.emplace_back("by_this_host", progress->ours ? 1U : 0U);

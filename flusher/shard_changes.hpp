@@ -1,16 +1,19 @@
-// What a running flusher does when it is asked to add, remove or replace shards, and how far buckets have moved.
+// What a running flusher does when it is asked to add, remove or replace shards, or to go into a cluster or
+// out of one; and how far buckets have moved.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/config/settings.hpp"
 #include "flusher/control.hpp"
 #include "flusher/counting/engine.hpp"
 #include "flusher/flusher_loop.hpp"
-#include "flusher/shard_probe.hpp"
+#include "flusher/servers_probe.hpp"
 
 namespace visitd {
 
@@ -27,11 +30,16 @@ class ShardChanges {
   [[nodiscard]] ControlAnswer progress() const;
 
  private:
-  /// A change, and the server that has to be looked at first.
+  /// A change, and the servers that have to be looked at first.
   struct Wanted {
     Layout layout;
-    std::optional<ShardPlace> look_at = std::nullopt;
-    bool is_new = true;  ///< the server must hold nothing; else it must be this shard at another address
+    std::vector<ShardPlace> look_at = {};  ///< shards, or one cluster
+    bool is_new = true;                    ///< they must hold nothing; else it must be this shard at another address
+  };
+  /// What they say.
+  struct Found {
+    std::optional<ClusterMap> cluster = std::nullopt;  ///< to which buckets go
+    std::map<std::string, Facts> servers = {};         ///< by name
   };
 
   /// See ControlCommand::change_shards.
@@ -41,19 +49,21 @@ class ShardChanges {
   [[nodiscard]] Wanted removed(const std::string& name) const;
   [[nodiscard]] Wanted replaced(const ShardPlace& place) const;
   [[nodiscard]] Wanted as_settings_name() const;
-  /// `fresh`: what the server says that was looked at.
-  void go_on(const Wanted& wanted, const std::optional<Facts>& fresh, const ControlRequest& request,
-             const ControlReply& reply);
-  [[nodiscard]] std::string why_no_room_for(const Wanted& wanted, const std::optional<Facts>& fresh) const;
-  [[nodiscard]] std::string fault_of(const Wanted& wanted, const ShardProbe::Seen& seen) const;
-  [[nodiscard]] std::string fault_of_new(const ShardPlace& place, const ShardProbe::Seen& seen) const;
+  void look_at_servers(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply);
+  void look_at_cluster(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply);
+  void look_at_primaries(const Wanted& wanted, const ClusterMap& map, const ControlRequest& request,
+                         const ControlReply& reply);
+  void probe(const std::vector<ServersProbe::Target>& targets, ServersProbe::Done done);
+  void go_on(const Wanted& wanted, const Found& found, const ControlRequest& request, const ControlReply& reply);
+  [[nodiscard]] std::string why_no_room_for(const Wanted& wanted, const Found& found) const;
+  [[nodiscard]] std::string fault_of(const ShardPlace& place, bool is_new, const ShardProbe::Seen& seen) const;
 
   FlusherLoop& loop_;
   Engine& engine_;
   const Settings& settings_;
   const std::vector<ShardSettings>& named_;
   std::string writer_;
-  std::unique_ptr<ShardProbe> probe_;
+  std::vector<std::unique_ptr<ServersProbe>> probes_;  ///< of the last change
   bool probing_ = false;
 };
 

@@ -1,43 +1,52 @@
 #include "flusher/shard_probe.hpp"
 
 #include <algorithm>
-#include <numeric>
+#include <span>
 #include <utility>
 
 namespace visitd {
 
 ShardProbe::ShardProbe(FlusherLoop& loop, const ShardSettings& shard, const RedisSettings& settings,
-                       const std::string& writer, Done done)
+                       const std::string& writer, std::vector<std::uint32_t> buckets, Done done)
     : loop_(loop),
-      buckets_(settings.buckets),
+      as_node_(shard.in_cluster),
+      buckets_(std::move(buckets)),
       done_(std::move(done)),
       link_(loop.get(), shard, writer, settings.timeout_ms, *this) {
   link_.connect();
 }
 
-void ShardProbe::on_connected() {
-  link_.send(AskFacts{}, [this](ShardAnswer answer) {
+template <typename Answer>
+void ShardProbe::ask(const ShardCommand& command, std::function<void(Answer)> then) {
+  link_.send(command, [this, then = std::move(then)](ShardAnswer answer) {
     if (const auto* refused = std::get_if<Refused>(&answer)) return fail(refused->error);
-    if (auto* facts = std::get_if<Facts>(&answer)) {
-      seen_.facts = std::move(*facts);
-      if (seen_.facts.in_cluster.value_or(false)) return finish();  // no shard: its buckets may be anywhere
-      ask_marks(0);
-    }
+    if (auto* said = std::get_if<Answer>(&answer)) then(std::move(*said));
   });
 }
 
-void ShardProbe::ask_marks(std::uint32_t first) {
-  if (first == buckets_) return finish();
-  AskMarks ask;
-  ask.buckets.resize(std::min<std::size_t>(marks_asked_at_once, buckets_ - first));
-  std::iota(ask.buckets.begin(), ask.buckets.end(), first);
-  const auto next = static_cast<std::uint32_t>(first + ask.buckets.size());
-  link_.send(ask, [this, next](ShardAnswer answer) {
-    if (const auto* refused = std::get_if<Refused>(&answer)) return fail(refused->error);
-    if (auto* marks = std::get_if<Marks>(&answer)) {
-      std::ranges::move(marks->buckets, std::back_inserter(seen_.buckets));
-      ask_marks(next);
-    }
+void ShardProbe::on_connected() {
+  ask<Facts>(AskFacts{}, [this](Facts facts) {
+    seen_.facts = std::move(facts);
+    if (seen_.facts.in_cluster.value_or(as_node_) != as_node_) return finish();
+    if (as_node_) return ask_nodes();
+    ask_marks(0);
+  });
+}
+
+void ShardProbe::ask_nodes() {
+  ask<Nodes>(AskNodes{}, [this](Nodes nodes) {
+    seen_.nodes = std::move(nodes);
+    ask_marks(0);
+  });
+}
+
+void ShardProbe::ask_marks(std::size_t first) {
+  if (first == buckets_.size()) return finish();
+  const auto some = std::span(buckets_).subspan(first, std::min(marks_asked_at_once, buckets_.size() - first));
+  ask<Marks>(AskMarks{{some.begin(), some.end()}}, [this, first](Marks marks) {
+    std::size_t next = first;
+    for (Marks::Held& held : marks.buckets) seen_.buckets.push_back({buckets_[next++], std::move(held)});
+    ask_marks(next);
   });
 }
 

@@ -86,9 +86,7 @@ void LiveSettings::use_shards(ShardsInUse shards) {
 
 void LiveSettings::apply_shards() {
   if (!shards_in_use_) return;
-  RedisSettings named = settings_.redis;
-  named.shards = named_shards_;
-  settings_.redis.shards = shards_in_use_(named);
+  settings_.redis.shards = shards_in_use_(named());
 }
 
 bool LiveSettings::read_again() try {

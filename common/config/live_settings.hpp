@@ -46,6 +46,12 @@ class LiveSettings {
   void use_shards(ShardsInUse shards);
   /// Those that the settings name.
   [[nodiscard]] const std::vector<ShardSettings>& named_shards() const noexcept { return named_shards_; }
+  /// What they say of Redis, with those shards.
+  [[nodiscard]] RedisSettings named() const {
+    RedisSettings redis = settings_.redis;
+    redis.shards = named_shards_;
+    return redis;
+  }
 
   /// The beginning of a visitctl command for this instance, as a shell takes it: with the settings file, or the
   /// environment, that names it.

@@ -267,7 +267,7 @@ constexpr std::array rows = {
     redis.choice<&RedisSettings::mode>(
         "mode", flusher_restart,
         "Who decides on which server a page is: visitd, among redis.shards; or the Redis or Valkey Cluster to which "
-        "redis.nodes belong. Chosen when a deployment is first made."),
+        "redis.nodes belong. `visitctl migrate` changes it for a deployment that counts; then set it here too."),
     secret(for_shards.text<&ForShards::nodes>(
         "nodes", 0, max_shards, is_not_empty,
         "[redis[s]://[USER[:PASSWORD]@]]HOST[:PORT]", flusher_restart,

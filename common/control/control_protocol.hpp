@@ -43,7 +43,8 @@ enum class ControlCommand : std::uint8_t {
   ///   kept_visits                that come back out of kept batches
   accept,
   /// Change the deployment's shards. The argument is "add NAME=URL", "remove NAME", "replace NAME=URL", or
-  /// "settings": the shards become those that the settings name. "rate=N " before it: at most N buckets a second move.
+  /// "settings": the shards become those that the settings name; or "cluster HOST:PORT,HOST:PORT": all buckets go into
+  /// that cluster, or "shards NAME=URL NAME=URL": out of theirs. "rate=N " before it: at most N buckets a second move.
   /// Without a token nothing changes: the answer is the offer, and its token makes the change.
   ///   token, version     of the offer; the change's number
   ///   buckets, moves     how many there are, and how many would move

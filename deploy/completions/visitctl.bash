@@ -14,18 +14,24 @@ _visitctl() {
       mapfile -t COMPREPLY < <(compgen -d -- "$current")
       return
       ;;
-    --limit | --lane | --timeout | --measure) return ;;
+    --to)
+      mapfile -t COMPREPLY < <(compgen -W 'cluster shards' -- "$current")
+      return
+      ;;
+    --limit | --lane | --timeout | --measure | --rate) return ;;
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | shards | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help) command=$word ;;
+      status | check | lanes | peek | page | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
+        command=${command:-$word}
+        ;;
     esac
   done
   local options='--config --json --help' commands=
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page shards writers ipcs clean remove flush accept hold-namespaces help'
+      commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
@@ -34,6 +40,7 @@ _visitctl() {
       options+=' --dry-run --rate --no-wait --wait'
       commands='list locate add remove replace rebalance moves'
       ;;
+    migrate) options+=' --to --dry-run --yes --rate --no-wait' ;;
     writers)
       options+=' --yes'
       commands='forget'
@@ -42,7 +49,7 @@ _visitctl() {
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    help) commands='status check lanes peek page shards writers ipcs clean remove flush accept hold-namespaces' ;;
+    help) commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

@@ -127,16 +127,6 @@ Batches::Written Batches::written_on(std::uint32_t shard) const noexcept {
   return written;
 }
 
-Batches::Written Batches::written() const noexcept {
-  Written written;
-  for (std::uint32_t shard = 0; shard < shards_.size(); ++shard) {
-    const Written on_shard = written_on(shard);
-    written.batches += on_shard.batches;
-    written.buckets += on_shard.buckets;
-  }
-  return written;
-}
-
 bool Batches::wants_seal() const noexcept {
   return std::ranges::any_of(shards_, [&](const Shard& shard) {
     // Full: the next one waits until a good part of it is answered.

@@ -146,8 +146,6 @@ class Batches {
     std::uint64_t buckets = 0;  ///< that had any
   };
   [[nodiscard]] Written written_on(std::uint32_t shard) const noexcept;
-  /// The same of all shards together.
-  [[nodiscard]] Written written() const noexcept;
   [[nodiscard]] std::uint64_t last_seq(std::uint32_t bucket) const noexcept { return buckets_[bucket].seq(); }
 
   [[nodiscard]] std::size_t buckets() const noexcept { return buckets_.size(); }

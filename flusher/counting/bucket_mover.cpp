@@ -27,7 +27,7 @@ BucketMover::BucketMover(MoverSettings settings, const Placement& placement, Mov
 }
 
 std::string BucketMover::marker(std::uint32_t bucket) const {
-  return fmt::format("{} {}", settings_.shards[placement_.next_of(bucket)], settings_.version);
+  return fmt::format("{} {}", settings_.places[placement_.next_of(bucket)], settings_.version);
 }
 
 void BucketMover::tick(std::uint64_t now_ms) {
@@ -35,6 +35,8 @@ void BucketMover::tick(std::uint64_t now_ms) {
   take_turn(now_ms);
   progress_.ours = now_ms < turn_until_ms_;
   if (!progress_.ours) return;
+  for (; !later_.empty() && later_.front().at_ms <= now_ms; later_.pop_front())
+    to_move_.push_back(later_.front().bucket);
   for (std::uint32_t shard = 0; shard < next_shards_.size(); ++shard) ask_persistence(shard);
   if (progress_.moved == progress_.buckets) return port_.all_moved();
   begin_more();
@@ -77,15 +79,16 @@ std::uint64_t BucketMover::rate() const {
 
 /// One that says so again keeps its turn: asked for again when half of it is over.
 void BucketMover::take_turn(std::uint64_t now_ms) {
-  if (asking_turn_ || now_ms < ask_turn_at_ms_ || port_.connection(settings_.deciding) == 0) return;
+  if (asking_turn_ || now_ms < ask_turn_at_ms_) return;
+  const std::uint32_t deciding = port_.deciding();
+  if (port_.connection(deciding) == 0) return;
   asking_turn_ = true;
   ask_turn_at_ms_ = now_ms + settings_.turn_ms / 2;
-  port_.send(settings_.deciding, TakeMoves{settings_.writer, settings_.turn_ms},
-             [this, now_ms](const ShardAnswer& answer) {
-               asking_turn_ = false;
-               const auto* const taken = std::get_if<MovesTaken>(&answer);
-               if (taken != nullptr) turn_until_ms_ = taken->ours ? now_ms + settings_.turn_ms : 0;
-             });
+  port_.send(deciding, TakeMoves{settings_.writer, settings_.turn_ms}, [this, now_ms](const ShardAnswer& answer) {
+    asking_turn_ = false;
+    const auto* const taken = std::get_if<MovesTaken>(&answer);
+    if (taken != nullptr) turn_until_ms_ = taken->ours ? now_ms + settings_.turn_ms : 0;
+  });
 }
 
 void BucketMover::again(std::uint32_t bucket, const std::string& problem) {
@@ -94,32 +97,51 @@ void BucketMover::again(std::uint32_t bucket, const std::string& problem) {
   if (!problem.empty()) retry_at_ms_ = now_ms_ + settings_.retry_ms;
 }
 
-void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string content,
-                       std::function<void(const MoveAnswer&)> then) {
+void BucketMover::later(std::uint32_t bucket) {
+  later_.push_back({bucket, now_ms_ + settings_.redirect_retry_ms});
+}
+
+void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string content, const Then& then) {
   const bool next = step == MoveBucket::Step::copy_in;
   const std::uint32_t shard = next ? placement_.next_of(bucket) : placement_.first_of(bucket);
   if (port_.connection(shard) == 0) return again(bucket, {});
   ++moving_;
-  port_.send(shard, MoveBucket{step, bucket, port_.bucket_id(), marker(bucket), std::move(content)},
-             [this, bucket, shard, then = std::move(then)](const ShardAnswer& answer) {
-               --moving_;
-               const std::string where = fmt::format("bucket {} at shard {}", bucket, settings_.shards[shard]);
-               if (const auto* refused = std::get_if<Refused>(&answer)) {
-                 again(bucket, fmt::format("{}: {}", where, refused->error));
-               } else if (const auto* said = std::get_if<MoveAnswer>(&answer); said == nullptr) {
-                 again(bucket, {});
-               } else if (said->kind == MoveAnswer::Kind::refused) {
-                 again(bucket, fmt::format("{}: {}", where, said->text));
-               } else {
-                 then(*said);
-                 // At once: with a tick between them, the next buckets would wait for it.
-                 begin_more();
-               }
-             });
+  MoveBucket move{step, bucket, port_.bucket_id(), marker(bucket), std::move(content)};
+  port_.send(shard, move, [this, move, shard, then](const ShardAnswer& answer) {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return on_step(move, shard, then, answer);
+    // Its slot is on its way to another node.
+    const auto node = std::ranges::find(settings_.shards, redirect->node);
+    const auto other = static_cast<std::uint32_t>(node - settings_.shards.begin());
+    if (node == settings_.shards.end()) return on_step(move, shard, then, Redirect{redirect->node});
+    MoveBucket there = move;
+    there.once = true;
+    port_.ask_node(redirect->node, there,
+                   [this, there, other, then](const ShardAnswer& said) { on_step(there, other, then, said); });
+  });
+}
+
+void BucketMover::on_step(const MoveBucket& move, std::uint32_t shard, const Then& then, const ShardAnswer& answer) {
+  --moving_;
+  const std::string where = fmt::format("bucket {} at shard {}", move.bucket, settings_.shards[shard]);
+  if (const auto* redirect = std::get_if<Redirect>(&answer)) {
+    if (!redirect->once) port_.redirected(move.bucket, redirect->node);
+    later(move.bucket);
+  } else if (const auto* refused = std::get_if<Refused>(&answer)) {
+    again(move.bucket, fmt::format("{}: {}", where, refused->error));
+  } else if (const auto* said = std::get_if<MoveAnswer>(&answer); said == nullptr) {
+    again(move.bucket, {});
+  } else if (said->kind == MoveAnswer::Kind::refused) {
+    again(move.bucket, fmt::format("{}: {}", where, said->text));
+  } else {
+    then(*said, shard);
+    // At once: with a tick between them, the next buckets would wait for it.
+    begin_more();
+  }
 }
 
 void BucketMover::copy_out(std::uint32_t bucket) {
-  step(MoveBucket::Step::copy_out, bucket, {}, [this, bucket](const MoveAnswer& answer) {
+  step(MoveBucket::Step::copy_out, bucket, {}, [this, bucket](const MoveAnswer& answer, std::uint32_t) {
     if (answer.kind != MoveAnswer::Kind::content) return copy_in(bucket, {});
     large_content_bytes_ = std::max<std::uint64_t>(answer.text.size(), large_content_bytes_ - large_content_bytes_ / 8);
     copy_in(bucket, answer.text);
@@ -128,9 +150,8 @@ void BucketMover::copy_out(std::uint32_t bucket) {
 
 void BucketMover::copy_in(std::uint32_t bucket, std::string content) {
   const bool dropped = content.empty();
-  const std::uint64_t connection = port_.connection(placement_.next_of(bucket));
   step(MoveBucket::Step::copy_in, bucket, std::move(content),
-       [this, bucket, dropped, connection](const MoveAnswer& answer) {
+       [this, bucket, dropped](const MoveAnswer& answer, std::uint32_t by) {
          if (answer.kind == MoveAnswer::Kind::absent) {
            return again(bucket,
                         fmt::format("bucket {} is gone: shard {} has dropped it, and shard {}, which had it durably, "
@@ -138,17 +159,17 @@ void BucketMover::copy_in(std::uint32_t bucket, std::string content) {
                                     bucket, settings_.shards[placement_.first_of(bucket)],
                                     settings_.shards[placement_.next_of(bucket)]));
          }
-         if (!dropped) return send_away(bucket, connection);
+         if (!dropped) return send_away(bucket, by, port_.connection(by));
          port_.moved(bucket);
          ++progress_.moved;
        });
 }
 
-void BucketMover::send_away(std::uint32_t bucket, std::uint64_t connection) {
-  step(MoveBucket::Step::send_away, bucket, {}, [this, bucket, connection](const MoveAnswer&) {
+void BucketMover::send_away(std::uint32_t bucket, std::uint32_t copy_on, std::uint64_t connection) {
+  step(MoveBucket::Step::send_away, bucket, {}, [this, bucket, copy_on, connection](const MoveAnswer&, std::uint32_t) {
     progress_.problem.clear();
     port_.moved(bucket);
-    next_shards_[placement_.next_of(bucket)].kept.push_back({bucket, connection, now_ms_});
+    next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});
   });
 }
 
@@ -174,15 +195,24 @@ void BucketMover::on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std
     const Kept oldest = kept.front();
     kept.pop_front();
     if (oldest.connection == connection) {
-      drop(oldest.bucket);
+      look_and_drop(oldest.bucket, shard);
     } else {
       again(oldest.bucket, {});
     }
   }
 }
 
+/// A node may have given the slot away before its disk had the copy.
+void BucketMover::look_and_drop(std::uint32_t bucket, std::uint32_t copy_on) {
+  if (!placement_.is_node(copy_on)) return drop(bucket);
+  step(MoveBucket::Step::copy_in, bucket, {}, [this, bucket, copy_on](const MoveAnswer& answer, std::uint32_t by) {
+    if (answer.kind == MoveAnswer::Kind::done && by == copy_on) return drop(bucket);
+    later(bucket);
+  });
+}
+
 void BucketMover::drop(std::uint32_t bucket) {
-  step(MoveBucket::Step::drop, bucket, {}, [this](const MoveAnswer&) { ++progress_.moved; });
+  step(MoveBucket::Step::drop, bucket, {}, [this](const MoveAnswer&, std::uint32_t) { ++progress_.moved; });
 }
 
 }  // namespace visitd

@@ -3,6 +3,9 @@
 //
 //   copy out → copy in → send away → (the copy is on the next shard's disk) → drop
 //
+// Either side may be a cluster: the node that has the bucket's slot is its shard then, and may become another one at
+// any time. A copy counts once it was seen on one node before that node's disk had everything, and after.
+//
 // A bucket takes no batches from its copy on until its next shard has it: for the time of two answers. What it held
 // stays where it was until the copy is durable; so a next shard that loses its copy gets it again. What hosts wrote to
 // a copy that was lost, or to a shard that forgot that the bucket had left, comes again out of their kept batches, as
@@ -25,13 +28,14 @@ struct MoverSettings {
   std::string writer;                       ///< this host, among those that would move
   std::uint64_t version = 0;                ///< of the layout that moves buckets
   std::vector<std::string> shards;          ///< names, by index
-  std::uint32_t deciding = 0;               ///< the shard that says who moves
+  std::vector<std::string> places;          ///< the same as the layout calls them
   std::uint32_t buckets_at_once = 128;      ///< that are between copy out and send away, at most
   std::uint64_t content_bytes = 8U << 20U;  ///< of all of these, as the largest of late are
   std::uint32_t rate = 0;                   ///< buckets that begin to move in a second, at most; 0: no limit, but
   std::uint32_t rate_beside_reads = 400;    ///< where there is no rate, while clients read counts
   std::uint64_t durable_after_ms = 0;       ///< what was written so long ago has been given to the disk
   std::uint64_t retry_ms = 1000;            ///< after an error
+  std::uint64_t redirect_retry_ms = 100;    ///< after a node named another one
   std::uint64_t turn_ms = 5000;             ///< so long one host moves, unless it says so again
 };
 
@@ -42,6 +46,11 @@ class MoverPort {
   [[nodiscard]] virtual std::uint64_t connection(std::uint32_t shard) const = 0;
   /// To a shard with a connection. `done` is called with Lost where that goes.
   virtual void send(std::uint32_t shard, const ShardCommand& command, Completion done) = 0;
+  /// These two as a SessionPort has them.
+  virtual void ask_node(const std::string& node, const ShardCommand& command, Completion done) = 0;
+  virtual void redirected(std::uint32_t bucket, const std::string& node) = 0;
+  /// The shard that says who moves, as far as is known.
+  [[nodiscard]] virtual std::uint32_t deciding() const = 0;
   [[nodiscard]] virtual const std::string& bucket_id() const = 0;
   /// Whether clients have asked for counts of the shards just now: what moves makes them wait.
   [[nodiscard]] virtual bool reads_come() const = 0;
@@ -69,7 +78,7 @@ class BucketMover {
   /// A bucket that was sent away, and whose content waits for the copy's disk.
   struct Kept {
     std::uint32_t bucket;
-    std::uint64_t connection;  ///< to the next shard
+    std::uint64_t connection;  ///< to the shard where the copy is
     std::uint64_t since_ms;
   };
   struct NextShard {
@@ -85,15 +94,21 @@ class BucketMover {
   void begin_more();
   void copy_out(std::uint32_t bucket);
   void copy_in(std::uint32_t bucket, std::string content);
-  void send_away(std::uint32_t bucket, std::uint64_t connection);
+  /// `connection`: to the shard where the copy is, over which it came there.
+  void send_away(std::uint32_t bucket, std::uint32_t copy_on, std::uint64_t connection);
   void ask_persistence(std::uint32_t shard);
   void on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
+  void look_and_drop(std::uint32_t bucket, std::uint32_t copy_on);
   void drop(std::uint32_t bucket);
   /// Sends a step to a shard of the bucket. `then` gets what it answered; anything else is tried again from the start.
-  void step(MoveBucket::Step step, std::uint32_t bucket, std::string content,
-            std::function<void(const MoveAnswer&)> then);
+  /// `by`: the shard that answered; in a cluster it may be the one to which the bucket's slot is on its way.
+  using Then = std::function<void(const MoveAnswer&, std::uint32_t by)>;
+  void step(MoveBucket::Step step, std::uint32_t bucket, std::string content, const Then& then);
+  void on_step(const MoveBucket& move, std::uint32_t shard, const Then& then, const ShardAnswer& answer);
   /// From the start.
   void again(std::uint32_t bucket, const std::string& problem);
+  /// The same, a moment later.
+  void later(std::uint32_t bucket);
   [[nodiscard]] std::string marker(std::uint32_t bucket) const;
 
   MoverSettings settings_;
@@ -102,6 +117,11 @@ class BucketMover {
   Progress progress_;
   std::uint64_t now_ms_ = 0;
   std::deque<std::uint32_t> to_move_;  ///< buckets
+  struct Later {
+    std::uint32_t bucket;
+    std::uint64_t at_ms;
+  };
+  std::deque<Later> later_;  ///< in order
   std::vector<NextShard> next_shards_;
   std::uint32_t moving_ = 0;           ///< buckets on their way
   std::uint64_t large_content_bytes_;  ///< a bucket's: the largest one of late

@@ -11,6 +11,11 @@ namespace visitd {
 
 inline constexpr std::uint32_t cluster_slots = 16384;
 
+/// What a cluster is called where a shard would have its name.
+inline const std::string cluster_name = "cluster";
+/// The key that says what a deployment is: one for all nodes of a cluster.
+inline constexpr std::string_view topology_key = "visits:topology";
+
 /// The slot of a key: CRC16 of what stands between its first { and the } behind it, or of all of it.
 [[nodiscard]] std::uint32_t slot_of_key(std::string_view key) noexcept;
 

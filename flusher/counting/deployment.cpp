@@ -79,6 +79,7 @@ void Deployment::adopt(const std::string& identity) {
 
 void Deployment::saw(const std::string& name, const TopologyText& topology) {
   const auto shard = std::ranges::find(shards_, name, &Shard::name);
+  if (topology.kind == TopologyText::Kind::deployment) ++looks_;
   const TopologyText& known = shard->topology;
   if (shard->known && known.kind == topology.kind && known.identity == topology.identity &&
       known.made == topology.made) {

@@ -87,6 +87,8 @@ class Deployment {
   [[nodiscard]] std::string waits_for() const;
   /// Whether every bucket was seen with the identity.
   [[nodiscard]] bool complete() const noexcept { return unstamped_ == 0; }
+  /// How often a shard has said what the deployment is.
+  [[nodiscard]] std::uint64_t looks() const noexcept { return looks_; }
   /// Grows with everything that is learned.
   [[nodiscard]] std::uint64_t changes() const noexcept { return changes_; }
 
@@ -105,6 +107,7 @@ class Deployment {
   std::size_t unstamped_;
   std::string identity_;
   std::string bucket_id_;
+  std::uint64_t looks_ = 0;
   std::uint64_t changes_ = 1;
 };
 

@@ -48,10 +48,22 @@ FlusherView cleared_view(const CountingMemory& memory, std::span<const std::uint
 
 Layout layout_of(const EngineSettings& settings) {
   if (settings.changed) return *settings.changed;
-  if (settings.cluster) return {1, settings.buckets, settings.virtual_nodes, {{cluster_name}}, {}};
+  if (settings.cluster) return layout_in_cluster(settings.buckets, settings.virtual_nodes);
   Layout layout{1, settings.buckets, settings.virtual_nodes, {}, {}};
   for (const std::string& name : settings.shards) layout.shards.push_back({name});
   return layout;
+}
+
+Layout layout_in_cluster(std::uint32_t buckets, std::uint32_t virtual_nodes) {
+  return {1, buckets, virtual_nodes, {{cluster_name, "cluster://"}}, {}};
+}
+
+bool is_node(const EngineSettings& settings, std::uint32_t shard) {
+  return settings.cluster && shard + settings.cluster->primaries().size() >= settings.shards.size();
+}
+
+const std::string& place_name(const EngineSettings& settings, std::uint32_t shard) {
+  return is_node(settings, shard) ? cluster_name : settings.shards[shard];
 }
 
 /// What the spool notes in the place of a shard of this name; empty: nothing.
@@ -64,14 +76,16 @@ std::optional<Layout> known_layout(const SpoolState& spool) {
   return parse_layout(noted_of(spool, layout_row));
 }
 
-std::optional<ClusterMap> known_cluster(const SpoolState& spool) {
-  const std::string map = noted_of(spool, cluster_row);
-  return map.empty() ? std::nullopt : parse_cluster_map(map);
+/// A cluster that the layout names is noted with its map: a spool may know that of another one.
+std::string name_in_note(const ShardPlace& cluster) {
+  return cluster.url.ends_with("//") ? std::string() : cluster.url + " ";
 }
 
-static Placement placement_of(const EngineSettings& settings, const Layout& layout) {
-  if (!settings.cluster) return place_buckets(layout);
-  return {settings.cluster->place(settings.buckets), static_cast<std::uint32_t>(settings.shards.size())};
+std::optional<ClusterMap> known_cluster(const SpoolState& spool, const ShardPlace& cluster) {
+  const std::string noted = noted_of(spool, cluster_row);
+  const std::string name = name_in_note(cluster);
+  if (noted.empty() || !noted.starts_with(name)) return std::nullopt;
+  return parse_cluster_map(std::string_view(noted).substr(name.size()));
 }
 
 /// The deployment's identity, as the spool knows it; empty: it knows none.
@@ -101,7 +115,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       port_(port),
       statistics_(memory.cache->statistics),
       layout_(layout_of(settings)),
-      placement_(placement_of(settings, layout_)),
+      placement_(place_buckets(layout_, settings.cluster)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
       open_({open_limit(settings), settings.journal_limit_bytes}, placement_, pages_, statistics_),
       batches_(batch_limits(settings), spool.incarnation, placement_, view_, pages_, open_, statistics_),
@@ -110,8 +124,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
-      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_,
-               settings.cluster.has_value()),
+      writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
@@ -122,16 +135,14 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
                   lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
-    const std::string& name = settings.cluster ? cluster_name : settings.shards[shard];
-    const auto known = std::ranges::find(spool.identities, name, &ShardIdentity::shard);
-    sessions_.push_back(std::make_unique<Session>(
-        *this, shard, known == spool.identities.end() ? std::string() : known->identity, new_identities[shard]));
-    writers_.add_shard(settings.shards[shard], sessions_.back()->session);
+    sessions_.push_back(
+        std::make_unique<Session>(*this, shard, noted_of(spool, place_name(settings, shard)), new_identities[shard]));
+    writers_.add_shard(settings.shards[shard], sessions_.back()->session, is_node(shard));
   }
   if (layout_.is_moving()) mover_ = std::make_unique<Mover>(*this, spool.writer);
   if (layout_.version > 1) batches_.note_identity({layout_row, to_text(layout_)});
   if (settings.cluster) {
-    batches_.note_identity({cluster_row, to_text(*settings.cluster)});
+    note_cluster();
     may_follow_ms_.resize(settings.buckets);
   }
   // Not what the lanes' owners say: a head that the spool does not know would have the next start take it for an old
@@ -185,7 +196,8 @@ bool Engine::drain(Now now) {
 void Engine::tick(Now now) {
   now_ms_ = now.ms;
   for (const auto& session : sessions_) session->session.tick(now.ms);
-  if (mover_ != nullptr) mover_->mover.tick(now.ms);
+  // A map that the cluster has not confirmed would send buckets to nodes that do not serve them.
+  if (mover_ != nullptr && (!settings_.cluster || cluster_is_known_)) mover_->mover.tick(now.ms);
   writers_.tick(now.ms);
   // Before a transaction, which may spill a bucket that came with the last one.
   if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();

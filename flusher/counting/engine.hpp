@@ -29,12 +29,12 @@
 namespace visitd {
 
 struct EngineSettings {
-  std::vector<std::string> shards;  ///< names
+  std::vector<std::string> shards;  ///< names; those of a cluster's primaries come last
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
   std::optional<Layout> changed = std::nullopt;  ///< of a deployment whose shards have been changed; `shards` are all
                                                  ///< that it names
-  std::optional<ClusterMap> cluster = std::nullopt;  ///< whose primaries `shards` are, by name
+  std::optional<ClusterMap> cluster = std::nullopt;  ///< where buckets are in a cluster, or go to one, or leave one
   std::uint32_t page_id_limit = 1024;
   std::uint64_t memory_limit_bytes = 256U << 20U;
   std::uint64_t journal_limit_bytes = 16U << 20U;
@@ -161,6 +161,8 @@ class Engine {
   /// The deployment's; empty: it has none yet.
   [[nodiscard]] const std::string& identity() const noexcept { return deployment_.identity(); }
   [[nodiscard]] const Layout& layout() const noexcept { return layout_; }
+  /// The map of the layout's cluster; nullopt: it has none.
+  [[nodiscard]] const std::optional<ClusterMap>& cluster() const noexcept { return settings_.cluster; }
   /// How far buckets have moved; nullopt: the layout moves none.
   [[nodiscard]] std::optional<BucketMover::Progress> move_progress() const;
   /// Why the layout cannot be changed now, for people; empty: it can.
@@ -217,9 +219,15 @@ class Engine {
   void seal_at_once(Now now) noexcept;
   [[nodiscard]] Lookups::Asked ask_shard(std::uint32_t page);
   [[nodiscard]] std::uint32_t deciding_shard_index() const;
+  void note_cluster();
   void move_bucket(std::uint32_t bucket, std::uint32_t to);
   /// A node of the cluster says that another one serves the bucket.
   void follow(std::uint32_t bucket, const std::string& node);
+  /// Sends the command to that node, where it can be reached; otherwise it is Lost.
+  void ask_node(const std::string& node, const ShardCommand& command, Completion done);
+  [[nodiscard]] bool is_node(std::uint32_t shard) const;
+  /// Every shard to which buckets go has been told the layout.
+  [[nodiscard]] bool next_shards_know() const;
   void note_set_aside(const std::vector<SetAside>& pages);
   void store_heads();
   void wake();
@@ -244,6 +252,7 @@ class Engine {
   std::uint64_t now_ms_ = 0;                  ///< of the last turn
   std::uint64_t asked_ms_ = 0;                ///< when clients last wanted a count that a shard has to say
   bool changing_layout_ = false;
+  bool cluster_is_known_ = false;  ///< the cluster says that its primaries are those of this life
   WriterBook writers_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
@@ -263,8 +272,14 @@ class Engine {
 
 /// The one of the shards where they were changed, else the one of the settings.
 [[nodiscard]] Layout layout_of(const EngineSettings& settings);
-/// The map of the cluster that a spool knows; nullopt: it knows none.
-[[nodiscard]] std::optional<ClusterMap> known_cluster(const SpoolState& spool);
+/// Of a deployment that was made in a cluster, and never changed.
+[[nodiscard]] Layout layout_in_cluster(std::uint32_t buckets, std::uint32_t virtual_nodes);
+/// The map of this cluster that a spool knows; nullopt: it knows none.
+[[nodiscard]] std::optional<ClusterMap> known_cluster(const SpoolState& spool, const ShardPlace& cluster);
+/// Whether the shard is a node of the cluster.
+[[nodiscard]] bool is_node(const EngineSettings& settings, std::uint32_t shard);
+/// What the layout calls the shard, or the cluster of which it is a node.
+[[nodiscard]] const std::string& place_name(const EngineSettings& settings, std::uint32_t shard);
 /// The layout that a spool knows of a deployment whose shards were changed; nullopt: it knows none.
 [[nodiscard]] std::optional<Layout> known_layout(const SpoolState& spool);
 

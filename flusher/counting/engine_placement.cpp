@@ -14,9 +14,33 @@ constexpr std::uint64_t follow_gap_ms = 100;
 
 }  // namespace
 
+bool Engine::is_node(std::uint32_t shard) const {
+  return visitd::is_node(settings_, shard);
+}
+
+/// Of a cluster, the node that holds visits:topology; where none says so, one that certainly is not up.
 std::uint32_t Engine::deciding_shard_index() const {
-  const auto deciding = std::ranges::find(settings_.shards, deciding_shard(layout_));
-  return static_cast<std::uint32_t>(deciding - settings_.shards.begin());
+  const std::string& deciding = deciding_shard(layout_);
+  std::uint32_t first = 0;
+  while (place_name(settings_, first) != deciding) ++first;
+  for (std::uint32_t node = first; node < sessions_.size() && is_node(node); ++node) {
+    if (sessions_[node]->session.holds_topology()) return node;
+  }
+  return first;
+}
+
+bool Engine::next_shards_know() const {
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    const bool is_next =
+        std::ranges::find(layout_.next, place_name(settings_, shard), &ShardPlace::name) != layout_.next.end();
+    if (is_next && !sessions_[shard]->session.is_up()) return false;
+  }
+  return true;
+}
+
+void Engine::note_cluster() {
+  const ShardPlace& cluster = *cluster_of(layout_);
+  batches_.note_identity({cluster_row, name_in_note(cluster) + to_text(*settings_.cluster)});
 }
 
 std::optional<BucketMover::Progress> Engine::move_progress() const {
@@ -29,20 +53,37 @@ void Engine::follow(std::uint32_t bucket, const std::string& node) {
   // Nodes that have not heard of each other yet may send a bucket back and forth.
   if (now_ms_ < may_follow_ms_[bucket]) return;
   may_follow_ms_[bucket] = now_ms_ + follow_gap_ms;
-  move_bucket(bucket, static_cast<std::uint32_t>(known - settings_.shards.begin()));
+  const auto to = static_cast<std::uint32_t>(known - settings_.shards.begin());
+  const std::uint32_t here = placement_.shard_of(bucket);
+  // The batch's answer leads here again.
+  if (is_node(here) && sessions_[here]->session.is_on_its_way(bucket)) return;
+  placement_.follow_slot(bucket, to);
+  if (is_node(here)) move_bucket(bucket, to);
+}
+
+void Engine::ask_node(const std::string& node, const ShardCommand& command, Completion done) {
+  const auto known = std::ranges::find(settings_.shards, node);
+  // A node that is given its first slot is known once it serves that.
+  if (known == settings_.shards.end()) return done(Lost{});
+  ShardSession& there = sessions_[static_cast<std::size_t>(known - settings_.shards.begin())]->session;
+  if (!there.is_up()) return done(Lost{});
+  there.send(command, std::move(done));
 }
 
 void Engine::cluster_is_down(const std::string& why, Now now) {
-  for (const auto& session : sessions_) session->session.refuse(why, now.ms);
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    if (is_node(shard)) sessions_[shard]->session.refuse(why, now.ms);
+  }
 }
 
 void Engine::cluster_is_well(const ClusterMap& map, Now now) {
+  cluster_is_known_ = true;
   if (map != *settings_.cluster) {
     settings_.cluster = map;
-    batches_.note_identity({cluster_row, to_text(map)});
+    note_cluster();
   }
-  for (const auto& session : sessions_) {
-    if (session->session.state() != ShardState::up) session->session.try_soon(now.ms);
+  for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
+    if (is_node(shard) && shard_state(shard) != ShardState::up) sessions_[shard]->session.try_soon(now.ms);
   }
 }
 
@@ -60,8 +101,6 @@ void Engine::move_bucket(std::uint32_t bucket, std::uint32_t to) {
 
 std::string Engine::why_layout_stays() const {
   const std::uint32_t deciding = deciding_shard_index();
-  if (settings_.cluster)
-    return "the cluster decides where buckets are: move its slots with redis-cli --cluster reshard";
   if (changing_layout_) return "the shards are being changed already; try again in a moment";
   if (!deployment_.all_answered() || !deployment_.is_made()) {
     return "not every shard has answered since this flusher started; try again once all of them are up";

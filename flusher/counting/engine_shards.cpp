@@ -8,9 +8,8 @@ SessionSettings session_settings(const EngineSettings& settings, std::uint32_t s
   return {settings.shards[shard],
           to_text(layout),
           layout.version,
-          !settings.cluster &&
-              std::ranges::find(layout.shards, settings.shards[shard], &ShardPlace::name) == layout.shards.end(),
-          settings.cluster.has_value(),
+          std::ranges::find(layout.shards, place_name(settings, shard), &ShardPlace::name) == layout.shards.end(),
+          is_node(settings, shard),
           settings.batches_in_flight,
           settings.reconnect_ms,
           settings.held_recheck_ms,

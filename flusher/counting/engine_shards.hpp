@@ -19,6 +19,8 @@ namespace visitd {
 inline constexpr std::uint64_t reads_come_ms = 500;
 
 [[nodiscard]] SessionSettings session_settings(const EngineSettings& settings, std::uint32_t shard);
+/// What comes before the map of the cluster in the spool's note of it.
+[[nodiscard]] std::string name_in_note(const ShardPlace& cluster);
 
 /// A ShardSession with its port.
 class Engine::Session : public SessionPort {
@@ -46,7 +48,7 @@ class Engine::Session : public SessionPort {
   void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
   void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
   void moved(std::uint32_t bucket, const std::string& marker) override {
-    const std::string& next = engine_.settings_.shards[engine_.placement_.next_of(bucket)];
+    const std::string& next = place_name(engine_.settings_, engine_.placement_.next_of(bucket));
     if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
       return engine_.move_bucket(bucket, engine_.placement_.next_of(bucket));
     }
@@ -55,13 +57,7 @@ class Engine::Session : public SessionPort {
   }
   void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
   void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
-    const auto known = std::ranges::find(engine_.settings_.shards, node);
-    // A node that is given its first slot is known once it serves that.
-    if (known == engine_.settings_.shards.end()) return done(Lost{});
-    ShardSession& there =
-        engine_.sessions_[static_cast<std::size_t>(known - engine_.settings_.shards.begin())]->session;
-    if (!there.is_up()) return done(Lost{});
-    there.send(command, std::move(done));
+    engine_.ask_node(node, command, std::move(done));
   }
   void arrived(std::uint32_t) override { engine_.ask_waiting_ = true; }
   void layout_changed(const std::string& layout) override { engine_.port_.layout_changed(layout); }
@@ -89,9 +85,15 @@ class Engine::Mover : public MoverPort {
   }
   [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
   [[nodiscard]] bool reads_come() const override { return engine_.now_ms_ < engine_.asked_ms_ + reads_come_ms; }
+  [[nodiscard]] std::uint32_t deciding() const override { return engine_.deciding_shard_index(); }
+  void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
+    engine_.ask_node(node, command, std::move(done));
+  }
+  void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
   void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket, engine_.placement_.next_of(bucket)); }
   void all_moved() override {
-    if (engine_.why_layout_stays().empty()) engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});
+    if (!engine_.next_shards_know() || !engine_.why_layout_stays().empty()) return;
+    engine_.change_layout(end_move(engine_.layout_), [](const std::string&) {});
   }
 
  private:
@@ -100,7 +102,9 @@ class Engine::Mover : public MoverPort {
     settings.writer = writer;
     settings.version = engine.layout_.version;
     settings.shards = engine.settings_.shards;
-    settings.deciding = engine.deciding_shard_index();
+    for (std::uint32_t shard = 0; shard < engine.settings_.shards.size(); ++shard) {
+      settings.places.push_back(place_name(engine.settings_, shard));
+    }
     settings.buckets_at_once = engine.settings_.buckets_moved_at_once;
     settings.rate = engine.layout_.rate;
     settings.durable_after_ms = engine.settings_.durable_after_ms;

@@ -15,11 +15,10 @@ constexpr std::uint64_t retry_ms = 100;
 }  // namespace
 
 Forgetting::Forgetting(std::string writer, std::vector<Shard> shards, const Placement& placement,
-                       std::size_t buckets_at_once, std::uint64_t until_ms, std::function<void(Told)> done)
+                       std::uint64_t until_ms, std::function<void(Told)> done)
     : writer_(std::move(writer)),
       shards_(std::move(shards)),
       placement_(placement),
-      buckets_at_once_(buckets_at_once),
       until_ms_(until_ms),
       done_(std::move(done)),
       to_ask_(shards_.size()),
@@ -54,7 +53,7 @@ void Forgetting::send_next(std::uint32_t shard) {
   if (!shards_[shard].session->is_up()) return leave(to_ask);
   while (asking_[shard] < commands_at_once && !to_ask.empty()) {
     std::vector<std::uint32_t> buckets;
-    for (; buckets.size() < buckets_at_once_ && !to_ask.empty(); to_ask.pop_front()) {
+    for (; buckets.size() < shards_[shard].buckets_at_once && !to_ask.empty(); to_ask.pop_front()) {
       const bool is_here = placement_.shard_of(to_ask.front()) == shard;
       if (is_here) {
         buckets.push_back(to_ask.front());

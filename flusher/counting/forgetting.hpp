@@ -21,15 +21,16 @@ class Forgetting : public std::enable_shared_from_this<Forgetting> {
   struct Shard {
     std::string name;
     ShardSession* session = nullptr;
+    std::size_t buckets_at_once = 1;  ///< of one command
   };
   struct Told {
     std::uint64_t buckets = 0;      ///< that had the writer's field
     std::vector<std::string> left;  ///< names of shards that may know it still; to be repeated
   };
-  /// `buckets_at_once`: of one command. `until_ms`: a bucket that cannot be asked is tried again until then. What it
-  /// refers to outlives it, or its last answer.
-  Forgetting(std::string writer, std::vector<Shard> shards, const Placement& placement, std::size_t buckets_at_once,
-             std::uint64_t until_ms, std::function<void(Told)> done);
+  /// `until_ms`: a bucket that cannot be asked is tried again until then. What it refers to outlives it, or its last
+  /// answer.
+  Forgetting(std::string writer, std::vector<Shard> shards, const Placement& placement, std::uint64_t until_ms,
+             std::function<void(Told)> done);
 
   void begin();
   /// Tries again, when it is time.
@@ -46,7 +47,6 @@ class Forgetting : public std::enable_shared_from_this<Forgetting> {
   std::string writer_;
   std::vector<Shard> shards_;
   const Placement& placement_;
-  std::size_t buckets_at_once_;
   std::uint64_t until_ms_;
   std::function<void(Told)> done_;
   std::vector<std::deque<std::uint32_t>> to_ask_;  ///< by shard: buckets

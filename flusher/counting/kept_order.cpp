@@ -30,6 +30,9 @@ void KeptOrder::recovered(std::uint64_t unix_now) {
 }
 
 bool KeptOrder::waits(const Entry& entry) const noexcept {
+  // A shard that loses its tail may forget that a bucket is being copied, and take batches that the copy lacks: also
+  // what its disk had is sent again then, to the next shard.
+  if (placement_.moves(entry.bucket)) return true;
   const Shard& shard = shards_[placement_.shard_of(entry.bucket)];
   return shard.waits && entry.number > shard.confirmed;
 }

@@ -1,5 +1,6 @@
 // Which of the kept batches go first: the oldest, once they were kept for their time and, if replicas are waited for,
-// replicas have them; sooner if there is no room. Decides; knows no clock, loop, socket or file.
+// replicas have them; those of a bucket that moves, not before the life after the move; sooner if there is no room.
+// Decides; knows no clock, loop, socket or file.
 //
 // Batches are confirmed a shard at a time: each has a number, and what a shard confirms is all up to a number.
 #pragma once
@@ -55,7 +56,7 @@ class KeptOrder {
 
   [[nodiscard]] std::size_t size() const noexcept { return order_.size(); }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
-  /// How many were kept for their time, and wait for replicas.
+  /// How many were kept for their time, and wait for replicas, or for the end of a move.
   [[nodiscard]] std::size_t overdue() const noexcept { return overdue_; }
   /// How many of the shard's went for want of room before they were confirmed.
   [[nodiscard]] std::uint64_t dropped(std::uint32_t shard) const noexcept { return shards_[shard].dropped; }

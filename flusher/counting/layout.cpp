@@ -4,8 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "common/os/invariant.hpp"
 #include "common/os/text.hpp"
 
 namespace visitd {
@@ -50,20 +52,32 @@ bool parse_places(std::string_view text, std::vector<ShardPlace>& places) {
   return true;
 }
 
-/// By indexes in `all`.
-std::vector<std::uint32_t> placed_on(const std::vector<ShardPlace>& places, const std::vector<ShardPlace>& all,
-                                     const Layout& layout) {
+/// By indexes in `life`, the shards of a life.
+std::vector<std::uint32_t> placed_on(const std::vector<ShardPlace>& places, const std::vector<std::string>& life,
+                                     const Layout& layout, const std::optional<ClusterMap>& cluster) {
   std::vector<std::uint32_t> index_of;
-  index_of.reserve(places.size());
-  for (const ShardPlace& place : places) {
-    index_of.push_back(static_cast<std::uint32_t>(std::ranges::find(all, place.name, &ShardPlace::name) - all.begin()));
+  if (places.front().is_cluster()) {
+    must_hold(cluster.has_value(), "a life with a cluster knows its map");
+    for (const std::string& node : cluster->primaries()) {
+      index_of.push_back(static_cast<std::uint32_t>(std::ranges::find(life, node) - life.begin()));
+    }
+  } else {
+    for (const ShardPlace& place : places) {
+      index_of.push_back(static_cast<std::uint32_t>(std::ranges::find(life, place.name) - life.begin()));
+    }
   }
-  std::vector<std::uint32_t> placed = place_on_circle(names_of(places), layout.virtual_nodes, layout.buckets);
+  std::vector<std::uint32_t> placed = places.front().is_cluster()
+                                          ? cluster->place(layout.buckets)
+                                          : place_on_circle(names_of(places), layout.virtual_nodes, layout.buckets);
   for (std::uint32_t& shard : placed) shard = index_of[shard];
   return placed;
 }
 
 }  // namespace
+
+bool ShardPlace::is_cluster() const noexcept {
+  return url.starts_with("cluster://") || url.starts_with("clusters://");
+}
 
 std::string to_text(const Layout& layout) {
   if (layout.version == 1) {
@@ -107,13 +121,30 @@ const std::string& deciding_shard(const Layout& layout) {
   return std::ranges::min_element(layout.shards, {}, &ShardPlace::name)->name;
 }
 
-Placement place_buckets(const Layout& layout) {
-  const std::vector<ShardPlace> all = all_shards(layout);
-  const auto count = static_cast<std::uint32_t>(all.size());
-  std::vector<std::uint32_t> here = placed_on(layout.shards, all, layout);
+const ShardPlace* cluster_of(const Layout& layout) {
+  for (const std::vector<ShardPlace>* places : {&layout.shards, &layout.next}) {
+    const auto cluster = std::ranges::find_if(*places, &ShardPlace::is_cluster);
+    if (cluster != places->end()) return &*cluster;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> shards_of_life(const Layout& layout, const std::optional<ClusterMap>& cluster) {
+  std::vector<std::string> shards;
+  for (const ShardPlace& place : all_shards(layout)) {
+    if (!place.is_cluster()) shards.push_back(place.name);
+  }
+  if (cluster) std::ranges::copy(cluster->primaries(), std::back_inserter(shards));
+  return shards;
+}
+
+Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& cluster) {
+  const std::vector<std::string> life = shards_of_life(layout, cluster);
+  const auto count = static_cast<std::uint32_t>(life.size());
+  const auto nodes = static_cast<std::uint32_t>(cluster ? cluster->primaries().size() : 0);
+  std::vector<std::uint32_t> here = placed_on(layout.shards, life, layout, cluster);
   if (!layout.is_moving()) return {std::move(here), count};
-  std::vector<std::uint32_t> next = placed_on(layout.next, all, layout);
-  return {std::move(here), count, std::move(next)};
+  return {std::move(here), count, placed_on(layout.next, life, layout, cluster), count - nodes};
 }
 
 Layout begin_move(const Layout& layout, std::vector<ShardPlace> next) {

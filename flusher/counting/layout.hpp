@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "flusher/counting/cluster_map.hpp"
 #include "flusher/counting/placement.hpp"
 
 namespace visitd {
@@ -16,6 +17,9 @@ namespace visitd {
 struct ShardPlace {
   std::string name;
   std::string url = {};  ///< without password; empty: the settings of each host say it
+  /// It stands for all nodes of a cluster: "cluster://[USER@]HOST:PORT,HOST:PORT", over TLS "clusters://…"; without
+  /// nodes: the settings name them.
+  [[nodiscard]] bool is_cluster() const noexcept;
   friend bool operator==(const ShardPlace&, const ShardPlace&) = default;
 };
 
@@ -41,10 +45,15 @@ struct Layout {
 [[nodiscard]] std::vector<std::string> names_of(const std::vector<ShardPlace>& places);
 /// All shards that hold buckets, or are going to: those of `shards` in their order, then those of `next` that are new.
 [[nodiscard]] std::vector<ShardPlace> all_shards(const Layout& layout);
+/// The cluster that holds buckets, or is going to; nullptr: none. It is the only one of the `shards`, or of `next`.
+[[nodiscard]] const ShardPlace* cluster_of(const Layout& layout);
+/// What a life of the flusher speaks to, by name: those of all_shards() that are servers of their own, then the
+/// cluster's primaries. `cluster`: where the layout has one, its map.
+[[nodiscard]] std::vector<std::string> shards_of_life(const Layout& layout, const std::optional<ClusterMap>& cluster);
 /// The shard whose visits:topology decides which change comes next: the first by name of those that hold the buckets.
 [[nodiscard]] const std::string& deciding_shard(const Layout& layout);
-/// Where each bucket is before anything has moved, and where it goes; by indexes in all_shards().
-[[nodiscard]] Placement place_buckets(const Layout& layout);
+/// Where each bucket is before anything has moved, and where it goes; by indexes in shards_of_life().
+[[nodiscard]] Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& cluster = std::nullopt);
 
 /// The change that follows: its buckets go to these shards.
 [[nodiscard]] Layout begin_move(const Layout& layout, std::vector<ShardPlace> next);

@@ -9,8 +9,12 @@
 
 namespace visitd {
 
-Placement::Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards, std::vector<std::uint32_t> next)
-    : shard_of_bucket_(std::move(shard_of_bucket)), next_(std::move(next)), buckets_on_(shards) {
+Placement::Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards, std::vector<std::uint32_t> next,
+                     std::uint32_t nodes_from)
+    : shard_of_bucket_(std::move(shard_of_bucket)),
+      next_(std::move(next)),
+      nodes_from_(nodes_from),
+      buckets_on_(shards) {
   if (!next_.empty()) first_ = shard_of_bucket_;
   for (std::uint32_t bucket = 0; bucket < shard_of_bucket_.size(); ++bucket) {
     buckets_on_[shard_of_bucket_[bucket]].push_back(bucket);

@@ -11,8 +11,10 @@ namespace visitd {
 /// Where each bucket is. One object, which all that asks refers to.
 class Placement {
  public:
-  /// `shard_of_bucket`: indexes below `shards`. `next`: where each bucket goes; empty: they stay.
-  Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards, std::vector<std::uint32_t> next = {});
+  /// `shard_of_bucket`: indexes below `shards`. `next`: where each bucket goes; empty: they stay. `nodes_from`: shards
+  /// from this one on are nodes of a cluster, from which or to which the buckets go.
+  Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards, std::vector<std::uint32_t> next = {},
+            std::uint32_t nodes_from = UINT32_MAX);
 
   [[nodiscard]] std::uint32_t shard_of(std::uint32_t bucket) const noexcept { return shard_of_bucket_[bucket]; }
   /// The shard of each bucket.
@@ -38,11 +40,18 @@ class Placement {
   }
   /// The bucket is on that shard from now on.
   void move(std::uint32_t bucket, std::uint32_t shard);
+  /// Of buckets that go to a cluster, or leave one: whether the shard is a node of it.
+  [[nodiscard]] bool is_node(std::uint32_t shard) const noexcept { return shard >= nodes_from_; }
+  /// That node of the cluster has the bucket's slot from now on: a bucket that moves goes there, or comes from there.
+  void follow_slot(std::uint32_t bucket, std::uint32_t node) noexcept {
+    if (!next_.empty()) (is_node(next_[bucket]) ? next_ : first_)[bucket] = node;
+  }
 
  private:
   std::vector<std::uint32_t> shard_of_bucket_;
   std::vector<std::uint32_t> first_;  ///< where the buckets were; empty: they stay
   std::vector<std::uint32_t> next_;
+  std::uint32_t nodes_from_;
   std::vector<std::vector<std::uint32_t>> buckets_on_;
 };
 

@@ -15,8 +15,7 @@ struct Coming {
 };
 
 /// What comes to each shard.
-std::vector<Coming> coming_to_shards(const Layout& layout, const std::vector<std::optional<Facts>>& servers) {
-  const Placement placement = place_buckets(layout);
+std::vector<Coming> coming_to_shards(const Placement& placement, const std::vector<std::optional<Facts>>& servers) {
   std::vector<std::uint64_t> held(servers.size());
   for (std::uint32_t bucket = 0; bucket < placement.buckets(); ++bucket) ++held[placement.first_of(bucket)];
   std::vector<Coming> coming(servers.size());
@@ -33,9 +32,10 @@ std::vector<Coming> coming_to_shards(const Layout& layout, const std::vector<std
 
 }  // namespace
 
-std::string why_no_room(const Layout& layout, const std::vector<std::optional<Facts>>& servers) {
-  const std::vector<ShardPlace> shards = all_shards(layout);
-  const std::vector<Coming> coming = coming_to_shards(layout, servers);
+std::string why_no_room(const Layout& layout, const std::optional<ClusterMap>& cluster,
+                        const std::vector<std::optional<Facts>>& servers) {
+  const std::vector<std::string> shards = shards_of_life(layout, cluster);
+  const std::vector<Coming> coming = coming_to_shards(place_buckets(layout, cluster), servers);
   for (std::size_t shard = 0; shard < shards.size(); ++shard) {
     const std::optional<Facts>& server = servers[shard];
     if (coming[shard].buckets == 0 || !server || !server->memory_bytes || server->memory_limit_bytes.value_or(0) == 0)
@@ -46,8 +46,7 @@ std::string why_no_room(const Layout& layout, const std::vector<std::optional<Fa
     return fmt::format(
         "shard {} has too little memory: it uses {} of {} bytes, and the {} buckets that would come need about {} "
         "bytes; set maxmemory of that server to at least {}, or take a larger server",
-        shards[shard].name, *server->memory_bytes, limit, coming[shard].buckets, needed,
-        *server->memory_bytes + needed);
+        shards[shard], *server->memory_bytes, limit, coming[shard].buckets, needed, *server->memory_bytes + needed);
   }
   return {};
 }

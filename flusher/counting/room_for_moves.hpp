@@ -11,9 +11,10 @@
 namespace visitd {
 
 /// Which server has too little memory, and how much is missed; empty: none has. `servers`: what the servers last said,
-/// by all_shards(layout); nullopt: nothing. A server that says no limit, or none of its own, has room. What comes from
-/// a shard is the part of its memory that its buckets that move are of all of its: pages are spread evenly over
-/// buckets.
-[[nodiscard]] std::string why_no_room(const Layout& layout, const std::vector<std::optional<Facts>>& servers);
+/// by shards_of_life(layout, cluster); nullopt: nothing. A server that says no limit, or none of its own, has room.
+/// What comes from a shard is the part of its memory that its buckets that move are of all of its: pages are spread
+/// evenly over buckets.
+[[nodiscard]] std::string why_no_room(const Layout& layout, const std::optional<ClusterMap>& cluster,
+                                      const std::vector<std::optional<Facts>>& servers);
 
 }  // namespace visitd

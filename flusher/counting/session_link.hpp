@@ -17,7 +17,7 @@ struct SessionSettings {
   std::string shard;          ///< its name
   std::string layout;         ///< as visits:topology has it at its end
   std::uint64_t version = 1;  ///< of the layout
-  bool joins = false;         ///< buckets go to it that were on other shards
+  bool joins = false;         ///< buckets go to it that were on other shards; it had none
   bool in_cluster = false;    ///< it is a node of a cluster: which buckets it has, the cluster says
   std::uint32_t batches_in_flight = 0;
   std::uint64_t reconnect_ms = 0;
@@ -60,9 +60,6 @@ class SessionPort {
   /// Something that the operator should know, and that changes nothing.
   virtual void warn(const std::string& what) = 0;
 };
-
-/// What a cluster is called where a shard would have its name.
-inline const std::string cluster_name = "cluster";
 
 class SessionLink {
  public:

@@ -220,7 +220,8 @@ std::string ShardAdmission::why_topology_is_missed() const {
 
 void ShardAdmission::on_no_topology() {
   const std::string& shard = link_.settings().shard;
-  if (link_.settings().joins && identity_.empty()) {
+  // Also where a former part of the deployment had its name: what comes here comes with its move.
+  if (link_.settings().joins) {
     return deployment_.identity().empty() ? wait_for_identity() : make_topology(deployment_.identity());
   }
   if (const std::string why = why_topology_is_missed(); !why.empty() && !marks_.is_accepting()) {

@@ -39,6 +39,8 @@ class ShardAdmission {
   /// visits:topology says afterwards; nullopt: nobody knows.
   using Changed = std::function<void(const std::optional<TopologyText>&)>;
   void change_layout(const std::string& layout, std::uint64_t version, Changed done);
+  /// What visits:topology holds on this shard is known.
+  [[nodiscard]] bool holds_topology() const noexcept { return !topology_.empty() && !topology_elsewhere_; }
   /// What the server last said of itself; nullopt: it was never asked.
   [[nodiscard]] const std::optional<Facts>& server() const noexcept { return server_; }
 

@@ -90,7 +90,10 @@ void ShardMarks::looked() {
 }
 
 void ShardMarks::on_marks(std::size_t first, const Marks& marks) {
-  for (std::size_t i = 0; i < marks.buckets.size(); ++i) on_mark(asked_[first + i], marks.buckets[i], asked_stamped_);
+  for (std::size_t i = 0; i < marks.buckets.size(); ++i) {
+    on_mark(asked_[first + i], marks.buckets[i], asked_stamped_);
+    if (link_.step() != SessionLink::Step::marks) return;  // one of them led to another look
+  }
   looked();
 }
 
@@ -102,8 +105,16 @@ bool ShardMarks::was_left(std::uint32_t bucket, const std::string& field) const 
   return field == batches_.field(bucket) || batches_.may_leave(bucket, field);
 }
 
-bool ShardMarks::has_come(std::uint32_t bucket, const Marks::Held& held) const {
-  return !buckets_.moves_here(bucket) || (!held.id.empty() && held.moved.empty());
+bool ShardMarks::has_come(std::uint32_t bucket, const Marks::Held& held) {
+  if (held.moved.empty()) return !buckets_.moves_here(bucket) || !held.id.empty();
+  return !buckets_.moves_here(bucket) && (buckets_.moves_away(bucket) || !may_be_said_elsewhere());
+}
+
+/// What was on its way when the marker was seen may be older than the marker: the second look tells.
+bool ShardMarks::may_be_said_elsewhere() {
+  if (!link_.settings().in_cluster) return false;
+  if (!unsaid_since_) unsaid_since_ = deployment_.looks();
+  return deployment_.looks() < *unsaid_since_ + 2;
 }
 
 void ShardMarks::on_redirect(std::uint32_t bucket, const Redirect& redirect) {
@@ -239,8 +250,8 @@ void ShardMarks::on_arrivals(const std::vector<std::uint32_t>& asked, const Mark
 bool ShardMarks::on_arrival(std::uint32_t bucket, const Marks::Held& held, bool stamped) {
   if (!in_flight_.is_arriving(bucket) || !has_come(bucket, held)) return true;
   on_mark(bucket, held, stamped);
-  if (hold_if_faulty()) return false;
-  if (held.redirect) return true;
+  if (hold_if_faulty() || !link_.is_up()) return false;
+  if (held.redirect || !buckets_.has(bucket)) return true;
   in_flight_.arrived(bucket);
   link_.port().arrived(bucket);
   return true;

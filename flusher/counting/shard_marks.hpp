@@ -76,7 +76,9 @@ class ShardMarks {
   void ask_all(const std::string& stamp, Look look, std::function<void()> done);
   void on_marks(std::size_t first, const Marks& marks);
   void note_identity(std::uint32_t bucket, const std::string& id);
-  [[nodiscard]] bool has_come(std::uint32_t bucket, const Marks::Held& held) const;
+  [[nodiscard]] bool has_come(std::uint32_t bucket, const Marks::Held& held);
+  /// Of a cluster: whether another node's visits:topology may say why a bucket has moved away, once it is looked at.
+  [[nodiscard]] bool may_be_said_elsewhere();
   /// `stamped`: when the marks were asked for, every bucket had the deployment's identity.
   void on_mark(std::uint32_t bucket, const Marks::Held& held, bool stamped);
   void on_arrivals(const std::vector<std::uint32_t>& asked, const Marks& marks, bool stamped);
@@ -110,6 +112,9 @@ class ShardMarks {
   std::uint64_t given_up_ = 0;
   std::vector<Differing> held_differing_;
   std::vector<std::pair<std::uint32_t, std::string>> held_gone_;
+
+  std::optional<std::uint64_t>
+      unsaid_since_;  ///< a bucket has moved, which the deployment's looks up to then do not say
 
   // of the current connection
   /// Buckets with a tombstone of ours, and what it says, of which nobody has said that it may be put back.

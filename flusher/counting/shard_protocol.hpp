@@ -116,6 +116,7 @@ struct MoveBucket {
   std::string id;
   std::string marker;
   std::string content = {};  ///< copy_in
+  bool once = false;
 };
 struct MoveAnswer {
   enum class Kind : std::uint8_t {

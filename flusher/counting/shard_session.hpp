@@ -73,6 +73,8 @@ class ShardSession final : private SessionLink::Parts {
   /// A command beside those of the session, while it is up.
   void send(const ShardCommand& command, Completion done) { link_.send(command, std::move(done)); }
   [[nodiscard]] bool is_up() const noexcept { return link_.is_up(); }
+  /// Of a cluster: whether this node has said that visits:topology lies on it.
+  [[nodiscard]] bool holds_topology() const noexcept { return admission_.holds_topology(); }
   /// How many connections have come up.
   [[nodiscard]] std::uint64_t connections() const noexcept { return link_.connections(); }
 

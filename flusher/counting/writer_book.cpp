@@ -35,13 +35,24 @@ class Gathered {
 
 }  // namespace
 
-void WriterBook::add_shard(const std::string& name, ShardSession& session) {
-  const auto number = static_cast<std::uint32_t>(shards_.size());
-  shards_.push_back({name, &session, written_as_of(number).batches});
+void WriterBook::add_shard(const std::string& name, ShardSession& session, bool in_cluster) {
+  shards_.push_back({name, &session, in_cluster});
+  // A node's note tells of all nodes: with one more of them, all notes tell more.
+  for (std::uint32_t number = 0; number < shards_.size(); ++number) {
+    if (shards_[number].in_cluster == in_cluster) shards_[number].noted_batches = written_as_of(number).batches;
+  }
 }
 
 Batches::Written WriterBook::written_as_of(std::uint32_t shard) const noexcept {
-  return in_cluster_ ? batches_.written() : batches_.written_on(shard);
+  if (!shards_[shard].in_cluster) return batches_.written_on(shard);
+  Batches::Written written;
+  for (std::uint32_t node = 0; node < shards_.size(); ++node) {
+    if (!shards_[node].in_cluster) continue;
+    const Batches::Written on_node = batches_.written_on(node);
+    written.batches += on_node.batches;
+    written.buckets += on_node.buckets;
+  }
+  return written;
 }
 
 /// In a cluster the node that keeps the notes does not see the others' tombstones.
@@ -57,7 +68,7 @@ void WriterBook::note(std::uint32_t number, std::uint64_t unix_now) {
   if (written.batches != shard.noted_batches) note.fields.emplace_back(self_.id + ":wrote", std::to_string(unix_now));
   // A connection comes up only where there is no tombstone of ours, or none any more.
   const std::uint64_t connection = shard.session->connections();
-  const bool goes_on = connection != shard.noted_connection && (!in_cluster_ || is_known_to_all());
+  const bool goes_on = connection != shard.noted_connection && (!shard.in_cluster || is_known_to_all());
   if (goes_on) note.fields.emplace_back(self_.id + ":forgotten", "");
   shard.session->note_writer(std::move(note), [&shard, goes_on, connection, batches = written.batches](bool here) {
     shard.noted_batches = batches;
@@ -88,11 +99,12 @@ void WriterBook::forget(const std::string& writer, std::uint64_t unix_now, std::
   const NoteWriter note{{{writer + ":forgotten", to_text(ForgottenNote{unix_now, self_.host})}}};
   std::vector<Forgetting::Shard> shards;
   for (const Shard& shard : shards_) {
-    shards.push_back({shard.name, shard.session});
+    // In a cluster the buckets of one node are in many slots.
+    shards.push_back({shard.name, shard.session, shard.in_cluster ? 1 : marks_asked_at_once});
     if (shard.session->is_up()) shard.session->send(note, [](const ShardAnswer&) {});
   }
-  forgettings_.push_back(std::make_shared<Forgetting>(
-      writer, std::move(shards), placement_, in_cluster_ ? 1 : marks_asked_at_once, until_ms, std::move(done)));
+  forgettings_.push_back(
+      std::make_shared<Forgetting>(writer, std::move(shards), placement_, until_ms, std::move(done)));
   forgettings_.back()->begin();
 }
 

@@ -25,13 +25,13 @@ class WriterBook {
     std::string version;
     std::uint64_t incarnation = 0;
   };
-  /// `batches`: ours; they and the placement outlive it. `in_cluster`: the shards are nodes of a cluster, of which one
-  /// keeps the notes.
-  WriterBook(Self self, const Batches& batches, const Placement& placement, bool in_cluster)
-      : self_(std::move(self)), batches_(batches), placement_(placement), in_cluster_(in_cluster) {}
+  /// `batches`: ours; they and the placement outlive it.
+  WriterBook(Self self, const Batches& batches, const Placement& placement)
+      : self_(std::move(self)), batches_(batches), placement_(placement) {}
 
-  /// One shard more, in the order of their numbers. The session outlives the last answer.
-  void add_shard(const std::string& name, ShardSession& session);
+  /// One shard more, in the order of their numbers. The session outlives the last answer. `in_cluster`: it is a node of
+  /// the cluster, of which one keeps the notes of all.
+  void add_shard(const std::string& name, ShardSession& session, bool in_cluster);
 
   /// A flush of the shard is answered in full: it is told who we are, and that we live.
   void note(std::uint32_t shard, std::uint64_t unix_now);
@@ -54,6 +54,7 @@ class WriterBook {
   struct Shard {
     std::string name;
     ShardSession* session = nullptr;
+    bool in_cluster = false;
     std::uint64_t noted_batches = 0;     ///< that the last note knew of
     std::uint64_t noted_connection = 0;  ///< over which a note said that this writer is not forgotten
   };
@@ -65,7 +66,6 @@ class WriterBook {
   Self self_;
   const Batches& batches_;
   const Placement& placement_;
-  bool in_cluster_;
   std::vector<Shard> shards_;
   std::vector<std::shared_ptr<Forgetting>> forgettings_;
 };

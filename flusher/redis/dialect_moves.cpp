@@ -9,6 +9,7 @@ using namespace dialect;
 
 Awaited Dialect::write_command(const MoveBucket& move, RequestText& text) const {
   constexpr std::string_view steps[] = {"out", "in", "away", "drop"};
+  add_asking(text, move.once);
   text.start(12);
   text.add("EVALSHA");
   text.add(scripts_.move);
@@ -22,7 +23,7 @@ Awaited Dialect::write_command(const MoveBucket& move, RequestText& text) const 
   text.add(moving_field);
   text.add(moved_field);
   text.add(from_field);
-  return {Awaited::Kind::move};
+  return {Awaited::Kind::move, 0, move.once};
 }
 
 MoveAnswer Dialect::read_move(Reply reply) {
@@ -43,7 +44,7 @@ Awaited Dialect::write_command(const TakeMoves& take, RequestText& text) const {
   text.add("EVALSHA");
   text.add(scripts_.take_moves);
   text.add("1");
-  text.add(mover_key);
+  text.add(in_cluster_ ? mover_key_of_cluster : mover_key);
   text.add(take.writer);
   text.add_number(take.for_ms);
   return {Awaited::Kind::mover, 0, false, take.writer};

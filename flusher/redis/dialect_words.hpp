@@ -26,8 +26,9 @@ inline constexpr std::string_view moving_field = "\x01moving";
 inline constexpr std::string_view from_field =
     "\x01"
     "from";
-inline constexpr std::string_view topology_key = "visits:topology";
 inline constexpr std::string_view mover_key = "visits:mover";
+// With the deciding topology, on the node that says which layout holds.
+inline constexpr std::string_view mover_key_of_cluster = "visits:mover{visits:topology}";
 inline constexpr std::string_view writers_key = "visits:writers";
 // In the slot of visits:topology: note_writer.lua looks at both.
 inline constexpr std::string_view writers_key_of_cluster = "visits:writers{visits:topology}";

@@ -88,26 +88,55 @@ void SimulatedHost::take_layout(const SpoolState& spool, EngineSettings& setting
   if (next_layout_ && (!settings.changed || settings.changed->version < next_layout_->version)) {
     settings.changed = next_layout_;
   }
-  if (settings.changed) {
-    settings.shards.clear();
-    for (const ShardPlace& shard : all_shards(*settings.changed)) settings.shards.push_back(shard.name);
-  }
+  const bool in_cluster = !settings.changed && (stage_.harm == Harm::cluster || stage_.harm == Harm::to_shards);
+  const Layout layout = settings.changed ? *settings.changed
+                        : in_cluster     ? layout_in_cluster(settings.buckets, settings.virtual_nodes)
+                                         : layout_of(settings);
+  if (const ShardPlace* const cluster = cluster_of(layout)) settings.cluster = cluster_known_to(spool, *cluster);
+  settings.shards = shards_of_life(layout, settings.cluster);
+  // What is executed on the node to which a slot is on its way, the other one confirms: not while buckets stay there.
+  if (stage_.migrates() && (!settings.cluster || layout.is_moving())) trust_confirmations(settings);
 }
 
-/// A start may go by a map that holds no more: what the cluster said to a former process.
-void SimulatedHost::take_cluster(const SpoolState& spool, EngineSettings& settings) {
-  if (stage_.harm != Harm::cluster) return;
-  settings.cluster = next_cluster_ ? next_cluster_ : known_cluster(spool);
-  if (!settings.cluster) settings.cluster = stage_.cluster_map();
-  settings.shards = settings.cluster->primaries();
+/// A start may go by a map that holds no more: what the cluster said to a former process; or it knows one node.
+ClusterMap SimulatedHost::cluster_known_to(const SpoolState& spool, const ShardPlace& cluster) {
+  if (next_cluster_) return *next_cluster_;
+  if (const auto known = known_cluster(spool, cluster)) return *known;
+  if (!stage_.migrates() || chance(2) == 0) return stage_.cluster_map();
+  ClusterMap map;
+  map.slots.push_back({0, cluster_slots - 1, stage_.cluster.nodes[chance(stage_.cluster.nodes.size())]});
+  return map;
+}
+
+void SimulatedHost::migrate() {
+  if (engine_ == nullptr || engine_->layout().is_moving()) return;
+  Layout now = engine_->layout();
+  std::vector<ShardPlace> next;
+  if (cluster_of(now) == nullptr) {
+    next.push_back(Stage::cluster_place());
+  } else {
+    now.shards = {Stage::cluster_place()};
+    const std::uint64_t some = 1 + chance((1U << Stage::plain_shards) - 1);
+    for (std::uint32_t shard = 0; shard < Stage::plain_shards; ++shard) {
+      const std::string& name = Stage::shard_names()[shard];
+      if ((some >> shard & 1U) != 0) next.push_back({name, "redis://" + name});
+    }
+  }
+  flusher_event([&] {
+    try {
+      engine_->change_layout(begin_move(now, std::move(next)), [](const std::string&) {});
+    } catch (const Error&) {
+      // Not now: a shard is away.
+    }
+  });
 }
 
 void SimulatedHost::look_at_cluster() {
-  if (engine_ == nullptr || stage_.harm != Harm::cluster) return;
+  if (engine_ == nullptr || cluster_of(engine_->layout()) == nullptr) return;
   next_cluster_ = stage_.cluster_map();
-  std::vector<std::string> nodes;
-  for (const std::uint32_t server : servers_) nodes.push_back(Stage::shard_names()[server]);
-  if (next_cluster_->primaries() != nodes) {
+  std::vector<std::string> shards;
+  for (const std::uint32_t server : servers_) shards.push_back(Stage::shard_names()[server]);
+  if (shards_of_life(engine_->layout(), next_cluster_) != shards) {
     end_flusher();
   } else {
     flusher_event([&] { engine_->cluster_is_well(*next_cluster_, stage_.now); });

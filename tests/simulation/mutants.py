@@ -34,6 +34,21 @@ MUTANTS = {
         'flusher/counting/shard_admission.cpp', '} else {\n    make_topology(topology.identity);', '} else {'),
     'a copy that a shard lost comes again': (
         'flusher/counting/shard_marks.cpp', 'if (!has_come(bucket, held)) return in_flight_.expect(bucket);', ''),
+    'a bucket that moves follows its slot': (
+        'flusher/counting/engine_placement.cpp', 'placement_.follow_slot(bucket, to);', ''),
+    'a step goes where the slot is on its way to': (
+        'flusher/counting/bucket_mover.cpp', 'if (redirect == nullptr || !redirect->once) return on_step(move, shard, then, answer);',
+        'return on_step(move, shard, then, answer);'),
+    'a copy is durable on the node where it is': (
+        'flusher/counting/bucket_mover.cpp', 'next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});', 'drop(bucket);'),
+    'a marker of a node is explained by visits:topology on another one': (
+        'flusher/counting/shard_marks.cpp', 'return deployment_.looks() < *unsaid_since_ + 2;', 'return false;'),
+    'a layout ends its move once every next shard knows it': (
+        'flusher/counting/engine_shards.hpp', 'if (!engine_.next_shards_know() ||', 'if ('),
+    'what joins is not taken for a shard that was emptied': (
+        'flusher/counting/shard_admission.cpp', 'if (link_.settings().joins) {', 'if (link_.settings().joins && identity_.empty()) {'),
+    'answered batches of a bucket that moves are kept': (
+        'flusher/counting/kept_order.cpp', 'if (placement_.moves(entry.bucket)) return true;', ''),
     'the undo note comes before the change': (
         'common/shm/view.hpp', 'set(undo.node, n);', 'if (lane == no_lane) set(undo.node, n);'),
     'an unlink moves the version': (
@@ -190,6 +205,10 @@ SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one ver
 # Few seeds meet what these rules are for: at least so many are tried.
 RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000}
 
+# These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
+SCENES = {'a copy is durable on the node where it is': 27, 'a layout ends its move once every next shard knows it': 27,
+          'answered batches of a bucket that moves are kept': 27, 'a marker of a node is explained by visits:topology on another one': 31}
+
 
 def compile_flags() -> list[str]:
     return ['-std=c++20', '-O1', '-g0', '-w', '-DVISITD_VIEW_STEP=KillStep', '-include', str(ROOT / 'tests/simulation/kill_step.hpp')] + shlex.split(os.environ.get('CXXFLAGS', ''))
@@ -239,7 +258,8 @@ def try_mutant(name: str, objects: dict[str, pathlib.Path], seeds: int) -> tuple
         program = build(tree, sources, objects, pathlib.Path(folder))
         # A mutant may also crash or hang: found as well.
         try:
-            run = subprocess.run([str(program), '--seeds', str(max(seeds, RARE.get(name, 0))), '--no-mutants'], capture_output=True, text=True, timeout=600)
+            run = subprocess.run([str(program), '--seeds', str(max(seeds, RARE.get(name, 0))), '--no-mutants', *(['--scene', str(SCENES[name])] if name in SCENES else [])],
+                                 capture_output=True, text=True, timeout=600)
         except subprocess.TimeoutExpired:
             return name, 'found: it does not end'
         if run.returncode == 0:

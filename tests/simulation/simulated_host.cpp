@@ -105,15 +105,16 @@ void SimulatedHost::flusher_event(const std::function<void()>& event) {
   }
 }
 
+void SimulatedHost::trust_confirmations(EngineSettings& settings) {
+  settings.batches.keep_batches_s = 0;
+  settings.wait_replicas = 1;
+  settings.wait_aof = true;
+}
+
 EngineSettings SimulatedHost::settings() {
   EngineSettings settings = Stage::settings(1 + chance(3));
   settings.memory_limit_bytes -= 800 * chance(2);  // the room for a page less
-  if (stage_.harm == Harm::failover || stage_.harm == Harm::moving) {
-    // A batch goes as soon as the shard says that disk and replica have it.
-    settings.batches.keep_batches_s = 0;
-    settings.wait_replicas = 1;
-    settings.wait_aof = true;
-  }
+  if (stage_.harm == Harm::failover || stage_.harm == Harm::moving) trust_confirmations(settings);
   // Where copies share an incarnation, only what each draws for a batch tells them apart.
   if (stage_.harm == Harm::copied_alive) settings.salt = [this] { return stage_.random(); };
   return settings;
@@ -142,7 +143,6 @@ void SimulatedHost::start_flusher() {
   try {
     EngineSettings with = settings();
     take_layout(state, with);
-    take_cluster(state, with);
     number_servers(with);
     std::vector<std::string> identities;
     for (const std::uint32_t server : servers_)

@@ -68,6 +68,8 @@ class SimulatedHost : public EnginePort {
   void go_on_as(const SimulatedHost& other, bool alive);
   /// Asks for one shard more, or less.
   void change_shards();
+  /// Asks that the buckets go into the cluster, or out of it.
+  void migrate();
   /// The nodes of the cluster say where buckets are: where these are others than this life's, it ends.
   void look_at_cluster();
   /// Asks its shards to forget another host, as far as they can be asked.
@@ -150,8 +152,8 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] std::uint32_t server_of(std::uint32_t shard) const { return servers_[shard]; }
   [[nodiscard]] std::optional<std::uint32_t> number_of(std::uint32_t server) const;
   void number_servers(const EngineSettings& settings);
-  void take_cluster(const SpoolState& spool, EngineSettings& settings);
-  /// Where the spool, or this process, knows that the deployment's shards have changed.
+  [[nodiscard]] ClusterMap cluster_known_to(const SpoolState& spool, const ShardPlace& cluster);
+  /// The shards are those of the settings, unless the spool, or this process, knows that they have changed.
   void take_layout(const SpoolState& spool, EngineSettings& settings);
 
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }
@@ -180,6 +182,8 @@ class SimulatedHost : public EnginePort {
   void renew_spool();
   [[nodiscard]] SpoolState load_spool();
   [[nodiscard]] EngineSettings settings();
+  /// A batch goes as soon as the shard says that disk and replica have it.
+  static void trust_confirmations(EngineSettings& settings);
   /// Visits that no shard could take, durably or as the spool is just told.
   [[nodiscard]] std::uint64_t aside(std::size_t page) const;
   [[nodiscard]] std::uint64_t durably_aside(std::size_t page) const;

@@ -120,7 +120,10 @@ std::optional<Redirect> SimulatedShard::redirect(const Waiting& waiting) const {
   if (const auto* ask = std::get_if<AskCount>(&waiting.command)) return redirect(ask->bucket, ask->once);
   if (const auto* forget = std::get_if<ForgetWriter>(&waiting.command))
     return redirect(forget->buckets.front(), forget->once);
-  if (!std::holds_alternative<MakeTopology>(waiting.command) || cluster_ == nullptr) return std::nullopt;
+  if (const auto* move = std::get_if<MoveBucket>(&waiting.command)) return redirect(move->bucket, move->once);
+  const bool of_topology =
+      std::holds_alternative<MakeTopology>(waiting.command) || std::holds_alternative<TakeMoves>(waiting.command);
+  if (!of_topology || cluster_ == nullptr) return std::nullopt;
   return redirect(cluster_->topology_key(), false);
 }
 

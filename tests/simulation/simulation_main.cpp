@@ -76,7 +76,7 @@ constexpr Told told[] = {
     {&Statistics::accepted, "held shards accepted"},
 };
 
-/// Every thirty seeds meet all of them. The last of their words: hosts forget each other.
+/// Every thirty-six seeds meet all of them. The last of their words: hosts forget each other.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},
     {visitd::Harm::swapped, 1},
@@ -108,6 +108,12 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::moving, 2, false, true},
     {visitd::Harm::cluster, 2, false, true},
     {visitd::Harm::failover, 2, false, true},
+    {visitd::Harm::to_cluster, 1},
+    {visitd::Harm::to_cluster, 2},
+    {visitd::Harm::to_cluster, 2, true},
+    {visitd::Harm::to_shards, 1},
+    {visitd::Harm::to_shards, 2},
+    {visitd::Harm::to_shards, 2, true},
 };
 
 /// `only`: one of the scenes, for all seeds. Empty: the seed holds; else what broke.

@@ -10,9 +10,18 @@
 namespace visitd {
 
 const std::vector<std::string>& Stage::shard_names() {
-  static const std::vector<std::string> names = {"one", "two", "new"};
+  static const std::vector<std::string> names = {"one", "two", "new", "node-1", "node-2", "node-3"};
   return names;
 }
+
+namespace {
+
+std::size_t servers_with(Harm harm) {
+  if (harm == Harm::to_cluster || harm == Harm::to_shards) return Stage::shard_names().size();
+  return harm == Harm::moving || harm == Harm::cluster ? 3 : 2;
+}
+
+}  // namespace
 
 EngineSettings Stage::settings(std::uint64_t batch_pages) {
   EngineSettings settings;
@@ -40,8 +49,9 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
     : random(seed),
       mutant(taken_out),
       harm(what),
-      exchanged(what == Harm::moving || what == Harm::cluster ? 3 : 2),
-      past_(hosts == 1 ? 0 : hosts) {
+      exchanged(servers_with(what)),
+      past_(hosts == 1 ? 0 : hosts),
+      most_(past_.size()) {
   layout = layout_of(settings(1));
   next_placement = placement = place_buckets(layout).shard_of_bucket();
   for (std::size_t p = 0; p < pages; ++p) {
@@ -55,7 +65,7 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
   if (mutant == Mutant::shard_ignores_identity) {
     for (SimulatedShard& shard : shards) shard.ignore_identity();
   }
-  if (harm == Harm::cluster) make_cluster();
+  if (has_cluster()) make_cluster();
   if (mutant == Mutant::shard_lies_about_replicas) {
     for (SimulatedShard& shard : shards) shard.lie_about_replicas();
   }
@@ -72,13 +82,17 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
 // ---- a cluster
 
 void Stage::make_cluster() {
-  cluster.nodes = shard_names();
-  for (std::uint32_t key = 0; key <= buckets; ++key) cluster.owner.push_back(any_shard());
+  if (migrates()) first_node_ = plain_shards;
+  cluster.nodes.assign(shard_names().begin() + first_node_,
+                       shard_names().begin() + static_cast<std::ptrdiff_t>(shards.size()));
+  for (std::uint32_t key = 0; key <= buckets; ++key) {
+    cluster.owner.push_back(static_cast<std::uint32_t>(chance(cluster.nodes.size())));
+  }
   cluster.goes_to.resize(cluster.owner.size());
-  for (std::uint32_t node = 0; node < shards.size(); ++node) shards[node].join(cluster, node);
-  EngineSettings with = settings(1);
-  with.cluster = cluster_map();
-  layout = layout_of(with);
+  for (std::uint32_t number = 0; number < cluster.nodes.size(); ++number) node(number).join(cluster, number);
+  if (harm == Harm::to_cluster) return;
+  layout = layout_in_cluster(buckets, layout.virtual_nodes);
+  next_placement = placement = places_of(layout.shards);
 }
 
 /// Of the slots of our keys alone: what is in the others does not matter.
@@ -101,13 +115,13 @@ void Stage::reshard(std::size_t key) {
   std::optional<std::uint32_t>& to = cluster.goes_to[key];
   std::uint32_t& owner = cluster.owner[key];
   if (!to) {
-    if (const std::uint32_t node = any_shard(); node != owner) to = node;
-  } else if (shards[owner].holds_key(key)) {
-    SimulatedShard::migrate(shards[owner], shards[*to], key);
+    if (const auto other = static_cast<std::uint32_t>(chance(cluster.nodes.size())); other != owner) to = other;
+  } else if (node(owner).holds_key(key)) {
+    SimulatedShard::migrate(node(owner), node(*to), key);
     ++statistics.migrated;
   } else {
     // Ended; or taken back, where nothing has gone over.
-    const bool is_there = shards[*to].holds_key(key);
+    const bool is_there = node(*to).holds_key(key);
     if (is_there || chance(2) == 0) owner = *to;
     to.reset();
   }
@@ -121,30 +135,41 @@ void Stage::end_reshards() {
   }
 }
 
+std::uint32_t Stage::server_in_cluster(std::uint32_t bucket) const {
+  const std::uint32_t owner = cluster.owner[bucket];
+  return first_node_ + (cluster.goes_to[bucket] && !node(owner).holds_key(bucket) ? *cluster.goes_to[bucket] : owner);
+}
+
 std::uint32_t Stage::home_of_bucket(std::uint32_t bucket) const {
-  if (harm == Harm::cluster) {
-    const std::uint32_t owner = cluster.owner[bucket];
-    return cluster.goes_to[bucket] && !shards[owner].holds_key(bucket) ? *cluster.goes_to[bucket] : owner;
+  const auto [next, former] = servers_of(bucket);
+  return shards[next].has_bucket(bucket) ? next : former;
+}
+
+std::pair<std::uint32_t, std::uint32_t> Stage::servers_of(std::uint32_t bucket) const {
+  const auto server = [&](std::uint32_t place) { return place == in_cluster ? server_in_cluster(bucket) : place; };
+  return {server(next_placement[bucket]), server(placement[bucket])};
+}
+
+/// By names: a layout that lacks a shard counts the others otherwise.
+std::vector<std::uint32_t> Stage::places_of(const std::vector<ShardPlace>& places) const {
+  if (places.front().is_cluster()) return std::vector<std::uint32_t>(buckets, in_cluster);
+  std::vector<std::uint32_t> placed = place_on_circle(names_of(places), layout.virtual_nodes, buckets);
+  for (std::uint32_t& shard : placed) {
+    shard = static_cast<std::uint32_t>(std::ranges::find(shard_names(), places[shard].name) - shard_names().begin());
   }
-  return shards[next_placement[bucket]].has_bucket(bucket) ? next_placement[bucket] : placement[bucket];
+  return placed;
 }
 
 void Stage::follow(const Layout& next) {
   if (next.version <= layout.version) return;
   ++statistics.layouts;
   layout = next;
-  placement = std::exchange(next_placement, {});
-  for (std::uint32_t bucket = 0; bucket < buckets; ++bucket) {
-    // By names: a layout that lacks a shard counts the others otherwise.
-    const std::string name = all_shards(layout)[place_buckets(layout).next_of(bucket)].name;
-    next_placement.push_back(
-        static_cast<std::uint32_t>(std::ranges::find(shard_names(), name) - shard_names().begin()));
-  }
+  placement = std::exchange(next_placement, places_of(layout.is_moving() ? layout.next : layout.shards));
 }
 
 std::uint64_t Stage::in_shards(std::size_t host, std::size_t page) const {
   const std::uint32_t bucket = buckets_of_pages[page];
-  if (harm == Harm::moving) return shards[home_of(page)].count_of(host, names[page], bucket);
+  if (harm == Harm::moving || migrates()) return shards[home_of(page)].count_of(host, names[page], bucket);
   std::uint64_t visits = 0;
   for (const SimulatedShard& shard : shards) visits += shard.count_of(host, names[page], bucket);
   return visits;
@@ -153,16 +178,25 @@ std::uint64_t Stage::in_shards(std::size_t host, std::size_t page) const {
 void Stage::note_past() {
   for (std::size_t host = 0; host < past_.size(); ++host) {
     for (std::size_t page = 0; page < pages; ++page) {
-      if (exchanged[placement[buckets_of_pages[page]]]) continue;
+      if (exchanged[home_of(page)]) continue;
       std::deque<Past>& past = past_[host][page];
-      const std::uint64_t visits = in_shards(host, page);
+      std::uint64_t visits = in_shards(host, page);
+      const auto [next, former] = servers_of(buckets_of_pages[page]);
+      most_[host][page] = std::max(most_[host][page], visits);
+      // A shard that has lost its tail may have forgotten that the bucket left it: hosts find one or the other.
+      if (next != former && shards[next].has_bucket(buckets_of_pages[page]) &&
+          shards[former].has_bucket(buckets_of_pages[page])) {
+        const std::uint64_t there = shards[former].count_of(host, names[page], buckets_of_pages[page]);
+        most_[host][page] = std::max(most_[host][page], there);
+        visits = std::min(visits, there);
+      }
       if (past.empty() || past.back().visits != visits) past.push_back({now.ms, visits});
     }
   }
 }
 
 std::pair<std::uint64_t, std::uint64_t> Stage::range_since(std::size_t host, std::size_t page, std::uint64_t ms) const {
-  std::pair<std::uint64_t, std::uint64_t> range{~std::uint64_t{0}, 0};
+  std::pair<std::uint64_t, std::uint64_t> range{~std::uint64_t{0}, most_[host][page]};
   bool at_start = true;
   for (auto past = past_[host][page].rbegin(); past != past_[host][page].rend(); ++past) {
     // A base stays where the shard fell below it: the most is that of all time.

@@ -77,6 +77,8 @@ enum class Harm {
   moving,        ///< shards are added and removed: buckets move
   failover,      ///< a replica that may be far behind takes a shard's place, and kept batches wait for it
   cluster,       ///< the shards are nodes of a cluster, which moves buckets as it likes
+  to_cluster,    ///< buckets of shards go into such a cluster, and some time later back
+  to_shards,     ///< those of a cluster go to shards
 };
 
 /// What is taken out of the surroundings that the deciders rely on, to see that it is missed.
@@ -115,11 +117,19 @@ struct Stage {
 
   Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts);
 
+  /// Of all servers. Where deployments go into clusters and out of them, the nodes come after `plain_shards` others.
   [[nodiscard]] static const std::vector<std::string>& shard_names();
+  static constexpr std::uint32_t plain_shards = 3;
+  [[nodiscard]] bool migrates() const noexcept { return harm == Harm::to_cluster || harm == Harm::to_shards; }
+  [[nodiscard]] bool has_cluster() const noexcept { return migrates() || harm == Harm::cluster; }
+  /// Where a layout has the cluster.
+  [[nodiscard]] static ShardPlace cluster_place() { return {cluster_name, "cluster://node-1:1"}; }
   [[nodiscard]] static EngineSettings settings(std::uint64_t batch_pages);
   /// The shard that holds what counts of the page.
   [[nodiscard]] std::uint32_t home_of(std::size_t page) const { return home_of_bucket(buckets_of_pages[page]); }
   [[nodiscard]] std::uint32_t home_of_bucket(std::uint32_t bucket) const;
+  /// The server that has the bucket's slot in the cluster, or to which it is on its way.
+  [[nodiscard]] std::uint32_t server_in_cluster(std::uint32_t bucket) const;
   /// The map that the nodes of the cluster say now.
   [[nodiscard]] ClusterMap cluster_map() const;
   /// The cluster goes on with one of its buckets, or with visits:topology: it begins to move it, moves it, ends that.
@@ -152,11 +162,11 @@ struct Stage {
   std::array<std::uint64_t, pages> hashes{};
   std::array<std::uint32_t, pages> buckets_of_pages{};
   Layout layout;                              ///< the latest one that a host knows
-  std::vector<std::uint32_t> placement;       ///< of buckets: shards
+  std::vector<std::uint32_t> placement;       ///< of buckets: shards, or in_cluster
   std::vector<std::uint32_t> next_placement;  ///< where they go
   std::array<std::uint64_t, pages> filled{};  ///< visits that were in the shards before
   std::vector<SimulatedShard> shards;
-  SimulatedCluster cluster;  ///< of Harm::cluster
+  SimulatedCluster cluster;  ///< where there is one
   bool calm = false;         ///< no more kills, breaks or visits
   bool loses_tails = true;
   bool forgets = false;  ///< hosts forget each other
@@ -174,9 +184,19 @@ struct Stage {
   std::array<bool, pages> ever_spoiled{};
 
  private:
-  void make_cluster();
+  static constexpr std::uint32_t in_cluster = UINT32_MAX;
 
+  void make_cluster();
+  /// Where the bucket goes, or is, and where it was.
+  [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> servers_of(std::uint32_t bucket) const;
+  [[nodiscard]] std::vector<std::uint32_t> places_of(const std::vector<ShardPlace>& places) const;
+  [[nodiscard]] SimulatedShard& node(std::uint32_t number) { return shards[first_node_ + number]; }
+  [[nodiscard]] const SimulatedShard& node(std::uint32_t number) const { return shards[first_node_ + number]; }
+
+  std::uint32_t first_node_ = 0;                           ///< of the servers
   std::vector<std::array<std::deque<Past>, pages>> past_;  ///< by host; a single one has none
+  /// By host: the most that a server had to which hosts counted.
+  std::vector<std::array<std::uint64_t, pages>> most_;
 };
 
 }  // namespace visitd

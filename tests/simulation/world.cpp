@@ -35,7 +35,8 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   // A shard that has forgotten that a bucket left, or the last batches of one, is met by the other scenes of moves.
   if (scene.harm == Harm::moving && scene.forgets) stage_.loses_tails = false;
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
-  if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving || scene.harm == Harm::failover) {
+  if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving || scene.harm == Harm::failover ||
+      stage_.migrates()) {
     fill_shards();
   }
   KillStep::between_stores = [this] { between_stores(); };
@@ -49,14 +50,19 @@ World::~World() {
 /// world ever wrote.
 void World::fill_shards() {
   const std::string layout = to_text(stage_.layout);
-  for (std::uint32_t shard = 0; shard < stage_.layout.shards.size(); ++shard) {
+  for (std::uint32_t shard = 0; shard < stage_.shards.size(); ++shard) {
     std::vector<std::uint32_t> buckets;
     for (std::uint32_t bucket = 0; bucket < Stage::buckets; ++bucket) {
-      if (stage_.placement[bucket] == shard) buckets.push_back(bucket);
+      if (stage_.home_of_bucket(bucket) == shard) buckets.push_back(bucket);
     }
-    const std::string& name = Stage::shard_names()[shard];
-    stage_.shards[shard].make(to_text({TopologyText::Kind::deployment, "made", true, name, layout}), buckets,
-                              bucket_identity("made"));
+    const bool in_cluster = stage_.layout.shards.front().is_cluster();
+    const std::string& name = in_cluster ? cluster_name : Stage::shard_names()[shard];
+    const bool named = std::ranges::find(stage_.layout.shards, name, &ShardPlace::name) != stage_.layout.shards.end();
+    if (!named || (in_cluster && shard < Stage::plain_shards)) continue;
+    const bool tells = !in_cluster || stage_.server_in_cluster(stage_.buckets) == shard;
+    stage_.shards[shard].make(
+        tells ? to_text({TopologyText::Kind::deployment, "made", true, name, layout}) : std::string(), buckets,
+        bucket_identity("made"));
   }
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     stage_.filled[page] = 100 * (page + 1);
@@ -78,7 +84,8 @@ void World::run(std::uint64_t steps) {
     step();
     if (scene_.harm == Harm::refusing && chance(100) == 0) static_cast<void>(harm());
     if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
-    if (scene_.harm == Harm::cluster && chance(15) == 0) stage_.reshard();
+    if (stage_.migrates() && chance(200) == 0) any_host().migrate();
+    if (stage_.has_cluster() && chance(stage_.migrates() ? 40 : 15) == 0) stage_.reshard();
     if (scene_.forgets) look_after_forgotten();
     if (i >= harm_at && !harmed_) harmed_ = harm();
   }
@@ -92,12 +99,12 @@ void World::step() {
   // In the end the shards keep up with what they are asked.
   stage_.now.ms += chance(stage_.calm ? 4 : 2) == 0 ? 1 : 0;
   if (stage_.now.ms % 1000 == 0) ++stage_.now.unix;
-  if (scene_.harm == Harm::cluster && chance(200) == 0) any_host().look_at_cluster();
+  if (stage_.has_cluster() && chance(stage_.migrates() ? 40 : 200) == 0) any_host().look_at_cluster();
   const std::uint64_t what = chance(stage_.calm ? 12 : 21);
   switch (what) {
     case 6:
     case 7:
-      execute(stage_.any_shard());
+      for (std::size_t more = stage_.shards.size() / 2; more > 0; --more) execute(stage_.any_shard());
       // Of many shards, too: nobody waits longer for one of them in the end.
       for (std::uint32_t more = 2; stage_.calm && more < stage_.shards.size(); ++more) execute(stage_.any_shard());
       break;
@@ -137,10 +144,7 @@ void World::host_step(SimulatedHost& host, std::uint64_t what) {
       return host.tell_spool();
     case 8:
     case 9:
-      if (const std::uint32_t shard = stage_.any_shard();
-          slow_[shard] == Slow::nothing || stage_.now.ms >= slow_until_ms_[shard] || chance(8) == 0) {
-        host.look_at_connection(shard);
-      }
+      for (std::size_t looks = stage_.shards.size() / 2; looks > 0; --looks) look_at_some_connection(host);
       return;
     case 10:
       // Where a host only reads, of no more pages than it has entries: none is evicted, and no count may fall.
@@ -150,6 +154,13 @@ void World::host_step(SimulatedHost& host, std::uint64_t what) {
       return host.read(chance(Stage::pages), chance(SimulatedHost::readers()));
     default:
       publish(host);
+  }
+}
+
+void World::look_at_some_connection(SimulatedHost& host) {
+  const std::uint32_t shard = stage_.any_shard();
+  if (slow_[shard] == Slow::nothing || stage_.now.ms >= slow_until_ms_[shard] || chance(8) == 0) {
+    host.look_at_connection(shard);
   }
 }
 
@@ -222,6 +233,8 @@ bool World::harm() {
     case Harm::moving:
     case Harm::failover:
     case Harm::cluster:
+    case Harm::to_cluster:
+    case Harm::to_shards:
       return true;
     case Harm::refusing:
       stage_.shards[shard].refuse(chance(2) == 0   ? SimulatedShard::Refusing::nothing

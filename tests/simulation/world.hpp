@@ -48,6 +48,7 @@ class World {
 
   void step();
   void host_step(SimulatedHost& host, std::uint64_t what);
+  void look_at_some_connection(SimulatedHost& host);
   void publish(SimulatedHost& host);
   void execute(std::uint32_t shard);
   void break_connections();

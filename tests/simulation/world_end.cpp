@@ -16,7 +16,7 @@ void World::calm_down() {
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     if (stage_.spoiled[page]) mend(page);
   }
-  if (scene_.harm == Harm::cluster) stage_.end_reshards();
+  if (stage_.has_cluster()) stage_.end_reshards();
   // What shards refuse they refuse on for a while: it keeps no visit of another shard from getting there.
   settle();
   check_held();
@@ -47,7 +47,7 @@ void World::see_each_other() {
   for (std::size_t host = 0; host < present_; ++host) {
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       // Past what an entry that was asked for before may show. A bucket of a cluster is looked for with pauses.
-      const std::uint64_t timeouts = scene_.harm == Harm::cluster ? 30 : 10;
+      const std::uint64_t timeouts = stage_.has_cluster() ? 30 : 10;
       const std::uint64_t until_ms = stage_.now.ms + Stage::ttl_ms + timeouts * Stage::answer_timeout_ms;
       for (int i = 0; !hosts_[host].knows_since(page, settled_ms); ++i) {
         if (stage_.now.ms > until_ms)

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -19,11 +20,17 @@ struct Moves : MoverPort {
     Completion done;
   };
 
-  explicit Moves(std::uint32_t rate = 0) {
+  explicit Moves(std::uint32_t rate = 0, Placement where = {{0, 0, 1, 0}, 2, {1, 1, 1, 1}},
+                 std::vector<std::string> shards = {"a", "b"})
+      : placement(std::move(where)) {
     settings.rate = rate;
     settings.writer = "w1";
     settings.version = 2;
-    settings.shards = {"a", "b"};
+    settings.shards = shards;
+    settings.places = shards;
+    for (std::uint32_t shard = 0; shard < shards.size(); ++shard) {
+      if (placement.is_node(shard)) settings.places[shard] = "cluster";
+    }
     settings.buckets_at_once = 2;
     settings.durable_after_ms = 1000;
     mover.emplace(settings, placement, *this);
@@ -35,6 +42,15 @@ struct Moves : MoverPort {
   }
   [[nodiscard]] const std::string& bucket_id() const override { return id; }
   [[nodiscard]] bool reads_come() const override { return reads; }
+  [[nodiscard]] std::uint32_t deciding() const override { return 0; }
+  void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
+    const auto found = std::ranges::find(settings.shards, node);
+    send(static_cast<std::uint32_t>(found - settings.shards.begin()), command, std::move(done));
+  }
+  void redirected(std::uint32_t bucket, const std::string& node) override {
+    placement.follow_slot(
+        bucket, static_cast<std::uint32_t>(std::ranges::find(settings.shards, node) - settings.shards.begin()));
+  }
   void moved(std::uint32_t bucket) override { told.push_back(bucket); }
   void all_moved() override { ++finished; }
 
@@ -63,9 +79,9 @@ struct Moves : MoverPort {
   }
 
   MoverSettings settings;
-  Placement placement{{0, 0, 1, 0}, 2, {1, 1, 1, 1}};
+  Placement placement;
   std::string id = "id 2";
-  std::map<std::uint32_t, std::uint64_t> connections{{0, 1}, {1, 1}};
+  std::map<std::uint32_t, std::uint64_t> connections{{0, 1}, {1, 1}, {2, 1}};
   std::vector<Sent> sent;
   std::vector<std::uint32_t> told;
   int finished = 0;
@@ -231,6 +247,78 @@ TEST_CASE("once everything has moved, that is told until somebody ends it") {
   t.tick();
   t.tick();
   CHECK(t.finished == 2);
+}
+
+/// One bucket that goes from shard a into a cluster, where n1 has its slot.
+struct IntoCluster : Moves {
+  IntoCluster() : Moves(0, Placement({0}, 3, {1}, 1), {"a", "n1", "n2"}) { take_turn(); }
+  void answer_from(std::uint32_t shard, Step step, ShardAnswer with) {
+    REQUIRE(sent.front().shard == shard);
+    REQUIRE(this->step().step == step);
+    answer(std::move(with));
+  }
+};
+
+TEST_CASE("a bucket goes to the node that has its slot, and is seen there once more before it is dropped") {
+  IntoCluster t;
+  CHECK(t.step().marker == "cluster 2");
+  t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
+  t.answer_from(1, Step::copy_in, Redirect{"n2"});
+  CHECK(t.sent.empty());
+  t.tick(t.settings.redirect_retry_ms);
+  t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
+  t.answer_from(2, Step::copy_in, MoveAnswer{});
+  t.answer_from(0, Step::send_away, MoveAnswer{});
+  t.tick(1000);
+  CHECK(t.sent.front().shard == 2);
+  t.answer(Persistence{});
+  CHECK(t.step().content.empty());
+  t.answer_from(2, Step::copy_in, MoveAnswer{});
+  t.answer_from(0, Step::drop, MoveAnswer{});
+  CHECK(t.mover->progress().moved == 1);
+}
+
+TEST_CASE("a copy that the node's disk had, but that is there no more, is made again") {
+  IntoCluster t;
+  t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
+  t.answer_from(1, Step::copy_in, MoveAnswer{});
+  t.answer_from(0, Step::send_away, MoveAnswer{});
+  t.tick(1000);
+  t.answer(Persistence{});
+  t.answer_from(1, Step::copy_in, MoveAnswer{Answer::absent});
+  t.tick(t.settings.redirect_retry_ms);
+  t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
+  CHECK(t.step().content == "bytes");
+}
+
+TEST_CASE("a bucket whose slot is on its way to another node goes there, and waits for that node's disk") {
+  IntoCluster t;
+  t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
+  t.answer_from(1, Step::copy_in, Redirect{"n2", true});
+  CHECK(t.step().once);
+  t.answer_from(2, Step::copy_in, MoveAnswer{});
+  t.answer_from(0, Step::send_away, MoveAnswer{});
+  t.tick(1000);
+  CHECK(t.sent.front().shard == 2);
+  t.answer(Persistence{});
+  t.answer_from(1, Step::copy_in, Redirect{"n2", true});
+  t.answer_from(2, Step::copy_in, MoveAnswer{});
+  t.answer_from(0, Step::drop, MoveAnswer{});
+  CHECK(t.mover->progress().moved == 1);
+}
+
+TEST_CASE("a bucket that leaves a cluster is sent away by the node that has its slot by then") {
+  Moves t(0, Placement({1}, 3, {0}, 1), {"a", "n1", "n2"});
+  t.take_turn();
+  CHECK(t.step().marker == "a 2");
+  CHECK(t.sent.front().shard == 1);
+  t.answer(MoveAnswer{Answer::content, "bytes"});
+  t.answer(MoveAnswer{});
+  CHECK(t.sent.front().shard == 1);
+  t.answer(Redirect{"n2"});
+  t.tick(t.settings.redirect_retry_ms);
+  CHECK(t.sent.front().shard == 2);
+  CHECK(t.step().step == Step::copy_out);
 }
 
 }  // namespace

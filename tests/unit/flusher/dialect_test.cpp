@@ -472,6 +472,16 @@ TEST_CASE("in a cluster, the notes of writers are in the slot of the topology, f
   CHECK(talk.ask<Redirect>(AskWriters{}, "-MOVED 17 10.0.0.2:7001\r\n").node == "10.0.0.2:7001");
 }
 
+TEST_CASE("in a cluster, who moves buckets is noted in the slot of the topology, and a step may follow ASK") {
+  ClusterTalk talk;
+  CHECK(talk.said(TakeMoves{"w1", 5000}).at(3) == "visits:mover{visits:topology}");
+  CHECK(talk.ask<Redirect>(TakeMoves{"w1", 5000}, "-MOVED 17 10.0.0.2:7001\r\n").node == "10.0.0.2:7001");
+  MoveBucket in{MoveBucket::Step::copy_in, 17, "id 2", "cluster 2", "bytes"};
+  CHECK(talk.ask<Redirect>(in, "-ASK 17 10.0.0.2:7001\r\n").once);
+  in.once = true;
+  CHECK(talk.ask<MoveAnswer>(in, "+OK\r\n" + bulk("OK")).kind == MoveAnswer::Kind::done);
+}
+
 TEST_CASE("a node of a cluster sends batches and reads to another node") {
   ClusterTalk talk;
   const Batch batch = batch_of({{"p", 1}});

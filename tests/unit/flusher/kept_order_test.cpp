@@ -30,6 +30,18 @@ using Seqs = std::vector<std::uint64_t>;
 
 }  // namespace
 
+TEST_CASE("batches of a bucket that moves stay, whatever was confirmed, as long as there is room") {
+  const Placement placement({0, 0}, 2, {1, 0});
+  KeptOrder order(placement);
+  order.add({0, 10, 1, 100});
+  order.add({1, 10, 2, 100});
+  order.confirm(0, order.newest());
+  const auto forgotten = order.forget_old(ten_seconds, 1000);
+  REQUIRE(forgotten.size() == 1);
+  CHECK(forgotten.front().bucket == 1);
+  CHECK(order.forget_old({10, 5}, 1000).size() == 1);
+}
+
 TEST_CASE("an old batch stays until it is confirmed, and those of other shards go meanwhile") {
   Kept kept;
   kept.order.set_waits(0, true);

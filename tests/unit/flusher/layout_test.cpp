@@ -76,6 +76,37 @@ TEST_CASE("a shard that goes is counted after all that are there, and one that c
   CHECK(deciding_shard(moving) == "a");
 }
 
+TEST_CASE("buckets go from a circle of shards to the nodes that have their slots, and the deployment's text says so") {
+  ClusterMap map;
+  map.slots = {{0, 8191, "n1:7000"}, {8192, 16383, "n2:7001"}};
+  const Layout going = begin_move(first_layout(), {{"cluster", "cluster://n1:7000,n2:7001"}});
+  CHECK(parse_layout(to_text(going)) == going);
+  CHECK(cluster_of(going) == &going.next.front());
+  CHECK(deciding_shard(going) == "redis_7070");
+  const Placement placement = place_buckets(going, map);
+  REQUIRE(placement.shards() == 4);
+  const std::vector<std::uint32_t> by_slot = map.place(placement.buckets());
+  for (std::uint32_t bucket = 0; bucket < placement.buckets(); ++bucket) {
+    CHECK(placement.moves(bucket));
+    CHECK(placement.first_of(bucket) < 2);
+    CHECK(placement.next_of(bucket) == by_slot[bucket] + 2);
+  }
+  const Placement there = place_buckets(end_move(going), map);
+  CHECK(there.shards() == 2);
+  CHECK(there.shard_of_bucket() == by_slot);
+}
+
+TEST_CASE("a bucket follows its slot on the side of the cluster") {
+  Placement into({0, 0}, 3, {1, 2}, 1);
+  into.follow_slot(0, 2);
+  CHECK(into.next_of(0) == 2);
+  CHECK(into.first_of(0) == 0);
+  Placement out_of({1, 2}, 3, {0, 0}, 1);
+  out_of.follow_slot(1, 1);
+  CHECK(out_of.first_of(1) == 1);
+  CHECK(out_of.next_of(1) == 0);
+}
+
 TEST_CASE("a bucket that moved is on its next shard alone") {
   Placement placement({0, 0, 1, 0}, 2, {0, 1, 1, 1});
   CHECK_FALSE(placement.moves(0));
