@@ -150,12 +150,12 @@ class Migrations(unittest.TestCase):
         self.check(traffic)
 
     def back_while_slots_move(self, host: Migrating) -> None:
-        ctl = subprocess.Popen([str(VISITCTL), "--config", str(host.settings_file), *host.arguments_to("shards"), "--yes", "--rate", "40"],
+        ctl = subprocess.Popen([str(VISITCTL), "--config", str(host.settings_file), *host.arguments_to("shards"), "--yes", "--rate", "60"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         self.addCleanup(ctl.wait)
         wait_for("buckets move", lambda: host.moves().get("moving") == 1)
         ports = self.cluster.primary_ports()
-        self.cluster.reshard(self.cluster.node_at(ports[0]), self.cluster.node_at(ports[1]), 500)
+        self.cluster.reshard(self.cluster.node_at(ports[0]), self.cluster.node_at(ports[1]), 300)
         self.assertIsNone(ctl.poll(), "the slots have moved too late")
         self.assertEqual(ctl.wait(60), 0)
 
@@ -189,7 +189,7 @@ class Migrations(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, f"the way into {where} comes to no end: {hosts[0].moves()}")
             time.sleep(chance.uniform(0.1, 0.5))
             stack, name = chance.choice([*((host, "flusher") for host in hosts), (hosts[0], "visitctl"), *servers])
-            if kills < 8:
+            if kills < 6:
                 kills += 1
                 ctl.kill() if name == "visitctl" else stack.kill9(name)
             if hosts[0].moves().get("version") == before and ctl.poll() is not None:
