@@ -43,8 +43,6 @@ MUTANTS = {
         'flusher/counting/bucket_mover.cpp', 'next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});', 'drop(bucket);'),
     'a marker of a node is explained by visits:topology on another one': (
         'flusher/counting/shard_marks.cpp', 'return deployment_.looks() < *unsaid_since_ + 2;', 'return false;'),
-    'a layout ends its move once every next shard knows it': (
-        'flusher/counting/engine_shards.hpp', 'if (!engine_.next_shards_know() ||', 'if ('),
     'what joins is not taken for a shard that was emptied': (
         'flusher/counting/shard_admission.cpp', 'if (link_.settings().joins) {', 'if (link_.settings().joins && identity_.empty()) {'),
     'answered batches of a bucket that moves are kept': (
@@ -206,7 +204,7 @@ SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one ver
 RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000}
 
 # These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
-SCENES = {'a copy is durable on the node where it is': 27, 'a layout ends its move once every next shard knows it': 27,
+SCENES = {'a copy is durable on the node where it is': 27,
           'answered batches of a bucket that moves are kept': 27, 'a marker of a node is explained by visits:topology on another one': 31}
 
 

@@ -126,7 +126,7 @@ SpoolState SimulatedHost::load_spool() {
 }
 
 void SimulatedHost::start_flusher() {
-  if (engine_ != nullptr) return;
+  if (engine_ != nullptr || (stage_.now.ms < off_until_ms_ && !stage_.calm)) return;
   ++life_;
   if (spool_.is_finished(ring_id())) take_next_ring();
   const CountingMemory seen = memory();

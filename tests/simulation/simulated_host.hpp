@@ -43,6 +43,8 @@ class SimulatedHost : public EnginePort {
   void post_request(std::size_t page);
   void start_flusher();
   void kill_flusher();
+  /// No flusher starts before, unless all is calm.
+  void stay_off(std::uint64_t until_ms) noexcept { off_until_ms_ = until_ms; }
   /// It ends some turns later.
   void stop_flusher();
   /// Frontends go to another ring, the last of them a while later.
@@ -228,6 +230,7 @@ class SimulatedHost : public EnginePort {
   std::uint64_t went_on_ = 0;                                ///< times that an accepted shard was up again
   std::vector<std::uint64_t> away_until_ms_;                 ///< by shard
   std::uint64_t disk_slow_until_ms_ = 0;
+  std::uint64_t off_until_ms_ = 0;
   std::unique_ptr<Engine> engine_;
   std::vector<std::uint32_t> servers_;      ///< by the engine's numbers
   std::optional<Layout> next_layout_;       ///< that this process has heard of

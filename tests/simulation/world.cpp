@@ -212,6 +212,8 @@ void World::break_connections() {
 
 void World::kill(SimulatedHost& host) {
   host.kill_flusher();
+  // For so long that another host may have moved all buckets meanwhile.
+  if (stage_.migrates() && chance(4) == 0) host.stay_off(stage_.now.ms + chance(1500));
   if (scene_.harm == Harm::none && !scene_.forgets && chance(2) == 0) static_cast<void>(host.wipe());
 }
 
