@@ -137,7 +137,10 @@ std::string change_shards_text(const Json& report) {
   if (has_failed(report)) return {};
   std::string text = fmt::format("{} of {} buckets move: {}\n", plain(report["moves"]), plain(report["buckets"]),
                                  plain(report["shards"]));
-  if (!report["made"].get<bool>()) return text + "nothing was changed\n";
+  if (!report["made"].get<bool>()) {
+    return text +
+           fmt::format("each is one key, visits:{{BUCKET}}; these: {}\nnothing was changed\n", plain(report["which"]));
+  }
   if (report.contains("last")) return text + fmt::format("the shards are {}\n", plain(report["last"]["shards"]));
   return text + "the buckets are moving: visitctl shards moves says how far\n";
 }

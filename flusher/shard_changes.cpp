@@ -29,6 +29,20 @@ std::uint64_t token_of(const Layout& layout) {
   return hash_bytes(to_text(layout));
 }
 
+/// Which buckets move: "3-5,9".
+std::string buckets_text(const Placement& placement) {
+  std::string text;
+  for (std::uint32_t first = 0; first < placement.buckets(); ++first) {
+    if (!placement.moves(first)) continue;
+    std::uint32_t last = first;
+    while (last + 1 < placement.buckets() && placement.moves(last + 1)) ++last;
+    text += fmt::format("{}{}", text.empty() ? "" : ",", first);
+    if (last > first) text += fmt::format("-{}", last);
+    first = last;
+  }
+  return text;
+}
+
 /// What would move, and where.
 ControlAnswer offer_of(const Layout& layout, const std::optional<ClusterMap>& cluster) {
   const Placement placement = place_buckets(layout, cluster);
@@ -51,7 +65,7 @@ ControlAnswer offer_of(const Layout& layout, const std::optional<ClusterMap>& cl
   }
   return {true,
           "",
-          {{"token", encode_token(token_of(layout))}, {"shards", text}},
+          {{"token", encode_token(token_of(layout))}, {"shards", text}, {"which", buckets_text(placement)}},
           {{"buckets", placement.buckets()}, {"moves", moved}, {"version", layout.version}}};
 }
 

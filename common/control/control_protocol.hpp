@@ -49,6 +49,7 @@ enum class ControlCommand : std::uint8_t {
   ///   token, version     of the offer; the change's number
   ///   buckets, moves     how many there are, and how many would move
   ///   shards             what each shard would give and take
+  ///   which              the buckets that would move: "3-5,9"
   change_shards,
   /// Say how far buckets have moved.
   ///   version, shards, moving          the last change, the shards, and 1 while buckets move

@@ -4,6 +4,7 @@ read falls; also where flushers, shards and visitctl are killed meanwhile."""
 import json
 import os
 import random
+import re
 import subprocess
 import time
 import unittest
@@ -53,6 +54,9 @@ class Moves(unittest.TestCase):
         spare = self.stack.spare()
         plan = self.stack.visitctl("shards", "add", url(spare), "--dry-run").stdout
         self.assertIn("nothing was changed", plan)
+        ranges = re.search(r"each is one key, visits:\{BUCKET\}; these: ([\d,-]+)\n", plan)
+        self.assertTrue(ranges, plan)
+        planned = {bucket for part in ranges[1].split(",") for first, _, last in [part.partition("-")] for bucket in range(int(first), int(last or first) + 1)}
         self.assertEqual(moves(self.stack)["version"], 1)
         began = time.monotonic()
         made = self.stack.visitctl("shards", "add", url(spare), "--rate", "20")
@@ -65,6 +69,7 @@ class Moves(unittest.TestCase):
         self.assertGreater(len(on_spare), 3)
         left = {key: fields for shard in self.stack.shards[:2] for key, fields in tombstones(shard).items()}
         self.assertGreater(len(left), 40)
+        self.assertEqual({int(key[8:-1]) for key in left}, planned, "those that the dry run said")
         self.assertEqual({tuple(fields) for fields in left.values()}, {("\x01id", "\x01moved")}, "only the markers stay")
         first = self.stack.shards[0]
         self.stack.visitctl("shards", "remove", first.name)
