@@ -204,8 +204,8 @@ SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one ver
 RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000}
 
 # These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
-SCENES = {'a copy is durable on the node where it is': 27,
-          'answered batches of a bucket that moves are kept': 27, 'a marker of a node is explained by visits:topology on another one': 31}
+SCENES = {'a copy is durable on the node where it is': 30,
+          'answered batches of a bucket that moves are kept': 30, 'a marker of a node is explained by visits:topology on another one': 34}
 
 
 def compile_flags() -> list[str]:
