@@ -2,7 +2,7 @@
 --
 -- KEYS     visits:writers, visits:topology
 -- ARGV     fields and their values; a field whose value is empty is taken away
-if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+if not redis.call('GET', KEYS[2]) then return 0 end
 for i = 1, #ARGV, 2 do
   if ARGV[i + 1] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])

@@ -262,6 +262,7 @@ class Moves(unittest.TestCase):
             self.stack.close()
         self.too_many_connections()
         self.answers_that_nobody_takes()
+        self.visits_that_are_ignored()
         self.replicas_that_do_not_follow()
         still = self.watched.families() - self.watched.moved()
         self.assertEqual(still, set(CONSTANT) | set(NOT_YET))
@@ -277,6 +278,11 @@ class Moves(unittest.TestCase):
                         connection.connect(("127.0.0.1", self.stack.port))
                 self.until_moved("visitd_frontend_connections_over_address_limit_total")
                 self.until_moved("visitd_frontend_connections_evicted_total")
+
+    def visits_that_are_ignored(self):
+        with Stack(frontends=1, settings={"http": {"ignored_addresses": ["127.0.0.0/8", "::1"]}}) as self.stack:
+            self.watched.look(self.stack)
+            self.until_moved("visitd_frontend_visits_ignored_total", lambda: self.stack.post("ignored"))
 
     def replicas_that_do_not_follow(self):
         """The shard has no replica at all."""
