@@ -95,7 +95,7 @@ class Wraps(unittest.TestCase):
         cache = tree / "subprojects/packagecache"
         cache.mkdir()
         shutil.move(archive, cache / wrap["source_filename"])
-        said("meson", "setup", "-Dtests=true", "--force-fallback-for=doctest", folder / "build", tree)
+        said("meson", "setup", "-Dtests=true", "--unity=off", "--force-fallback-for=doctest", folder / "build", tree)
         said("ninja", "-C", folder / "build", SMALL_TARGET)
         used = said("ninja", "-C", folder / "build", "-t", "deps", SMALL_TARGET)
         self.assertRegex(used, rf"subprojects/{re.escape(wrap['directory'])}/doctest/doctest\.h")
