@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t change_timeout_ms = 20'000;
 constexpr std::uint32_t moves_timeout_ms = 5'000;
 constexpr auto look_interval = std::chrono::milliseconds(250);
-// A flusher that begins anew answers again in less time. If none answers for so long, the flusher has stopped.
+// When a flusher begins anew, it answers again sooner than this. If no flusher has answered by then, it has stopped.
 constexpr auto longest_absence = std::chrono::seconds(10);
 // On what is no terminal, a line now and then.
 constexpr auto line_interval = std::chrono::seconds(10);
@@ -28,8 +28,8 @@ std::uint64_t number_in(const Json& answer, const char* name) {
   return number != answer.end() && number->is_number_unsigned() ? number->get<std::uint64_t>() : 0;
 }
 
-/// If the flusher closes the connection without an answer, asks again: it does so when it begins anew. Throws
-/// FlusherAway if it does not come back.
+/// When a flusher begins anew, it closes the connection without an answer: then this asks again. Throws FlusherAway if
+/// no flusher answers for longest_absence.
 Json ask_patiently(const std::string& socket, const ControlRequest& request) {
   const auto since = Clock::now();
   for (;;) {
@@ -133,10 +133,14 @@ Json change_shards_report(const Settings& settings, const std::string& change, c
   return report;
 }
 
+std::string moving_buckets_text(const Json& offer) {
+  return fmt::format("{} of {} buckets move: {}\n", plain(offer["moves"]), plain(offer["buckets"]),
+                     plain(offer["shards"]));
+}
+
 std::string change_shards_text(const Json& report) {
   if (has_failed(report)) return {};
-  std::string text = fmt::format("{} of {} buckets move: {}\n", plain(report["moves"]), plain(report["buckets"]),
-                                 plain(report["shards"]));
+  const std::string text = moving_buckets_text(report);
   if (!report["made"].get<bool>()) {
     return text +
            fmt::format("each is one key, visits:{{BUCKET}}; these: {}\nnothing was changed\n", plain(report["which"]));

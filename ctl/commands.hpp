@@ -87,6 +87,8 @@ struct ShardChange {
 /// Has the flusher change the deployment's shards. `change`: see ControlCommand::change_shards.
 [[nodiscard]] Json change_shards_report(const Settings& settings, const std::string& change, const ShardChange& how);
 [[nodiscard]] std::string change_shards_text(const Json& report);
+/// What would move, of a report or an offer.
+[[nodiscard]] std::string moving_buckets_text(const Json& offer);
 
 /// Where the buckets of a deployment go.
 struct Migration {

@@ -8,12 +8,6 @@ namespace visitd {
 
 namespace {
 
-/// What would happen, for people.
-std::string offered_text(const Json& offer) {
-  return fmt::format("{} of {} buckets move: {}\n", plain(offer["moves"]), plain(offer["buckets"]),
-                     plain(offer["shards"]));
-}
-
 /// As ControlCommand::change_shards has it.
 std::string change_to(const Migration& migration) {
   const bool to_cluster = migration.to == "cluster";
@@ -29,9 +23,9 @@ Json migrate_report(const Settings& settings, const Migration& migration, const 
   change.why_not = [&](const Json& offer) {
     const char* const question =
         to_cluster ? "Have all buckets go into the cluster?" : "Have all buckets leave the cluster?";
-    if (yes || somebody_agrees(offered_text(offer), question)) return std::string();
+    if (yes || somebody_agrees(moving_buckets_text(offer), question)) return std::string();
     return fmt::format("{}nothing was changed; to do it say: {} migrate --to {} {} --yes",
-                       is_at_terminal() ? "" : offered_text(offer), visitctl, migration.to,
+                       is_at_terminal() ? "" : moving_buckets_text(offer), visitctl, migration.to,
                        fmt::join(migration.places, " "));
   };
   Json report = change_shards_report(settings, change_to(migration), change);

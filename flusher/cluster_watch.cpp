@@ -1,7 +1,6 @@
 #include "flusher/cluster_watch.hpp"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "common/os/log.hpp"
@@ -121,9 +120,11 @@ void ClusterWatch::on_nodes(Nodes nodes) {
   }
   if (std::exchange(answered_, true)) return;
   search_.know(nodes.map);
-  std::vector<ShardSettings> known;
-  std::ranges::copy_if(settings_.shards, std::back_inserter(known), &ShardSettings::in_cluster);
-  if (nodes.map.primaries() != names_of(known)) return changed_(std::move(nodes.map));
+  std::vector<std::string> known;
+  for (const ShardSettings& shard : settings_.shards) {
+    if (shard.in_cluster) known.push_back(shard.name);
+  }
+  if (nodes.map.primaries() != known) return changed_(std::move(nodes.map));
   engine_.cluster_is_well(nodes.map, now());
 }
 

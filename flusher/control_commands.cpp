@@ -2,8 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
-
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
 #include "common/shm/hash.hpp"

@@ -74,4 +74,14 @@ bool IpNetwork::contains(const IpAddress& address) const noexcept {
   return rest == 0 || (address_.bytes[whole] ^ address.bytes[whole]) >> (8 - rest) == 0;
 }
 
+IpNetworks::IpNetworks(const std::vector<std::string>& texts) {
+  for (const std::string& text : texts) {
+    if (const auto network = IpNetwork::parse(text)) networks_.push_back(*network);
+  }
+}
+
+bool IpNetworks::contain(const IpAddress& address) const noexcept {
+  return std::ranges::any_of(networks_, [&](const IpNetwork& network) { return network.contains(address); });
+}
+
 }  // namespace visitd

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace visitd {
 
@@ -34,6 +35,17 @@ class IpNetwork {
  private:
   IpAddress address_;
   unsigned bits_ = 128;
+};
+
+/// Networks as settings name them, which are checked.
+class IpNetworks {
+ public:
+  explicit IpNetworks(const std::vector<std::string>& texts);
+  [[nodiscard]] bool empty() const noexcept { return networks_.empty(); }
+  [[nodiscard]] bool contain(const IpAddress& address) const noexcept;
+
+ private:
+  std::vector<IpNetwork> networks_;
 };
 
 }  // namespace visitd

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace visitd {
@@ -106,33 +107,34 @@ void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string 
   const std::uint32_t shard = next ? placement_.next_of(bucket) : placement_.first_of(bucket);
   if (port_.connection(shard) == 0) return again(bucket, {});
   ++moving_;
-  MoveBucket move{step, bucket, port_.bucket_id(), marker(bucket), std::move(content)};
-  port_.send(shard, move, [this, move, shard, then](const ShardAnswer& answer) {
+  // Kept for a node that is to be asked in the place of this one, and not copied: the content may be large.
+  const auto move =
+      std::make_shared<ShardCommand>(MoveBucket{step, bucket, port_.bucket_id(), marker(bucket), std::move(content)});
+  port_.send(shard, *move, [this, move, bucket, shard, then](const ShardAnswer& answer) {
     const auto* const redirect = std::get_if<Redirect>(&answer);
-    if (redirect == nullptr || !redirect->once) return on_step(move, shard, then, answer);
+    if (redirect == nullptr || !redirect->once) return on_step(bucket, shard, then, answer);
     // Its slot is on its way to another node.
     const auto node = std::ranges::find(settings_.shards, redirect->node);
     const auto other = static_cast<std::uint32_t>(node - settings_.shards.begin());
-    if (node == settings_.shards.end()) return on_step(move, shard, then, Redirect{redirect->node});
-    MoveBucket there = move;
-    there.once = true;
-    port_.ask_node(redirect->node, there,
-                   [this, there, other, then](const ShardAnswer& said) { on_step(there, other, then, said); });
+    if (node == settings_.shards.end()) return on_step(bucket, shard, then, Redirect{redirect->node});
+    std::get<MoveBucket>(*move).once = true;
+    port_.ask_node(redirect->node, *move,
+                   [this, bucket, other, then](const ShardAnswer& said) { on_step(bucket, other, then, said); });
   });
 }
 
-void BucketMover::on_step(const MoveBucket& move, std::uint32_t shard, const Then& then, const ShardAnswer& answer) {
+void BucketMover::on_step(std::uint32_t bucket, std::uint32_t shard, const Then& then, const ShardAnswer& answer) {
   --moving_;
-  const std::string where = fmt::format("bucket {} at shard {}", move.bucket, settings_.shards[shard]);
+  const std::string where = fmt::format("bucket {} at shard {}", bucket, settings_.shards[shard]);
   if (const auto* redirect = std::get_if<Redirect>(&answer)) {
-    if (!redirect->once) port_.redirected(move.bucket, redirect->node);
-    later(move.bucket);
+    if (!redirect->once) port_.redirected(bucket, redirect->node);
+    later(bucket);
   } else if (const auto* refused = std::get_if<Refused>(&answer)) {
-    again(move.bucket, fmt::format("{}: {}", where, refused->error));
+    again(bucket, fmt::format("{}: {}", where, refused->error));
   } else if (const auto* said = std::get_if<MoveAnswer>(&answer); said == nullptr) {
-    again(move.bucket, {});
+    again(bucket, {});
   } else if (said->kind == MoveAnswer::Kind::refused) {
-    again(move.bucket, fmt::format("{}: {}", where, said->text));
+    again(bucket, fmt::format("{}: {}", where, said->text));
   } else {
     then(*said, shard);
     // At once: with a tick between them, the next buckets would wait for it.

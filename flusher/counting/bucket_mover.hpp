@@ -104,7 +104,7 @@ class BucketMover {
   /// `by`: the shard that answered; in a cluster it may be the one to which the bucket's slot is on its way.
   using Then = std::function<void(const MoveAnswer&, std::uint32_t by)>;
   void step(MoveBucket::Step step, std::uint32_t bucket, std::string content, const Then& then);
-  void on_step(const MoveBucket& move, std::uint32_t shard, const Then& then, const ShardAnswer& answer);
+  void on_step(std::uint32_t bucket, std::uint32_t shard, const Then& then, const ShardAnswer& answer);
   /// From the start.
   void again(std::uint32_t bucket, const std::string& problem);
   /// The same, a moment later.

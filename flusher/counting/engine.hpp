@@ -151,7 +151,7 @@ class Engine {
   [[nodiscard]] const std::vector<std::uint64_t>& durable() const noexcept { return durable_; }
   /// Makes what is there durable without waiting for the commit interval.
   void commit_soon() noexcept { commit_soon_ = true; }
-  /// Submits what no transaction holds yet, if anything. False: one is under way, whose end has to come first.
+  /// Submits what no transaction holds yet. False: a transaction is under way; call this again once it has ended.
   [[nodiscard]] bool commit_last(Now now);
   /// Nobody can add to the ring any more: once all of it is durable, the spool notes that it is finished.
   void finish_ring() noexcept { finishing_ = Finishing::wanted; }
@@ -225,7 +225,7 @@ class Engine {
   void follow(std::uint32_t bucket, const std::string& node);
   /// Sends the command to that node, where it can be reached; otherwise it is Lost.
   void ask_node(const std::string& node, const ShardCommand& command, Completion done);
-  [[nodiscard]] bool is_node(std::uint32_t shard) const;
+  [[nodiscard]] bool is_node(std::uint32_t shard) const noexcept { return placement_.is_node(shard); }
   /// Every shard to which buckets go has been told the layout.
   [[nodiscard]] bool next_shards_know() const;
   void note_set_aside(const std::vector<SetAside>& pages);

@@ -14,10 +14,6 @@ constexpr std::uint64_t follow_gap_ms = 100;
 
 }  // namespace
 
-bool Engine::is_node(std::uint32_t shard) const {
-  return visitd::is_node(settings_, shard);
-}
-
 /// Of a cluster, the node that holds visits:topology; where none says so, one that certainly is not up.
 std::uint32_t Engine::deciding_shard_index() const {
   const std::string& deciding = deciding_shard(layout_);

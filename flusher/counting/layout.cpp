@@ -143,8 +143,8 @@ Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& c
   const auto count = static_cast<std::uint32_t>(life.size());
   const auto nodes = static_cast<std::uint32_t>(cluster ? cluster->primaries().size() : 0);
   std::vector<std::uint32_t> here = placed_on(layout.shards, life, layout, cluster);
-  if (!layout.is_moving()) return {std::move(here), count};
-  return {std::move(here), count, placed_on(layout.next, life, layout, cluster), count - nodes};
+  auto next = layout.is_moving() ? placed_on(layout.next, life, layout, cluster) : std::vector<std::uint32_t>();
+  return {std::move(here), count, std::move(next), count - nodes};
 }
 
 Layout begin_move(const Layout& layout, std::vector<ShardPlace> next) {

@@ -12,7 +12,7 @@ namespace visitd {
 class Placement {
  public:
   /// `shard_of_bucket`: indexes below `shards`. `next`: where each bucket goes; empty: they stay. `nodes_from`: shards
-  /// from this one on are nodes of a cluster, from which or to which the buckets go.
+  /// from this one on are nodes of a cluster.
   Placement(std::vector<std::uint32_t> shard_of_bucket, std::uint32_t shards, std::vector<std::uint32_t> next = {},
             std::uint32_t nodes_from = UINT32_MAX);
 
@@ -40,7 +40,7 @@ class Placement {
   }
   /// The bucket is on that shard from now on.
   void move(std::uint32_t bucket, std::uint32_t shard);
-  /// Of buckets that go to a cluster, or leave one: whether the shard is a node of it.
+  /// Whether the shard is a node of a cluster.
   [[nodiscard]] bool is_node(std::uint32_t shard) const noexcept { return shard >= nodes_from_; }
   /// That node of the cluster has the bucket's slot from now on: a bucket that moves goes there, or comes from there.
   void follow_slot(std::uint32_t bucket, std::uint32_t node) noexcept {

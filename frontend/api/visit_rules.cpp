@@ -21,14 +21,6 @@ std::string lower(std::string_view text) {
   return lowered;
 }
 
-std::vector<IpNetwork> networks_of(const std::vector<std::string>& texts) {
-  std::vector<IpNetwork> networks;
-  for (const std::string& text : texts) {
-    if (const auto network = IpNetwork::parse(text)) networks.push_back(*network);
-  }
-  return networks;
-}
-
 }  // namespace
 
 bool matches(std::string_view pattern, std::string_view text) noexcept {
@@ -57,7 +49,7 @@ bool matches(std::string_view pattern, std::string_view text) noexcept {
 VisitRules::VisitRules(const Settings& settings)
     : origins_(settings.http.count_origins),
       pages_(settings.pages.allowed),
-      ignored_addresses_(networks_of(settings.http.ignored_addresses)),
+      ignored_addresses_(settings.http.ignored_addresses),
       proxies_(settings.http.trusted_proxies) {
   for (const std::string& agent : settings.http.ignored_agents) ignored_agents_.push_back(lower(agent));
   any_ = !origins_.empty() || !pages_.empty() || !ignored_addresses_.empty() || !ignored_agents_.empty();
@@ -84,8 +76,7 @@ std::optional<Problem> VisitRules::problem_with_page(std::string_view page) {
 bool VisitRules::ignores(const RequestHead& head, const ClientAddress& client, Entrance entrance) const {
   if (!ignored_addresses_.empty()) {
     const ClientAddress from = proxies_.client_behind(client, head.fields, entrance);
-    const auto holds = [&](const IpNetwork& network) { return network.contains(*from); };
-    if (from && std::ranges::any_of(ignored_addresses_, holds)) return true;
+    if (from && ignored_addresses_.contain(*from)) return true;
   }
   if (ignored_agents_.empty()) return false;
   const std::string agent = lower(find_field(head.fields, "user-agent").value_or(""));

@@ -36,7 +36,7 @@ class VisitRules {
  private:
   std::vector<std::string> origins_;
   std::vector<std::string> pages_;  ///< patterns
-  std::vector<IpNetwork> ignored_addresses_;
+  IpNetworks ignored_addresses_;
   std::vector<std::string> ignored_agents_;  ///< in lower case
   TrustedProxies proxies_;
   bool any_;

@@ -22,7 +22,7 @@ using ClientAddress = std::optional<IpAddress>;
 class TrustedProxies {
  public:
   /// `networks`: as settings name them, checked.
-  explicit TrustedProxies(const std::vector<std::string>& networks);
+  explicit TrustedProxies(const std::vector<std::string>& networks) : networks_(networks) {}
 
   /// Whether what this client says of others counts. That of this host's processes does.
   [[nodiscard]] bool include(const ClientAddress& client) const noexcept;
@@ -36,7 +36,7 @@ class TrustedProxies {
   [[nodiscard]] std::string origin_of(const ClientAddress& client, std::string_view fields, Entrance entrance) const;
 
  private:
-  std::vector<IpNetwork> networks_;
+  IpNetworks networks_;
 };
 
 }  // namespace visitd
