@@ -22,7 +22,7 @@ class ClusterWatch {
   /// The nodes that are asked for all others, as the settings say it now; see seeds_of().
   using Seeds = std::function<std::vector<ShardSettings>()>;
 
-  /// `settings`: those in use, among whose shards are the primaries. All of them outlive it.
+  /// `settings`: those in use; the cluster's primaries are among their shards. Loop, engine and settings outlive it.
   ClusterWatch(FlusherLoop& loop, Engine& engine, const RedisSettings& settings, Seeds seeds, const ClusterMap& known,
                std::string writer, Changed changed);
   ClusterWatch(const ClusterWatch&) = delete;

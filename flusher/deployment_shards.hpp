@@ -30,8 +30,8 @@ namespace visitd {
 /// A shard as the operator names it: "NAME=URL". Without password: that is the settings'. Throws Error.
 [[nodiscard]] ShardPlace parse_shard_place(const std::string& text);
 
-/// A cluster as the operator names it: "NODE,NODE", with the user whom all nodes have, if they want one. Without
-/// password: that is the settings'. Throws Error.
+/// A cluster as the operator names it: "NODE,NODE". If the nodes want a user, each names the same one; their password
+/// is the settings'. Throws Error.
 [[nodiscard]] ShardPlace parse_cluster_place(const std::string& text);
 /// The same of nodes that the settings name.
 [[nodiscard]] ShardPlace cluster_place(const std::vector<ShardSettings>& nodes);

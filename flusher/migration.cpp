@@ -22,7 +22,7 @@ std::uint32_t slots_of(const ClusterMap& map) {
   return slots;
 }
 
-/// What holds the bucket there; empty: nothing, or only the marker that it has left.
+/// Whether something holds the bucket there: more than the marker that it has left.
 bool is_in_the_way(const Marks::Held& held, const std::string& bucket_id) {
   if (held.redirect || (held.id.empty() && held.field.empty())) return false;
   return held.id != bucket_id || held.moved.empty();

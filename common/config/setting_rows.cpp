@@ -190,13 +190,16 @@ constexpr std::array rows = {
         "count_origins", 0, 64, is_one_origin, "SCHEME://HOST[:PORT] in lower case", frontends_reload,
         "From outside, visits count if a page of one of these origins sends them; others are answered 403. It stops "
         "pages of other sites, not programs, which can name any origin. None: visits from everywhere count."),
-    http.text<&HttpSettings::ignored_addresses>(
-        "ignored_addresses", 0, 256, is_network, "ADDRESS or ADDRESS/BITS", frontends_reload,
-        "Visits of these clients are answered with success and not counted, such as your own."),
-    http.text<&HttpSettings::ignored_agents>(
-        "ignored_agents", 0, 256, is_agent_part, "parts of User-Agent of 1 to 256 characters, in any case",
-        frontends_reload,
-        "Visits of clients whose User-Agent has one of these parts are answered with success and not counted."),
+    http.text<&HttpSettings::ignored_addresses>("ignored_addresses", 0, 256, is_network, "ADDRESS or ADDRESS/BITS",
+                                                frontends_reload,
+                                                "For your own addresses, or a monitor's: the frontends answer their "
+                                                "visits with success, and do not count them."),
+    http.text<&HttpSettings::ignored_agents>("ignored_agents", 0, 256, is_agent_part,
+                                             "parts of User-Agent of 1 to 256 characters, in any case",
+                                             frontends_reload,
+                                             "If a client's User-Agent has one of these parts, the frontends answer "
+                                             "its visits with success, and do not count "
+                                             "them."),
     http.number<&HttpSettings::head_timeout_ms>("head_timeout_ms", 10, hour_ms, frontends_reload,
                                                 "From a request's first byte to the end of its head."),
     http.number<&HttpSettings::body_timeout_ms>("body_timeout_ms", 10, hour_ms, frontends_reload,

@@ -123,8 +123,8 @@ struct HttpSettings {
   std::uint32_t public_visits_limit = 100;                  ///< to a page, of a stranger's request; 0: none
   std::uint32_t public_entries_limit = 1000;                ///< of a stranger's list; 0: none
   std::vector<std::string> count_origins;      ///< strangers' visits count from pages of these alone; empty: of all
-  std::vector<std::string> ignored_addresses;  ///< networks whose visits are answered, and not counted
-  std::vector<std::string> ignored_agents;     ///< the same: parts of User-Agent
+  std::vector<std::string> ignored_addresses;  ///< networks: their visits get an answer, and do not count
+  std::vector<std::string> ignored_agents;     ///< parts of User-Agent: as above
   std::uint32_t head_timeout_ms = 10000;
   std::uint32_t body_timeout_ms = 30000;
   std::uint32_t send_timeout_ms = 10000;

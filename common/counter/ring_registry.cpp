@@ -78,8 +78,8 @@ Ring RingRegistry::make(const RingShape& shape) const {
   locks.reserve(shape.lanes);
   for (std::uint32_t n = 0; n < shape.lanes; ++n) locks.push_back(ensure_lock_file(directory_.lane_lock(n)));
   std::vector<SegmentNote> notes = directory_.rings();
-  // A runtime directory that was made anew does not name the former rings. The loop names them again, and the flusher
-  // drains them first.
+  // If somebody made the runtime directory anew, it does not name the former rings. This loop names them again, so that
+  // the flusher drains them first.
   for (const SegmentNote& found : rings_of(instance_of(directory_))) {
     if (std::ranges::find(notes, found) == notes.end()) notes.push_back(found);
   }

@@ -83,8 +83,9 @@ class ShardSession final : private SessionLink::Parts {
   /// What the shard says of a page, for people; nullopt: it cannot be asked now, or went away.
   using Inspection = std::function<void(std::optional<Count>)>;
   void inspect(std::uint32_t bucket, const std::string& id, Inspection done);
-  /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted`: it is;
-  /// `here`: not by another node of the cluster, whose own session says the same.
+  /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted` is
+  /// called once it is noted. `here`: this shard has noted it; else another node of the cluster does, when its session
+  /// asks for the same.
   void note_writer(NoteWriter note, std::function<void(bool here)> noted);
   /// The shard's writers; nullopt: it cannot be asked now, or went away.
   void ask_writers(std::function<void(std::optional<Writers>)> done);

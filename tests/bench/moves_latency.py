@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""What clients notice while shards are added and removed: 16 connections that visit, and reads of pages in use and of others, which a
-shard is asked for, at steady rates, in turn with and without buckets that move. Frontends and clients run on core 0; the flusher, all shards and what adds and removes them on the others.
+"""What clients notice while shards are added and removed.
 
-Arguments: seconds of a phase (10), rounds (3). VISITD_BUILD_ROOT names the build folder. Prints lines "name value unit", and ends with an
-error if a visit is lost or counted twice.
+16 connections visit, others read pages in use, and pages for which a shard is asked; all at steady rates, in
+turn with and without buckets that move. Frontends and clients run on core 0; the flusher, all shards and what
+adds and removes them run on the others.
+
+Arguments: seconds of a phase (10), rounds (3). VISITD_BUILD_ROOT names the build folder. Prints lines
+"name value unit", and ends with an error if a visit is lost or counted twice.
 """
 
 import concurrent.futures
