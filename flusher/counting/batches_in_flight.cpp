@@ -122,7 +122,7 @@ void BatchesInFlight::send(std::uint32_t bucket) {
   if (!repair || !is_rejoin(*batch)) {
     statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
   }
-  link_.send(SendBatch{batch, deployment_.bucket_id()},
+  link_.send(SendBatch{batch, deployment_.bucket_id(), false, link_.unix_now() + (repair ? 1 : 0), repair},
              [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
 }
 
@@ -164,7 +164,8 @@ void BatchesInFlight::on_redirect(std::uint32_t bucket, bool repair, const Redir
   if (redirect.once) {
     sent_there_[bucket] = true;
     const Batch* const batch = repair ? &repairs_.at(bucket).front() : batches_.unanswered(bucket);
-    link_.port().ask_node(redirect.node, SendBatch{batch, deployment_.bucket_id(), true},
+    link_.port().ask_node(redirect.node,
+                          SendBatch{batch, deployment_.bucket_id(), true, link_.unix_now() + (repair ? 1 : 0), repair},
                           [this, bucket, repair, connection = link_.connections()](const ShardAnswer& answer) {
                             on_answer_there(bucket, repair, connection, answer);
                           });
@@ -221,7 +222,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       if (batches_.is_fencing(bucket)) {
         batches_.fenced(bucket, link_.unix_now());
       } else {
-        batches_.answered(bucket, answer.totals, link_.now_ms(), link_.unix_now());
+        batches_.answered(bucket, answer.totals, answer.fix, link_.now_ms(), link_.unix_now());
       }
       return writes_go_on();
     case BatchAnswer::Kind::have:
@@ -245,6 +246,14 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       batches_.refused(bucket, answer.bad_pages, answer.why);
       to_send_.push_front(bucket);
       return writes_go_on();
+    case BatchAnswer::Kind::corrected:
+    case BatchAnswer::Kind::low:
+      sent_here_[bucket] = false;
+      ever_sent_[bucket] = false;
+      batches_.outdated(bucket, answer.kind == BatchAnswer::Kind::low ? "its count would fall below 0"
+                                                                      : "somebody else corrected its bucket");
+      to_send_.push_front(bucket);
+      return writes_go_on();
     case BatchAnswer::Kind::moving:
       sent_here_[bucket] = false;
       try_later(bucket);
@@ -260,6 +269,11 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
   sent_here_[bucket] = false;
   if (answer.kind == BatchAnswer::Kind::moving || answer.kind == BatchAnswer::Kind::moved) {
     return on_batch(bucket, answer);
+  }
+  if (answer.kind == BatchAnswer::Kind::low) {
+    // Other hosts have not sent again yet what a correction of ours took away.
+    try_later(bucket);
+    return writes_go_on();
   }
   const bool done = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
   if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_pages.empty())) {

@@ -125,7 +125,7 @@ void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Coun
     lookups_.unreadable(page, link_.now_ms());
   } else {
     link_.worked();
-    lookups_.counted(page, count.count, link_.now_ms());
+    lookups_.counted(page, count.count, count.fix, link_.now_ms());
   }
 }
 
@@ -196,9 +196,14 @@ ShardSession::ForgottenSome ShardSession::on_forgotten(const std::vector<std::ui
 
 void ShardSession::inspect(std::uint32_t bucket, const std::string& id, Inspection done) {
   if (!link_.is_up()) return done(std::nullopt);
-  link_.send(AskCount{bucket, id}, [done = std::move(done)](ShardAnswer answer) {
+  const auto tell = [done = std::move(done)](ShardAnswer answer) {
     auto* const count = std::get_if<Count>(&answer);
     done(count == nullptr ? std::nullopt : std::optional(std::move(*count)));
+  };
+  link_.send(AskCount{bucket, id}, [this, tell, bucket, id](const ShardAnswer& answer) {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return tell(answer);
+    link_.port().ask_node(redirect->node, AskCount{bucket, id, true}, tell);
   });
 }
 
