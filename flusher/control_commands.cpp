@@ -193,7 +193,7 @@ void ControlCommands::forget_now(const ControlRequest& request, ControlReply rep
 void ControlCommands::correct(const ControlRequest& request, ControlReply reply) {
   ChangeOrder order{request.user ? user_name(*request.user) : "somebody", {}, now().ms + request.timeout_ms};
   for (ControlChange& change : decode_changes(request.argument)) {
-    order.changes.push_back(page_change(std::move(change), settings_.pages.page_id_limit_bytes));
+    order.changes.push_back(page_change(std::move(change), engine_.page_id_limit()));
   }
   engine_.correct(
       std::move(order),

@@ -212,6 +212,7 @@ class Engine {
     corrections_->ask(std::move(order), std::move(told), now.unix);
   }
   [[nodiscard]] bool is_correcting() const noexcept { return !corrections_->is_idle(); }
+  [[nodiscard]] std::uint32_t page_id_limit() const noexcept { return settings_.page_id_limit; }
   [[nodiscard]] const std::deque<CorrectedPage>& corrected() const noexcept { return corrections_->done(); }
   /// What Redis says of a page; nullopt: its shard cannot be asked now, or went away.
   void inspect(const std::string& page, ShardSession::Inspection done);
