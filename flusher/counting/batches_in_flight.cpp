@@ -12,6 +12,8 @@ namespace {
 constexpr std::uint64_t first_retry_ms = 1000;
 // A bucket that is being moved takes no batches for the time of two answers.
 constexpr std::uint64_t moving_retry_ms = 50;
+// Other hosts find out within seconds what the shard lost.
+constexpr std::uint64_t warn_of_low_after_ms = 30'000;
 
 }  // namespace
 
@@ -44,6 +46,7 @@ void BatchesInFlight::leave() {
   to_send_.clear();
   moving_.clear();
   repairs_.clear();
+  low_.clear();
   in_flight_ = 0;
   probing_ = false;
   replica_of_.clear();
@@ -265,13 +268,27 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
   }
 }
 
+/// Other hosts have not sent again yet what a correction of ours took away. Where they never will, somebody has to
+/// know.
+void BatchesInFlight::warn_of_low(std::uint32_t bucket, const BatchAnswer& answer) {
+  const auto [low, is_new] = low_.try_emplace(bucket, link_.now_ms());
+  if (is_new || low->second == 0 || link_.now_ms() < low->second + warn_of_low_after_ms) return;
+  low->second = 0;  // said once
+  link_.port().warn(fmt::format(
+      "shard {0}: bucket {1} waits: this host corrected page {2}, the shard lost that, and it holds less now than the "
+      "correction took away, because visits of other hosts that it lost too have not come again. Start those hosts; "
+      "or, "
+      "if they are gone for good, raise the page in Redis by what they had: HINCRBY visits:{{{1}}} PAGE VISITS",
+      link_.settings().shard, bucket, repairs_.at(bucket).front().pages.at(answer.bad_pages.front()).page));
+}
+
 void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer) {
   sent_here_[bucket] = false;
   if (answer.kind == BatchAnswer::Kind::moving || answer.kind == BatchAnswer::Kind::moved) {
     return on_batch(bucket, answer);
   }
   if (answer.kind == BatchAnswer::Kind::low) {
-    // Other hosts have not sent again yet what a correction of ours took away.
+    warn_of_low(bucket, answer);
     try_later(bucket);
     return writes_go_on();
   }
@@ -285,6 +302,7 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
   std::deque<Batch>& lost = repairs_[bucket];
   if (done) {
     if (is_rejoin(lost.front())) batches_.rejoined(bucket);
+    low_.erase(bucket);
     lost.pop_front();
     if (lost.empty()) repairs_.erase(bucket);
   } else {

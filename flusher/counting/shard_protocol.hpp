@@ -88,7 +88,7 @@ struct BatchAnswer {
   std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
   std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
   std::vector<std::uint32_t> bad_pages;  ///< refused: indexes of pages whose field is no count, or would pass 2^63-1;
-                                         ///< empty: the key is no hash
+                                         ///< empty: the key is no hash. low: of pages that would fall below 0
   std::string why;                       ///< refused: for people; moving, moved: the marker
 };
 

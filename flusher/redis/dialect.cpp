@@ -207,14 +207,14 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
     answer.have = rest;
     return true;
   }
-  if (word == "BAD") {
-    answer.kind = BatchAnswer::Kind::refused;
+  if (word == "BAD" || word == "LOW") {
+    answer.kind = word == "BAD" ? BatchAnswer::Kind::refused : BatchAnswer::Kind::low;
     answer.why = "the page's field holds no count, or would pass 2^63-1";
     return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
            !answer.bad_pages.empty();
   }
-  if (word == "LOW" || word == "FIX") {
-    answer.kind = word == "LOW" ? BatchAnswer::Kind::low : BatchAnswer::Kind::corrected;
+  if (word == "FIX") {
+    answer.kind = BatchAnswer::Kind::corrected;
     return true;
   }
   if (word == "GONE") {

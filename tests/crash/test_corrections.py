@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -181,6 +182,45 @@ class Corrections(unittest.TestCase):
         wait_for("it counts on", lambda: self.stack.shows("home", 5))
         self.correct("set", "home", "3")
         self.follows({"home": 3})
+
+
+class LostTail(unittest.TestCase):
+    def test_what_a_shard_lost_of_corrections_and_of_what_they_took_away_comes_again(self):
+        """The shard goes back to before two hosts counted, and one of them took the other's visits away. Whichever host is back first,
+        it ends where it was."""
+        with Stack(frontends=1, shards=1, settings=SETTINGS, redis_arguments=("--appendfsync", "always")) as stack:
+            other = started_host(stack, self, SETTINGS, supervised=False)
+            shard = stack.shards[0]
+            stack.post("home")
+            stack.flush()
+            stack.stop_one(shard.name)
+            shutil.copytree(shard.folder, f"{shard.folder}.copy")
+            stack.start_one(shard.name)
+            wait_for("both count", lambda: stack.visitctl("flush", check=False).returncode == 0 and other.visitctl("flush", check=False).returncode == 0)
+            for _ in range(20):
+                other.post("home")
+            for _ in range(5):
+                other.post("old")
+            other.flush()
+            wait_for("the host sees the other's", lambda: stack.shows("home", 21) and stack.shows("old", 5))
+            for words in (("set", "home", "4"), ("rename", "old", "new"), ("add", "home", "2")):
+                stack.visitctl(*words, *(() if words[0] == "add" else ("--yes",)))
+            stack.flush()
+            for host in (stack, other):
+                wait_for("a host shows it", lambda host=host: host.shows("home", 6) and host.shows("new", 5))
+            other.stop_one("flusher")
+            stack.kill9(shard.name)
+            shutil.rmtree(shard.folder)
+            shutil.move(f"{shard.folder}.copy", shard.folder)
+            stack.start_one(shard.name)
+            stack.wait_for_shard(shard)
+            time.sleep(2.0)
+            # The correction took away more than the shard holds now: it waits for the other host, and nothing is guessed.
+            self.assertEqual(stack.redis_counts().get("home"), 1)
+            other.start_one("flusher")
+            stack.wait_for_redis({"home": 6, "new": 5})
+            for host in (stack, other):
+                wait_for("a host shows it", lambda host=host: host.shows("home", 6) and host.shows("old", 0) and host.shows("new", 5))
 
 
 class Owner(threading.Thread):

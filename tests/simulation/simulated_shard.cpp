@@ -274,13 +274,14 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.kind = BatchAnswer::Kind::corrected;
     return answer;
   }
-  bool is_low = false;
+  std::vector<std::uint32_t> low;
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     const std::string count = field(batch.bucket, batch.pages[i].page);
     const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
     if (!applied && !readable) answer.bad_pages.push_back(i);
     answer.totals.push_back(readable && !count.empty() ? std::stoull(count) : 0);
-    is_low = is_low || (batch.correction && static_cast<std::int64_t>(answer.totals[i] + batch.pages[i].visits) < 0);
+    const bool falls_below = static_cast<std::int64_t>(answer.totals[i] + batch.pages[i].visits) < 0;
+    if (!applied && readable && batch.correction && falls_below) low.push_back(i);
   }
   if (applied) {
     answer.kind = BatchAnswer::Kind::duplicate;
@@ -291,8 +292,9 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.why = "no integer";
     return answer;
   }
-  if (is_low) {
+  if (!low.empty()) {
     answer.kind = BatchAnswer::Kind::low;
+    answer.bad_pages = low;
     return answer;
   }
   Bucket& bucket = now_.buckets[batch.bucket];
