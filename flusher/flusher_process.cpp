@@ -49,6 +49,8 @@ constexpr std::uint64_t asleep_interval_ms = flusher_beat_ms;
 // How long the loop may stay with the lanes before it looks at the sockets again.
 constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
+// Each commit looks at the spool's file too: this is for a file that goes while nothing is counted.
+constexpr std::uint64_t checks_a_spool_look = 4;
 // So long a life that gives way to the next one waits for a last commit.
 constexpr std::uint64_t last_commit_limit_ms = 1000;
 // For the watchdog: a disk may be slow, but a commit that takes as long as this many of its limits is stuck.
@@ -225,7 +227,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   }
 
   void on_check() {
-    spool_->look();
+    if (++checks_ % checks_a_spool_look == 0) spool_->look();
     if (shutdown_.is_asked()) return;
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (const std::string why = copies_.look(monotonic_ms()); !why.empty()) {
@@ -412,6 +414,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<std::uint64_t> last_flush_;  ///< of the shutdown
   std::uint64_t last_visit_ms_ = 0;
   std::uint64_t next_check_ms_ = 0;
+  std::uint64_t checks_ = 0;
   std::optional<std::uint64_t> next_life_ms_;  ///< at the latest; nullopt: this one goes on
   bool spool_was_full_ = false;
 };

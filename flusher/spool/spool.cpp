@@ -84,7 +84,7 @@ void Spool::Opened::look() {
     file_.drop_draft();
     throw SpoolFull(
         fmt::format("the spool {} {} under the running flusher, which cannot write what it has open to a new file "
-                    "there: {}; it tries again once a second. Do not end it before that is put right",
+                    "there: {}; it tries again every few seconds. Do not end it before that is put right",
                     file_.path(), how, failure.what()));
   }
   log::warning("the spool {} {} under the running flusher; all that it held was written to a new file there{}",
