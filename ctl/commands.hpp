@@ -128,6 +128,18 @@ struct Correcting {
 [[nodiscard]] Json correct_report(const Settings& settings, const Correcting& correcting, const std::string& visitctl);
 [[nodiscard]] std::string correct_text(const Json& report);
 
+/// What comes from another counter.
+struct Importing {
+  std::string file;    ///< "-": standard input
+  std::string format;  ///< see import_format()
+  bool dry_run = false;
+  bool skip_bad = false;  ///< leave out lines that cannot be read
+  std::uint32_t timeout_ms = 25'000;
+};
+/// Has the flusher add these counts, each part of them once, however often it is said.
+[[nodiscard]] Json import_report(const Settings& settings, const Importing& importing);
+[[nodiscard]] std::string import_text(const Json& report);
+
 /// Which counts were changed lately, at most so many.
 [[nodiscard]] Json corrections_report(const Settings& settings, std::uint64_t limit);
 [[nodiscard]] std::string corrections_text(const Json& report);

@@ -1,17 +1,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iostream>
-#include <iterator>
-#include <map>
-#include <set>
 
 #include "common/os/runtime_directory.hpp"
 #include "common/os/text.hpp"
 #include "ctl/agreement.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
+#include "ctl/whole_input.hpp"
 
 namespace visitd {
 
@@ -23,13 +19,6 @@ constexpr std::size_t change_bytes_at_once = control_request_bytes / 2;
 // So many are shown before somebody is asked.
 constexpr std::size_t changes_shown = 20;
 
-std::string read_whole(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw error("{} cannot be read: name a file, or - for standard input", path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 std::uint64_t count_of(std::string_view text, const std::string& where) {
   std::uint64_t count = 0;
   if (parse_decimal(text, count) && count <= INT64_MAX) return count;
@@ -39,7 +28,7 @@ std::uint64_t count_of(std::string_view text, const std::string& where) {
 /// A line a change: of `delete` a page, else a page and a count apart by a tab.
 std::vector<ControlChange> changes_in(const std::string& path, const std::string& verb) {
   std::vector<ControlChange> changes;
-  const std::string text = read_whole(path);
+  const std::string text = read_whole_input(path);
   std::size_t number = 0;
   for (std::string_view rest = text; !rest.empty();) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());

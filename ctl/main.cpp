@@ -48,6 +48,7 @@ struct Asked {
   std::string writer;
   bool yes = false;
   Correcting correcting;
+  Importing importing;
   std::string watched;
   double timeout_s = 25;
   std::optional<double> measured_s;
@@ -294,6 +295,23 @@ void add_correction_commands(CLI::App& app, Asked& asked) {
   add("delete", "take pages out: their counts become 0", "PAGE", "the pages' ids, not percent-encoded");
   add("rename", "give a page's count to another page", "OLD NEW", "both pages' ids, not percent-encoded");
   add("merge", "give the counts of pages to another page", "FROM INTO", "the pages' ids; the last one gets the counts");
+  add_command(
+      app, asked, "import", "add counts that another counter, or a server's log, has; each once",
+      [&](const Settings& settings) {
+        asked.importing.timeout_ms = static_cast<std::uint32_t>(asked.timeout_s * 1000);
+        return import_report(settings, asked.importing);
+      },
+      import_text,
+      [&](CLI::App& command) {
+        command.add_option("FILE", asked.importing.file, "the file; - is standard input")->required();
+        command.add_option("--from", asked.importing.format, "csv, jsonl, goatcounter or access-log")
+            ->required()
+            ->check(CLI::IsMember({"csv", "jsonl", "goatcounter", "access-log"}));
+        command.add_flag("--dry-run", asked.importing.dry_run, "say what would be counted, and change nothing");
+        command.add_flag("--skip-bad", asked.importing.skip_bad, "leave out lines that cannot be read");
+        command.add_option("--timeout", asked.timeout_s, "seconds to wait for each part (25)")
+            ->check(number_within(0.001, 600.0, " s"));
+      });
   add_command(
       app, asked, "corrections", "which counts somebody has changed, and who",
       [&](const Settings& settings) { return corrections_report(settings, asked.limit); }, corrections_text,

@@ -37,6 +37,12 @@ std::string names_text(const std::vector<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+constexpr std::size_t longest_import_id = 128;
+
+std::string asker(const ControlRequest& request) {
+  return request.user ? user_name(*request.user) : "somebody";
+}
+
 /// Throws Error where the flusher can take no such change.
 PageChange page_change(ControlChange change, std::size_t page_id_limit) {
   const auto check = [&](const std::string& page) {
@@ -94,6 +100,8 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
       return forget(request, std::move(reply));
     case ControlCommand::correct:
       return correct(request, std::move(reply));
+    case ControlCommand::import:
+      return import(request, std::move(reply));
     case ControlCommand::corrections:
       return list_corrections(reply);
   }
@@ -191,7 +199,7 @@ void ControlCommands::forget_now(const ControlRequest& request, ControlReply rep
 }
 
 void ControlCommands::correct(const ControlRequest& request, ControlReply reply) {
-  ChangeOrder order{request.user ? user_name(*request.user) : "somebody", {}, now().ms + request.timeout_ms};
+  ChangeOrder order{asker(request), {}, now().ms + request.timeout_ms};
   for (ControlChange& change : decode_changes(request.argument)) {
     order.changes.push_back(page_change(std::move(change), engine_.page_id_limit()));
   }
@@ -205,6 +213,24 @@ void ControlCommands::correct(const ControlRequest& request, ControlReply reply)
           answer.rows.push_back(std::move(row));
         }
         reply(std::move(answer));
+      },
+      now());
+  loop_.turn_next();
+}
+
+void ControlCommands::import(const ControlRequest& request, ControlReply reply) {
+  const std::size_t end = request.argument.find('\n');
+  if (end == 0 || end == std::string::npos || end > longest_import_id) {
+    throw error("an import begins with a line that is its id, of 1 to {} bytes", longest_import_id);
+  }
+  ChangeOrder order{asker(request), {}, now().ms + request.timeout_ms, request.argument.substr(0, end)};
+  for (ControlChange& change : decode_changes(std::string_view(request.argument).substr(end + 1))) {
+    order.changes.push_back(page_change(std::move(change), engine_.page_id_limit()));
+  }
+  engine_.correct(
+      std::move(order),
+      [reply = std::move(reply)](const std::vector<ChangedPage>& changed) {
+        reply({true, "", {}, {{"added", changed.size()}}});
       },
       now());
   loop_.turn_next();

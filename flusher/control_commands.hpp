@@ -51,6 +51,7 @@ class ControlCommands : public ControlHandler {
   void forget(const ControlRequest& request, ControlReply reply);
   void forget_now(const ControlRequest& request, ControlReply reply);
   void correct(const ControlRequest& request, ControlReply reply);
+  void import(const ControlRequest& request, ControlReply reply);
   void list_corrections(const ControlReply& reply) const;
   void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);

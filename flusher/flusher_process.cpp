@@ -372,13 +372,13 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   }
 
   void corrected(const CorrectedPage& page) override {
-    log::warning("page {} was corrected by {:+}{}, as {} said{}", page.page, page.difference,
+    log::warning("page {} is corrected by {:+}{}, as {} said{}", page.page, page.difference,
                  page.count ? fmt::format(" to {}", *page.count) : "", page.by,
                  page.into.empty() ? "" : fmt::format("; what it lost goes to {}", page.into));
   }
 
   void given(const std::string& page, std::uint64_t visits) override {
-    log::info("page {} was given {} visits", page, visits);
+    log::debug("page {} was given {} visits", page, visits);
   }
 
   void wake_lanes(std::uint64_t lanes) override {

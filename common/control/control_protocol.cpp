@@ -33,6 +33,7 @@ constexpr Command commands[] = {
     {ControlCommand::writers, "writers", ""},
     {ControlCommand::forget, "forget", "a writer's id"},
     {ControlCommand::correct, "correct", "changes"},
+    {ControlCommand::import, "import", "an id and changes"},
     {ControlCommand::corrections, "corrections", ""},
 };
 
@@ -84,9 +85,13 @@ std::uint64_t decode_token(std::string_view text) {
   return token;
 }
 
+void append_change(std::string& argument, std::string_view verb, std::string_view page, std::string_view operand) {
+  argument.append(verb).append("\t").append(page).append("\t").append(operand).append("\n");
+}
+
 std::string encode_changes(const std::vector<ControlChange>& changes) {
   std::string argument;
-  for (const auto& [verb, page, operand] : changes) argument += fmt::format("{}\t{}\t{}\n", verb, page, operand);
+  for (const auto& [verb, page, operand] : changes) append_change(argument, verb, page, operand);
   return argument;
 }
 

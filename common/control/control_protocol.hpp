@@ -90,6 +90,11 @@ enum class ControlCommand : std::uint8_t {
   ///   before, after              in Redis; of an `add` only after: what was added
   ///   problem                    why it was not done, or is not known; only if so
   correct,
+  /// Count visits that came from elsewhere, once. The argument is the import's id, a newline, and a list of changes
+  /// that
+  /// add. Answered once the spool has them.
+  ///   added                      pages; 0: they were counted before
+  import,
   /// Say which counts were changed lately, in rows, the oldest first.
   ///   at, by, page               Unix seconds, who asked for it, the page
   ///   gained, lost               one of them
@@ -114,6 +119,7 @@ struct ControlChange {
   std::string operand;
 };
 /// A change a line, its parts apart by tabs: ids have neither.
+void append_change(std::string& argument, std::string_view verb, std::string_view page, std::string_view operand);
 [[nodiscard]] std::string encode_changes(const std::vector<ControlChange>& changes);
 /// Throws Error for the client.
 [[nodiscard]] std::vector<ControlChange> decode_changes(std::string_view argument);
@@ -134,7 +140,7 @@ struct ControlAnswer {
 };
 
 /// A request's line is shorter.
-constexpr std::size_t control_request_bytes = 65536;
+constexpr std::size_t control_request_bytes = 1U << 20U;
 /// An answer's line is not longer.
 constexpr std::size_t control_answer_bytes = 1U << 20U;
 /// So long after a request's timeout the flusher says that it is not done, and the client waits no longer.

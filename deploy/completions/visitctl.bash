@@ -15,6 +15,10 @@ _visitctl() {
       return
       ;;
     --from)
+      if [[ " ${COMP_WORDS[*]} " == *' import '* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'csv jsonl goatcounter access-log' -- "$current")
+        return
+      fi
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       return
@@ -27,7 +31,7 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | corrections | hold-namespaces | help)
+      status | check | lanes | peek | page | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -36,7 +40,7 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept set add delete rename merge corrections hold-namespaces help'
+      commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
@@ -57,8 +61,9 @@ _visitctl() {
     set | delete) options+=' --from --dry-run --yes --timeout' ;;
     add) options+=' --from --dry-run --timeout' ;;
     rename | merge) options+=' --dry-run --yes --timeout' ;;
+    import) options+=' --from --dry-run --skip-bad --timeout' ;;
     corrections) options+=' --limit' ;;
-    help) commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept set add delete rename merge corrections hold-namespaces' ;;
+    help) commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

@@ -195,6 +195,7 @@ Transaction Batches::capture(bool seal_now, const RingNote& ring, std::uint64_t 
   transaction.set_aside = std::exchange(set_aside_, {});
   transaction.forgotten = std::exchange(forgotten_, {});
   transaction.corrected = std::exchange(corrected_, {});
+  transaction.imported = std::exchange(imported_, {});
   giving_ = std::exchange(given_, {});
   for (const std::uint32_t number : std::exchange(changed_, {})) {
     // It may have been answered meanwhile, or stand here twice.
@@ -385,6 +386,12 @@ void Batches::add(const std::string& page, std::uint64_t visits, const std::stri
   const std::uint32_t number = find_or_insert(page);
   corrected_.push_back({pages_[number].bucket, {}, page, static_cast<std::int64_t>(visits), {}, {}, by, unix_now});
   give(number, visits);
+  listener_->corrected(corrected_.back());
+}
+
+void Batches::note_imported(CorrectedPage sum, std::string id) {
+  corrected_.push_back(std::move(sum));
+  imported_.push_back(std::move(id));
   listener_->corrected(corrected_.back());
 }
 

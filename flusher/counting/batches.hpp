@@ -87,6 +87,9 @@ class Batches {
   bool cancel_correction(std::uint32_t bucket) { return to_correct_.erase(bucket) != 0; }
   /// The page gets visits that came out of no lane. Told by given().
   void add(const std::string& page, std::uint64_t visits, const std::string& by, std::uint64_t unix_now);
+  /// The same, as a part of an import, whose id note_imported() notes in the same transaction.
+  void import(const std::string& page, std::uint64_t visits) { give(find_or_insert(page), visits); }
+  void note_imported(CorrectedPage sum, std::string id);
   /// What is open in the bucket is due from now on, ahead of the next flush. Returns that one's number.
   std::uint64_t begin_flush_of_bucket(std::uint32_t bucket);
   /// Whether what was open in the bucket then has been answered.
@@ -267,6 +270,7 @@ class Batches {
   std::vector<ShardIdentity> identities_;
   std::vector<SetAside> set_aside_;  ///< of kept batches
   std::vector<CorrectedPage> corrected_;
+  std::vector<std::string> imported_;
   std::vector<std::pair<std::uint32_t, std::uint64_t>> given_;                          ///< page and visits
   std::map<std::uint32_t, std::pair<std::vector<PageVisits>, Correction>> to_correct_;  ///< by bucket
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;

@@ -33,6 +33,8 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
   order->told = std::move(told);
   order->left = order->asked.changes.size();
   order->changed.resize(order->left);
+  unix_now_ = unix_now;
+  if (!order->asked.import.empty()) return import(order);
   const std::vector<std::uint64_t> tails = port_.tails();
   for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
     const PageChange& change = order->asked.changes[i];
@@ -50,7 +52,40 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
   }
 }
 
+/// One that is under way is told once its visits are durable, like the first one that asked for it.
+void Corrections::import(const std::shared_ptr<Order>& order) {
+  const auto adds = [](const PageChange& change) { return change.kind == PageChange::Kind::add; };
+  if (!std::ranges::all_of(order->asked.changes, adds)) throw Error("an import adds, and changes nothing else");
+  const auto is_same = [&](const std::shared_ptr<Order>& other) { return other->asked.import == order->asked.import; };
+  const bool waits = std::ranges::any_of(imports_, is_same) ||
+                     std::ranges::any_of(giving_, [&](const Giving& giving) { return is_same(giving.order); });
+  if (waits) throw Error("this part of the import is just being counted: ask again in a moment");
+  if (imported_.contains(order->asked.import)) return order->told({});
+  imports_.push_back(order);
+  import_waiting();
+}
+
+void Corrections::import_waiting() {
+  while (!imports_.empty() && port_.has_room()) {
+    const std::shared_ptr<Order> order = imports_.front();
+    imports_.pop_front();
+    CorrectedPage sum;
+    for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
+      const PageChange& change = order->asked.changes[i];
+      giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
+      batches_.import(change.page, change.count);
+      sum.difference += static_cast<std::int64_t>(change.count);
+    }
+    sum.page = fmt::format("({} pages)", order->asked.changes.size());
+    sum.by = fmt::format("{}, import {}", order->asked.by, order->asked.import);
+    sum.at = unix_now_;
+    imported_.insert(order->asked.import);
+    batches_.note_imported(std::move(sum), order->asked.import);
+  }
+}
+
 void Corrections::tick(std::uint64_t now_ms) {
+  import_waiting();
   for (auto parts = parts_.begin(); parts != parts_.end();) {
     const std::shared_ptr<Part> part = parts->second.front();
     step(parts->first, *part, now_ms);

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,6 +44,8 @@ struct ChangeOrder {
   std::string by;  ///< who asks for it, for people
   std::vector<PageChange> changes;
   std::uint64_t until_ms = 0;  ///< what could not be begun by then is not done
+  /// Not empty: the changes all add, are a part of an import with this id, and are done once, whenever they come.
+  std::string import = {};
 };
 
 /// What became of a change, in the order in which they were asked for.
@@ -70,6 +73,8 @@ class CorrectionPort {
   /// As a CorrectionListener is told.
   virtual void corrected(const CorrectedPage& page) = 0;
   virtual void given(const std::string& page, std::uint64_t visits) = 0;
+  /// Whether there is memory for more visits that come out of no lane.
+  [[nodiscard]] virtual bool has_room() const = 0;
 };
 
 class Corrections final : public CorrectionListener {
@@ -80,15 +85,19 @@ class Corrections final : public CorrectionListener {
   Corrections(Batches& batches, CorrectionPort& port, std::size_t most_pages)
       : batches_(batches), port_(port), most_pages_(most_pages) {}
 
-  /// Does it, and tells what became of each change. Throws Error where the order is none, and changes nothing.
+  /// Does it, and tells what became of each change; of an import that was done before, nothing. Throws Error where the
+  /// order is none, and changes nothing.
   void ask(ChangeOrder order, Told told, std::uint64_t unix_now);
   void tick(std::uint64_t now_ms);
   /// Nothing is under way.
-  [[nodiscard]] bool is_idle() const noexcept { return parts_.empty() && giving_.empty(); }
+  [[nodiscard]] bool is_idle() const noexcept { return parts_.empty() && giving_.empty() && imports_.empty(); }
 
   /// The newest that were done, in all lives; the oldest first.
   [[nodiscard]] const std::deque<CorrectedPage>& done() const noexcept { return done_; }
-  void recover(std::deque<CorrectedPage> done) { done_ = std::move(done); }
+  void recover(std::deque<CorrectedPage> done, const std::vector<std::string>& imported) {
+    done_ = std::move(done);
+    imported_.insert(imported.begin(), imported.end());
+  }
 
   void corrected(const CorrectedPage& page) override;
   void given(const std::string& page, std::uint64_t visits) override;
@@ -117,6 +126,8 @@ class Corrections final : public CorrectionListener {
     std::uint64_t read_again_ms = 0;
   };
 
+  void import(const std::shared_ptr<Order>& order);
+  void import_waiting();
   void step(std::uint32_t bucket, Part& part, std::uint64_t now_ms);
   void read(const std::shared_ptr<Part>& part);
   void plan(std::uint32_t bucket, Part& part, std::uint64_t now_ms);
@@ -139,6 +150,9 @@ class Corrections final : public CorrectionListener {
     ChangedPage changed;
   };
   std::deque<Giving> giving_;
+  std::set<std::string> imported_;              ///< ids, durably or soon
+  std::deque<std::shared_ptr<Order>> imports_;  ///< that wait for memory, the first one first
+  std::uint64_t unix_now_ = 0;                  ///< of the last order
   std::deque<CorrectedPage> done_;
 };
 

@@ -130,7 +130,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
   corrector_ = std::make_unique<Corrector>(*this);
   corrections_ = std::make_unique<Corrections>(batches_, *corrector_, settings.batches.batch_pages);
   batches_.use_corrections(*corrections_, memory.hash_seed);
-  corrections_->recover(std::move(spool.corrected));
+  corrections_->recover(std::move(spool.corrected), spool.imported);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
   for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
@@ -188,6 +188,11 @@ Lookups::Asked Engine::ask_shard(std::uint32_t number) {
   if (state != ShardState::up && state != ShardState::refuses_writes) return Lookups::Asked::no;
   open_.want_for_read(page.bucket);
   return Lookups::Asked::later;
+}
+
+/// As the lanes have it; and a transaction has room for them.
+bool Engine::Corrector::has_room() const {
+  return engine_.pages_.open_bytes() < open_limit(engine_.settings_) && !engine_.pages_.unspooled_is_full();
 }
 
 bool Engine::drain(Now now) {

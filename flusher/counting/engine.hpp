@@ -210,6 +210,7 @@ class Engine {
   /// Changes counts; see Corrections.
   void correct(ChangeOrder order, Corrections::Told told, Now now) {
     corrections_->ask(std::move(order), std::move(told), now.unix);
+    commit_soon_ = true;
   }
   [[nodiscard]] bool is_correcting() const noexcept { return !corrections_->is_idle(); }
   [[nodiscard]] std::uint32_t page_id_limit() const noexcept { return settings_.page_id_limit; }

@@ -85,6 +85,7 @@ class Engine::Corrector : public CorrectionPort {
   [[nodiscard]] std::string why_not(std::uint32_t bucket) const override;
   void read(const std::string& page, ShardSession::Inspection done) override { engine_.inspect(page, std::move(done)); }
   [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
+  [[nodiscard]] bool has_room() const override;
   void corrected(const CorrectedPage& page) override { engine_.port_.corrected(page); }
   void given(const std::string& page, std::uint64_t visits) override { engine_.port_.given(page, visits); }
 

@@ -102,6 +102,7 @@ struct SpoolState {
   std::vector<ShardIdentity> identities;
   std::vector<SetAside> set_aside;
   std::deque<CorrectedPage> corrected;  ///< the newest ones, the oldest first
+  std::vector<std::string> imported;    ///< ids of parts of imports that were counted
 };
 
 /// What one SQLite transaction makes durable, in this order. Empty parts change nothing.
@@ -126,12 +127,14 @@ struct Transaction {
   std::vector<ShardIdentity> identities;
   std::vector<SetAside> set_aside;
   std::vector<CorrectedPage> corrected;  ///< for people
+  std::vector<std::string> imported;     ///< ids of parts of imports: their visits are in this transaction
 
   /// Nothing to write.
   [[nodiscard]] bool empty() const noexcept {
     return !ring && deltas.empty() && journal_until == 0 && sealed.empty() && open.empty() && unspilled.empty() &&
            spilled.empty() && compacted.empty() && recalled.empty() && answered.empty() && accepted.empty() &&
-           replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty() && corrected.empty();
+           replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty() && corrected.empty() &&
+           imported.empty();
   }
 };
 

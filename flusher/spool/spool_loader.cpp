@@ -67,6 +67,8 @@ void SpoolLoader::load_corrections(SpoolState& state) {
     page.into = rows.bytes(5);
     state.corrected.push_front(std::move(page));
   }
+  SpoolStatement imports(database_, "SELECT id FROM import ORDER BY number");
+  while (imports.row()) state.imported.emplace_back(imports.bytes(0));
 }
 
 void SpoolLoader::load_rings(SpoolState& state) {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int rings_kept = 64;
 constexpr std::int64_t corrections_kept = 10'000;
+constexpr std::int64_t imports_kept = 100'000;
 
 /// Pages of 4 KiB from which on the write-ahead log is carried into the file, after a commit. Redis waits for a seal:
 /// it leaves this to the next commit, as long as the log is not very long.
@@ -101,6 +102,8 @@ SpoolWriter::Statements::Statements(SpoolDatabase& database)
       note_correction(database,
                       "INSERT INTO correction (at, by, page, difference, count, given_to) VALUES (?, ?, ?, ?, ?, ?)"),
       forget_corrections(database, "DELETE FROM correction WHERE number <= (SELECT max(number) FROM correction) - ?"),
+      note_import(database, "INSERT INTO import (id) VALUES (?)"),
+      forget_imports(database, "DELETE FROM import WHERE number <= (SELECT max(number) FROM import) - ?"),
       need_corrections(database,
                        "UPDATE meta SET value = '3' WHERE key = 'least_schema' AND CAST(value AS INTEGER) < 3"),
       set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
@@ -193,6 +196,8 @@ void SpoolWriter::write_corrections(const Transaction& transaction) {
     row.bind(page.count ? static_cast<std::int64_t>(*page.count) : -1).blob(page.into).run();
   }
   if (!transaction.corrected.empty()) run_.forget_corrections.reset().bind(corrections_kept).run();
+  for (const std::string& id : transaction.imported) run_.note_import.reset().text(id).run();
+  if (!transaction.imported.empty()) run_.forget_imports.reset().bind(imports_kept).run();
   const auto corrects = [](const Batch& batch) { return batch.correction.has_value(); };
   if (std::ranges::any_of(transaction.sealed, corrects)) run_.need_corrections.reset().run();
 }

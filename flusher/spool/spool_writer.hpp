@@ -24,7 +24,7 @@ class SpoolWriter {
     explicit Statements(SpoolDatabase& database);
     SpoolStatement begin, commit, rollback, note_ring, forget_rings, append_deltas, shorten_journal, seal, replace_open,
         spill, unspill, read_spilled, answer, note_mark, replace_batch, find_answered, forget_batch, forget_answer,
-        note_identity, note_correction, forget_corrections, need_corrections, set_aside;
+        note_identity, note_correction, forget_corrections, note_import, forget_imports, need_corrections, set_aside;
   };
 
   void write(const Transaction& transaction);

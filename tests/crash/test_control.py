@@ -7,7 +7,7 @@ import unittest
 
 from harness import PATIENCE_S, Stack, wait_for
 
-LINE_BYTES = 65536
+LINE_BYTES = 1 << 20
 CONNECTIONS = 16
 
 

@@ -177,7 +177,7 @@ std::uint64_t Stage::in_shards(std::size_t host, std::size_t page) const {
   return visits;
 }
 
-void Stage::note_past() {
+void Stage::note_past(bool lost) {
   for (std::size_t host = 0; host < past_.size(); ++host) {
     for (std::size_t page = 0; page < pages; ++page) {
       if (exchanged[home_of(page)]) continue;
@@ -193,7 +193,7 @@ void Stage::note_past() {
         most_[host][page] = std::max(most_[host][page], there);
         visits = std::min(visits, there);
       }
-      if (!past.empty() && visits < past.back().visits) lowered_ms[page] = now.ms;
+      if (!lost && !past.empty() && visits < past.back().visits) lowered_ms[page] = now.ms;
       if (past.empty() || past.back().visits != visits) past.push_back({now.ms, visits});
     }
   }

@@ -151,8 +151,9 @@ struct Stage {
     return static_cast<std::size_t>(std::ranges::find(names, name) - names.begin());
   }
   [[nodiscard]] std::uint64_t in_shards(std::size_t host, std::size_t page) const;
-  /// Notes what each host has in the shards, as far as these are what they were.
-  void note_past();
+  /// Notes what each host has in the shards, as far as these are what they were. `lost`: a shard has just lost its
+  /// tail.
+  void note_past(bool lost = false);
   /// The least and the most that one host had in the shards since `ms`.
   [[nodiscard]] std::pair<std::int64_t, std::int64_t> range_since(std::size_t host, std::size_t page,
                                                                   std::uint64_t ms) const;

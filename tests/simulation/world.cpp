@@ -210,7 +210,7 @@ void World::break_connections() {
     ++stage_.statistics.losses;
     stage_.shards[shard].lose_tail();
   }
-  stage_.note_past();
+  stage_.note_past(true);
   for (std::size_t host = 0; host < present_; ++host) hosts_[host].break_connection(shard, "broken");
 }
 
