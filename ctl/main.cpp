@@ -41,6 +41,7 @@ struct Asked {
   std::uint64_t limit = 100;
   std::optional<std::uint32_t> lane;
   std::string page;
+  bool exact = false;
   std::string shard;
   ShardChange changing;
   Migration migration;
@@ -109,6 +110,13 @@ Settings of_instance(const Asked& asked, Settings settings) {
   return settings;
 }
 
+/// What a command takes that is about one page.
+void take_page(CLI::App& command, Asked& asked, const char* what) {
+  command.add_option(what, asked.page, "the page's id, not percent-encoded")->required();
+  if (command.get_name() == "rules") return;
+  command.add_flag("--exact", asked.exact, "the page that is counted under this very id, whatever pages.rules says");
+}
+
 void add_segment_commands(CLI::App& app, Asked& asked) {
   add_command(
       app, asked, "ipcs", "the shared memory segments, and who has them attached",
@@ -169,10 +177,12 @@ void add_looks(CLI::App& app, Asked& asked) {
       });
   add_command(
       app, asked, "page", "all that is known of one page",
-      [&](const Settings& settings) { return page_report(settings, asked.page); }, page_text,
-      [&](CLI::App& command) {
-        command.add_option("ID", asked.page, "the page's id, not percent-encoded")->required();
-      });
+      [&](const Settings& settings) { return page_report(settings, asked.page, asked.exact); }, page_text,
+      [&](CLI::App& command) { take_page(command, asked, "ID"); });
+  add_command(
+      app, asked, "rules", "under which name a page is counted, rule by rule of pages.rules",
+      [&](const Settings& settings) { return rules_report(settings, asked.page); }, rules_text,
+      [&](CLI::App& command) { take_page(command, asked, "PAGE"); });
 }
 
 void add_rate(CLI::App& command, Asked& asked) {
@@ -242,10 +252,8 @@ void add_shard_commands(CLI::App& app, Asked& asked) {
               shards_text);
   add_command(
       shards, asked, "locate", "in which bucket of which shard a page's count is kept",
-      [&](const Settings& settings) { return locate_report(settings, asked.page); }, locate_text,
-      [&](CLI::App& command) {
-        command.add_option("PAGE", asked.page, "the page's id, not percent-encoded")->required();
-      });
+      [&](const Settings& settings) { return locate_report(settings, asked.page, asked.exact); }, locate_text,
+      [&](CLI::App& command) { take_page(command, asked, "PAGE"); });
   add_shard_changes(shards, asked);
 }
 

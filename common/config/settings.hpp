@@ -91,6 +91,7 @@ struct PathsSettings {
 
 struct PagesSettings {
   std::uint32_t page_id_limit_bytes = 1024;
+  std::vector<std::string> rules;    ///< by which the names of pages are made of ids, in order; empty: they are the ids
   std::vector<std::string> allowed;  ///< patterns of the pages that strangers' visits count for; empty: all
 };
 

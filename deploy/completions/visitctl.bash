@@ -22,7 +22,7 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
+      status | check | lanes | peek | page | rules | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -31,13 +31,14 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept hold-namespaces help'
+      commands='status check lanes peek page rules shards migrate writers ipcs clean remove flush accept hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
+    page) options+=' --exact' ;;
     shards)
-      options+=' --dry-run --rate --no-wait --wait'
+      options+=' --dry-run --rate --no-wait --wait --exact'
       commands='list locate add remove replace rebalance moves'
       ;;
     migrate) options+=' --to --dry-run --yes --rate --no-wait' ;;
@@ -49,7 +50,7 @@ _visitctl() {
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    help) commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
+    help) commands='status check lanes peek page rules shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

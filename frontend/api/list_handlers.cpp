@@ -60,7 +60,7 @@ void answer_counts(HandlerShare& share, const ListRead& reading, Answer& answer)
   document.append(R"({"counts":{)");
   for (std::size_t entry = 0; entry < reading.pages().size(); ++entry) {
     document.append(entry == 0 ? "\"" : ",\"");
-    append_json(reading.pages().page(entry), document);
+    append_json(reading.pages().asked(entry), document);
     document.append("\":");
     const fmt::format_int number(reading.counts().of(entry));
     document.append(number.data(), number.size());
@@ -82,7 +82,7 @@ Handled go_on(ListRead& reading, HandlerShare& share, const Call& call, Answer& 
       const bool damaged = reading.refusal().kind == CountAnswer::Kind::damaged;
       share.refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown,
                             .detail = reading.refusal().why,
-                            .parameter = reading.page()},
+                            .parameter = reading.asked()},
                            answer);
       return Handled::answered;
     }

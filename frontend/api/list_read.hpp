@@ -80,9 +80,9 @@ class ListRead {
   [[nodiscard]] Progress go_on(CountSource& source, std::uint64_t now_ms);
 
   [[nodiscard]] const CountRead& awaits() const noexcept { return read_; }
-  /// refused: kind and reason; `page()` is the one. Its texts live until the source's next call.
+  /// refused: kind and reason; `asked()` is the id of the one. Its texts live until the source's next call.
   [[nodiscard]] const CountAnswer& refusal() const noexcept { return refusal_; }
-  [[nodiscard]] std::string_view page() const noexcept { return pages_.page(counts_.size()); }
+  [[nodiscard]] std::string_view asked() const noexcept { return pages_.asked(counts_.size()); }
 
   [[nodiscard]] const PageList& pages() const noexcept { return pages_; }
   [[nodiscard]] const ListCounts& counts() const noexcept { return counts_; }
@@ -93,6 +93,7 @@ class ListRead {
   [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
+  [[nodiscard]] std::string_view page() const noexcept { return pages_.page(counts_.size()); }
   [[nodiscard]] Progress read_on(CountSource& source, std::uint64_t now_ms);
   void gather_rest(CountSource& source) const;
   [[nodiscard]] CountAnswer read_page(CountSource& source, std::uint64_t now_ms);

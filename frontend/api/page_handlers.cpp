@@ -70,20 +70,20 @@ void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
 }
 
 Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
-  const std::string_view page = share.page_of(call.encoded_page, answer);
-  if (page.empty()) return Handled::answered;
+  const NamedPage page = share.page_of(call.encoded_page, answer);
+  if (page.name.empty()) return Handled::answered;
   const bool wants_count = !call.head->query.empty() && names_parameter(call.head->query, "count");
   // The visit of one that was parked for its count is recorded.
   const bool is_recorded = wants_count && call.read->page.deadline_ms != 0;
-  if (!is_recorded && !record_one(share, call, page, answer)) return Handled::answered;
+  if (!is_recorded && !record_one(share, call, page.name, answer)) return Handled::answered;
   std::optional<CountAnswer> count;
   if (wants_count) {
-    count = share.backend.counts.read(page, call.read->page, call.now_ms);
+    count = share.backend.counts.read(page.name, call.read->page, call.now_ms);
     if (count->kind == CountAnswer::Kind::parked) return Handled::parked;
   }
   answer.content_type = ContentType::json;
   answer.body.append(R"({"status":"success","message":"Visit recorded for page )");
-  append_json(page, answer.body);
+  append_json(page.asked, answer.body);
   answer.body.append(R"(")");
   if (count) append_count(*count, answer);
   answer.body.append("}");
@@ -95,9 +95,9 @@ Handled read_count(HandlerShare& share, const Call& call, Answer& answer) {
 }
 
 Handled read_count_of(HandlerShare& share, const Call& call, std::string_view encoded, Answer& answer) {
-  const std::string_view page = share.page_of(encoded, answer);
-  if (page.empty()) return Handled::answered;
-  const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
+  const NamedPage page = share.page_of(encoded, answer);
+  if (page.name.empty()) return Handled::answered;
+  const CountAnswer count = share.backend.counts.read(page.name, call.read->page, call.now_ms);
   if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
   if (count.kind == CountAnswer::Kind::unknown) {
     share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why}, answer);

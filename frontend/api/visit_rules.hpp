@@ -43,8 +43,4 @@ class VisitRules {
   std::string detail_;
 };
 
-/// Whether the text is what the pattern says: "*" stands for any characters, slashes too, "?" for one byte, all else
-/// for itself.
-[[nodiscard]] bool matches(std::string_view pattern, std::string_view text) noexcept;
-
 }  // namespace visitd
