@@ -145,6 +145,21 @@ constexpr std::array rows = {
     http.number<&HttpSettings::public_entries_limit>(
         "public_entries_limit", 0, 10'000'000, frontends_reload,
         "The most entries of a list of visits from outside; more are answered 403, and none is counted. 0: no limit."),
+    http.number<&HttpSettings::public_new_pages_per_minute>(
+        "public_new_pages_per_minute", 0, 1'000'000, frontends_reload,
+        "From outside, so many pages that nobody has counted before are accepted a minute by each frontend; more are "
+        "answered 429. A page that has visits always counts. 0: no limit."),
+    http.number<&HttpSettings::address_visits_per_minute>(
+        "address_visits_per_minute", 0, 1'000'000, frontends_reload,
+        "From outside, one client address (of IPv6 one /64 network) may add so many visits a minute to each frontend; "
+        "more are answered 429. Trusted proxies that name no client are not limited. 0: no limit."),
+    http.number<&HttpSettings::address_visits_burst>(
+        "address_visits_burst", 1, 1'000'000, frontends_reload,
+        "So many visits may one client address add at once; they come back at http.address_visits_per_minute."),
+    http.number<&HttpSettings::address_visits_remembered>(
+        "address_visits_remembered", 64, 16'777'216, frontends_reload,
+        "How many client addresses with visits of late a frontend remembers, at 24 bytes each; beyond, it forgets "
+        "those that have most visits left."),
     http.text<&HttpSettings::count_origins>(
         "count_origins", 0, 64, is_one_origin, "SCHEME://HOST[:PORT] in lower case", frontends_reload,
         "From outside, visits count if a page of one of these origins sends them; others are answered 403. It stops "

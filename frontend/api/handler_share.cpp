@@ -21,8 +21,12 @@ HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
       retry_after_s(settings.http.retry_after_s),
       list_timeout_ms(settings.http.list_timeout_ms),
       page_rules(settings.pages.rules),
+      proxies(settings.http.trusted_proxies),
       public_limits(settings),
       visit_rules(settings),
+      address_rates(settings),
+      new_pages(settings),
+      counts_all(!visit_rules.any() && !address_rates.any() && !new_pages.any()),
       decoded(settings.http.target_limit_bytes, '\0'),
       list(settings.pages.page_id_limit_bytes, settings.http.batch_read_limit, page_rules) {}
 
@@ -31,8 +35,12 @@ void HandlerShare::take_settings(const Settings& settings) {
   retry_after_s = settings.http.retry_after_s;
   list_timeout_ms = settings.http.list_timeout_ms;
   page_rules = PageRules(settings.pages.rules);
+  proxies = TrustedProxies(settings.http.trusted_proxies);
   public_limits = PublicLimits(settings);
   visit_rules = VisitRules(settings);
+  address_rates.take_settings(settings);
+  new_pages.take_settings(settings);
+  counts_all = !visit_rules.any() && !address_rates.any() && !new_pages.any();
   list.set_read_limit(settings.http.batch_read_limit);
 }
 

@@ -7,12 +7,15 @@
 
 #include "common/config/settings.hpp"
 #include "common/pages/page_rules.hpp"
+#include "frontend/api/address_rates.hpp"
 #include "frontend/api/answers.hpp"
 #include "frontend/api/backend.hpp"
 #include "frontend/api/limit_details.hpp"
+#include "frontend/api/new_pages.hpp"
 #include "frontend/api/page_list.hpp"
 #include "frontend/api/public_limits.hpp"
 #include "frontend/api/visit_rules.hpp"
+#include "frontend/http/client_address.hpp"
 
 namespace visitd {
 
@@ -44,11 +47,15 @@ struct HandlerShare {
   std::uint32_t retry_after_s;
   std::uint32_t list_timeout_ms;
   PageRules page_rules;
+  TrustedProxies proxies;
   PublicLimits public_limits;
   VisitRules visit_rules;
-  std::string decoded;   ///< room for a page id while its request is answered
-  PageList list;         ///< of the request that is being answered
-  std::string document;  ///< a long answer until it is bytes
+  AddressRates address_rates;
+  NewPages new_pages;
+  bool counts_all = true;  ///< no rule and no limit concerns a visit of one page
+  std::string decoded;     ///< room for a page id while its request is answered
+  PageList list;           ///< of the request that is being answered
+  std::string document;    ///< a long answer until it is bytes
 };
 
 /// Why a visit that was not recorded is refused.

@@ -121,6 +121,7 @@ struct PendingRead {
   CountRead page;
   std::unique_ptr<ListRead> list;  ///< nullptr: one page is read, or none
   bool has_waited = false;         ///< for the flusher
+  bool visit_recorded = false;     ///< the request's visit is, and its count is awaited
 
   /// What the source is asked about whether another try could come to something.
   [[nodiscard]] const CountRead& awaits() const noexcept { return list != nullptr ? list->awaits() : page; }
@@ -130,7 +131,7 @@ struct PendingRead {
   void end() noexcept {
     if (page.deadline_ms != 0) page = {};
     if (list != nullptr) list.reset();
-    has_waited = false;
+    has_waited = visit_recorded = false;
   }
 };
 

@@ -12,7 +12,6 @@
 #include "frontend/api/backend.hpp"
 #include "frontend/api/call.hpp"
 #include "frontend/api/handler_share.hpp"
-#include "frontend/http/client_address.hpp"
 #include "frontend/http/refusals.hpp"
 
 namespace visitd {
@@ -54,7 +53,6 @@ class Routes {
   bool find_below_prefix(std::string_view path, Call& call) const noexcept;
 
   HandlerShare share_;
-  TrustedProxies proxies_;
   bool has_private_address_ = false;
   std::string prefix_;
   RefusalCounts refusals_{};

@@ -26,8 +26,7 @@ std::string lower(std::string_view text) {
 VisitRules::VisitRules(const Settings& settings)
     : origins_(settings.http.count_origins),
       pages_(settings.pages.allowed),
-      ignored_addresses_(settings.http.ignored_addresses),
-      proxies_(settings.http.trusted_proxies) {
+      ignored_addresses_(settings.http.ignored_addresses) {
   for (const std::string& agent : settings.http.ignored_agents) ignored_agents_.push_back(lower(agent));
   any_ = !origins_.empty() || !pages_.empty() || !ignored_addresses_.empty() || !ignored_agents_.empty();
 }
@@ -50,11 +49,19 @@ std::optional<Problem> VisitRules::problem_with_page(std::string_view page) {
   return Problem{.refusal = Refusal::page_not_allowed, .detail = detail_};
 }
 
-bool VisitRules::ignores(const RequestHead& head, const ClientAddress& client, Entrance entrance) const {
-  if (!ignored_addresses_.empty()) {
-    const ClientAddress from = proxies_.client_behind(client, head.fields, entrance);
-    if (from && ignored_addresses_.contain(*from)) return true;
+std::optional<Problem> VisitRules::problem_with_pages(const PageList& list) {
+  for (std::size_t entry = 0; entry < list.size(); ++entry) {
+    auto problem = problem_with_page(list.page(entry));
+    if (!problem) continue;
+    problem->member = "entry";
+    problem->value = entry;
+    return problem;
   }
+  return std::nullopt;
+}
+
+bool VisitRules::ignores(const RequestHead& head, const ClientAddress& sender) const {
+  if (sender && ignored_addresses_.contain(*sender)) return true;
   if (ignored_agents_.empty()) return false;
   const std::string agent = lower(find_field(head.fields, "user-agent").value_or(""));
   return std::ranges::any_of(ignored_agents_, [&](const std::string& part) { return agent.find(part) != agent.npos; });

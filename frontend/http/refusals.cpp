@@ -50,6 +50,8 @@ const RefusalText& describe(Refusal refusal) noexcept {
       {403, "too-many-entries", "body", ""},
       {403, "origin-not-allowed", "Origin", ""},
       {403, "page-not-allowed", "page_id", ""},
+      {429, "visit-rate-exceeded", "", ""},
+      {429, "too-many-new-pages", "page_id", ""},
   }};
   return texts[static_cast<std::size_t>(refusal)];
 }

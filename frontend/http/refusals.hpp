@@ -56,8 +56,10 @@ enum class Refusal : std::uint8_t {
   too_many_entries,
   origin_not_allowed,
   page_not_allowed,
+  visit_rate_exceeded,
+  too_many_new_pages,
 };
-inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::page_not_allowed) + 1;
+inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::too_many_new_pages) + 1;
 
 struct RefusalText {
   std::uint16_t status;        ///< of HTTP

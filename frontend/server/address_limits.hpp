@@ -20,7 +20,6 @@ struct AddressShare {
   DeadlineList uploads{0};            ///< its requests of these bytes, the one without progress for longest first
 };
 
-/// IPv6 clients are told apart by their /64 network: every household has one, with as many addresses as it likes.
 class AddressLimits {
  public:
   /// `most`: connections of one address; 0: no limit. `exempt`: networks that are not looked at, as settings name them.
@@ -50,8 +49,8 @@ class AddressLimits {
 
  private:
   static std::string key_of(const IpAddress& address) {
-    const std::size_t size = address.is_ipv4() ? 16 : 8;
-    return {address.bytes.begin(), address.bytes.begin() + static_cast<std::ptrdiff_t>(size)};
+    const IpAddress network = network_of(address);
+    return {network.bytes.begin(), network.bytes.end()};
   }
 
   std::uint32_t most_;
