@@ -35,6 +35,11 @@ namespace visitd {
 [[nodiscard]] Json page_report(const Settings& settings, const std::string& id, bool exact = false);
 [[nodiscard]] std::string page_text(const Json& report);
 
+/// How many requests were refused, by reason and by frontend, since each frontend started, and how many over
+/// `measured_ms`; 0: without. Fails without a readable ring.
+[[nodiscard]] Json refusals_report(const Settings& settings, std::uint32_t measured_ms);
+[[nodiscard]] std::string refusals_text(const Json& report);
+
 /// What pages.rules makes of an id, rule by rule.
 [[nodiscard]] Json rules_report(const Settings& settings, const std::string& id);
 [[nodiscard]] std::string rules_text(const Json& report);

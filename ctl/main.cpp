@@ -31,6 +31,7 @@ constexpr int misused = 2;
 constexpr int needs_a_look = 3;
 
 constexpr double usual_measured_s = 0.5;
+constexpr double usual_refusals_s = 2;
 
 /// What the command line says.
 struct Asked {
@@ -143,19 +144,24 @@ void add_segment_commands(CLI::App& app, Asked& asked) {
       });
 }
 
+/// How long `usual_s`, or what the command line says, is measured.
+std::uint32_t measured_ms(const Asked& asked, double usual_s) {
+  return static_cast<std::uint32_t>(asked.measured_s.value_or(asked.json ? 0 : usual_s) * 1000);
+}
+
+void take_measure(CLI::App& command, Asked& asked, const char* help) {
+  command.add_option("--measure", asked.measured_s, help)->check(number_within(0.0, 60.0, " s"));
+}
+
 /// What changes nothing.
 void add_looks(CLI::App& app, Asked& asked) {
   add_command(
       app, asked, "status", "each process, lanes, spool, flushes, shards",
-      [&](const Settings& settings) {
-        const double seconds = asked.measured_s.value_or(asked.json ? 0 : usual_measured_s);
-        return measured_status_report(settings, static_cast<std::uint32_t>(seconds * 1000));
-      },
+      [&](const Settings& settings) { return measured_status_report(settings, measured_ms(asked, usual_measured_s)); },
       status_text,
       [&](CLI::App& command) {
         command.add_flag("--exit-code", asked.exit_code, "end with 3 if somebody should look");
-        command.add_option("--measure", asked.measured_s, "seconds over which rates are measured (0.5; none for JSON)")
-            ->check(number_within(0.0, 60.0, " s"));
+        take_measure(command, asked, "seconds over which rates are measured (0.5; none for JSON)");
       });
   add_command(
       app, asked, "check", "whether the frontends or the flusher that can be seen from here work, by the exit status",
@@ -179,6 +185,13 @@ void add_looks(CLI::App& app, Asked& asked) {
       app, asked, "page", "all that is known of one page",
       [&](const Settings& settings) { return page_report(settings, asked.page, asked.exact); }, page_text,
       [&](CLI::App& command) { take_page(command, asked, "ID"); });
+  add_command(
+      app, asked, "refusals", "how many requests were refused and why, by frontend, and what to do about it",
+      [&](const Settings& settings) { return refusals_report(settings, measured_ms(asked, usual_refusals_s)); },
+      refusals_text,
+      [&](CLI::App& command) {
+        take_measure(command, asked, "seconds for which new ones are counted (2; none for JSON)");
+      });
   add_command(
       app, asked, "rules", "under which name a page is counted, rule by rule of pages.rules",
       [&](const Settings& settings) { return rules_report(settings, asked.page); }, rules_text,

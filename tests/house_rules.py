@@ -21,7 +21,7 @@ ROOMS = {
     "common/pages": ("common/os",),
     "common/config": ("common/os", "common/shm", "common/pages"),
     "common/counter": ("common/os", "common/shm", "common/config"),
-    "frontend/http": ("common/os",),
+    "frontend/http": ("common/os", "common/shm"),
     "frontend/api": ("common/os", "common/shm", "common/pages", "common/config", "common/counter", "frontend/http"),
     "frontend/server": ("common/os", "common/config", "frontend/http", "frontend/api"),
     "frontend": ("common/os", "common/config", "common/counter", "frontend/api", "frontend/server"),

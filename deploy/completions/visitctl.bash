@@ -22,7 +22,7 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | rules | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
+      status | check | lanes | peek | page | rules | refusals | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -31,12 +31,13 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page rules shards migrate writers ipcs clean remove flush accept hold-namespaces help'
+      commands='status check lanes peek page rules refusals shards migrate writers ipcs clean remove flush accept hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
     page) options+=' --exact' ;;
+    refusals) options+=' --measure' ;;
     shards)
       options+=' --dry-run --rate --no-wait --wait --exact'
       commands='list locate add remove replace rebalance moves'
@@ -50,7 +51,7 @@ _visitctl() {
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    help) commands='status check lanes peek page rules shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
+    help) commands='status check lanes peek page rules refusals shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

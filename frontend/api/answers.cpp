@@ -62,7 +62,7 @@ void Answer::reset(const RequestHead& head) noexcept {
 }
 
 void Answer::refuse(const Problem& problem) noexcept {
-  const RefusalText& text = describe(problem.refusal);
+  const RefusalText text = describe(problem.refusal);
   const std::string_view parameter = problem.parameter.empty() ? text.parameter : problem.parameter;
   refusal = problem.refusal;
   status = text.status;

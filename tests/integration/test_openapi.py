@@ -112,9 +112,9 @@ class Written(unittest.TestCase):
 
     def test_document_program_and_manual_name_the_same_problems(self):
         said = {(kind["const"].rpartition(":")[2], int(kind["title"])) for kind in self.document.json["components"]["schemas"]["ProblemType"]["oneOf"]}
-        source = (SOURCE_ROOT / "frontend/http/refusals.cpp").read_text()
+        source = (SOURCE_ROOT / "common/shm/refusal_kinds.hpp").read_text()
         made = {(name, int(status)) for status, name in re.findall(r'\{\s*(\d{3}),\s*"([a-z0-9-]+)"', source) if status != "200"}
-        self.assertEqual(made, said, "frontend/http/refusals.cpp and frontend/api/openapi.json")
+        self.assertEqual(made, said, "common/shm/refusal_kinds.hpp and frontend/api/openapi.json")
         manual = (SOURCE_ROOT / "docs/http.md").read_text()
         told = {(name, int(status)) for name, status in re.findall(r"^\| `([a-z0-9-]+)` \| (\d{3}) \|", manual, re.MULTILINE)}
         self.assertEqual(told, said, "docs/http.md and frontend/api/openapi.json")

@@ -10,9 +10,10 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
-from harness import PATIENCE_S, Stack, free_port, listening_at, wait_for
+from harness import PATIENCE_S, VISITCTL, Stack, free_port, listening_at, wait_for
 
 CLONE_NEWNET = 0x40000000
 # Addresses of this test's own network namespace: who connects to one of them comes from it.
@@ -123,8 +124,25 @@ class PublicLimits:
             self.assertTrue(all(found), text)
             return [int(figure[1]) for figure in found if figure]
 
+        def told() -> list[int]:
+            by_type = {one["type"]: one for one in self.stack.status("refusals")["refusals"]}
+            return [by_type[kind]["refused"] if kind in by_type else 0 for kind in kinds]
+
+        answered = [ANSWERED[f"urn:visitd:problem:{kind}"] + 1 for kind in kinds]
         self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, SPOILING)[0], 403)
-        wait_for("all refusals are figures", lambda: figures() == [ANSWERED[f"urn:visitd:problem:{kind}"] for kind in kinds])
+        many = json.dumps([f"page {number}" for number in range(MOST_ENTRIES + 1)]).encode()
+        self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, many)[0], 403)
+        wait_for("all refusals are figures", lambda: figures() == answered)
+        wait_for("visitctl tells them", lambda: told() == answered)
+        measuring = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "--json", "refusals", "--measure", "4"], stdout=subprocess.PIPE)
+        with measuring:
+            time.sleep(1)
+            self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, SPOILING)[0], 403)
+            report = json.loads(measuring.communicate(timeout=PATIENCE_S)[0])
+        self.assertEqual([one["lately"] for one in report["refusals"] if one["type"] in kinds], [1, 0])
+        self.assertGreaterEqual(report["measured_ms"], 4000)
+        text = self.stack.visitctl("refusals", "--measure", "0.1").stdout
+        self.assertRegex(text, rf"too-many-visits +403 +{answered[0] + 1} +0 +{answered[0] + 1}  \S")
 
     def test_the_limits_are_read_again_by_a_reload(self):
         usual = dict(self.stack.settings["http"])
