@@ -186,16 +186,16 @@ void add_looks(CLI::App& app, Asked& asked) {
       [&](const Settings& settings) { return page_report(settings, asked.page, asked.exact); }, page_text,
       [&](CLI::App& command) { take_page(command, asked, "ID"); });
   add_command(
+      app, asked, "rules", "under which name a page is counted, rule by rule of pages.rules",
+      [&](const Settings& settings) { return rules_report(settings, asked.page); }, rules_text,
+      [&](CLI::App& command) { take_page(command, asked, "PAGE"); });
+  add_command(
       app, asked, "refusals", "how many requests were refused and why, by frontend, and what to do about it",
       [&](const Settings& settings) { return refusals_report(settings, measured_ms(asked, usual_refusals_s)); },
       refusals_text,
       [&](CLI::App& command) {
         take_measure(command, asked, "seconds for which new ones are counted (2; none for JSON)");
       });
-  add_command(
-      app, asked, "rules", "under which name a page is counted, rule by rule of pages.rules",
-      [&](const Settings& settings) { return rules_report(settings, asked.page); }, rules_text,
-      [&](CLI::App& command) { take_page(command, asked, "PAGE"); });
 }
 
 void add_rate(CLI::App& command, Asked& asked) {
