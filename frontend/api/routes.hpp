@@ -45,6 +45,9 @@ class Routes {
   /// Makes the answer to a request whose handler threw, and logs why under an id that the client sees.
   void fail(const Call& call, const std::exception_ptr& exception, Answer& answer) noexcept;
 
+  /// Those of the settings in use, always the same object.
+  [[nodiscard]] const TrustedProxies& proxies() const noexcept { return share_.proxies; }
+
   [[nodiscard]] const RefusalCounts& refusals() const noexcept { return refusals_; }
   /// Counts an answer that refuses, wherever it was made.
   void note(Refusal refusal) noexcept { ++refusals_[static_cast<std::size_t>(refusal)]; }

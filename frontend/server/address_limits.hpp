@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 #include "frontend/http/client_address.hpp"
 #include "frontend/server/deadlines.hpp"
@@ -22,13 +21,13 @@ struct AddressShare {
 
 class AddressLimits {
  public:
-  /// `most`: connections of one address; 0: no limit. `exempt`: networks that are not looked at, as settings name them.
-  AddressLimits(std::uint32_t most, const std::vector<std::string>& exempt) : most_(most), exempt_(exempt) {}
+  /// `most`: connections of one address; 0: no limit. `exempt`: clients that are not looked at; they outlive it.
+  AddressLimits(std::uint32_t most, const TrustedProxies& exempt) noexcept : most_(most), exempt_(&exempt) {}
 
   /// Counts a connection. What it returns stays where it is until the last connection of the address is removed;
   /// nullptr: a proxy, or a Unix socket's other end.
   [[nodiscard]] AddressShare* add(const ClientAddress& client) {
-    if (!client || exempt_.include(client)) return nullptr;
+    if (!client || exempt_->include(client)) return nullptr;
     AddressShare& share = shares_[key_of(*client)];
     ++share.connections;
     return &share;
@@ -54,7 +53,7 @@ class AddressLimits {
   }
 
   std::uint32_t most_;
-  TrustedProxies exempt_;
+  const TrustedProxies* exempt_;
   std::unordered_map<std::string, AddressShare> shares_;
 };
 
