@@ -1,8 +1,10 @@
 // How many pages that nobody has counted before requests from outside may bring along. Knows no socket.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "common/config/settings.hpp"
 #include "frontend/api/token_bucket.hpp"
