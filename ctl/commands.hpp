@@ -31,16 +31,26 @@ namespace visitd {
 [[nodiscard]] Json peek_report(const Settings& settings, std::uint64_t limit, std::optional<std::uint32_t> lane);
 [[nodiscard]] std::string peek_text(const Json& report);
 
-/// All that is known of one page.
-[[nodiscard]] Json page_report(const Settings& settings, const std::string& page);
+/// All that is known of one page. `exact`: of the one that is counted under this very id, whatever pages.rules says.
+[[nodiscard]] Json page_report(const Settings& settings, const std::string& id, bool exact = false);
 [[nodiscard]] std::string page_text(const Json& report);
+
+/// How many requests were refused, by reason and by frontend, since each frontend started, and how many over
+/// `measured_ms`; 0: without. Fails without a readable ring.
+[[nodiscard]] Json refusals_report(const Settings& settings, std::uint32_t measured_ms);
+[[nodiscard]] std::string refusals_text(const Json& report);
+
+/// What pages.rules makes of an id, rule by rule.
+[[nodiscard]] Json rules_report(const Settings& settings, const std::string& id);
+[[nodiscard]] std::string rules_text(const Json& report);
 
 /// Each shard: its state and buckets, and what the flusher alone knows of it. Fails without a readable cache.
 [[nodiscard]] Json shards_report(const Settings& settings);
 [[nodiscard]] std::string shards_text(const Json& report);
 
-/// Where a page's count is kept: bucket, key, shard and address. Fails without a readable cache.
-[[nodiscard]] Json locate_report(const Settings& settings, const std::string& page);
+/// Where a page's count is kept: bucket, key, shard and address. `exact`: see page_report. Fails without
+/// a readable cache.
+[[nodiscard]] Json locate_report(const Settings& settings, const std::string& id, bool exact = false);
 [[nodiscard]] std::string locate_text(const Json& report);
 
 /// The segments as ipcs(1) shows them, and who has them attached.

@@ -31,6 +31,7 @@ constexpr int misused = 2;
 constexpr int needs_a_look = 3;
 
 constexpr double usual_measured_s = 0.5;
+constexpr double usual_refusals_s = 2;
 
 /// What the command line says.
 struct Asked {
@@ -41,6 +42,7 @@ struct Asked {
   std::uint64_t limit = 100;
   std::optional<std::uint32_t> lane;
   std::string page;
+  bool exact = false;
   std::string shard;
   ShardChange changing;
   Migration migration;
@@ -111,6 +113,13 @@ Settings of_instance(const Asked& asked, Settings settings) {
   return settings;
 }
 
+/// What a command takes that is about one page.
+void take_page(CLI::App& command, Asked& asked, const char* what) {
+  command.add_option(what, asked.page, "the page's id, not percent-encoded")->required();
+  if (command.get_name() == "rules") return;
+  command.add_flag("--exact", asked.exact, "the page that is counted under this very id, whatever pages.rules says");
+}
+
 void add_segment_commands(CLI::App& app, Asked& asked) {
   add_command(
       app, asked, "ipcs", "the shared memory segments, and who has them attached",
@@ -137,19 +146,24 @@ void add_segment_commands(CLI::App& app, Asked& asked) {
       });
 }
 
+/// How long `usual_s`, or what the command line says, is measured.
+std::uint32_t measured_ms(const Asked& asked, double usual_s) {
+  return static_cast<std::uint32_t>(asked.measured_s.value_or(asked.json ? 0 : usual_s) * 1000);
+}
+
+void take_measure(CLI::App& command, Asked& asked, const char* help) {
+  command.add_option("--measure", asked.measured_s, help)->check(number_within(0.0, 60.0, " s"));
+}
+
 /// What changes nothing.
 void add_looks(CLI::App& app, Asked& asked) {
   add_command(
       app, asked, "status", "each process, lanes, spool, flushes, shards",
-      [&](const Settings& settings) {
-        const double seconds = asked.measured_s.value_or(asked.json ? 0 : usual_measured_s);
-        return measured_status_report(settings, static_cast<std::uint32_t>(seconds * 1000));
-      },
+      [&](const Settings& settings) { return measured_status_report(settings, measured_ms(asked, usual_measured_s)); },
       status_text,
       [&](CLI::App& command) {
         command.add_flag("--exit-code", asked.exit_code, "end with 3 if somebody should look");
-        command.add_option("--measure", asked.measured_s, "seconds over which rates are measured (0.5; none for JSON)")
-            ->check(number_within(0.0, 60.0, " s"));
+        take_measure(command, asked, "seconds over which rates are measured (0.5; none for JSON)");
       });
   add_command(
       app, asked, "check", "whether the frontends or the flusher that can be seen from here work, by the exit status",
@@ -171,9 +185,18 @@ void add_looks(CLI::App& app, Asked& asked) {
       });
   add_command(
       app, asked, "page", "all that is known of one page",
-      [&](const Settings& settings) { return page_report(settings, asked.page); }, page_text,
+      [&](const Settings& settings) { return page_report(settings, asked.page, asked.exact); }, page_text,
+      [&](CLI::App& command) { take_page(command, asked, "ID"); });
+  add_command(
+      app, asked, "rules", "under which name a page is counted, rule by rule of pages.rules",
+      [&](const Settings& settings) { return rules_report(settings, asked.page); }, rules_text,
+      [&](CLI::App& command) { take_page(command, asked, "PAGE"); });
+  add_command(
+      app, asked, "refusals", "how many requests were refused and why, by frontend, and what to do about it",
+      [&](const Settings& settings) { return refusals_report(settings, measured_ms(asked, usual_refusals_s)); },
+      refusals_text,
       [&](CLI::App& command) {
-        command.add_option("ID", asked.page, "the page's id, not percent-encoded")->required();
+        take_measure(command, asked, "seconds for which new ones are counted (2; none for JSON)");
       });
 }
 
@@ -244,10 +267,8 @@ void add_shard_commands(CLI::App& app, Asked& asked) {
               shards_text);
   add_command(
       shards, asked, "locate", "in which bucket of which shard a page's count is kept",
-      [&](const Settings& settings) { return locate_report(settings, asked.page); }, locate_text,
-      [&](CLI::App& command) {
-        command.add_option("PAGE", asked.page, "the page's id, not percent-encoded")->required();
-      });
+      [&](const Settings& settings) { return locate_report(settings, asked.page, asked.exact); }, locate_text,
+      [&](CLI::App& command) { take_page(command, asked, "PAGE"); });
   add_shard_changes(shards, asked);
 }
 

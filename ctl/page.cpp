@@ -11,6 +11,7 @@
 #include "common/shm/shared_text.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
+#include "ctl/page_names.hpp"
 #include "ctl/segments.hpp"
 #include "ctl/shards.hpp"
 
@@ -130,11 +131,12 @@ std::string surroundings_text(const Json& report) {
 
 }  // namespace
 
-Json page_report(const Settings& settings, const std::string& page) {
+Json page_report(const Settings& settings, const std::string& id, bool exact) {
   const RuntimeDirectory directory(settings.paths.runtime_directory);
   Json report;
-  report["page"] = page;
+  const std::string page = name_page(settings, id, exact, report);
   report["entry"] = false;
+  if (has_failed(report)) return report;
   bool whole = false;
   for (int tries = 0; tries < look_tries && !whole; ++tries) {
     if (tries > 0) std::this_thread::sleep_for(look_pause);
@@ -169,8 +171,9 @@ Json page_report(const Settings& settings, const std::string& page) {
 std::string page_text(const Json& report) {
   const std::string page = plain(report["page"]);
   if (!report.contains("view")) return {};
-  std::string text = report["sum"].is_null() ? fmt::format("{}: its count is not known: {}\n", page, why_no_sum(report))
-                                             : fmt::format("{} has {} visits:\n", page, plain(report["sum"]));
+  std::string text = named_text(report);
+  text += report["sum"].is_null() ? fmt::format("{}: its count is not known: {}\n", page, why_no_sum(report))
+                                  : fmt::format("{} has {} visits:\n", page, plain(report["sum"]));
   const bool entry = report["entry"].get<bool>();
   const Json& parts = entry ? report : report["redis"];
   const auto part = [&](const Json& from, const char* name, const std::string& words) {

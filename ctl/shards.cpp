@@ -10,6 +10,7 @@
 #include "common/shm/shared_text.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
+#include "ctl/page_names.hpp"
 #include "ctl/segments.hpp"
 
 namespace visitd {
@@ -123,11 +124,12 @@ std::string shards_text(const Json& report) {
                      plain(report["flusher_error"]));
 }
 
-Json locate_report(const Settings& settings, const std::string& page) {
+Json locate_report(const Settings& settings, const std::string& id, bool exact) {
   const Segments segments = attach_segments(RuntimeDirectory(settings.paths.runtime_directory));
   Json report;
-  report["page"] = page;
+  const std::string page = name_page(settings, id, exact, report);
   for (const char* name : {"bucket", "key", "shard", "shard_state", "address"}) report[name] = nullptr;
+  if (has_failed(report)) return report;
   const Cache* const cache = segments.any_cache();
   if (cache == nullptr) {
     report["error"] = segments.cache_fault;
@@ -149,9 +151,9 @@ std::string locate_text(const Json& report) {
   const std::string where = report["address"].is_null()
                                 ? fmt::format("not known: {}", plain(report["flusher_error"], "no such shard"))
                                 : plain(report["address"]);
-  return fmt::format("page     {}\nbucket   {}\nkey      {}\nshard    {} ({})\naddress  {}\n", plain(report["page"]),
-                     plain(report["bucket"]), plain(report["key"]), plain(report["shard"]),
-                     plain(report["shard_state"]), where);
+  return named_text(report) + fmt::format("page     {}\nbucket   {}\nkey      {}\nshard    {} ({})\naddress  {}\n",
+                                          plain(report["page"]), plain(report["bucket"]), plain(report["key"]),
+                                          plain(report["shard"]), plain(report["shard_state"]), where);
 }
 
 }  // namespace visitd

@@ -30,8 +30,6 @@ constexpr std::uint64_t check_interval_ms = 1000;
 constexpr std::uint64_t leaving_interval_ms = 20;
 constexpr int long_text_bytes = 64 << 10;
 
-static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
-
 /// What this frontend sees of the processes of its host.
 class RingHostStatus : public HostStatus {
  public:

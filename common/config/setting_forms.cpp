@@ -8,6 +8,7 @@
 #include "common/os/ip_network.hpp"
 #include "common/os/text.hpp"
 #include "common/os/unix_address.hpp"
+#include "common/pages/page_rules.hpp"
 #include "common/shm/page_id.hpp"
 
 namespace visitd::setting {
@@ -83,6 +84,10 @@ bool is_one_origin(std::string_view text) {
 
 bool is_pattern(std::string_view text) {
   return check_page_id(text, max_page_id_bytes) == PageIdFault::none;
+}
+
+bool is_page_rule(std::string_view text) {
+  return is_pattern(text) && PageRule::parse(text).has_value();
 }
 
 bool is_agent_part(std::string_view text) {

@@ -21,6 +21,8 @@ namespace visitd::setting {
 [[nodiscard]] bool is_not_empty(std::string_view text);
 /// Of page ids: not longer than these can be, UTF-8.
 [[nodiscard]] bool is_pattern(std::string_view text);
+/// Of names of pages.
+[[nodiscard]] bool is_page_rule(std::string_view text);
 /// 1 to 256 bytes that a User-Agent may hold.
 [[nodiscard]] bool is_agent_part(std::string_view text);
 /// Whether a text can be a password: Redis takes any, C strings end at a NUL.

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <type_traits>
 
 #include "common/config/setting_forms.hpp"
+#include "common/config/setting_section.hpp"
 #include "common/config/shard_address.hpp"
+#include "common/pages/page_rules.hpp"
 #include "common/shm/cache_layout.hpp"
 #include "common/shm/page_id.hpp"
 
@@ -33,52 +34,6 @@ constexpr Change flusher_reload{Programs::flusher, Change::reload};
 constexpr Change flusher_restart{Programs::flusher, Change::restart};
 constexpr Change all_reload{Programs::all, Change::reload};
 constexpr Change all_restart{Programs::all, Change::restart};
-
-/// Makes the rows of one section, which is this member of a draft.
-template <auto section>
-struct Section {
-  std::string_view name;
-
-  template <auto member>
-  [[nodiscard]] constexpr Key number(std::string_view key, std::uint64_t least, std::uint64_t most, Change change,
-                                     std::string_view help, std::string_view original = "") const {
-    return row<member>(key, least, most, nullptr, "", change, help, original);
-  }
-
-  /// A text, or a list of them; `allowed` says `form` in words.
-  template <auto member>
-  [[nodiscard]] constexpr Key text(std::string_view key, std::uint64_t least, std::uint64_t most, Form form,
-                                   std::string_view allowed, Change change, std::string_view help,
-                                   std::string_view original = "") const {
-    return row<member>(key, least, most, form, allowed, change, help, original);
-  }
-
-  template <auto member>
-  [[nodiscard]] constexpr Key choice(std::string_view key, Change change, std::string_view help,
-                                     std::string_view original = "") const {
-    return row<member>(key, 0, 0, nullptr, "", change, help, original);
-  }
-
- private:
-  template <auto member>
-  [[nodiscard]] constexpr Key row(std::string_view key, std::uint64_t least, std::uint64_t most, Form form,
-                                  std::string_view allowed, Change change, std::string_view help,
-                                  std::string_view original) const {
-    using Value = std::decay_t<decltype(std::declval<Draft>().*section.*member)>;
-    return {.section = name,
-            .name = key,
-            .place = Place<Value>{[](Draft& draft) -> Value& { return draft.*section.*member; },
-                                  [](const Draft& draft) -> const Value& { return draft.*section.*member; }},
-            .least = least,
-            .most = most,
-            .form = form,
-            .allowed = allowed,
-            .part_of_shard = std::is_same_v<std::decay_t<decltype(std::declval<Draft>().*section)>, ForShards>,
-            .change = change,
-            .original = original,
-            .help = help};
-  }
-};
 
 constexpr Section<&Draft::paths> paths{"paths"};
 constexpr Section<&Draft::pages> pages{"pages"};
@@ -112,6 +67,10 @@ constexpr std::array rows = {
     pages.number<&PagesSettings::page_id_limit_bytes>(
         "page_id_limit_bytes", 1, max_page_id_bytes, frontends_restart,
         "The longest page id, as decoded UTF-8; longer ones are answered 400."),
+    pages.text<&PagesSettings::rules>(
+        "rules", 0, max_page_rules, is_page_rule, page_rule_forms, frontends_reload,
+        "Under which name a page is counted: each rule in turn changes the id that was asked for, in visits and in "
+        "reads. `visitctl rules PAGE` shows what becomes of an id. None: the id is the name."),
     pages.text<&PagesSettings::allowed>(
         "allowed", 0, 1024, is_pattern,
         "patterns of 1 to 1024 bytes, in which * stands for any characters and ? for one", frontends_reload,
@@ -186,6 +145,21 @@ constexpr std::array rows = {
     http.number<&HttpSettings::public_entries_limit>(
         "public_entries_limit", 0, 10'000'000, frontends_reload,
         "The most entries of a list of visits from outside; more are answered 403, and none is counted. 0: no limit."),
+    http.number<&HttpSettings::public_new_pages_per_minute>(
+        "public_new_pages_per_minute", 0, 1'000'000, frontends_reload,
+        "From outside, so many pages that nobody has counted before are accepted a minute by each frontend; more are "
+        "answered 429. A page that has visits always counts. 0: no limit."),
+    http.number<&HttpSettings::address_visits_per_minute>(
+        "address_visits_per_minute", 0, 1'000'000, frontends_reload,
+        "From outside, one client address (of IPv6 one /64 network) may add so many visits a minute to each frontend; "
+        "more are answered 429. Trusted proxies that name no client are not limited. 0: no limit."),
+    http.number<&HttpSettings::address_visits_burst>(
+        "address_visits_burst", 1, 1'000'000, frontends_reload,
+        "So many visits may one client address add at once; they come back at http.address_visits_per_minute."),
+    http.number<&HttpSettings::address_visits_remembered>(
+        "address_visits_remembered", 64, 16'777'216, frontends_reload,
+        "How many client addresses with visits of late a frontend remembers, at 24 bytes each; beyond, it forgets "
+        "those that have most visits left."),
     http.text<&HttpSettings::count_origins>(
         "count_origins", 0, 64, is_one_origin, "SCHEME://HOST[:PORT] in lower case", frontends_reload,
         "From outside, visits count if a page of one of these origins sends them; others are answered 403. It stops "

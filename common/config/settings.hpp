@@ -91,6 +91,7 @@ struct PathsSettings {
 
 struct PagesSettings {
   std::uint32_t page_id_limit_bytes = 1024;
+  std::vector<std::string> rules;    ///< by which the names of pages are made of ids, in order; empty: they are the ids
   std::vector<std::string> allowed;  ///< patterns of the pages that strangers' visits count for; empty: all
 };
 
@@ -122,6 +123,10 @@ struct HttpSettings {
   std::uint32_t batch_read_limit = 1000;                    ///< pages
   std::uint32_t public_visits_limit = 100;                  ///< to a page, of a stranger's request; 0: none
   std::uint32_t public_entries_limit = 1000;                ///< of a stranger's list; 0: none
+  std::uint32_t public_new_pages_per_minute = 0;            ///< 0: no limit
+  std::uint32_t address_visits_per_minute = 0;              ///< of a stranger's address; 0: no limit
+  std::uint32_t address_visits_burst = 60;                  ///< at once
+  std::uint32_t address_visits_remembered = 16384;          ///< addresses
   std::vector<std::string> count_origins;      ///< strangers' visits count from pages of these alone; empty: of all
   std::vector<std::string> ignored_addresses;  ///< networks: their visits get an answer, and do not count
   std::vector<std::string> ignored_agents;     ///< parts of User-Agent: as above

@@ -35,4 +35,27 @@ bool parse_hex(std::string_view text, std::uint64_t& number) noexcept {
   return failed == std::errc{} && end == text.data() + text.size();
 }
 
+bool matches(std::string_view pattern, std::string_view text) noexcept {
+  constexpr std::size_t none = std::string_view::npos;
+  std::size_t in_pattern = 0;
+  std::size_t in_text = 0;
+  std::size_t star = none;    // the last one that was passed
+  std::size_t resume = none;  // where what follows it is looked for next
+  while (in_text < text.size()) {
+    if (in_pattern < pattern.size() && pattern[in_pattern] == '*') {
+      star = in_pattern++;
+      resume = in_text;
+    } else if (in_pattern < pattern.size() && (pattern[in_pattern] == '?' || pattern[in_pattern] == text[in_text])) {
+      ++in_pattern;
+      ++in_text;
+    } else if (star != none) {
+      in_pattern = star + 1;
+      in_text = ++resume;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', in_pattern) == none;
+}
+
 }  // namespace visitd

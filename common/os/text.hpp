@@ -61,6 +61,10 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
                     [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a | 0x20 : a) == b; });
 }
 
+/// Whether the text is what the pattern says: "*" stands for any characters, slashes too, "?" for one byte, all else
+/// for itself.
+[[nodiscard]] bool matches(std::string_view pattern, std::string_view text) noexcept;
+
 /// Percent-decodes, once, into `buffer`, which is at least as large; `space`: the character that stands for a space,
 /// '%': none does. nullopt: an escape is not two hex digits.
 [[nodiscard]] std::optional<std::string_view> percent_decode(std::string_view text, char space,

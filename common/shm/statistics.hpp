@@ -35,7 +35,7 @@ enum class FrontendStatistic : std::uint8_t {
   visits_ignored,
   count
 };
-/// From this word on, how often each kind of refusal was answered; frontend/http/refusals.hpp numbers and names them.
+/// From this word on, how often each kind of refusal was answered; refusal_kinds.hpp numbers and names them.
 inline constexpr std::size_t frontend_refusals_first_word = 40;
 
 enum class FlusherStatistic : std::uint8_t {

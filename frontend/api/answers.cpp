@@ -27,6 +27,7 @@ std::string_view status_line(std::uint16_t status) noexcept {
                                    {414, "HTTP/1.1 414 URI Too Long\r\n"},
                                    {415, "HTTP/1.1 415 Unsupported Media Type\r\n"},
                                    {417, "HTTP/1.1 417 Expectation Failed\r\n"},
+                                   {429, "HTTP/1.1 429 Too Many Requests\r\n"},
                                    {431, "HTTP/1.1 431 Request Header Fields Too Large\r\n"},
                                    {503, "HTTP/1.1 503 Service Unavailable\r\n"},
                                    {505, "HTTP/1.1 505 HTTP Version Not Supported\r\n"}};
@@ -53,13 +54,15 @@ void Answer::reset(const RequestHead& head) noexcept {
   length_unknown = false;
   retry_after_s.reset();
   allow = {};
+  rate_limit.clear();
+  rate_limit_policy = {};
   refusal = Refusal::none;
   cache_status.clear();
   body.clear();
 }
 
 void Answer::refuse(const Problem& problem) noexcept {
-  const RefusalText& text = describe(problem.refusal);
+  const RefusalText text = describe(problem.refusal);
   const std::string_view parameter = problem.parameter.empty() ? text.parameter : problem.parameter;
   refusal = problem.refusal;
   status = text.status;

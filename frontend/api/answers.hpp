@@ -67,7 +67,7 @@ class FixedText {
 
 /// What a page of another origin may read of our answers' fields, beside the few that browsers always show it. A field
 /// that a later answer adds for the page's scripts is added here.
-inline constexpr std::string_view exposed_fields = "Cache-Status, Retry-After, Date";
+inline constexpr std::string_view exposed_fields = "Cache-Status, Retry-After, RateLimit, RateLimit-Policy, Date";
 
 enum class ContentType : std::uint8_t { none, json, problem, metrics, html };
 
@@ -115,7 +115,9 @@ struct Answer {
   bool preflight = false;
   bool length_unknown = false;  ///< for HEAD, where the body was not made
   std::optional<std::uint32_t> retry_after_s;
-  std::string_view allow;  ///< empty: none
+  std::string_view allow;              ///< empty: none
+  FixedText<64> rate_limit;            ///< empty: the client's rate is not limited
+  std::string_view rate_limit_policy;  ///< lives until the next answer
   Refusal refusal = Refusal::none;
   FixedText<256> cache_status;
   AnswerBody body;
@@ -201,6 +203,10 @@ void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Tak
   if (answer.no_store) take("Cache-Control", std::string_view("no-store"));
   if (!answer.cache_status.empty()) take("Cache-Status", answer.cache_status.view());
   if (!answer.allow.empty()) take("Allow", answer.allow);
+  if (!answer.rate_limit.empty()) {
+    take("RateLimit", answer.rate_limit.view());
+    take("RateLimit-Policy", answer.rate_limit_policy);
+  }
   each_cors_field(answer, head, take);
   if (answer.retry_after_s) {
     FixedText<20> seconds;

@@ -60,6 +60,9 @@ class CountSource {
   /// `now_ms`: monotonic milliseconds, as the loop last saw them.
   [[nodiscard]] virtual CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept = 0;
 
+  /// Whether it is known at once that the page has visits, however old its count may be.
+  [[nodiscard]] virtual bool is_known(std::string_view page, std::uint64_t now_ms) noexcept = 0;
+
   /// Whether another try of a parked read could come to something. Cheap: it reads no page id.
   [[nodiscard]] virtual bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept = 0;
 

@@ -143,6 +143,12 @@ CountAnswer Counts::read(std::string_view page, CountRead& state, std::uint64_t 
   return park(hash, page, reading, state, now_ms);
 }
 
+bool Counts::is_known(std::string_view page, std::uint64_t now_ms) noexcept {
+  use_cache();
+  const Reading reading = reader_.read(page_hash(page, membership_.ring().hash_seed()), page, now_ms);
+  return reading.has_entry && (reading.damaged || reading.count != 0);
+}
+
 CountAnswer Counts::answer(std::string_view page, const Reading& reading, const CountRead& state,
                            std::uint64_t now_ms) noexcept {
   if (reading.kind == Kind::fresh) {

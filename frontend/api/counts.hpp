@@ -21,6 +21,7 @@ class Counts final : public CountSource {
   Counts(const Settings& settings, RingMembership& membership, FrontendStatistics statistics);
 
   [[nodiscard]] CountAnswer read(std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept override;
+  [[nodiscard]] bool is_known(std::string_view page, std::uint64_t now_ms) noexcept override;
   [[nodiscard]] bool concerns(const CountRead& state, std::uint64_t now_ms) noexcept override;
   [[nodiscard]] bool gathers() const noexcept override { return reader_.gathers(); }
   void gather(std::span<const std::string_view> pages) noexcept override;

@@ -20,31 +20,44 @@ HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
       page_id_limit_bytes(settings.pages.page_id_limit_bytes),
       retry_after_s(settings.http.retry_after_s),
       list_timeout_ms(settings.http.list_timeout_ms),
+      page_rules(settings.pages.rules),
+      proxies(settings.http.trusted_proxies),
       public_limits(settings),
       visit_rules(settings),
+      address_rates(settings),
+      new_pages(settings),
+      counts_all(!visit_rules.any() && !address_rates.any() && !new_pages.any()),
       decoded(settings.http.target_limit_bytes, '\0'),
-      list(settings.pages.page_id_limit_bytes, settings.http.batch_read_limit) {}
+      list(settings.pages.page_id_limit_bytes, settings.http.batch_read_limit, page_rules) {}
 
 void HandlerShare::take_settings(const Settings& settings) {
   limits.take_settings(settings);
   retry_after_s = settings.http.retry_after_s;
   list_timeout_ms = settings.http.list_timeout_ms;
+  page_rules = PageRules(settings.pages.rules);
+  proxies = TrustedProxies(settings.http.trusted_proxies);
   public_limits = PublicLimits(settings);
   visit_rules = VisitRules(settings);
+  address_rates.take_settings(settings);
+  new_pages.take_settings(settings);
+  counts_all = !visit_rules.any() && !address_rates.any() && !new_pages.any();
   list.set_read_limit(settings.http.batch_read_limit);
 }
 
-std::string_view HandlerShare::page_of(std::string_view encoded, Answer& answer) {
-  const auto page = decode_path(encoded, decoded);
-  if (!page) {
+NamedPage HandlerShare::page_of(std::string_view encoded, Answer& answer) {
+  const auto id = decode_path(encoded, decoded);
+  if (!id) {
     answer.refuse({.refusal = Refusal::invalid_percent_encoding, .parameter = "page_id"});
     return {};
   }
-  if (const PageIdFault fault = check_page_id(*page, page_id_limit_bytes); fault != PageIdFault::none) {
-    answer.refuse({.refusal = Refusal::invalid_page_id, .detail = describe(fault, *page, page_id_limit_bytes)});
+  if (const PageIdFault fault = check_page_id(*id, page_id_limit_bytes); fault != PageIdFault::none) {
+    answer.refuse({.refusal = Refusal::invalid_page_id, .detail = describe(fault, *id, page_id_limit_bytes)});
     return {};
   }
-  return *page;
+  if (!page_rules.any()) return {*id, *id};
+  const NamedPage page{*id, page_rules.name_of(*id)};
+  if (page.name.empty()) answer.refuse({.refusal = Refusal::invalid_page_id, .detail = nothing_left});
+  return page;
 }
 
 void HandlerShare::refuse_for_now(const Problem& problem, Answer& answer) const noexcept {

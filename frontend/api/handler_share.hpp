@@ -6,14 +6,23 @@
 #include <string_view>
 
 #include "common/config/settings.hpp"
+#include "common/pages/page_rules.hpp"
+#include "frontend/api/address_rates.hpp"
 #include "frontend/api/answers.hpp"
 #include "frontend/api/backend.hpp"
 #include "frontend/api/limit_details.hpp"
+#include "frontend/api/new_pages.hpp"
 #include "frontend/api/page_list.hpp"
 #include "frontend/api/public_limits.hpp"
 #include "frontend/api/visit_rules.hpp"
+#include "frontend/http/client_address.hpp"
 
 namespace visitd {
+
+struct NamedPage {
+  std::string_view asked;  ///< the id that the client sent
+  std::string_view name;   ///< under which the page is counted
+};
 
 struct HandlerShare {
   /// The settings are copied.
@@ -22,8 +31,9 @@ struct HandlerShare {
   /// Takes what may change while it runs.
   void take_settings(const Settings& settings);
 
-  /// The page id in a path; empty: it breaks a rule, and `answer` says which. Lives until the next call.
-  [[nodiscard]] std::string_view page_of(std::string_view encoded, Answer& answer);
+  /// The page that a path names; a name that is empty: its id breaks a rule, and `answer` says which. Lives until the
+  /// next call.
+  [[nodiscard]] NamedPage page_of(std::string_view encoded, Answer& answer);
   /// 503 with Retry-After.
   void refuse_for_now(const Problem& problem, Answer& answer) const noexcept;
   /// An empty text for a long answer, which lives until the next one.
@@ -36,11 +46,16 @@ struct HandlerShare {
   std::uint32_t page_id_limit_bytes;
   std::uint32_t retry_after_s;
   std::uint32_t list_timeout_ms;
+  PageRules page_rules;
+  TrustedProxies proxies;
   PublicLimits public_limits;
   VisitRules visit_rules;
-  std::string decoded;   ///< room for a page id while its request is answered
-  PageList list;         ///< of the request that is being answered
-  std::string document;  ///< a long answer until it is bytes
+  AddressRates address_rates;
+  NewPages new_pages;
+  bool counts_all = true;  ///< no rule and no limit concerns a visit of one page
+  std::string decoded;     ///< room for a page id while its request is answered
+  PageList list;           ///< of the request that is being answered
+  std::string document;    ///< a long answer until it is bytes
 };
 
 /// Why a visit that was not recorded is refused.

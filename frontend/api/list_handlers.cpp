@@ -4,36 +4,15 @@
 #include <optional>
 #include <utility>
 
+#include "frontend/api/admission.hpp"
 #include "frontend/api/handlers.hpp"
 
 namespace visitd {
 
 namespace {
 
-/// What keeps a stranger's list from being counted; nullopt: nothing.
-std::optional<Problem> problem_with_list(HandlerShare& share, const Call& call) {
-  if (auto problem = share.public_limits.problem_with(share.list)) return problem;
-  if (!share.visit_rules.any()) return std::nullopt;
-  if (auto problem = share.visit_rules.problem_with_origin(*call.head)) return problem;
-  for (std::size_t entry = 0; entry < share.list.size(); ++entry) {
-    auto problem = share.visit_rules.problem_with_page(share.list.page(entry));
-    if (!problem) continue;
-    problem->member = "entry";
-    problem->value = entry;
-    return problem;
-  }
-  return std::nullopt;
-}
-
-Handled record_list(HandlerShare& share, const Call& call, Answer& answer) {
-  const PageList& list = share.list;
-  if (is_strangers(*call.head, *call.client, call.entrance)) {
-    if (const auto problem = problem_with_list(share, call)) {
-      answer.refuse(*problem);
-      return Handled::answered;
-    }
-  }
-  const bool ignored = share.visit_rules.any() && share.visit_rules.ignores(*call.head, *call.client, call.entrance);
+/// Records the entries of a list that is admitted, or notes that they are ignored.
+Handled record_entries(HandlerShare& share, const Call& call, const PageList& list, bool ignored, Answer& answer) {
   std::uint64_t visits = 0;
   for (std::size_t entry = 0; entry < list.size(); ++entry) {
     const Recorded recorded =
@@ -49,10 +28,46 @@ Handled record_list(HandlerShare& share, const Call& call, Answer& answer) {
     }
     visits += list.visits(entry);
   }
-  if (ignored) share.backend.recorder.ignore(visits);
+  if (ignored) {
+    share.backend.recorder.ignore(visits);
+  } else {
+    note_list(share, call, list, answer);
+  }
   answer.content_type = ContentType::json;
   append_all(answer.body, R"({"status":"success","entries":)", list.size(), R"(,"visits":)", visits, "}");
   return Handled::answered;
+}
+
+/// Records the list of a reading that finds out which of its pages are new.
+Handled record_known(ListRead& reading, HandlerShare& share, const Call& call, Answer& answer) {
+  const ListRead::Progress progress = reading.go_on(share.backend.counts, call.now_ms);
+  if (progress == ListRead::Progress::parked) return Handled::parked;
+  if (progress == ListRead::Progress::paused) return Handled::paused;
+  // refused: nobody can say of the rest whether it is new.
+  if (admit_new_pages(share, call, reading, answer) == Admission::refused) return Handled::answered;
+  return record_entries(share, call, reading.pages(), false, answer);
+}
+
+/// Answers with a reading of the share's list, which is kept with the request until it is answered.
+template <typename Answering>
+Handled with_reading(Answering answering, HandlerShare& share, const Call& call, Answer& answer) {
+  ListRead reading(std::move(share.list), call.now_ms, share.list_timeout_ms);
+  const Handled handled = answering(reading, share, call, answer);
+  if (handled == Handled::answered) {
+    share.list = reading.take_pages();
+  } else {
+    call.read->list = std::make_unique<ListRead>(std::move(reading));
+  }
+  return handled;
+}
+
+Handled record_list(HandlerShare& share, const Call& call, Answer& answer) {
+  const Admission admission = admit_list(share, call, answer);
+  if (admission == Admission::refused) return Handled::answered;
+  if (admission == Admission::counted && awaits_new_pages(share, call)) {
+    return with_reading(record_known, share, call, answer);
+  }
+  return record_entries(share, call, share.list, admission == Admission::ignored, answer);
 }
 
 void answer_counts(HandlerShare& share, const ListRead& reading, Answer& answer) {
@@ -60,7 +75,7 @@ void answer_counts(HandlerShare& share, const ListRead& reading, Answer& answer)
   document.append(R"({"counts":{)");
   for (std::size_t entry = 0; entry < reading.pages().size(); ++entry) {
     document.append(entry == 0 ? "\"" : ",\"");
-    append_json(reading.pages().page(entry), document);
+    append_json(reading.pages().asked(entry), document);
     document.append("\":");
     const fmt::format_int number(reading.counts().of(entry));
     document.append(number.data(), number.size());
@@ -82,7 +97,7 @@ Handled go_on(ListRead& reading, HandlerShare& share, const Call& call, Answer& 
       const bool damaged = reading.refusal().kind == CountAnswer::Kind::damaged;
       share.refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown,
                             .detail = reading.refusal().why,
-                            .parameter = reading.page()},
+                            .parameter = reading.asked()},
                            answer);
       return Handled::answered;
     }
@@ -93,14 +108,7 @@ Handled go_on(ListRead& reading, HandlerShare& share, const Call& call, Answer& 
 }
 
 Handled read_list(HandlerShare& share, const Call& call, Answer& answer) {
-  ListRead reading(std::move(share.list), call.now_ms, share.list_timeout_ms);
-  const Handled handled = go_on(reading, share, call, answer);
-  if (handled == Handled::answered) {
-    share.list = reading.take_pages();
-  } else {
-    call.read->list = std::make_unique<ListRead>(std::move(reading));
-  }
-  return handled;
+  return with_reading(go_on, share, call, answer);
 }
 
 /// Lets `then` answer for the list that was read, unless there was a problem with it.
@@ -119,8 +127,11 @@ Handled with_list(const std::optional<Problem>& problem, Route::Handler then, Ha
 }  // namespace
 
 Handled record_or_read_list(HandlerShare& share, const Call& call, Answer& answer) {
-  if (call.read->list != nullptr) return go_on(*call.read->list, share, call, answer);
-  if (call.head->method != Method::post) {
+  const bool records = call.head->method == Method::post;
+  if (call.read->list != nullptr) {
+    return records ? record_known(*call.read->list, share, call, answer) : go_on(*call.read->list, share, call, answer);
+  }
+  if (!records) {
     return with_list(share.list.read_query(call.head->query), &read_list, share, call, answer);
   }
   return with_list(share.list.read_json(call.body, PageList::Purpose::record), &record_list, share, call, answer);

@@ -80,9 +80,9 @@ class ListRead {
   [[nodiscard]] Progress go_on(CountSource& source, std::uint64_t now_ms);
 
   [[nodiscard]] const CountRead& awaits() const noexcept { return read_; }
-  /// refused: kind and reason; `page()` is the one. Its texts live until the source's next call.
+  /// refused: kind and reason; `asked()` is the id of the one. Its texts live until the source's next call.
   [[nodiscard]] const CountAnswer& refusal() const noexcept { return refusal_; }
-  [[nodiscard]] std::string_view page() const noexcept { return pages_.page(counts_.size()); }
+  [[nodiscard]] std::string_view asked() const noexcept { return pages_.asked(counts_.size()); }
 
   [[nodiscard]] const PageList& pages() const noexcept { return pages_; }
   [[nodiscard]] const ListCounts& counts() const noexcept { return counts_; }
@@ -93,6 +93,7 @@ class ListRead {
   [[nodiscard]] std::size_t bytes() const noexcept;
 
  private:
+  [[nodiscard]] std::string_view page() const noexcept { return pages_.page(counts_.size()); }
   [[nodiscard]] Progress read_on(CountSource& source, std::uint64_t now_ms);
   void gather_rest(CountSource& source) const;
   [[nodiscard]] CountAnswer read_page(CountSource& source, std::uint64_t now_ms);
@@ -120,6 +121,7 @@ struct PendingRead {
   CountRead page;
   std::unique_ptr<ListRead> list;  ///< nullptr: one page is read, or none
   bool has_waited = false;         ///< for the flusher
+  bool visit_recorded = false;     ///< the request's visit is, and its count is awaited
 
   /// What the source is asked about whether another try could come to something.
   [[nodiscard]] const CountRead& awaits() const noexcept { return list != nullptr ? list->awaits() : page; }
@@ -129,7 +131,7 @@ struct PendingRead {
   void end() noexcept {
     if (page.deadline_ms != 0) page = {};
     if (list != nullptr) list.reset();
-    has_waited = false;
+    has_waited = visit_recorded = false;
   }
 };
 

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "common/os/text.hpp"
+#include "frontend/api/admission.hpp"
 #include "frontend/api/handlers.hpp"
 #include "frontend/http/target.hpp"
 
@@ -21,27 +22,20 @@ bool is_bare_token(std::string_view text) noexcept {
   return !text.empty() && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_inner);
 }
 
-/// False: the visit is refused, and `answer` says why.
-bool record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
-  if (share.visit_rules.any()) {
-    if (is_strangers(*call.head, *call.client, call.entrance)) {
-      auto problem = share.visit_rules.problem_with_origin(*call.head);
-      if (!problem) problem = share.visit_rules.problem_with_page(page);
-      if (problem) {
-        answer.refuse(*problem);
-        return false;
-      }
-    }
-    if (share.visit_rules.ignores(*call.head, *call.client, call.entrance)) {
-      share.backend.recorder.ignore(1);
-      return true;
-    }
-  }
+Admission record(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
   const Recorded recorded = share.backend.recorder.record(page, 1);
-  if (recorded == Recorded::recorded) return true;
+  if (recorded == Recorded::recorded) return Admission::counted;
   const Refusal refusal = refusal_of(recorded);
   share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
-  return false;
+  return Admission::refused;
+}
+
+/// Records the visit if it counts.
+Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
+  const Admission admission = share.counts_all ? Admission::counted : admit_visit(share, call, page, answer);
+  if (admission == Admission::counted) return record(share, call, page, answer);
+  if (admission == Admission::ignored) share.backend.recorder.ignore(1);
+  return admission;
 }
 
 /// The count in the answer to a visit, which is a success whether its count is known or not.
@@ -70,20 +64,25 @@ void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
 }
 
 Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
-  const std::string_view page = share.page_of(call.encoded_page, answer);
-  if (page.empty()) return Handled::answered;
+  const NamedPage page = share.page_of(call.encoded_page, answer);
+  if (page.name.empty()) return Handled::answered;
   const bool wants_count = !call.head->query.empty() && names_parameter(call.head->query, "count");
-  // The visit of one that was parked for its count is recorded.
-  const bool is_recorded = wants_count && call.read->page.deadline_ms != 0;
-  if (!is_recorded && !record_one(share, call, page, answer)) return Handled::answered;
+  if (!call.read->visit_recorded) {
+    const Admission admission = record_one(share, call, page.name, answer);
+    if (admission == Admission::parked) return Handled::parked;
+    if (admission == Admission::refused) return Handled::answered;
+    call.read->visit_recorded = wants_count;
+  } else {
+    show_rate(share, call, answer);
+  }
   std::optional<CountAnswer> count;
   if (wants_count) {
-    count = share.backend.counts.read(page, call.read->page, call.now_ms);
+    count = share.backend.counts.read(page.name, call.read->page, call.now_ms);
     if (count->kind == CountAnswer::Kind::parked) return Handled::parked;
   }
   answer.content_type = ContentType::json;
   answer.body.append(R"({"status":"success","message":"Visit recorded for page )");
-  append_json(page, answer.body);
+  append_json(page.asked, answer.body);
   answer.body.append(R"(")");
   if (count) append_count(*count, answer);
   answer.body.append("}");
@@ -95,9 +94,9 @@ Handled read_count(HandlerShare& share, const Call& call, Answer& answer) {
 }
 
 Handled read_count_of(HandlerShare& share, const Call& call, std::string_view encoded, Answer& answer) {
-  const std::string_view page = share.page_of(encoded, answer);
-  if (page.empty()) return Handled::answered;
-  const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
+  const NamedPage page = share.page_of(encoded, answer);
+  if (page.name.empty()) return Handled::answered;
+  const CountAnswer count = share.backend.counts.read(page.name, call.read->page, call.now_ms);
   if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
   if (count.kind == CountAnswer::Kind::unknown) {
     share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why}, answer);

@@ -164,17 +164,33 @@ bool PageList::add(std::string_view page, std::uint32_t visits) {
     return refuse({.refusal = Refusal::too_many_pages, .detail = detail_});
   }
   if (const PageIdFault fault = check_page_id(page, page_id_limit_); fault != PageIdFault::none) {
-    detail_ = describe(fault, page, page_id_limit_);
-    return refuse({.refusal = Refusal::invalid_page_id,
-                   .detail = detail_,
-                   .parameter = purpose_ == Purpose::record ? "page_id" : "page",
-                   .member = "entry",
-                   .value = size()});
+    return refuse_id(describe(fault, page, page_id_limit_));
   }
-  entries_.push_back({static_cast<std::uint32_t>(text_.size()), static_cast<std::uint32_t>(page.size()), visits});
-  text_.append(page);
-  longest_ = std::max(longest_, page.size());
+  const Part asked = append(page);
+  Part name = asked;
+  if (rules_->any()) {
+    const std::string_view named = rules_->name_of(page);
+    if (named.empty()) return refuse_id(std::string(nothing_left));
+    if (named != page) name = append(named);
+  }
+  entries_.push_back({asked, name, visits});
+  longest_ = std::max<std::size_t>(longest_, name.length);
   return true;
+}
+
+PageList::Part PageList::append(std::string_view text) {
+  const Part part{static_cast<std::uint32_t>(text_.size()), static_cast<std::uint32_t>(text.size())};
+  text_.append(text);
+  return part;
+}
+
+bool PageList::refuse_id(std::string detail) {
+  detail_ = std::move(detail);
+  return refuse({.refusal = Refusal::invalid_page_id,
+                 .detail = detail_,
+                 .parameter = purpose_ == Purpose::record ? "page_id" : "page",
+                 .member = "entry",
+                 .value = size()});
 }
 
 bool PageList::refuse(const Problem& problem) noexcept {
@@ -198,9 +214,7 @@ void PageList::keep_first_of_each() {
   // The whole set lies in one piece of memory: a piece for each page would cost more than the look-up itself.
   std::pmr::monotonic_buffer_resource memory(entries_.size() * set_bytes_a_page);
   std::pmr::unordered_set<std::string_view> seen(entries_.size(), &memory);
-  std::erase_if(entries_, [&](const Entry& entry) {
-    return !seen.insert(std::string_view(text_).substr(entry.begin, entry.length)).second;
-  });
+  std::erase_if(entries_, [&](const Entry& entry) { return !seen.insert(text_of(entry.asked)).second; });
 }
 
 }  // namespace visitd

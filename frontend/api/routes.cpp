@@ -81,11 +81,10 @@ std::span<const Route> Routes::table() noexcept {
 }
 
 Routes::Routes(const Settings& settings, const Backend& backend)
-    : share_(settings, backend), proxies_(settings.http.trusted_proxies), prefix_(settings.http.api_prefix) {}
+    : share_(settings, backend), prefix_(settings.http.api_prefix) {}
 
 void Routes::take_settings(const Settings& settings) {
   share_.take_settings(settings);
-  proxies_ = TrustedProxies(settings.http.trusted_proxies);
 }
 
 bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {
@@ -141,8 +140,8 @@ void Routes::fail(const Call& call, const std::exception_ptr& exception, Answer&
   } catch (...) {  // NOLINT(bugprone-empty-catch)
   }
   const std::string id = hex(std::uniform_int_distribution<std::uint64_t>()(ids_));
-  log::error("request of {} failed, id {}: {}", proxies_.origin_of(*call.client, call.head->fields, call.entrance), id,
-             what);
+  log::error("request of {} failed, id {}: {}",
+             share_.proxies.origin_of(*call.client, call.head->fields, call.entrance), id, what);
   answer.reset(*call.head);
   answer.refuse({.refusal = Refusal::internal_error,
                  .detail = fmt::format("the request failed; the server's log says why under id {}", id)});

@@ -12,7 +12,6 @@
 #include "frontend/api/backend.hpp"
 #include "frontend/api/call.hpp"
 #include "frontend/api/handler_share.hpp"
-#include "frontend/http/client_address.hpp"
 #include "frontend/http/refusals.hpp"
 
 namespace visitd {
@@ -46,6 +45,9 @@ class Routes {
   /// Makes the answer to a request whose handler threw, and logs why under an id that the client sees.
   void fail(const Call& call, const std::exception_ptr& exception, Answer& answer) noexcept;
 
+  /// Those of the settings in use, always the same object.
+  [[nodiscard]] const TrustedProxies& proxies() const noexcept { return share_.proxies; }
+
   [[nodiscard]] const RefusalCounts& refusals() const noexcept { return refusals_; }
   /// Counts an answer that refuses, wherever it was made.
   void note(Refusal refusal) noexcept { ++refusals_[static_cast<std::size_t>(refusal)]; }
@@ -54,7 +56,6 @@ class Routes {
   bool find_below_prefix(std::string_view path, Call& call) const noexcept;
 
   HandlerShare share_;
-  TrustedProxies proxies_;
   bool has_private_address_ = false;
   std::string prefix_;
   RefusalCounts refusals_{};

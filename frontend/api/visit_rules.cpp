@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstddef>
 
+#include "common/os/text.hpp"
 #include "frontend/http/head_fields.hpp"
 
 namespace visitd {
@@ -23,34 +23,10 @@ std::string lower(std::string_view text) {
 
 }  // namespace
 
-bool matches(std::string_view pattern, std::string_view text) noexcept {
-  constexpr std::size_t none = std::string_view::npos;
-  std::size_t in_pattern = 0;
-  std::size_t in_text = 0;
-  std::size_t star = none;    // the last one that was passed
-  std::size_t resume = none;  // where what follows it is looked for next
-  while (in_text < text.size()) {
-    if (in_pattern < pattern.size() && pattern[in_pattern] == '*') {
-      star = in_pattern++;
-      resume = in_text;
-    } else if (in_pattern < pattern.size() && (pattern[in_pattern] == '?' || pattern[in_pattern] == text[in_text])) {
-      ++in_pattern;
-      ++in_text;
-    } else if (star != none) {
-      in_pattern = star + 1;
-      in_text = ++resume;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', in_pattern) == none;
-}
-
 VisitRules::VisitRules(const Settings& settings)
     : origins_(settings.http.count_origins),
       pages_(settings.pages.allowed),
-      ignored_addresses_(settings.http.ignored_addresses),
-      proxies_(settings.http.trusted_proxies) {
+      ignored_addresses_(settings.http.ignored_addresses) {
   for (const std::string& agent : settings.http.ignored_agents) ignored_agents_.push_back(lower(agent));
   any_ = !origins_.empty() || !pages_.empty() || !ignored_addresses_.empty() || !ignored_agents_.empty();
 }
@@ -73,11 +49,19 @@ std::optional<Problem> VisitRules::problem_with_page(std::string_view page) {
   return Problem{.refusal = Refusal::page_not_allowed, .detail = detail_};
 }
 
-bool VisitRules::ignores(const RequestHead& head, const ClientAddress& client, Entrance entrance) const {
-  if (!ignored_addresses_.empty()) {
-    const ClientAddress from = proxies_.client_behind(client, head.fields, entrance);
-    if (from && ignored_addresses_.contain(*from)) return true;
+std::optional<Problem> VisitRules::problem_with_pages(const PageList& list) {
+  for (std::size_t entry = 0; entry < list.size(); ++entry) {
+    auto problem = problem_with_page(list.page(entry));
+    if (!problem) continue;
+    problem->member = "entry";
+    problem->value = entry;
+    return problem;
   }
+  return std::nullopt;
+}
+
+bool VisitRules::ignores(const RequestHead& head, const ClientAddress& sender) const {
+  if (sender && ignored_addresses_.contain(*sender)) return true;
   if (ignored_agents_.empty()) return false;
   const std::string agent = lower(find_field(head.fields, "user-agent").value_or(""));
   return std::ranges::any_of(ignored_agents_, [&](const std::string& part) { return agent.find(part) != agent.npos; });

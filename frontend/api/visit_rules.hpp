@@ -9,8 +9,8 @@
 
 #include "common/config/settings.hpp"
 #include "common/os/ip_network.hpp"
+#include "frontend/api/page_list.hpp"
 #include "frontend/http/client_address.hpp"
-#include "frontend/http/entrance.hpp"
 #include "frontend/http/refusals.hpp"
 #include "frontend/http/request_head.hpp"
 
@@ -28,23 +28,19 @@ class VisitRules {
   [[nodiscard]] std::optional<Problem> problem_with_origin(const RequestHead& head);
   /// Why a stranger's visit of this page does not count; nullopt: it may. As above.
   [[nodiscard]] std::optional<Problem> problem_with_page(std::string_view page);
+  /// The same of the first page of a list of which this is so.
+  [[nodiscard]] std::optional<Problem> problem_with_pages(const PageList& list);
 
-  /// Whether visits of this request are answered with success, and not counted. `client`: the other end of its
-  /// connection, for which trusted proxies may name another one.
-  [[nodiscard]] bool ignores(const RequestHead& head, const ClientAddress& client, Entrance entrance) const;
+  /// Whether visits of this request are answered with success, and not counted. `sender`: whom it is from.
+  [[nodiscard]] bool ignores(const RequestHead& head, const ClientAddress& sender) const;
 
  private:
   std::vector<std::string> origins_;
   std::vector<std::string> pages_;  ///< patterns
   IpNetworks ignored_addresses_;
   std::vector<std::string> ignored_agents_;  ///< in lower case
-  TrustedProxies proxies_;
   bool any_;
   std::string detail_;
 };
-
-/// Whether the text is what the pattern says: "*" stands for any characters, slashes too, "?" for one byte, all else
-/// for itself.
-[[nodiscard]] bool matches(std::string_view pattern, std::string_view text) noexcept;
 
 }  // namespace visitd

@@ -71,6 +71,12 @@ ClientAddress client_address(const sockaddr_storage& address) noexcept {
   return found;
 }
 
+IpAddress network_of(const IpAddress& address) noexcept {
+  IpAddress network = address;
+  if (!address.is_ipv4()) std::fill(network.bytes.begin() + 8, network.bytes.end(), std::uint8_t{0});
+  return network;
+}
+
 bool TrustedProxies::include(const ClientAddress& client) const noexcept {
   return !client || networks_.contain(*client);
 }

@@ -16,6 +16,10 @@ namespace visitd {
 /// nullopt: the other end of a Unix socket, which is a process of this host.
 using ClientAddress = std::optional<IpAddress>;
 
+/// What an address is limited with: itself, or of IPv6 its /64 network. Every household has one, with as many addresses
+/// as it likes.
+[[nodiscard]] IpAddress network_of(const IpAddress& address) noexcept;
+
 /// Of a socket address as accept() and the like give it.
 [[nodiscard]] ClientAddress client_address(const sockaddr_storage& address) noexcept;
 

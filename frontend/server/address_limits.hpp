@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 #include "frontend/http/client_address.hpp"
 #include "frontend/server/deadlines.hpp"
@@ -20,16 +19,15 @@ struct AddressShare {
   DeadlineList uploads{0};            ///< its requests of these bytes, the one without progress for longest first
 };
 
-/// IPv6 clients are told apart by their /64 network: every household has one, with as many addresses as it likes.
 class AddressLimits {
  public:
-  /// `most`: connections of one address; 0: no limit. `exempt`: networks that are not looked at, as settings name them.
-  AddressLimits(std::uint32_t most, const std::vector<std::string>& exempt) : most_(most), exempt_(exempt) {}
+  /// `most`: connections of one address; 0: no limit. `exempt`: clients that are not looked at; they outlive it.
+  AddressLimits(std::uint32_t most, const TrustedProxies& exempt) noexcept : most_(most), exempt_(&exempt) {}
 
   /// Counts a connection. What it returns stays where it is until the last connection of the address is removed;
   /// nullptr: a proxy, or a Unix socket's other end.
   [[nodiscard]] AddressShare* add(const ClientAddress& client) {
-    if (!client || exempt_.include(client)) return nullptr;
+    if (!client || exempt_->include(client)) return nullptr;
     AddressShare& share = shares_[key_of(*client)];
     ++share.connections;
     return &share;
@@ -50,12 +48,12 @@ class AddressLimits {
 
  private:
   static std::string key_of(const IpAddress& address) {
-    const std::size_t size = address.is_ipv4() ? 16 : 8;
-    return {address.bytes.begin(), address.bytes.begin() + static_cast<std::ptrdiff_t>(size)};
+    const IpAddress network = network_of(address);
+    return {network.bytes.begin(), network.bytes.end()};
   }
 
   std::uint32_t most_;
-  TrustedProxies exempt_;
+  const TrustedProxies* exempt_;
   std::unordered_map<std::string, AddressShare> shares_;
 };
 

@@ -52,7 +52,7 @@ class EventLoopServer::Core final : ConnectionOwner, Doorkeeper {
   Core(uv_loop_t* loop, const Settings& settings, const Backend& backend)
       : share_(loop, settings, backend, *this),
         connection_limit_(make_room_for(settings.http.connection_limit)),
-        address_limits_(settings.http.address_connection_limit, settings.http.trusted_proxies),
+        address_limits_(settings.http.address_connection_limit, share_.routes.proxies()),
         stop_timeout_ms_(settings.http.stop_timeout_ms),
         turns_(share_),
         doors_(loop, *this, static_cast<int>(settings.http.send_buffer_bytes)),
@@ -200,7 +200,7 @@ class EventLoopServer::Core final : ConnectionOwner, Doorkeeper {
   void use_address_limits(const Settings& settings) {
     // The shares go with the limits that hold them.
     for (const auto& [address, connection] : connections_) connection->move_to(nullptr);
-    address_limits_ = AddressLimits(settings.http.address_connection_limit, settings.http.trusted_proxies);
+    address_limits_ = AddressLimits(settings.http.address_connection_limit, share_.routes.proxies());
     const auto add = [&](Connection& connection) { connection.move_to(address_limits_.add(connection.client())); };
     // The idle ones in their order.
     const DeadlineList& idle = share_.waiting(Phase::idle);

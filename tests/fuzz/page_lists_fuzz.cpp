@@ -42,7 +42,8 @@ enum class Kind : std::uint8_t { record, read, query };
 /// `text` as a body or a query, with all that holds of any answer.
 Pages taken(std::string_view text, Kind kind, const Limits& limits) {
   const Exact own(text);
-  PageList list(limits.page_id, limits.read);
+  PageRules rules{{}};
+  PageList list(limits.page_id, limits.read, rules);
   const auto problem = kind == Kind::query
                            ? list.read_query(own.view())
                            : list.read_json(own.view(), kind == Kind::record ? Purpose::record : Purpose::read);

@@ -36,6 +36,14 @@ PAGE_IDS = [
 ]  # fmt: skip
 PAGE_ID_WORDS = [b"http://", b"https://", b"%C3%A4", b"%E2%82%AC", b"%F0%9F%98%80", b"%00", b"%7f", b"%C2%9f", b"[::1]", b":8000", b"\xed\xa0\x80", b"\xf4\x8f\xbf\xbf"]
 
+# --- names of pages: rules up to a 0, the id
+
+NAMED_IDS = [
+    b"/A/index.html", b"/a/Index.PHP?u=1&b=2&x#c/", b"x/a/", b"/a/aXx//", b"a?&&b&u1=2", b"?b", b"#", b"/", b"///", b"index.htm", b"a/index.html/index.html/",
+    "/Größe/?u€=1#É".encode(), b"/a", b"xx",
+]  # fmt: skip
+NAMED_ID_WORDS = [b"index.html", b"/index.php", b"INDEX.HTM", b"?u=1", b"&b=2", b"&u21", b"#", b"/a", b"\x09\x01\x02\x03\x00", b"\x04\x06\x07\x00"]
+
 # --- lists of pages: what it is and how to write it anew, two limits, the text
 
 BODIES = [
@@ -122,6 +130,7 @@ REPLY_WORDS = [b"\r\n", b"$", b"*", b"$-1\r\n", b"*-1\r\n", b"*5\r\n", b"*2\r\n"
 SEEDS = {
     "request_reader": [bytes([how, 90, 170]) + sent for sent in READER for how in (0, 9)] + [b"\x06\x03\xc0" + sent for sent in HONEST],
     "page_ids": [bytes([30, style]) + text for style, text in enumerate(PAGE_IDS)],
+    "page_rules": [bytes([9, *range(1, 9), 0]) + text for text in NAMED_IDS] + [bytes([rule, 10, 0]) + text for rule, text in enumerate(NAMED_IDS, 1)],
     "page_lists": [bytes([how, 60, 3]) + body for body in BODIES for how in (0, 1)] + [b"\x02\x60\x03" + query for query in QUERIES],
     "settings": settings(),
     "client_addresses": [bytes([number % 5, 9 * number % 64]) + NETWORKS[number % len(NETWORKS)] + FIELDS[number % len(FIELDS)] for number in range(30)],
@@ -130,6 +139,7 @@ SEEDS = {
 WORDS = {
     "request_reader": READER_WORDS,
     "page_ids": PAGE_ID_WORDS,
+    "page_rules": NAMED_ID_WORDS,
     "page_lists": LIST_WORDS,
     "settings": SETTING_WORDS,
     "client_addresses": ADDRESS_WORDS,

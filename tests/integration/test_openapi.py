@@ -112,9 +112,9 @@ class Written(unittest.TestCase):
 
     def test_document_program_and_manual_name_the_same_problems(self):
         said = {(kind["const"].rpartition(":")[2], int(kind["title"])) for kind in self.document.json["components"]["schemas"]["ProblemType"]["oneOf"]}
-        source = (SOURCE_ROOT / "frontend/http/refusals.cpp").read_text()
+        source = (SOURCE_ROOT / "common/shm/refusal_kinds.hpp").read_text()
         made = {(name, int(status)) for status, name in re.findall(r'\{\s*(\d{3}),\s*"([a-z0-9-]+)"', source) if status != "200"}
-        self.assertEqual(made, said, "frontend/http/refusals.cpp and frontend/api/openapi.json")
+        self.assertEqual(made, said, "common/shm/refusal_kinds.hpp and frontend/api/openapi.json")
         manual = (SOURCE_ROOT / "docs/http.md").read_text()
         told = {(name, int(status)) for name, status in re.findall(r"^\| `([a-z0-9-]+)` \| (\d{3}) \|", manual, re.MULTILINE)}
         self.assertEqual(told, said, "docs/http.md and frontend/api/openapi.json")
@@ -278,6 +278,26 @@ class Answers:
         for target, body in (("/visit/about", b""), ("/visits", b'["home","about"]')):
             self.assertEqual(self.ask("POST", target, ours, body=body).json()["parameter"], "page_id")
         self.stack.settings |= {"http": usual, "pages": {}}
+        self.with_rates()
+
+    def with_rates(self):
+        """The first visits from outside are counted, and then no others."""
+        usual = dict(self.stack.settings["http"])
+        limits = {"address_visits_per_minute": 1, "address_visits_burst": 2}, {"public_new_pages_per_minute": 1}
+        for limit, name in zip(limits, ("visit-rate-exceeded", "too-many-new-pages")):
+            self.stack.settings["http"] = usual | limit
+            self.stack.write_settings()
+            self.stack.restart("frontend_1")
+            self.stack.wait_ready()
+            for number, (target, body) in enumerate((("/visit/", b""), ("/visits", b'["home","new-{}"]')) * 3):
+                page = f"{name}-{number}"
+                sent = body.replace(b"new-{}", page.encode())
+                path = target if body else target + page
+                answer = self.ask("POST", path, "X-Forwarded-For: 192.0.2.7", "Origin: https://example.org", body=sent)
+                self.assertEqual(answer.status, 200 if number == 0 or (number == 1 and "burst" in str(limit)) else 429, f"{path} {sent}")
+                if answer.status == 429:
+                    self.assertEqual(answer.json()["type"], f"urn:visitd:problem:{name}")
+        self.stack.settings["http"] = usual
 
     def without_flusher(self):
         # What all before must not run into, and here must soon come.

@@ -2,6 +2,7 @@
 """How much one request from outside may add, and who is not outside: with real processes, peers and sockets."""
 
 import collections
+import contextlib
 import ctypes
 import json
 import os
@@ -9,9 +10,10 @@ import re
 import signal
 import socket
 import subprocess
+import time
 import unittest
 
-from harness import PATIENCE_S, Stack, free_port, listening_at, wait_for
+from harness import PATIENCE_S, VISITCTL, Stack, free_port, listening_at, wait_for
 
 CLONE_NEWNET = 0x40000000
 # Addresses of this test's own network namespace: who connects to one of them comes from it.
@@ -122,8 +124,25 @@ class PublicLimits:
             self.assertTrue(all(found), text)
             return [int(figure[1]) for figure in found if figure]
 
+        def told() -> list[int]:
+            by_type = {one["type"]: one for one in self.stack.status("refusals")["refusals"]}
+            return [by_type[kind]["refused"] if kind in by_type else 0 for kind in kinds]
+
+        answered = [ANSWERED[f"urn:visitd:problem:{kind}"] + 1 for kind in kinds]
         self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, SPOILING)[0], 403)
-        wait_for("all refusals are figures", lambda: figures() == [ANSWERED[f"urn:visitd:problem:{kind}"] for kind in kinds])
+        many = json.dumps([f"page {number}" for number in range(MOST_ENTRIES + 1)]).encode()
+        self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, many)[0], 403)
+        wait_for("all refusals are figures", lambda: figures() == answered)
+        wait_for("visitctl tells them", lambda: told() == answered)
+        measuring = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "--json", "refusals", "--measure", "4"], stdout=subprocess.PIPE)
+        with measuring:
+            time.sleep(1)
+            self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, SPOILING)[0], 403)
+            report = json.loads(measuring.communicate(timeout=PATIENCE_S)[0])
+        self.assertEqual([one["lately"] for one in report["refusals"] if one["type"] in kinds], [1, 0])
+        self.assertGreaterEqual(report["measured_ms"], 4000)
+        text = self.stack.visitctl("refusals", "--measure", "0.1").stdout
+        self.assertRegex(text, rf"too-many-visits +403 +{answered[0] + 1} +0 +{answered[0] + 1}  \S")
 
     def test_the_limits_are_read_again_by_a_reload(self):
         usual = dict(self.stack.settings["http"])
@@ -141,6 +160,64 @@ class PublicLimits:
             self.stack.write_settings()
             os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
         wait_for("the limits are the usual ones", lambda: post(*at, b'{"changed":100}')[0] == 200)
+
+    @contextlib.contextmanager
+    def limited(self, **http):
+        """The frontend has these settings, taken over by a reload."""
+        usual = dict(self.stack.settings["http"])
+
+        def reload(settings: dict, origin: str) -> None:
+            self.stack.settings["http"] = settings | {"cors_origins": [origin]}
+            self.stack.write_settings()
+            os.kill(self.stack.processes["frontend_1"].pid, signal.SIGHUP)
+            wait_for("the settings are read", lambda: self.stack.ask("GET", "/", headers={"Origin": origin}).headers["Access-Control-Allow-Origin"])
+
+        reload(usual | http, "https://limited.example")
+        try:
+            yield
+        finally:
+            reload(usual, "https://usual.example")
+            self.stack.settings["http"] = usual
+
+    def test_a_client_adds_no_more_visits_than_its_rate(self):
+        with self.limited(address_visits_per_minute=1, address_visits_burst=3, trusted_proxies=["127.0.0.0/8", "::1"]):
+            for address in (OUTSIDE_IPV4, OUTSIDE_IPV6):
+                before = self.stack.get("rated")
+                answers = [post(address, self.stack.port, b"", target="/visit/rated") for _ in range(5)]
+                self.assertEqual([status for status, _ in answers], [200, 200, 200, 429, 429])
+                self.assertEqual(answers[-1][1]["type"], "urn:visitd:problem:visit-rate-exceeded")
+                self.assertEqual(post(address, self.stack.port, b'["rated"]')[0], 429)
+                self.assertEqual(self.stack.get("rated"), before + 3)
+            # Behind this host's proxy each client has a rate of its own; of IPv6 each /64 network.
+            clients = ["198.51.100.1", "198.51.100.2", '"[2001:db8:1:1::1]:80"', '"[2001:db8:1:1::2]"', '"[2001:db8:1:2::1]"']
+            taken = [[post("127.0.0.1", self.stack.port, b"", f"Forwarded: for={client}", target="/visit/rated")[0] for _ in range(2)] for client in clients]
+            self.assertEqual(taken, [[200, 200], [200, 200], [200, 200], [200, 429], [200, 200]])
+            for _ in range(5):  # who is not from outside, and a proxy that names nobody
+                self.assertEqual(post("127.0.0.1", self.stack.port, b"", target="/visit/rated")[0], 200)
+                self.assertEqual(post("127.0.0.1", self.stack.port, b"", "Origin: https://blog.example", target="/visit/rated")[0], 200)
+                self.assertEqual(post(OUTSIDE_IPV4, self.private, b"", target="/visit/rated")[0], 200)
+        self.assertEqual(post(OUTSIDE_IPV4, self.stack.port, b"", target="/visit/rated")[0], 200)
+
+    def test_new_pages_come_at_their_rate_and_known_ones_always(self):
+        at = (OUTSIDE_IPV4, self.stack.port)
+        known = [f"{self.way}-known-{number}" for number in range(20)]
+        self.assertEqual(post("127.0.0.1", self.stack.port, json.dumps(known).encode())[0], 200)
+        self.stack.flush()
+        self.stack.restart("flusher")  # nobody has asked for them: Redis alone knows them
+        self.stack.wait_ready()
+        with self.limited(public_new_pages_per_minute=2):
+            for page in known[:10]:
+                self.assertEqual(post(*at, b"", target=f"/visit/{page}")[0], 200)
+            self.assertEqual(post(*at, json.dumps(known).encode())[0], 200)
+            new = [f"{self.way}-new-{number}" for number in range(4)]
+            self.assertEqual(post(*at, b"", target=f"/visit/{new[0]}?count")[1]["count"], 1)
+            refused = post(*at, json.dumps([known[0], new[0], new[1], new[1], new[2]]).encode())
+            self.assertEqual((refused[0], refused[1]["type"], refused[1]["entry"]), (429, "urn:visitd:problem:too-many-new-pages", 4))
+            self.assertEqual(post(*at, json.dumps([new[1]] * 3).encode())[0], 200)
+            self.assertEqual(post(*at, b"", target=f"/visit/{new[2]}")[0], 429)
+            self.assertEqual(post(*at, b"", target=f"/visit/{new[0]}")[0], 200)
+            self.assertEqual(post("127.0.0.1", self.stack.port, b"", target=f"/visit/{new[3]}")[0], 200)
+            self.assertEqual([self.stack.get(page) for page in (known[0], known[19], *new)], [3, 2, 2, 3, 0, 1])
 
     def test_whose_visits_count_is_read_again_by_a_reload(self):
         usual, usual_pages = dict(self.stack.settings["http"]), dict(self.stack.settings.get("pages", {}))

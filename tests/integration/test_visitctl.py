@@ -8,7 +8,7 @@ import unittest
 from harness import LIBC, VISITCTL, Stack, Traffic, wait_for
 
 SETTINGS = {"ring": {"lanes": 4, "lane_bytes": "1MiB"}, "flusher": {"flush_interval_ms": 600_000}}
-COMMANDS = (["status"], ["lanes"], ["peek"], ["page", "home"], ["ipcs"])
+COMMANDS = (["status"], ["lanes"], ["peek"], ["page", "home"], ["refusals", "--measure", "0.1"], ["ipcs"])
 
 
 class Visitctl(unittest.TestCase):

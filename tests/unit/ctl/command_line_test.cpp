@@ -46,8 +46,8 @@ TEST_CASE("every command runs on an instance, as text and as JSON, with the opti
   instance.publish(0, "home");
   instance.make_cache();
   instance.show_view();
-  for (const std::string command :
-       {"status", "lanes", "peek", "page home", "ipcs", "shards list", "shards locate home"}) {
+  for (const std::string command : {"status", "lanes", "peek", "page home", "ipcs", "shards list", "shards locate home",
+                                    "refusals", "rules home"}) {
     CAPTURE(command);
     const Outcome text = visitctl(instance, command);
     CHECK(text.status == 0);

@@ -78,7 +78,8 @@ TEST_CASE("addresses and networks are what they say, IPv4 within IPv6 too") {
 }
 
 TEST_CASE("an address has so many connections and no more, and a /64 of IPv6 counts as one") {
-  AddressLimits limits(2, {"127.0.0.0/8"});
+  const TrustedProxies exempt({"127.0.0.0/8"});
+  AddressLimits limits(2, exempt);
   static_cast<void>(limits.add(at("192.0.2.7")));
   CHECK(limits.reached(at("192.0.2.7")) == nullptr);
   static_cast<void>(limits.add(at("192.0.2.7")));
@@ -103,7 +104,8 @@ TEST_CASE("an address has so many connections and no more, and a /64 of IPv6 cou
 }
 
 TEST_CASE("without a limit an address has as many connections as it likes") {
-  AddressLimits limits(0, {});
+  const TrustedProxies exempt({});
+  AddressLimits limits(0, exempt);
   for (int i = 0; i < 9; ++i) static_cast<void>(limits.add(at("192.0.2.7")));
   CHECK(limits.reached(at("192.0.2.7")) == nullptr);
   for (int i = 0; i < 9; ++i) limits.remove(at("192.0.2.7"));

@@ -46,6 +46,10 @@ class FakeCounting final : public VisitRecorder, public CountSource {
     return {CountAnswer::Kind::fresh, count(page), 3, "in-memory", {}};
   }
 
+  bool is_known(std::string_view page, std::uint64_t) noexcept override {
+    return !(parks && page.starts_with("slow")) && count(page) != 0;
+  }
+
   bool concerns(const CountRead&, std::uint64_t) noexcept override { return concerned; }
   [[nodiscard]] bool gathers() const noexcept override { return false; }
   void gather(std::span<const std::string_view>) noexcept override {}

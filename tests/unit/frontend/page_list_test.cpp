@@ -12,6 +12,8 @@ namespace {
 
 using Purpose = PageList::Purpose;
 
+PageRules no_rules{{}};
+
 /// The list as "page*visits page*visits", or the problem as "name@value (detail)".
 std::string said(const PageList& list, const std::optional<Problem>& problem) {
   if (problem) {
@@ -28,17 +30,17 @@ std::string said(const PageList& list, const std::optional<Problem>& problem) {
 }
 
 std::string recorded(std::string_view body) {
-  PageList list(8, 3);
+  PageList list(8, 3, no_rules);
   return said(list, list.read_json(body, Purpose::record));
 }
 
 std::string read(std::string_view body) {
-  PageList list(8, 3);
+  PageList list(8, 3, no_rules);
   return said(list, list.read_json(body, Purpose::read));
 }
 
 std::string asked(std::string_view query) {
-  PageList list(8, 3);
+  PageList list(8, 3, no_rules);
   return said(list, list.read_query(query));
 }
 
@@ -102,8 +104,22 @@ TEST_CASE("pages come as parameters of a query too") {
   CHECK(asked("page=a&page=b&page=c&page=d") == "too-many-pages");
 }
 
+TEST_CASE("an entry is counted under its page's name, and known by the id that was asked for") {
+  PageRules rules({"lower-case", "drop trailing-slash", "drop prefix x"});
+  PageList list(8, 3, rules);
+  CHECK(said(list, list.read_json(R"(["A/","a","b"])", Purpose::read)) == "a*1 a*1 b*1");
+  CHECK(list.asked(0) == "A/");
+  CHECK(list.asked(1) == "a");
+  CHECK(list.longest() == 1);
+  // The limit of an id is that of what was sent.
+  CHECK(said(list, list.read_json(R"(["a","B////////"])", Purpose::record)) == "invalid-page-id@1");
+  const auto nothing = list.read_json(R"(["a","xX"])", Purpose::record);
+  CHECK(said(list, nothing) == "invalid-page-id@1");
+  CHECK(nothing->detail == "pages.rules leaves nothing of the page id");
+}
+
 TEST_CASE("a list can be used again after a refused one") {
-  PageList list(8, 3);
+  PageList list(8, 3, no_rules);
   CHECK(list.read_json("[\"a\",\"\"]", Purpose::record));
   CHECK_FALSE(list.read_json("[\"b\"]", Purpose::record));
   CHECK(said(list, {}) == "b*1");

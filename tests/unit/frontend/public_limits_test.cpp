@@ -26,7 +26,8 @@ Judged judged(std::string_view body, std::uint32_t visits, std::uint32_t entries
   Settings settings;
   settings.http.public_visits_limit = visits;
   settings.http.public_entries_limit = entries;
-  PageList list(255, 1000);
+  PageRules rules({"lower-case"});
+  PageList list(255, 1000, rules);
   REQUIRE_FALSE(list.read_json(body, PageList::Purpose::record));
   PublicLimits limits(settings);
   const auto problem = limits.problem_with(list);

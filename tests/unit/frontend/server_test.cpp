@@ -323,7 +323,8 @@ TEST_CASE_TEMPLATE("an answer to another origin names it, with credentials, and 
       const ClientAnswer answer = client.ask(request);
       CHECK(answer.field("Access-Control-Allow-Origin") == origin);
       CHECK(answer.field("Access-Control-Allow-Credentials") == "true");
-      CHECK(answer.field("Access-Control-Expose-Headers") == "Cache-Status, Retry-After, Date");
+      CHECK(answer.field("Access-Control-Expose-Headers") ==
+            "Cache-Status, Retry-After, RateLimit, RateLimit-Policy, Date");
       CHECK(answer.field("Vary") == "Origin");
       CHECK(answer.field("Set-Cookie").empty());
     }
@@ -924,6 +925,7 @@ TEST_CASE_TEMPLATE("what the rules refuse or ignore is not counted, alone and in
   Settings settings = test_settings(Way::way);
   settings.http.count_origins = {"https://o.example"};
   settings.http.ignored_agents = {"bot"};
+  settings.http.ignored_addresses = {"192.0.2.9"};
   settings.pages.allowed = {"home", "blog/*"};
   TestServer server(settings);
   TestClient client(server.port());
@@ -947,8 +949,9 @@ TEST_CASE_TEMPLATE("what the rules refuse or ignore is not counted, alone and in
   CHECK(client.ask(post_request("/visit/home", ours + "User-Agent: a bot\r\n")).body == success_home);
   CHECK(client.ask(list_request("User-Agent: Robot\r\n", R"({"home":7})")).body ==
         R"({"status":"success","entries":1,"visits":7})");
+  CHECK(client.ask(post_request("/visit/home", ours + "X-Forwarded-For: 192.0.2.9\r\n")).body == success_home);
   CHECK(server.counter.count("home") == 2);
-  CHECK(server.counter.ignored == 8);
+  CHECK(server.counter.ignored == 9);
   CHECK(server.refusals()[static_cast<std::size_t>(Refusal::origin_not_allowed)] == 1);
   CHECK(server.refusals()[static_cast<std::size_t>(Refusal::page_not_allowed)] == 2);
 }

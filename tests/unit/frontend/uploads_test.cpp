@@ -42,7 +42,8 @@ struct Clients {
     return client.upload.has_room(now_ms);
   }
 
-  AddressLimits limits{0, {"192.0.0.9"}};
+  TrustedProxies exempt{{"192.0.0.9"}};
+  AddressLimits limits{0, exempt};
   Uploads uploads{limit_bytes};
   std::vector<std::unique_ptr<Client>> clients;
 };
@@ -145,7 +146,8 @@ TEST_CASE("an upload goes over to another share of its address, and back to none
   Clients c;
   Clients::Client& greedy = c.come(1);
   REQUIRE(c.send(greedy, 900'000));
-  AddressLimits others{0, {}};
+  const TrustedProxies nobody{{}};
+  AddressLimits others{0, nobody};
   greedy.upload.move_to(others.add(address_of(1)));
   CHECK(c.send(c.come(2), 200'000));
   CHECK(greedy.lost == 1);
