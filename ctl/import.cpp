@@ -130,7 +130,7 @@ Json import_report(const Settings& settings, const Importing& importing) {
   Json report = {{"pages", 0}, {"visits", 0}, {"left_out", 0}, {"bad_lines", 0}, {"added", 0}, {"added_before", 0}};
   try {
     const Imported imported = read_import(read_whole_input(importing.file), import_format(importing.format),
-                                          settings.pages.page_id_limit_bytes);
+                                          settings.pages.page_id_limit_bytes, PageRules(settings.pages.rules));
     std::uint64_t visits = 0;
     for (const auto& [page, count] : imported.counts) visits += count;
     report.update({{"pages", imported.counts.size()},

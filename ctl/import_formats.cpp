@@ -21,12 +21,14 @@ constexpr std::size_t bad_lines_shown = 5;
 /// Adds up what lines say.
 class Sums {
  public:
-  explicit Sums(std::size_t page_id_limit) noexcept : page_id_limit_(page_id_limit) {}
+  Sums(std::size_t page_id_limit, PageRules rules) : page_id_limit_(page_id_limit), rules_(std::move(rules)) {}
 
-  void add(std::uint64_t line, std::string_view page, std::uint64_t visits) {
-    if (const PageIdFault fault = check_page_id(page, page_id_limit_); fault != PageIdFault::none) {
-      return bad(line, describe(fault, page, page_id_limit_));
+  void add(std::uint64_t line, std::string_view id, std::uint64_t visits) {
+    if (const PageIdFault fault = check_page_id(id, page_id_limit_); fault != PageIdFault::none) {
+      return bad(line, describe(fault, id, page_id_limit_));
     }
+    const std::string_view page = rules_.name_of(id);
+    if (page.empty()) return bad(line, nothing_left);
     if (visits == 0) return;
     std::uint64_t& count = imported_.counts[std::string(page)];
     if (visits > count_limit - count) return bad(line, fmt::format("a page counts more than {}", count_limit));
@@ -41,6 +43,7 @@ class Sums {
 
  private:
   std::size_t page_id_limit_;
+  PageRules rules_;
   Imported imported_;
 };
 
@@ -232,8 +235,8 @@ ImportFormat import_format(std::string_view name) {
   throw error("'{}' is no format of an import: csv, jsonl, goatcounter or access-log", name);
 }
 
-Imported read_import(std::string_view text, ImportFormat format, std::size_t page_id_limit) {
-  Sums sums(page_id_limit);
+Imported read_import(std::string_view text, ImportFormat format, std::size_t page_id_limit, PageRules rules) {
+  Sums sums(page_id_limit, std::move(rules));
   switch (format) {
     case ImportFormat::csv:
       read_csv(text, sums);

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/pages/page_rules.hpp"
+
 namespace visitd {
 
 enum class ImportFormat : std::uint8_t {
@@ -26,7 +28,8 @@ struct Imported {
   std::uint64_t bad_lines = 0;
 };
 
-/// Sums by page. `page_id_limit`: bytes of an id.
-[[nodiscard]] Imported read_import(std::string_view text, ImportFormat format, std::size_t page_id_limit);
+/// Sums by page, each under the name that `rules` make of its id. `page_id_limit`: bytes of an id.
+[[nodiscard]] Imported read_import(std::string_view text, ImportFormat format, std::size_t page_id_limit,
+                                   PageRules rules = PageRules({}));
 
 }  // namespace visitd

@@ -43,6 +43,13 @@ TEST_CASE("of a log, answered GETs are visits of their decoded paths") {
   CHECK(read_import(line("GET /%4 HTTP/1.1", "200"), ImportFormat::access_log, id_limit).bad_lines == 1);
 }
 
+TEST_CASE("pages are counted under the names that rules make of their ids") {
+  const Imported imported = read_import("/A/,1\n/a,2\n/,4\n", ImportFormat::csv, id_limit,
+                                        PageRules({"drop trailing-slash", "lower-case", "drop prefix /a"}));
+  CHECK(imported.counts == std::map<std::string, std::uint64_t>{{"/", 4}});
+  CHECK(imported.bad_lines == 2);  // nothing is left
+}
+
 TEST_CASE("the first bad lines are told with their numbers, and all are counted") {
   const Imported imported = read_import("x\nx\nx\nx\nx\nx\nx\n", ImportFormat::jsonl, id_limit);
   CHECK(imported.bad_lines == 7);
