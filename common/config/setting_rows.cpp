@@ -266,6 +266,10 @@ constexpr std::array rows = {
     flusher.number<&FlusherSettings::writer_gone_s>(
         "writer_gone_s", 0, 366 * day_s, flusher_reload,
         "How long ago a host must have been seen last for `visitctl writers forget` to forget it without `--yes`."),
+    flusher.number<&FlusherSettings::scan_percent>(
+        "scan_percent", 1, 100, flusher_reload,
+        "The most of a shard's time, in percent, that lists of pages take (`visitctl pages`, `total`, `export`): "
+        "between its answers it rests."),
 
     redis.choice<&RedisSettings::mode>(
         "mode", flusher_restart,

@@ -32,6 +32,7 @@ constexpr Command commands[] = {
     {ControlCommand::shards, "shards", ""},
     {ControlCommand::writers, "writers", ""},
     {ControlCommand::forget, "forget", "a writer's id"},
+    {ControlCommand::pages, "pages", "where the piece begins"},
 };
 
 const Command& command_of(std::string_view name) {

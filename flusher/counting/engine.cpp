@@ -125,6 +125,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
       writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_),
+      scanner_(std::make_unique<Scanner>(*this)),
+      scan_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, settings.scan_percent,
+            *scanner_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
@@ -162,6 +165,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
   open_.use({open_limit(settings), settings.journal_limit_bytes});
   drain_.use(open_limit(settings));
   lookups_.use(settings.batches.ttl_ms);
+  scan_.use(settings.scan_percent);
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     sessions_[shard]->session.use(session_settings(settings, shard));
   }
@@ -201,6 +205,7 @@ void Engine::tick(Now now) {
   writers_.tick(now.ms);
   // Before a transaction, which may spill a bucket that came with the last one.
   if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
+  if (!scan_.is_idle()) scan_.tick(now.ms);
   wake();
   flush_when_due(now);
   tell_flushed(now);
