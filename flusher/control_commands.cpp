@@ -70,8 +70,8 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
     case ControlCommand::forget:
       return forget(request, std::move(reply));
     case ControlCommand::pages:
-      lists_.push_back({parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms,
-                        std::move(reply)});
+      lists_.push_back(
+          {parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms, std::move(reply)});
       loop_.turn_next();
       return;
   }

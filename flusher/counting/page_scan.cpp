@@ -26,6 +26,8 @@ constexpr std::uint32_t pages_asked_at_once = 500;
 constexpr std::size_t pending_at_once = 500;
 // A shard that is away only for a moment, as after a failover, is waited for.
 constexpr std::uint64_t away_patience_ms = 2000;
+// A server that is far away, rather than busy, is not waited for longer.
+constexpr std::uint64_t longest_rest_us = 2'000'000;
 constexpr std::size_t usual_bucket_bytes = 4096;
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
@@ -215,7 +217,7 @@ void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::
     Shard& of = shards_[number];
     if (--of.asking != 0) return;
     const std::uint64_t ended_us = port_.now_us();
-    of.rests_until_us = ended_us + (ended_us - of.begun_us) * (100 - percent_) / percent_;
+    of.rests_until_us = ended_us + std::min((ended_us - of.begun_us) * (100 - percent_) / percent_, longest_rest_us);
     of.asked = 0;
   };
   const bool sent = port_.list_pages(asked, [this, piece, index, answered](const ShardSession::SomePages& some) {
@@ -230,8 +232,8 @@ void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::
 
 void PageScan::on_pages(Part& part, const ShardSession::SomePages& some) {
   if (!some.why.empty()) {
-    return give_up(part, fmt::format("shard {} answers: {}", port_.name(parts_.placement.shard_of(part.place.bucket)),
-                                     some.why));
+    return give_up(
+        part, fmt::format("shard {} answers: {}", port_.name(parts_.placement.shard_of(part.place.bucket)), some.why));
   }
   // Spilled meanwhile: the answer would lack what is pending.
   if (!some.pages || !parts_.open.is_in_memory(part.place.bucket)) return;

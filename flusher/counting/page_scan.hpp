@@ -107,8 +107,8 @@ class PageScan {
   };
   struct Shard {
     std::size_t asking = 0;
-    std::size_t asked = 0;           ///< in this burst
-    std::uint64_t begun_us = 0;      ///< the burst
+    std::size_t asked = 0;       ///< in this burst
+    std::uint64_t begun_us = 0;  ///< the burst
     std::uint64_t rests_until_us = 0;
     std::uint64_t away_since_ms = 0;  ///< 0: it is not
     std::uint64_t looked_ms = 0;

@@ -229,8 +229,9 @@ struct Refused {
 /// The connection has gone before an answer came. Whether the command was executed is not known.
 struct Lost {};
 
-using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
-                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas, AskPages>;
+using ShardCommand =
+    std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves, AskPersistence,
+                 NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas, AskPages>;
 using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
                                  Writers, Forgotten, Nodes, Replicas, Pages, Redirect, Refused, Lost>;
 

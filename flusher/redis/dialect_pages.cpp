@@ -79,8 +79,8 @@ std::optional<ShardAnswer> Dialect::read_pages(Awaited& awaited, Reply reply) {
 Pages Dialect::read_scan(Reply reply) {
   Pages pages;
   const Reply list = reply[1];
-  if (reply.size() != 2 || !reply[0].is_string() || !parse_decimal(reply[0].text(), pages.cursor) ||
-      !list.is_array() || list.size() % 2 != 0) {
+  if (reply.size() != 2 || !reply[0].is_string() || !parse_decimal(reply[0].text(), pages.cursor) || !list.is_array() ||
+      list.size() % 2 != 0) {
     unexpected("HSCAN");
   }
   pages.pages.reserve(list.size() / 2);
