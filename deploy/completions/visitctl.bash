@@ -18,11 +18,19 @@ _visitctl() {
       mapfile -t COMPREPLY < <(compgen -W 'cluster shards' -- "$current")
       return
       ;;
-    --limit | --lane | --timeout | --measure | --rate) return ;;
+    --sort)
+      mapfile -t COMPREPLY < <(compgen -W 'count name' -- "$current")
+      return
+      ;;
+    --format)
+      mapfile -t COMPREPLY < <(compgen -W 'csv jsonl' -- "$current")
+      return
+      ;;
+    --prefix | --match | --limit | --lane | --timeout | --measure | --rate) return ;;
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
+      status | check | lanes | peek | page | pages | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -31,11 +39,14 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept hold-namespaces help'
+      commands='status check lanes peek page pages total export shards migrate writers ipcs clean remove flush accept hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
+    pages) options+=' --prefix --match --sort --limit' ;;
+    total) options+=' --prefix' ;;
+    export) options+=' --format' ;;
     shards)
       options+=' --dry-run --rate --no-wait --wait'
       commands='list locate add remove replace rebalance moves'
@@ -49,7 +60,7 @@ _visitctl() {
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    help) commands='status check lanes peek page shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
+    help) commands='status check lanes peek page pages total export shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

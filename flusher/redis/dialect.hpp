@@ -46,7 +46,8 @@ struct Awaited {
     forgotten
   };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;   ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered; pages: replies to come
+  std::uint32_t size = 0;  ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered; pages:
+                           ///< replies to come
   bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
@@ -111,7 +112,7 @@ class Dialect {
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
   ShardAnswer pages_ = Lost{};  ///< what HSCAN was answered, until HMGET is too
-  std::string not_written_;  ///< not empty: why WAIT would say nothing
+  std::string not_written_;     ///< not empty: why WAIT would say nothing
 };
 
 }  // namespace visitd
