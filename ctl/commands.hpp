@@ -134,6 +134,23 @@ struct Migration {
                                  const std::string& visitctl);
 [[nodiscard]] std::string forget_text(const Json& report);
 
+/// What an owner changes in counts.
+struct Correcting {
+  std::string verb;                ///< set, add, delete, rename, merge
+  std::vector<std::string> words;  ///< what it is given on the command line
+  std::string from;                ///< a file with pages, and counts; "-": standard input; empty: none
+  bool dry_run = false;            ///< only says what would change
+  bool yes = false;                ///< nobody is asked before a count falls
+  std::uint32_t timeout_ms = 25'000;
+};
+/// Has the flusher change counts, and says what they were before. `visitctl`: as accept_report has it.
+[[nodiscard]] Json correct_report(const Settings& settings, const Correcting& correcting, const std::string& visitctl);
+[[nodiscard]] std::string correct_text(const Json& report);
+
+/// Which counts were changed lately, at most so many.
+[[nodiscard]] Json corrections_report(const Settings& settings, std::uint64_t limit);
+[[nodiscard]] std::string corrections_text(const Json& report);
+
 /// Waits until SIGTERM or SIGINT. What a container needs whose namespaces others live in: a process that never dies.
 void hold_namespaces();
 

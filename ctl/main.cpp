@@ -50,6 +50,7 @@ struct Asked {
   bool wait = false;
   std::string writer;
   bool yes = false;
+  Correcting correcting;
   std::string watched;
   double timeout_s = 25;
   std::optional<double> measured_s;
@@ -300,6 +301,44 @@ void add_writer_commands(CLI::App& app, Asked& asked) {
       });
 }
 
+void add_correction_commands(CLI::App& app, Asked& asked) {
+  const auto add = [&](const char* verb, const char* help, const char* words, const char* about) {
+    add_command(
+        app, asked, verb, help,
+        [&asked, verb](const Settings& settings) {
+          asked.correcting.verb = verb;
+          asked.correcting.timeout_ms = static_cast<std::uint32_t>(asked.timeout_s * 1000);
+          return correct_report(settings, asked.correcting, begun_as(asked));
+        },
+        correct_text,
+        [&asked, verb, words, about](CLI::App& command) {
+          command.add_option(words, asked.correcting.words, about);
+          const std::string_view name(verb);
+          if (name != "rename" && name != "merge") {
+            command.add_option("--from", asked.correcting.from,
+                               name == "delete" ? "a file with a page a line; - is standard input"
+                                                : "a file with a page, a tab and a count a line; - is standard input");
+          }
+          command.add_flag("--dry-run", asked.correcting.dry_run, "say what would change, and change nothing");
+          if (name != "add") command.add_flag("--yes", asked.correcting.yes, "do not ask before a count falls");
+          command.add_option("--timeout", asked.timeout_s, "seconds to wait (25)")
+              ->check(number_within(0.001, 600.0, " s"));
+        });
+  };
+  add("set", "make a page's count this number", "PAGE N", "the page's id, not percent-encoded, and its count");
+  add("add", "add to a page's count", "PAGE N", "the page's id, not percent-encoded, and how much");
+  add("delete", "take pages out: their counts become 0", "PAGE", "the pages' ids, not percent-encoded");
+  add("rename", "give a page's count to another page", "OLD NEW", "both pages' ids, not percent-encoded");
+  add("merge", "give the counts of pages to another page", "FROM INTO", "the pages' ids; the last one gets the counts");
+  add_command(
+      app, asked, "corrections", "which counts somebody has changed, and who",
+      [&](const Settings& settings) { return corrections_report(settings, asked.limit); }, corrections_text,
+      [&](CLI::App& command) {
+        command.add_option("--limit", asked.limit, "the most, of the newest (100)")
+            ->check(number_within<std::uint64_t>(1, 1000, ""));
+      });
+}
+
 /// What is asked of the flusher.
 void add_requests(CLI::App& app, Asked& asked) {
   add_command(
@@ -330,6 +369,7 @@ void add_commands(CLI::App& app, Asked& asked) {
   add_writer_commands(app, asked);
   add_segment_commands(app, asked);
   add_requests(app, asked);
+  add_correction_commands(app, asked);
   add_command(
       app, asked, "hold-namespaces", "do nothing until SIGTERM, in a container whose namespaces the others live in",
       [](const Settings&) {

@@ -193,7 +193,8 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
     waiting_ = true;
     const std::uint64_t number = ++asked_;
     try {
-      const ControlRequest request = decode_request(line);
+      ControlRequest request = decode_request(line);
+      request.user = user_of(pipe_);
       start_timer(std::uint64_t{request.timeout_ms} + control_answer_grace_ms);
       listener_.handler().handle(request, [weak = weak_from_this(), number](const ControlAnswer& said) {
         const auto connection = weak.lock();

@@ -4,7 +4,11 @@
 
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
+#include "common/os/text.hpp"
+#include "common/os/user_names.hpp"
+#include "common/shm/cache_layout.hpp"
 #include "common/shm/hash.hpp"
+#include "common/shm/page_id.hpp"
 #include "flusher/now.hpp"
 
 namespace visitd {
@@ -31,6 +35,25 @@ ControlRow row_of(const Writer& writer, const std::string& own) {
 
 std::string names_text(const std::vector<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// Throws Error where the flusher can take no such change.
+PageChange page_change(ControlChange change, std::size_t page_id_limit) {
+  const auto check = [&](const std::string& page) {
+    const PageIdFault fault = check_page_id(page, page_id_limit);
+    if (fault != PageIdFault::none) throw error("'{}': {}", page, describe(fault, page, page_id_limit));
+  };
+  check(change.page);
+  if (change.verb == "take") {
+    check(change.operand);
+    return {PageChange::Kind::take, std::move(change.page), 0, std::move(change.operand)};
+  }
+  std::uint64_t count = 0;
+  if (!parse_decimal(change.operand, count) || count > count_limit || (change.verb != "set" && change.verb != "add")) {
+    throw error("'{} {}' is no change: set or add, and a number from 0 to {}", change.verb, change.operand,
+                count_limit);
+  }
+  return {change.verb == "set" ? PageChange::Kind::set : PageChange::Kind::add, std::move(change.page), count};
 }
 
 /// Another one once the writer has begun another life, or somebody has forgotten it.
@@ -74,6 +97,10 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
           {parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms, std::move(reply)});
       loop_.turn_next();
       return;
+    case ControlCommand::correct:
+      return correct(request, std::move(reply));
+    case ControlCommand::corrections:
+      return list_corrections(reply);
   }
 }
 
@@ -166,6 +193,39 @@ void ControlCommands::forget_now(const ControlRequest& request, ControlReply rep
                              if (!forgotten.left.empty()) answer.text.emplace_back("left", names_text(forgotten.left));
                              reply(std::move(answer));
                            });
+}
+
+void ControlCommands::correct(const ControlRequest& request, ControlReply reply) {
+  ChangeOrder order{request.user ? user_name(*request.user) : "somebody", {}, now().ms + request.timeout_ms};
+  for (ControlChange& change : decode_changes(request.argument)) {
+    order.changes.push_back(page_change(std::move(change), engine_.page_id_limit()));
+  }
+  engine_.correct(
+      std::move(order),
+      [reply = std::move(reply)](const std::vector<ChangedPage>& changed) {
+        ControlAnswer answer{true, "", {}, {}};
+        for (const ChangedPage& page : changed) {
+          ControlRow row{{{"page", page.page}}, {{"before", page.before}, {"after", page.after}}};
+          if (!page.problem.empty()) row.text.emplace_back("problem", page.problem);
+          answer.rows.push_back(std::move(row));
+        }
+        reply(std::move(answer));
+      },
+      now());
+  loop_.turn_next();
+}
+
+void ControlCommands::list_corrections(const ControlReply& reply) const {
+  ControlAnswer answer{true, "", {}, {}};
+  for (const CorrectedPage& page : engine_.corrected()) {
+    ControlRow row{{{"by", page.by}, {"page", page.page}}, {{"at", page.at}}};
+    const auto difference = static_cast<std::uint64_t>(page.difference);
+    row.numbers.emplace_back(page.difference < 0 ? "lost" : "gained", page.difference < 0 ? -difference : difference);
+    if (page.count) row.numbers.emplace_back("count", *page.count);
+    if (!page.into.empty()) row.text.emplace_back("into", page.into);
+    answer.rows.push_back(std::move(row));
+  }
+  reply(std::move(answer));
 }
 
 void ControlCommands::inspect_page(const std::string& page, ControlReply reply) {

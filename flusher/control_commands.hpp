@@ -59,6 +59,8 @@ class ControlCommands : public ControlHandler {
   void list_writers(ControlReply reply) const;
   void forget(const ControlRequest& request, ControlReply reply);
   void forget_now(const ControlRequest& request, ControlReply reply);
+  void correct(const ControlRequest& request, ControlReply reply);
+  void list_corrections(const ControlReply& reply) const;
   void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);
   /// True: it has begun, or was answered.

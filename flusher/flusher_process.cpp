@@ -369,6 +369,16 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     end_again_soon(fmt::format("the primaries of the cluster are {}", nodes));
   }
 
+  void corrected(const CorrectedPage& page) override {
+    log::warning("page {} was corrected by {:+}{}, as {} said{}", page.page, page.difference,
+                 page.count ? fmt::format(" to {}", *page.count) : "", page.by,
+                 page.into.empty() ? "" : fmt::format("; what it lost goes to {}", page.into));
+  }
+
+  void given(const std::string& page, std::uint64_t visits) override {
+    log::info("page {} was given {} visits", page, visits);
+  }
+
   void wake_lanes(std::uint64_t lanes) override {
     for (std::uint32_t lane = 0; lane < lane_bells_.size(); ++lane) {
       if ((lanes >> lane & 1U) == 0) continue;

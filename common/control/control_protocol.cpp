@@ -33,6 +33,8 @@ constexpr Command commands[] = {
     {ControlCommand::writers, "writers", ""},
     {ControlCommand::forget, "forget", "a writer's id"},
     {ControlCommand::pages, "pages", "where the piece begins"},
+    {ControlCommand::correct, "correct", "changes"},
+    {ControlCommand::corrections, "corrections", ""},
 };
 
 const Command& command_of(std::string_view name) {
@@ -81,6 +83,29 @@ std::uint64_t decode_token(std::string_view text) {
   std::uint64_t token = 0;
   if (!parse_hex(text, token)) throw error("{} is no token of an offer", text);
   return token;
+}
+
+std::string encode_changes(const std::vector<ControlChange>& changes) {
+  std::string argument;
+  for (const auto& [verb, page, operand] : changes) argument += fmt::format("{}\t{}\t{}\n", verb, page, operand);
+  return argument;
+}
+
+std::vector<ControlChange> decode_changes(std::string_view argument) {
+  std::vector<ControlChange> changes;
+  while (!argument.empty()) {
+    const std::size_t end = std::min(argument.find('\n'), argument.size());
+    const std::string_view line = argument.substr(0, end);
+    argument.remove_prefix(std::min(end + 1, argument.size()));
+    const std::size_t first = line.find('\t');
+    const std::size_t second = line.find('\t', first + 1);
+    if (first == std::string_view::npos || second == std::string_view::npos) {
+      throw error("'{}' is no change: a verb, a page and a count or page, apart by tabs", line);
+    }
+    changes.push_back({std::string(line.substr(0, first)), std::string(line.substr(first + 1, second - first - 1)),
+                       std::string(line.substr(second + 1))});
+  }
+  return changes;
 }
 
 std::string encode_request(const ControlRequest& request) {

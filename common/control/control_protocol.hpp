@@ -90,6 +90,18 @@ enum class ControlCommand : std::uint8_t {
   ///   next               where the next piece begins; only if there is more
   ///   buckets, finished  how many there are, and so many of them are listed
   pages,
+  /// Change counts. The argument is a list of changes, see encode_changes(). Answered once it is known what became of
+  /// each, in rows, in their order.
+  ///   page
+  ///   before, after              in Redis; of an `add` only after: what was added
+  ///   problem                    why it was not done, or is not known; only if so
+  correct,
+  /// Say which counts were changed lately, in rows, the oldest first.
+  ///   at, by, page               Unix seconds, who asked for it, the page
+  ///   gained, lost               one of them
+  ///   count                      in Redis, afterwards; not of an `add`
+  ///   into                       the page that was given what this one lost; only if there is one
+  corrections,
 };
 
 struct ControlRequest {
@@ -97,7 +109,20 @@ struct ControlRequest {
   std::string argument = {};                ///< empty: the command takes none
   std::uint32_t timeout_ms = 10'000;        ///< how long the client waits; decoded: at most 600,000
   std::optional<std::uint64_t> token = {};  ///< of accept: the offer that is accepted
+  std::optional<std::uint32_t> user = {};   ///< who asks, as the kernel says; no part of the line
 };
+
+/// What is to become of a page's count.
+struct ControlChange {
+  std::string
+      verb;  ///< "set": it becomes `operand`; "add": so much more; "take": 0, and `operand` is given what it was
+  std::string page;
+  std::string operand;
+};
+/// A change a line, its parts apart by tabs: ids have neither.
+[[nodiscard]] std::string encode_changes(const std::vector<ControlChange>& changes);
+/// Throws Error for the client.
+[[nodiscard]] std::vector<ControlChange> decode_changes(std::string_view argument);
 
 /// Texts and numbers under their names, the texts first.
 struct ControlRow {

@@ -109,6 +109,18 @@ enum class CountState : std::uint64_t {
   damaged = 1,  ///< its field in Redis is no integer, or cannot take its visits: nobody may show a number
 };
 
+/// A node's word of state: beside CountState, the number of the last correction of the page's bucket that its base
+/// knows of.
+[[nodiscard]] constexpr std::uint64_t state_word(CountState state, std::uint64_t fix) noexcept {
+  return static_cast<std::uint64_t>(state) | fix << 8U;
+}
+[[nodiscard]] constexpr bool is_damaged_state(std::uint64_t word) noexcept {
+  return (word & 0xffU) != static_cast<std::uint64_t>(CountState::fine);
+}
+[[nodiscard]] constexpr std::uint64_t fix_in_state(std::uint64_t word) noexcept {
+  return word >> 8U;
+}
+
 /// The largest count: Redis holds signed 64-bit integers.
 inline constexpr std::uint64_t count_limit = (std::uint64_t{1} << 63U) - 1;
 
@@ -121,7 +133,7 @@ struct NodeHead {
   Word expires;   ///< monotonic ms: when Redis is to be asked again
   Word inflight;  ///< sealed, not acknowledged
   Word open;      ///< applied since the last seal
-  Word state;     ///< CountState
+  Word state;     ///< see state_word()
   [[no_unique_address]] Gap<node_gap_words> gap;
 };
 static_assert(sizeof(NodeHead) == 8 * (8 + node_gap_words) && sizeof(NodeHead) % cache_line_bytes == 0);

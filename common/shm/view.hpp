@@ -137,9 +137,10 @@ class ViewWriter {
   }
   [[nodiscard]] std::size_t entries() const noexcept { return entries_; }
 
-  /// Makes an entry of a page that has none, with what is pending. Only where it has room.
+  /// Makes an entry of a page that has none, with what is pending. Only where it has room. `fix`, here and below: the
+  /// number of the bucket's last correction that the base includes; 0: none.
   Node link(std::uint64_t hash, std::string_view page, std::uint64_t base, std::uint64_t expires,
-            std::uint64_t inflight, std::uint64_t open, CountState state = CountState::fine) {
+            std::uint64_t inflight, std::uint64_t open, CountState state = CountState::fine, std::uint64_t fix = 0) {
     const Node n = take_cell();
     NodeHead& node = view_.node(n);
     set(node.hash, hash);  // W5: all fields, before the entry can be found
@@ -149,7 +150,7 @@ class ViewWriter {
     set(node.expires, expires);
     set(node.inflight, inflight);
     set(node.open, open);
-    set(node.state, static_cast<std::uint64_t>(state));
+    set(node.state, state_word(state, fix));
     Word& first = view_.first(chain_of(hash));
     set(node.next, own(first));
     set(first, n);  // W6
@@ -185,6 +186,11 @@ class ViewWriter {
     });
   }
 
+  /// Visits that came out of no lane are counted.
+  void give(Node n, std::uint64_t visits) {
+    change(n, no_lane, [&](NodeHead& node) { set(node.open, own(node.open) + visits); });
+  }
+
   /// Visits move from open to inflight.
   void seal(Node n, std::uint64_t visits) {
     change(n, no_lane, [&](NodeHead& node) {
@@ -195,28 +201,29 @@ class ViewWriter {
 
   /// Visits that were inflight are part of base from now on. A damaged count stays so until Redis is asked again, and
   /// is asked as soon as before.
-  void acknowledge(Node n, std::uint64_t visits, std::uint64_t base, std::uint64_t expires) {
+  void acknowledge(Node n, std::uint64_t visits, std::uint64_t base, std::uint64_t expires, std::uint64_t fix = 0) {
     change(n, no_lane, [&](NodeHead& node) {
       set(node.base, base);
-      if (own(node.state) == static_cast<std::uint64_t>(CountState::fine)) set(node.expires, expires);
+      if (!is_damaged_state(own(node.state))) set(node.expires, expires);
       set(node.inflight, own(node.inflight) - visits);
+      if (fix > fix_in_state(own(node.state))) set(node.state, (own(node.state) & 0xffU) | fix << 8U);
     });
   }
 
   /// What Redis says now: a count.
-  void refresh(Node n, std::uint64_t base, std::uint64_t expires) {
+  void refresh(Node n, std::uint64_t base, std::uint64_t expires, std::uint64_t fix = 0) {
     change(n, no_lane, [&](NodeHead& node) {
       set(node.base, base);
       set(node.expires, expires);
       // Last: who takes over a change that was not finished shows no number that Redis did not say.
-      set(node.state, static_cast<std::uint64_t>(CountState::fine));
+      set(node.state, state_word(CountState::fine, std::max(fix, fix_in_state(own(node.state)))));
     });
   }
 
   /// What Redis says now is no count.
   void damage(Node n, std::uint64_t expires) {
     change(n, no_lane, [&](NodeHead& node) {
-      set(node.state, static_cast<std::uint64_t>(CountState::damaged));
+      set(node.state, state_word(CountState::damaged, fix_in_state(own(node.state))));
       set(node.expires, expires);
     });
   }
@@ -224,7 +231,7 @@ class ViewWriter {
   /// Visits that no shard can take leave the count, which is damaged until Redis says a count again.
   void set_aside(Node n, std::uint64_t inflight) {
     change(n, no_lane, [&](NodeHead& node) {
-      set(node.state, static_cast<std::uint64_t>(CountState::damaged));
+      set(node.state, state_word(CountState::damaged, fix_in_state(own(node.state))));
       set(node.expires, 0);
       set(node.inflight, own(node.inflight) - inflight);
     });
@@ -232,8 +239,12 @@ class ViewWriter {
 
   [[nodiscard]] std::uint64_t base(Node n) const noexcept { return own(view_.node(n).base); }
   [[nodiscard]] std::uint64_t expires(Node n) const noexcept { return own(view_.node(n).expires); }
-  [[nodiscard]] bool is_damaged(Node n) const noexcept {
-    return own(view_.node(n).state) != static_cast<std::uint64_t>(CountState::fine);
+  [[nodiscard]] bool is_damaged(Node n) const noexcept { return is_damaged_state(own(view_.node(n).state)); }
+  [[nodiscard]] std::uint64_t fix(Node n) const noexcept { return fix_in_state(own(view_.node(n).state)); }
+  /// What becomes of the base now that Redis says `count`: it does not fall where a shard has lost visits of other
+  /// hosts for now. One that somebody mended or corrected since is taken as it stands.
+  [[nodiscard]] std::uint64_t base_after(Node n, std::uint64_t count, std::uint64_t fix_now) const noexcept {
+    return is_damaged(n) || fix_now > fix(n) ? count : std::max(count, base(n));
   }
 
   /// The bucket's newest batch whose pages begin to move to base.
@@ -312,10 +323,10 @@ struct Snapshot {
   std::uint64_t expires = 0;
   std::uint64_t inflight = 0;
   std::uint64_t open = 0;
-  std::uint64_t state = 0;  ///< CountState
+  std::uint64_t state = 0;  ///< see state_word()
   std::uint64_t applied[max_lanes] = {};
 
-  [[nodiscard]] bool is_damaged() const noexcept { return state != static_cast<std::uint64_t>(CountState::fine); }
+  [[nodiscard]] bool is_damaged() const noexcept { return is_damaged_state(state); }
   /// The page's count, with its visits that stand in the lanes. nullopt: it has none, damaged or past what Redis holds.
   [[nodiscard]] std::optional<std::uint64_t> count_with(std::uint64_t visits) const noexcept {
     std::uint64_t count = 0;

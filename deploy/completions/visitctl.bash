@@ -14,6 +14,11 @@ _visitctl() {
       mapfile -t COMPREPLY < <(compgen -d -- "$current")
       return
       ;;
+    --from)
+      compopt -o filenames
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      return
+      ;;
     --to)
       mapfile -t COMPREPLY < <(compgen -W 'cluster shards' -- "$current")
       return
@@ -30,7 +35,7 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | pages | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | hold-namespaces | help)
+      status | check | lanes | peek | page | pages | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | corrections | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -39,7 +44,7 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page pages total export shards migrate writers ipcs clean remove flush accept hold-namespaces help'
+      commands='status check lanes peek page pages total export shards migrate writers ipcs clean remove flush accept set add delete rename merge corrections hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
@@ -60,7 +65,11 @@ _visitctl() {
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    help) commands='status check lanes peek page pages total export shards migrate writers ipcs clean remove flush accept hold-namespaces' ;;
+    set | delete) options+=' --from --dry-run --yes --timeout' ;;
+    add) options+=' --from --dry-run --timeout' ;;
+    rename | merge) options+=' --dry-run --yes --timeout' ;;
+    corrections) options+=' --limit' ;;
+    help) commands='status check lanes peek page pages total export shards migrate writers ipcs clean remove flush accept set add delete rename merge corrections hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

@@ -28,6 +28,28 @@ std::uint64_t take_varint(std::string_view& blob) {
   throw Error("a blob of pages in the spool is damaged: a number does not end");
 }
 
+void append_text(std::string& blob, std::string_view text) {
+  append_varint(blob, text.size());
+  blob.append(text);
+}
+
+std::string_view take_text(std::string_view& blob) {
+  const std::uint64_t length = take_varint(blob);
+  if (length > blob.size()) throw Error("a correction in the spool is damaged: a text is cut off");
+  const std::string_view text = blob.substr(0, length);
+  blob.remove_prefix(length);
+  return text;
+}
+
+/// Small numbers of either sign in few bytes.
+std::uint64_t zigzag(std::uint64_t number) noexcept {
+  return number << 1U ^ (number >> 63U != 0 ? ~std::uint64_t{0} : 0);
+}
+
+std::uint64_t from_zigzag(std::uint64_t number) noexcept {
+  return number >> 1U ^ ((number & 1U) != 0 ? ~std::uint64_t{0} : 0);
+}
+
 bool take_number(std::string_view& text, std::uint64_t& value, int base, char end) {
   const auto [next, failed] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (failed != std::errc{} || next == text.data()) return false;
@@ -56,7 +78,7 @@ bool parse_mark(std::string_view text, Mark& mark) {
 }
 
 std::optional<Batch> rejoin_of(std::uint32_t bucket, const std::string& tombstone) {
-  Batch batch{bucket, {}, tombstone, {}};
+  Batch batch{bucket, {}, tombstone, {}, {}};
   return parse_mark(tombstone, batch.mark) ? std::optional(std::move(batch)) : std::nullopt;
 }
 
@@ -80,6 +102,35 @@ std::vector<PageVisits> decode_pages(std::string_view blob) {
   std::vector<PageVisits> pages;
   for (PageReader reader(blob); reader.next();) pages.push_back({std::string(reader.page()), reader.visits()});
   return pages;
+}
+
+std::string encode_content(const Batch& batch) {
+  if (!batch.correction) return encode_pages(batch.pages);
+  std::string blob(1, '\0');
+  append_varint(blob, batch.correction->fix);
+  append_text(blob, batch.correction->by);
+  for (std::size_t i = 0; i < batch.pages.size(); ++i) {
+    append_text(blob, batch.pages[i].page);
+    append_varint(blob, zigzag(batch.pages[i].visits));
+    append_text(blob, batch.correction->into[i]);
+  }
+  return blob;
+}
+
+void decode_content(std::string_view blob, Batch& batch) {
+  if (blob.empty() || blob.front() != '\0') {
+    batch.pages = decode_pages(blob);
+    return;
+  }
+  blob.remove_prefix(1);
+  Correction& correction = batch.correction.emplace();
+  correction.fix = take_varint(blob);
+  correction.by = take_text(blob);
+  while (!blob.empty()) {
+    std::string page(take_text(blob));
+    batch.pages.push_back({std::move(page), from_zigzag(take_varint(blob))});
+    correction.into.emplace_back(take_text(blob));
+  }
 }
 
 bool PageReader::next() {

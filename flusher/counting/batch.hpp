@@ -39,12 +39,28 @@ struct Mark {
 /// Parses what to_text wrote. False: the text is something else, and `mark` is not changed.
 [[nodiscard]] bool parse_mark(std::string_view text, Mark& mark);
 
+/// What makes a batch a correction: the visits of its pages are differences, which may be negative (as two's
+/// complement, see difference_of). They were worked out from what the bucket held, and hold only as long as nobody else
+/// corrects it.
+struct Correction {
+  std::uint64_t fix = 0;          ///< the number of the bucket's last correction when its counts were read; 0: none
+  std::string by;                 ///< who asked for it, for people
+  std::vector<std::string> into;  ///< one a page: the page that is given what this one loses; empty: none
+  friend bool operator==(const Correction&, const Correction&) = default;
+};
+
+/// What a page of a correction gains, or loses.
+[[nodiscard]] inline std::int64_t difference_of(const PageVisits& page) noexcept {
+  return static_cast<std::int64_t>(page.visits);
+}
+
 /// The visits of one bucket, sealed: immutable, applied to a shard by compare-and-set from `expected` to `mark`.
 struct Batch {
   std::uint32_t bucket = 0;
   Mark mark;
   std::string expected;  ///< what the writer's field holds before it, as text; empty: no field
   std::vector<PageVisits> pages;
+  std::optional<Correction> correction = std::nullopt;
 };
 
 /// The batch that puts back the mark of a bucket's tombstone: it has no pages, and expects what it leaves. nullopt: the
@@ -59,7 +75,13 @@ void append_pages(std::string& blob, std::string_view page, std::uint64_t visits
 /// Parses such a blob. Throws Error where it is damaged.
 [[nodiscard]] std::vector<PageVisits> decode_pages(std::string_view blob);
 
-/// Reads such a blob a page at a time, without copying it: `while (reader.next()) use(reader.page(), reader.visits());`
+/// The content of a batch as one blob: its pages; or an empty page's length, which no page has, and the correction.
+[[nodiscard]] std::string encode_content(const Batch& batch);
+/// Parses such a blob into pages and correction. Throws Error where it is damaged.
+void decode_content(std::string_view blob, Batch& batch);
+
+/// Reads such a blob of pages a page at a time, without copying it: `while (reader.next()) use(reader.page(),
+/// reader.visits());`
 class PageReader {
  public:
   explicit PageReader(std::string_view blob) noexcept : rest_(blob) {}
@@ -76,7 +98,7 @@ class PageReader {
   std::uint64_t visits_ = 0;
 };
 
-/// XXH3 of a batch's encoded pages.
+/// XXH3 of a batch's encoded content.
 [[nodiscard]] std::uint64_t digest_of(std::string_view blob) noexcept;
 
 }  // namespace visitd

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
+#include <numeric>
 #include <utility>
+
+#include "common/shm/page_id.hpp"
 
 namespace visitd {
 
@@ -37,7 +40,7 @@ void Batches::recover_mark(const BucketMark& mark) {
 }
 
 void Batches::recover_kept(KeptBatch recovered) {
-  Bucket::Kept kept{recovered.mark, std::move(recovered.expected), std::move(recovered.pages)};
+  Bucket::Kept kept{recovered.mark, std::move(recovered.expected), std::move(recovered.content)};
   kept_order_.recover(entry_of(recovered.bucket, kept, recovered.answered_at));
   buckets_[recovered.bucket].keep(std::move(kept));
 }
@@ -49,7 +52,7 @@ void Batches::kept_recovered(std::uint64_t unix_now) {
 
 void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) {
   Bucket& bucket = buckets_[batch.bucket];
-  std::string blob = encode_pages(batch.pages);
+  std::string blob = encode_content(batch);
   count_unanswered(bucket, pages.size(), true);
   bucket.recover_unanswered({std::move(batch), std::move(pages), std::move(blob)});
   update_statistics();
@@ -128,13 +131,16 @@ Batches::Written Batches::written_on(std::uint32_t shard) const noexcept {
 }
 
 bool Batches::wants_seal() const noexcept {
-  return std::ranges::any_of(shards_, [&](const Shard& shard) {
-    // Full: the next one waits until a good part of it is answered.
-    return shard.takes_batches && !shard.to_seal.empty() &&
-           (shard.pages_in_flight == 0 ||
-            shard.pages_in_flight + std::min(least_pages_to_seal, limits_.pages_in_flight / 2) <=
-                limits_.pages_in_flight);
+  const bool corrects = std::ranges::any_of(to_correct_, [&](const auto& waiting) {
+    return buckets_[waiting.first].unanswered() == nullptr && shards_[placement_.shard_of(waiting.first)].takes_batches;
   });
+  return corrects || std::ranges::any_of(shards_, [&](const Shard& shard) {
+           // Full: the next one waits until a good part of it is answered.
+           return shard.takes_batches && !shard.to_seal.empty() &&
+                  (shard.pages_in_flight == 0 ||
+                   shard.pages_in_flight + std::min(least_pages_to_seal, limits_.pages_in_flight / 2) <=
+                       limits_.pages_in_flight);
+         });
 }
 
 void Batches::count_unanswered(const Bucket& bucket, std::size_t pages, bool made) noexcept {
@@ -188,11 +194,14 @@ Transaction Batches::capture(bool seal_now, const RingNote& ring, std::uint64_t 
   transaction.identities = std::exchange(identities_, {});
   transaction.set_aside = std::exchange(set_aside_, {});
   transaction.forgotten = std::exchange(forgotten_, {});
+  transaction.corrected = std::exchange(corrected_, {});
+  giving_ = std::exchange(given_, {});
   for (const std::uint32_t number : std::exchange(changed_, {})) {
     // It may have been answered meanwhile, or stand here twice.
     if (buckets_[number].state() == Bucket::State::changed) rewrite(buckets_[number], transaction);
   }
   forget_old(transaction, unix_now);
+  if (seal_now) seal_corrections(transaction);
   if (seal_now) seal_due(transaction);
   open_.capture(transaction);
   return transaction;
@@ -234,13 +243,18 @@ std::size_t Batches::seal(std::uint32_t number, Transaction& transaction) {
   }
   sealed.blob = encode_pages(sealed.batch.pages);
   const std::size_t size = sealed.pages.size();
+  keep_sealed(number, std::move(sealed), transaction);
+  return size;
+}
+
+void Batches::keep_sealed(std::uint32_t number, UnansweredBatch sealed, Transaction& transaction) {
+  Bucket& bucket = buckets_[number];
   const std::uint64_t digest = salted_digest(sealed.blob);
   bucket.seal(std::move(sealed), incarnation_, digest);
   transaction.sealed.push_back(bucket.unanswered()->batch);
-  count_unanswered(bucket, size, true);
+  count_unanswered(bucket, bucket.unanswered()->pages.size(), true);
   sealing_.push_back(number);
   statistics_.add(FlusherStatistic::seals);
-  return size;
 }
 
 std::vector<std::uint32_t> Batches::committed() {
@@ -271,7 +285,7 @@ void Batches::forget_old(Transaction& transaction, std::uint64_t unix_now) {
 }
 
 KeptOrder::Entry Batches::entry_of(std::uint32_t bucket, const Bucket::Kept& kept, std::uint64_t answered_at) {
-  return {bucket, static_cast<std::uint32_t>(kept.pages.size() + bytes_beside_pages), kept.mark.seq, answered_at};
+  return {bucket, static_cast<std::uint32_t>(kept.content.size() + bytes_beside_pages), kept.mark.seq, answered_at};
 }
 
 void Batches::keep(std::uint32_t bucket, Bucket::Kept kept, std::uint64_t answered_at) {
@@ -286,8 +300,8 @@ void Batches::confirm(std::uint32_t shard, std::uint64_t up_to) noexcept {
 
 // ---- what a shard says
 
-void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
-                       std::uint64_t unix_now) {
+void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& totals, std::uint64_t fix,
+                       std::uint64_t now_ms, std::uint64_t unix_now) {
   Bucket& bucket = buckets_[number];
   UnansweredBatch done = bucket.answered();
   count_unanswered(bucket, done.pages.size(), false);
@@ -296,20 +310,115 @@ void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& t
   // Noted before its pages move, the spool's after: a view that died between is not taken for one that agrees with the
   // spool.
   view_.note_answered(number, batch.mark.seq);
-  for (std::size_t i = 0; i < done.pages.size(); ++i) {
-    const PendingPage& page = pages_[done.pages[i]];
-    const std::uint64_t visits = batch.pages[i].visits;
-    if (page.node != 0) {
-      // A shard that lost visits of other hosts for now does not make a count fall.
-      const std::uint64_t base = std::max(totals[i], view_.base(page.node) + visits);
-      view_.acknowledge(page.node, visits, base, now_ms + limits_.ttl_ms);
-    }
-    pages_.settle(done.pages[i], visits);
+  if (batch.correction) {
+    settle_correction(done, totals, fix, now_ms + limits_.ttl_ms, unix_now);
+  } else {
+    settle_visits(done, totals, fix, now_ms + limits_.ttl_ms);
   }
   answered_.push_back({number, batch.mark.seq, bucket.field()});
   statistics_.add(FlusherStatistic::batches_answered);
   keep(number, {batch.mark, batch.expected, std::move(done.blob)}, unix_now);
   update_statistics();
+}
+
+void Batches::settle_visits(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals, std::uint64_t fix,
+                            std::uint64_t expires) {
+  for (std::size_t i = 0; i < done.pages.size(); ++i) {
+    const std::uint32_t node = pages_[done.pages[i]].node;
+    const std::uint64_t visits = done.batch.pages[i].visits;
+    if (node != 0) {
+      // A shard that lost visits of other hosts for now does not make a count fall.
+      const std::uint64_t base = fix > view_.fix(node) ? totals[i] : std::max(totals[i], view_.base(node) + visits);
+      view_.acknowledge(node, visits, base, expires, fix);
+    }
+    pages_.settle(done.pages[i], visits);
+  }
+}
+
+void Batches::settle_correction(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals,
+                                std::uint64_t fix, std::uint64_t expires, std::uint64_t unix_now) {
+  const Batch& batch = done.batch;
+  for (std::size_t i = 0; i < batch.pages.size(); ++i) {
+    const PageVisits& page = batch.pages[i];
+    const std::uint32_t number = pages_.find(page_hash(page.page, hash_seed_), page.page);
+    if (number != PendingPages::none && pages_[number].node != 0) {
+      const std::uint32_t node = pages_[number].node;
+      view_.acknowledge(node, 0, view_.base_after(node, totals[i], fix), expires, fix);
+    }
+    corrected_.push_back({batch.bucket, batch.mark, page.page, difference_of(page), totals[i],
+                          batch.correction->into[i], batch.correction->by, unix_now});
+    listener_->corrected(corrected_.back());
+    // Into the same transaction as the answer: given once, whenever this life ends.
+    if (!batch.correction->into[i].empty()) give(find_or_insert(batch.correction->into[i]), -page.visits);
+  }
+}
+
+// ---- corrections
+
+void Batches::correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction) {
+  assert(!to_correct_.contains(bucket));
+  to_correct_.emplace(bucket, std::pair(std::move(differences), std::move(correction)));
+}
+
+void Batches::seal_corrections(Transaction& transaction) {
+  for (auto waiting = to_correct_.begin(); waiting != to_correct_.end();) {
+    const Bucket& bucket = buckets_[waiting->first];
+    if (bucket.unanswered() != nullptr || !shard_with(bucket).takes_batches) {
+      ++waiting;
+      continue;
+    }
+    UnansweredBatch sealed;
+    sealed.flush = flush_ + 1;  // a flush under way does not wait for it
+    sealed.batch.pages = std::move(waiting->second.first);
+    sealed.batch.correction = std::move(waiting->second.second);
+    sealed.blob = encode_content(sealed.batch);
+    keep_sealed(waiting->first, std::move(sealed), transaction);
+    waiting = to_correct_.erase(waiting);
+  }
+}
+
+std::uint32_t Batches::find_or_insert(std::string_view page) {
+  return pages_.find_or_insert(page, hash_seed_, static_cast<std::uint32_t>(buckets_.size()));
+}
+
+void Batches::add(const std::string& page, std::uint64_t visits, const std::string& by, std::uint64_t unix_now) {
+  const std::uint32_t number = find_or_insert(page);
+  corrected_.push_back({pages_[number].bucket, {}, page, static_cast<std::int64_t>(visits), {}, {}, by, unix_now});
+  give(number, visits);
+  listener_->corrected(corrected_.back());
+}
+
+void Batches::give(std::uint32_t number, std::uint64_t visits) {
+  if (pages_.give(number, visits).in_bucket == 0) open_.page_opened(number);
+  given_.emplace_back(number, visits);
+}
+
+void Batches::show_given() {
+  for (const auto& [number, visits] : std::exchange(giving_, {})) {
+    pages_.show(number, visits);
+    if (const std::uint32_t node = pages_[number].node; node != 0) view_.give(node, visits);
+    listener_->given(std::string(pages_[number].id()), visits);
+  }
+}
+
+std::uint64_t Batches::begin_flush_of_bucket(std::uint32_t number) {
+  if (buckets_[number].due == 0 && open_.any(number)) {
+    set_due(buckets_[number], flush_ + 1);
+    queue(number);
+  }
+  return flush_ + 1;
+}
+
+bool Batches::is_bucket_flushed(std::uint32_t number, std::uint64_t flush) const {
+  const Bucket& bucket = buckets_[number];
+  return (bucket.due == 0 || bucket.due > flush) &&
+         (bucket.unanswered() == nullptr || bucket.unanswered()->flush > flush);
+}
+
+void Batches::outdated(std::uint32_t number, const std::string& why) {
+  std::vector<std::uint32_t> all(buckets_[number].unanswered()->batch.pages.size());
+  std::iota(all.begin(), all.end(), 0U);
+  buckets_[number].refuse(all, why);
 }
 
 void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
@@ -327,15 +436,19 @@ void Batches::fenced(std::uint32_t number, std::uint64_t unix_now) {
 }
 
 void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
+  const bool corrects = bucket.unanswered()->batch.correction.has_value();
   Bucket::BadPages bad = bucket.take_bad_pages();
-  for (std::size_t i = 0; i < bad.pages.size(); ++i) {
+  for (const PageVisits& page : bad.pages) {
+    if (corrects) listener_->withdrawn(bucket.number(), page.page);
+  }
+  for (std::size_t i = 0; i < bad.numbers.size(); ++i) {
     const std::uint64_t visits = bad.pages[i].visits;
     transaction.set_aside.push_back({bucket.number(), std::move(bad.pages[i]), bucket.unanswered()->why_bad});
     if (const std::uint32_t node = pages_[bad.numbers[i]].node; node != 0) view_.set_aside(node, visits);
     pages_.settle(bad.numbers[i], visits);
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
-  shard_with(bucket).pages_in_flight -= bad.pages.size();
+  shard_with(bucket).pages_in_flight -= bad.numbers.size();
   const UnansweredBatch& unanswered = *bucket.unanswered();
   const bool same = bad.pages.empty() && !unanswered.fence;
   const auto fence = bucket.rewrite(same ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
@@ -346,6 +459,8 @@ void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
 
 void Batches::set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
   for (PageVisits& page : take_at(batch.pages, bad_pages)) {
+    // What somebody has written over a count since is not corrected.
+    if (batch.correction) continue;
     if (!set_aside_before_.emplace(batch.bucket, batch.mark.seq, page.page).second) continue;
     set_aside_.push_back({batch.bucket, std::move(page), why});
     statistics_.add(FlusherStatistic::pages_set_aside);

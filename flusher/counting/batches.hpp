@@ -8,11 +8,14 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/shm/statistics.hpp"
@@ -33,6 +36,18 @@ struct BatchLimits {
   std::uint64_t ttl_ms = 0;
   /// The most pages in unanswered batches of a shard; below it one more is made.
   std::uint64_t pages_in_flight = 131072;
+};
+
+/// Who is told what becomes of corrections.
+class CorrectionListener {
+ public:
+  virtual ~CorrectionListener() = default;
+  /// Redis has it, and from now on its entry says so.
+  virtual void corrected(const CorrectedPage& page) = 0;
+  /// Entries show what a page was given; the spool has it.
+  virtual void given(const std::string& page, std::uint64_t visits) = 0;
+  /// Nothing of the page was changed, and nothing of this correction ever will.
+  virtual void withdrawn(std::uint32_t bucket, const std::string& page) = 0;
 };
 
 class Batches {
@@ -58,6 +73,24 @@ class Batches {
   /// Where a sealed batch's salt comes from: two live copies of one flusher, which share its incarnation, seal equal
   /// visits under marks that differ. Without one it is 0.
   void use_salt(std::function<std::uint64_t()> salt) { salt_ = std::move(salt); }
+
+  // -- corrections
+
+  /// `hash_seed`: of the table of pages.
+  void use_corrections(CorrectionListener& listener, std::uint64_t hash_seed) noexcept {
+    listener_ = &listener;
+    hash_seed_ = hash_seed;
+  }
+  /// The next batch of the bucket is this correction. One at a time.
+  void correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction);
+  /// False: it is sealed already.
+  bool cancel_correction(std::uint32_t bucket) { return to_correct_.erase(bucket) != 0; }
+  /// The page gets visits that came out of no lane. Told by given().
+  void add(const std::string& page, std::uint64_t visits, const std::string& by, std::uint64_t unix_now);
+  /// What is open in the bucket is due from now on, ahead of the next flush. Returns that one's number.
+  std::uint64_t begin_flush_of_bucket(std::uint32_t bucket);
+  /// Whether what was open in the bucket then has been answered.
+  [[nodiscard]] bool is_bucket_flushed(std::uint32_t bucket, std::uint64_t flush) const;
 
   // -- flush
 
@@ -86,8 +119,11 @@ class Batches {
   [[nodiscard]] Transaction capture(bool seal, const RingNote& ring, std::uint64_t unix_now);
   /// Whether capture(false, …) would hold anything besides positions and visits.
   [[nodiscard]] bool has_news() const noexcept {
-    return !answered_.empty() || !accepted_.empty() || !changed_.empty() || !identities_.empty() || !set_aside_.empty();
+    return !answered_.empty() || !accepted_.empty() || !changed_.empty() || !identities_.empty() ||
+           !set_aside_.empty() || !corrected_.empty() || !given_.empty();
   }
+  /// The captured transaction is durable: entries show what it gave. Before anything else of it is told.
+  void show_given();
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
   /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
@@ -110,9 +146,12 @@ class Batches {
   [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field(); }
   /// Whether we ever wrote to the bucket, or may have.
   [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept { return buckets_[bucket].was_written(); }
-  /// The unanswered batch was applied, now or before. `totals`: of its pages, in order.
-  void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms,
+  /// The unanswered batch was applied, now or before. `totals`: of its pages, in order. `fix`: the number of the
+  /// bucket's last correction; 0: none.
+  void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t fix, std::uint64_t now_ms,
                 std::uint64_t unix_now);
+  /// The shard does not take the unanswered correction: what it was worked out from has changed.
+  void outdated(std::uint32_t bucket, const std::string& why);
   /// The shard cannot take these pages of the unanswered batch: its fence is to be sent. Once that is applied, they are
   /// put aside, and the rest is sent when that is durable.
   void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
@@ -190,6 +229,16 @@ class Batches {
   void keep(std::uint32_t bucket, Bucket::Kept kept, std::uint64_t answered_at);
   [[nodiscard]] static KeptOrder::Entry entry_of(std::uint32_t bucket, const Bucket::Kept& kept,
                                                  std::uint64_t answered_at);
+  /// In the next transaction.
+  void give(std::uint32_t page, std::uint64_t visits);
+  [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
+  void seal_corrections(Transaction& transaction);
+  void keep_sealed(std::uint32_t number, UnansweredBatch sealed, Transaction& transaction);
+  /// What the answer to a batch of visits, or to a correction, changes in its pages.
+  void settle_visits(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals, std::uint64_t fix,
+                     std::uint64_t expires);
+  void settle_correction(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals, std::uint64_t fix,
+                         std::uint64_t expires, std::uint64_t unix_now);
   void forget_old(Transaction& transaction, std::uint64_t unix_now);
   void set_due(Bucket& bucket, std::uint64_t flush) noexcept;
   /// The transaction holds the bucket's batch as it is now.
@@ -203,6 +252,8 @@ class Batches {
   }
 
   Incarnation incarnation_;
+  CorrectionListener* listener_ = nullptr;
+  std::uint64_t hash_seed_ = 0;
   const Placement& placement_;
   std::function<std::uint64_t()> salt_;
   FlusherView& view_;
@@ -220,11 +271,15 @@ class Batches {
   std::vector<std::uint32_t> changed_;  ///< buckets whose unanswered batch has to be rewritten
   std::vector<ShardIdentity> identities_;
   std::vector<SetAside> set_aside_;  ///< of kept batches
+  std::vector<CorrectedPage> corrected_;
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> given_;                          ///< page and visits
+  std::map<std::uint32_t, std::pair<std::vector<PageVisits>, Correction>> to_correct_;  ///< by bucket
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;
 
   // of the captured transaction: buckets
   std::vector<std::uint32_t> sealing_;
   std::vector<std::uint32_t> rewriting_;
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> giving_;  ///< page and visits
 
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.
   std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;

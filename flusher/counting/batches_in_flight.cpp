@@ -12,6 +12,8 @@ namespace {
 constexpr std::uint64_t first_retry_ms = 1000;
 // A bucket that is being moved takes no batches for the time of two answers.
 constexpr std::uint64_t moving_retry_ms = 50;
+// Other hosts find out within seconds what the shard lost.
+constexpr std::uint64_t warn_of_low_after_ms = 30'000;
 
 }  // namespace
 
@@ -44,6 +46,7 @@ void BatchesInFlight::leave() {
   to_send_.clear();
   moving_.clear();
   repairs_.clear();
+  low_.clear();
   in_flight_ = 0;
   probing_ = false;
   replica_of_.clear();
@@ -122,7 +125,7 @@ void BatchesInFlight::send(std::uint32_t bucket) {
   if (!repair || !is_rejoin(*batch)) {
     statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
   }
-  link_.send(SendBatch{batch, deployment_.bucket_id()},
+  link_.send(SendBatch{batch, deployment_.bucket_id(), false, link_.unix_now() + (repair ? 1 : 0), repair},
              [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
 }
 
@@ -164,7 +167,8 @@ void BatchesInFlight::on_redirect(std::uint32_t bucket, bool repair, const Redir
   if (redirect.once) {
     sent_there_[bucket] = true;
     const Batch* const batch = repair ? &repairs_.at(bucket).front() : batches_.unanswered(bucket);
-    link_.port().ask_node(redirect.node, SendBatch{batch, deployment_.bucket_id(), true},
+    link_.port().ask_node(redirect.node,
+                          SendBatch{batch, deployment_.bucket_id(), true, link_.unix_now() + (repair ? 1 : 0), repair},
                           [this, bucket, repair, connection = link_.connections()](const ShardAnswer& answer) {
                             on_answer_there(bucket, repair, connection, answer);
                           });
@@ -221,7 +225,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       if (batches_.is_fencing(bucket)) {
         batches_.fenced(bucket, link_.unix_now());
       } else {
-        batches_.answered(bucket, answer.totals, link_.now_ms(), link_.unix_now());
+        batches_.answered(bucket, answer.totals, answer.fix, link_.now_ms(), link_.unix_now());
       }
       return writes_go_on();
     case BatchAnswer::Kind::have:
@@ -245,6 +249,14 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       batches_.refused(bucket, answer.bad_pages, answer.why);
       to_send_.push_front(bucket);
       return writes_go_on();
+    case BatchAnswer::Kind::corrected:
+    case BatchAnswer::Kind::low:
+      sent_here_[bucket] = false;
+      ever_sent_[bucket] = false;
+      batches_.outdated(bucket, answer.kind == BatchAnswer::Kind::low ? "its count would fall below 0"
+                                                                      : "somebody else corrected its bucket");
+      to_send_.push_front(bucket);
+      return writes_go_on();
     case BatchAnswer::Kind::moving:
       sent_here_[bucket] = false;
       try_later(bucket);
@@ -256,10 +268,29 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
   }
 }
 
+/// Other hosts have not sent again yet what a correction of ours took away. Where they never will, somebody has to
+/// know.
+void BatchesInFlight::warn_of_low(std::uint32_t bucket, const BatchAnswer& answer) {
+  const auto [low, is_new] = low_.try_emplace(bucket, link_.now_ms());
+  if (is_new || low->second == 0 || link_.now_ms() < low->second + warn_of_low_after_ms) return;
+  low->second = 0;  // said once
+  link_.port().warn(fmt::format(
+      "shard {0}: bucket {1} waits: this host corrected page {2}, the shard lost that, and it holds less now than the "
+      "correction took away, because visits of other hosts that it lost too have not come again. Start those hosts; "
+      "or, "
+      "if they are gone for good, raise the page in Redis by what they had: HINCRBY visits:{{{1}}} PAGE VISITS",
+      link_.settings().shard, bucket, repairs_.at(bucket).front().pages.at(answer.bad_pages.front()).page));
+}
+
 void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer) {
   sent_here_[bucket] = false;
   if (answer.kind == BatchAnswer::Kind::moving || answer.kind == BatchAnswer::Kind::moved) {
     return on_batch(bucket, answer);
+  }
+  if (answer.kind == BatchAnswer::Kind::low) {
+    warn_of_low(bucket, answer);
+    try_later(bucket);
+    return writes_go_on();
   }
   const bool done = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
   if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_pages.empty())) {
@@ -271,6 +302,7 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
   std::deque<Batch>& lost = repairs_[bucket];
   if (done) {
     if (is_rejoin(lost.front())) batches_.rejoined(bucket);
+    low_.erase(bucket);
     lost.pop_front();
     if (lost.empty()) repairs_.erase(bucket);
   } else {

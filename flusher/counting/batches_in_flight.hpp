@@ -74,6 +74,7 @@ class BatchesInFlight {
   void on_answer(std::uint32_t bucket, bool repair, const ShardAnswer& answer);
   void on_batch(std::uint32_t bucket, const BatchAnswer& answer);
   void on_repair(std::uint32_t bucket, const BatchAnswer& answer);
+  void warn_of_low(std::uint32_t bucket, const BatchAnswer& answer);
   void on_refused(std::uint32_t bucket, std::string error);
   void on_redirect(std::uint32_t bucket, bool repair, const Redirect& redirect);
   void on_answer_there(std::uint32_t bucket, bool repair, std::uint64_t connection, const ShardAnswer& answer);
@@ -96,6 +97,7 @@ class BatchesInFlight {
   std::set<std::uint32_t> moving_;     ///< buckets that take no batches, to be tried again
   std::uint64_t moving_retry_at_ms_ = 0;
   std::unordered_map<std::uint32_t, std::deque<Batch>> repairs_;  ///< by bucket: what the shard lost, oldest first
+  std::unordered_map<std::uint32_t, std::uint64_t> low_;          ///< by bucket: since when a correction waits; 0: said
   std::size_t in_flight_ = 0;
   std::string replica_of_;  ///< not empty: the server is a replica, says why no batch is sent
   std::string refusal_;     ///< not empty: the error by which the server refuses batches

@@ -16,7 +16,7 @@ void Bucket::seal(UnansweredBatch sealed, Incarnation incarnation, std::uint64_t
 }
 
 Batch fence_of(const Batch& batch) {
-  return {batch.bucket, {batch.mark.incarnation, batch.mark.seq, ~batch.mark.digest}, batch.expected, {}};
+  return {batch.bucket, {batch.mark.incarnation, batch.mark.seq, ~batch.mark.digest}, batch.expected, {}, {}};
 }
 
 const Batch* Bucket::to_send() const noexcept {
@@ -62,7 +62,11 @@ Bucket::BadPages Bucket::take_bad_pages() {
   const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_pages, {});
   if (bad.empty()) return {};
   BadPages taken{take_at(unanswered.batch.pages, bad), take_at(unanswered.pages, bad)};
-  unanswered.blob = encode_pages(unanswered.batch.pages);
+  if (unanswered.batch.correction) {
+    static_cast<void>(take_at(unanswered.batch.correction->into, bad));
+    if (unanswered.batch.pages.empty()) unanswered.batch.correction.reset();
+  }
+  unanswered.blob = encode_content(unanswered.batch);
   return taken;
 }
 
@@ -98,7 +102,8 @@ std::optional<std::vector<Batch>> Bucket::lost_since(const std::string& held) co
   if (first == kept_.end()) return std::nullopt;
   std::vector<Batch> lost;
   for (auto next = first; next != kept_.end(); ++next) {
-    lost.push_back({number_, next->mark, next->expected, decode_pages(next->pages)});
+    Batch& batch = lost.emplace_back(Batch{number_, next->mark, next->expected, {}, {}});
+    decode_content(next->content, batch);
   }
   return lost;
 }

@@ -31,8 +31,8 @@ namespace visitd {
 /// A sealed batch that its shard has not answered.
 struct UnansweredBatch {
   Batch batch;
-  std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages
-  std::string blob;                  ///< the same pages, encoded, as they are kept
+  std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages; none of a correction
+  std::string blob;                  ///< its content, encoded, as it is kept
   std::uint64_t flush = 0;           ///< that wanted it
   // What the shard refused of it, until a transaction holds it without.
   std::vector<std::uint32_t> bad_pages = {};  ///< indexes
@@ -70,7 +70,7 @@ class Bucket {
   struct Kept {
     Mark mark;
     std::string expected;
-    std::string pages;  ///< encode_pages blob
+    std::string content;  ///< encode_content blob
   };
 
   explicit Bucket(std::uint32_t number) noexcept : number_(number) {}

@@ -130,6 +130,10 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
             *scanner_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
+  corrector_ = std::make_unique<Corrector>(*this);
+  corrections_ = std::make_unique<Corrections>(batches_, *corrector_, settings.batches.batch_pages);
+  batches_.use_corrections(*corrections_, memory.hash_seed);
+  corrections_->recover(std::move(spool.corrected));
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
   for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
@@ -203,6 +207,7 @@ void Engine::tick(Now now) {
   // A map that the cluster has not confirmed would send buckets to nodes that do not serve them.
   if (mover_ != nullptr && (!settings_.cluster || cluster_is_known_)) mover_->mover.tick(now.ms);
   writers_.tick(now.ms);
+  corrections_->tick(now.ms);
   // Before a transaction, which may spill a bucket that came with the last one.
   if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
   if (!scan_.is_idle()) scan_.tick(now.ms);
@@ -299,6 +304,7 @@ void Engine::on_committed(const SpoolResult& result, Now now) {
     finishing_ = Finishing::done;
     return;
   }
+  batches_.show_given();
   const auto recalled = open_.committed(result, [this](std::string_view page) {
     return pages_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
   });

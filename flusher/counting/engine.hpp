@@ -13,6 +13,7 @@
 #include "common/shm/cache.hpp"
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/bucket_mover.hpp"
+#include "flusher/counting/corrections.hpp"
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/deployment.hpp"
 #include "flusher/counting/drain.hpp"
@@ -86,6 +87,10 @@ class EnginePort {
   virtual void layout_changed(const std::string& layout) = 0;
   /// A bucket is on a node of the cluster that is none of this life's.
   virtual void node_unknown(const std::string& node) = 0;
+  /// A correction changed a page.
+  virtual void corrected(const CorrectedPage& page) = 0;
+  /// A page was given visits that came out of no lane.
+  virtual void given(const std::string& page, std::uint64_t visits) = 0;
   /// Rings the doorbells of these lanes' owners, a bit each.
   virtual void wake_lanes(std::uint64_t lanes) = 0;
 };
@@ -210,13 +215,21 @@ class Engine {
     std::string_view fault;       ///< why the page cannot be counted; empty: it can, as far as is known
   };
   [[nodiscard]] PageState page_state(const std::string& page) const;
+  /// Changes counts; see Corrections.
+  void correct(ChangeOrder order, Corrections::Told told, Now now) {
+    corrections_->ask(std::move(order), std::move(told), now.unix);
+  }
+  [[nodiscard]] bool is_correcting() const noexcept { return !corrections_->is_idle(); }
+  [[nodiscard]] std::uint32_t page_id_limit() const noexcept { return settings_.page_id_limit; }
+  [[nodiscard]] const std::deque<CorrectedPage>& corrected() const noexcept { return corrections_->done(); }
   /// What Redis says of a page; nullopt: its shard cannot be asked now, or went away.
   void inspect(const std::string& page, ShardSession::Inspection done);
 
  private:
-  class Session;  ///< a ShardSession with its port
-  class Scanner;  ///< the port of a PageScan
-  class Mover;    ///< a BucketMover with its port
+  class Session;    ///< a ShardSession with its port
+  class Scanner;    ///< the port of a PageScan
+  class Mover;      ///< a BucketMover with its port
+  class Corrector;  ///< the port of Corrections
 
   [[nodiscard]] Session& session_of(const std::string& shard) const;
   void submit(bool seal, Now now);
@@ -256,6 +269,8 @@ class Engine {
   Lookups lookups_;
   Deployment deployment_;
   std::vector<std::unique_ptr<Session>> sessions_;
+  std::unique_ptr<Corrector> corrector_;
+  std::unique_ptr<Corrections> corrections_;
   std::unique_ptr<Mover> mover_;              ///< where the layout moves buckets
   std::vector<std::uint64_t> may_follow_ms_;  ///< by bucket, of a cluster
   std::uint64_t now_ms_ = 0;                  ///< of the last turn

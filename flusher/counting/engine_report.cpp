@@ -50,6 +50,19 @@ ShardState Engine::shard_state(std::uint32_t shard) const noexcept {
   return sessions_[shard]->session.state();
 }
 
+std::string Engine::Corrector::why_not(std::uint32_t bucket) const {
+  const std::uint32_t number = engine_.placement_.shard_of(bucket);
+  const ShardSession& session = engine_.sessions_[number]->session;
+  const std::string& name = engine_.settings_.shards[number];
+  if (session.state() != ShardState::up) {
+    return fmt::format("shard {} is {}{}{}", name, name_of(session.state()), session.why().empty() ? "" : ": ",
+                       session.why());
+  }
+  if (session.is_arriving(bucket)) return fmt::format("bucket {} is just coming to shard {}", bucket, name);
+  if (session.is_repairing(bucket)) return fmt::format("shard {} is being sent again what it lost", name);
+  return {};
+}
+
 void Engine::inspect(const std::string& page, ShardSession::Inspection done) {
   const std::uint32_t bucket = page_bucket(page, settings_.buckets);
   sessions_[placement_.shard_of(bucket)]->session.inspect(bucket, page, std::move(done));

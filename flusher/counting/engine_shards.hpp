@@ -12,6 +12,7 @@
 
 #include "common/os/invariant.hpp"
 #include "common/shm/hash.hpp"
+#include "common/shm/page_id.hpp"
 #include "flusher/counting/engine.hpp"
 
 namespace visitd {
@@ -88,6 +89,27 @@ class Engine::Scanner : public ScanPort {
   [[nodiscard]] std::uint64_t now_us() const override {
     return engine_.settings_.now_us ? engine_.settings_.now_us() : engine_.now_ms_ * 1000;
   }
+
+ private:
+  Engine& engine_;
+};
+
+class Engine::Corrector : public CorrectionPort {
+ public:
+  explicit Corrector(Engine& engine) : engine_(engine) {}
+
+  [[nodiscard]] std::vector<std::uint64_t> tails() const override { return engine_.tails(); }
+  [[nodiscard]] bool has_applied(const std::vector<std::uint64_t>& tails) const override {
+    return engine_.has_applied(tails);
+  }
+  [[nodiscard]] std::uint32_t bucket_of(const std::string& page) const override {
+    return page_bucket(page, engine_.settings_.buckets);
+  }
+  [[nodiscard]] std::string why_not(std::uint32_t bucket) const override;
+  void read(const std::string& page, ShardSession::Inspection done) override { engine_.inspect(page, std::move(done)); }
+  [[nodiscard]] const std::string& bucket_id() const override { return engine_.deployment_.bucket_id(); }
+  void corrected(const CorrectedPage& page) override { engine_.port_.corrected(page); }
+  void given(const std::string& page, std::uint64_t visits) override { engine_.port_.given(page, visits); }
 
  private:
   Engine& engine_;

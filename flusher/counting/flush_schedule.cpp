@@ -1,6 +1,7 @@
 #include "flusher/counting/flush_schedule.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "common/shm/hash.hpp"
 
@@ -55,8 +56,11 @@ void FlushSchedule::note_begin(std::uint64_t flush, std::uint64_t oldest, std::u
 }
 
 std::uint64_t FlushSchedule::begun_ms(std::uint64_t flush) const {
-  const auto begun = begun_ms_.find(flush);
-  return begun == begun_ms_.end() ? started_ms_ : begun->second;
+  // What is ahead of the next flush counts from the last one on.
+  auto begun = begun_ms_.upper_bound(flush);
+  if (begun == begun_ms_.begin()) return started_ms_;
+  --begun;
+  return begun->first == flush || std::next(begun) == begun_ms_.end() ? begun->second : started_ms_;
 }
 
 std::optional<std::uint64_t> FlushSchedule::overdue_since_ms(std::uint32_t shard) const noexcept {

@@ -123,18 +123,15 @@ void Lookups::ask_waiting() {
   }
 }
 
-void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms) {
+void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t fix, std::uint64_t now_ms) {
   PendingPage& page = pages_[number];
   if (!uncountable_.counted(page.id(), count)) {
     damaged(number, now_ms);
   } else if (page.node != 0) {
-    // A shard that lost visits of other hosts for now does not make a count fall. One that somebody mended is taken as
-    // it stands.
-    const std::uint64_t base = view_.is_damaged(page.node) ? count : std::max(count, view_.base(page.node));
-    view_.refresh(page.node, base, now_ms + ttl_ms_);
+    view_.refresh(page.node, view_.base_after(page.node, count, fix), now_ms + ttl_ms_, fix);
     used_[page.node] = 1;
   } else if (page.length <= page_id_limit_) {
-    make_entry(number, count, now_ms, CountState::fine);
+    make_entry(number, count, now_ms, CountState::fine, fix);
   }
   dropped(number);
 }
@@ -152,7 +149,7 @@ void Lookups::damaged(std::uint32_t number, std::uint64_t now_ms) {
     view_.damage(page.node, now_ms + ttl_ms_);
     used_[page.node] = 1;
   } else if (page.length <= page_id_limit_) {
-    make_entry(number, 0, now_ms, CountState::damaged);
+    make_entry(number, 0, now_ms, CountState::damaged, 0);
   }
 }
 
@@ -172,10 +169,12 @@ void Lookups::dropped(std::uint32_t number) {
   pages_.erase_if_idle(number);
 }
 
-void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms, CountState state) {
+void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms, CountState state,
+                         std::uint64_t fix) {
   while (!view_.has_room(pages_[number].length)) evict_one();
   PendingPage& page = pages_[number];
-  page.node = view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, page.open, state);
+  page.node =
+      view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, pages_.shown_open(number), state, fix);
   remember(number);
 }
 

@@ -34,8 +34,8 @@ class Lookups {
   /// Whether no request waits to be taken.
   [[nodiscard]] bool is_empty() const noexcept;
 
-  /// What Redis said of a page that was asked for.
-  void counted(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms);
+  /// What Redis said of a page that was asked for. `fix`: the number of its bucket's last correction; 0: none.
+  void counted(std::uint32_t page, std::uint64_t count, std::uint64_t fix, std::uint64_t now_ms);
   /// What Redis holds of a page that was asked for is no count.
   void unreadable(std::uint32_t page, std::uint64_t now_ms);
   /// Asks for the pages that had to wait for their buckets, as far as these have come.
@@ -61,7 +61,7 @@ class Lookups {
   /// `lanes`: who waits for it, one bit each.
   void ask_shard(std::uint32_t page, std::uint64_t lanes);
   void damaged(std::uint32_t page, std::uint64_t now_ms);
-  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms, CountState state);
+  void make_entry(std::uint32_t page, std::uint64_t count, std::uint64_t now_ms, CountState state, std::uint64_t fix);
   void evict_one();
   void drop_entry(std::uint32_t node);
   void remember(std::uint32_t page);

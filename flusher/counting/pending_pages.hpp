@@ -9,6 +9,7 @@
 #include <memory>
 #include <set>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -75,6 +76,22 @@ class PendingPages {
     page.open += visits;
     count(page);
     return page;
+  }
+  /// The same of visits that came out of no lane: no entry shows them before a transaction holds them.
+  PendingPage& give(std::uint32_t number, std::uint64_t visits) {
+    unshown_[number] += visits;
+    return apply(number, visits);
+  }
+  /// What an entry shows of the page's open visits.
+  [[nodiscard]] std::uint64_t shown_open(std::uint32_t number) const noexcept {
+    const auto given = unshown_.find(number);
+    return (*this)[number].open - (given == unshown_.end() ? 0 : given->second);
+  }
+  /// These of the given visits are durable: entries show them.
+  void show(std::uint32_t number, std::uint64_t visits) noexcept {
+    const auto given = unshown_.find(number);
+    given->second -= visits;
+    if (given->second == 0) unshown_.erase(given);
   }
   /// Open visits that the spool holds already.
   void recover_open(std::uint32_t number, std::uint64_t visits) noexcept {
@@ -199,6 +216,7 @@ class PendingPages {
   std::vector<std::uint32_t> unused_blocks_;        ///< numbers of blocks without memory
   std::vector<std::set<std::uint32_t>> with_room_;  ///< by words of an id: blocks; the lowest is filled first
   std::vector<std::uint32_t> unspooled_;
+  std::unordered_map<std::uint32_t, std::uint64_t> unshown_;  ///< by page: given visits
   std::size_t size_ = 0;
   std::uint64_t visits_ = 0;
   std::size_t blocks_with_memory_ = 0;

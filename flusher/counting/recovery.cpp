@@ -71,7 +71,8 @@ std::vector<CarriedEntry> carried_entries(const ViewMemory& shown, std::uint32_t
       entry.bucket = page_bucket(entry.page, buckets);
       entry.base = get(node.base);
       entry.expires = get(node.expires);
-      entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;
+      entry.state = is_damaged_state(get(node.state)) ? CountState::damaged : CountState::fine;
+      entry.fix = fix_in_state(get(node.state));
       entry.answered = get(shown.answered(entry.bucket));
       carried.push_back(std::move(entry));
     }
@@ -105,6 +106,7 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
   for (Batch& batch : spool.unanswered) {
     std::vector<std::uint32_t> numbers;
     for (const auto& [page, visits] : batch.pages) {
+      if (batch.correction) break;  // its pages count as they did until it is answered
       numbers.push_back(find_or_insert(page));
       pages.recover_inflight(numbers.back(), visits);
     }
@@ -140,7 +142,7 @@ void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carr
     PendingPage& page = pages[number];
     const auto also = spilled.find(number);
     page.node = view.link(page.hash, entry->page, entry->base, entry->expires, page.inflight,
-                          page.open + (also == spilled.end() ? 0 : also->second), entry->state);
+                          page.open + (also == spilled.end() ? 0 : also->second), entry->state, entry->fix);
     lookups.recovered_entry(number);
   }
 }

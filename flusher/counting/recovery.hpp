@@ -51,6 +51,7 @@ struct CarriedEntry {
   std::uint64_t answered = 0;  ///< the view's note of the bucket's answered batch
   std::uint32_t bucket = 0;
   CountState state = CountState::fine;
+  std::uint64_t fix = 0;
 };
 
 /// The entries of a view as they stand, also one that a dead flusher was changing. Trusts no chain.

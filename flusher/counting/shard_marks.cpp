@@ -320,6 +320,7 @@ AcceptOffer ShardMarks::offer() const {
     if (!differing.comes_back) continue;
     if (const auto lost = batches_.lost_since(differing.bucket, differing.field)) {
       for (const Batch& batch : *lost) {
+        if (batch.correction) continue;
         for (const PageVisits& page : batch.pages) offer.kept_visits += page.visits;
       }
     }

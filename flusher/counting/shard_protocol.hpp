@@ -76,14 +76,19 @@ struct SendBatch {
   const Batch* batch = nullptr;
   std::string id;  ///< what the bucket must have
   bool once = false;
+  // Of a correction.
+  std::uint64_t unix_now = 0;  ///< seconds: the number of the bucket's corrections grows to that at least
+  bool again = false;          ///< the shard had it and lost it: it holds whatever was corrected meanwhile
 };
 struct BatchAnswer {
-  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten };
+  /// `corrected`: somebody else has corrected the bucket meanwhile; `low`: a count would fall below 0.
+  enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten, corrected, low };
   Kind kind = Kind::applied;
+  std::uint64_t fix = 0;                 ///< applied, duplicate: the number of the bucket's last correction; 0: none
   std::vector<std::uint64_t> totals;     ///< applied, duplicate: the count of each page, in the batch's order
   std::string have;                      ///< have: what the field holds; foreign: the identity that the bucket has
   std::vector<std::uint32_t> bad_pages;  ///< refused: indexes of pages whose field is no count, or would pass 2^63-1;
-                                         ///< empty: the key is no hash
+                                         ///< empty: the key is no hash. low: of pages that would fall below 0
   std::string why;                       ///< refused: for people; moving, moved: the marker
 };
 
@@ -95,7 +100,7 @@ struct AskCount {
 };
 struct Count {
   std::string id;           ///< the deployment's identity that the bucket has; empty: none
-  std::string fix;          ///< reserved for corrections; empty: none
+  std::uint64_t fix = 0;    ///< the number of the bucket's last correction; 0: none
   std::string moved;        ///< the moved marker; empty: none
   std::string field;        ///< our writer field; empty: none
   std::uint64_t count = 0;  ///< 0 where there is no such field

@@ -113,7 +113,7 @@ void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Coun
   if (!is_as_left(bucket, count.id, count.moved, count.field)) return lookups_.dropped(page);
   if (!count.readable) return lookups_.unreadable(page, link_.now_ms());
   link_.worked();
-  lookups_.counted(page, count.count, link_.now_ms());
+  lookups_.counted(page, count.count, count.fix, link_.now_ms());
 }
 
 bool ShardSession::is_as_left(std::uint32_t bucket, const std::string& id, const std::string& moved,
@@ -237,9 +237,14 @@ ShardSession::ForgottenSome ShardSession::on_forgotten(const std::vector<std::ui
 
 void ShardSession::inspect(std::uint32_t bucket, const std::string& id, Inspection done) {
   if (!link_.is_up()) return done(std::nullopt);
-  link_.send(AskCount{bucket, id}, [done = std::move(done)](ShardAnswer answer) {
+  const auto tell = [done = std::move(done)](ShardAnswer answer) {
     auto* const count = std::get_if<Count>(&answer);
     done(count == nullptr ? std::nullopt : std::optional(std::move(*count)));
+  };
+  link_.send(AskCount{bucket, id}, [this, tell, bucket, id](const ShardAnswer& answer) {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return tell(answer);
+    link_.port().ask_node(redirect->node, AskCount{bucket, id, true}, tell);
   });
 }
 

@@ -66,6 +66,8 @@ class ShardSession final : private SessionLink::Parts {
   /// Something is not as it was: makes another connection.
   void look_again(const std::string& why) { link_.reconnect(why); }
   [[nodiscard]] bool is_arriving(std::uint32_t bucket) const { return in_flight_.is_arriving(bucket); }
+  /// Whether the shard is being sent again what it lost of the bucket.
+  [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return in_flight_.is_repairing(bucket); }
   /// Makes this layout, if nobody has made another one; see ShardAdmission.
   void change_layout(const std::string& layout, std::uint64_t version, ShardAdmission::Changed done) {
     admission_.change_layout(layout, version, std::move(done));

@@ -30,7 +30,7 @@ struct KeptBatch {
   std::uint32_t bucket = 0;
   Mark mark;
   std::string expected;
-  std::string pages;              ///< encode_pages blob: of many batches, most are never looked into
+  std::string content;            ///< encode_content blob: of many batches, most are never looked into
   std::uint64_t answered_at = 0;  ///< Unix seconds
 };
 
@@ -54,6 +54,18 @@ struct SetAside {
   std::string reason;
 };
 
+/// A page that a correction changed.
+struct CorrectedPage {
+  std::uint32_t bucket = 0;
+  Mark mark;  ///< of the correction
+  std::string page;
+  std::int64_t difference = 0;
+  std::optional<std::uint64_t> count;  ///< in Redis, afterwards; nullopt: not yet there, like recorded visits
+  std::string into;                    ///< the page that was given what this one lost; empty: none
+  std::string by;                      ///< who asked for it
+  std::uint64_t at = 0;                ///< Unix seconds
+};
+
 /// A bucket's open visits as of a transaction; what the journal says of the bucket up to there is in it, or sealed.
 struct OpenRow {
   std::uint32_t bucket = 0;
@@ -66,6 +78,9 @@ struct JournalRow {
   std::uint64_t number = 0;  ///< the transaction's
   std::string deltas;        ///< encode_pages blob
 };
+
+/// How many of them people are shown.
+inline constexpr std::size_t corrections_shown = 1000;
 
 /// Everything that recovery needs. What is open are the rows of `open`, of `journal` what is newer than its bucket's
 /// row, and what is spilled.
@@ -86,6 +101,7 @@ struct SpoolState {
   std::vector<BucketMark> marks;  ///< one a bucket that was ever answered or accepted
   std::vector<ShardIdentity> identities;
   std::vector<SetAside> set_aside;
+  std::deque<CorrectedPage> corrected;  ///< the newest ones, the oldest first
 };
 
 /// What one SQLite transaction makes durable, in this order. Empty parts change nothing.
@@ -109,12 +125,13 @@ struct Transaction {
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten;  ///< kept batches (bucket, seq) to delete
   std::vector<ShardIdentity> identities;
   std::vector<SetAside> set_aside;
+  std::vector<CorrectedPage> corrected;  ///< for people
 
   /// Nothing to write.
   [[nodiscard]] bool empty() const noexcept {
     return !ring && deltas.empty() && journal_until == 0 && sealed.empty() && open.empty() && unspilled.empty() &&
            spilled.empty() && compacted.empty() && recalled.empty() && answered.empty() && accepted.empty() &&
-           replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty();
+           replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty() && corrected.empty();
   }
 };
 

@@ -166,7 +166,7 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
   add_asking(text, sent.once);
-  text.start(11 + 2 * batch.pages.size());
+  text.start(13 + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
   text.add("1");
@@ -174,11 +174,19 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   text.add(batch.expected);
   text.add(to_text(batch.mark));
   text.add(sent.id);
-  for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+  if (batch.correction) {
+    const std::string fix = sent.again ? "*" : fmt::format("{}", batch.correction->fix);
+    text.add(fmt::format("{} {}", fix, sent.unix_now));
+    for (const PageVisits& page : batch.pages) text.add(fmt::format("{}", difference_of(page)));
+  } else {
+    text.add("");
+    for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+  }
   text.add(id_field);
   text.add(writer_field_);
   text.add(moved_field);
   text.add(moving_field);
+  text.add(fix_field);
   for (const PageVisits& page : batch.pages) text.add(page.page);
   return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size()), sent.once};
 }
@@ -190,19 +198,26 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
   const std::string_view rest = text.substr(std::min(space + 1, text.size()));
   if (word == "OK" || word == "DUP") {
     answer.kind = word == "OK" ? BatchAnswer::Kind::applied : BatchAnswer::Kind::duplicate;
-    answer.totals.reserve(pages);
-    return parse_numbers(rest, largest_count, answer.totals) && answer.totals.size() == pages;
+    answer.totals.reserve(pages + 1);
+    if (!parse_numbers(rest, largest_count, answer.totals) || answer.totals.size() != pages + 1) return false;
+    answer.fix = answer.totals.front();
+    answer.totals.erase(answer.totals.begin());
+    return true;
   }
   if (word == "HAVE" || word == "NOID") {
     answer.kind = word == "HAVE" ? BatchAnswer::Kind::have : BatchAnswer::Kind::foreign;
     answer.have = rest;
     return true;
   }
-  if (word == "BAD") {
-    answer.kind = BatchAnswer::Kind::refused;
+  if (word == "BAD" || word == "LOW") {
+    answer.kind = word == "BAD" ? BatchAnswer::Kind::refused : BatchAnswer::Kind::low;
     answer.why = "the page's field holds no count, or would pass 2^63-1";
     return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
            !answer.bad_pages.empty();
+  }
+  if (word == "FIX") {
+    answer.kind = BatchAnswer::Kind::corrected;
+    return true;
   }
   if (word == "GONE") {
     answer.kind = BatchAnswer::Kind::forgotten;
@@ -252,7 +267,7 @@ Count Dialect::read_count(Reply reply) {
   for (std::size_t i = 0; whole && i < reply.size(); ++i) whole = reply[i].is_text_or_nil();
   if (!whole) unexpected("HMGET");
   count.id = reply[0].text();
-  count.fix = reply[1].text();
+  if (!parse_decimal(reply[1].text(), count.fix)) count.fix = 0;
   count.moved = reply[2].text();
   count.field = reply[3].text();
   if (!reply[4].is_nil()) count.readable = parse_count(reply[4].text(), count.count);

@@ -20,4 +20,11 @@ inline constexpr SchemaStep to_spilled_buckets = {
     " pages BLOB NOT NULL);"
     "CREATE INDEX spilled_bucket ON spilled (bucket)"};
 
+/// What corrections changed, for people; a count of -1: not known. The first correction that is sealed makes 3 the
+/// least schema: an older program would take it for a batch of visits.
+inline constexpr SchemaStep to_corrections = {
+    3, 2,
+    "CREATE TABLE correction (number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by TEXT NOT NULL, page BLOB NOT NULL,"
+    " difference INTEGER NOT NULL, count INTEGER NOT NULL, given_to BLOB NOT NULL)"};
+
 }  // namespace visitd

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/shm/page_id.hpp"
+#include "flusher/spool/schema_steps.hpp"
 #include "flusher/spool/spool_rows.hpp"
 
 namespace visitd {
@@ -47,7 +48,25 @@ SpoolState SpoolLoader::load(const Incarnation& incarnation) {
     state.set_aside.push_back(
         {aside.bucket(0), {std::string(aside.bytes(1)), aside.number(2)}, std::string(aside.bytes(3))});
   }
+  load_corrections(state);
   return state;
+}
+
+void SpoolLoader::load_corrections(SpoolState& state) {
+  if (database_.number_of("PRAGMA user_version") < to_corrections.schema) return;
+  SpoolStatement rows(database_,
+                      "SELECT at, by, page, difference, count, given_to FROM correction ORDER BY number DESC LIMIT ?");
+  rows.bind(std::uint64_t{corrections_shown});
+  while (rows.row()) {
+    CorrectedPage page;
+    page.at = rows.number(0);
+    page.by = rows.bytes(1);
+    page.page = rows.bytes(2);
+    page.difference = rows.integer(3);
+    if (rows.integer(4) >= 0) page.count = rows.number(4);
+    page.into = rows.bytes(5);
+    state.corrected.push_front(std::move(page));
+  }
 }
 
 void SpoolLoader::load_rings(SpoolState& state) {
@@ -116,7 +135,7 @@ void SpoolLoader::load_batches(SpoolState& state) {
     if (batch_digest(batch, mark, pages, scratch) != rows.number(5)) throw database_.damaged(row(), "digest");
     if (!parse_mark(mark, batch.mark)) throw database_.damaged(row(), "no mark");
     if (rows.is_null(2)) {
-      batch.pages = decode_pages(pages);
+      decode_content(pages, batch);
       state.unanswered.push_back(std::move(batch));
     } else {
       state.kept.push_back({batch.bucket, batch.mark, std::move(batch.expected), std::string(pages), rows.number(2)});

@@ -23,6 +23,7 @@ class SpoolLoader {
   void load_rings(SpoolState& state);
   void load_open(SpoolState& state);
   void load_batches(SpoolState& state);
+  void load_corrections(SpoolState& state);
 
   SpoolDatabase& database_;
 };

@@ -1,5 +1,6 @@
 #include "flusher/spool/spool_writer.hpp"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -10,6 +11,7 @@ namespace visitd {
 namespace {
 
 constexpr int rings_kept = 64;
+constexpr std::int64_t corrections_kept = 10'000;
 
 /// Pages of 4 KiB from which on the write-ahead log is carried into the file, after a commit. Redis waits for a seal:
 /// it leaves this to the next commit, as long as the log is not very long.
@@ -96,6 +98,11 @@ SpoolWriter::Statements::Statements(SpoolDatabase& database)
       forget_batch(database, "DELETE FROM batch WHERE number = ?"),
       forget_answer(database, "DELETE FROM answered WHERE number = ?"),
       note_identity(database, "INSERT OR REPLACE INTO identity (shard, identity) VALUES (?, ?)"),
+      note_correction(database,
+                      "INSERT INTO correction (at, by, page, difference, count, given_to) VALUES (?, ?, ?, ?, ?, ?)"),
+      forget_corrections(database, "DELETE FROM correction WHERE number <= (SELECT max(number) FROM correction) - ?"),
+      need_corrections(database,
+                       "UPDATE meta SET value = '3' WHERE key = 'least_schema' AND CAST(value AS INTEGER) < 3"),
       set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
 
 SpoolResult SpoolWriter::apply(const Transaction& transaction) {
@@ -125,6 +132,7 @@ void SpoolWriter::write(const Transaction& transaction) {
   for (const ShardIdentity& identity : transaction.identities) {
     run_.note_identity.reset().text(identity.shard).text(identity.identity).run();
   }
+  write_corrections(transaction);
   for (const SetAside& aside : transaction.set_aside) {
     run_.set_aside.reset().bind(aside.bucket).blob(aside.page.page).bind(aside.page.visits).text(aside.reason).run();
   }
@@ -177,15 +185,26 @@ void SpoolWriter::write_answers(const Transaction& transaction) {
   }
 }
 
+void SpoolWriter::write_corrections(const Transaction& transaction) {
+  for (const CorrectedPage& page : transaction.corrected) {
+    SpoolStatement& row = run_.note_correction.reset();
+    row.bind(page.at).text(page.by).blob(page.page).bind(page.difference);
+    // Redis holds no negative count.
+    row.bind(page.count ? static_cast<std::int64_t>(*page.count) : -1).blob(page.into).run();
+  }
+  if (!transaction.corrected.empty()) run_.forget_corrections.reset().bind(corrections_kept).run();
+  const auto corrects = [](const Batch& batch) { return batch.correction.has_value(); };
+  if (std::ranges::any_of(transaction.sealed, corrects)) run_.need_corrections.reset().run();
+}
+
 void SpoolWriter::write_batch(SpoolStatement& statement, const Batch& batch) {
-  pages_.clear();
-  for (const auto& [page, visits] : batch.pages) append_pages(pages_, page, visits);
+  const std::string content = encode_content(batch);
   const std::string mark = to_text(batch.mark);
   statement.reset()
       .text(mark)
       .text(batch.expected)
-      .bind(batch_digest(batch, mark, pages_, scratch_))
-      .blob(pages_)
+      .bind(batch_digest(batch, mark, content, scratch_))
+      .blob(content)
       .bind(batch.bucket)
       .bind(batch.mark.seq)
       .run();

@@ -24,7 +24,7 @@ class SpoolWriter {
     explicit Statements(SpoolDatabase& database);
     SpoolStatement begin, commit, rollback, note_ring, forget_rings, append_deltas, shorten_journal, seal, replace_open,
         spill, unspill, read_spilled, answer, note_mark, replace_batch, find_answered, forget_batch, forget_answer,
-        note_identity, set_aside;
+        note_identity, note_correction, forget_corrections, need_corrections, set_aside;
   };
 
   void write(const Transaction& transaction);
@@ -32,6 +32,7 @@ class SpoolWriter {
   void write_journal(const Transaction& transaction);
   void write_open(const Transaction& transaction);
   void write_answers(const Transaction& transaction);
+  void write_corrections(const Transaction& transaction);
   void write_batch(SpoolStatement& statement, const Batch& batch);
   void replace(const Batch& batch);
   void forget(std::uint32_t bucket, std::uint64_t seq);
@@ -43,7 +44,6 @@ class SpoolWriter {
   SpoolDatabase& database_;
   Statements run_;
   std::string scratch_;
-  std::string pages_;
 };
 
 }  // namespace visitd

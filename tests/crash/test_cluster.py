@@ -1,10 +1,12 @@
 """Counting into a cluster that moves slots, loses primaries and goes away: exact, no read falls, no process is started again."""
+import collections
 import json
 import os
+import threading
 import time
 import unittest
 
-from harness import Stack, Traffic, wait_for
+from harness import Stack, Traffic, check_sums, wait_for
 from redis_cluster import ClusterNode, ClusterStack
 
 FAST = {"flusher": {"flush_interval_ms": 200, "commit_interval_ms": 50}, "cache": {"ttl_ms": 300}}
@@ -50,6 +52,29 @@ class Cluster(unittest.TestCase):
             traffic.check()
             self.assertLess(took, RECOVERY_S)
             self.assertEqual(stack.processes["flusher"].starts, 1)
+
+    def test_counts_are_corrected_while_slots_move(self):
+        with ClusterStack(settings=FAST) as stack:
+            traffic = Traffic(stack, pages=60, readers=0).start()
+            first, second, _ = (stack.node_at(port) for port in stack.primary_ports())
+            reshard = threading.Thread(target=stack.reshard, args=(first, second, 2000))
+            reshard.start()
+            for number in range(0, 60, 6):
+                stack.visitctl("set", f"page-{number}", "1000", "--yes")
+                stack.visitctl("rename", f"page-{number + 1}", f"page-{number + 2}", "--yes")
+                stack.visitctl("add", f"page-{number + 3}", "50")
+            reshard.join()
+            traffic.stop()
+            stack.flush()
+            held = collections.Counter(stack.redis_counts())
+            for row in stack.status("corrections", "--limit", "1000")["corrections"]:
+                difference = (row["gained"] or 0) - (row["lost"] or 0)
+                held[row["page"]] -= difference
+                if row["into"] is not None:
+                    held[row["into"]] += difference
+            check_sums([traffic], held)
+            for number in range(0, 60, 6):
+                self.assertGreaterEqual(stack.get(f"page-{number}"), 1000)
 
     def test_follows_to_a_primary_that_joins_and_from_one_that_leaves(self):
         with ClusterStack(settings=FAST) as stack:

@@ -42,34 +42,39 @@ void SimulatedHost::read_one(std::size_t page, std::size_t reader) {
 
 void SimulatedHost::check_read(std::size_t page, std::size_t reader, const CountReader::Reading& read) {
   // What is put aside in a transaction that is not durable yet may come back: no count without it may be shown.
-  const std::uint64_t ours = stage_.filled[page] + recorded_[page] - durably_aside(page);
+  const auto ours = static_cast<std::int64_t>(stage_.filled[page] + recorded_[page] - durably_aside(page));
+  const auto count = static_cast<std::int64_t>(read.count);
   // What Redis said was true when it was asked: at most a timeout before its answer, and that a TTL ago.
   constexpr std::uint64_t oldest_ms = Stage::ttl_ms + Stage::answer_timeout_ms;
   const std::uint64_t asked_ms = std::max(read.expires_ms, oldest_ms) - oldest_ms;
-  std::uint64_t least = 0;
-  std::uint64_t most = 0;
+  std::int64_t least = 0;
+  std::int64_t most = 0;
   for (std::size_t other = 0; other < hosts_; ++other) {
     if (other == number_) continue;
     const auto [low, high] = stage_.range_since(other, page, asked_ms);
     least += low;
     most += high;
   }
-  if (read.damaged || read.count < ours + least || read.count > ours + most || aside_since_[page]) {
+  if (read.damaged || count < ours + least || count > ours + most || aside_since_[page]) {
     throw Broken(fmt::format("host {}: reader {} counts {}{} of {}, of which {} were recorded here, and {} to {} there",
                              number_, reader, read.count, read.damaged ? " (damaged)" : "", stage_.names[page], ours,
                              least, most));
   }
-  if (read.count > ours) ++stage_.statistics.reads_of_others;
+  if (count > ours) ++stage_.statistics.reads_of_others;
   LastRead& seen = last_read_[page];
   const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
   const std::uint64_t view = cache().active.word.load();
   if (seen.life == life_ && seen.view == view && seen.evicted == evicted && seen.went_on == went_on_ &&
-      read.count < seen.count) {
+      read.count < seen.count && !(stage_.corrects && stage_.lowered_ms[page] >= seen.asked_ms)) {
     throw Broken(fmt::format("host {}: reader {} counts {} of {} after {}", number_, reader, read.count,
                              stage_.names[page], seen.count));
   }
   // Visits that were put aside are not counted any more.
-  if (stage_.harm != Harm::spoiled) seen = {life_, view, evicted, went_on_, read.count};
+  if (stage_.harm != Harm::spoiled) seen = {life_, view, evicted, went_on_, read.count, asked_ms};
+}
+
+std::uint64_t SimulatedHost::shown(std::size_t page) {
+  return readers_[0].read(stage_.hashes[page], stage_.names[page], stage_.now.ms).count;
 }
 
 bool SimulatedHost::knows_since(std::size_t page, std::uint64_t ms) {
@@ -142,6 +147,12 @@ bool SimulatedHost::is_up() const {
 bool SimulatedHost::is_settled() const {
   if (engine_ == nullptr || !engine_->is_durable()) return false;
   if (stage_.layout.is_moving() || engine_->layout() != stage_.layout) return false;
+  // One of an earlier life may be on its way.
+  const bool any_refuses = std::ranges::any_of(stage_.shards, &SimulatedShard::refuses);
+  if (stage_.corrects && !any_refuses &&
+      (engine_->is_correcting() || statistic(FlusherStatistic::unanswered_batches) != 0)) {
+    return false;
+  }
   for (std::uint32_t number = 0; number < engine_->placement().shards(); ++number) {
     const std::uint32_t shard = server_of(number);
     if (stage_.shards[shard].refuses()) continue;

@@ -19,7 +19,7 @@ void SimulatedHost::go_on_stopping() {
       return;
     case Shutdown::Step::begin_flush:
       last_flush_ = LastFlush{engine_->begin_flush(stage_.now), {}};
-      if (seen.idle) last_flush_->recorded = recorded_;
+      if (seen.idle) last_flush_->gained = gained_;
       if (!seen.idle && stage_.now.ms < stop_deadline_ms_)
         throw Broken("a last flush begins before the lanes are empty");
       return;
@@ -45,11 +45,11 @@ void SimulatedHost::check_stopped(const Shutdown::Seen& seen) const {
     if (waiting[page] != 0) throw Broken(fmt::format("host {}: a stop leaves visits in the lanes", number_));
     const std::uint64_t pending =
         spool_.pending(stage_.names[page], stage_.bucket_of(page), [](const Batch&) { return false; });
-    if (seen.flushed && pending > recorded_[page] - last_flush_->recorded[page]) {
+    if (seen.flushed && pending > gained_[page] - last_flush_->gained[page]) {
       throw Broken(
           fmt::format("host {}: a stop leaves {} visits of {} in the spool, of which {} were recorded after "
                       "its last flush began",
-                      number_, pending, stage_.names[page], recorded_[page] - last_flush_->recorded[page]));
+                      number_, pending, stage_.names[page], gained_[page] - last_flush_->gained[page]));
     }
   }
 }

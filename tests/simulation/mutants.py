@@ -37,8 +37,8 @@ MUTANTS = {
     'a bucket that moves follows its slot': (
         'flusher/counting/engine_placement.cpp', 'placement_.follow_slot(bucket, to);', ''),
     'a step goes where the slot is on its way to': (
-        'flusher/counting/bucket_mover.cpp', 'if (redirect == nullptr || !redirect->once) return on_step(move, shard, then, answer);',
-        'return on_step(move, shard, then, answer);'),
+        'flusher/counting/bucket_mover.cpp', 'if (redirect == nullptr || !redirect->once) return on_step(bucket, shard, then, answer);',
+        'return on_step(bucket, shard, then, answer);'),
     'a copy is durable on the node where it is': (
         'flusher/counting/bucket_mover.cpp', 'next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});', 'drop(bucket);'),
     'a marker of a node is explained by visits:topology on another one': (
@@ -55,10 +55,10 @@ MUTANTS = {
         'flusher/counting/drain.cpp', 'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);',
         'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, view_.applied(lane));'),
     'base and inflight move in one change': (
-        'flusher/counting/batches.cpp', 'view_.acknowledge(page.node, visits, base,',
-        'view_.refresh(page.node, base, now_ms); view_.acknowledge(page.node, visits, base,'),
+        'flusher/counting/batches.cpp', 'view_.acknowledge(node, visits, base,',
+        'view_.refresh(node, base, expires); view_.acknowledge(node, visits, base,'),
     'an entry is made with what is pending': (
-        'flusher/counting/lookups.cpp', 'page.inflight, page.open, state);', '0, 0, state);'),
+        'flusher/counting/lookups.cpp', 'page.inflight, pages_.shown_open(number),', '0, 0,'),
     'the answered batch is noted before its pages move': (
         'flusher/counting/batches.cpp', 'view_.note_answered(number, batch.mark.seq);', ''),
     'bases come over only where the bucket agrees': (
@@ -119,9 +119,9 @@ MUTANTS = {
     'a count is asked for again after its TTL': (
         'flusher/counting/lookups.cpp', 'view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)', 'true'),
     'an answered batch brings what others counted': (
-        'flusher/counting/batches.cpp', 'std::max(totals[i], view_.base(page.node) + visits);', 'view_.base(page.node) + visits;'),
+        'flusher/counting/batches.cpp', 'std::max(totals[i], view_.base(node) + visits);', 'view_.base(node) + visits;'),
     'a count does not fall with what a shard lost of others': (
-        'flusher/counting/lookups.cpp', 'std::max(count, view_.base(page.node));', 'count;'),
+        'common/shm/view.hpp', 'count : std::max(count, base(n));', 'count : count;'),
     'an emptied shard is not made again': (
         'flusher/counting/shard_admission.cpp',
         'if (const std::string why = why_topology_is_missed(); !why.empty() && !marks_.is_accepting()) {',
@@ -167,9 +167,26 @@ MUTANTS = {
     'a field that is no count damages the entry': (
         'flusher/counting/shard_session.cpp', 'lookups_.unreadable(page, link_.now_ms());', 'lookups_.counted(page, 0, link_.now_ms());'),
     'visits that are put aside leave no number behind': (
-        'common/shm/view.hpp', 'set(node.state, static_cast<std::uint64_t>(CountState::damaged)); set(node.expires, 0);', ''),
+        'common/shm/view.hpp', 'set(node.state, state_word(CountState::damaged, fix_in_state(own(node.state)))); set(node.expires, 0);', ''),
     'the next life knows what is damaged': (
-        'flusher/counting/recovery.cpp', 'entry.state = get(node.state) == 0 ? CountState::fine : CountState::damaged;', ''),
+        'flusher/counting/recovery.cpp', 'entry.state = is_damaged_state(get(node.state)) ? CountState::damaged : CountState::fine;', ''),
+    'a count that was lowered is taken as it stands': (
+        'common/shm/view.hpp', 'return is_damaged(n) || fix_now > fix(n) ?', 'return is_damaged(n) ?'),
+    'an answered batch brings what others lowered': (
+        'flusher/counting/batches.cpp', 'fix > view_.fix(node) ? totals[i] : std::max(', 'std::max('),
+    'an entry knows which corrections its base includes': (
+        'common/shm/view.hpp', 'set(node.state, state_word(CountState::fine, std::max(fix, fix_in_state(own(node.state)))));',
+        'set(node.state, state_word(CountState::fine, 0));'),
+    'what a page was given is shown once it is durable': (
+        'flusher/counting/engine.cpp', 'batches_.show_given();', ''),
+    'a correction that a shard lost is sent again whatever was corrected since': (
+        'flusher/counting/batches_in_flight.cpp', 'link_.unix_now() + (repair ? 1 : 0), repair},', 'link_.unix_now(), false},'),
+    'an unanswered correction is none of the pending visits': (
+        'flusher/counting/recovery.cpp', 'if (batch.correction) break;', ''),
+    'a flush under way does not wait for a correction': (
+        'flusher/counting/batches.cpp', 'sealed.flush = flush_ + 1;', 'sealed.flush = flush_;'),
+    'what a page loses goes to the other one': (
+        'flusher/counting/batches.cpp', "if (!batch.correction->into[i].empty()) give(", "if (false) give("),
     'the undo note has the state': (
         'common/shm/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
     'no count is shown without visits that are not durably put aside': (
@@ -204,7 +221,12 @@ SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one ver
 RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000}
 
 # These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
-SCENES = {'a copy is durable on the node where it is': 30,
+SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered batch brings what others lowered': 37,
+          'an entry knows which corrections its base includes': 37, 'what a page was given is shown once it is durable': 36,
+          'a correction that a shard lost is sent again whatever was corrected since': 37,
+          'an unanswered correction is none of the pending visits': 36, 'a flush under way does not wait for a correction': 36,
+          'what a page loses goes to the other one': 36,
+          'a copy is durable on the node where it is': 30,
           'answered batches of a bucket that moves are kept': 30, 'a marker of a node is explained by visits:topology on another one': 34}
 
 

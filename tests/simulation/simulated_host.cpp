@@ -52,6 +52,7 @@ void SimulatedHost::publish(std::size_t page, std::uint32_t visits) {
   if (lane.producer->publish(RecordKind::visit, stage_.names[page], visits, 0, stage_.hashes[page]) == Published::full)
     return;
   recorded_[page] += visits;
+  gained_[page] += visits;
   stage_.statistics.visits += visits;
 }
 
@@ -149,6 +150,10 @@ void SimulatedHost::start_flusher() {
       identities.push_back(fmt::format("identity-{}-{}", number_, server + 1));
     engine_ = std::make_unique<Engine>(with, seen, std::move(state), std::move(shown), std::move(identities), *this);
     shown_of_former_ = {};
+    for (std::size_t page = 0; page < Stage::pages; ++page) {
+      gained_[page] += durably_given_[page];
+      recorded_[page] += std::exchange(durably_given_[page], 0);
+    }
     engine_->free_space();
     if (std::exchange(must_refuse_, false)) throw Broken("a spool that is older than its ring is taken");
   } catch (const Killed&) {
@@ -175,6 +180,7 @@ void SimulatedHost::end_flusher() {
   stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);
   for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
   engine_.reset();
+  to_become_.clear();
   handover_ = {};
   shutdown_ = {};
   last_flush_.reset();
@@ -182,8 +188,10 @@ void SimulatedHost::end_flusher() {
   std::ranges::fill(former_answers_, std::deque<SimulatedShard::Received>{});
   connecting_.assign(stage_.shards.size(), false);
   // What the spool's thread had begun is in the file or not, whole.
-  if (submitted_ && !committed_ && stage_.mutant != Mutant::commit_told_before_durable && chance(2) == 0)
+  if (submitted_ && !committed_ && stage_.mutant != Mutant::commit_told_before_durable && chance(2) == 0) {
     spool_.apply(*submitted_);
+    note_durable(*submitted_);
+  }
   captured_aside_.clear();
   captured_number_ = 0;
   submitted_.reset();
@@ -273,6 +281,7 @@ void SimulatedHost::run_spool() {
     return;
   }
   result_ = spool_.apply(*submitted_);
+  note_durable(*submitted_);
   stage_.statistics.spills += submitted_->spilled.size();
   stage_.statistics.recalls += submitted_->recalled.size();
   stage_.statistics.folds += submitted_->open.size();
@@ -339,6 +348,8 @@ void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& 
       std::holds_alternative<MoveBucket>(command)) {
     return;
   }
+  // Who corrects a page reads it too.
+  if (stage_.corrects && std::holds_alternative<AskCount>(command)) return;
   // Somebody may say it twice.
   const auto* const note = std::get_if<NoteWriter>(&command);
   if (std::holds_alternative<ForgetWriter>(command) ||

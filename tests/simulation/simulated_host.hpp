@@ -78,6 +78,8 @@ class SimulatedHost : public EnginePort {
   void forget(const SimulatedHost& other);
   /// Somebody sees that shards are held, and has the host take what they hold.
   void accept_held();
+  /// Sets counts, gives a page what another one has, or adds to one.
+  void correct();
   /// Only reads from now on.
   void publish_nothing() noexcept { publishes_ = false; }
 
@@ -86,6 +88,7 @@ class SimulatedHost : public EnginePort {
   /// A read of a known page is exact, to the visit: all of this host's, and of another's what its shard had in time.
   void read(std::size_t page, std::size_t reader);
   [[nodiscard]] static constexpr std::size_t readers() noexcept { return 3; }
+  [[nodiscard]] std::uint64_t shown(std::size_t page);
   /// Whether a read shows what the shards held at `ms`.
   [[nodiscard]] bool knows_since(std::size_t page, std::uint64_t ms);
   /// Whether the spool and the lanes hold no visit that the shards lack.
@@ -135,6 +138,7 @@ class SimulatedHost : public EnginePort {
     std::uint64_t evicted = 0;
     std::uint64_t went_on = 0;  ///< what a shard holds was taken as the truth
     std::uint64_t count = 0;
+    std::uint64_t asked_ms = 0;  ///< the shard was asked then, or later
   };
 
   // EnginePort
@@ -145,6 +149,8 @@ class SimulatedHost : public EnginePort {
   void shard_changed(std::uint32_t shard, ShardState state, const std::string& why) override;
   void shard_unfit(std::uint32_t shard, const std::string& why) override;
   void shard_warned(std::uint32_t, const std::string&) override {}
+  void corrected(const CorrectedPage& page) override;
+  void given(const std::string& page, std::uint64_t visits) override;
   void wake_lanes(std::uint64_t) override {}
   void bucket_moved(std::uint32_t, std::uint32_t) override { ++stage_.statistics.moved; }
   void layout_changed(const std::string& layout) override;
@@ -181,6 +187,8 @@ class SimulatedHost : public EnginePort {
   void make_lanes();
   void check_stopped(const Shutdown::Seen& seen) const;
   void forget_cache();
+  /// The spool has it.
+  void note_durable(const Transaction& transaction);
   void renew_spool();
   [[nodiscard]] SpoolState load_spool();
   [[nodiscard]] EngineSettings settings();
@@ -201,13 +209,21 @@ class SimulatedHost : public EnginePort {
   std::size_t number_;
   std::size_t hosts_;
   bool publishes_ = true;
-  std::array<std::uint64_t, Stage::pages> recorded_{};
+  std::array<std::uint64_t, Stage::pages> recorded_{};  ///< and what corrections made of it, modulo 2^64
+  std::array<std::uint64_t, Stage::pages> gained_{};    ///< recorded, and given
   std::deque<Lane> lanes_;
   CacheShape shape_;
   std::vector<Line> cache_memory_;
   ShownUntilNow shown_of_former_;  ///< by the former ring's cache, until this one's is in use
   Word superseded_{0};
-  std::array<bool, Stage::pages> aside_since_{};         ///< since it was spoiled visits were put aside
+  std::array<bool, Stage::pages> aside_since_{};             ///< since it was spoiled visits were put aside
+  std::set<std::string> told_;                               ///< marks and pages of corrections that were answered
+  std::array<std::uint64_t, Stage::pages> durably_given_{};  ///< the spool has it, and no entry shows it yet
+  struct Target {
+    std::uint64_t orders = 0;
+    std::uint64_t count = 0;
+  };
+  std::map<std::string, Target> to_become_;              ///< what pages are to be set to in this life
   std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
   std::uint64_t captured_number_ = 0;                    ///< of the transaction captured last
   std::deque<CountReader> readers_;
@@ -244,7 +260,7 @@ class SimulatedHost : public EnginePort {
   std::uint64_t stop_deadline_ms_ = 0;  ///< of its last flush
   struct LastFlush {
     std::uint64_t number = 0;
-    std::array<std::uint64_t, Stage::pages> recorded{};  ///< when it began, where the lanes were empty
+    std::array<std::uint64_t, Stage::pages> gained{};  ///< when it began, where the lanes were empty
   };
   std::optional<LastFlush> last_flush_;  ///< of the shutdown
 };

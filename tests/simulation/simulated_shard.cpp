@@ -194,7 +194,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
             const std::string held = field(ask.bucket, ask.page);
             const bool readable = held.find_first_not_of("0123456789") == std::string::npos;
             return Count{field(ask.bucket, id_field),
-                         "",
+                         fix_of(ask.bucket),
                          field(ask.bucket, moved_field),
                          field(ask.bucket, waiting.writer),
                          held.empty() || !readable ? 0 : std::stoull(held),
@@ -288,11 +288,20 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.have = held;
     return answer;
   }
+  answer.fix = fix_of(batch.bucket);
+  const auto* const sent = &std::get<SendBatch>(waiting.command);
+  if (!applied && batch.correction && !sent->again && batch.correction->fix != answer.fix && !ignores_fix_) {
+    answer.kind = BatchAnswer::Kind::corrected;
+    return answer;
+  }
+  std::vector<std::uint32_t> low;
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     const std::string count = field(batch.bucket, batch.pages[i].page);
     const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
     if (!applied && !readable) answer.bad_pages.push_back(i);
     answer.totals.push_back(readable && !count.empty() ? std::stoull(count) : 0);
+    const bool falls_below = static_cast<std::int64_t>(answer.totals[i] + batch.pages[i].visits) < 0;
+    if (!applied && readable && batch.correction && falls_below) low.push_back(i);
   }
   if (applied) {
     answer.kind = BatchAnswer::Kind::duplicate;
@@ -303,15 +312,25 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.why = "no integer";
     return answer;
   }
+  if (!low.empty()) {
+    answer.kind = BatchAnswer::Kind::low;
+    answer.bad_pages = low;
+    return answer;
+  }
   Bucket& bucket = now_.buckets[batch.bucket];
+  if (batch.correction && !keeps_fix_) {
+    answer.fix = std::max(answer.fix + 1, sent->unix_now);
+    bucket.fields[fix_field] = std::to_string(answer.fix);
+  }
   for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
     answer.totals[i] += batch.pages[i].visits;
     bucket.fields[batch.pages[i].page] = std::to_string(answer.totals[i]);
+    if (batch.correction && answer.totals[i] == 0) bucket.fields.erase(batch.pages[i].page);
     bucket.of_hosts[{waiting.host, batch.pages[i].page}] += batch.pages[i].visits;
   }
   bucket.fields[waiting.writer] = to_text(batch.mark);
   ++changes_;
-  applied_.emplace(batch.bucket, to_text(batch.mark));
+  applied_.emplace(std::pair(batch.bucket, to_text(batch.mark)), answer.totals);
   return answer;
 }
 

@@ -94,6 +94,10 @@ class SimulatedShard {
   [[nodiscard]] bool refuses() const noexcept { return refusing_ != Refusing::nothing; }
   /// A batch script that does not look at the identity.
   void ignore_identity() noexcept { ignores_identity_ = true; }
+  /// One that does not look whether somebody else has corrected the bucket; one that does not say that it was
+  /// corrected.
+  void ignore_fix() noexcept { ignores_fix_ = true; }
+  void keep_fix() noexcept { keeps_fix_ = true; }
   /// One that does not look for the tombstone of a writer that was forgotten.
   void ignore_tombstones() noexcept { ignores_tombstones_ = true; }
   /// One that, where it should put a mark back and take the tombstone away, does half of it.
@@ -136,6 +140,11 @@ class SimulatedShard {
   }
   [[nodiscard]] const std::string& topology() const noexcept { return now_.topology; }
   void set_time(std::uint64_t now_ms) noexcept { now_ms_ = now_ms; }
+  /// What the pages of the batch with this mark came to when it was last applied; nullptr: it was not applied here.
+  [[nodiscard]] const std::vector<std::uint64_t>* totals_of(std::uint32_t bucket, const Mark& mark) const {
+    const auto applied = applied_.find({bucket, to_text(mark)});
+    return applied == applied_.end() ? nullptr : &applied->second;
+  }
   /// Whether a batch with this mark was ever applied. Not on a server that loses its tail.
   [[nodiscard]] bool has_applied(std::uint32_t bucket, const Mark& mark) const {
     return applied_.contains({bucket, to_text(mark)});
@@ -176,6 +185,7 @@ class SimulatedShard {
   /// The field that a writer's becomes when it is forgotten.
   [[nodiscard]] static std::string tombstone_of(const std::string& writer) { return "gone:" + writer; }
   static constexpr const char* id_field = "id";
+  static constexpr const char* fix_field = "fix";
   static constexpr const char* moving_field = "moving";
   static constexpr const char* moved_field = "moved";
   static constexpr const char* from_field = "from";
@@ -197,6 +207,10 @@ class SimulatedShard {
   [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
   void put_back(std::uint32_t bucket, const std::string& writer, const std::string& mark);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
+  [[nodiscard]] std::uint64_t fix_of(std::uint32_t bucket) const {
+    const std::string fix = field(bucket, fix_field);
+    return fix.empty() ? 0 : std::stoull(fix);
+  }
 
   std::uint64_t now_ms_ = 0;
   std::uint64_t changes_ = 0;  ///< of what it holds
@@ -212,12 +226,14 @@ class SimulatedShard {
   std::uint32_t node_ = 0;
   bool ignores_identity_ = false;
   bool ignores_tombstones_ = false;
+  bool ignores_fix_ = false;
+  bool keeps_fix_ = false;
   Rejoining rejoining_ = Rejoining::whole;
   bool forgets_what_moves_ = false;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field
-  std::set<std::pair<std::uint32_t, std::string>> applied_;
+  std::map<std::pair<std::uint32_t, std::string>, std::vector<std::uint64_t>> applied_;
 };
 
 }  // namespace visitd

@@ -58,7 +58,9 @@ std::uint64_t SimulatedSpool::pending(const std::string& page, std::uint32_t buc
     for (const std::string& blob : rows->second) add(blob);
   }
   for (const auto& [key, row] : batches_) {
-    if (key.first == bucket && !row.answered && !applied(row.batch)) add(encode_pages(row.batch.pages));
+    // A correction changes what is in the shards: nothing of it waits.
+    if (row.batch.correction || row.answered || key.first != bucket || applied(row.batch)) continue;
+    add(encode_pages(row.batch.pages));
   }
   return visits;
 }
@@ -89,7 +91,7 @@ SpoolState SimulatedSpool::load_in_same_life() const {
   for (const auto& [key, row] : batches_) {
     if (row.answered) {
       state.kept.push_back(
-          {row.batch.bucket, row.batch.mark, row.batch.expected, encode_pages(row.batch.pages), row.answered_at});
+          {row.batch.bucket, row.batch.mark, row.batch.expected, encode_content(row.batch), row.answered_at});
     } else {
       state.unanswered.push_back(row.batch);
     }

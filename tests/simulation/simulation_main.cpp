@@ -28,6 +28,8 @@ constexpr Named mutants[] = {
     {visitd::Mutant::shard_ignores_tombstones, "a forgotten writer's first batch is applied"},
     {visitd::Mutant::shard_keeps_tombstones, "a mark is put back, and its tombstone stays"},
     {visitd::Mutant::shard_puts_no_mark_back, "a tombstone goes, and its mark is not put back"},
+    {visitd::Mutant::shard_ignores_corrections, "a correction is applied though somebody else was faster"},
+    {visitd::Mutant::shard_hides_corrections, "a shard does not say that a bucket was corrected"},
     {visitd::Mutant::shard_forgets_what_moves, "a writer is forgotten in a bucket that was copied elsewhere"},
     {visitd::Mutant::copies_share_incarnations, "two copies of a spool share their incarnations"},
 };
@@ -74,9 +76,11 @@ constexpr Told told[] = {
     {&Statistics::forgotten, "hosts forgotten"},
     {&Statistics::forgotten_in_full, "of them in all buckets"},
     {&Statistics::accepted, "held shards accepted"},
+    {&Statistics::corrected, "pages corrected"},
+    {&Statistics::given, "pages given visits"},
 };
 
-/// Every thirty-six seeds meet all of them. The last of their words: hosts forget each other.
+/// Every forty-four seeds meet all of them. The last of their words: hosts forget each other, and correct counts.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},
     {visitd::Harm::swapped, 1},
@@ -114,6 +118,14 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::to_shards, 1},
     {visitd::Harm::to_shards, 2},
     {visitd::Harm::to_shards, 2, true},
+    {visitd::Harm::none, 1, false, false, true},
+    {visitd::Harm::none, 2, false, false, true},
+    {visitd::Harm::refusing, 2, false, false, true},
+    {visitd::Harm::moving, 2, false, false, true},
+    {visitd::Harm::failover, 2, false, false, true},
+    {visitd::Harm::cluster, 2, false, false, true},
+    {visitd::Harm::to_cluster, 2, false, false, true},
+    {visitd::Harm::refusing, 2, false, false, true},
 };
 
 /// `only`: one of the scenes, for all seeds. Empty: the seed holds; else what broke.

@@ -71,6 +71,8 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
   }
   for (SimulatedShard& shard : shards) {
     using Rejoining = SimulatedShard::Rejoining;
+    if (mutant == Mutant::shard_ignores_corrections) shard.ignore_fix();
+    if (mutant == Mutant::shard_hides_corrections) shard.keep_fix();
     if (mutant == Mutant::shard_ignores_tombstones) shard.ignore_tombstones();
     if (mutant == Mutant::shard_keeps_tombstones) shard.rejoin_in_part(Rejoining::puts_back_alone);
     if (mutant == Mutant::shard_puts_no_mark_back) shard.rejoin_in_part(Rejoining::takes_away_alone);
@@ -180,23 +182,25 @@ void Stage::note_past() {
     for (std::size_t page = 0; page < pages; ++page) {
       if (exchanged[home_of(page)]) continue;
       std::deque<Past>& past = past_[host][page];
-      std::uint64_t visits = in_shards(host, page);
+      auto visits = static_cast<std::int64_t>(in_shards(host, page));
       const auto [next, former] = servers_of(buckets_of_pages[page]);
       most_[host][page] = std::max(most_[host][page], visits);
       // A shard that has lost its tail may have forgotten that the bucket left it: hosts find one or the other.
       if (next != former && shards[next].has_bucket(buckets_of_pages[page]) &&
           shards[former].has_bucket(buckets_of_pages[page])) {
-        const std::uint64_t there = shards[former].count_of(host, names[page], buckets_of_pages[page]);
+        const auto there =
+            static_cast<std::int64_t>(shards[former].count_of(host, names[page], buckets_of_pages[page]));
         most_[host][page] = std::max(most_[host][page], there);
         visits = std::min(visits, there);
       }
+      if (!past.empty() && visits < past.back().visits) lowered_ms[page] = now.ms;
       if (past.empty() || past.back().visits != visits) past.push_back({now.ms, visits});
     }
   }
 }
 
-std::pair<std::uint64_t, std::uint64_t> Stage::range_since(std::size_t host, std::size_t page, std::uint64_t ms) const {
-  std::pair<std::uint64_t, std::uint64_t> range{~std::uint64_t{0}, most_[host][page]};
+std::pair<std::int64_t, std::int64_t> Stage::range_since(std::size_t host, std::size_t page, std::uint64_t ms) const {
+  std::pair<std::int64_t, std::int64_t> range{INT64_MAX, most_[host][page]};
   bool at_start = true;
   for (auto past = past_[host][page].rbegin(); past != past_[host][page].rend(); ++past) {
     // A base stays where the shard fell below it: the most is that of all time.

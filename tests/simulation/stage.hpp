@@ -60,6 +60,8 @@ struct WorldStatistics {
   std::uint64_t forgotten = 0;          ///< times that a host was
   std::uint64_t forgotten_in_full = 0;  ///< of those, in all buckets
   std::uint64_t accepted = 0;           ///< shards that hosts were told to take as they are
+  std::uint64_t corrected = 0;          ///< pages that were corrected
+  std::uint64_t given = 0;              ///< pages that were given what others lost, or visits of no lane
 };
 
 /// What happens in a run besides kills, breaks, slow answers and lost tails.
@@ -95,6 +97,8 @@ enum class Mutant {
   shard_ignores_tombstones,       ///< a first batch is applied though its writer was forgotten
   shard_keeps_tombstones,         ///< a mark is put back, and its tombstone stays
   shard_puts_no_mark_back,        ///< the tombstone goes, and the mark is not put back
+  shard_ignores_corrections,      ///< a correction is applied though somebody else was faster
+  shard_hides_corrections,        ///< it does not say that a bucket was corrected
   shard_forgets_what_moves,       ///< also in a bucket that was copied to another shard
   copies_share_incarnations,      ///< the random part of one follows from the one before
 };
@@ -112,7 +116,7 @@ struct Stage {
   /// What one host had in the shards, in the course of time.
   struct Past {
     std::uint64_t since_ms = 0;
-    std::uint64_t visits = 0;
+    std::int64_t visits = 0;  ///< negative: the host took away what others counted
   };
 
   Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts);
@@ -150,8 +154,8 @@ struct Stage {
   /// Notes what each host has in the shards, as far as these are what they were.
   void note_past();
   /// The least and the most that one host had in the shards since `ms`.
-  [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> range_since(std::size_t host, std::size_t page,
-                                                                    std::uint64_t ms) const;
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> range_since(std::size_t host, std::size_t page,
+                                                                  std::uint64_t ms) const;
 
   std::mt19937_64 random;
   Mutant mutant;
@@ -169,7 +173,9 @@ struct Stage {
   SimulatedCluster cluster;  ///< where there is one
   bool calm = false;         ///< no more kills, breaks or visits
   bool loses_tails = true;
-  bool forgets = false;  ///< hosts forget each other
+  bool forgets = false;                           ///< hosts forget each other
+  bool corrects = false;                          ///< hosts correct counts
+  std::array<std::uint64_t, pages> lowered_ms{};  ///< when a shard, or a host of its own, last had a count fall
   /// A mark that forgetting said it has taken out of a bucket.
   struct Gone {
     std::uint32_t bucket = 0;
@@ -196,7 +202,7 @@ struct Stage {
   std::uint32_t first_node_ = 0;                           ///< of the servers
   std::vector<std::array<std::deque<Past>, pages>> past_;  ///< by host; a single one has none
   /// By host: the most that a server had to which hosts counted.
-  std::vector<std::array<std::uint64_t, pages>> most_;
+  std::vector<std::array<std::int64_t, pages>> most_;
 };
 
 }  // namespace visitd

@@ -29,11 +29,14 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   for (std::size_t host = 0; host < scene.hosts; ++host) hosts_.emplace_back(stage_, host, scene.hosts);
   if (scene.second_only_reads) hosts_[1].publish_nothing();
   stage_.forgets = scene.forgets;
+  stage_.corrects = scene.corrects;
   // What is sent again to a shard that lost its tail would be refused by a spoiled field; of two copies, one may go on
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
   // A shard that has forgotten that a bucket left, or the last batches of one, is met by the other scenes of moves.
   if (scene.harm == Harm::moving && scene.forgets) stage_.loses_tails = false;
+  // What a page comes to can be told only where nothing of others is missing.
+  if (scene.harm == Harm::refusing && scene.corrects) stage_.loses_tails = false;
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;
   if (exchanges || scene.harm == Harm::refusing || scene.harm == Harm::moving || scene.harm == Harm::failover ||
       stage_.migrates()) {
@@ -87,6 +90,7 @@ void World::run(std::uint64_t steps) {
     if (stage_.migrates() && chance(200) == 0) any_host().migrate();
     if (stage_.has_cluster() && chance(stage_.migrates() ? 40 : 15) == 0) stage_.reshard();
     if (scene_.forgets) look_after_forgotten();
+    if (scene_.corrects && chance(60) == 0) any_host().correct();
     if (i >= harm_at && !harmed_) harmed_ = harm();
   }
   calm_down();
@@ -214,7 +218,8 @@ void World::kill(SimulatedHost& host) {
   host.kill_flusher();
   // For so long that another host may have moved all buckets meanwhile.
   if (stage_.migrates() && chance(4) == 0) host.stay_off(stage_.now.ms + chance(1500));
-  if (scene_.harm == Harm::none && !scene_.forgets && chance(2) == 0) static_cast<void>(host.wipe());
+  if (scene_.harm == Harm::none && !scene_.forgets && !scene_.corrects && chance(2) == 0)
+    static_cast<void>(host.wipe());
 }
 
 void World::between_stores() {

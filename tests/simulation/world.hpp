@@ -19,6 +19,7 @@ struct Scene {
   std::size_t hosts = 1;
   bool second_only_reads = false;
   bool forgets = false;  ///< hosts forget each other, dead or alive; later somebody has them go on
+  bool corrects = false;
 };
 
 class World {

@@ -56,6 +56,11 @@ void World::see_each_other() {
         step();
       }
       hosts_[host].read(page, 0);
+      const std::uint64_t there = stage_.shards[stage_.home_of(page)].count(stage_.names[page], stage_.bucket_of(page));
+      if (scene_.corrects && hosts_[host].shown(page) != there) {
+        throw Broken(fmt::format("host {} shows {} of {}, which was corrected to {}", host, hosts_[host].shown(page),
+                                 stage_.names[page], there));
+      }
     }
   }
 }

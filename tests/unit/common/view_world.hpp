@@ -9,6 +9,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -75,12 +76,15 @@ class RuleBreaker : public ViewWriter<KillStep> {
         set(memory().applied(lane), position);
         end(n);
         return;
+      // Where each runs on a thread of its own, the yield has readers come between the two also on few cores.
       case Broken::apply_open_first:
         set(node.open, open);
+        std::this_thread::yield();
         set(memory().applied(lane), position);
         return;
       case Broken::apply_position_first:
         set(memory().applied(lane), position);
+        std::this_thread::yield();
         set(node.open, open);
         return;
       default:

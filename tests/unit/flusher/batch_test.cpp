@@ -44,6 +44,25 @@ TEST_CASE("a blob that was cut off is found damaged at every length") {
   CHECK_THROWS_AS(static_cast<void>(decode_pages(std::string(11, '\xff'))), Error);
 }
 
+TEST_CASE("a correction is read back with its differences, and is told from visits") {
+  Batch batch{17, {}, "", {{"home", std::uint64_t{0} - 3}, {"größte", 0x7fff'ffff'ffff'ffffU}, {"x", 0}}, {}};
+  batch.correction = Correction{1'700'000'000, "root", {"", "another page", ""}};
+  Batch read;
+  decode_content(encode_content(batch), read);
+  CHECK(read.pages == batch.pages);
+  CHECK(read.correction == batch.correction);
+  CHECK(difference_of(read.pages[0]) == -3);
+  Batch visits;
+  decode_content(encode_pages({{"home", 3}}), visits);
+  CHECK_FALSE(visits.correction);
+  CHECK(visits.pages == std::vector<PageVisits>{{"home", 3}});
+  const std::string blob = encode_content(batch);
+  for (const std::size_t cut : {std::size_t{1}, std::size_t{7}, blob.size() - 1}) {
+    Batch damaged;
+    CHECK_THROWS_AS(decode_content(blob.substr(0, cut), damaged), Error);
+  }
+}
+
 TEST_CASE("batches of other content have other digests") {
   CHECK(digest_of(encode_pages({{"a", 1}})) != digest_of(encode_pages({{"a", 2}})));
   CHECK(digest_of(encode_pages({{"ab", 1}})) != digest_of(encode_pages({{"a", 1}})));

@@ -408,7 +408,7 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   const SpoolState next = d.spool.load(7919);
   REQUIRE(next.kept.size() == 2);
   CHECK(next.kept.front().mark == fence.mark);
-  CHECK(next.kept.front().pages.empty());
+  CHECK(next.kept.front().content.empty());
 }
 
 TEST_CASE("a batch of which nothing is left still moves the mark") {

@@ -66,7 +66,7 @@ class Deciders {
   }
   /// The page has an entry from now on.
   void give_entry(const std::string& page, std::uint64_t base, std::uint64_t now_ms = 0) {
-    lookups.counted(find_or_insert(page), base, now_ms);
+    lookups.counted(find_or_insert(page), base, 0, now_ms);
   }
 
   Transaction capture(bool seal, std::uint64_t unix_now = 1000) {
@@ -91,7 +91,7 @@ class Deciders {
   /// The shard says that these are the counts after the bucket's batch.
   void answer(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t now_ms = 0,
               std::uint64_t unix_now = 1000) {
-    batches.answered(bucket, totals, now_ms, unix_now);
+    batches.answered(bucket, totals, 0, now_ms, unix_now);
   }
   /// The visits that a batch holds are the totals: the shard held nothing before.
   void answer_as_first(std::uint32_t bucket, std::uint64_t unix_now = 1000) {

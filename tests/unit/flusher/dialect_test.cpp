@@ -302,15 +302,17 @@ TEST_CASE("marks are as many as buckets were asked for") {
 
 TEST_CASE("a batch is applied, or it is said why not") {
   Talk t;
+  const std::string fix = std::string(1, '\x01') + "fix";
   const Batch batch = batch_of({{"home", 3}, {"a b", 1}});
   const SendBatch send{&batch, "id 2"};
   CHECK(t.said(send) == std::vector<std::string>{"EVALSHA", "b", "1", "visits:{17}", "before", to_text(batch.mark),
-                                                 "id 2", "3", "1", "\x01id", "\x01w:w1", "\x01moved", "\x01moving",
-                                                 "home", "a b"});
-  BatchAnswer said = t.ask<BatchAnswer>(send, bulk("OK 9223372036854775807 1"));
+                                                 "id 2", "", "3", "1", "\x01id", "\x01w:w1", "\x01moved", "\x01moving",
+                                                 fix, "home", "a b"});
+  BatchAnswer said = t.ask<BatchAnswer>(send, bulk("OK 7 9223372036854775807 1"));
   CHECK(said.kind == Kind::applied);
+  CHECK(said.fix == 7);
   CHECK(said.totals == std::vector<std::uint64_t>{0x7fff'ffff'ffff'ffffU, 1});
-  CHECK(t.ask<BatchAnswer>(send, bulk("DUP 3 1")).kind == Kind::duplicate);
+  CHECK(t.ask<BatchAnswer>(send, bulk("DUP 0 3 1")).kind == Kind::duplicate);
   said = t.ask<BatchAnswer>(send, bulk("HAVE a mark"));
   CHECK(said.kind == Kind::have);
   CHECK(said.have == "a mark");
@@ -329,14 +331,29 @@ TEST_CASE("a batch is applied, or it is said why not") {
   CHECK(t.ask<BatchAnswer>(send, bulk("MOVING redis_b")).kind == Kind::moving);
   t.check_refused(send);
   for (const std::string& odd : odd_replies) t.check_unusable(send, odd);
-  for (const char* none : {"", "OK", "OK 1", "OK 1 2 3", "OK 1 -2", "OK 1 x", "OK  1 2", "OK 1 9223372036854775808",
-                           "ok 1 2", "BAD", "BAD 2", "BAD x", "DUP"}) {
+  for (const char* none : {"", "OK", "OK 0 1", "OK 1 2 3 4", "OK 0 1 -2", "OK 0 1 x", "OK 0  1 2",
+                           "OK 0 1 9223372036854775808", "ok 0 1 2", "BAD", "BAD 2", "BAD x", "DUP"}) {
     t.check_unusable(send, bulk(none));
   }
   t.check_unusable(send, wrong_type);
   const Batch empty = batch_of({});
-  CHECK(t.ask<BatchAnswer>(SendBatch{&empty, ""}, bulk("OK")).totals.empty());
+  CHECK(t.ask<BatchAnswer>(SendBatch{&empty, ""}, bulk("OK 0")).totals.empty());
   t.check_unusable(SendBatch{&empty, ""}, bulk("BAD 0"));
+}
+
+TEST_CASE("a correction says what the bucket should know of corrections, and the differences") {
+  Talk t;
+  Batch batch = batch_of({{"home", std::uint64_t{0} - 3}, {"about", 9}});
+  batch.correction = Correction{41, "root", {"", ""}};
+  SendBatch send{&batch, "id 2", false, 1'700'000'000};
+  const std::vector<std::string> said = t.said(send);
+  CHECK(said.at(7) == "41 1700000000");
+  CHECK(said.at(8) == "-3");
+  CHECK(said.at(9) == "9");
+  send.again = true;
+  CHECK(t.said(send).at(7) == "* 1700000000");
+  CHECK(t.ask<BatchAnswer>(send, bulk("LOW 1")).kind == Kind::low);
+  CHECK(t.ask<BatchAnswer>(send, bulk("FIX 42")).kind == Kind::corrected);
 }
 
 TEST_CASE("a step of a move is answered with what came of it") {
@@ -422,11 +439,13 @@ TEST_CASE("a count is five fields of a hash") {
   const auto fields = [](const std::string& page) { return array({bulk("id"), nil, bulk("b"), bulk("mark"), page}); };
   Count count = t.ask<Count>(ask, fields(bulk("9223372036854775807")));
   CHECK(count.id == "id");
-  CHECK(count.fix.empty());
+  CHECK(count.fix == 0);
   CHECK(count.moved == "b");
   CHECK(count.field == "mark");
   CHECK(count.count == 0x7fff'ffff'ffff'ffffU);
   CHECK(count.readable);
+  CHECK(t.ask<Count>(ask, array({bulk("id"), bulk("17"), nil, nil, nil})).fix == 17);
+  CHECK(t.ask<Count>(ask, array({bulk("id"), bulk("17x"), nil, nil, nil})).fix == 0);
   count = t.ask<Count>(ask, fields(nil));
   CHECK(count.count == 0);
   CHECK(count.readable);
@@ -517,7 +536,7 @@ TEST_CASE("what a node executes because of ASK is preceded by ASKING") {
     REQUIRE(commands.size() == 2);
     CHECK(commands[0] == std::vector<std::string>{"ASKING"});
   }
-  CHECK(talk.ask<BatchAnswer>(SendBatch{&batch, "id", true}, "+OK\r\n" + bulk("OK 5")).totals ==
+  CHECK(talk.ask<BatchAnswer>(SendBatch{&batch, "id", true}, "+OK\r\n" + bulk("OK 0 5")).totals ==
         std::vector<std::uint64_t>{5});
   CHECK(talk.ask<Redirect>(SendBatch{&batch, "id", true}, "+OK\r\n-MOVED 17 10.0.0.2:7001\r\n").node ==
         "10.0.0.2:7001");

@@ -143,6 +143,8 @@ class Host : public EnginePort {
   void shard_changed(std::uint32_t, ShardState, const std::string&) override {}
   void shard_unfit(std::uint32_t, const std::string& why) override { FAIL("unfit: " << why); }
   void shard_warned(std::uint32_t, const std::string& what) override { FAIL("warned: " << what); }
+  void corrected(const CorrectedPage& page) override { corrected_pages.push_back(page); }
+  void given(const std::string& page, std::uint64_t visits) override { given_pages.push_back({page, visits}); }
   void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
   void bucket_moved(std::uint32_t bucket, std::uint32_t) override { FAIL("bucket " << bucket << " moved"); }
   void layout_changed(const std::string& layout) override { layouts.push_back(layout); }
@@ -159,6 +161,8 @@ class Host : public EnginePort {
   bool disk_works = true;
   std::array<bool, 2> reachable{true, true};
   std::array<bool, 2> connecting{};
+  std::vector<CorrectedPage> corrected_pages;
+  std::vector<PageVisits> given_pages;
   std::uint64_t submits = 0;
   std::uint64_t recalls = 0;  ///< buckets
   std::uint64_t connects = 0;
@@ -189,6 +193,84 @@ TEST_CASE("other intervals count from the moment on, a flush that is due later c
   host.engine->use(settings, host.now);
   host.run(300);
   CHECK(host.counted(page) == 1);
+}
+
+// ---- corrections
+
+TEST_CASE("a count is set to a number once what was recorded before is in Redis, and the next read has it") {
+  Host host;
+  host.run(10);
+  const std::string page = host.page_on(0);
+  static_cast<void>(host.memory.publish(0, page));
+  host.run(1);
+  static_cast<void>(host.memory.publish(0, page));
+  std::vector<ChangedPage> told;
+  host.engine->correct(
+      {"root", {{PageChange::Kind::set, page, 1}}, host.now.ms + 10'000},
+      [&](const std::vector<ChangedPage>& changed) { told = changed; }, host.now);
+  host.run(2000);
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].problem == "");
+  CHECK(told[0].before == 2);
+  CHECK(told[0].after == 1);
+  CHECK(host.counted(page) == 1);
+  REQUIRE(host.corrected_pages.size() == 1);
+  CHECK(host.corrected_pages[0].difference == -1);
+  CHECK(host.engine->corrected().size() == 1);
+  CHECK_FALSE(host.engine->is_correcting());
+}
+
+TEST_CASE("what a page loses another page is given once, also where the life ends before that is durable") {
+  Host host;
+  host.run(10);
+  const std::string from = host.page_on(0);
+  const std::string into = host.page_on(1);
+  for (int i = 0; i < 3; ++i) static_cast<void>(host.memory.publish(0, from));
+  host.engine->correct(
+      {"root", {{PageChange::Kind::take, from, 0, into}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
+      host.now);
+  while (host.corrected_pages.empty()) host.run(1);
+  CHECK(host.given_pages.empty());
+  host.disk_works = false;
+  host.start();  // the answer is forgotten, and comes again
+  host.disk_works = true;
+  host.run(10'000);
+  CHECK(host.corrected_pages.size() == 2);
+  CHECK(host.given_pages == std::vector<PageVisits>{{into, 3}});
+  CHECK(host.counted(from) == 0);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(2000);
+  CHECK(host.counted(into) == 3);
+}
+
+TEST_CASE("where a shard is away nothing is changed, and that is said in time") {
+  Host host;
+  host.run(10);
+  const std::string page = host.page_on(0);
+  host.cut_off(0);
+  std::vector<ChangedPage> told;
+  host.engine->correct(
+      {"root", {{PageChange::Kind::set, page, 9}}, host.now.ms + 100},
+      [&](const std::vector<ChangedPage>& changed) { told = changed; }, host.now);
+  host.run(50);
+  CHECK(told.empty());
+  host.run(60);
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].problem.find("nothing was changed") != std::string::npos);
+  CHECK_FALSE(host.engine->is_correcting());
+}
+
+TEST_CASE("an order that names a page twice, or a page as its own other one, changes nothing") {
+  Host host;
+  const auto ask = [&](std::vector<PageChange> changes) {
+    host.engine->correct(
+        {"root", std::move(changes), host.now.ms + 100}, [](const std::vector<ChangedPage>&) {}, host.now);
+  };
+  CHECK_THROWS_AS(ask({}), Error);
+  CHECK_THROWS_AS(ask({{PageChange::Kind::set, "home", 1}, {PageChange::Kind::add, "home", 1}}), Error);
+  CHECK_THROWS_AS(ask({{PageChange::Kind::take, "home", 0, "home"}}), Error);
+  CHECK_THROWS_AS(ask({{PageChange::Kind::set, "home", count_limit + 1}}), Error);
+  CHECK_FALSE(host.engine->is_correcting());
 }
 
 // ---- commits

@@ -29,7 +29,7 @@ TEST_CASE("a page is asked of its shard once, whoever waits, and all of them are
   CHECK(ask(d, 1, "home") == 0);
   CHECK(ask(d, 0, "home") == 0);
   CHECK(d.asked == std::vector<std::string>{"home"});
-  d.lookups.counted(d.number_of("home"), 12, 100);
+  d.lookups.counted(d.number_of("home"), 12, 0, 100);
   CHECK(d.lookups.take_lanes_to_wake() == 3);
   CHECK(d.lookups.take_lanes_to_wake() == 0);
   CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 12, 5100, 0, 0});
@@ -44,7 +44,7 @@ TEST_CASE("a fresh entry wakes at once; one in the last fifth of its TTL, or pas
   CHECK(d.asked.empty());
   CHECK(ask(d, 1, "home", 4100) == 0);
   CHECK(d.asked == std::vector<std::string>{"home"});
-  d.lookups.counted(d.number_of("home"), 15, 4200);
+  d.lookups.counted(d.number_of("home"), 15, 0, 4200);
   CHECK(d.lookups.take_lanes_to_wake() == 2);
   CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 15, 9200, 0, 0});
   CHECK(ask(d, 1, "home", 9200) == 0);
@@ -54,7 +54,7 @@ TEST_CASE("a fresh entry wakes at once; one in the last fifth of its TTL, or pas
 TEST_CASE("a lower count than before does not make the entry fall") {
   Deciders d;
   d.give_entry("home", 12, 0);
-  d.lookups.counted(d.number_of("home"), 7, 100);
+  d.lookups.counted(d.number_of("home"), 7, 0, 100);
   CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 12, 5100, 0, 0});
 }
 
@@ -65,7 +65,7 @@ TEST_CASE("an entry is made with what is pending of its page") {
   static_cast<void>(d.commit(true));
   d.visit("home", 3);
   CHECK(ask(d, 0, "home") == 0);
-  d.lookups.counted(d.number_of("home"), 100, 0);
+  d.lookups.counted(d.number_of("home"), 100, 0, 0);
   CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 100, 5000, 4, 3});
 }
 
@@ -264,7 +264,7 @@ TEST_CASE("the flusher asks by itself whether pages can be counted again, and re
     d.asked.clear();
     d.lookups.ask_uncountable();
     REQUIRE(d.asked.size() == 64);
-    for (const std::string& page : std::vector<std::string>(d.asked)) d.lookups.counted(d.number_of(page), 9, 0);
+    for (const std::string& page : std::vector<std::string>(d.asked)) d.lookups.counted(d.number_of(page), 9, 0, 0);
   }
   CHECK(d.memory.statistic(FlusherStatistic::pages_uncountable) == 0);
   d.asked.clear();

@@ -434,7 +434,7 @@ TEST_CASE("a page whose count somebody waits for is not spilled with its bucket"
   REQUIRE(spilling.open.size() == 1);
   CHECK(decode_pages(spilling.open[0].second) == std::vector<PageVisits>{{page, 2}});
   CHECK(open_in(d.spool).size() == 7);
-  d.lookups.counted(d.number_of(page), 40, 0);
+  d.lookups.counted(d.number_of(page), 40, 0, 0);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 40, 5000, 0, 2});
   d.batches.set_takes_batches(1, true);
   CHECK(flush(d)[page] == 2);
@@ -651,7 +651,7 @@ struct RandomLives {
     };
     add(test::open_in(state, all_buckets));
     for (const Batch& batch : state.unanswered) add(batch.pages);
-    for (const KeptBatch& batch : state.kept) add(decode_pages(batch.pages));
+    for (const KeptBatch& batch : state.kept) add(decode_pages(batch.content));
     REQUIRE(held == durable);
   }
 

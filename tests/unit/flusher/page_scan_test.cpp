@@ -25,7 +25,7 @@ struct ScannedShards : ScanPort {
   [[nodiscard]] const std::string& name(std::uint32_t /*shard*/) const override { return shard_name; }
   [[nodiscard]] std::uint64_t source(std::uint32_t /*shard*/) const override { return source_now; }
   bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) override {
-    if (!takes) return false;
+    if (!takes || state_now != ShardState::up) return false;
     waiting.emplace_back(asked, std::move(done));
     return true;
   }

@@ -437,7 +437,7 @@ TEST_CASE("what a server is is asked again on the living connection") {
   CHECK(replica.port.take().empty());  // one that can be written would lose it
   CHECK(replica.session->look_up(0, 3, "page"));
   CHECK(replica.port.take() == Events{"count? page"});
-  replica.answer(Count{id, "", "", "", 12, true});
+  replica.answer(Count{id, 0, "", "", 12, true});
   replica.session->tick(replica.now_ms += 5000);
   replica.port.take();
   replica.answer(Talk::facts(Talk::topology("known")));
@@ -1144,7 +1144,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     Talk t(id);
     t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{id, "", "", "", 12, true});
+    t.answer(Count{id, 0, "", "", 12, true});
     CHECK(t.d.memory.entry(page) == FlusherMemory::Entry{true, 12, t.now_ms + 5000, 0, 0});
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
   }
@@ -1152,7 +1152,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     Talk t(id);
     t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{id, "", "", "", 0, false});  // its field holds no count
+    t.answer(Count{id, 0, "", "", 0, false});  // its field holds no count
     CHECK(t.d.memory.entry(page) == FlusherMemory::Entry{true, 0, t.now_ms + 5000, 0, 0, true});
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
     CHECK(t.session->state() == ShardState::up);
@@ -1161,7 +1161,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     Talk t(id);
     t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{id, "", "", "1-0000000000000abc 9 0000000000000007", 12, true});
+    t.answer(Count{id, 0, "", "1-0000000000000abc 9 0000000000000007", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
     CHECK(t.port.events.back() == "close");
@@ -1171,7 +1171,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
     Talk t(id);
     t.come_up_quietly();
     look_up(t, page);
-    t.answer(Count{id, "", "redis_7071", "", 12, true});
+    t.answer(Count{id, 0, "redis_7071", "", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
     CHECK(t.port.events.back() == "moved 2 to redis_7071");
@@ -1197,7 +1197,7 @@ TEST_CASE("an inspection is answered whatever becomes of the connection") {
   t.come_up_quietly();
   inspect();
   CHECK(t.port.take() == Events{"count? page"});
-  t.answer(Count{id, "", "moved", "a field", 12, true});  // for people: nothing is concluded from it
+  t.answer(Count{id, 0, "moved", "a field", 12, true});  // for people: nothing is concluded from it
   REQUIRE(told.size() == 2);
   CHECK(told[1]->count == 12);
   CHECK(t.session->state() == ShardState::up);
@@ -1215,7 +1215,7 @@ TEST_CASE("a count of a bucket that has another identity is never shown, and the
     REQUIRE(t.d.memory.ask(0, page) == Published::published);
     REQUIRE(t.d.lookups.run(t.now_ms));
     REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
-    t.answer(Count{held, "", "", "", 0, true});
+    t.answer(Count{held, 0, "", "", 0, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.port.events.back() == "close");
 
@@ -1260,7 +1260,7 @@ TEST_CASE("a batch that is answered with an error is tried again after 1 s, doub
     // Reads go on; those of a page whose batch waits too.
     CHECK(t.session->look_up(0, 2, "page"));
     CHECK(t.port.take() == Events{"count? page"});
-    t.answer(Count{id, "", "", "", 12, true});
+    t.answer(Count{id, 0, "", "", 12, true});
     wait_ms = std::min<std::uint64_t>(2 * wait_ms, 30000);
   }
   CHECK(t.port.states.size() == 1);
@@ -1285,7 +1285,7 @@ TEST_CASE("a batch that an earlier connection executed is not counted twice by a
   REQUIRE(t.d.memory.ask(0, page) == Published::published);
   REQUIRE(t.d.lookups.run(t.now_ms));
   REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
-  t.answer(Count{id, "", "", mark, 1, true});
+  t.answer(Count{id, 0, "", mark, 1, true});
   CHECK_FALSE(t.d.memory.entry(page).there);
   CHECK(t.session->state() == ShardState::refuses_writes);  // no other connection
 }

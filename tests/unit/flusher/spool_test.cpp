@@ -47,7 +47,7 @@ bool same(const Batch& one, const Batch& other) {
 
 bool same(const KeptBatch& kept, const Batch& batch) {
   return kept.bucket == batch.bucket && kept.mark == batch.mark && kept.expected == batch.expected &&
-         decode_pages(kept.pages) == batch.pages;
+         decode_pages(kept.content) == batch.pages;
 }
 
 constexpr std::uint32_t buckets = 100;
@@ -267,6 +267,40 @@ TEST_CASE("every part of a transaction is read back") {
   CHECK(state.set_aside[0].bucket == 5);
   CHECK(state.set_aside[0].page == PageVisits{odd, 9});
   CHECK(state.set_aside[0].reason == "no integer");
+}
+
+TEST_CASE("corrections are read back, unanswered, kept, and on record") {
+  const TemporaryFolder directory;
+  Batch correction = batch_of(1, 1, {{"home", std::uint64_t{0} - 5}});
+  correction.correction = Correction{17, "root", {"into"}};
+  Batch waiting = batch_of(2, 1, {{"about", 5}});
+  waiting.correction = Correction{0, "root", {""}};
+  {
+    Spool spool(directory.path());
+    Transaction first;
+    first.sealed = {correction, waiting};
+    spool.apply(first);
+    Transaction second;
+    second.answered = {{1, 1, "mark one"}};
+    second.corrected = {{1, correction.mark, "home", -5, 2, "into", "root", 1'700'000'000}};
+    CHECK_FALSE(second.empty());
+    spool.apply(second);
+  }
+  const SpoolState state = Spool(directory.path()).load();
+  REQUIRE(state.unanswered.size() == 1);
+  CHECK(state.unanswered[0].correction == waiting.correction);
+  CHECK(state.unanswered[0].pages == waiting.pages);
+  REQUIRE(state.kept.size() == 1);
+  Batch kept;
+  decode_content(state.kept[0].content, kept);
+  CHECK(kept.correction == correction.correction);
+  REQUIRE(state.corrected.size() == 1);
+  CHECK(state.corrected[0].page == "home");
+  CHECK(state.corrected[0].difference == -5);
+  CHECK(state.corrected[0].count == 2);
+  CHECK(state.corrected[0].into == "into");
+  CHECK(state.corrected[0].by == "root");
+  CHECK(state.corrected[0].at == 1'700'000'000);
 }
 
 TEST_CASE("the newest 64 rings are kept") {

@@ -1,0 +1,180 @@
+#include "flusher/counting/corrections.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "common/os/errors.hpp"
+#include "common/shm/cache_layout.hpp"
+
+namespace visitd {
+
+namespace {
+
+// After an answer that was of no use.
+constexpr std::uint64_t read_again_after_ms = 50;
+
+}  // namespace
+
+void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
+  if (asked.changes.empty()) throw Error("there is nothing to change");
+  std::set<std::string> pages;
+  for (const PageChange& change : asked.changes) {
+    if (!pages.insert(change.page).second) throw error("'{}' is to be changed twice: once at a time", change.page);
+    if (change.kind == PageChange::Kind::take && change.into == change.page) {
+      throw error("'{}' cannot become itself", change.page);
+    }
+    if (change.count > count_limit) throw error("'{}': the largest count is {}", change.page, count_limit);
+  }
+  const auto order = std::make_shared<Order>();
+  order->asked = std::move(asked);
+  order->told = std::move(told);
+  order->left = order->asked.changes.size();
+  order->changed.resize(order->left);
+  const std::vector<std::uint64_t> tails = port_.tails();
+  for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
+    const PageChange& change = order->asked.changes[i];
+    if (change.kind == PageChange::Kind::add) {
+      giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
+      batches_.add(change.page, change.count, order->asked.by, unix_now);
+      continue;
+    }
+    auto& parts = parts_[port_.bucket_of(change.page)];
+    if (parts.empty() || parts.back()->order != order || parts.back()->changes.size() >= most_pages_) {
+      parts.push_back(std::make_shared<Part>(order));
+      parts.back()->tails = tails;
+    }
+    parts.back()->changes.push_back(i);
+  }
+}
+
+void Corrections::tick(std::uint64_t now_ms) {
+  for (auto parts = parts_.begin(); parts != parts_.end();) {
+    const std::shared_ptr<Part> part = parts->second.front();
+    step(parts->first, *part, now_ms);
+    if (part->changes.empty()) parts->second.pop_front();
+    parts = parts->second.empty() ? parts_.erase(parts) : std::next(parts);
+  }
+}
+
+void Corrections::step(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
+  if (now_ms >= part.order->asked.until_ms) return give_up(bucket, part);
+  if (part.step == Part::Step::applying && port_.has_applied(part.tails)) {
+    part.flush = batches_.begin_flush_of_bucket(bucket);
+    part.step = Part::Step::flushing;
+  }
+  if (part.step == Part::Step::flushing && now_ms >= part.read_again_ms &&
+      batches_.is_bucket_flushed(bucket, part.flush) && port_.why_not(bucket).empty()) {
+    part.step = Part::Step::reading;
+    read(part.shared_from_this());
+  }
+  if (part.step == Part::Step::reading && part.unread == 0) plan(bucket, part, now_ms);
+  if (part.step == Part::Step::sealed && part.withdrawn.size() == part.changes.size()) {
+    part.withdrawn.clear();
+    part.step = Part::Step::flushing;
+  }
+}
+
+void Corrections::read(const std::shared_ptr<Part>& part) {
+  part->counts.assign(part->changes.size(), std::nullopt);
+  part->unread = part->changes.size();
+  for (std::size_t i = 0; i < part->changes.size(); ++i) {
+    port_.read(part->order->asked.changes[part->changes[i]].page, [part, i](std::optional<Count> count) {
+      part->counts[i] = std::move(count);
+      --part->unread;
+    });
+  }
+}
+
+/// Everything was asked: the counts lead to differences, unless they are not of one moment between two corrections.
+void Corrections::plan(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
+  const auto is_of_use = [&](const std::optional<Count>& count) {
+    return count && count->moved.empty() && count->id == port_.bucket_id() && count->fix == part.counts[0]->fix;
+  };
+  if (!std::ranges::all_of(part.counts, is_of_use)) {
+    part.step = Part::Step::flushing;
+    part.read_again_ms = now_ms + read_again_after_ms;
+    return;
+  }
+  const std::vector<std::size_t> changes = part.changes;
+  std::vector<PageVisits> differences;
+  Correction correction{part.counts[0]->fix, part.order->asked.by, {}};
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    const PageChange& change = part.order->asked.changes[changes[i]];
+    const std::uint64_t held = part.counts[i]->count;
+    if (!part.counts[i]->readable) {
+      finish(part, changes[i],
+             {change.page, 0, 0,
+              fmt::format("Redis holds no count of it; HDEL visits:{{{}}} and the page's name make it 0", bucket)});
+    } else if (held == change.count) {
+      finish(part, changes[i], {change.page, held, held, {}});
+    } else {
+      differences.push_back({change.page, change.count - held});
+      correction.into.push_back(change.into);
+    }
+  }
+  if (differences.empty()) return;
+  part.step = Part::Step::sealed;
+  batches_.correct(bucket, std::move(differences), std::move(correction));
+}
+
+void Corrections::give_up(std::uint32_t bucket, Part& part) {
+  std::string why = port_.why_not(bucket);
+  const bool is_sealed = part.step == Part::Step::sealed && !batches_.cancel_correction(bucket);
+  if (why.empty()) why = "visits of its bucket that were recorded before did not get there in time";
+  const std::string problem =
+      is_sealed ? "it is noted and will be done once its shard takes it: " + why : "nothing was changed: " + why;
+  for (const std::size_t change : std::vector<std::size_t>(part.changes)) {
+    finish(part, change, {part.order->asked.changes[change].page, 0, 0, problem});
+  }
+}
+
+void Corrections::finish(Part& part, std::size_t change, ChangedPage changed) {
+  std::erase(part.changes, change);
+  settle(*part.order, change, std::move(changed));
+}
+
+void Corrections::settle(Order& order, std::size_t change, ChangedPage changed) {
+  order.changed[change] = std::move(changed);
+  if (--order.left == 0) order.told(order.changed);
+}
+
+Corrections::Part* Corrections::sealed_part(std::uint32_t bucket) {
+  const auto parts = parts_.find(bucket);
+  if (parts == parts_.end() || parts->second.front()->step != Part::Step::sealed) return nullptr;
+  return parts->second.front().get();
+}
+
+void Corrections::corrected(const CorrectedPage& page) {
+  port_.corrected(page);
+  done_.push_back(page);
+  if (done_.size() > corrections_shown) done_.pop_front();
+  Part* const part = page.count ? sealed_part(page.bucket) : nullptr;
+  if (part == nullptr) return;  // or of an earlier life
+  const auto change = std::ranges::find_if(
+      part->changes, [&](std::size_t number) { return part->order->asked.changes[number].page == page.page; });
+  if (change == part->changes.end()) return;
+  const auto difference = static_cast<std::uint64_t>(page.difference);
+  ChangedPage changed{page.page, *page.count - difference, *page.count, {}};
+  if (page.into.empty()) return finish(*part, *change, std::move(changed));
+  giving_.push_back({part->order, *change, page.into, ~difference + 1, std::move(changed)});
+  part->changes.erase(change);
+}
+
+void Corrections::withdrawn(std::uint32_t bucket, const std::string& page) {
+  if (Part* const part = sealed_part(bucket)) part->withdrawn.push_back(page);
+}
+
+void Corrections::given(const std::string& page, std::uint64_t visits) {
+  port_.given(page, visits);
+  const auto given = std::ranges::find_if(
+      giving_, [&](const Giving& giving) { return giving.page == page && giving.visits == visits; });
+  if (given == giving_.end()) return;
+  Giving done = std::move(*given);
+  giving_.erase(given);
+  settle(*done.order, done.change, std::move(done.changed));
+}
+
+}  // namespace visitd

@@ -1,0 +1,82 @@
+// A host that corrects counts, and what must hold of it.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "tests/simulation/simulated_host.hpp"
+
+namespace visitd {
+
+void SimulatedHost::correct() {
+  if (engine_ == nullptr) return;
+  ChangeOrder order{fmt::format("host {}", number_), {}, stage_.now.ms + (chance(4) == 0 ? chance(300) : 1'000'000)};
+  for (std::uint64_t changes = 1 + chance(2); order.changes.size() < changes;) {
+    const std::size_t page = chance(Stage::pages);
+    const std::size_t other = (page + 1 + chance(Stage::pages - 1)) % Stage::pages;
+    if (!order.changes.empty() && order.changes.front().page == stage_.names[page]) continue;
+    PageChange change{PageChange::Kind::set, stage_.names[page], chance(4) == 0 ? 0 : chance(80)};
+    if (const std::uint64_t kind = chance(3); kind == 1) {
+      change = {PageChange::Kind::take, stage_.names[page], 0, stage_.names[other]};
+    } else if (kind == 2) {
+      change = {PageChange::Kind::add, stage_.names[page], 1 + chance(5)};
+    }
+    order.changes.push_back(std::move(change));
+  }
+  const auto changes = order.changes;
+  engine_->correct(
+      std::move(order),
+      [this, changes](const std::vector<ChangedPage>&) {
+        for (const PageChange& change : changes) {
+          const auto set = to_become_.find(change.page);
+          if (change.kind != PageChange::Kind::set || --set->second.orders != 0) continue;
+          to_become_.erase(set);
+        }
+      },
+      stage_.now);
+  for (const PageChange& change : changes) {
+    if (change.kind != PageChange::Kind::set) continue;
+    Target& target = to_become_[change.page];
+    // Of two orders at once the last one to be done counts, and that is not known here.
+    target.count = ++target.orders == 1 ? change.count : 0;
+  }
+}
+
+void SimulatedHost::corrected(const CorrectedPage& page) {
+  if (!page.count) return;  // given() follows
+  if (!told_.insert(to_text(page.mark) + page.page).second) return;
+  const std::size_t number = stage_.page_of(page.page);
+  recorded_[number] += static_cast<std::uint64_t>(page.difference);
+  ++stage_.statistics.corrected;
+  if (page.difference < 0) stage_.lowered_ms[number] = stage_.now.ms;
+  const auto target = to_become_.find(page.page);
+  // Or it is one of an earlier life.
+  const bool is_of_this_life = page.mark.incarnation == spool_.incarnation();
+  if (target == to_become_.end() || !page.into.empty() || !is_of_this_life || stage_.loses_tails) return;
+  for (const SimulatedShard& shard : stage_.shards) {
+    const auto* const totals = shard.totals_of(page.bucket, page.mark);
+    // One page at a time is looked at: the others of the batch stand in it by an order that is not known here.
+    if (totals != nullptr && totals->size() == 1 && totals->front() < target->second.count) {
+      throw Broken(fmt::format("host {}: {} was to become {} and became {}", number_, page.page, target->second.count,
+                               totals->front()));
+    }
+  }
+}
+
+void SimulatedHost::given(const std::string& page, std::uint64_t visits) {
+  const std::size_t number = stage_.page_of(page);
+  recorded_[number] += visits;
+  gained_[number] += visits;
+  durably_given_[number] -= visits;
+  ++stage_.statistics.given;
+}
+
+void SimulatedHost::note_durable(const Transaction& transaction) {
+  for (const CorrectedPage& page : transaction.corrected) {
+    const std::string& to = !page.count ? page.page : page.into;
+    if (to.empty()) continue;
+    const auto visits = static_cast<std::uint64_t>(!page.count ? page.difference : -page.difference);
+    durably_given_[stage_.page_of(to)] += visits;
+  }
+}
+
+}  // namespace visitd
