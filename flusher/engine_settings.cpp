@@ -54,7 +54,7 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   engine.host = host_identity().host;
   engine.version = program_version();
   engine.salt = draw_salt;
-  engine.scan_percent = settings.flusher.scan_percent;
+  engine.scan_pages_per_s = settings.flusher.scan_pages_per_s;
   engine.now_us = [] { return monotonic_ns() / 1000; };
   return engine;
 }

@@ -126,7 +126,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
       writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_),
       scanner_(std::make_unique<Scanner>(*this)),
-      scan_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, settings.scan_percent,
+      scan_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, settings.scan_pages_per_s,
             *scanner_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
@@ -169,7 +169,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
   open_.use({open_limit(settings), settings.journal_limit_bytes});
   drain_.use(open_limit(settings));
   lookups_.use(settings.batches.ttl_ms);
-  scan_.use(settings.scan_percent);
+  scan_.use(settings.scan_pages_per_s);
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     sessions_[shard]->session.use(session_settings(settings, shard));
   }

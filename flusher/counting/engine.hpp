@@ -64,8 +64,8 @@ struct EngineSettings {
   std::uint32_t wait_replicas = 0;  ///< these three: see ReplicaWatch
   bool wait_aof = false;
   std::uint64_t wait_ms = 3000;
-  std::uint32_t scan_percent = 5;         ///< see PageScan
-  std::function<std::uint64_t()> now_us;  ///< a clock that never goes back; none: that of the turns
+  std::uint32_t scan_pages_per_s = 80000;  ///< see PageScan
+  std::function<std::uint64_t()> now_us;   ///< a clock that never goes back; none: that of the turns
 };
 
 /// What the engine makes happen outside.

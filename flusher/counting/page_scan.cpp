@@ -28,6 +28,8 @@ constexpr std::size_t pending_at_once = 500;
 constexpr std::uint64_t away_patience_ms = 2000;
 // A server that is far away, rather than busy, is not waited for longer.
 constexpr std::uint64_t longest_rest_us = 2'000'000;
+// An empty bucket takes the server time as well: about as much as these.
+constexpr std::size_t least_pages_of_command = 25;
 constexpr std::size_t usual_bucket_bytes = 4096;
 constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
@@ -57,9 +59,9 @@ ScanPlace parse_scan_place(std::string_view text) {
 
 // ---- pieces
 
-PageScan::PageScan(PendingParts parts, std::uint32_t percent, ScanPort& port)
+PageScan::PageScan(PendingParts parts, std::uint32_t pages_per_s, ScanPort& port)
     : parts_(parts),
-      percent_(percent),
+      pages_per_s_(pages_per_s),
       port_(port),
       shards_(parts.placement.shards()),
       bucket_bytes_(usual_bucket_bytes) {}
@@ -213,21 +215,26 @@ void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::
   part.asking = true;
   ++shard.asking;
   ++shard.asked;
-  const auto answered = [this, number] {
+  const auto answered = [this, number](std::size_t pages) {
     Shard& of = shards_[number];
+    of.pages += std::max(pages, least_pages_of_command);
     if (--of.asking != 0) return;
-    const std::uint64_t ended_us = port_.now_us();
-    of.rests_until_us = ended_us + std::min((ended_us - of.begun_us) * (100 - percent_) / percent_, longest_rest_us);
+    const std::uint64_t took_us = port_.now_us() - of.begun_us;
+    // A server that takes long is busy, whatever the pages.
+    const std::uint64_t turn_us = std::max(of.pages * 1'000'000 / pages_per_s_, 2 * took_us);
+    of.rests_until_us = of.begun_us + std::min(turn_us, took_us + longest_rest_us);
     of.asked = 0;
+    of.pages = 0;
   };
   const bool sent = port_.list_pages(asked, [this, piece, index, answered](const ShardSession::SomePages& some) {
-    answered();
+    answered(some.pages ? some.pages->pages.size() : 0);
     piece->parts[index].asking = false;
     if (piece->done) on_pages(piece->parts[index], some);
   });
   if (sent) return;
   part.asking = false;
-  if (--shard.asking == 0) shard.asked = 0;
+  --shard.asked;
+  --shard.asking;
 }
 
 void PageScan::on_pages(Part& part, const ShardSession::SomePages& some) {

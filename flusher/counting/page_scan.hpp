@@ -6,7 +6,8 @@
 // HSCAN names it; or it is pending here, and then it is listed at the beginning, before HSCAN has passed anything: once
 // its visits are acknowledged, HSCAN may name it or not. If it does, with another count, that count holds.
 //
-// The shard rests between bursts of commands, so that it spends no more than a part of its time on them.
+// The shard rests between bursts of commands: it lists so many pages a second at most, and rests at least as long as it
+// took to answer.
 #pragma once
 
 #include <cstddef>
@@ -72,10 +73,10 @@ struct PendingParts {
 
 class PageScan {
  public:
-  /// `percent`: the most of a shard's time that it spends on lists.
-  PageScan(PendingParts parts, std::uint32_t percent, ScanPort& port);
+  /// `pages_per_s`: the most that one shard lists.
+  PageScan(PendingParts parts, std::uint32_t pages_per_s, ScanPort& port);
 
-  void use(std::uint32_t percent) noexcept { percent_ = percent; }
+  void use(std::uint32_t pages_per_s) noexcept { pages_per_s_ = pages_per_s; }
 
   struct Told {
     std::string lines;           ///< see PageLinesReader
@@ -108,6 +109,7 @@ class PageScan {
   struct Shard {
     std::size_t asking = 0;
     std::size_t asked = 0;       ///< in this burst
+    std::size_t pages = 0;       ///< that this burst has listed
     std::uint64_t begun_us = 0;  ///< the burst
     std::uint64_t rests_until_us = 0;
     std::uint64_t away_since_ms = 0;  ///< 0: it is not
@@ -129,7 +131,7 @@ class PageScan {
   void tell(Piece& piece);
 
   PendingParts parts_;
-  std::uint32_t percent_;
+  std::uint32_t pages_per_s_;
   ScanPort& port_;
   std::vector<Shard> shards_;
   std::vector<std::shared_ptr<Piece>> pieces_;

@@ -14,7 +14,7 @@ from harness import VISITCTL, Client, Stack, Traffic, wait_for
 from redis_cluster import ClusterStack
 
 SETTINGS = {"flusher": {"flush_interval_ms": 600_000, "commit_interval_ms": 20}, "redis": {"buckets": 64, "check_interval_ms": 200}}
-BUSY = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20, "scan_percent": 50}, "cache": {"ttl_ms": 500},
+BUSY = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20, "scan_pages_per_s": 1_000_000}, "cache": {"ttl_ms": 500},
         "redis": {"buckets": 64, "check_interval_ms": 500}}  # fmt: skip
 ODD = ["a page with spaces", 'quotes " and , commas', "größe/✓", "back\\slash", "#hash", "~tilde", "=1+1", "x" * 1000]
 LARGEST = 2**63 - 1
@@ -88,7 +88,7 @@ class Pages(unittest.TestCase):
         self.assertEqual(found(here), expected)
 
     def test_a_bucket_of_thousands_of_pages_comes_in_pieces_with_what_is_pending(self):
-        stack = self.stack({**SETTINGS, "flusher": {**SETTINGS["flusher"], "scan_percent": 100}, "redis": {**SETTINGS["redis"], "buckets": 2}}, shards=1)
+        stack = self.stack({**SETTINGS, "flusher": {**SETTINGS["flusher"], "scan_pages_per_s": 10_000_000}, "redis": {**SETTINGS["redis"], "buckets": 2}}, shards=1)
         expected = {f"held-{n}": n for n in range(5000)}
         with stack.shards[0].client() as redis:
             redis("HSET", "visits:{0}", *(str(word) for item in expected.items() for word in item))
@@ -180,7 +180,7 @@ class Pages(unittest.TestCase):
             self.check_while(stack, traffic, lambda: time.monotonic() < end)
 
     def test_a_flusher_that_is_restarted_in_the_middle_goes_on(self):
-        stack = self.stack({**SETTINGS, "flusher": {**SETTINGS["flusher"], "scan_percent": 1}}, supervised=True)
+        stack = self.stack({**SETTINGS, "flusher": {**SETTINGS["flusher"], "scan_pages_per_s": 1000}}, supervised=True)
         pages = [f"page-{n}-{'x' * 900}" for n in range(2000)]
         post_all(stack, pages)
         stack.flush()

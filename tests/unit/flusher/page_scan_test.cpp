@@ -41,10 +41,10 @@ struct ScannedShards : ScanPort {
 
 /// One list, and what is known of it.
 struct Listing {
-  explicit Listing(std::uint32_t percent = 100)
+  explicit Listing(std::uint32_t pages_per_s = 100'000'000)
       : scan({deciders.placement, deciders.pages, deciders.open, deciders.batches, deciders.lookups.uncountable(),
               test::FlusherMemory::hash_seed},
-             percent, shards) {}
+             pages_per_s, shards) {}
 
   void begin(const std::string& place = "0", std::uint64_t until_ms = 1000) {
     told.reset();
@@ -178,12 +178,20 @@ TEST_CASE("A bucket that cannot be asked in time is unknown, and the next piece 
   CHECK(list.told->next == "3");
 }
 
-TEST_CASE("A shard rests so long that lists take no more than their part of its time") {
-  Listing list(5);
+TEST_CASE("A shard lists no more pages a second than it may, and rests as long as it took to answer") {
+  Listing list(1000);
   list.begin("7");
   list.shards.us += 100;
-  list.answer(1, {});  // HSCAN goes on
-  list.shards.us += 1899;
+  list.answer(1, std::vector<Pages::Page>(40, {"page", 1}));  // HSCAN goes on
+  list.shards.us += 39'899;
+  list.scan.tick(0);
+  CHECK(list.shards.waiting.empty());
+  list.shards.us += 1;
+  list.scan.tick(0);
+  REQUIRE(list.shards.waiting.size() == 1);
+  list.shards.us += 70'000;
+  list.answer(1, {});
+  list.shards.us += 69'999;
   list.scan.tick(0);
   CHECK(list.shards.waiting.empty());
   list.shards.us += 1;
