@@ -48,6 +48,7 @@ struct Listing {
 
   void begin(const std::string& place = "0", std::uint64_t until_ms = 1000) {
     told.reset();
+    shards.us += 1000;  // no shard rests from the list before
     scan.begin(parse_scan_place(place), until_ms, [this](PageScan::Told said) { told = std::move(said); });
     scan.tick(0);
   }
@@ -62,6 +63,7 @@ struct Listing {
   void answer_rest_empty() {
     for (int turn = 0; turn < 50 && !told; ++turn) {
       while (!shards.waiting.empty()) answer(0, {});
+      shards.us += 1000;
       scan.tick(0);
     }
   }
