@@ -46,8 +46,8 @@ struct Awaited {
     forgotten
   };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;  ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered; pages:
-                           ///< replies to come
+  std::uint32_t size = 0;   ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered; pages:
+                            ///< replies to come
   bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
