@@ -44,6 +44,25 @@ namespace visitd {
 [[nodiscard]] Json rules_report(const Settings& settings, const std::string& id);
 [[nodiscard]] std::string rules_text(const Json& report);
 
+/// Which pages are listed, and in which order.
+struct PageChoice {
+  std::string prefix;
+  std::string glob;  ///< as of a shell, '*' also for a slash; empty: all
+  bool by_count = false;
+  std::uint64_t limit = 100;
+};
+/// Pages with their counts, of all shards. Fails where the flusher cannot be asked, or a bucket is not known.
+[[nodiscard]] Json pages_report(const Settings& settings, const PageChoice& choice);
+[[nodiscard]] std::string pages_text(const Json& report);
+
+/// The sum of their counts.
+[[nodiscard]] Json total_report(const Settings& settings, const std::string& prefix);
+[[nodiscard]] std::string total_text(const Json& report);
+
+/// Writes every page with its count to the standard output; `format`: "csv" or "jsonl". The report is not to be
+/// printed: it has only the error.
+[[nodiscard]] Json export_report(const Settings& settings, const std::string& format);
+
 /// Each shard: its state and buckets, and what the flusher alone knows of it. Fails without a readable cache.
 [[nodiscard]] Json shards_report(const Settings& settings);
 [[nodiscard]] std::string shards_text(const Json& report);

@@ -43,6 +43,9 @@ struct Asked {
   std::optional<std::uint32_t> lane;
   std::string page;
   bool exact = false;
+  PageChoice pages;
+  std::string sort;
+  std::string format;
   std::string shard;
   ShardChange changing;
   Migration migration;
@@ -60,7 +63,7 @@ struct Asked {
   RemoveOptions removing;
   std::string explained;
   std::function<Json(const Settings&)> report;
-  std::string (*text)(const Json&) = nullptr;
+  std::string (*text)(const Json&) = nullptr;  ///< nullptr: the command has printed what there is
 };
 
 /// Checks that a number lies in these bounds. If it does not, the message names the bounds; CLI11's names a type.
@@ -197,6 +200,39 @@ void add_looks(CLI::App& app, Asked& asked) {
       refusals_text,
       [&](CLI::App& command) {
         take_measure(command, asked, "seconds for which new ones are counted (2; none for JSON)");
+      });
+}
+
+/// What lists the pages of all shards.
+void add_lists(CLI::App& app, Asked& asked) {
+  const auto add_prefix = [&asked](CLI::App& command) {
+    command.add_option("--prefix", asked.pages.prefix, "only pages whose ids begin so");
+  };
+  add_command(
+      app, asked, "pages", "pages with their counts, of all shards and hosts",
+      [&](const Settings& settings) {
+        asked.pages.by_count = asked.sort == "count";
+        return pages_report(settings, asked.pages);
+      },
+      pages_text,
+      [&](CLI::App& command) {
+        add_prefix(command);
+        command.add_option("--match", asked.pages.glob, "only pages whose ids match this, as file names do: blog/*");
+        command.add_option("--sort", asked.sort, "count (the largest first) or name (name)")
+            ->check(CLI::IsMember({"count", "name"}));
+        command.add_option("--limit", asked.pages.limit, "the most pages (100)")
+            ->check(number_within<std::uint64_t>(1, 10'000'000, ""));
+      });
+  add_command(
+      app, asked, "total", "the sum of the counts of all pages",
+      [&](const Settings& settings) { return total_report(settings, asked.pages.prefix); }, total_text, add_prefix);
+  add_command(
+      app, asked, "export", "every page with its count, to the standard output",
+      [&](const Settings& settings) { return export_report(settings, asked.format); }, nullptr,
+      [&](CLI::App& command) {
+        command.add_option("--format", asked.format, "csv or jsonl")
+            ->required()
+            ->check(CLI::IsMember({"csv", "jsonl"}));
       });
 }
 
@@ -366,6 +402,7 @@ void add_requests(CLI::App& app, Asked& asked) {
 
 void add_commands(CLI::App& app, Asked& asked) {
   add_looks(app, asked);
+  add_lists(app, asked);
   add_shard_commands(app, asked);
   add_migrate(app, asked);
   add_writer_commands(app, asked);
@@ -423,7 +460,7 @@ int refuse(const std::string& why) {
 
 int run(const Asked& asked, const Settings& settings) {
   const Json report = asked.report(settings);
-  write_output(asked.json ? to_json_text(report) : asked.text(report));
+  if (asked.text != nullptr) write_output(asked.json ? to_json_text(report) : asked.text(report));
   if (has_failed(report)) {
     std::fprintf(stderr, "visitctl: %s\n", plain(report["error"]).c_str());
     return failed;

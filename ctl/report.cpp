@@ -77,6 +77,14 @@ std::string time_text(std::uint64_t unix_seconds) {
                      parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+std::string utc_text(std::uint64_t unix_seconds) {
+  const auto seconds = static_cast<time_t>(unix_seconds);
+  tm parts{};
+  if (gmtime_r(&seconds, &parts) == nullptr) return fmt::format("{}", unix_seconds);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900LL, parts.tm_mon + 1, parts.tm_mday,
+                     parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
 std::string plain(const Json& value, std::string_view absent) {
   if (value.is_null()) return std::string(absent);
   if (value.is_string()) return printable(value.get_ref<const std::string&>());

@@ -25,6 +25,8 @@ using Json = nlohmann::ordered_json;
 [[nodiscard]] std::string bytes_text(std::uint64_t bytes);
 /// A time span: "850 ms", "3.2 s", "4 min 10 s", "7 h 5 min", "12 d 3 h".
 [[nodiscard]] std::string span_text(std::uint64_t ms);
+/// UTC, "2026-01-31T09:05:00Z".
+[[nodiscard]] std::string utc_text(std::uint64_t unix_seconds);
 /// Local time, "2026-01-31 09:05:00".
 [[nodiscard]] std::string time_text(std::uint64_t unix_seconds);
 

@@ -98,6 +98,11 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
       return list_writers(std::move(reply));
     case ControlCommand::forget:
       return forget(request, std::move(reply));
+    case ControlCommand::pages:
+      lists_.push_back(
+          {parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms, std::move(reply)});
+      loop_.turn_next();
+      return;
     case ControlCommand::correct:
       return correct(request, std::move(reply));
     case ControlCommand::import:
@@ -271,8 +276,28 @@ void ControlCommands::inspect_page(const std::string& page, ControlReply reply) 
   });
 }
 
-void ControlCommands::tell_flushes(Now at) {
+void ControlCommands::tell(Now at) {
+  std::erase_if(lists_, [&](WaitingList& waiting) { return begin_list(waiting, at); });
   std::erase_if(flushes_, [&](WaitingFlush& waiting) { return tell_flush(waiting, at); });
+}
+
+bool ControlCommands::begin_list(WaitingList& waiting, Now at) {
+  if (at.ms >= waiting.deadline_ms) {
+    waiting.reply({false, "what was recorded before could not be counted in time:" + why_late(), {}, {}});
+    return true;
+  }
+  if (!engine_.has_applied(waiting.tails)) return false;
+  try {
+    engine_.list_pages(waiting.from, waiting.deadline_ms, [reply = waiting.reply](PageScan::Told told) {
+      ControlAnswer answer{true, "", {{"lines", std::move(told.lines)}}, {}};
+      if (!told.next.empty()) answer.text.emplace_back("next", std::move(told.next));
+      answer.numbers = {{"buckets", told.buckets}, {"finished", told.finished}};
+      reply(std::move(answer));
+    });
+  } catch (const std::exception& fault) {
+    waiting.reply({false, fault.what(), {}, {}});
+  }
+  return true;
 }
 
 bool ControlCommands::tell_flush(WaitingFlush& waiting, Now at) {

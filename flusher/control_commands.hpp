@@ -1,5 +1,5 @@
-// What a running flusher does when it is asked to flush, to accept a shard, or about a page, the shards
-// or the writers.
+// What a running flusher does when it is asked to flush, to accept a shard, or about a page, the shards,
+// the writers, or a list of pages.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +32,11 @@ class ControlCommands : public ControlHandler {
   void handle(const ControlRequest& request, ControlReply reply) override;
   void on_fault(const std::string& what) noexcept override { loop_.end_with(what); }
 
-  /// In each turn: begins flushes whose lanes are applied, and answers those that are done or late.
-  void tell_flushes(Now at);
-  [[nodiscard]] bool any_waits() const noexcept { return !flushes_.empty(); }
+  /// In each turn: begins flushes and lists whose lanes are applied, and answers those that are done or late.
+  void tell(Now at);
+  [[nodiscard]] bool any_waits() const noexcept {
+    return !flushes_.empty() || !lists_.empty() || engine_.lists_pages();
+  }
 
  private:
   struct WaitingFlush {
@@ -43,6 +45,13 @@ class ControlCommands : public ControlHandler {
     std::uint64_t deadline_ms = 0;
     std::uint64_t visits = 0;
     std::uint64_t pages_set_aside = 0;  ///< by then
+    ControlReply reply;
+  };
+
+  struct WaitingList {
+    ScanPlace from;
+    std::vector<std::uint64_t> tails;  ///< what is in the lanes up to here is listed too
+    std::uint64_t deadline_ms = 0;
     ControlReply reply;
   };
 
@@ -55,6 +64,8 @@ class ControlCommands : public ControlHandler {
   void list_corrections(const ControlReply& reply) const;
   void list_shards(const ControlReply& reply) const;
   void inspect_page(const std::string& page, ControlReply reply);
+  /// True: it has begun, or was answered.
+  [[nodiscard]] bool begin_list(WaitingList& waiting, Now at);
   /// True: it was answered.
   [[nodiscard]] bool tell_flush(WaitingFlush& waiting, Now at);
   [[nodiscard]] std::string why_late() const;
@@ -67,6 +78,7 @@ class ControlCommands : public ControlHandler {
   FlusherStatistics statistics_;
   const Settings& settings_;
   std::vector<WaitingFlush> flushes_;
+  std::vector<WaitingList> lists_;
 };
 
 }  // namespace visitd

@@ -6,6 +6,7 @@
 
 #include "common/config/program.hpp"
 #include "common/config/shard_address.hpp"
+#include "common/os/clock.hpp"
 #include "flusher/host_identity.hpp"
 #include "flusher/salt.hpp"
 
@@ -53,6 +54,8 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   engine.host = host_identity().host;
   engine.version = program_version();
   engine.salt = draw_salt;
+  engine.scan_pages_per_s = settings.flusher.scan_pages_per_s;
+  engine.now_us = [] { return monotonic_ns() / 1000; };
   return engine;
 }
 

@@ -172,7 +172,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     engine_->tick(at);
     if (watch_) watch_->tick(at.ms);
     tell_uncountable_pages();
-    commands_->tell_flushes(at);
+    commands_->tell(at);
     // Within a turn, of which there are always some a second: a timer would wake a flusher that has nothing to do.
     if (at.ms >= next_check_ms_) {
       next_check_ms_ = at.ms + check_interval_ms;

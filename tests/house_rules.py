@@ -25,7 +25,7 @@ ROOMS = {
     "frontend/api": ("common/os", "common/shm", "common/pages", "common/config", "common/counter", "frontend/http"),
     "frontend/server": ("common/os", "common/config", "frontend/http", "frontend/api"),
     "frontend": ("common/os", "common/config", "common/counter", "frontend/api", "frontend/server"),
-    "flusher/counting": ("common/os", "common/shm"),
+    "flusher/counting": ("common/os", "common/shm", "common/control"),
     "flusher/redis": ("common/os", "common/config", "flusher/counting"),
     "flusher/spool": ("common/os", "common/shm", "flusher/counting"),
     "flusher": ("common/os", "common/shm", "common/config", "common/control", "common/counter", "flusher/counting", "flusher/redis", "flusher/spool"),

@@ -154,7 +154,8 @@ struct FlusherSettings {
   std::uint32_t keep_batches_s = 600;
   std::uint64_t keep_batches_bytes = 256U << 20U;
   std::uint32_t stop_flush_timeout_ms = 5000;
-  std::uint32_t writer_gone_s = 86400;  ///< a host that was seen since is not forgotten without --yes
+  std::uint32_t writer_gone_s = 86400;     ///< a host that was seen since is not forgotten without --yes
+  std::uint32_t scan_pages_per_s = 80000;  ///< of one shard
 };
 
 struct RedisSettings {

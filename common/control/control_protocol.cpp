@@ -32,6 +32,7 @@ constexpr Command commands[] = {
     {ControlCommand::shards, "shards", ""},
     {ControlCommand::writers, "writers", ""},
     {ControlCommand::forget, "forget", "a writer's id"},
+    {ControlCommand::pages, "pages", "where the piece begins"},
     {ControlCommand::correct, "correct", "changes"},
     {ControlCommand::import, "import", "an id and changes"},
     {ControlCommand::corrections, "corrections", ""},

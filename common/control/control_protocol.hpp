@@ -84,6 +84,12 @@ enum class ControlCommand : std::uint8_t {
   ///   taken_out                  buckets that its field was taken out of
   ///   left                       names of shards that may know it still; only if there are any
   forget,
+  /// List pages with their counts, in pieces. The argument is where the piece begins: "0", and then what the piece
+  /// before said. Each visit that was recorded before the piece was asked for is included.
+  ///   lines              the pages: see PageLinesReader
+  ///   next               where the next piece begins; only if there is more
+  ///   buckets, finished  how many there are, and so many of them are listed
+  pages,
   /// Change counts. The argument is a list of changes, see encode_changes(). Answered once it is known what became of
   /// each, in rows, in their order.
   ///   page
@@ -142,7 +148,7 @@ struct ControlAnswer {
 /// A request's line is shorter.
 constexpr std::size_t control_request_bytes = 1U << 20U;
 /// An answer's line is not longer.
-constexpr std::size_t control_answer_bytes = 1U << 20U;
+constexpr std::size_t control_answer_bytes = 4U << 20U;
 /// So long after a request's timeout the flusher says that it is not done, and the client waits no longer.
 constexpr std::uint32_t control_answer_grace_ms = 1000;
 constexpr std::uint32_t control_client_grace_ms = 3000;

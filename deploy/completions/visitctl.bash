@@ -27,11 +27,19 @@ _visitctl() {
       mapfile -t COMPREPLY < <(compgen -W 'cluster shards' -- "$current")
       return
       ;;
-    --limit | --lane | --timeout | --measure | --rate) return ;;
+    --sort)
+      mapfile -t COMPREPLY < <(compgen -W 'count name' -- "$current")
+      return
+      ;;
+    --format)
+      mapfile -t COMPREPLY < <(compgen -W 'csv jsonl' -- "$current")
+      return
+      ;;
+    --prefix | --match | --limit | --lane | --timeout | --measure | --rate) return ;;
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | rules | refusals | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
+      status | check | lanes | peek | page | rules | refusals | pages | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -40,13 +48,16 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page rules refusals shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
+      commands='status check lanes peek page rules refusals pages total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
     peek) options+=' --limit --lane' ;;
     page) options+=' --exact' ;;
     refusals) options+=' --measure' ;;
+    pages) options+=' --prefix --match --sort --limit' ;;
+    total) options+=' --prefix' ;;
+    export) options+=' --format' ;;
     shards)
       options+=' --dry-run --rate --no-wait --wait --exact'
       commands='list locate add remove replace rebalance moves'
@@ -65,7 +76,7 @@ _visitctl() {
     rename | merge) options+=' --dry-run --yes --timeout' ;;
     import) options+=' --from --dry-run --skip-bad --timeout' ;;
     corrections) options+=' --limit' ;;
-    help) commands='status check lanes peek page rules refusals shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
+    help) commands='status check lanes peek page rules refusals pages total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

@@ -140,6 +140,11 @@ class Batches {
 
   /// The unanswered, durable batch of a bucket; nullptr: none, or it is just being changed.
   [[nodiscard]] const Batch* unanswered(std::uint32_t bucket) const noexcept { return buckets_[bucket].to_send(); }
+  /// The pages of the bucket's unanswered batch, as numbers of pending pages.
+  [[nodiscard]] std::vector<std::uint32_t> sealed_pages(std::uint32_t bucket) const {
+    const UnansweredBatch* const sealed = buckets_[bucket].unanswered();
+    return sealed == nullptr ? std::vector<std::uint32_t>() : sealed->pages;
+  }
   /// What the writer's field of the bucket holds in Redis, as far as we know.
   [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field(); }
   /// Whether we ever wrote to the bucket, or may have.

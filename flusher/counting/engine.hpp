@@ -22,6 +22,7 @@
 #include "flusher/counting/layout.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/open_visits.hpp"
+#include "flusher/counting/page_scan.hpp"
 #include "flusher/counting/placement.hpp"
 #include "flusher/counting/recovery.hpp"
 #include "flusher/counting/shard_session.hpp"
@@ -63,6 +64,8 @@ struct EngineSettings {
   std::uint32_t wait_replicas = 0;  ///< these three: see ReplicaWatch
   bool wait_aof = false;
   std::uint64_t wait_ms = 3000;
+  std::uint32_t scan_pages_per_s = 80000;  ///< see PageScan
+  std::function<std::uint64_t()> now_us;   ///< a clock that never goes back; none: that of the turns
 };
 
 /// What the engine makes happen outside.
@@ -195,6 +198,11 @@ class Engine {
   /// The writers of the deployment.
   [[nodiscard]] const WriterBook& writers() const noexcept { return writers_; }
   [[nodiscard]] WriterBook& writers() noexcept { return writers_; }
+  /// Lists pages: see PageScan::begin.
+  void list_pages(const ScanPlace& from, std::uint64_t until_ms, std::function<void(PageScan::Told)> done) {
+    scan_.begin(from, until_ms, std::move(done));
+  }
+  [[nodiscard]] bool lists_pages() const noexcept { return !scan_.is_idle(); }
   /// What is pending of a page; for people.
   struct PageState {
     std::uint32_t bucket = 0;
@@ -220,6 +228,7 @@ class Engine {
 
  private:
   class Session;    ///< a ShardSession with its port
+  class Scanner;    ///< the port of a PageScan
   class Mover;      ///< a BucketMover with its port
   class Corrector;  ///< the port of Corrections
 
@@ -270,6 +279,8 @@ class Engine {
   bool changing_layout_ = false;
   bool cluster_is_known_ = false;  ///< the cluster says that its primaries are those of this life
   WriterBook writers_;
+  std::unique_ptr<Scanner> scanner_;
+  PageScan scan_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
   bool committing_ = false;             ///< a transaction is captured and not durable yet

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/os/invariant.hpp"
+#include "common/shm/hash.hpp"
 #include "common/shm/page_id.hpp"
 #include "flusher/counting/engine.hpp"
 
@@ -69,6 +70,28 @@ class Engine::Session : public SessionPort {
 
  public:
   ShardSession session;
+};
+
+/// The port of a PageScan.
+class Engine::Scanner : public ScanPort {
+ public:
+  explicit Scanner(Engine& engine) : engine_(engine) {}
+
+  [[nodiscard]] ShardState state(std::uint32_t shard) const override { return engine_.shard_state(shard); }
+  [[nodiscard]] const std::string& name(std::uint32_t shard) const override { return engine_.settings_.shards[shard]; }
+  [[nodiscard]] std::uint64_t source(std::uint32_t shard) const override {
+    return hash_bytes(fmt::format("{} {} {} {}", engine_.memory_.ring_id, engine_.writers_.self().incarnation, shard,
+                                  engine_.sessions_[shard]->session.connections()));
+  }
+  bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) override {
+    return engine_.sessions_[engine_.placement_.shard_of(asked.bucket)]->session.list_pages(asked, std::move(done));
+  }
+  [[nodiscard]] std::uint64_t now_us() const override {
+    return engine_.settings_.now_us ? engine_.settings_.now_us() : engine_.now_ms_ * 1000;
+  }
+
+ private:
+  Engine& engine_;
 };
 
 class Engine::Corrector : public CorrectionPort {

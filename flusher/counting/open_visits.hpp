@@ -63,6 +63,11 @@ class OpenVisits {
     return buckets_[bucket].place == Place::memory || buckets_[bucket].place == Place::recalled;
   }
 
+  /// Its pages with open visits that are in memory.
+  [[nodiscard]] const std::vector<std::uint32_t>& open_pages(std::uint32_t bucket) const noexcept {
+    return buckets_[bucket].open;
+  }
+
   // -- spill and recall
 
   /// Whether a shard takes batches now. The open visits of one that does not may be spilled.

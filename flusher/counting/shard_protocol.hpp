@@ -107,6 +107,26 @@ struct Count {
   bool readable = true;     ///< false: the page's field holds no count, or the bucket's key is no hash
 };
 
+/// HSCAN of a bucket, then HMGET of the deployment's identity, the moved marker and our writer field: what these say
+/// holds for the pages too, because nothing of ours lies between.
+struct AskPages {
+  std::uint32_t bucket = 0;
+  std::uint64_t cursor = 0;  ///< 0: from the bucket's start; else as this server gave it
+  std::uint32_t count = 0;   ///< about so many pages; a compact hash gives all that it has
+  bool once = false;
+};
+struct Pages {
+  struct Page {
+    std::string id;
+    std::optional<std::uint64_t> count;  ///< nullopt: its field holds none
+  };
+  std::uint64_t cursor = 0;  ///< where it goes on; 0: that was all
+  std::vector<Page> pages;   ///< some may come twice
+  std::string id;            ///< these three as Count has them
+  std::string moved;
+  std::string field;
+};
+
 /// One step of a bucket's move; each looks first, and may be repeated at any time. `marker`: "SHARD VERSION", where the
 /// bucket goes and by which change of the layout.
 struct MoveBucket {
@@ -214,10 +234,11 @@ struct Refused {
 /// The connection has gone before an answer came. Whether the command was executed is not known.
 struct Lost {};
 
-using ShardCommand = std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves,
-                                  AskPersistence, NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas>;
+using ShardCommand =
+    std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves, AskPersistence,
+                 NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas, AskPages>;
 using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
-                                 Writers, Forgotten, Nodes, Replicas, Redirect, Refused, Lost>;
+                                 Writers, Forgotten, Nodes, Replicas, Pages, Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

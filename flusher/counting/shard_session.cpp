@@ -83,9 +83,7 @@ void ShardSession::on_leave() {
 bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::string& id) {
   // What the shard lost is sent again first.
   if (!link_.is_up() || in_flight_.is_repairing(bucket) || in_flight_.is_arriving(bucket)) return false;
-  // A batch that an earlier connection may have executed goes first: then its answer, not a guess, says what the read
-  // includes. Where batches wait, the mark that comes with the read says whether it was.
-  if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);
+  send_if_executed(bucket);
   link_.send(AskCount{bucket, id}, [this, bucket, page, id](const ShardAnswer& answer) {
     const auto* const redirect = std::get_if<Redirect>(&answer);
     if (redirect == nullptr || !redirect->once) return on_look_up(bucket, page, answer);
@@ -93,6 +91,12 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
                           [this, bucket, page](const ShardAnswer& there) { on_look_up(bucket, page, there); });
   });
   return true;
+}
+
+/// A batch that an earlier connection may have executed goes first: then its answer, not a guess, says what the read
+/// includes. Where batches wait, the mark that comes with the read says whether it was.
+void ShardSession::send_if_executed(std::uint32_t bucket) {
+  if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);
 }
 
 void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer) {
@@ -106,27 +110,64 @@ void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const Sh
 }
 
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
+  if (!is_as_left(bucket, count.id, count.moved, count.field)) return lookups_.dropped(page);
+  if (!count.readable) return lookups_.unreadable(page, link_.now_ms());
+  link_.worked();
+  lookups_.counted(page, count.count, count.fix, link_.now_ms());
+}
+
+bool ShardSession::is_as_left(std::uint32_t bucket, const std::string& id, const std::string& moved,
+                              const std::string& field) {
   const std::string& shard = link_.settings().shard;
-  if (count.id != deployment_.bucket_id()) {
-    lookups_.dropped(page);
+  if (id != deployment_.bucket_id()) {
     link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
-                                shard, bucket, count.id, deployment_.bucket_id()));
-  } else if (!count.moved.empty()) {
-    lookups_.dropped(page);
-    // Where a batch of it is on its way, the batch's answer says so too.
-    if (!in_flight_.is_on_its_way(bucket)) link_.port().moved(bucket, count.moved);
-  } else if (count.field != batches_.field(bucket)) {
-    lookups_.dropped(page);
-    // Executed by an earlier connection, and not answered yet, because batches wait.
-    if (in_flight_.writes_wait() && marks_.was_left(bucket, count.field)) return;
-    link_.reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard,
-                                bucket, count.field, batches_.field(bucket)));
-  } else if (!count.readable) {
-    lookups_.unreadable(page, link_.now_ms());
-  } else {
-    link_.worked();
-    lookups_.counted(page, count.count, count.fix, link_.now_ms());
+                                shard, bucket, id, deployment_.bucket_id()));
+    return false;
   }
+  if (!moved.empty()) {
+    // Where a batch of it is on its way, the batch's answer says so too.
+    if (!in_flight_.is_on_its_way(bucket)) link_.port().moved(bucket, moved);
+    return false;
+  }
+  if (field == batches_.field(bucket)) return true;
+  // Executed by an earlier connection, and not answered yet, because batches wait.
+  if (in_flight_.writes_wait() && marks_.was_left(bucket, field)) return false;
+  link_.reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard,
+                              bucket, field, batches_.field(bucket)));
+  return false;
+}
+
+// ---- lists of pages
+
+bool ShardSession::list_pages(const AskPages& asked, std::function<void(SomePages)> done) {
+  if (!link_.is_up() || in_flight_.is_repairing(asked.bucket) || in_flight_.is_arriving(asked.bucket)) return false;
+  send_if_executed(asked.bucket);
+  link_.send(asked, [this, asked, done = std::move(done)](ShardAnswer answer) mutable {
+    const auto* const redirect = std::get_if<Redirect>(&answer);
+    if (redirect == nullptr || !redirect->once) return done(on_pages(asked.bucket, std::move(answer)));
+    // Where a cursor goes on, the other node does not know: it is asked only for a bucket that comes whole.
+    if (asked.cursor != 0) return done({});
+    AskPages there = asked;
+    there.once = true;
+    link_.port().ask_node(redirect->node, there,
+                          [this, bucket = asked.bucket, done = std::move(done)](ShardAnswer said) {
+                            SomePages some = on_pages(bucket, std::move(said));
+                            if (some.pages && some.pages->cursor != 0) some.pages.reset();
+                            done(std::move(some));
+                          });
+  });
+  return true;
+}
+
+ShardSession::SomePages ShardSession::on_pages(std::uint32_t bucket, ShardAnswer answer) {
+  if (!buckets_.has(bucket) || !link_.is_up()) return {};
+  if (const auto* refused = std::get_if<Refused>(&answer)) return {std::nullopt, refused->error};
+  const auto* const redirect = std::get_if<Redirect>(&answer);
+  if (redirect != nullptr && !redirect->once) link_.port().redirected(bucket, redirect->node);
+  auto* const pages = std::get_if<Pages>(&answer);
+  if (pages == nullptr || !is_as_left(bucket, pages->id, pages->moved, pages->field)) return {};
+  link_.worked();
+  return {std::move(*pages)};
 }
 
 // ---- writers

@@ -85,6 +85,13 @@ class ShardSession final : private SessionLink::Parts {
   /// What the shard says of a page, for people; nullopt: it cannot be asked now, or went away.
   using Inspection = std::function<void(std::optional<Count>)>;
   void inspect(std::uint32_t bucket, const std::string& id, Inspection done);
+  /// Some pages of a bucket as the shard holds them, with all that this host has acknowledged and nothing else of it.
+  struct SomePages {
+    std::optional<Pages> pages = std::nullopt;
+    std::string why = {};  ///< no pages: what the shard says against it, for people; empty: ask again in a moment
+  };
+  /// False: not now.
+  bool list_pages(const AskPages& asked, std::function<void(SomePages)> done);
   /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted` is
   /// called once it is noted. `here`: this shard has noted it; else another node of the cluster does, when its session
   /// asks for the same.
@@ -117,6 +124,12 @@ class ShardSession final : private SessionLink::Parts {
   void on_leave() override;
   void on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer);
   void on_count(std::uint32_t bucket, std::uint32_t page, const Count& count);
+  [[nodiscard]] SomePages on_pages(std::uint32_t bucket, ShardAnswer answer);
+  /// Whether the bucket is the deployment's, is here, and holds of this host what it acknowledged. Else that is seen
+  /// to.
+  [[nodiscard]] bool is_as_left(std::uint32_t bucket, const std::string& id, const std::string& moved,
+                                const std::string& field);
+  void send_if_executed(std::uint32_t bucket);
   [[nodiscard]] ForgottenSome on_forgotten(const std::vector<std::uint32_t>& buckets, const ShardAnswer& answer);
 
   ShardBuckets buckets_;

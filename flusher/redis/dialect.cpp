@@ -24,6 +24,7 @@ void Dialect::begin(ScriptDigests scripts) {
   marks_ = {};
   marks_error_.clear();
   marks_refused_ = false;
+  pages_ = Lost{};
   not_written_.clear();
 }
 
@@ -47,6 +48,7 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   }
   if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
   if (awaited.kind == Kind::topology_of_facts) return read_facts(reply);
+  if (awaited.kind == Kind::pages) return read_pages(awaited, reply);
   if (awaited.kind == Kind::marks_of_nodes) return read_marks_of_nodes(awaited, reply);
   if (const auto redirect = read_redirect(reply)) return *redirect;
   if (reply.is_error() && !reply.is_wrong_type()) return Refused{std::string(reply.text())};

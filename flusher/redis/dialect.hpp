@@ -39,13 +39,15 @@ struct Awaited {
     persistence,
     replicas,
     replicas_on_disk,
+    pages,
     count,
     noted,
     writers,
     forgotten
   };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;   ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered
+  std::uint32_t size = 0;   ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered; pages:
+                            ///< replies to come
   bool once = false;        ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
@@ -81,6 +83,7 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const NoteWriter& noted, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskPages& asked, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
   [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
@@ -91,6 +94,8 @@ class Dialect {
   [[nodiscard]] static Replicas read_replicas(Reply reply, bool on_disk);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
   [[nodiscard]] static Count read_count(Reply reply);
+  [[nodiscard]] static Pages read_scan(Reply reply);
+  [[nodiscard]] std::optional<ShardAnswer> read_pages(Awaited& awaited, Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
   [[nodiscard]] static ShardAnswer read_of_writers(const Awaited& awaited, Reply reply);
   [[nodiscard]] static Forgotten read_forgotten(Reply reply, std::size_t buckets);
@@ -106,7 +111,8 @@ class Dialect {
   std::string marks_error_;
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
-  std::string not_written_;  ///< not empty: why WAIT would say nothing
+  ShardAnswer pages_ = Lost{};  ///< what HSCAN was answered, until HMGET is too
+  std::string not_written_;     ///< not empty: why WAIT would say nothing
 };
 
 }  // namespace visitd

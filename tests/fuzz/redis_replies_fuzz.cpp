@@ -77,6 +77,15 @@ struct Told {
     for (const auto& [kind, marker] : forgotten.buckets) text += fmt::format(" {}/{}", static_cast<int>(kind), marker);
     return text;
   }
+  std::string operator()(const Pages& pages) const {
+    std::string text = fmt::format("pages {} {} {} {}", pages.cursor, pages.id, pages.moved, pages.field);
+    for (const Pages::Page& page : pages.pages) {
+      require(!page.id.starts_with('\x01'), "a field of ours is no page");
+      require(!page.count || *page.count <= largest_count, "a count is one");
+      text += fmt::format(" {}/{}", page.id, page.count ? fmt::format("{}", *page.count) : "?");
+    }
+    return text;
+  }
   std::string operator()(const Nodes& nodes) const {
     for (const ClusterMap::Slots& slots : nodes.map.slots) {
       require(slots.first <= slots.last && slots.last < cluster_slots, "slots are those of a cluster");
@@ -205,7 +214,7 @@ void check_request(std::string_view words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace visitd;
   Input input(data, size);
-  const std::uint8_t which = input.byte() % 17;
+  const std::uint8_t which = input.byte() % 18;
   const std::uint8_t second = input.byte();
   const std::size_t large = second % 8;
   ShardSettings shard;
@@ -227,7 +236,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    TakeMoves{"w2", 5000},
                                    AskPersistence{},
                                    AskReplicas{7, 2, false, 3000},
-                                   AskReplicas{7, 2, true, 3000}};
+                                   AskReplicas{7, 2, true, 3000},
+                                   AskPages{7, 12, 500}};
   if (which == 5) {
     greet(bytes, large % 2 == 1);
   } else if (which == 6) {

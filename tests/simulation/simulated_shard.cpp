@@ -118,6 +118,7 @@ std::optional<Redirect> SimulatedShard::redirect(std::size_t key, bool once) con
 std::optional<Redirect> SimulatedShard::redirect(const Waiting& waiting) const {
   if (const auto* sent = std::get_if<SendBatch>(&waiting.command)) return redirect(waiting.batch.bucket, sent->once);
   if (const auto* ask = std::get_if<AskCount>(&waiting.command)) return redirect(ask->bucket, ask->once);
+  if (const auto* ask = std::get_if<AskPages>(&waiting.command)) return redirect(ask->bucket, ask->once);
   if (const auto* forget = std::get_if<ForgetWriter>(&waiting.command))
     return redirect(forget->buckets.front(), forget->once);
   if (const auto* move = std::get_if<MoveBucket>(&waiting.command)) return redirect(move->bucket, move->once);
@@ -199,6 +200,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
                          held.empty() || !readable ? 0 : std::stoull(held),
                          readable};
           },
+          [&](const AskPages& ask) -> ShardAnswer { return run_pages(ask, waiting.writer); },
           [&](const MoveBucket& move) -> ShardAnswer { return run_move(move); },
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
           [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
@@ -218,6 +220,24 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const ForgetWriter& forget) -> ShardAnswer { return run_forget(forget); },
       },
       waiting.command);
+}
+
+/// A few at a time, in order: what comes behind the cursor is found, what comes before it is not.
+Pages SimulatedShard::run_pages(const AskPages& ask, const std::string& writer) const {
+  Pages pages{0, {}, field(ask.bucket, id_field), field(ask.bucket, moved_field), field(ask.bucket, writer)};
+  const auto held = now_.buckets.find(ask.bucket);
+  if (held == now_.buckets.end()) return pages;
+  std::uint64_t position = 0;
+  for (const auto& [name, value] : held->second.fields) {
+    if (++position <= ask.cursor || name.starts_with('\x01')) continue;
+    if (pages.pages.size() == 2) {
+      pages.cursor = position - 1;
+      break;
+    }
+    const bool readable = value.find_first_not_of("0123456789") == std::string::npos;
+    pages.pages.push_back({name, readable ? std::optional<std::uint64_t>(std::stoull(value)) : std::nullopt});
+  }
+  return pages;
 }
 
 Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) {

@@ -196,6 +196,7 @@ class SimulatedShard {
   /// What it answers because another node of the cluster serves the key.
   [[nodiscard]] std::optional<Redirect> redirect(std::size_t key, bool once) const;
   [[nodiscard]] std::optional<Redirect> redirect(const Waiting& waiting) const;
+  [[nodiscard]] Pages run_pages(const AskPages& ask, const std::string& writer) const;
   [[nodiscard]] Marks run_marks(const AskMarks& ask, const std::string& writer);
   [[nodiscard]] MoveAnswer run_move(const MoveBucket& move);
   [[nodiscard]] static std::string encode(const Bucket& bucket);

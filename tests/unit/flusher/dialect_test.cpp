@@ -542,6 +542,45 @@ TEST_CASE("what a node executes because of ASK is preceded by ASKING") {
         "10.0.0.2:7001");
 }
 
+TEST_CASE("pages are what HSCAN says but for our own fields, with what HMGET says of the bucket") {
+  Talk t;
+  const AskPages ask{17, 12, 500};
+  RequestText text;
+  static_cast<void>(t.dialect.write(ask, text));
+  CHECK(commands_in(text) ==
+        std::vector<std::vector<std::string>>{{"HSCAN", "visits:{17}", "12", "COUNT", "500"},
+                                              {"HMGET", "visits:{17}", "\x01id", "\x01moved", "\x01w:w1"}});
+  const std::string fields = array({bulk("id"), nil, bulk("mark")});
+  const auto scan = [](const std::string& cursor, const std::vector<std::string>& list) {
+    return array({bulk(cursor), array(list)});
+  };
+  const std::string some = scan("77", {bulk("home"), bulk("5"), bulk("\x01id"), bulk("id"), bulk("odd"), bulk("x")});
+  const Pages pages = t.ask<Pages>(ask, some + fields);
+  CHECK(pages.cursor == 77);
+  REQUIRE(pages.pages.size() == 2);
+  CHECK(pages.pages[0].id == "home");
+  CHECK(pages.pages[0].count == 5);
+  CHECK_FALSE(pages.pages[1].count);
+  CHECK(pages.id == "id");
+  CHECK(pages.moved.empty());
+  CHECK(pages.field == "mark");
+  CHECK(t.ask<Pages>(ask, scan("0", {}) + fields).pages.empty());
+  // Either of both may be refused; the second one's answer never becomes the next command's.
+  CHECK(t.ask<Refused>(ask, "-NOPERM hscan\r\n" + fields).error == "NOPERM hscan");
+  CHECK(t.ask<Refused>(ask, some + "-LOADING x\r\n").error == "LOADING x");
+  CHECK(t.ask<Refused>(ask, wrong_type + wrong_type).error.starts_with("WRONGTYPE"));
+  for (const std::string& odd : odd_replies) t.check_unusable(ask, odd + fields);
+  t.check_unusable(ask, scan("0", {bulk("home")}) + fields);
+  t.check_unusable(ask, scan("x", {}) + fields);
+  t.check_unusable(ask, some + array({nil, nil}));
+
+  ClusterTalk talk;
+  const std::string ok = "+OK\r\n";
+  const AskPages once{17, 0, 500, true};
+  CHECK(talk.ask<Pages>(once, ok + some + ok + fields).field == "mark");
+  CHECK(talk.ask<Redirect>(once, ok + "-MOVED 17 10.0.0.2:7001\r\n" + ok + fields).node == "10.0.0.2:7001");
+}
+
 TEST_CASE("each bucket of a cluster is asked for by itself, and only its own key goes with a batch") {
   ClusterTalk talk;
   RequestText text;

@@ -1,0 +1,53 @@
+// A piece of a list of pages, as the flusher says it and visitctl reads it: a line each, its kind first.
+//
+//   #17              bucket 17 from its beginning: what was listed of it before does not hold
+//   +17              bucket 17 goes on
+//   =12 home         the page and its count
+//   ~3 new           the same of a page that may follow with another count: what is known is this host's alone
+//   ?odd             a page whose count is not known: Redis holds no number, or one without room
+//   !17 shard ...    bucket 17 is not known, and why: what was listed of it does not hold
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace visitd {
+
+/// Appends lines.
+class PageLinesWriter {
+ public:
+  explicit PageLinesWriter(std::string& text) noexcept : text_(text) {}
+
+  void bucket(std::uint32_t bucket, bool from_start);
+  void page(std::string_view page, std::uint64_t count);
+  void pending_page(std::string_view page, std::uint64_t count);
+  void unknown_page(std::string_view page);
+  void unknown_bucket(std::uint32_t bucket, std::string_view why);
+
+ private:
+  std::string& text_;
+};
+
+/// Reads them: `while (reader.next()) ...`. Throws Error where a line is none of these.
+class PageLinesReader {
+ public:
+  enum class Kind : std::uint8_t { bucket, bucket_goes_on, page, pending_page, unknown_page, unknown_bucket };
+
+  explicit PageLinesReader(std::string_view text) noexcept : rest_(text) {}
+
+  [[nodiscard]] bool next();
+  [[nodiscard]] Kind kind() const noexcept { return kind_; }
+  /// The count of a page, or the number of a bucket.
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+  /// The page, or why a bucket is not known: into the text that is read.
+  [[nodiscard]] std::string_view text() const noexcept { return text_; }
+
+ private:
+  std::string_view rest_;
+  Kind kind_ = Kind::bucket;
+  std::uint64_t number_ = 0;
+  std::string_view text_;
+};
+
+}  // namespace visitd

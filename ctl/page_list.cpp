@@ -1,0 +1,142 @@
+#include "ctl/page_list.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <utility>
+
+#include "common/control/page_lines.hpp"
+#include "common/os/clock.hpp"
+#include "common/os/runtime_directory.hpp"
+#include "ctl/control_client.hpp"
+
+namespace visitd {
+
+namespace {
+
+// A shard that rests, or is away for a moment, is waited for within a piece.
+constexpr std::uint32_t piece_timeout_ms = 5000;
+// A flusher that is restarted in the middle of a list goes on with it. Before there is anything, nobody waits as long.
+constexpr std::uint64_t restart_patience_ms = 10000;
+constexpr std::uint64_t first_patience_ms = 3000;
+constexpr std::chrono::milliseconds restart_pause{200};
+
+/// On a terminal, one line that says how far the list is.
+class Progress {
+ public:
+  Progress() noexcept : shown_(isatty(STDERR_FILENO) == 1) {}
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() {
+    if (shown_) std::fputs("\r\x1b[K", stderr);
+  }
+
+  void show(const Json& piece, std::uint64_t pages) const {
+    const auto buckets = piece.value("buckets", std::uint64_t{0});
+    if (!shown_ || buckets == 0) return;
+    const std::string line = fmt::format("\r{} % of the buckets, {} pages",
+                                         100 * piece.value("finished", std::uint64_t{0}) / buckets, pages);
+    std::fputs(line.c_str(), stderr);
+  }
+
+ private:
+  bool shown_;
+};
+
+/// A flusher that is away may be back in a moment.
+Json next_piece(const std::string& socket, const std::string& place, std::uint64_t patience_ms) {
+  const std::uint64_t until_ms = monotonic_ms() + patience_ms;
+  for (;;) {
+    try {
+      return ask_flusher(socket, {ControlCommand::pages, place, piece_timeout_ms});
+    } catch (const FlusherAway&) {
+      if (monotonic_ms() >= until_ms) throw;
+      std::this_thread::sleep_for(restart_pause);
+    }
+  }
+}
+
+}  // namespace
+
+void WideSum::add(std::uint64_t count) noexcept {
+  low_ += count % limb;
+  high_ += count / limb + low_ / limb;
+  low_ %= limb;
+}
+
+std::string WideSum::text() const {
+  return high_ == 0 ? fmt::format("{}", low_) : fmt::format("{}{:018}", high_, low_);
+}
+
+Json WideSum::json() const {
+  std::uint64_t sum = 0;
+  if (__builtin_mul_overflow(high_, limb, &sum) || __builtin_add_overflow(sum, low_, &sum)) return text();
+  return sum;
+}
+
+void PageLines::take(std::string_view lines) {
+  using Kind = PageLinesReader::Kind;
+  for (PageLinesReader reader(lines); reader.next();) {
+    switch (reader.kind()) {
+      case Kind::bucket:
+        begin(reader.number());
+        break;
+      case Kind::bucket_goes_on:
+        break;
+      case Kind::page:
+        held_.insert_or_assign(std::string(reader.text()), reader.number());
+        break;
+      case Kind::pending_page:
+        held_.emplace(reader.text(), reader.number());
+        break;
+      case Kind::unknown_page:
+        held_.insert_or_assign(std::string(reader.text()), std::nullopt);
+        break;
+      case Kind::unknown_bucket:
+        begin(reader.number());
+        if (++unknown_buckets_ == 1) why_unknown_ = fmt::format("bucket {}: {}", reader.number(), reader.text());
+        break;
+    }
+  }
+}
+
+/// Its pages come from now on; what came of it before does not hold.
+void PageLines::begin(std::uint64_t bucket) {
+  if (bucket_ == bucket) held_.clear();
+  end();
+  bucket_ = bucket;
+}
+
+void PageLines::end() {
+  for (const auto& [page, count] : held_) each_(page, count);
+  held_.clear();
+}
+
+std::string list_pages(const Settings& settings, const EachPage& each) {
+  const RuntimeDirectory directory(settings.paths.runtime_directory);
+  std::uint64_t listed = 0;
+  PageLines lines([&](std::string_view page, std::optional<std::uint64_t> count) {
+    ++listed;
+    each(page, count);
+  });
+  const Progress progress;
+  for (std::string place = "0"; !place.empty();) {
+    const Json piece =
+        next_piece(directory.control_socket(), place, place == "0" ? first_patience_ms : restart_patience_ms);
+    const auto said = piece.find("lines");
+    if (said == piece.end() || !said->is_string()) throw Error("the flusher is of another version: restart it first");
+    lines.take(said->get_ref<const std::string&>());
+    progress.show(piece, listed);
+    place = piece.value("next", std::string());
+  }
+  lines.end();
+  if (lines.unknown_buckets() == 0) return {};
+  return fmt::format("{} buckets are not known, and their pages are not listed: {}", lines.unknown_buckets(),
+                     lines.why_unknown());
+}
+
+}  // namespace visitd

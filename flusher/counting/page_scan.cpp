@@ -1,0 +1,308 @@
+#include "flusher/counting/page_scan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/control/page_lines.hpp"
+#include "common/os/errors.hpp"
+#include "common/os/text.hpp"
+#include "common/shm/cache.hpp"
+#include "common/shm/page_id.hpp"
+
+namespace visitd {
+
+namespace {
+
+// A piece of about this size takes the loop a few milliseconds in all, and an answer has room for twice as much.
+constexpr std::size_t piece_bytes = 256U << 10U;
+constexpr std::size_t most_piece_bytes = 2 * piece_bytes;
+// The server does nothing else while it answers what came at once: these take it about a millisecond.
+constexpr std::size_t commands_at_once = 16;
+constexpr std::size_t buckets_at_once = 64;
+constexpr std::uint32_t pages_asked_at_once = 500;
+// A bucket with more pending pages than this is listed in more than one piece.
+constexpr std::size_t pending_at_once = 500;
+// A shard that is away only for a moment, as after a failover, is waited for.
+constexpr std::uint64_t away_patience_ms = 2000;
+// A server that is far away, rather than busy, is not waited for longer.
+constexpr std::uint64_t longest_rest_us = 2'000'000;
+// An empty bucket takes the server time as well: about as much as these.
+constexpr std::size_t least_pages_of_command = 25;
+constexpr std::size_t usual_bucket_bytes = 4096;
+constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
+
+}  // namespace
+
+// ---- places
+
+std::string to_text(const ScanPlace& place) {
+  if (place.in == ScanPlace::In::start) return fmt::format("{}", place.bucket);
+  return fmt::format("{} {} {} {}", place.bucket, place.in == ScanPlace::In::pending ? 'p' : 's', place.at,
+                     place.source);
+}
+
+ScanPlace parse_scan_place(std::string_view text) {
+  ScanPlace place;
+  std::string_view rest = text;
+  bool fits = parse_decimal(take_until(rest, ' '), place.bucket);
+  if (!rest.empty()) {
+    const std::string_view in = take_until(rest, ' ');
+    fits = fits && (in == "p" || in == "s") && parse_decimal(take_until(rest, ' '), place.at) &&
+           parse_decimal(rest, place.source);
+    place.in = in == "p" ? ScanPlace::In::pending : ScanPlace::In::shard;
+  }
+  if (!fits) throw error("'{}' is no place where a list of pages goes on", text);
+  return place;
+}
+
+// ---- pieces
+
+PageScan::PageScan(PendingParts parts, std::uint32_t pages_per_s, ScanPort& port)
+    : parts_(parts),
+      pages_per_s_(pages_per_s),
+      port_(port),
+      shards_(parts.placement.shards()),
+      bucket_bytes_(usual_bucket_bytes) {}
+
+void PageScan::begin(const ScanPlace& from, std::uint64_t until_ms, std::function<void(Told)> done) {
+  if (from.bucket >= parts_.placement.buckets()) {
+    throw error("there is no bucket {}: the deployment has {}", from.bucket, parts_.placement.buckets());
+  }
+  const auto piece = std::make_shared<Piece>();
+  piece->until_ms = until_ms;
+  piece->done = std::move(done);
+  piece->parts.push_back({from});
+  pieces_.push_back(piece);
+}
+
+void PageScan::tick(std::uint64_t now_ms) {
+  now_ms_ = now_ms;
+  for (const std::shared_ptr<Piece>& piece : std::vector(pieces_)) advance(piece);
+  std::erase_if(pieces_, [](const std::shared_ptr<Piece>& piece) { return !piece->done; });
+}
+
+void PageScan::advance(const std::shared_ptr<Piece>& piece) {
+  const bool late = now_ms_ >= piece->until_ms;
+  if (!late) {
+    add_parts(*piece);
+    for (std::size_t index = 0; index < piece->parts.size(); ++index) step(piece, index);
+  }
+  if (late) {
+    if (Part& first = piece->parts.front(); !first.over && first.lines.empty()) give_up(first, first.waits_for);
+    return tell(*piece);
+  }
+  const auto ready = [&](const Part& part) {
+    // Of a piece that is full, what a bucket has listed is told, and the rest comes with the next one.
+    return part.over || (piece->full && !part.asking && !part.lines.empty());
+  };
+  if (std::ranges::all_of(piece->parts, ready)) tell(*piece);
+}
+
+/// So many buckets as make a piece; once it is full, no more of them.
+void PageScan::add_parts(Piece& piece) {
+  std::size_t bytes = 0;
+  std::size_t under_way = 0;
+  for (const Part& part : piece.parts) {
+    bytes += part.lines.size();
+    if (part.over) continue;
+    // One that takes many commands comes alone.
+    if (!part.lines.empty()) under_way = buckets_at_once;
+    ++under_way;
+  }
+  const std::uint32_t next = piece.parts.back().place.bucket + 1;
+  for (std::uint32_t bucket = next; bucket < parts_.placement.buckets() && under_way < buckets_at_once; ++bucket) {
+    if (bytes + under_way * bucket_bytes_ >= piece_bytes) break;
+    piece.parts.push_back({{bucket}});
+    ++under_way;
+  }
+  piece.full = piece.full || bytes >= piece_bytes ||
+               (under_way == 0 && piece.parts.back().place.bucket + 1 < parts_.placement.buckets());
+}
+
+void PageScan::step(const std::shared_ptr<Piece>& piece, std::size_t index) {
+  Part& part = piece->parts[index];
+  if (part.over || part.asking || (piece->full && !part.lines.empty())) return;
+  const std::uint32_t bucket = part.place.bucket;
+  const std::uint32_t shard = parts_.placement.shard_of(bucket);
+  if (const std::string why = why_unknown(shard); !why.empty()) return give_up(part, why);
+  if (part.place.in != ScanPlace::In::start && part.place.source != port_.source(shard)) {
+    part.place = {bucket};
+    part.lines.clear();
+  }
+  if (!parts_.open.is_in_memory(bucket)) {
+    part.waits_for = "visits of it wait in the spool alone, and could not be read in time";
+    return parts_.open.want_for_read(bucket);
+  }
+  part.waits_for = "its shard did not answer in time";
+  if (!may_be_asked(shard)) return;
+  if (part.place.in == ScanPlace::In::start && pending_of(bucket).size() > pending_at_once) {
+    begin_lines(part);
+    part.place = {bucket, ScanPlace::In::pending, 0, port_.source(shard)};
+  }
+  if (part.place.in == ScanPlace::In::pending) return list_pending(part);
+  ask(piece, index, shard);
+}
+
+/// Why nobody can say what the buckets of a shard hold, for people; empty: the shard can be asked, or will be soon.
+std::string PageScan::why_unknown(std::uint32_t number) {
+  Shard& shard = shards_[number];
+  const ShardState state = port_.state(number);
+  const bool is_away = state != ShardState::up && state != ShardState::refuses_writes;
+  // What was seen of it when nobody listed pages says nothing.
+  if (!is_away || now_ms_ > shard.looked_ms + away_patience_ms) shard.away_since_ms = is_away ? now_ms_ : 0;
+  shard.looked_ms = now_ms_;
+  if (!is_away || (state != ShardState::held && now_ms_ < shard.away_since_ms + away_patience_ms)) return {};
+  return fmt::format("shard {} is {}", port_.name(number), name_of(state));
+}
+
+/// Not while it rests, or has all of a burst to answer.
+bool PageScan::may_be_asked(std::uint32_t number) const {
+  const Shard& shard = shards_[number];
+  return shard.asked < commands_at_once && port_.now_us() >= shard.rests_until_us;
+}
+
+// ---- one bucket
+
+std::vector<std::uint32_t> PageScan::pending_of(std::uint32_t bucket) const {
+  std::vector<std::uint32_t> numbers = parts_.open.open_pages(bucket);
+  const std::vector<std::uint32_t> sealed = parts_.batches.sealed_pages(bucket);
+  numbers.insert(numbers.end(), sealed.begin(), sealed.end());
+  std::ranges::sort(numbers);
+  numbers.erase(std::ranges::unique(numbers).begin(), numbers.end());
+  return numbers;
+}
+
+void PageScan::begin_lines(Part& part) const {
+  if (part.lines.empty()) {
+    PageLinesWriter(part.lines).bucket(part.place.bucket, part.place.in == ScanPlace::In::start);
+  }
+}
+
+void PageScan::give_up(Part& part, std::string_view why) {
+  part.lines.clear();
+  PageLinesWriter(part.lines).unknown_bucket(part.place.bucket, why);
+  part.over = true;
+}
+
+/// The next ones by their hashes: pages come and go meanwhile.
+void PageScan::list_pending(Part& part) {
+  begin_lines(part);
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> behind;
+  for (const std::uint32_t number : pending_of(part.place.bucket)) {
+    if (parts_.pages[number].hash >= part.place.at) behind.emplace_back(parts_.pages[number].hash, number);
+  }
+  const std::size_t listed = std::min(behind.size(), pending_at_once);
+  std::ranges::partial_sort(behind, behind.begin() + static_cast<std::ptrdiff_t>(listed));
+  PageLinesWriter lines(part.lines);
+  for (std::size_t i = 0; i < listed; ++i) {
+    const PendingPage& page = parts_.pages[behind[i].second];
+    if (page.open + page.inflight != 0) lines.pending_page(page.id(), page.open + page.inflight);
+  }
+  const bool all = listed == behind.size() || behind[listed - 1].first == ~std::uint64_t{0};
+  // The last hash once more: another page may have it.
+  part.place.at = all ? 0 : behind[listed - 1].first;
+  if (all) part.place.in = ScanPlace::In::shard;
+}
+
+void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::uint32_t number) {
+  Shard& shard = shards_[number];
+  Part& part = piece->parts[index];
+  if (shard.asked == 0) shard.begun_us = port_.now_us();
+  const AskPages asked{part.place.bucket, part.place.at, pages_asked_at_once};
+  // Before it is asked: what cannot be sent may be Lost at once.
+  part.asking = true;
+  ++shard.asking;
+  ++shard.asked;
+  const auto answered = [this, number](std::size_t pages) {
+    Shard& of = shards_[number];
+    of.pages += std::max(pages, least_pages_of_command);
+    if (--of.asking != 0) return;
+    const std::uint64_t took_us = port_.now_us() - of.begun_us;
+    // A server that takes long is busy, whatever the pages.
+    const std::uint64_t turn_us = std::max(of.pages * 1'000'000 / pages_per_s_, 2 * took_us);
+    of.rests_until_us = of.begun_us + std::min(turn_us, took_us + longest_rest_us);
+    of.asked = 0;
+    of.pages = 0;
+  };
+  const bool sent = port_.list_pages(asked, [this, piece, index, answered](const ShardSession::SomePages& some) {
+    answered(some.pages ? some.pages->pages.size() : 0);
+    piece->parts[index].asking = false;
+    if (piece->done) on_pages(piece->parts[index], some);
+  });
+  if (sent) return;
+  part.asking = false;
+  --shard.asked;
+  --shard.asking;
+}
+
+void PageScan::on_pages(Part& part, const ShardSession::SomePages& some) {
+  if (!some.why.empty()) {
+    return give_up(
+        part, fmt::format("shard {} answers: {}", port_.name(parts_.placement.shard_of(part.place.bucket)), some.why));
+  }
+  // Spilled meanwhile: the answer would lack what is pending.
+  if (!some.pages || !parts_.open.is_in_memory(part.place.bucket)) return;
+  list(part, *some.pages);
+}
+
+void PageScan::list(Part& part, const Pages& pages) {
+  const std::uint32_t bucket = part.place.bucket;
+  const bool with_pending = part.place.in == ScanPlace::In::start;
+  begin_lines(part);
+  PageLinesWriter lines(part.lines);
+  std::vector<std::uint32_t> listed;
+  for (const Pages::Page& page : pages.pages) {
+    // What somebody else wrote into the hash is no page if no request could name it.
+    if (check_page_id(page.id, max_page_id_bytes) != PageIdFault::none) continue;
+    const std::uint32_t number = parts_.pages.find(page_hash(page.id, parts_.hash_seed), page.id);
+    std::uint64_t pending = 0;
+    if (number != PendingPages::none) {
+      pending = parts_.pages[number].open + parts_.pages[number].inflight;
+      if (with_pending) listed.push_back(number);
+    }
+    if (page.count && *page.count <= largest_count - std::min(pending, largest_count) &&
+        parts_.uncountable.counted(page.id, *page.count)) {
+      lines.page(page.id, *page.count + pending);
+    } else {
+      lines.unknown_page(page.id);
+    }
+  }
+  if (with_pending) {
+    std::ranges::sort(listed);
+    for (const std::uint32_t number : pending_of(bucket)) {
+      const PendingPage& page = parts_.pages[number];
+      if (page.open + page.inflight == 0 || std::ranges::binary_search(listed, number)) continue;
+      lines.pending_page(page.id(), page.open + page.inflight);
+    }
+  }
+  part.over = pages.cursor == 0;
+  part.place = {bucket, ScanPlace::In::shard, pages.cursor, port_.source(parts_.placement.shard_of(bucket))};
+}
+
+/// All that is listed without a gap.
+void PageScan::tell(Piece& piece) {
+  Told told;
+  told.buckets = parts_.placement.buckets();
+  ScanPlace next = piece.parts.front().place;
+  std::size_t over = 0;
+  for (const Part& part : piece.parts) {
+    next = part.place;
+    if (told.lines.size() >= most_piece_bytes) {
+      // What it has listed is left out: the next piece lists it once more.
+      next = {part.place.bucket};
+      break;
+    }
+    told.lines += part.lines;
+    if (!part.over) break;
+    ++over;
+    next = {part.place.bucket + 1};
+  }
+  if (over > 1) bucket_bytes_ = std::max<std::size_t>(told.lines.size() / over, 1);
+  told.finished = next.bucket;
+  if (next.bucket < told.buckets) told.next = to_text(next);
+  std::exchange(piece.done, nullptr)(std::move(told));
+}
+
+}  // namespace visitd
