@@ -43,7 +43,7 @@ LIBRARIES = {
     r"hiredis": r"flusher/redis/codec\.cpp",
     r"openssl/": r"flusher/redis/tls\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
-    r"CLI/": r"common/config/program\.cpp|ctl/main\.cpp",
+    r"CLI/": r"common/config/program\.cpp|ctl/command_line\.hpp",
     r"nlohmann/": r"frontend/api/page_list\.cpp|common/control/control_protocol\.cpp|ctl/report\.hpp",
     r"systemd/": r"common/os/service_manager\.cpp",
     r"uv\.h": r"common/os/uv_handles\.hpp|(frontend|frontend/server|flusher|flusher/redis|flusher/spool)/[a-z_]+\.(cpp|hpp)",

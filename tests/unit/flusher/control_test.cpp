@@ -316,7 +316,7 @@ TEST_CASE("a handler that does not answer in time is answered for") {
 }
 
 TEST_CASE("a line without end is refused and the connection closed") {
-  Served served;
+  Served served({65536, 16, 10'000});
   for (const bool ended : {false, true}) {
     Client client(served.loop, served.path);
     client.send(std::string(70000, 'x') + (ended ? "\n" : ""));
