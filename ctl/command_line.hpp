@@ -1,6 +1,8 @@
 // How commands of visitctl are declared to the command line's parser, and what it then knows.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdint>
