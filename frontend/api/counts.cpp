@@ -78,6 +78,7 @@ void Counts::follow_ttl() noexcept {
   ask_ahead_ms_ = refresh_ahead_ms(membership_.cache()->header().ttl_ms.load(std::memory_order_acquire));
 }
 
+/// Before each look at the reader's memory: RingMembership::check may have taken another cache since.
 void Counts::use_cache() {
   if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
   cache_changes_ = membership_.cache_changes();
@@ -193,6 +194,7 @@ CountAnswer Counts::park(std::uint64_t hash, std::string_view page, const Readin
 bool Counts::concerns(const CountRead& state, std::uint64_t now_ms) noexcept {
   if (now_ms >= state.retry_at_ms) return true;
   if (awaits_turn(state)) return false;
+  use_cache();
   return (state.wants_room && may_ask_more(state)) || reader_.chain_mark(state.hash) != state.chain_mark ||
          outlook() != state.outlook;
 }
@@ -221,6 +223,7 @@ std::uint64_t Counts::outlook() const noexcept {
 void Counts::gather(std::span<const std::string_view> pages) noexcept {
   std::vector<CountReader::Page> hashed;
   hashed.reserve(pages.size());
+  use_cache();
   for (const std::string_view page : pages) hashed.push_back({page_hash(page, membership_.ring().hash_seed()), page});
   reader_.gather(hashed);
 }
@@ -234,6 +237,7 @@ std::size_t Counts::list_window(std::size_t longest) const noexcept {
 
 CountSource::Ahead Counts::ahead(std::string_view page, std::uint64_t now_ms) noexcept {
   if (membership_.cache() == nullptr) return Ahead::full;
+  use_cache();
   const std::uint64_t hash = page_hash(page, membership_.ring().hash_seed());
   if (reader_.expiry(hash, page).value_or(0) > now_ms) return Ahead::known;
   if (!has_room_ahead() || post(hash, page) == Published::full) return Ahead::full;

@@ -17,7 +17,7 @@ PROGRAMS = {
     "next": {"flusher": BUILD_ROOT / "tests/crash/visit-flusher-next", "frontend": BUILD_ROOT / "tests/crash/visit-frontend-next"},
 }
 RING_LAYOUTS = {"this": 2, "next": 3}
-CACHE_LAYOUTS = {"this": 2, "next": 3}
+CACHE_LAYOUTS = {"this": 3, "next": 4}
 
 
 def layout_of(segment: int) -> int:
@@ -140,7 +140,7 @@ class Upgrade(unittest.TestCase):
                     for name in [*stack.frontends, *(shard.name for shard in stack.shards)]:
                         stack.kill9(name)
                     schema, unanswered = spool_schema(stack)
-                    self.assertEqual(schema, 2 if first == "this" else 3)
+                    self.assertEqual(schema, 3 if first == "this" else 4)
                     self.assertGreater(unanswered, 10)
                     use(stack, second, "flusher", *stack.frontends)
                     for shard in stack.shards:
@@ -155,7 +155,7 @@ class Upgrade(unittest.TestCase):
                     self.assertEqual(stack.get("in-the-ring-1"), 7)
                     stack.stop_one("flusher")
                     # Once of the next schema it stays so: that version only adds to it, and says that this one can go on with it.
-                    self.assertEqual(spool_schema(stack)[0], 3)
+                    self.assertEqual(spool_schema(stack)[0], 4)
 
     def test_a_ring_whose_records_nobody_here_can_read_is_left_alone(self):
         with Stack(frontends=1) as stack:

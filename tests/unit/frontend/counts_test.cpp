@@ -443,6 +443,20 @@ TEST_CASE("a cache that was retired is left for the one in use, within the read"
   CHECK(r.read("about", state).served_via == shard_name(*r.cache, "about"));
 }
 
+TEST_CASE("a read that waits looks at no cache that another one has replaced") {
+  Reading r;
+  CountRead state;
+  REQUIRE(r.read("home", state).kind == Kind::parked);
+  CHECK_FALSE(r.counts->concerns(state, r.now_ms));
+  r.cache->header().retired.word.store(1);
+  r.cache = &r.host.make_cache(r.membership.ring());
+  r.view.emplace(FrontendHost::show_view(*r.cache));
+  r.membership.follow_cache();  // as it does once a second: the former one is attached no more
+  CHECK(r.counts->concerns(state, r.now_ms));
+  r.counts->gather(std::array<std::string_view, 1>{"home"});
+  CHECK(r.counts->ahead("home", r.now_ms) == Counts::Ahead::asked);
+}
+
 TEST_CASE("a retired cache without a successor answers nothing") {
   Reading r;
   r.link("home", 10, 5000);
