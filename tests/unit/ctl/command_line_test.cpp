@@ -6,6 +6,7 @@
 #include <fstream>
 #include <memory>
 
+#include "common/os/clock.hpp"
 #include "tests/unit/ctl/instance.hpp"
 
 namespace visitd::test {
@@ -123,7 +124,13 @@ TEST_CASE("status --exit-code ends with 3 where somebody should look") {
   CHECK(down.status == 3);
   CHECK(down.output.find("look at   shard redis_7071 is down: connection refused") != std::string::npos);
   set_shard_state(instance.cache().header().shard[1], ShardState::up, "");
-  const Outcome well = visitctl(instance, "status --exit-code --measure 0");
+  // A machine that is busy may need longer to start visitctl than a heartbeat is recent.
+  Outcome well = down;
+  for (int tries = 0; tries < 20 && well.status != 0; ++tries) {
+    instance.cache().header().heartbeat_ns.word.store(monotonic_ns());
+    instance.ring().lane(0).about.heartbeat_ns.store(monotonic_ns());
+    well = visitctl(instance, "status --exit-code --measure 0");
+  }
   CHECK_MESSAGE(well.status == 0, well.output);
 }
 
