@@ -70,12 +70,14 @@ void Corrections::import_waiting() {
     const std::shared_ptr<Order> order = imports_.front();
     imports_.pop_front();
     CorrectedPage sum;
+    std::uint64_t visits = 0;
     for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
       const PageChange& change = order->asked.changes[i];
       giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
       batches_.import(change.page, change.count);
-      sum.difference += static_cast<std::int64_t>(change.count);
+      visits += std::min(count_limit - visits, change.count);
     }
+    sum.difference = static_cast<std::int64_t>(visits);  // or more: it is for people
     sum.page = fmt::format("({} pages)", order->asked.changes.size());
     sum.by = fmt::format("{}, import {}", order->asked.by, order->asked.import);
     sum.at = unix_now_;
