@@ -25,7 +25,7 @@ namespace {
 constexpr std::size_t part_bytes = control_request_bytes / 2 - 4096;
 // Parts that are under way at once: each waits for the disk, and one transaction holds several.
 constexpr std::size_t parts_at_once = 4;
-constexpr int tries = 20;
+constexpr int send_tries = 20;
 constexpr std::chrono::milliseconds try_again_after{250};
 
 using Counts = std::map<std::string, std::uint64_t>;
@@ -56,7 +56,7 @@ std::vector<std::string> parts_of(const Counts& counts) {
 /// How many pages were counted by it; 0: they were counted before. A flusher that is just being replaced, or still
 /// counts the same part for somebody who has gone, is asked again.
 std::uint64_t send(const std::string& socket, const std::string& part, std::uint32_t timeout_ms) {
-  for (int left = tries;; --left) {
+  for (int left = send_tries;; --left) {
     try {
       return ask_flusher(socket, {ControlCommand::import, part, timeout_ms}).value("added", std::uint64_t{0});
     } catch (const std::exception&) {

@@ -19,7 +19,7 @@ namespace {
 constexpr std::size_t piece_bytes = 256U << 10U;
 constexpr std::size_t most_piece_bytes = 2 * piece_bytes;
 // The server does nothing else while it answers what came at once: these take it about a millisecond.
-constexpr std::size_t commands_at_once = 16;
+constexpr std::size_t lists_at_once = 16;
 constexpr std::size_t buckets_at_once = 64;
 constexpr std::uint32_t pages_asked_at_once = 500;
 // A bucket with more pending pages than this is listed in more than one piece.
@@ -160,7 +160,7 @@ std::string PageScan::why_unknown(std::uint32_t number) {
 /// Not while it rests, or has all of a burst to answer.
 bool PageScan::may_be_asked(std::uint32_t number) const {
   const Shard& shard = shards_[number];
-  return shard.asked < commands_at_once && port_.now_us() >= shard.rests_until_us;
+  return shard.asked < lists_at_once && port_.now_us() >= shard.rests_until_us;
 }
 
 // ---- one bucket

@@ -13,7 +13,7 @@ namespace visitd {
 namespace {
 
 /// Places of a set: of so many addresses that meet in it, none is forgotten.
-constexpr std::size_t places = 8;
+constexpr std::size_t set_places = 8;
 
 std::uint64_t random_seed() {
   std::random_device random;
@@ -32,8 +32,8 @@ void AddressRates::take_settings(const Settings& settings) {
 
 void AddressRates::use(const Settings& settings) {
   per_minute_ = settings.http.address_visits_per_minute;
-  const std::size_t sets = (settings.http.address_visits_remembered + places - 1) / places;
-  const std::size_t slots = per_minute_ == 0 ? 0 : sets * places;
+  const std::size_t sets = (settings.http.address_visits_remembered + set_places - 1) / set_places;
+  const std::size_t slots = per_minute_ == 0 ? 0 : sets * set_places;
   if (slots != slots_.size()) slots_ = std::vector<Slot>(slots);
   if (slots == 0) return;
   rate_ = TokenRate::per_minute(per_minute_, settings.http.address_visits_burst);
@@ -44,9 +44,9 @@ void AddressRates::use(const Settings& settings) {
 AddressRates::Slot& AddressRates::slot_of(const IpAddress& client) noexcept {
   const std::array<std::uint8_t, 16> network = network_of(client).bytes;
   const std::string_view bytes(reinterpret_cast<const char*>(network.data()), network.size());
-  const std::size_t set = hash_bytes(bytes, seed_) % (slots_.size() / places) * places;
+  const std::size_t set = hash_bytes(bytes, seed_) % (slots_.size() / set_places) * set_places;
   Slot* fullest = &slots_[set];
-  for (std::size_t place = set; place < set + places; ++place) {
+  for (std::size_t place = set; place < set + set_places; ++place) {
     Slot& slot = slots_[place];
     if (slot.network == network) return slot;
     if (slot.full_at < fullest->full_at) fullest = &slot;
