@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <iostream>
@@ -8,6 +7,7 @@
 #include "common/os/runtime_directory.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
+#include "ctl/progress_line.hpp"
 
 namespace visitd {
 
@@ -19,27 +19,13 @@ constexpr std::uint32_t change_timeout_ms = 20'000;
 constexpr std::uint32_t moves_timeout_ms = 5'000;
 constexpr auto look_interval = std::chrono::milliseconds(250);
 // When a flusher begins anew, it answers again sooner than this. If no flusher has answered by then, it has stopped.
-constexpr auto longest_absence = std::chrono::seconds(10);
+constexpr std::uint64_t longest_absence_ms = 10'000;
 // On what is no terminal, a line now and then.
 constexpr auto line_interval = std::chrono::seconds(10);
 
 std::uint64_t number_in(const Json& answer, const char* name) {
   const auto number = answer.find(name);
   return number != answer.end() && number->is_number_unsigned() ? number->get<std::uint64_t>() : 0;
-}
-
-/// When a flusher begins anew, it closes the connection without an answer: then this asks again. Throws FlusherAway if
-/// no flusher answers for longest_absence.
-Json ask_patiently(const std::string& socket, const ControlRequest& request) {
-  const auto since = Clock::now();
-  for (;;) {
-    try {
-      return ask_flusher(socket, request);
-    } catch (const FlusherAway&) {
-      if (Clock::now() - since > longest_absence) throw;
-      std::this_thread::sleep_for(look_interval);
-    }
-  }
 }
 
 /// How far it is, and how long it may take, from what has moved since it began.
@@ -66,7 +52,7 @@ class MovesWatch {
       Json answer = look();
       const bool known = number_in(answer, "version") >= version;
       if (known && number_in(answer, "moving") == 0) {
-        if (shown_ && is_terminal_) std::cerr << "\n";
+        line_.keep();
         return answer;
       }
       if (known) show(answer);
@@ -75,14 +61,14 @@ class MovesWatch {
   }
 
  private:
-  Json look() { return ask_patiently(socket_, {ControlCommand::moves, "", moves_timeout_ms}); }
+  Json look() { return ask_patiently(socket_, {ControlCommand::moves, "", moves_timeout_ms}, longest_absence_ms); }
 
   void show(const Json& answer) {
     const auto now = Clock::now();
     std::string text = progress_text(number_in(answer, "moved"), number_in(answer, "buckets"), now - began_);
     if (const auto problem = answer.find("problem"); problem != answer.end()) text += "; " + plain(*problem);
-    if (is_terminal_) {
-      std::cerr << "\r\x1b[K" << text << std::flush;
+    if (line_.is_at_terminal()) {
+      line_.show(text);
     } else if (!shown_ || now - last_line_ >= line_interval) {
       std::cerr << text << "\n";
       last_line_ = now;
@@ -91,7 +77,7 @@ class MovesWatch {
   }
 
   std::string socket_;
-  bool is_terminal_ = isatty(STDERR_FILENO) == 1;
+  ProgressLine line_;
   bool shown_ = false;
   Clock::time_point began_ = Clock::now();
   Clock::time_point last_line_;
@@ -102,7 +88,7 @@ void make(const std::string& socket, const ControlRequest& request, std::uint64_
   try {
     static_cast<void>(ask_flusher(socket, request));
   } catch (const FlusherAway&) {
-    const Json last = ask_patiently(socket, {ControlCommand::moves, "", moves_timeout_ms});
+    const Json last = ask_patiently(socket, {ControlCommand::moves, "", moves_timeout_ms}, longest_absence_ms);
     if (number_in(last, "version") < version) throw;
   }
 }
@@ -115,7 +101,7 @@ Json change_shards_report(const Settings& settings, const std::string& change, c
   try {
     const std::string rate = how.rate == 0 ? std::string() : fmt::format("rate={} ", how.rate);
     ControlRequest request{ControlCommand::change_shards, rate + change, change_timeout_ms};
-    const Json offer = ask_patiently(socket, request);
+    const Json offer = ask_patiently(socket, request, longest_absence_ms);
     report.update(offer);
     report["made"] = !how.dry_run;
     if (how.dry_run) return report;

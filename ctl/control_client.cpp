@@ -5,6 +5,8 @@
 #include <sys/time.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "common/os/advice.hpp"
 #include "common/os/clock.hpp"
@@ -14,6 +16,8 @@
 namespace visitd {
 
 namespace {
+
+constexpr auto restart_pause = std::chrono::milliseconds(250);
 
 UniqueFd connect_to(const std::string& path, std::uint64_t timeout_ms) {
   const sockaddr_un address = unix_address(path);
@@ -84,6 +88,18 @@ Json ask_flusher(const std::string& control_socket, const ControlRequest& reques
     report["rows"].push_back(std::move(values));
   }
   return report;
+}
+
+Json ask_patiently(const std::string& control_socket, const ControlRequest& request, std::uint64_t patience_ms) {
+  const std::uint64_t until_ms = monotonic_ms() + patience_ms;
+  for (;;) {
+    try {
+      return ask_flusher(control_socket, request);
+    } catch (const FlusherAway&) {
+      if (monotonic_ms() >= until_ms) throw;
+      std::this_thread::sleep_for(restart_pause);
+    }
+  }
 }
 
 }  // namespace visitd

@@ -29,25 +29,18 @@ std::uint64_t count_of(std::string_view text, const std::string& where) {
 std::vector<ControlChange> changes_in(const std::string& path, const std::string& verb) {
   std::vector<ControlChange> changes;
   const std::string text = read_whole_input(path);
-  std::size_t number = 0;
-  for (std::string_view rest = text; !rest.empty();) {
-    const std::size_t end = std::min(rest.find('\n'), rest.size());
-    std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    ++number;
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty()) continue;
+  each_line(text, [&](std::uint64_t number, std::string_view line) {
     const std::string where = fmt::format("{}, line {}", path, number);
     const std::size_t tab = line.rfind('\t');
     if (verb == "delete") {
       if (tab != std::string_view::npos) throw error("{}: a page a line, and no tab", where);
       changes.push_back({"set", std::string(line), "0"});
-      continue;
+      return;
     }
     if (tab == std::string_view::npos) throw error("{}: a page and a count, apart by a tab", where);
     changes.push_back(
         {verb, std::string(line.substr(0, tab)), fmt::format("{}", count_of(line.substr(tab + 1), where))});
-  }
+  });
   if (changes.empty()) throw error("{} names no page", path);
   return changes;
 }

@@ -4,17 +4,16 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
-#include <iostream>
 #include <mutex>
 #include <thread>
 
 #include "common/os/runtime_directory.hpp"
 #include "common/os/text.hpp"
 #include "common/shm/hash.hpp"
-#include "ctl/agreement.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 #include "ctl/import_formats.hpp"
+#include "ctl/progress_line.hpp"
 #include "ctl/whole_input.hpp"
 
 namespace visitd {
@@ -98,13 +97,11 @@ class Sender {
       }
     }
   }
-  void show_progress(std::size_t done) const {
-    if (!is_at_terminal()) return;
+  void show_progress(std::size_t done) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_;
     const double left = took.count() / static_cast<double>(done) * static_cast<double>(parts_.size() - done);
-    std::cerr << fmt::format("\r{} of {} parts are counted, about {:.0f} s to go {}", done, parts_.size(), left,
-                             done == parts_.size() ? "\n" : "")
-              << std::flush;
+    line_.show(fmt::format("{} of {} parts are counted, about {:.0f} s to go", done, parts_.size(), left));
+    if (done == parts_.size()) line_.keep();
   }
 
   std::string socket_;
@@ -113,6 +110,7 @@ class Sender {
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   std::atomic<std::size_t> next_{0};
   std::mutex mutex_;
+  ProgressLine line_;
   std::size_t done_ = 0;
   std::uint64_t added_ = 0;
   std::exception_ptr failure_;

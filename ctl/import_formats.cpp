@@ -11,6 +11,7 @@
 #include "common/shm/cache_layout.hpp"
 #include "common/shm/page_id.hpp"
 #include "ctl/report.hpp"
+#include "ctl/whole_input.hpp"
 
 namespace visitd {
 
@@ -47,19 +48,7 @@ class Sums {
   Imported imported_;
 };
 
-/// Calls take(number, line) with each line that is not empty.
-template <typename Take>
-void each_line(std::string_view text, Take take) {
-  for (std::uint64_t number = 1; !text.empty(); ++number) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty()) take(number, line);
-  }
-}
-
-/// Rows of RFC 4180; a line outside of quotes that begins with # is none.
+/// Reads a CSV file a row at a time (RFC 4180). It passes over lines that begin with #, unless they are inside quotes.
 class CsvReader {
  public:
   explicit CsvReader(std::string_view text) noexcept : rest_(text) {}
@@ -158,7 +147,8 @@ void read_jsonl(std::string_view text, Sums& sums) {
   });
 }
 
-/// The column of this name; its heading may begin with the number of the format's version. nullopt: there is none.
+/// Which column has this name. GoatCounter writes the number of its format before the first name: digits do not count.
+/// nullopt: no column has it.
 std::optional<std::size_t> column(const std::vector<std::string>& headings, std::string_view name) {
   const auto found = std::ranges::find_if(headings, [&](std::string_view heading) {
     while (!heading.empty() && heading.front() >= '0' && heading.front() <= '9') heading.remove_prefix(1);

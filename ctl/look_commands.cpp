@@ -115,7 +115,7 @@ void add_looks(CLI::App& app, Asked& asked) {
 /// What lists the pages of all shards.
 void add_lists(CLI::App& app, Asked& asked) {
   const auto add_prefix = [&asked](CLI::App& command) {
-    command.add_option("--prefix", asked.pages.prefix, "only pages whose ids begin so");
+    command.add_option("--prefix", asked.pages.prefix, "list only pages whose ids begin with this");
   };
   add_command(
       app, asked, "pages", "pages with their counts, of all shards and hosts",
@@ -126,7 +126,8 @@ void add_lists(CLI::App& app, Asked& asked) {
       pages_text,
       [&](CLI::App& command) {
         add_prefix(command);
-        command.add_option("--match", asked.pages.glob, "only pages whose ids match this, as file names do: blog/*");
+        command.add_option("--match", asked.pages.glob,
+                           "list only pages whose ids match this pattern, as a shell matches file names: blog/*");
         command.add_option("--sort", asked.sort, "count (the largest first) or name (name)")
             ->check(CLI::IsMember({"count", "name"}));
         command.add_option("--limit", asked.pages.limit, "the most pages (100)")

@@ -1,18 +1,14 @@
 #include "ctl/page_list.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <thread>
 #include <utility>
 
 #include "common/control/page_lines.hpp"
-#include "common/os/clock.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "ctl/control_client.hpp"
+#include "ctl/progress_line.hpp"
 
 namespace visitd {
 
@@ -23,42 +19,20 @@ constexpr std::uint32_t piece_timeout_ms = 5000;
 // A flusher that is restarted in the middle of a list goes on with it. Before there is anything, nobody waits as long.
 constexpr std::uint64_t restart_patience_ms = 10000;
 constexpr std::uint64_t first_patience_ms = 3000;
-constexpr std::chrono::milliseconds restart_pause{200};
 
-/// On a terminal, one line that says how far the list is.
-class Progress {
- public:
-  Progress() noexcept : shown_(isatty(STDERR_FILENO) == 1) {}
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-  ~Progress() {
-    if (shown_) std::fputs("\r\x1b[K", stderr);
-  }
-
-  void show(const Json& piece, std::uint64_t pages) const {
-    const auto buckets = piece.value("buckets", std::uint64_t{0});
-    if (!shown_ || buckets == 0) return;
-    const std::string line = fmt::format("\r{} % of the buckets, {} pages",
-                                         100 * piece.value("finished", std::uint64_t{0}) / buckets, pages);
-    std::fputs(line.c_str(), stderr);
-  }
-
- private:
-  bool shown_;
-};
-
-/// A flusher that is away may be back in a moment.
-Json next_piece(const std::string& socket, const std::string& place, std::uint64_t patience_ms) {
-  const std::uint64_t until_ms = monotonic_ms() + patience_ms;
-  for (;;) {
-    try {
-      return ask_flusher(socket, {ControlCommand::pages, place, piece_timeout_ms});
-    } catch (const FlusherAway&) {
-      if (monotonic_ms() >= until_ms) throw;
-      std::this_thread::sleep_for(restart_pause);
-    }
-  }
+std::string list_progress_text(const Json& piece, std::uint64_t pages) {
+  const auto buckets = std::max<std::uint64_t>(piece.value("buckets", std::uint64_t{0}), 1);
+  return fmt::format("{} % of the buckets, {} pages", 100 * piece.value("finished", std::uint64_t{0}) / buckets, pages);
 }
+
+/// Goes, also where a list fails.
+class PassingLine : public ProgressLine {
+ public:
+  PassingLine() = default;
+  PassingLine(const PassingLine&) = delete;
+  PassingLine& operator=(const PassingLine&) = delete;
+  ~PassingLine() { clear(); }
+};
 
 }  // namespace
 
@@ -123,14 +97,14 @@ std::string list_pages(const Settings& settings, const EachPage& each) {
     ++listed;
     each(page, count);
   });
-  const Progress progress;
+  PassingLine progress;
   for (std::string place = "0"; !place.empty();) {
-    const Json piece =
-        next_piece(directory.control_socket(), place, place == "0" ? first_patience_ms : restart_patience_ms);
+    const Json piece = ask_patiently(directory.control_socket(), {ControlCommand::pages, place, piece_timeout_ms},
+                                     place == "0" ? first_patience_ms : restart_patience_ms);
     const auto said = piece.find("lines");
     if (said == piece.end() || !said->is_string()) throw Error("the flusher is of another version: restart it first");
     lines.take(said->get_ref<const std::string&>());
-    progress.show(piece, listed);
+    progress.show(list_progress_text(piece, listed));
     place = piece.value("next", std::string());
   }
   lines.end();

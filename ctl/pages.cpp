@@ -36,7 +36,7 @@ class FirstPages {
  private:
   [[nodiscard]] std::function<bool(const FoundPage&, const FoundPage&)> before() const {
     if (!choice_.by_count) return [](const FoundPage& a, const FoundPage& b) { return a.page < b.page; };
-    // A page whose count is not known comes last.
+    // If nobody knows the count of a page, it comes last.
     return [](const FoundPage& a, const FoundPage& b) { return std::tie(b.count, a.page) < std::tie(a.count, b.page); };
   }
   void cut() {

@@ -69,20 +69,23 @@ std::string span_text(std::uint64_t ms) {
   return fmt::format("{} d {} h", s / 86400, s % 86400 / 3600);
 }
 
+static std::string date_text(const tm& parts, char between) {
+  return fmt::format("{:04}-{:02}-{:02}{}{:02}:{:02}:{:02}", parts.tm_year + 1900LL, parts.tm_mon + 1, parts.tm_mday,
+                     between, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
 std::string time_text(std::uint64_t unix_seconds) {
   const auto seconds = static_cast<time_t>(unix_seconds);
   tm parts{};
   if (localtime_r(&seconds, &parts) == nullptr) return fmt::format("{}", unix_seconds);
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", parts.tm_year + 1900LL, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec);
+  return date_text(parts, ' ');
 }
 
 std::string utc_text(std::uint64_t unix_seconds) {
   const auto seconds = static_cast<time_t>(unix_seconds);
   tm parts{};
   if (gmtime_r(&seconds, &parts) == nullptr) return fmt::format("{}", unix_seconds);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900LL, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec);
+  return date_text(parts, 'T') + "Z";
 }
 
 std::string plain(const Json& value, std::string_view absent) {

@@ -99,16 +99,13 @@ std::string encode_changes(const std::vector<ControlChange>& changes) {
 std::vector<ControlChange> decode_changes(std::string_view argument) {
   std::vector<ControlChange> changes;
   while (!argument.empty()) {
-    const std::size_t end = std::min(argument.find('\n'), argument.size());
-    const std::string_view line = argument.substr(0, end);
-    argument.remove_prefix(std::min(end + 1, argument.size()));
-    const std::size_t first = line.find('\t');
-    const std::size_t second = line.find('\t', first + 1);
-    if (first == std::string_view::npos || second == std::string_view::npos) {
+    std::string_view line = take_until(argument, '\n');
+    if (std::ranges::count(line, '\t') < 2) {
       throw error("'{}' is no change: a verb, a page and a count or page, apart by tabs", line);
     }
-    changes.push_back({std::string(line.substr(0, first)), std::string(line.substr(first + 1, second - first - 1)),
-                       std::string(line.substr(second + 1))});
+    const std::string_view verb = take_until(line, '\t');
+    const std::string_view page = take_until(line, '\t');
+    changes.push_back({std::string(verb), std::string(page), std::string(line)});
   }
   return changes;
 }

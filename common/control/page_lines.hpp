@@ -4,7 +4,7 @@
 //   +17              bucket 17 goes on
 //   =12 home         the page and its count
 //   ~3 new           the same of a page that may follow with another count: what is known is this host's alone
-//   ?odd             a page whose count is not known: Redis holds no number, or one without room
+//   ?odd             a page without a count: Redis holds no number for it, or this host's visits have no room in it
 //   !17 shard ...    bucket 17 is not known, and why: what was listed of it does not hold
 #pragma once
 
@@ -29,7 +29,7 @@ class PageLinesWriter {
   std::string& text_;
 };
 
-/// Reads them: `while (reader.next()) ...`. Throws Error where a line is none of these.
+/// Reads these lines: `while (reader.next()) ...`. next() throws Error if a line begins with another character.
 class PageLinesReader {
  public:
   enum class Kind : std::uint8_t { bucket, bucket_goes_on, page, pending_page, unknown_page, unknown_bucket };

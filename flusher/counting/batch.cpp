@@ -35,7 +35,7 @@ void append_text(std::string& blob, std::string_view text) {
 
 std::string_view take_text(std::string_view& blob) {
   const std::uint64_t length = take_varint(blob);
-  if (length > blob.size()) throw Error("a correction in the spool is damaged: a text is cut off");
+  if (length > blob.size()) throw Error("a blob of pages in the spool is damaged: a text is cut off");
   const std::string_view text = blob.substr(0, length);
   blob.remove_prefix(length);
   return text;
@@ -87,8 +87,7 @@ bool is_rejoin(const Batch& batch) {
 }
 
 void append_pages(std::string& blob, std::string_view page, std::uint64_t visits) {
-  append_varint(blob, page.size());
-  blob.append(page);
+  append_text(blob, page);
   append_varint(blob, visits);
 }
 
@@ -135,10 +134,7 @@ void decode_content(std::string_view blob, Batch& batch) {
 
 bool PageReader::next() {
   if (rest_.empty()) return false;
-  const std::uint64_t length = take_varint(rest_);
-  if (length > rest_.size()) throw Error("a blob of pages in the spool is damaged: a page is cut off");
-  page_ = rest_.substr(0, length);
-  rest_.remove_prefix(length);
+  page_ = take_text(rest_);
   visits_ = take_varint(rest_);
   return true;
 }

@@ -422,10 +422,10 @@ bool Batches::is_bucket_flushed(std::uint32_t number, std::uint64_t flush) const
          (bucket.unanswered() == nullptr || bucket.unanswered()->flush > flush);
 }
 
-void Batches::outdated(std::uint32_t number, const std::string& why) {
+void Batches::outdated(std::uint32_t number) {
   std::vector<std::uint32_t> all(buckets_[number].unanswered()->batch.pages.size());
   std::iota(all.begin(), all.end(), 0U);
-  buckets_[number].refuse(all, why);
+  buckets_[number].refuse(all, {});
 }
 
 void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
@@ -445,9 +445,7 @@ void Batches::fenced(std::uint32_t number, std::uint64_t unix_now) {
 void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
   const bool corrects = bucket.unanswered()->batch.correction.has_value();
   Bucket::BadPages bad = bucket.take_bad_pages();
-  for (const PageVisits& page : bad.pages) {
-    if (corrects) listener_->withdrawn(bucket.number(), page.page);
-  }
+  if (corrects) listener_->withdrawn(bucket.number(), bad.pages.size());
   for (std::size_t i = 0; i < bad.numbers.size(); ++i) {
     const std::uint64_t visits = bad.pages[i].visits;
     transaction.set_aside.push_back({bucket.number(), std::move(bad.pages[i]), bucket.unanswered()->why_bad});

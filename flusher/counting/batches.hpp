@@ -46,8 +46,8 @@ class CorrectionListener {
   virtual void corrected(const CorrectedPage& page) = 0;
   /// Entries show what a page was given; the spool has it.
   virtual void given(const std::string& page, std::uint64_t visits) = 0;
-  /// Nothing of the page was changed, and nothing of this correction ever will.
-  virtual void withdrawn(std::uint32_t bucket, const std::string& page) = 0;
+  /// So many pages of the bucket's correction were not changed, and never will be by this one.
+  virtual void withdrawn(std::uint32_t bucket, std::size_t pages) = 0;
 };
 
 class Batches {
@@ -154,7 +154,7 @@ class Batches {
   void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t fix, std::uint64_t now_ms,
                 std::uint64_t unix_now);
   /// The shard does not take the unanswered correction: what it was worked out from has changed.
-  void outdated(std::uint32_t bucket, const std::string& why);
+  void outdated(std::uint32_t bucket);
   /// The shard cannot take these pages of the unanswered batch: its fence is to be sent. Once that is applied, they are
   /// put aside, and the rest is sent when that is durable.
   void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);

@@ -253,8 +253,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
     case BatchAnswer::Kind::low:
       sent_here_[bucket] = false;
       ever_sent_[bucket] = false;
-      batches_.outdated(bucket, answer.kind == BatchAnswer::Kind::low ? "its count would fall below 0"
-                                                                      : "somebody else corrected its bucket");
+      batches_.outdated(bucket);
       to_send_.push_front(bucket);
       return writes_go_on();
     case BatchAnswer::Kind::moving:

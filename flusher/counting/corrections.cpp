@@ -33,7 +33,7 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
   order->told = std::move(told);
   order->left = order->asked.changes.size();
   order->changed.resize(order->left);
-  unix_now_ = unix_now;
+  order->asked_at = unix_now;
   if (!order->asked.import.empty()) return import(order);
   const std::vector<std::uint64_t> tails = port_.tails();
   for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
@@ -80,7 +80,7 @@ void Corrections::import_waiting() {
     sum.difference = static_cast<std::int64_t>(visits);  // or more: it is for people
     sum.page = fmt::format("({} pages)", order->asked.changes.size());
     sum.by = fmt::format("{}, import {}", order->asked.by, order->asked.import);
-    sum.at = unix_now_;
+    sum.at = order->asked_at;
     imported_.insert(order->asked.import);
     batches_.note_imported(std::move(sum), order->asked.import);
   }
@@ -108,8 +108,8 @@ void Corrections::step(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
     read(part.shared_from_this());
   }
   if (part.step == Part::Step::reading && part.unread == 0) plan(bucket, part, now_ms);
-  if (part.step == Part::Step::sealed && part.withdrawn.size() == part.changes.size()) {
-    part.withdrawn.clear();
+  if (part.step == Part::Step::sealed && part.withdrawn == part.changes.size()) {
+    part.withdrawn = 0;
     part.step = Part::Step::flushing;
   }
 }
@@ -200,8 +200,8 @@ void Corrections::corrected(const CorrectedPage& page) {
   part->changes.erase(change);
 }
 
-void Corrections::withdrawn(std::uint32_t bucket, const std::string& page) {
-  if (Part* const part = sealed_part(bucket)) part->withdrawn.push_back(page);
+void Corrections::withdrawn(std::uint32_t bucket, std::size_t pages) {
+  if (Part* const part = sealed_part(bucket)) part->withdrawn += pages;
 }
 
 void Corrections::given(const std::string& page, std::uint64_t visits) {

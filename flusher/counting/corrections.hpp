@@ -101,11 +101,12 @@ class Corrections final : public CorrectionListener {
 
   void corrected(const CorrectedPage& page) override;
   void given(const std::string& page, std::uint64_t visits) override;
-  void withdrawn(std::uint32_t bucket, const std::string& page) override;
+  void withdrawn(std::uint32_t bucket, std::size_t pages) override;
 
  private:
   struct Order {
     ChangeOrder asked;
+    std::uint64_t asked_at = 0;  ///< Unix seconds
     std::vector<ChangedPage> changed;
     std::size_t left = 0;  ///< changes of which nothing is known yet
     Told told;
@@ -116,8 +117,8 @@ class Corrections final : public CorrectionListener {
     explicit Part(std::shared_ptr<Order> of) : order(std::move(of)) {}
 
     std::shared_ptr<Order> order;
-    std::vector<std::size_t> changes = {};    ///< of the order, by number, that are not done
-    std::vector<std::string> withdrawn = {};  ///< pages of them
+    std::vector<std::size_t> changes = {};  ///< of the order, by number, that are not done
+    std::size_t withdrawn = 0;              ///< of them
     Step step = Step::applying;
     std::vector<std::uint64_t> tails = {};
     std::uint64_t flush = 0;
@@ -152,7 +153,6 @@ class Corrections final : public CorrectionListener {
   std::deque<Giving> giving_;
   std::set<std::string> imported_;              ///< ids, durably or soon
   std::deque<std::shared_ptr<Order>> imports_;  ///< that wait for memory, the first one first
-  std::uint64_t unix_now_ = 0;                  ///< of the last order
   std::deque<CorrectedPage> done_;
 };
 

@@ -11,8 +11,7 @@ import threading
 import time
 import unittest
 
-from harness import VISITCTL, Stack, Traffic, check_sums, wait_for
-from test_hosts import started_host
+from harness import VISITCTL, Stack, Traffic, check_sums, started_host, wait_for
 
 # VISITD_CORRECTIONS_SECONDS: for a longer campaign.
 SECONDS = float(os.environ.pop("VISITD_CORRECTIONS_SECONDS", "15"))

@@ -6,26 +6,12 @@ import random
 import time
 import unittest
 
-from harness import Stack, Traffic, check_sums, wait_for
+from harness import Stack, Traffic, check_sums, started_host, wait_for
 
 # VISITD_HOSTS_SECONDS: for a longer campaign.
 SECONDS = float(os.environ.pop("VISITD_HOSTS_SECONDS", "20"))
 PAGES = 40
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 500}, "redis": {"buckets": 256}}
-
-
-def started_host(first: Stack, exits: unittest.TestCase, settings: dict = SETTINGS, supervised: bool = True) -> Stack:
-    """One more host: a runtime and a state directory of its own, and the shards of the first."""
-    host = Stack(frontends=2, shards=0, settings=settings)
-    exits.addCleanup(host.close)
-    host.shards = first.shards
-    host.write_settings()
-    for name in ["flusher", *host.frontends]:
-        host.start_one(name)
-    host.wait_ready()
-    if supervised:
-        host.supervise()
-    return host
 
 
 class Hosts(unittest.TestCase):
@@ -34,7 +20,7 @@ class Hosts(unittest.TestCase):
         print(f"seed {seed}", flush=True)
         chance = random.Random(seed)
         first = self.enterContext(Stack(frontends=2, supervised=True, settings=SETTINGS, redis_arguments=("--appendfsync", "always")))
-        hosts = [first, started_host(first, self), started_host(first, self)]
+        hosts = [first, started_host(first, self, SETTINGS), started_host(first, self, SETTINGS)]
         traffic = [Traffic(host, clients=8, readers=2, pages=PAGES) for host in hosts]
         for one in traffic:
             one.together = traffic

@@ -6,8 +6,7 @@ import subprocess
 import time
 import unittest
 
-from harness import VISITCTL, Stack, Traffic, check_sums, wait_for
-from test_hosts import started_host
+from harness import VISITCTL, Stack, Traffic, check_sums, started_host, wait_for
 
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 300},
             "redis": {"buckets": 64, "held_recheck_ms": 200, "check_interval_ms": 200}}  # fmt: skip

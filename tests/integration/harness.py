@@ -32,6 +32,7 @@ import tempfile
 import termios
 import threading
 import time
+import unittest
 from pathlib import Path
 from urllib.parse import quote
 
@@ -660,6 +661,20 @@ class Stack:
         self.close()
         if kind is None and faults:
             raise AssertionError(f"a sanitizer reported a fault in {', '.join(faults)}; its log is above")
+
+
+def started_host(first: Stack, exits: unittest.TestCase, settings: dict, supervised: bool = True, frontends: int = 2) -> Stack:
+    """One more host: a runtime and a state directory of its own, and the shards of the first."""
+    host = Stack(frontends=frontends, shards=0, settings=settings)
+    exits.addCleanup(host.close)
+    host.shards = first.shards
+    host.write_settings()
+    for name in ["flusher", *host.frontends]:
+        host.start_one(name)
+    host.wait_ready()
+    if supervised:
+        host.supervise()
+    return host
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import subprocess
 import time
 import unittest
 
-from harness import VISITCTL, Client, Stack, Traffic, wait_for
+from harness import VISITCTL, Client, Stack, Traffic, started_host, wait_for
 from redis_cluster import ClusterStack
 
 SETTINGS = {"flusher": {"flush_interval_ms": 600_000, "commit_interval_ms": 20}, "redis": {"buckets": 64, "check_interval_ms": 200}}
@@ -47,14 +47,7 @@ class Pages(unittest.TestCase):
         return self.enterContext(Stack(frontends=1, settings=settings, **others))
 
     def other_host(self, first: Stack) -> Stack:
-        host = Stack(frontends=1, shards=0, settings=SETTINGS)
-        self.addCleanup(host.close)
-        host.shards = first.shards
-        host.write_settings()
-        for name in ["flusher", *host.frontends]:
-            host.start_one(name)
-        host.wait_ready()
-        return host
+        return started_host(first, self, SETTINGS, supervised=False, frontends=1)
 
     def test_lists_what_all_hosts_brought_and_what_is_pending_here(self):
         here = self.stack()
