@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
 
-#include "common/control/page_lines.hpp"
 #include "common/os/runtime_directory.hpp"
 #include "ctl/control_client.hpp"
 #include "ctl/progress_line.hpp"
@@ -36,58 +34,9 @@ class PassingLine : public ProgressLine {
 
 }  // namespace
 
-void WideSum::add(std::uint64_t count) noexcept {
-  low_ += count % limb;
-  high_ += count / limb + low_ / limb;
-  low_ %= limb;
-}
-
-std::string WideSum::text() const {
-  return high_ == 0 ? fmt::format("{}", low_) : fmt::format("{}{:018}", high_, low_);
-}
-
-Json WideSum::json() const {
-  std::uint64_t sum = 0;
-  if (__builtin_mul_overflow(high_, limb, &sum) || __builtin_add_overflow(sum, low_, &sum)) return text();
-  return sum;
-}
-
-void PageLines::take(std::string_view lines) {
-  using Kind = PageLinesReader::Kind;
-  for (PageLinesReader reader(lines); reader.next();) {
-    switch (reader.kind()) {
-      case Kind::bucket:
-        begin(reader.number());
-        break;
-      case Kind::bucket_goes_on:
-        break;
-      case Kind::page:
-        held_.insert_or_assign(std::string(reader.text()), reader.number());
-        break;
-      case Kind::pending_page:
-        held_.emplace(reader.text(), reader.number());
-        break;
-      case Kind::unknown_page:
-        held_.insert_or_assign(std::string(reader.text()), std::nullopt);
-        break;
-      case Kind::unknown_bucket:
-        begin(reader.number());
-        if (++unknown_buckets_ == 1) why_unknown_ = fmt::format("bucket {}: {}", reader.number(), reader.text());
-        break;
-    }
-  }
-}
-
-/// Its pages come from now on; what came of it before does not hold.
-void PageLines::begin(std::uint64_t bucket) {
-  if (bucket_ == bucket) held_.clear();
-  end();
-  bucket_ = bucket;
-}
-
-void PageLines::end() {
-  for (const auto& [page, count] : held_) each_(page, count);
-  held_.clear();
+Json json_of(const WideSum& sum) {
+  const auto number = sum.number();
+  return number ? Json(*number) : Json(sum.text());
 }
 
 std::string list_pages(const Settings& settings, const EachPage& each) {

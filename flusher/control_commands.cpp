@@ -40,6 +40,7 @@ std::string names_text(const std::vector<std::string>& names) {
 constexpr std::size_t longest_import_id = 128;
 
 std::string asker(const ControlRequest& request) {
+  if (!request.by.empty()) return request.by;
   return request.user ? user_name(*request.user) : "somebody";
 }
 
@@ -99,8 +100,8 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
     case ControlCommand::forget:
       return forget(request, std::move(reply));
     case ControlCommand::pages:
-      lists_.push_back(
-          {parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms, std::move(reply)});
+      lists_.push_back({parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms,
+                        request.answer_bytes, std::move(reply)});
       loop_.turn_next();
       return;
     case ControlCommand::correct:
@@ -288,12 +289,13 @@ bool ControlCommands::begin_list(WaitingList& waiting, Now at) {
   }
   if (!engine_.has_applied(waiting.tails)) return false;
   try {
-    engine_.list_pages(waiting.from, waiting.deadline_ms, [reply = waiting.reply](PageScan::Told told) {
-      ControlAnswer answer{true, "", {{"lines", std::move(told.lines)}}, {}};
-      if (!told.next.empty()) answer.text.emplace_back("next", std::move(told.next));
-      answer.numbers = {{"buckets", told.buckets}, {"finished", told.finished}};
-      reply(std::move(answer));
-    });
+    engine_.list_pages(waiting.from, waiting.deadline_ms, waiting.answer_bytes,
+                       [reply = waiting.reply](PageScan::Told told) {
+                         ControlAnswer answer{true, "", {{"lines", std::move(told.lines)}}, {}};
+                         if (!told.next.empty()) answer.text.emplace_back("next", std::move(told.next));
+                         answer.numbers = {{"buckets", told.buckets}, {"finished", told.finished}};
+                         reply(std::move(answer));
+                       });
   } catch (const std::exception& fault) {
     waiting.reply({false, fault.what(), {}, {}});
   }

@@ -35,7 +35,7 @@ class ControlCommands : public ControlHandler {
   /// In each turn: begins flushes and lists whose lanes are applied, and answers those that are done or late.
   void tell(Now at);
   [[nodiscard]] bool any_waits() const noexcept {
-    return !flushes_.empty() || !lists_.empty() || engine_.lists_pages();
+    return !flushes_.empty() || !lists_.empty() || engine_.lists_pages() || engine_.is_correcting();
   }
 
  private:
@@ -52,6 +52,7 @@ class ControlCommands : public ControlHandler {
     ScanPlace from;
     std::vector<std::uint64_t> tails;  ///< what is in the lanes up to here is listed too
     std::uint64_t deadline_ms = 0;
+    std::size_t answer_bytes = 0;
     ControlReply reply;
   };
 

@@ -31,6 +31,7 @@
 #include "flusher/deployment_shards.hpp"
 #include "flusher/engine_settings.hpp"
 #include "flusher/now.hpp"
+#include "flusher/owner_questions.hpp"
 #include "flusher/ring_source.hpp"
 #include "flusher/salt.hpp"
 #include "flusher/shard_changes.hpp"
@@ -104,6 +105,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
           writer, [this](ClusterMap map) { follow_cluster(std::move(map)); });
     }
     commands_.emplace(loop_, *engine_, *links_, *changes_, cache().header(), settings);
+    questions_.emplace(ring_, cache(), *commands_, settings, [this](std::uint32_t lane) { ring_lane_bell(lane); });
     control_.emplace(loop_.get(), directory.control_socket(), *commands_, ControlLimits{},
                      frontends != geteuid() ? std::optional(frontends) : std::nullopt);
     last_visit_ms_ = monotonic_ms();
@@ -172,6 +174,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     engine_->tick(at);
     if (watch_) watch_->tick(at.ms);
     tell_uncountable_pages();
+    questions_->look(at.ms);
     commands_->tell(at);
     // Within a turn, of which there are always some a second: a timer would wake a flusher that has nothing to do.
     if (at.ms >= next_check_ms_) {
@@ -383,10 +386,13 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
 
   void wake_lanes(std::uint64_t lanes) override {
     for (std::uint32_t lane = 0; lane < lane_bells_.size(); ++lane) {
-      if ((lanes >> lane & 1U) == 0) continue;
-      if (!lane_bells_[lane]) lane_bells_[lane] = Doorbell::open_existing(directory_.lane_bell(lane));
-      lane_bells_[lane].ring();
+      if ((lanes >> lane & 1U) != 0) ring_lane_bell(lane);
     }
+  }
+
+  void ring_lane_bell(std::uint32_t lane) {
+    if (!lane_bells_[lane]) lane_bells_[lane] = Doorbell::open_existing(directory_.lane_bell(lane));
+    lane_bells_[lane].ring();
   }
 
   LiveSettings& live_;
@@ -407,6 +413,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<ClusterWatch> watch_;  ///< where there are nodes of a cluster
   std::optional<ShardChanges> changes_;
   std::optional<ControlCommands> commands_;
+  std::optional<OwnerQuestions> questions_;
   std::optional<ControlServer> control_;
   CopiesWatch copies_;
   RingHandover handover_;

@@ -15,6 +15,7 @@
 #include "common/os/service_manager.hpp"
 #include "common/os/uv_handles.hpp"
 #include "frontend/api/counts.hpp"
+#include "frontend/api/lane_questions.hpp"
 #include "frontend/api/lane_recorder.hpp"
 #include "frontend/api/metrics.hpp"
 #include "frontend/api/readiness.hpp"
@@ -57,8 +58,9 @@ class FrontendProcess {
         statistics_(membership_.lane_header().statistics),
         recorder_(membership_, statistics_),
         counts_(live.get(), membership_, statistics_),
+        questions_(membership_),
         host_(live.get(), membership_),
-        server_(loop_.get(), live.get(), {recorder_, counts_, host_}),
+        server_(loop_.get(), live.get(), {recorder_, counts_, questions_, host_}),
         listening_(open_listening(live.get())),
         bell_(make_poll(loop_.get(), membership_.own_bell().fd(), this)),
         check_(make_timer(loop_.get(), this)),
@@ -204,6 +206,7 @@ class FrontendProcess {
   FrontendStatistics statistics_;
   LaneRecorder recorder_;
   Counts counts_;
+  LaneQuestions questions_;
   RingHostStatus host_;
   EventLoopServer server_;
   Listening listening_;

@@ -22,7 +22,7 @@ ROOMS = {
     "common/config": ("common/os", "common/shm", "common/pages"),
     "common/counter": ("common/os", "common/shm", "common/config"),
     "frontend/http": ("common/os", "common/shm"),
-    "frontend/api": ("common/os", "common/shm", "common/pages", "common/config", "common/counter", "frontend/http"),
+    "frontend/api": ("common/os", "common/shm", "common/pages", "common/config", "common/control", "common/counter", "frontend/http"),
     "frontend/server": ("common/os", "common/config", "frontend/http", "frontend/api"),
     "frontend": ("common/os", "common/config", "common/counter", "frontend/api", "frontend/server"),
     "flusher/counting": ("common/os", "common/shm", "common/control"),
@@ -44,7 +44,7 @@ LIBRARIES = {
     r"openssl/": r"flusher/redis/tls\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
     r"CLI/": r"common/config/program\.cpp|ctl/command_line\.hpp",
-    r"nlohmann/": r"frontend/api/page_list\.cpp|common/control/control_protocol\.cpp|ctl/report\.hpp",
+    r"nlohmann/": r"frontend/api/(page_list|count_body)\.cpp|common/control/control_protocol\.cpp|ctl/report\.hpp",
     r"systemd/": r"common/os/service_manager\.cpp",
     r"uv\.h": r"common/os/uv_handles\.hpp|(frontend|frontend/server|flusher|flusher/redis|flusher/spool)/[a-z_]+\.(cpp|hpp)",
 }

@@ -68,6 +68,10 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
         },
         key.place);
   }
+  if (!(now.owner.key == read.owner.key)) {
+    now.owner.key = read.owner.key;
+    change.taken.emplace_back("the owner's key");
+  }
   change_shards(now, read, change);
   change.settings = std::move(static_cast<Settings&>(now));
   return change;

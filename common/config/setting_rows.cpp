@@ -40,6 +40,7 @@ constexpr Section<&Draft::pages> pages{"pages"};
 constexpr Section<&Draft::ring> ring{"ring"};
 constexpr Section<&Draft::cache> cache{"cache"};
 constexpr Section<&Draft::http> http{"http"};
+constexpr Section<&Draft::owner> owner{"owner"};
 constexpr Section<&Draft::flusher> flusher{"flusher"};
 constexpr Section<&Draft::for_shards> for_shards{"redis"};
 constexpr Section<&Draft::redis> redis{"redis"};
@@ -207,6 +208,21 @@ constexpr std::array rows = {
     http.number<&HttpSettings::stop_timeout_ms>(
         "stop_timeout_ms", 0, 10 * minute_ms, frontends_reload,
         "How long a stopping frontend goes on with the requests that it has begun."),
+
+    owner.text<&OwnerSettings::key_file>(
+        "key_file", 0, 4000, is_absolute_path_or_empty, "empty, or an absolute path", flusher_reload,
+        "A file with the owner's key, 16 to 256 visible characters: who bears it (Authorization: Bearer KEY) may "
+        "change "
+        "counts and list pages over HTTP. Without it the systemd credential owner_key is used if there is one."),
+    owner.choice<&OwnerSettings::key_at_private_address>(
+        "key_at_private_address", flusher_reload,
+        "At the addresses of http.private_listen, too, nobody changes counts or lists pages without the owner's key."),
+    owner.choice<&OwnerSettings::public_lists>(
+        "public_lists", flusher_reload,
+        "Everybody may list pages and counts (/pages, /top, /total), without the owner's key."),
+    owner.number<&OwnerSettings::timeout_ms>(
+        "timeout_ms", 100, 10 * minute_ms, frontends_reload,
+        "How long a frontend waits until the flusher has changed a count or listed pages; then it answers 503."),
 
     flusher.number<&FlusherSettings::flush_interval_ms>(
         "flush_interval_ms", 10, day_ms, flusher_reload,

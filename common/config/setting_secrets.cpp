@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -206,6 +207,31 @@ void SharedSecrets::give_tls(ShardTls& tls, const ShardTable& table) const {
     }
   }
   if (secrets_ == Secrets::read) check_pair(tls, table.where);
+}
+
+void read_owner_key(Draft& draft, const Sources& sources, Secrets secrets) {
+  constexpr std::size_t least_bytes = 16;  // nobody guesses it
+  constexpr std::size_t most_bytes = 256;
+  FileText& key = draft.owner.key;
+  key.path = draft.owner.key_file;
+  if (!key.path.empty()) draft.redis.secret_files.push_back(key.path);
+  if (secrets == Secrets::leave) return;
+  if (!key.path.empty()) {
+    const std::string where = sources.origin("owner", "key_file").where;
+    key.place = fmt::format("owner.key_file ({})", key.path);
+    key.text = read_password_file(key.path, where);
+  } else if (const std::string path = credential_path("owner_key"); !path.empty()) {
+    key.place = "the credential owner_key";
+    key.text = read_password_file(path, credentials_place, Empty::is_none);
+  }
+  if (key.text.empty()) return;
+  const auto is_visible = [](char c) { return c > ' ' && c <= '~'; };
+  if (key.text.size() < least_bytes || key.text.size() > most_bytes || !std::ranges::all_of(key.text, is_visible)) {
+    throw error(
+        "{}: the owner's key has {} bytes; allowed: {} to {} visible ASCII characters without a space, on one line "
+        "(openssl rand -hex 32 makes one)",
+        key.place, key.text.size(), least_bytes, most_bytes);
+  }
 }
 
 }  // namespace visitd::setting

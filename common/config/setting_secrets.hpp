@@ -28,4 +28,7 @@ class SharedSecrets {
   FileText password_;
 };
 
+/// Reads the owner's key, unless secrets are left alone. Throws Error where it is none that a client could bear.
+void read_owner_key(Draft& draft, const Sources& sources, Secrets secrets);
+
 }  // namespace visitd::setting

@@ -144,6 +144,14 @@ struct HttpSettings {
   std::uint32_t stop_timeout_ms = 5000;
 };
 
+struct OwnerSettings {
+  std::string key_file;                 ///< empty: a credential, or no key
+  bool key_at_private_address = false;  ///< the key is needed there too
+  bool public_lists = false;            ///< everybody may list pages and counts
+  std::uint32_t timeout_ms = 30000;     ///< how long a frontend waits for the flusher
+  FileText key = {};                    ///< no setting of its own; empty: there is none
+};
+
 struct FlusherSettings {
   std::uint32_t flush_interval_ms = 30000;
   std::uint32_t commit_interval_ms = 1000;
@@ -160,9 +168,10 @@ struct FlusherSettings {
 
 struct RedisSettings {
   RedisMode mode = RedisMode::shards;
-  std::vector<ShardSettings> shards;      ///< never empty after load; of a cluster the nodes asked first
-  ShardSettings added_shard;              ///< what a shard has that the deployment alone names; no address
-  std::vector<std::string> secret_files;  ///< files that hold passwords and keys of shards, named here, read or not
+  std::vector<ShardSettings> shards;  ///< never empty after load; of a cluster the nodes asked first
+  ShardSettings added_shard;          ///< what a shard has that the deployment alone names; no address
+  std::vector<std::string>
+      secret_files;  ///< files that hold passwords and keys, named here or by owner.key_file, read or not
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
   std::uint32_t timeout_ms = 3000;  ///< connecting, and the oldest unanswered command
@@ -185,6 +194,7 @@ struct Settings {
   RingSettings ring;
   CacheSettings cache;
   HttpSettings http;
+  OwnerSettings owner;
   FlusherSettings flusher;
   RedisSettings redis;
   LogSettings log;

@@ -109,12 +109,20 @@ enum class ControlCommand : std::uint8_t {
   corrections,
 };
 
+/// A request's line is shorter.
+constexpr std::size_t control_request_bytes = 1U << 20U;
+/// An answer's line is not longer.
+constexpr std::size_t control_answer_bytes = 4U << 20U;
+
 struct ControlRequest {
   ControlCommand command = ControlCommand::flush;
   std::string argument = {};                ///< empty: the command takes none
   std::uint32_t timeout_ms = 10'000;        ///< how long the client waits; decoded: at most 600,000
   std::optional<std::uint64_t> token = {};  ///< of accept: the offer that is accepted
-  std::optional<std::uint32_t> user = {};   ///< who asks, as the kernel says; no part of the line
+  // Who asks, and how; no part of the line.
+  std::optional<std::uint32_t> user = {};           ///< as the kernel says
+  std::string by = {};                              ///< for people, where it is no user of this host
+  std::size_t answer_bytes = control_answer_bytes;  ///< the answer's line is not longer
 };
 
 /// What is to become of a page's count.
@@ -145,10 +153,6 @@ struct ControlAnswer {
   std::vector<ControlRow> rows = {};  ///< under "rows"; a command that lists nothing has none
 };
 
-/// A request's line is shorter.
-constexpr std::size_t control_request_bytes = 1U << 20U;
-/// An answer's line is not longer.
-constexpr std::size_t control_answer_bytes = 4U << 20U;
 /// So long after a request's timeout the flusher says that it is not done, and the client waits no longer.
 constexpr std::uint32_t control_answer_grace_ms = 1000;
 constexpr std::uint32_t control_client_grace_ms = 3000;

@@ -54,4 +54,42 @@ bool PageLinesReader::next() {
   return true;
 }
 
+void PageLines::take(std::string_view lines) {
+  using Kind = PageLinesReader::Kind;
+  for (PageLinesReader reader(lines); reader.next();) {
+    switch (reader.kind()) {
+      case Kind::bucket:
+        begin(reader.number());
+        break;
+      case Kind::bucket_goes_on:
+        break;
+      case Kind::page:
+        held_.insert_or_assign(std::string(reader.text()), reader.number());
+        break;
+      case Kind::pending_page:
+        held_.emplace(reader.text(), reader.number());
+        break;
+      case Kind::unknown_page:
+        held_.insert_or_assign(std::string(reader.text()), std::nullopt);
+        break;
+      case Kind::unknown_bucket:
+        begin(reader.number());
+        if (++unknown_buckets_ == 1) why_unknown_ = fmt::format("bucket {}: {}", reader.number(), reader.text());
+        break;
+    }
+  }
+}
+
+/// Its pages come from now on; what came of it before does not hold.
+void PageLines::begin(std::uint64_t bucket) {
+  if (bucket_ == bucket) held_.clear();
+  end();
+  bucket_ = bucket;
+}
+
+void PageLines::end() {
+  for (const auto& [page, count] : held_) each_(page, count);
+  held_.clear();
+}
+
 }  // namespace visitd

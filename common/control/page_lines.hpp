@@ -9,8 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 
 namespace visitd {
 
@@ -48,6 +52,33 @@ class PageLinesReader {
   Kind kind_ = Kind::bucket;
   std::uint64_t number_ = 0;
   std::string_view text_;
+};
+
+/// A page and its count; nullopt: it is not known.
+using EachPage = std::function<void(std::string_view page, std::optional<std::uint64_t> count)>;
+
+/// Puts the lines of pieces together: a page comes once.
+class PageLines {
+ public:
+  explicit PageLines(EachPage each) : each_(std::move(each)) {}
+
+  /// Throws Error where they are of another version.
+  void take(std::string_view lines);
+  /// There are no more.
+  void end();
+
+  [[nodiscard]] std::uint64_t unknown_buckets() const noexcept { return unknown_buckets_; }
+  /// Why the first of them is not known.
+  [[nodiscard]] const std::string& why_unknown() const noexcept { return why_unknown_; }
+
+ private:
+  void begin(std::uint64_t bucket);
+
+  EachPage each_;
+  std::optional<std::uint64_t> bucket_;                                 ///< that is being listed
+  std::unordered_map<std::string, std::optional<std::uint64_t>> held_;  ///< its pages
+  std::uint64_t unknown_buckets_ = 0;
+  std::string why_unknown_;
 };
 
 }  // namespace visitd

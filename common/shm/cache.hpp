@@ -11,6 +11,7 @@
 #include "common/os/invariant.hpp"
 #include "common/shm/cache_layout.hpp"
 #include "common/shm/ring.hpp"
+#include "common/shm/text_slot.hpp"
 #include "common/shm/view.hpp"
 
 namespace visitd {
@@ -35,6 +36,11 @@ class Cache {
   [[nodiscard]] Word& shard_of_bucket(std::uint32_t bucket) const noexcept {
     must_hold(bucket < shape_.buckets, "a bucket is one of the cache's");
     return reinterpret_cast<Word*>(segment_.data() + shape_.buckets_offset())[bucket];
+  }
+  /// What the flusher answers to the question of lane n.
+  [[nodiscard]] TextSlot answer(std::uint32_t n) const noexcept {
+    must_hold(n < shape_.lanes, "a lane is one of the cache's");
+    return TextSlot({reinterpret_cast<Word*>(segment_.data() + shape_.answer_offset(n)), answer_slot_bytes / 8});
   }
   [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
   [[nodiscard]] const SharedSegment& segment() const noexcept { return segment_; }

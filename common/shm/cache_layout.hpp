@@ -3,6 +3,7 @@
 //   0      CacheHeader
 //   then   shard of each bucket             (8 bytes a bucket)
 //   then   view 0, view 1                   (view_bytes each)
+//   then   answer of lane 0, 1, ...         (answer_slot_bytes each, a TextSlot)
 // A view:
 //   applied of each lane                    (max_lanes words)
 //   the undo note                           (UndoNote)
@@ -32,6 +33,8 @@ namespace visitd {
 inline constexpr std::uint64_t cache_magic = 0x4548434144545356;  // "VSTDACHE"
 /// A longer page id takes more than one cell of a view.
 inline constexpr std::size_t one_cell_page_bytes = 256;
+/// What the flusher answers to the question of a lane. Memory that no answer has touched takes none.
+inline constexpr std::size_t answer_slot_bytes = std::size_t{1} << 20U;
 inline constexpr std::uint32_t max_shards = 64;
 inline constexpr std::size_t shard_name_words = 8;
 inline constexpr std::size_t shard_reason_words = 32;
@@ -183,7 +186,10 @@ struct CacheShape {
   [[nodiscard]] constexpr std::size_t view_bytes() const noexcept {
     return round_up(cells_offset() + (std::size_t{entries} + 1) * cell_bytes());
   }
-  [[nodiscard]] constexpr std::size_t bytes() const noexcept { return view_offset(2); }
+  [[nodiscard]] constexpr std::size_t answer_offset(std::uint32_t lane) const noexcept {
+    return view_offset(2) + lane * answer_slot_bytes;
+  }
+  [[nodiscard]] constexpr std::size_t bytes() const noexcept { return answer_offset(lanes); }
 
   friend bool operator==(const CacheShape&, const CacheShape&) = default;
 

@@ -59,8 +59,15 @@ enum class Refusal : std::uint8_t {
   page_not_allowed,
   visit_rate_exceeded,
   too_many_new_pages,
+  owner_key_needed,
+  owner_key_wrong,
+  owner_key_unset,
+  owner_from_elsewhere,
+  invalid_count,
+  invalid_limit,
+  not_done,
 };
-inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::too_many_new_pages) + 1;
+inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::not_done) + 1;
 static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
 
 struct RefusalKind {
@@ -120,6 +127,14 @@ inline constexpr std::array<RefusalKind, refusal_count> refusal_kinds{{
      "nothing, if one client floods; else see http.trusted_proxies, or raise http.address_visits_per_minute"},
     {429, "too-many-new-pages",
      "nothing, if somebody makes up pages; else raise http.public_new_pages_per_minute for a while"},
+    {401, "owner-key-needed", "let the owner's program send Authorization: Bearer KEY, or ask at http.private_listen"},
+    {403, "owner-key-wrong", "nothing, if somebody tries keys; else compare the key with the file of owner.key_file"},
+    {403, "owner-key-unset", "set owner.key_file, or ask at http.private_listen"},
+    {403, "owner-from-elsewhere", "name the origin in http.cors_origins if the page that changes counts is yours"},
+    {400, "invalid-count", "mend the program that changes counts: a count is 0 to 9223372036854775807"},
+    {400, "invalid-limit", "mend the program that lists pages: limit is 1 to 1000"},
+    {503, "not-done",
+     "visitctl status: a shard or the flusher is away, or slow; owner.timeout_ms is how long one waits"},
 }};
 
 }  // namespace visitd

@@ -100,7 +100,8 @@ std::variant<Ring, AttachFault> Ring::attach(const SegmentNote& note, SharedSegm
   const Places places{get(header.lane_headers_offset), get(header.lane_header_bytes), get(header.requests_offset),
                       get(header.request_bytes), get(header.records_offset)};
   if (!fit(places, shape, segment->size())) return AttachFault::corrupt;
-  if (own_layout && (places.lane_header_bytes != lane_header_bytes || places.request_bytes != request_bytes)) {
+  if (own_layout && (places.lane_header_bytes != lane_header_bytes || places.request_bytes != request_bytes ||
+                     shape.bytes() > segment->size())) {
     return AttachFault::corrupt;
   }
   const std::uint64_t seed = header.hash_seed.load(std::memory_order_acquire);

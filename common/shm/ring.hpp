@@ -12,6 +12,7 @@
 #include "common/os/runtime_directory.hpp"
 #include "common/shm/ring_layout.hpp"
 #include "common/shm/shared_segment.hpp"
+#include "common/shm/text_slot.hpp"
 
 namespace visitd {
 
@@ -61,6 +62,13 @@ class Ring {
   [[nodiscard]] std::span<Word> requests(std::uint32_t n) const noexcept {
     return {reinterpret_cast<Word*>(segment_.data() + places_.requests + checked(n) * places_.request_bytes),
             places_.request_bytes / 8};
+  }
+  /// What the owner of lane n asks the flusher for. Only of a ring of this version's layout.
+  [[nodiscard]] TextSlot question(std::uint32_t n) const noexcept {
+    must_hold(has_own_layout(), "a ring of another layout has no questions");
+    return TextSlot(
+        {reinterpret_cast<Word*>(segment_.data() + shape_.question_offset(static_cast<std::uint32_t>(checked(n)))),
+         question_slot_bytes / 8});
   }
   [[nodiscard]] SharedSegment& segment() noexcept { return segment_; }
   [[nodiscard]] const SharedSegment& segment() const noexcept { return segment_; }

@@ -5,6 +5,7 @@
 //   4096        LaneHeader of lane 0, 1, ...                      (lane_header_bytes each)
 //   then        requests of lane 0, 1, ...                        (request_bytes each, a ring of records)
 //   then        records of lane 0, 1, ...                         (lane_bytes each, a ring of records; page-aligned)
+//   then        question of lane 0, 1, ...                        (question_slot_bytes each, a TextSlot; page-aligned)
 //
 // A record: words of
 //   0  size (32: bytes, a multiple of 8) | kind (8) | flags (8) | page length (16)
@@ -32,6 +33,8 @@ inline constexpr std::uint64_t ring_magic = 0x474e495244545356;  // "VSTDRING"
 inline constexpr std::uint64_t record_format = 1;
 inline constexpr std::uint32_t max_lanes = 64;
 inline constexpr std::size_t page_bytes = 4096;
+/// What the owner asks for in one request, with the key, its page and who asks: see owner_question.hpp.
+inline constexpr std::size_t question_slot_bytes = 16384;
 inline constexpr std::size_t lane_header_bytes = 1024 + 8 * lane_gap_words;
 
 enum class RecordKind : std::uint8_t { none = 0, visit = 1, pad = 2, request = 3 };
@@ -113,7 +116,10 @@ struct RingShape {
   [[nodiscard]] constexpr std::size_t records_offset(std::uint32_t lane) const noexcept {
     return requests_offset(lanes) + lane * lane_bytes;
   }
-  [[nodiscard]] constexpr std::size_t bytes() const noexcept { return records_offset(lanes); }
+  [[nodiscard]] constexpr std::size_t question_offset(std::uint32_t lane) const noexcept {
+    return records_offset(lanes) + lane * question_slot_bytes;
+  }
+  [[nodiscard]] constexpr std::size_t bytes() const noexcept { return question_offset(lanes); }
 
   friend bool operator==(const RingShape&, const RingShape&) = default;
 

@@ -92,6 +92,9 @@ class Corrections final : public CorrectionListener {
   /// Nothing is under way.
   [[nodiscard]] bool is_idle() const noexcept { return parts_.empty() && giving_.empty() && imports_.empty(); }
 
+  /// Something is to become part of a batch at once.
+  [[nodiscard]] bool waits_for_seal() const noexcept { return !parts_.empty(); }
+
   /// The newest that were done, in all lives; the oldest first.
   [[nodiscard]] const std::deque<CorrectedPage>& done() const noexcept { return done_; }
   void recover(std::deque<CorrectedPage> done, const std::vector<std::string>& imported) {

@@ -225,7 +225,8 @@ void Engine::tick(Now now) {
     submit_finished_ring(now);
     return;
   }
-  if (batches_.wants_seal() && now.ms >= last_seal_ms_ + seal_gap_ms) {
+  // Somebody waits for a correction, which takes two: of the visits before it, and of itself.
+  if (batches_.wants_seal() && (now.ms >= last_seal_ms_ + seal_gap_ms || corrections_->waits_for_seal())) {
     last_seal_ms_ = now.ms;
     submit(true, now);
     return;

@@ -199,8 +199,9 @@ class Engine {
   [[nodiscard]] const WriterBook& writers() const noexcept { return writers_; }
   [[nodiscard]] WriterBook& writers() noexcept { return writers_; }
   /// Lists pages: see PageScan::begin.
-  void list_pages(const ScanPlace& from, std::uint64_t until_ms, std::function<void(PageScan::Told)> done) {
-    scan_.begin(from, until_ms, std::move(done));
+  void list_pages(const ScanPlace& from, std::uint64_t until_ms, std::size_t answer_bytes,
+                  std::function<void(PageScan::Told)> done) {
+    scan_.begin(from, until_ms, answer_bytes, std::move(done));
   }
   [[nodiscard]] bool lists_pages() const noexcept { return !scan_.is_idle(); }
   /// What is pending of a page; for people.

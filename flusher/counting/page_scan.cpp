@@ -15,13 +15,14 @@ namespace visitd {
 
 namespace {
 
-// A piece of about this size takes the loop a few milliseconds in all, and an answer has room for twice as much.
-constexpr std::size_t piece_bytes = 256U << 10U;
-constexpr std::size_t most_piece_bytes = 2 * piece_bytes;
+// A piece of a quarter of a mebibyte takes the loop a few milliseconds in all. An answer has room for sixteen: beside
+// what a piece has more in the end, JSON may write two bytes for one.
+constexpr std::size_t pieces_in_answer = 16;
 // The server does nothing else while it answers what came at once: these take it about a millisecond.
 constexpr std::size_t lists_at_once = 16;
 constexpr std::size_t buckets_at_once = 64;
-constexpr std::uint32_t pages_asked_at_once = 500;
+constexpr std::size_t pages_asked_at_once = 500;
+constexpr std::size_t bytes_of_asked_page = 512;
 // A bucket with more pending pages than this is listed in more than one piece.
 constexpr std::size_t pending_at_once = 500;
 // A shard that is away only for a moment, as after a failover, is waited for.
@@ -66,12 +67,14 @@ PageScan::PageScan(PendingParts parts, std::uint32_t pages_per_s, ScanPort& port
       shards_(parts.placement.shards()),
       bucket_bytes_(usual_bucket_bytes) {}
 
-void PageScan::begin(const ScanPlace& from, std::uint64_t until_ms, std::function<void(Told)> done) {
+void PageScan::begin(const ScanPlace& from, std::uint64_t until_ms, std::size_t answer_bytes,
+                     std::function<void(Told)> done) {
   if (from.bucket >= parts_.placement.buckets()) {
     throw error("there is no bucket {}: the deployment has {}", from.bucket, parts_.placement.buckets());
   }
   const auto piece = std::make_shared<Piece>();
   piece->until_ms = until_ms;
+  piece->bytes = answer_bytes / pieces_in_answer;
   piece->done = std::move(done);
   piece->parts.push_back({from});
   pieces_.push_back(piece);
@@ -113,11 +116,11 @@ void PageScan::add_parts(Piece& piece) {
   }
   const std::uint32_t next = piece.parts.back().place.bucket + 1;
   for (std::uint32_t bucket = next; bucket < parts_.placement.buckets() && under_way < buckets_at_once; ++bucket) {
-    if (bytes + under_way * bucket_bytes_ >= piece_bytes) break;
+    if (bytes + under_way * bucket_bytes_ >= piece.bytes) break;
     piece.parts.push_back({{bucket}});
     ++under_way;
   }
-  piece.full = piece.full || bytes >= piece_bytes ||
+  piece.full = piece.full || bytes >= piece.bytes ||
                (under_way == 0 && piece.parts.back().place.bucket + 1 < parts_.placement.buckets());
 }
 
@@ -210,7 +213,8 @@ void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::
   Shard& shard = shards_[number];
   Part& part = piece->parts[index];
   if (shard.asked == 0) shard.begun_us = port_.now_us();
-  const AskPages asked{part.place.bucket, part.place.at, pages_asked_at_once};
+  const auto most = static_cast<std::uint32_t>(std::min(pages_asked_at_once, piece->bytes / bytes_of_asked_page));
+  const AskPages asked{part.place.bucket, part.place.at, most};
   // Before it is asked: what cannot be sent may be Lost at once.
   part.asking = true;
   ++shard.asking;
@@ -289,7 +293,7 @@ void PageScan::tell(Piece& piece) {
   std::size_t over = 0;
   for (const Part& part : piece.parts) {
     next = part.place;
-    if (told.lines.size() >= most_piece_bytes) {
+    if (told.lines.size() >= 2 * piece.bytes) {
       // What it has listed is left out: the next piece lists it once more.
       next = {part.place.bucket};
       break;

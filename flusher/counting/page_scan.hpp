@@ -84,8 +84,9 @@ class PageScan {
     std::uint32_t buckets = 0;   ///< how many there are
     std::uint32_t finished = 0;  ///< so many of them are listed
   };
-  /// One more piece. What cannot be asked by then is said to be unknown.
-  void begin(const ScanPlace& from, std::uint64_t until_ms, std::function<void(Told)> done);
+  /// One more piece, of about a sixteenth of `answer_bytes`, and always less than all. What cannot be asked by
+  /// then is said to be unknown.
+  void begin(const ScanPlace& from, std::uint64_t until_ms, std::size_t answer_bytes, std::function<void(Told)> done);
   /// Goes on; called in each turn while there are pieces.
   void tick(std::uint64_t now_ms);
   [[nodiscard]] bool is_idle() const noexcept { return pieces_.empty(); }
@@ -102,6 +103,7 @@ class PageScan {
   struct Piece {
     std::deque<Part> parts;  ///< buckets in order
     std::uint64_t until_ms = 0;
+    std::size_t bytes = 0;  ///< about so many make a piece
     std::size_t asking = 0;
     bool full = false;  ///< no further buckets
     std::function<void(Told)> done;

@@ -20,6 +20,7 @@ std::string_view status_line(std::uint16_t status) noexcept {
   static constexpr Line lines[] = {{200, "HTTP/1.1 200 OK\r\n"},
                                    {204, "HTTP/1.1 204 No Content\r\n"},
                                    {400, "HTTP/1.1 400 Bad Request\r\n"},
+                                   {401, "HTTP/1.1 401 Unauthorized\r\n"},
                                    {403, "HTTP/1.1 403 Forbidden\r\n"},
                                    {404, "HTTP/1.1 404 Not Found\r\n"},
                                    {405, "HTTP/1.1 405 Method Not Allowed\r\n"},
@@ -53,7 +54,8 @@ void Answer::reset(const RequestHead& head) noexcept {
   preflight = false;
   length_unknown = false;
   retry_after_s.reset();
-  allow = {};
+  allow = allow_elsewhere = authenticate = {};
+  for_owner = false;
   rate_limit.clear();
   rate_limit_policy = {};
   refusal = Refusal::none;

@@ -116,6 +116,9 @@ struct Answer {
   bool length_unknown = false;  ///< for HEAD, where the body was not made
   std::optional<std::uint32_t> retry_after_s;
   std::string_view allow;              ///< empty: none
+  std::string_view allow_elsewhere;    ///< of a preflight from a site that the settings do not name; empty: `allow`
+  bool for_owner = false;              ///< not for pages of such a site
+  std::string_view authenticate;       ///< which credentials the client lacks; empty: none
   FixedText<64> rate_limit;            ///< empty: the client's rate is not limited
   std::string_view rate_limit_policy;  ///< lives until the next answer
   Refusal refusal = Refusal::none;
@@ -164,11 +167,11 @@ void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head
   take("Vary", std::string_view("Origin"));
   if (head.origin.empty()) {
     // No browser asks for another origin's page; or the head was refused before its Origin was read.
-    if (any_origin_) take("Access-Control-Allow-Origin", std::string_view("*"));
+    if (any_origin_ && !answer.for_owner) take("Access-Control-Allow-Origin", std::string_view("*"));
     return;
   }
   const bool named = is_named(head.origin);
-  if (!any_origin_ && !named) return;
+  if (!named && (!any_origin_ || answer.for_owner)) return;
   // Beacons of some types, and whoever asks for it with fetch, send credentials, and then browsers take no "*" for an
   // answer. Nothing here depends on credentials: no answer says more to who sends them.
   take("Access-Control-Allow-Origin", head.origin);
@@ -177,7 +180,7 @@ void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head
     take("Access-Control-Expose-Headers", exposed_fields);
     return;
   }
-  take("Access-Control-Allow-Methods", answer.allow);
+  take("Access-Control-Allow-Methods", named || answer.allow_elsewhere.empty() ? answer.allow : answer.allow_elsewhere);
   take("Access-Control-Allow-Headers", find_field(head.fields, "access-control-request-headers").value_or("*"));
   take("Access-Control-Max-Age", std::string_view("86400"));
   // Consent to be reached from the public web by browsers behind this host's firewall: never given to all the web.
@@ -203,6 +206,7 @@ void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Tak
   if (answer.no_store) take("Cache-Control", std::string_view("no-store"));
   if (!answer.cache_status.empty()) take("Cache-Status", answer.cache_status.view());
   if (!answer.allow.empty()) take("Allow", answer.allow);
+  if (!answer.authenticate.empty()) take("WWW-Authenticate", answer.authenticate);
   if (!answer.rate_limit.empty()) {
     take("RateLimit", answer.rate_limit.view());
     take("RateLimit-Policy", answer.rate_limit_policy);

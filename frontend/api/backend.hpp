@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
+#include "common/control/owner_question.hpp"
 #include "frontend/api/host_status.hpp"
 #include "frontend/api/list_turns.hpp"
 
@@ -87,10 +89,25 @@ class CountSource {
   virtual void no_longer_ahead(std::size_t pages) noexcept = 0;
 };
 
+/// What the owner asks the flusher for. Called on the loop's thread alone.
+class Questions {
+ public:
+  virtual ~Questions() = default;
+  /// Asks it once all that was asked before is answered. Its number; 0: too many wait already.
+  [[nodiscard]] virtual std::uint64_t ask(const OwnerQuestion& question) = 0;
+  /// What was answered, once; nullopt: nothing yet. Throws Error where it is no answer.
+  [[nodiscard]] virtual std::optional<OwnerAnswer> take_answer(std::uint64_t number) = 0;
+  /// Whether it is answered, or nobody waits for it any more.
+  [[nodiscard]] virtual bool concerns(std::uint64_t number, std::uint64_t now_ms) noexcept = 0;
+  /// Whoever asked has gone, or has its answer. A number that was not given is nobody's.
+  virtual void forget(std::uint64_t number) noexcept = 0;
+};
+
 /// All of it. What is referred to outlives whoever has this.
 struct Backend {
   VisitRecorder& recorder;
   CountSource& counts;
+  Questions& questions;
   const HostStatus& host;
 };
 

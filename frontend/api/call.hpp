@@ -24,10 +24,12 @@ struct Route {
   std::string_view path;       ///< below the prefix; a page id follows where it names a page
   bool names_page = false;     ///< all that follows in the path is the page id
   bool hot = false;            ///< answered straight from the vetted head, unless settings say otherwise
-  bool takes_body = false;     ///< of a POST; all other bodies are thrown away
+  bool takes_body = false;     ///< of a POST or PUT; all other bodies are thrown away
   bool for_operators = false;  ///< served at the private addresses alone where there are any
+  bool for_owner = false;      ///< what it answers, and does, is the owner's: pages of no other site see or ask it
   std::uint8_t methods = 0;    ///< a bit for each Method that the handler takes
-  std::string_view allow;      ///< the methods, and OPTIONS, as the Allow field lists them
+  std::string_view allow;      ///< the methods of its path, and OPTIONS, as the Allow field lists them
+  std::string_view allow_elsewhere{};  ///< those that pages of every site may use; empty: all of them
   Handler handler = nullptr;
 
   [[nodiscard]] bool allows(Method method) const noexcept {
@@ -51,7 +53,7 @@ struct Call {
   /// Whether its answer costs so little that nobody is made to wait by it.
   [[nodiscard]] bool is_cheap() const noexcept { return is_routed() && route->hot && route->names_page; }
   [[nodiscard]] bool takes_body() const noexcept {
-    return is_routed() && route->takes_body && head->method == Method::post;
+    return is_routed() && route->takes_body && (head->method == Method::post || head->method == Method::put);
   }
 };
 

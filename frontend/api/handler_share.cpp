@@ -1,5 +1,6 @@
 #include "frontend/api/handler_share.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "common/shm/page_id.hpp"
@@ -20,6 +21,8 @@ HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
       page_id_limit_bytes(settings.pages.page_id_limit_bytes),
       retry_after_s(settings.http.retry_after_s),
       list_timeout_ms(settings.http.list_timeout_ms),
+      owner_timeout_ms(settings.owner.timeout_ms),
+      cors_origins(settings.http.cors_origins),
       page_rules(settings.pages.rules),
       proxies(settings.http.trusted_proxies),
       public_limits(settings),
@@ -34,6 +37,8 @@ void HandlerShare::take_settings(const Settings& settings) {
   limits.take_settings(settings);
   retry_after_s = settings.http.retry_after_s;
   list_timeout_ms = settings.http.list_timeout_ms;
+  owner_timeout_ms = settings.owner.timeout_ms;
+  cors_origins = settings.http.cors_origins;
   page_rules = PageRules(settings.pages.rules);
   proxies = TrustedProxies(settings.http.trusted_proxies);
   public_limits = PublicLimits(settings);
@@ -58,6 +63,10 @@ NamedPage HandlerShare::page_of(std::string_view encoded, Answer& answer) {
   const NamedPage page{*id, page_rules.name_of(*id)};
   if (page.name.empty()) answer.refuse({.refusal = Refusal::invalid_page_id, .detail = nothing_left});
   return page;
+}
+
+bool HandlerShare::is_named_origin(std::string_view origin) const noexcept {
+  return std::ranges::find(cors_origins, origin) != cors_origins.end();
 }
 
 void HandlerShare::refuse_for_now(const Problem& problem, Answer& answer) const noexcept {

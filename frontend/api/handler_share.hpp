@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/config/settings.hpp"
 #include "common/pages/page_rules.hpp"
@@ -34,6 +35,8 @@ struct HandlerShare {
   /// The page that a path names; a name that is empty: its id breaks a rule, and `answer` says which. Lives until the
   /// next call.
   [[nodiscard]] NamedPage page_of(std::string_view encoded, Answer& answer);
+  /// Whether the settings name this origin, not only "*".
+  [[nodiscard]] bool is_named_origin(std::string_view origin) const noexcept;
   /// 503 with Retry-After.
   void refuse_for_now(const Problem& problem, Answer& answer) const noexcept;
   /// An empty text for a long answer, which lives until the next one.
@@ -46,6 +49,8 @@ struct HandlerShare {
   std::uint32_t page_id_limit_bytes;
   std::uint32_t retry_after_s;
   std::uint32_t list_timeout_ms;
+  std::uint32_t owner_timeout_ms;
+  std::vector<std::string> cors_origins;
   PageRules page_rules;
   TrustedProxies proxies;
   PublicLimits public_limits;

@@ -14,6 +14,11 @@ namespace visitd {
 [[nodiscard]] Handled record_or_read_list(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled query_list(HandlerShare& share, const Call& call, Answer& answer);
 
+// owner_handlers.cpp: what the owner alone may do and see.
+[[nodiscard]] Handled change_count(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled list_pages(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_total(HandlerShare& share, const Call& call, Answer& answer);
+
 // service_handlers.cpp: of the service itself.
 [[nodiscard]] Handled show_health(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled show_liveness(HandlerShare& share, const Call& call, Answer& answer);

@@ -19,9 +19,13 @@ constexpr std::uint8_t bit(Method method) noexcept {
 
 constexpr std::uint8_t reads = bit(Method::get) | bit(Method::head);
 constexpr std::string_view read_methods = "GET, HEAD, OPTIONS";
-constexpr std::string_view all_methods = "GET, HEAD, POST, OPTIONS";
+constexpr std::string_view list_methods = "GET, HEAD, POST, OPTIONS";
+constexpr std::string_view all_methods = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
-constexpr std::array<Route, 10> route_table{{
+constexpr std::string_view page_methods = "GET, HEAD, PUT, DELETE, OPTIONS";
+
+/// Where a path has more than one row, they differ in methods.
+constexpr std::array<Route, 13> route_table{{
     {.path = "/visit/",
      .names_page = true,
      .hot = true,
@@ -33,19 +37,31 @@ constexpr std::array<Route, 10> route_table{{
      .takes_body = true,
      .methods = reads | bit(Method::post),
      .allow = all_methods,
+     .allow_elsewhere = list_methods,
      .handler = &query_list},
     {.path = "/visits/",
      .names_page = true,
      .hot = true,
      .methods = reads,
-     .allow = read_methods,
+     .allow = page_methods,
+     .allow_elsewhere = read_methods,
      .handler = &read_count},
+    {.path = "/visits/",
+     .names_page = true,
+     .takes_body = true,
+     .for_owner = true,
+     .methods = bit(Method::put) | bit(Method::delete_),
+     .allow = page_methods,
+     .allow_elsewhere = read_methods,
+     .handler = &change_count},
     {.path = "/visits",
      .hot = true,
      .takes_body = true,
      .methods = reads | bit(Method::post),
-     .allow = all_methods,
+     .allow = list_methods,
      .handler = &record_or_read_list},
+    {.path = "/pages", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &list_pages},
+    {.path = "/total", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_total},
     {.path = "/", .methods = reads, .allow = read_methods, .handler = &show_health},
     {.path = "/livez", .for_operators = true, .methods = reads, .allow = read_methods, .handler = &show_liveness},
     {.path = "/readyz", .for_operators = true, .methods = reads, .allow = read_methods, .handler = &show_readiness},
@@ -63,6 +79,7 @@ void answer_unrouted(const Call& call, Answer& answer) noexcept {
     if (!everywhere || answer.preflight || head.path == "*") {
       answer.status = 204;
       answer.allow = everywhere ? all_methods : call.route->allow;
+      answer.allow_elsewhere = everywhere ? list_methods : call.route->allow_elsewhere;
       return;
     }
   }
@@ -93,11 +110,12 @@ bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept
     const std::string_view rest = path.substr(route.path.size());
     if (!route.names_page && !rest.empty()) continue;
     if (has_private_address_ && route.for_operators && call.entrance != Entrance::private_address) continue;
+    if (call.route != nullptr && !route.allows(call.head->method)) continue;
     call.route = &route;
     call.encoded_page = rest;
-    return true;
+    if (route.allows(call.head->method)) return true;
   }
-  return false;
+  return call.route != nullptr;
 }
 
 void Routes::find(Call& call) const noexcept {
@@ -111,6 +129,7 @@ void Routes::find(Call& call) const noexcept {
 Handled Routes::handle(const Call& call, Answer& answer) {
   answer.reset(*call.head);
   Handled handled = Handled::answered;
+  if (call.route != nullptr) answer.for_owner = call.route->for_owner;
   if (call.is_routed()) {
     handled = call.route->handler(share_, call, answer);
   } else {

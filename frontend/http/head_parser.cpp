@@ -49,9 +49,11 @@ bool is_named(std::string_view text, std::string_view lower) noexcept {
 Method method_of(std::string_view text) noexcept {
   switch (text.size()) {
     case 3:
-      return text == "GET" ? Method::get : Method::other;
+      return text == "GET" ? Method::get : text == "PUT" ? Method::put : Method::other;
     case 4:
       return text == "POST" ? Method::post : text == "HEAD" ? Method::head : Method::other;
+    case 6:
+      return text == "DELETE" ? Method::delete_ : Method::other;
     case 7:
       return text == "OPTIONS" ? Method::options : Method::other;
     default:

@@ -59,6 +59,15 @@ constexpr std::array<Told, refusal_count> told{{
     {Refusal::page_not_allowed, "page_id", ""},
     {Refusal::visit_rate_exceeded, "", ""},
     {Refusal::too_many_new_pages, "page_id", ""},
+    {Refusal::owner_key_needed, "Authorization",
+     "this is the owner's alone: send Authorization: Bearer and the owner's key"},
+    {Refusal::owner_key_wrong, "Authorization", "this is not the owner's key"},
+    {Refusal::owner_key_unset, "", "this is the owner's alone, and no owner's key is set here"},
+    {Refusal::owner_from_elsewhere, "Origin",
+     "pages of this origin change no counts: http.cors_origins does not name it"},
+    {Refusal::invalid_count, "count", "the body is {\"count\":N}, N a whole number from 0 to 9223372036854775807"},
+    {Refusal::invalid_limit, "limit", "limit is a whole number from 1 to 1000"},
+    {Refusal::not_done, "", ""},
 }};
 static_assert([] {
   std::size_t number = 0;

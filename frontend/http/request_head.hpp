@@ -15,7 +15,7 @@ struct ReaderLimits {
 };
 
 /// The methods that routes know.
-enum class Method : std::uint8_t { get, head, post, options, other };
+enum class Method : std::uint8_t { get, head, post, put, delete_, options, other };
 
 /// A vetted head. The views lie in the bytes that were read, and hold as long as those stay.
 struct RequestHead {

@@ -112,7 +112,7 @@ void Connection::writable() {
 }
 
 bool Connection::take_turn() {
-  if (phase_ == Phase::parked && !share_.counts.concerns(read_.awaits(), uv_now(share_.loop))) {
+  if (phase_ == Phase::parked && !read_.could_go_on(share_.counts, uv_now(share_.loop))) {
     enter(Phase::parked, true);
     return false;
   }

@@ -78,6 +78,8 @@ class HttplibWay final : public AnsweringWay, httplib::Server {
       const std::string path(route.path);
       if (route.allows(Method::get)) Get(path, handler);
       if (route.allows(Method::post)) Post(path, handler);
+      if (route.allows(Method::put)) Put(path, handler);
+      if (route.allows(Method::delete_)) Delete(path, handler);
       Options(path, handler);
     }
     Options(std::string(no_route_path), handler);

@@ -237,8 +237,12 @@ void check(const Request& request, std::string_view bytes, const ReaderLimits& l
   require(head.target.size() <= limits.target_bytes, "a target keeps its limit");
   require(std::ranges::all_of(head.target, [](unsigned char c) { return c > 0x20 && c < 0x7F && c != '#'; }),
           "a target is visible ASCII");
-  constexpr std::array<std::pair<std::string_view, Method>, 4> methods{
-      {{"GET", Method::get}, {"HEAD", Method::head}, {"POST", Method::post}, {"OPTIONS", Method::options}}};
+  constexpr std::array<std::pair<std::string_view, Method>, 4> methods{{{"GET", Method::get},
+                                                                        {"HEAD", Method::head},
+                                                                        {"POST", Method::post},
+                                                                        {"PUT", Method::put},
+                                                                        {"DELETE", Method::delete_},
+                                                                        {"OPTIONS", Method::options}}};
   const auto method = std::ranges::find(methods, head.method_text, &std::pair<std::string_view, Method>::first);
   require(head.method == (method == methods.end() ? Method::other : method->second), "the method is what it says");
 

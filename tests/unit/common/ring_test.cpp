@@ -71,7 +71,8 @@ TEST_CASE("the parts of a ring lie apart") {
     CHECK(shape.requests_offset(0) >= shape.lane_header_offset(lanes - 1) + sizeof(LaneHeader));
     CHECK(shape.records_offset(0) == shape.requests_offset(0) + lanes * request_bytes);
     CHECK(shape.records_offset(0) % page_bytes == 0);
-    CHECK(shape.bytes() == shape.records_offset(0) + lanes * shape.lane_bytes);
+    CHECK(shape.question_offset(0) == shape.records_offset(0) + lanes * shape.lane_bytes);
+    CHECK(shape.bytes() == shape.question_offset(0) + lanes * question_slot_bytes);
   }
 }
 

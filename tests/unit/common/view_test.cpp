@@ -365,7 +365,8 @@ TEST_CASE("the parts of a cache lie apart, each on its boundary, and within its 
       CHECK(shape.view_offset(0) >= shape.buckets_offset() + 8 * std::size_t{buckets});
       CHECK(shape.view_offset(0) % page_bytes == 0);
       CHECK(shape.view_offset(1) == shape.view_offset(0) + shape.view_bytes());
-      CHECK(shape.bytes() == shape.view_offset(1) + shape.view_bytes());
+      CHECK(shape.answer_offset(0) == shape.view_offset(1) + shape.view_bytes());
+      CHECK(shape.bytes() == shape.answer_offset(0) + 8 * answer_slot_bytes);
       CHECK(shape.undo_offset() % cache_line_bytes == 0);
       CHECK(shape.versions_offset() >= shape.undo_offset() + sizeof(UndoNote));
       CHECK(shape.firsts_offset() == shape.versions_offset() + 8 * std::size_t{shape.chains()});

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/control/control_protocol.hpp"
 #include "common/control/page_lines.hpp"
 #include "tests/unit/flusher/deciders.hpp"
 
@@ -49,7 +50,8 @@ struct Listing {
   void begin(const std::string& place = "0", std::uint64_t until_ms = 1000) {
     told.reset();
     shards.us += 1000;  // no shard rests from the list before
-    scan.begin(parse_scan_place(place), until_ms, [this](PageScan::Told said) { told = std::move(said); });
+    scan.begin(parse_scan_place(place), until_ms, control_answer_bytes,
+               [this](PageScan::Told said) { told = std::move(said); });
     scan.tick(0);
   }
   /// Answers the oldest question.

@@ -289,8 +289,9 @@ TEST_CASE_TEMPLATE("unknown paths are 404, wrong methods 405 with Allow", Way, D
     CHECK(answer.field("Allow") == allow);
   };
   check_wrong("GET", "/visit/home", "POST, OPTIONS");
-  check_wrong("POST", "/visits/home", "GET, HEAD, OPTIONS");
-  check_wrong("DELETE", "/visits/home", "GET, HEAD, OPTIONS");
+  check_wrong("POST", "/visits/home", "GET, HEAD, PUT, DELETE, OPTIONS");
+  check_wrong("PATCH", "/visits/query", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+  check_wrong("DELETE", "/visit/home", "POST, OPTIONS");
   check_wrong("BREW", "/visit/home", "POST, OPTIONS");
   check_wrong("POST", "/", "GET, HEAD, OPTIONS");
   check_wrong("PUT", "/visits", "GET, HEAD, POST, OPTIONS");
@@ -302,7 +303,7 @@ TEST_CASE_TEMPLATE("the body of a refused method is not taken for a request", Wa
   TestServer server(test_settings(Way::way));
   TestClient client(server.port());
   const std::string inner = post_request("/visit/smuggled");
-  client.send("PUT /visits/a HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(inner.size()) + "\r\n\r\n" +
+  client.send("PATCH /visits/a HTTP/1.1\r\nHost: a\r\nContent-Length: " + std::to_string(inner.size()) + "\r\n\r\n" +
               inner);
   CHECK(client.receive().status == 405);
   CHECK(client.ask(get_request("/")).status == 200);
@@ -380,7 +381,7 @@ TEST_CASE_TEMPLATE("preflights are answered for every origin by default", Way, D
   CHECK(client.ask(preflight("/visit/home", asked)).field("Access-Control-Allow-Headers") == "content-type,x-a");
   const std::string long_one = origin + "Access-Control-Request-Headers: " + std::string(7000, 'x') + "\r\n";
   CHECK(client.ask(preflight("/visit/home", long_one)).field("Access-Control-Allow-Headers").size() == 7000);
-  CHECK(client.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, POST, OPTIONS");
+  CHECK(client.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, POST, PUT, DELETE, OPTIONS");
   CHECK(client.ask("OPTIONS /visit/a HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
   CHECK(client.ask("OPTIONS /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status == 404);
 }
@@ -507,7 +508,7 @@ TEST_CASE_TEMPLATE("the page is the rest of the path, with its slashes", Way, Di
     }
   }
   CHECK(client.ask("OPTIONS /visit/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
-  CHECK(client.ask("OPTIONS /visits/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, OPTIONS");
+  CHECK(client.ask("OPTIONS /visits/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, PUT, DELETE, OPTIONS");
   CHECK(client.ask(post_request("/visits/query/")).status == 405);
 }
 

@@ -49,7 +49,7 @@ void TestServer::serve(const Settings& settings, Listening& listening, std::prom
     for (const auto& task : tasks) task();
   });
   {
-    EventLoopServer server(&loop_, settings, {counter, counter, host});
+    EventLoopServer server(&loop_, settings, {counter, counter, questions, host});
     server_ = &server;
     if (listening.has_private_address()) server.keep_private();
     for (ListeningSocket& socket : listening.sockets) server.listen(std::move(socket));

@@ -13,6 +13,7 @@
 #include "common/config/settings.hpp"
 #include "fake_counting.hpp"
 #include "fake_host_status.hpp"
+#include "fake_questions.hpp"
 #include "frontend/server/event_loop_server.hpp"
 
 namespace visitd {
@@ -36,6 +37,7 @@ class TestServer {
   [[nodiscard]] RefusalCounts refusals();
 
   FakeCounting counter;
+  FakeQuestions questions;
   FakeHostStatus host;
 
  private:

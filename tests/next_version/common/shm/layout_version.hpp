@@ -7,9 +7,9 @@
 
 namespace visitd {
 
-inline constexpr std::uint64_t ring_layout_version = 3;
+inline constexpr std::uint64_t ring_layout_version = 4;
 inline constexpr std::size_t request_bytes = 131072;
-inline constexpr std::uint64_t cache_layout_version = 4;
+inline constexpr std::uint64_t cache_layout_version = 5;
 
 /// Words that nobody uses: in a lane's header and in the cache's before the statistics, and in a node.
 inline constexpr std::size_t lane_gap_words = 128;

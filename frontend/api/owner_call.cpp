@@ -1,0 +1,69 @@
+#include "frontend/api/owner_call.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "common/os/errors.hpp"
+
+namespace visitd {
+
+namespace {
+
+// A shard that rests, or is away for a moment, is waited for within a piece of a list.
+constexpr std::uint64_t piece_timeout_ms = 5000;
+
+std::string text_named(const ControlAnswer& answer, std::string_view name) {
+  const auto found = std::ranges::find(answer.text, name, [](const auto& one) { return std::string_view(one.first); });
+  return found == answer.text.end() ? std::string() : found->second;
+}
+
+}  // namespace
+
+OwnerList::OwnerList(std::string prefix, std::string after, std::size_t limit)
+    : prefix_(std::move(prefix)),
+      after_(std::move(after)),
+      limit_(limit),
+      lines_([this](std::string_view page, std::optional<std::uint64_t> count) { add(page, count); }) {}
+
+std::string OwnerList::take(const ControlAnswer& piece) {
+  lines_.take(text_named(piece, "lines"));
+  std::string next = text_named(piece, "next");
+  if (next.empty()) lines_.end();
+  return next;
+}
+
+std::string OwnerList::incomplete() const {
+  if (lines_.unknown_buckets() == 0) return {};
+  return fmt::format("{} buckets are not known, and nothing is listed without their pages: {}",
+                     lines_.unknown_buckets(), lines_.why_unknown());
+}
+
+void OwnerList::add(std::string_view page, std::optional<std::uint64_t> count) {
+  if (!page.starts_with(prefix_)) return;
+  ++pages_;
+  if (count) {
+    sum_.add(*count);
+  } else {
+    ++unknown_pages_;
+  }
+  if (page <= after_) return;
+  ++behind_;
+  if (limit_ == 0 || (first_.size() == limit_ && page >= std::prev(first_.end())->first)) return;
+  first_.emplace(page, count);
+  if (first_.size() > limit_) first_.erase(std::prev(first_.end()));
+}
+
+bool OwnerCall::ask(ControlCommand command, std::string argument, std::uint64_t now_ms) {
+  asked_.request = {command, std::move(argument)};
+  const std::uint64_t left_ms = asked_.until_ms > now_ms ? asked_.until_ms - now_ms : 0;
+  const bool is_piece = command == ControlCommand::pages;
+  asked_.request.timeout_ms = static_cast<std::uint32_t>(is_piece ? std::min(left_ms, piece_timeout_ms) : left_ms);
+  questions_.forget(number_);
+  number_ = questions_.ask(asked_);
+  return number_ != 0;
+}
+
+}  // namespace visitd

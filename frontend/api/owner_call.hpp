@@ -1,0 +1,76 @@
+// What the owner asks for in one request, from the first question to the flusher until the answer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/control/page_lines.hpp"
+#include "common/control/wide_sum.hpp"
+#include "frontend/api/backend.hpp"
+
+namespace visitd {
+
+/// Pages as the flusher lists them, in pieces: the first ones behind a place in the order of their names, and the sum
+/// of all.
+class OwnerList {
+ public:
+  /// Of the pages that begin with `prefix`, the first `limit` behind `after`.
+  OwnerList(std::string prefix, std::string after, std::size_t limit);
+  OwnerList(const OwnerList&) = delete;
+  OwnerList& operator=(const OwnerList&) = delete;
+
+  /// One more piece. Where the next one begins; empty: that was all. Throws Error where it is none.
+  [[nodiscard]] std::string take(const ControlAnswer& piece);
+
+  /// Why pages are missing, for people; empty: none are.
+  [[nodiscard]] std::string incomplete() const;
+  /// The first ones by name. A page without a count: Redis holds no number of it.
+  [[nodiscard]] const std::map<std::string, std::optional<std::uint64_t>>& first() const noexcept { return first_; }
+  /// Whether there are more than those.
+  [[nodiscard]] bool has_more() const noexcept { return behind_ > first_.size(); }
+  [[nodiscard]] std::uint64_t pages() const noexcept { return pages_; }
+  [[nodiscard]] std::uint64_t unknown_pages() const noexcept { return unknown_pages_; }
+  [[nodiscard]] const WideSum& sum() const noexcept { return sum_; }
+  [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
+
+ private:
+  void add(std::string_view page, std::optional<std::uint64_t> count);
+
+  std::string prefix_;
+  std::string after_;
+  std::size_t limit_;
+  PageLines lines_;
+  std::map<std::string, std::optional<std::uint64_t>> first_;
+  std::uint64_t pages_ = 0;   ///< that begin with the prefix
+  std::uint64_t behind_ = 0;  ///< of them, behind `after`
+  std::uint64_t unknown_pages_ = 0;
+  WideSum sum_;
+};
+
+class OwnerCall {
+ public:
+  /// `asked`: who asks, and until when; the request is filled in with each question.
+  OwnerCall(Questions& questions, OwnerQuestion asked) : questions_(questions), asked_(std::move(asked)) {}
+  OwnerCall(const OwnerCall&) = delete;
+  OwnerCall& operator=(const OwnerCall&) = delete;
+  ~OwnerCall() { questions_.forget(number_); }
+
+  /// False: too many questions wait already.
+  [[nodiscard]] bool ask(ControlCommand command, std::string argument, std::uint64_t now_ms);
+  /// What was answered to the last question; nullopt: nothing yet.
+  [[nodiscard]] std::optional<OwnerAnswer> take_answer() { return questions_.take_answer(number_); }
+  [[nodiscard]] bool is_late(std::uint64_t now_ms) const noexcept { return now_ms >= asked_.until_ms; }
+  [[nodiscard]] bool concerns(std::uint64_t now_ms) const noexcept { return questions_.concerns(number_, now_ms); }
+
+  std::optional<OwnerList> list;  ///< what has been listed so far
+
+ private:
+  Questions& questions_;
+  OwnerQuestion asked_;
+  std::uint64_t number_ = 0;
+};
+
+}  // namespace visitd

@@ -1,0 +1,243 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "common/os/text.hpp"
+#include "frontend/api/count_body.hpp"
+#include "frontend/api/handlers.hpp"
+#include "frontend/api/owner_call.hpp"
+#include "frontend/http/head_fields.hpp"
+#include "frontend/http/target.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::size_t most_listed = 1000;
+constexpr std::size_t usually_listed = 100;
+
+/// The key of an Authorization field; empty: there is none of the scheme Bearer (RFC 6750).
+std::string_view key_of(const RequestHead& head) noexcept {
+  constexpr std::string_view scheme = "bearer ";
+  const std::string_view field = find_field(head.fields, "authorization").value_or("");
+  return is_same_word(field.substr(0, scheme.size()), scheme) ? trim(field.substr(scheme.size())) : std::string_view();
+}
+
+OwnerCall& begin(HandlerShare& share, const Call& call) {
+  OwnerQuestion asked;
+  asked.until_ms = call.now_ms + share.owner_timeout_ms;
+  asked.at_private_address = call.entrance == Entrance::private_address;
+  asked.from = share.proxies.origin_of(*call.client, call.head->fields, call.entrance);
+  asked.key = key_of(*call.head);
+  call.read->owner = std::make_unique<OwnerCall>(share.backend.questions, std::move(asked));
+  return *call.read->owner;
+}
+
+Handled refuse_owner(const Problem& problem, Answer& answer) {
+  answer.refuse(problem);
+  return Handled::answered;
+}
+
+Handled ask(HandlerShare& share, const Call& call, ControlCommand command, std::string argument, Answer& answer) {
+  if (call.read->owner->ask(command, std::move(argument), call.now_ms)) return Handled::parked;
+  share.refuse_for_now({.refusal = Refusal::not_done, .detail = "too many requests of owners wait for the flusher"},
+                       answer);
+  return Handled::answered;
+}
+
+/// nullopt: the request is answered, or goes on waiting, as `handled` says.
+std::optional<ControlAnswer> take(HandlerShare& share, const Call& call, Answer& answer, Handled& handled) {
+  OwnerCall& owner = *call.read->owner;
+  auto said = owner.take_answer();
+  handled = Handled::answered;
+  if (!said && !owner.is_late(call.now_ms)) {
+    handled = Handled::parked;
+    return std::nullopt;
+  }
+  if (!said) {
+    const std::string detail = fmt::format(
+        "the flusher did not answer within the {} ms that owner.timeout_ms allows; a count that was to be changed may "
+        "be changed",
+        share.owner_timeout_ms);
+    share.refuse_for_now({.refusal = Refusal::not_done, .detail = detail}, answer);
+    return std::nullopt;
+  }
+  switch (said->verdict) {
+    case OwnerAnswer::Verdict::answered:
+      if (said->answer.ok) return std::move(said->answer);
+      share.refuse_for_now({.refusal = Refusal::not_done, .detail = said->answer.error}, answer);
+      break;
+    case OwnerAnswer::Verdict::key_needed:
+      answer.refuse({.refusal = Refusal::owner_key_needed});
+      answer.authenticate = "Bearer realm=\"visitd\"";
+      break;
+    case OwnerAnswer::Verdict::key_wrong:
+      answer.refuse({.refusal = Refusal::owner_key_wrong});
+      break;
+    case OwnerAnswer::Verdict::key_unset:
+      answer.refuse({.refusal = Refusal::owner_key_unset});
+      break;
+  }
+  return std::nullopt;
+}
+
+template <typename Values>
+const auto* value_named(const Values& values, std::string_view name) {
+  const auto found = std::ranges::find(values, name, [](const auto& one) { return std::string_view(one.first); });
+  return found == values.end() ? nullptr : &found->second;
+}
+
+// ---- changing a count
+
+void answer_change(std::string_view page, const ControlRow& row, Answer& answer) {
+  answer.no_store = true;
+  answer.content_type = ContentType::json;
+  answer.body.append(R"({"page":")");
+  append_json(page, answer.body);
+  answer.body.append("\"");
+  for (const auto& [name, value] : {std::pair("before", "before"), std::pair("count", "after")}) {
+    const std::uint64_t* const number = value_named(row.numbers, value);
+    append_all(answer.body, ",\"", name, "\":", number == nullptr ? 0 : *number);
+  }
+  answer.body.append("}");
+}
+
+// ---- lists
+
+/// The parameters of a query, each at most once. Empty texts where they are not given.
+struct ListParameters {
+  std::string prefix;
+  std::string after;
+  std::size_t limit = usually_listed;
+};
+
+/// nullopt: they are in `parameters`. `known`: those that the route takes.
+std::optional<Problem> read_parameters(std::string_view query, std::span<const std::string_view> known,
+                                       ListParameters& parameters) {
+  std::string buffer(query.size(), '\0');
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    if (pair.empty()) continue;
+    const std::size_t equals = std::min(pair.find('='), pair.size());
+    const std::string_view name = pair.substr(0, equals);
+    const auto which = std::ranges::find(known, name);
+    if (which == known.end()) {
+      return Problem{.refusal = Refusal::unknown_parameter,
+                     .detail = "the parameters of lists are prefix, after and limit, each where docs/http.md has it"};
+    }
+    const auto value = decode_form(pair.substr(std::min(equals + 1, pair.size())), buffer);
+    if (!value) return Problem{.refusal = Refusal::invalid_percent_encoding, .parameter = *which};
+    if (name == "prefix") parameters.prefix = *value;
+    if (name == "after") parameters.after = *value;
+    if (name != "limit") continue;
+    if (!parse_decimal(*value, parameters.limit) || parameters.limit < 1 || parameters.limit > most_listed) {
+      return Problem{.refusal = Refusal::invalid_limit};
+    }
+  }
+  return std::nullopt;
+}
+
+void append_page(std::string_view page, std::optional<std::uint64_t> count, std::string& document) {
+  document.append(document.back() == '[' ? "" : ",").append(R"({"page":")");
+  append_json(page, document);
+  document.append(R"(","count":)").append(count ? fmt::format("{}", *count) : "null").append("}");
+}
+
+Handled answer_document(const std::string& document, Answer& answer) {
+  answer.no_store = true;
+  answer.content_type = ContentType::json;
+  answer.body.show(document);
+  return Handled::answered;
+}
+
+/// Reads all pages, piece by piece, and has `then` answer.
+template <typename Then>
+Handled read_all(HandlerShare& share, const Call& call, std::span<const std::string_view> known, Answer& answer,
+                 Then then) {
+  if (call.read->owner == nullptr) {
+    ListParameters parameters;
+    if (const auto problem = read_parameters(call.head->query, known, parameters))
+      return refuse_owner(*problem, answer);
+    begin(share, call).list.emplace(std::move(parameters.prefix), std::move(parameters.after), parameters.limit);
+    return ask(share, call, ControlCommand::pages, "0", answer);
+  }
+  Handled handled = Handled::answered;
+  const auto piece = take(share, call, answer, handled);
+  if (!piece) return handled;
+  OwnerList& list = *call.read->owner->list;
+  std::string next = list.take(*piece);
+  if (!next.empty()) return ask(share, call, ControlCommand::pages, std::move(next), answer);
+  if (const std::string why = list.incomplete(); !why.empty()) {
+    share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = why}, answer);
+    return Handled::answered;
+  }
+  return then(list);
+}
+
+}  // namespace
+
+Handled change_count(HandlerShare& share, const Call& call, Answer& answer) {
+  const NamedPage page = share.page_of(call.encoded_page, answer);
+  if (page.name.empty()) return Handled::answered;
+  if (call.read->owner == nullptr) {
+    // A page of another site, in the browser of somebody who can reach a private address, changes nothing.
+    if (!call.head->origin.empty() && !share.is_named_origin(call.head->origin)) {
+      return refuse_owner({.refusal = Refusal::owner_from_elsewhere}, answer);
+    }
+    std::optional<std::uint64_t> count = 0;
+    if (call.head->method == Method::put) count = count_in(call.body);
+    if (!count) return refuse_owner({.refusal = Refusal::invalid_count}, answer);
+    begin(share, call);
+    std::string change;
+    append_change(change, "set", page.name, fmt::format("{}", *count));
+    return ask(share, call, ControlCommand::correct, std::move(change), answer);
+  }
+  Handled handled = Handled::answered;
+  const auto said = take(share, call, answer, handled);
+  if (!said) return handled;
+  const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
+  if (const std::string* const problem = value_named(row.text, "problem")) {
+    share.refuse_for_now({.refusal = Refusal::not_done, .detail = *problem}, answer);
+  } else {
+    answer_change(page.asked, row, answer);
+  }
+  return Handled::answered;
+}
+
+Handled list_pages(HandlerShare& share, const Call& call, Answer& answer) {
+  constexpr std::array<std::string_view, 3> known{"prefix", "after", "limit"};
+  return read_all(share, call, known, answer, [&](const OwnerList& list) {
+    std::string& document = share.start_document();
+    document.append(R"({"pages":[)");
+    for (const auto& [page, count] : list.first()) append_page(page, count, document);
+    document.append("]");
+    if (list.has_more()) {
+      document.append(R"(,"after":")");
+      append_json(std::prev(list.first().end())->first, document);
+      document.append("\"");
+    }
+    document.append("}");
+    return answer_document(document, answer);
+  });
+}
+
+Handled show_total(HandlerShare& share, const Call& call, Answer& answer) {
+  constexpr std::array<std::string_view, 1> known{"prefix"};
+  return read_all(share, call, known, answer, [&](const OwnerList& list) {
+    std::string& document = share.start_document();
+    document.append(fmt::format(R"({{"total":{},"pages":{},"unknown_pages":{}}})", list.sum().text(), list.pages(),
+                                list.unknown_pages()));
+    return answer_document(document, answer);
+  });
+}
+
+}  // namespace visitd
