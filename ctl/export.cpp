@@ -39,7 +39,7 @@ class ExportLines {
     } else {
       line({{"ended_at", at},
             {"pages", pages},
-            {"visits", sum.json()},
+            {"visits", json_of(sum)},
             {"incomplete", incomplete.empty() ? Json(nullptr) : Json(incomplete)}});
     }
   }

@@ -36,20 +36,9 @@ class PassingLine : public ProgressLine {
 
 }  // namespace
 
-void WideSum::add(std::uint64_t count) noexcept {
-  low_ += count % limb;
-  high_ += count / limb + low_ / limb;
-  low_ %= limb;
-}
-
-std::string WideSum::text() const {
-  return high_ == 0 ? fmt::format("{}", low_) : fmt::format("{}{:018}", high_, low_);
-}
-
-Json WideSum::json() const {
-  std::uint64_t sum = 0;
-  if (__builtin_mul_overflow(high_, limb, &sum) || __builtin_add_overflow(sum, low_, &sum)) return text();
-  return sum;
+Json json_of(const WideSum& sum) {
+  const auto number = sum.number();
+  return number ? Json(*number) : Json(sum.text());
 }
 
 void PageLines::take(std::string_view lines) {

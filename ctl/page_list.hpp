@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "common/config/settings.hpp"
+#include "common/os/wide_sum.hpp"
 #include "ctl/report.hpp"
 
 namespace visitd {
@@ -16,20 +17,8 @@ namespace visitd {
 /// A page and its count; nullopt: it is not known.
 using EachPage = std::function<void(std::string_view page, std::optional<std::uint64_t> count)>;
 
-/// A sum of counts that does not wrap.
-class WideSum {
- public:
-  void add(std::uint64_t count) noexcept;
-  /// Its digits.
-  [[nodiscard]] std::string text() const;
-  /// A number where it is one of 64 bits, else its digits as text.
-  [[nodiscard]] Json json() const;
-
- private:
-  static constexpr std::uint64_t limb = 1'000'000'000'000'000'000U;
-  std::uint64_t low_ = 0;   ///< below `limb`
-  std::uint64_t high_ = 0;  ///< of `limb`
-};
+/// A number where it is one of 64 bits, else its digits as text.
+[[nodiscard]] Json json_of(const WideSum& sum);
 
 /// Puts the lines of pieces together: a page comes once.
 class PageLines {

@@ -66,7 +66,7 @@ struct Listed {
   }
   void tell(Json& report) const {
     report["matching"] = pages;
-    report["total"] = sum.json();
+    report["total"] = json_of(sum);
     report["unknown_pages"] = unknown_pages;
   }
 };
