@@ -55,7 +55,11 @@ struct PageChoice {
 [[nodiscard]] Json pages_report(const Settings& settings, const PageChoice& choice);
 [[nodiscard]] std::string pages_text(const Json& report);
 
-/// The sum of their counts.
+/// The pages with the largest counts, at most so many; without a list of all pages.
+[[nodiscard]] Json top_report(const Settings& settings, std::uint64_t limit);
+[[nodiscard]] std::string top_text(const Json& report);
+
+/// The sum of their counts. Where `prefix` is empty, without a list of all pages.
 [[nodiscard]] Json total_report(const Settings& settings, const std::string& prefix);
 [[nodiscard]] std::string total_text(const Json& report);
 

@@ -1,6 +1,7 @@
 // The commands that show something, or put segments in order.
 #include <fmt/format.h>
 
+#include "common/control/control_protocol.hpp"
 #include "common/os/errors.hpp"
 #include "common/shm/ring_layout.hpp"
 #include "ctl/command_line.hpp"
@@ -132,6 +133,13 @@ void add_lists(CLI::App& app, Asked& asked) {
             ->check(CLI::IsMember({"count", "name"}));
         command.add_option("--limit", asked.pages.limit, "the most pages (100)")
             ->check(number_within<std::uint64_t>(1, 10'000'000, ""));
+      });
+  add_command(
+      app, asked, "top", "the pages with the largest counts, of all shards and hosts",
+      [&](const Settings& settings) { return top_report(settings, asked.limit); }, top_text,
+      [&](CLI::App& command) {
+        command.add_option("--limit", asked.limit, "how many pages (100)")
+            ->check(number_within<std::uint64_t>(1, control_top_pages, ""));
       });
   add_command(
       app, asked, "total", "the sum of the counts of all pages",

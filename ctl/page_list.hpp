@@ -6,7 +6,7 @@
 
 #include "common/config/settings.hpp"
 #include "common/control/page_lines.hpp"
-#include "common/control/wide_sum.hpp"
+#include "common/os/wide_sum.hpp"
 #include "ctl/report.hpp"
 
 namespace visitd {

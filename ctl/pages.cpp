@@ -8,6 +8,7 @@
 
 #include "ctl/commands.hpp"
 #include "ctl/page_list.hpp"
+#include "ctl/sums.hpp"
 
 namespace visitd {
 
@@ -71,12 +72,6 @@ struct Listed {
   }
 };
 
-std::string unknown_text(const Json& report) {
-  if (report["unknown_pages"] == 0) return {};
-  return fmt::format("({} pages have no count: Redis holds no number of them, or one without room)\n",
-                     plain(report["unknown_pages"]));
-}
-
 }  // namespace
 
 Json pages_report(const Settings& settings, const PageChoice& choice) {
@@ -109,13 +104,17 @@ std::string pages_text(const Json& report) {
   if (report["matching"] != report["pages"].size()) {
     text += fmt::format("({} of {} pages: --limit)\n", report["pages"].size(), plain(report["matching"]));
   }
-  return text + unknown_text(report);
+  return text + unknown_pages_text(report);
 }
 
 Json total_report(const Settings& settings, const std::string& prefix) {
   Json report = {{"prefix", prefix}};
   Listed listed;
   try {
+    if (prefix.empty()) {
+      report.update(sum_of_all(settings));
+      return report;
+    }
     const std::string incomplete = list_pages(settings, [&](std::string_view page, std::optional<std::uint64_t> count) {
       if (page.starts_with(prefix)) listed.add(count);
     });
@@ -128,9 +127,10 @@ Json total_report(const Settings& settings, const std::string& prefix) {
 }
 
 std::string total_text(const Json& report) {
-  if (!report.contains("matching")) return {};
-  return fmt::format("{} visits of {} pages\n{}", plain(report["total"]), plain(report["matching"]),
-                     unknown_text(report));
+  if (!report.contains("total")) return {};
+  // Only a list of all pages says how many there are.
+  const std::string of = report.contains("matching") ? fmt::format(" of {} pages", plain(report["matching"])) : "";
+  return fmt::format("{} visits{}\n{}", plain(report["total"]), of, unknown_pages_text(report));
 }
 
 }  // namespace visitd

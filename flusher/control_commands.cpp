@@ -37,6 +37,14 @@ std::string names_text(const std::vector<std::string>& names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+/// What a total and the best pages say alike.
+ControlAnswer sums_answer(const BucketSums::Told& told) {
+  ControlAnswer answer{true, "", {}, {{"buckets", told.buckets}, {"unknown", told.unknown_buckets}}};
+  if (told.unknown_pages != 0) answer.numbers.emplace_back("unknown_pages", told.unknown_pages);
+  if (!told.why.empty()) answer.text.emplace_back("why", told.why);
+  return answer;
+}
+
 constexpr std::size_t longest_import_id = 128;
 
 std::string asker(const ControlRequest& request) {
@@ -100,10 +108,11 @@ void ControlCommands::handle(const ControlRequest& request, ControlReply reply) 
     case ControlCommand::forget:
       return forget(request, std::move(reply));
     case ControlCommand::pages:
-      lists_.push_back({parse_scan_place(request.argument), engine_.tails(), monotonic_ms() + request.timeout_ms,
-                        request.answer_bytes, std::move(reply)});
-      loop_.turn_next();
-      return;
+      return list_pages(request, reply);
+    case ControlCommand::top:
+      return find_top(request, reply);
+    case ControlCommand::total:
+      return add_up(request, reply);
     case ControlCommand::correct:
       return correct(request, std::move(reply));
     case ControlCommand::import:
@@ -277,6 +286,53 @@ void ControlCommands::inspect_page(const std::string& page, ControlReply reply) 
   });
 }
 
+// ---- what goes through all buckets
+
+void ControlCommands::wait_to_list(const ControlRequest& request, const ControlReply& reply,
+                                   std::function<void(std::uint64_t until_ms)> begin) {
+  lists_.push_back({std::move(begin), engine_.tails(), monotonic_ms() + request.timeout_ms, reply});
+  loop_.turn_next();
+}
+
+void ControlCommands::list_pages(const ControlRequest& request, const ControlReply& reply) {
+  wait_to_list(
+      request, reply,
+      [this, reply, from = parse_scan_place(request.argument), bytes = request.answer_bytes](std::uint64_t until_ms) {
+        engine_.list_pages(from, until_ms, bytes, [reply](PageScan::Told told) {
+          ControlAnswer answer{true, "", {{"lines", std::move(told.lines)}}, {}};
+          if (!told.next.empty()) answer.text.emplace_back("next", std::move(told.next));
+          answer.numbers = {{"buckets", told.buckets}, {"finished", told.finished}};
+          reply(std::move(answer));
+        });
+      });
+}
+
+void ControlCommands::find_top(const ControlRequest& request, const ControlReply& reply) {
+  std::uint32_t limit = 0;
+  if (!parse_decimal(request.argument, limit) || limit == 0 || limit > control_top_pages) {
+    throw error("'{}' is refused; allowed: how many pages, 1 to {}", request.argument, control_top_pages);
+  }
+  wait_to_list(request, reply, [this, reply, limit](std::uint64_t until_ms) {
+    engine_.top(limit, until_ms, [reply](BucketSums::Told told) {
+      ControlAnswer answer = sums_answer(told);
+      for (auto& [page, count] : told.pages) answer.rows.push_back({{{"page", std::move(page)}}, {{"count", count}}});
+      reply(std::move(answer));
+    });
+  });
+}
+
+void ControlCommands::add_up(const ControlRequest& request, const ControlReply& reply) {
+  wait_to_list(request, reply, [this, reply](std::uint64_t until_ms) {
+    engine_.total(until_ms, [reply](const BucketSums::Told& told) {
+      ControlAnswer answer = sums_answer(told);
+      answer.text.emplace_back("total", told.total.text());
+      reply(std::move(answer));
+    });
+  });
+}
+
+// ---- what waits
+
 void ControlCommands::tell(Now at) {
   std::erase_if(lists_, [&](WaitingList& waiting) { return begin_list(waiting, at); });
   std::erase_if(flushes_, [&](WaitingFlush& waiting) { return tell_flush(waiting, at); });
@@ -289,13 +345,7 @@ bool ControlCommands::begin_list(WaitingList& waiting, Now at) {
   }
   if (!engine_.has_applied(waiting.tails)) return false;
   try {
-    engine_.list_pages(waiting.from, waiting.deadline_ms, waiting.answer_bytes,
-                       [reply = waiting.reply](PageScan::Told told) {
-                         ControlAnswer answer{true, "", {{"lines", std::move(told.lines)}}, {}};
-                         if (!told.next.empty()) answer.text.emplace_back("next", std::move(told.next));
-                         answer.numbers = {{"buckets", told.buckets}, {"finished", told.finished}};
-                         reply(std::move(answer));
-                       });
+    waiting.begin(waiting.deadline_ms);
   } catch (const std::exception& fault) {
     waiting.reply({false, fault.what(), {}, {}});
   }

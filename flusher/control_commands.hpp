@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,10 +50,10 @@ class ControlCommands : public ControlHandler {
   };
 
   struct WaitingList {
-    ScanPlace from;
+    /// Asks the engine; the time until when it may take.
+    std::function<void(std::uint64_t until_ms)> begin;
     std::vector<std::uint64_t> tails;  ///< what is in the lanes up to here is listed too
     std::uint64_t deadline_ms = 0;
-    std::size_t answer_bytes = 0;
     ControlReply reply;
   };
 
@@ -64,6 +65,12 @@ class ControlCommands : public ControlHandler {
   void import(const ControlRequest& request, ControlReply reply);
   void list_corrections(const ControlReply& reply) const;
   void list_shards(const ControlReply& reply) const;
+  /// Has `begin` called once all is applied that is recorded by now.
+  void wait_to_list(const ControlRequest& request, const ControlReply& reply,
+                    std::function<void(std::uint64_t until_ms)> begin);
+  void list_pages(const ControlRequest& request, const ControlReply& reply);
+  void find_top(const ControlRequest& request, const ControlReply& reply);
+  void add_up(const ControlRequest& request, const ControlReply& reply);
   void inspect_page(const std::string& page, ControlReply reply);
   /// True: it has begun, or was answered.
   [[nodiscard]] bool begin_list(WaitingList& waiting, Now at);

@@ -258,7 +258,8 @@ constexpr std::array rows = {
         "How long ago a host must have been seen last for `visitctl writers forget` to forget it without `--yes`."),
     flusher.number<&FlusherSettings::scan_pages_per_s>(
         "scan_pages_per_s", 1000, 100'000'000, flusher_reload,
-        "The most pages a second that one shard is asked for by lists of pages (`visitctl pages`, `total`, `export`). "
+        "The most pages a second that one shard is asked for by what reads many (`visitctl pages`, `top`, `total`, "
+        "`export`). "
         "80,000 take a server about 4 % of its time."),
 
     redis.choice<&RedisSettings::mode>(

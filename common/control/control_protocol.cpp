@@ -33,6 +33,8 @@ constexpr Command commands[] = {
     {ControlCommand::writers, "writers", ""},
     {ControlCommand::forget, "forget", "a writer's id"},
     {ControlCommand::pages, "pages", "where the piece begins"},
+    {ControlCommand::top, "top", "how many pages"},
+    {ControlCommand::total, "total", ""},
     {ControlCommand::correct, "correct", "changes"},
     {ControlCommand::import, "import", "an id and changes"},
     {ControlCommand::corrections, "corrections", ""},

@@ -90,6 +90,18 @@ enum class ControlCommand : std::uint8_t {
   ///   next               where the next piece begins; only if there is more
   ///   buckets, finished  how many there are, and so many of them are listed
   pages,
+  /// Say which pages have the largest counts. The argument is how many, 1 to 1000. In rows, the largest first:
+  ///   page, count
+  /// Each visit that was recorded before is included. Of pages with the same count as the last one, some may be left
+  /// out.
+  ///   buckets, unknown   how many there are, and of how many nobody can say now what they hold
+  ///   unknown_pages      pages in the others of which nobody can say a count; only if there are any
+  ///   why                the first bucket is not known; only if one is not
+  top,
+  /// Say what the counts of all pages come to.
+  ///   total              its digits, as text: it may pass 64 bits
+  ///   buckets, unknown, unknown_pages, why   as of `top`: what is not known is not in it
+  total,
   /// Change counts. The argument is a list of changes, see encode_changes(). Answered once it is known what became of
   /// each, in rows, in their order.
   ///   page
@@ -153,6 +165,8 @@ struct ControlAnswer {
   std::vector<ControlRow> rows = {};  ///< under "rows"; a command that lists nothing has none
 };
 
+/// The most pages that `top` says.
+constexpr std::uint32_t control_top_pages = 1000;
 /// So long after a request's timeout the flusher says that it is not done, and the client waits no longer.
 constexpr std::uint32_t control_answer_grace_ms = 1000;
 constexpr std::uint32_t control_client_grace_ms = 3000;

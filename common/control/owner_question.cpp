@@ -34,6 +34,8 @@ bool changes_counts(const ControlRequest& request) noexcept {
 bool may_be_asked(const ControlRequest& request) noexcept {
   switch (request.command) {
     case ControlCommand::pages:
+    case ControlCommand::top:
+    case ControlCommand::total:
       return true;
     case ControlCommand::correct:
       // What is done twice, because a flusher died before it could say that it was done, is done once by a `set` alone.

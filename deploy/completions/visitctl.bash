@@ -39,7 +39,7 @@ _visitctl() {
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | rules | refusals | pages | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
+      status | check | lanes | peek | page | rules | refusals | pages | top | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -48,7 +48,7 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page rules refusals pages total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
+      commands='status check lanes peek page rules refusals pages top total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
@@ -56,6 +56,7 @@ _visitctl() {
     page) options+=' --exact' ;;
     refusals) options+=' --measure' ;;
     pages) options+=' --prefix --match --sort --limit' ;;
+    top) options+=' --limit' ;;
     total) options+=' --prefix' ;;
     export) options+=' --format' ;;
     shards)
@@ -76,7 +77,7 @@ _visitctl() {
     rename | merge) options+=' --dry-run --yes --timeout' ;;
     import) options+=' --from --dry-run --skip-bad --timeout' ;;
     corrections) options+=' --limit' ;;
-    help) commands='status check lanes peek page rules refusals pages total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
+    help) commands='status check lanes peek page rules refusals pages top total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

@@ -126,8 +126,9 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
       writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_),
       scanner_(std::make_unique<Scanner>(*this)),
-      scan_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, settings.scan_pages_per_s,
-            *scanner_),
+      askable_(settings.shards.size(), settings.scan_pages_per_s, *scanner_),
+      scan_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, askable_, *scanner_),
+      sums_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, askable_, *scanner_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   corrector_ = std::make_unique<Corrector>(*this);
@@ -169,7 +170,7 @@ void Engine::use(const EngineSettings& settings, Now now) {
   open_.use({open_limit(settings), settings.journal_limit_bytes});
   drain_.use(open_limit(settings));
   lookups_.use(settings.batches.ttl_ms);
-  scan_.use(settings.scan_pages_per_s);
+  askable_.use(settings.scan_pages_per_s);
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     sessions_[shard]->session.use(session_settings(settings, shard));
   }
@@ -216,6 +217,7 @@ void Engine::tick(Now now) {
   // Before a transaction, which may spill a bucket that came with the last one.
   if (std::exchange(ask_waiting_, false)) lookups_.ask_waiting();
   if (!scan_.is_idle()) scan_.tick(now.ms);
+  if (!sums_.is_idle()) sums_.tick(now.ms);
   wake();
   flush_when_due(now);
   tell_flushed(now);

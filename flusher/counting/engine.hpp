@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "common/shm/cache.hpp"
+#include "flusher/counting/askable_shards.hpp"
 #include "flusher/counting/batches.hpp"
 #include "flusher/counting/bucket_mover.hpp"
+#include "flusher/counting/bucket_sums.hpp"
 #include "flusher/counting/corrections.hpp"
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/deployment.hpp"
@@ -64,7 +66,7 @@ struct EngineSettings {
   std::uint32_t wait_replicas = 0;  ///< these three: see ReplicaWatch
   bool wait_aof = false;
   std::uint64_t wait_ms = 3000;
-  std::uint32_t scan_pages_per_s = 80000;  ///< see PageScan
+  std::uint32_t scan_pages_per_s = 80000;  ///< see AskableShards
   std::function<std::uint64_t()> now_us;   ///< a clock that never goes back; none: that of the turns
 };
 
@@ -203,7 +205,14 @@ class Engine {
                   std::function<void(PageScan::Told)> done) {
     scan_.begin(from, until_ms, answer_bytes, std::move(done));
   }
-  [[nodiscard]] bool lists_pages() const noexcept { return !scan_.is_idle(); }
+  [[nodiscard]] bool lists_pages() const noexcept { return !scan_.is_idle() || !sums_.is_idle(); }
+  /// The sum of all counts, and the best pages: see BucketSums.
+  void total(std::uint64_t until_ms, std::function<void(BucketSums::Told)> done) {
+    sums_.total(until_ms, std::move(done));
+  }
+  void top(std::size_t limit, std::uint64_t until_ms, std::function<void(BucketSums::Told)> done) {
+    sums_.top(limit, until_ms, std::move(done));
+  }
   /// What is pending of a page; for people.
   struct PageState {
     std::uint32_t bucket = 0;
@@ -229,7 +238,7 @@ class Engine {
 
  private:
   class Session;    ///< a ShardSession with its port
-  class Scanner;    ///< the port of a PageScan
+  class Scanner;    ///< the port of what reads many pages
   class Mover;      ///< a BucketMover with its port
   class Corrector;  ///< the port of Corrections
 
@@ -281,7 +290,9 @@ class Engine {
   bool cluster_is_known_ = false;  ///< the cluster says that its primaries are those of this life
   WriterBook writers_;
   std::unique_ptr<Scanner> scanner_;
+  AskableShards askable_;
   PageScan scan_;
+  BucketSums sums_;
 
   std::vector<std::uint64_t> durable_;  ///< positions in the spool
   bool committing_ = false;             ///< a transaction is captured and not durable yet

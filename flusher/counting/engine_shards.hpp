@@ -72,7 +72,7 @@ class Engine::Session : public SessionPort {
   ShardSession session;
 };
 
-/// The port of a PageScan.
+/// The port of what reads many pages.
 class Engine::Scanner : public ScanPort {
  public:
   explicit Scanner(Engine& engine) : engine_(engine) {}
@@ -85,6 +85,19 @@ class Engine::Scanner : public ScanPort {
   }
   bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) override {
     return engine_.sessions_[engine_.placement_.shard_of(asked.bucket)]->session.list_pages(asked, std::move(done));
+  }
+  bool ask_sums(std::uint32_t shard, AskSums asked,
+                std::function<void(std::vector<ShardSession::SomeSum>)> done) override {
+    return engine_.sessions_[shard]->session.ask_sums(std::move(asked), std::move(done));
+  }
+  void ask_writers(std::function<void(std::vector<std::string>)> done) override {
+    engine_.writers_.ask([this, done = std::move(done)](const WriterBook::Told& told) {
+      std::vector<std::string> others;
+      for (const auto& [id, writer] : told.list.writers()) {
+        if (id != engine_.writers_.self().id) others.push_back(id);
+      }
+      done(std::move(others));
+    });
   }
   [[nodiscard]] std::uint64_t now_us() const override {
     return engine_.settings_.now_us ? engine_.settings_.now_us() : engine_.now_ms_ * 1000;

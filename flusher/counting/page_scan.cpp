@@ -18,21 +18,14 @@ namespace {
 // A piece of a quarter of a mebibyte takes the loop a few milliseconds in all. An answer has room for sixteen: beside
 // what a piece has more in the end, JSON may write two bytes for one.
 constexpr std::size_t pieces_in_answer = 16;
-// The server does nothing else while it answers what came at once: these take it about a millisecond.
-constexpr std::size_t lists_at_once = 16;
 constexpr std::size_t buckets_at_once = 64;
 constexpr std::size_t pages_asked_at_once = 500;
 constexpr std::size_t bytes_of_asked_page = 512;
 // A bucket with more pending pages than this is listed in more than one piece.
 constexpr std::size_t pending_at_once = 500;
-// A shard that is away only for a moment, as after a failover, is waited for.
-constexpr std::uint64_t away_patience_ms = 2000;
-// A server that is far away, rather than busy, is not waited for longer.
-constexpr std::uint64_t longest_rest_us = 2'000'000;
 // An empty bucket takes the server time as well: about as much as these.
 constexpr std::size_t least_pages_of_command = 25;
 constexpr std::size_t usual_bucket_bytes = 4096;
-constexpr std::uint64_t largest_count = 0x7fff'ffff'ffff'ffffU;
 
 }  // namespace
 
@@ -60,12 +53,8 @@ ScanPlace parse_scan_place(std::string_view text) {
 
 // ---- pieces
 
-PageScan::PageScan(PendingParts parts, std::uint32_t pages_per_s, ScanPort& port)
-    : parts_(parts),
-      pages_per_s_(pages_per_s),
-      port_(port),
-      shards_(parts.placement.shards()),
-      bucket_bytes_(usual_bucket_bytes) {}
+PageScan::PageScan(PendingParts parts, AskableShards& shards, ScanPort& port)
+    : parts_(parts), shards_(shards), port_(port), bucket_bytes_(usual_bucket_bytes) {}
 
 void PageScan::begin(const ScanPlace& from, std::uint64_t until_ms, std::size_t answer_bytes,
                      std::function<void(Told)> done) {
@@ -82,6 +71,7 @@ void PageScan::begin(const ScanPlace& from, std::uint64_t until_ms, std::size_t 
 
 void PageScan::tick(std::uint64_t now_ms) {
   now_ms_ = now_ms;
+  shards_.set_time(now_ms);
   for (const std::shared_ptr<Piece>& piece : std::vector(pieces_)) advance(piece);
   std::erase_if(pieces_, [](const std::shared_ptr<Piece>& piece) { return !piece->done; });
 }
@@ -129,7 +119,7 @@ void PageScan::step(const std::shared_ptr<Piece>& piece, std::size_t index) {
   if (part.over || part.asking || (piece->full && !part.lines.empty())) return;
   const std::uint32_t bucket = part.place.bucket;
   const std::uint32_t shard = parts_.placement.shard_of(bucket);
-  if (const std::string why = why_unknown(shard); !why.empty()) return give_up(part, why);
+  if (const std::string why = shards_.why_unknown(shard); !why.empty()) return give_up(part, why);
   if (part.place.in != ScanPlace::In::start && part.place.source != port_.source(shard)) {
     part.place = {bucket};
     part.lines.clear();
@@ -139,8 +129,8 @@ void PageScan::step(const std::shared_ptr<Piece>& piece, std::size_t index) {
     return parts_.open.want_for_read(bucket);
   }
   part.waits_for = "its shard did not answer in time";
-  if (!may_be_asked(shard)) return;
-  if (part.place.in == ScanPlace::In::start && pending_of(bucket).size() > pending_at_once) {
+  if (!shards_.may_ask(shard)) return;
+  if (part.place.in == ScanPlace::In::start && parts_.pages_of(bucket).size() > pending_at_once) {
     begin_lines(part);
     part.place = {bucket, ScanPlace::In::pending, 0, port_.source(shard)};
   }
@@ -148,34 +138,7 @@ void PageScan::step(const std::shared_ptr<Piece>& piece, std::size_t index) {
   ask(piece, index, shard);
 }
 
-/// Why nobody can say what the buckets of a shard hold, for people; empty: the shard can be asked, or will be soon.
-std::string PageScan::why_unknown(std::uint32_t number) {
-  Shard& shard = shards_[number];
-  const ShardState state = port_.state(number);
-  const bool is_away = state != ShardState::up && state != ShardState::refuses_writes;
-  // What was seen of it when nobody listed pages says nothing.
-  if (!is_away || now_ms_ > shard.looked_ms + away_patience_ms) shard.away_since_ms = is_away ? now_ms_ : 0;
-  shard.looked_ms = now_ms_;
-  if (!is_away || (state != ShardState::held && now_ms_ < shard.away_since_ms + away_patience_ms)) return {};
-  return fmt::format("shard {} is {}", port_.name(number), name_of(state));
-}
-
-/// Not while it rests, or has all of a burst to answer.
-bool PageScan::may_be_asked(std::uint32_t number) const {
-  const Shard& shard = shards_[number];
-  return shard.asked < lists_at_once && port_.now_us() >= shard.rests_until_us;
-}
-
 // ---- one bucket
-
-std::vector<std::uint32_t> PageScan::pending_of(std::uint32_t bucket) const {
-  std::vector<std::uint32_t> numbers = parts_.open.open_pages(bucket);
-  const std::vector<std::uint32_t> sealed = parts_.batches.sealed_pages(bucket);
-  numbers.insert(numbers.end(), sealed.begin(), sealed.end());
-  std::ranges::sort(numbers);
-  numbers.erase(std::ranges::unique(numbers).begin(), numbers.end());
-  return numbers;
-}
 
 void PageScan::begin_lines(Part& part) const {
   if (part.lines.empty()) {
@@ -193,7 +156,7 @@ void PageScan::give_up(Part& part, std::string_view why) {
 void PageScan::list_pending(Part& part) {
   begin_lines(part);
   std::vector<std::pair<std::uint64_t, std::uint32_t>> behind;
-  for (const std::uint32_t number : pending_of(part.place.bucket)) {
+  for (const std::uint32_t number : parts_.pages_of(part.place.bucket)) {
     if (parts_.pages[number].hash >= part.place.at) behind.emplace_back(parts_.pages[number].hash, number);
   }
   const std::size_t listed = std::min(behind.size(), pending_at_once);
@@ -210,35 +173,20 @@ void PageScan::list_pending(Part& part) {
 }
 
 void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::uint32_t number) {
-  Shard& shard = shards_[number];
   Part& part = piece->parts[index];
-  if (shard.asked == 0) shard.begun_us = port_.now_us();
   const auto most = static_cast<std::uint32_t>(std::min(pages_asked_at_once, piece->bytes / bytes_of_asked_page));
   const AskPages asked{part.place.bucket, part.place.at, most};
   // Before it is asked: what cannot be sent may be Lost at once.
   part.asking = true;
-  ++shard.asking;
-  ++shard.asked;
-  const auto answered = [this, number](std::size_t pages) {
-    Shard& of = shards_[number];
-    of.pages += std::max(pages, least_pages_of_command);
-    if (--of.asking != 0) return;
-    const std::uint64_t took_us = port_.now_us() - of.begun_us;
-    // A server that takes long is busy, whatever the pages.
-    const std::uint64_t turn_us = std::max(of.pages * 1'000'000 / pages_per_s_, 2 * took_us);
-    of.rests_until_us = of.begun_us + std::min(turn_us, took_us + longest_rest_us);
-    of.asked = 0;
-    of.pages = 0;
-  };
-  const bool sent = port_.list_pages(asked, [this, piece, index, answered](const ShardSession::SomePages& some) {
-    answered(some.pages ? some.pages->pages.size() : 0);
+  shards_.asked(number);
+  const bool sent = port_.list_pages(asked, [this, piece, index, number](const ShardSession::SomePages& some) {
+    shards_.answered(number, std::max(some.pages ? some.pages->pages.size() : 0, least_pages_of_command));
     piece->parts[index].asking = false;
     if (piece->done) on_pages(piece->parts[index], some);
   });
   if (sent) return;
   part.asking = false;
-  --shard.asked;
-  --shard.asking;
+  shards_.not_sent(number);
 }
 
 void PageScan::on_pages(Part& part, const ShardSession::SomePages& some) {
@@ -260,22 +208,18 @@ void PageScan::list(Part& part, const Pages& pages) {
   for (const Pages::Page& page : pages.pages) {
     // What somebody else wrote into the hash is no page if no request could name it.
     if (check_page_id(page.id, max_page_id_bytes) != PageIdFault::none) continue;
-    const std::uint32_t number = parts_.pages.find(page_hash(page.id, parts_.hash_seed), page.id);
-    std::uint64_t pending = 0;
-    if (number != PendingPages::none) {
-      pending = parts_.pages[number].open + parts_.pages[number].inflight;
-      if (with_pending) listed.push_back(number);
-    }
-    if (page.count && *page.count <= largest_count - std::min(pending, largest_count) &&
-        parts_.uncountable.counted(page.id, *page.count)) {
-      lines.page(page.id, *page.count + pending);
+    const std::uint32_t number = parts_.find(page.id);
+    if (number != PendingPages::none && with_pending) listed.push_back(number);
+    const std::uint64_t pending = number == PendingPages::none ? 0 : parts_.visits_of(number);
+    if (const auto count = parts_.count_of(page.id, page.count, pending)) {
+      lines.page(page.id, *count);
     } else {
       lines.unknown_page(page.id);
     }
   }
   if (with_pending) {
     std::ranges::sort(listed);
-    for (const std::uint32_t number : pending_of(bucket)) {
+    for (const std::uint32_t number : parts_.pages_of(bucket)) {
       const PendingPage& page = parts_.pages[number];
       if (page.open + page.inflight == 0 || std::ranges::binary_search(listed, number)) continue;
       lines.pending_page(page.id(), page.open + page.inflight);

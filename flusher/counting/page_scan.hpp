@@ -5,9 +5,6 @@
 // Within a bucket, a page that exists when its list begins is listed. Either the shard holds it all the time, and then
 // HSCAN names it; or it is pending here, and then it is listed at the beginning, before HSCAN has passed anything: once
 // its visits are acknowledged, HSCAN may name it or not. If it does, with another count, that count holds.
-//
-// The shard rests between bursts of commands: it lists so many pages a second at most, and rests at least as long as it
-// took to answer.
 #pragma once
 
 #include <cstddef>
@@ -19,12 +16,9 @@
 #include <string_view>
 #include <vector>
 
-#include "flusher/counting/batches.hpp"
-#include "flusher/counting/open_visits.hpp"
-#include "flusher/counting/pending_pages.hpp"
-#include "flusher/counting/placement.hpp"
+#include "flusher/counting/askable_shards.hpp"
+#include "flusher/counting/pending_parts.hpp"
 #include "flusher/counting/shard_session.hpp"
-#include "flusher/counting/uncountable_pages.hpp"
 
 namespace visitd {
 
@@ -46,37 +40,9 @@ struct ScanPlace {
 /// Throws Error where the text is something else.
 [[nodiscard]] ScanPlace parse_scan_place(std::string_view text);
 
-/// What a scan needs from outside.
-class ScanPort {
- public:
-  virtual ~ScanPort() = default;
-  /// Whether the shard can be asked.
-  [[nodiscard]] virtual ShardState state(std::uint32_t shard) const = 0;
-  [[nodiscard]] virtual const std::string& name(std::uint32_t shard) const = 0;
-  /// Another number once a cursor of the shard, or a hash of a pending page, says nothing any more.
-  [[nodiscard]] virtual std::uint64_t source(std::uint32_t shard) const = 0;
-  /// As ShardSession::list_pages, of the shard where the bucket is.
-  virtual bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) = 0;
-  /// Microseconds of a clock that never goes back.
-  [[nodiscard]] virtual std::uint64_t now_us() const = 0;
-};
-
-/// The deciders that know what is pending.
-struct PendingParts {
-  const Placement& placement;
-  const PendingPages& pages;
-  OpenVisits& open;
-  const Batches& batches;
-  UncountablePages& uncountable;
-  std::uint64_t hash_seed = 0;
-};
-
 class PageScan {
  public:
-  /// `pages_per_s`: the most that one shard lists.
-  PageScan(PendingParts parts, std::uint32_t pages_per_s, ScanPort& port);
-
-  void use(std::uint32_t pages_per_s) noexcept { pages_per_s_ = pages_per_s; }
+  PageScan(PendingParts parts, AskableShards& shards, ScanPort& port);
 
   struct Told {
     std::string lines;           ///< see PageLinesReader
@@ -108,34 +74,21 @@ class PageScan {
     bool full = false;  ///< no further buckets
     std::function<void(Told)> done;
   };
-  struct Shard {
-    std::size_t asking = 0;
-    std::size_t asked = 0;       ///< in this burst
-    std::size_t pages = 0;       ///< that this burst has listed
-    std::uint64_t begun_us = 0;  ///< the burst
-    std::uint64_t rests_until_us = 0;
-    std::uint64_t away_since_ms = 0;  ///< 0: it is not
-    std::uint64_t looked_ms = 0;
-  };
 
   void advance(const std::shared_ptr<Piece>& piece);
   void add_parts(Piece& piece);
   void step(const std::shared_ptr<Piece>& piece, std::size_t index);
-  [[nodiscard]] std::string why_unknown(std::uint32_t shard);
-  [[nodiscard]] bool may_be_asked(std::uint32_t shard) const;
   void list_pending(Part& part);
   void ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::uint32_t shard);
   void on_pages(Part& part, const ShardSession::SomePages& some);
   void list(Part& part, const Pages& pages);
-  [[nodiscard]] std::vector<std::uint32_t> pending_of(std::uint32_t bucket) const;
   void begin_lines(Part& part) const;
   static void give_up(Part& part, std::string_view why);
   void tell(Piece& piece);
 
   PendingParts parts_;
-  std::uint32_t pages_per_s_;
+  AskableShards& shards_;
   ScanPort& port_;
-  std::vector<Shard> shards_;
   std::vector<std::shared_ptr<Piece>> pieces_;
   std::uint64_t now_ms_ = 0;
   std::size_t bucket_bytes_;  ///< what a bucket takes, as seen last

@@ -127,6 +127,29 @@ struct Pages {
   std::string field;
 };
 
+/// Runs sum.lua: what the counts of these buckets come to.
+struct AskSums {
+  std::vector<std::uint32_t> buckets;
+  std::uint64_t pages = 0;           ///< about so many may be read where a bucket does not say its sum itself
+  std::vector<std::string> writers;  ///< who may have marks there, beside this one
+  bool once = false;                 ///< because of a Redirect: of one bucket
+};
+struct Sums {
+  struct Held {
+    std::string id;  ///< these three as Count has them
+    std::string moved;
+    std::string field;
+    bool known = false;         ///< false: nothing was read, the bucket is to be asked for again
+    std::string sum;            ///< of all counts; may pass 64 bits
+    std::uint64_t largest = 0;  ///< no page has more
+    std::uint64_t read = 0;     ///< so many pages were read for that
+    std::uint64_t odd = 0;      ///< so many of them hold no count
+    std::string error = {};     ///< not empty: what the server says against it
+    std::optional<Redirect> redirect = std::nullopt;
+  };
+  std::vector<Held> buckets;  ///< one for each that was asked for, in order
+};
+
 /// One step of a bucket's move; each looks first, and may be repeated at any time. `marker`: "SHARD VERSION", where the
 /// bucket goes and by which change of the layout.
 struct MoveBucket {
@@ -236,9 +259,9 @@ struct Lost {};
 
 using ShardCommand =
     std::variant<AskFacts, MakeTopology, AskMarks, SendBatch, AskCount, MoveBucket, TakeMoves, AskPersistence,
-                 NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas, AskPages>;
+                 NoteWriter, AskWriters, ForgetWriter, AskNodes, AskReplicas, AskPages, AskSums>;
 using ShardAnswer = std::variant<Facts, Topology, Marks, BatchAnswer, Count, MoveAnswer, MovesTaken, Persistence, Noted,
-                                 Writers, Forgotten, Nodes, Replicas, Pages, Redirect, Refused, Lost>;
+                                 Writers, Forgotten, Nodes, Replicas, Pages, Sums, Redirect, Refused, Lost>;
 
 /// What a command is for: it goes out with it, comes back with its answer, and is called with that, once.
 using Completion = std::function<void(ShardAnswer)>;

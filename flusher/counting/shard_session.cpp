@@ -170,6 +170,76 @@ ShardSession::SomePages ShardSession::on_pages(std::uint32_t bucket, ShardAnswer
   return {std::move(*pages)};
 }
 
+// ---- sums
+
+struct ShardSession::AskedSums {
+  AskSums asked;
+  std::vector<std::size_t> places;  ///< of the buckets that are asked for, among those that are told
+  std::vector<SomeSum> sums;
+  std::size_t awaited = 1;  ///< this shard, and other nodes that are asked for some of them
+  std::function<void(std::vector<SomeSum>)> done;
+
+  void answered() {
+    if (--awaited == 0) done(std::move(sums));
+  }
+};
+
+bool ShardSession::ask_sums(AskSums asked, std::function<void(std::vector<SomeSum>)> done) {
+  if (!link_.is_up()) return false;
+  const auto asking = std::make_shared<AskedSums>();
+  asking->sums.resize(asked.buckets.size());
+  for (std::size_t place = 0; place < asked.buckets.size(); ++place) {
+    const std::uint32_t bucket = asked.buckets[place];
+    if (in_flight_.is_repairing(bucket) || in_flight_.is_arriving(bucket)) continue;
+    send_if_executed(bucket);
+    asking->asked.buckets.push_back(bucket);
+    asking->places.push_back(place);
+  }
+  if (asking->places.empty()) return false;
+  asking->asked.pages = asked.pages;
+  asking->asked.writers = std::move(asked.writers);
+  asking->done = std::move(done);
+  link_.send(asking->asked, [this, asking](ShardAnswer answer) { on_sums(asking, std::move(answer)); });
+  return true;
+}
+
+void ShardSession::on_sums(const std::shared_ptr<AskedSums>& asked, ShardAnswer answer) {
+  if (const auto* refused = std::get_if<Refused>(&answer)) {
+    for (const std::size_t place : asked->places) asked->sums[place].why = without_script(refused->error);
+  }
+  auto* const sums = std::get_if<Sums>(&answer);
+  for (std::size_t i = 0; sums != nullptr && i < asked->places.size(); ++i) {
+    const std::uint32_t bucket = asked->asked.buckets[i];
+    SomeSum& told = asked->sums[asked->places[i]];
+    const auto redirect = sums->buckets[i].redirect;
+    if (!redirect || !redirect->once) {
+      told = on_sum(bucket, std::move(sums->buckets[i]));
+      continue;
+    }
+    ++asked->awaited;
+    link_.port().ask_node(redirect->node, AskSums{{bucket}, asked->asked.pages, asked->asked.writers, true},
+                          [this, asked, bucket, &told](ShardAnswer there) {
+                            if (auto* const said = std::get_if<Sums>(&there)) {
+                              told = on_sum(bucket, std::move(said->buckets.front()));
+                            }
+                            asked->answered();
+                          });
+  }
+  asked->answered();
+}
+
+ShardSession::SomeSum ShardSession::on_sum(std::uint32_t bucket, Sums::Held held) {
+  if (!buckets_.has(bucket) || !link_.is_up()) return {};
+  if (held.redirect) {
+    if (!held.redirect->once) link_.port().redirected(bucket, held.redirect->node);
+    return {};
+  }
+  if (!held.error.empty()) return {std::nullopt, without_script(held.error)};
+  if (!is_as_left(bucket, held.id, held.moved, held.field)) return {};
+  link_.worked();
+  return {std::move(held)};
+}
+
 // ---- writers
 
 void ShardSession::note_writer(NoteWriter note, std::function<void(bool here)> noted) {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -92,6 +93,13 @@ class ShardSession final : private SessionLink::Parts {
   };
   /// False: not now.
   bool list_pages(const AskPages& asked, std::function<void(SomePages)> done);
+  /// What a bucket's counts come to, without what this host has pending of it.
+  struct SomeSum {
+    std::optional<Sums::Held> held = std::nullopt;
+    std::string why = {};  ///< none: what the shard says against it, for people; empty: ask again in a moment
+  };
+  /// One for each bucket that is asked for. False: not now.
+  bool ask_sums(AskSums asked, std::function<void(std::vector<SomeSum>)> done);
   /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted` is
   /// called once it is noted. `here`: this shard has noted it; else another node of the cluster does, when its session
   /// asks for the same.
@@ -130,6 +138,9 @@ class ShardSession final : private SessionLink::Parts {
   [[nodiscard]] bool is_as_left(std::uint32_t bucket, const std::string& id, const std::string& moved,
                                 const std::string& field);
   void send_if_executed(std::uint32_t bucket);
+  struct AskedSums;
+  void on_sums(const std::shared_ptr<AskedSums>& asked, ShardAnswer answer);
+  [[nodiscard]] SomeSum on_sum(std::uint32_t bucket, Sums::Held held);
   [[nodiscard]] ForgottenSome on_forgotten(const std::vector<std::uint32_t>& buckets, const ShardAnswer& answer);
 
   ShardBuckets buckets_;

@@ -25,6 +25,7 @@ void Dialect::begin(ScriptDigests scripts) {
   marks_error_.clear();
   marks_refused_ = false;
   pages_ = Lost{};
+  sums_ = {};
   not_written_.clear();
 }
 
@@ -48,6 +49,7 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   }
   if (reply.is_error() && reply.text().starts_with("NOSCRIPT")) throw UnusableReply(std::string(reply.text()));
   if (awaited.kind == Kind::topology_of_facts) return read_facts(reply);
+  if (awaited.kind == Kind::sums) return read_sums(awaited, reply);
   if (awaited.kind == Kind::pages) return read_pages(awaited, reply);
   if (awaited.kind == Kind::marks_of_nodes) return read_marks_of_nodes(awaited, reply);
   if (const auto redirect = read_redirect(reply)) return *redirect;
@@ -166,7 +168,7 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
   add_asking(text, sent.once);
-  text.start(13 + 2 * batch.pages.size());
+  text.start(14 + 2 * batch.pages.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
   text.add("1");
@@ -187,6 +189,7 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   text.add(moved_field);
   text.add(moving_field);
   text.add(fix_field);
+  text.add(sum_field);
   for (const PageVisits& page : batch.pages) text.add(page.page);
   return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size()), sent.once};
 }

@@ -40,15 +40,16 @@ struct Awaited {
     replicas,
     replicas_on_disk,
     pages,
+    sums,
     count,
     noted,
     writers,
     forgotten
   };
   Kind kind = Kind::count;
-  std::uint32_t size = 0;   ///< batch: pages; marks, forgotten: buckets; replicas: 1 until SET is answered; pages:
-                            ///< replies to come
-  bool once = false;        ///< ASKING is answered first
+  std::uint32_t size = 0;  ///< batch: pages; marks, forgotten, sums: buckets; replicas: 1 until SET is answered; pages:
+                           ///< replies to come
+  bool once = false;       ///< ASKING is answered first
   std::string writer = {};  ///< mover: who asked
 };
 
@@ -84,6 +85,8 @@ class Dialect {
   [[nodiscard]] Awaited write_command(const AskWriters& asked, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const ForgetWriter& forgotten, RequestText& text) const;
   [[nodiscard]] Awaited write_command(const AskPages& asked, RequestText& text) const;
+  [[nodiscard]] Awaited write_command(const AskSums& asked, RequestText& text) const;
+  void write_sums(std::span<const std::uint32_t> buckets, const AskSums& asked, RequestText& text) const;
   void read_fact(Awaited& awaited, Reply reply);
   [[nodiscard]] ShardAnswer read_facts(Reply topology);
   [[nodiscard]] static Topology read_topology(Reply reply);
@@ -96,6 +99,7 @@ class Dialect {
   [[nodiscard]] static Count read_count(Reply reply);
   [[nodiscard]] static Pages read_scan(Reply reply);
   [[nodiscard]] std::optional<ShardAnswer> read_pages(Awaited& awaited, Reply reply);
+  [[nodiscard]] std::optional<ShardAnswer> read_sums(Awaited& awaited, Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
   [[nodiscard]] static ShardAnswer read_of_writers(const Awaited& awaited, Reply reply);
   [[nodiscard]] static Forgotten read_forgotten(Reply reply, std::size_t buckets);
@@ -112,6 +116,7 @@ class Dialect {
   bool marks_refused_ = false;  ///< one of them, with another error than that no node serves its slot
   std::string cluster_info_;
   ShardAnswer pages_ = Lost{};  ///< what HSCAN was answered, until HMGET is too
+  Sums sums_;                   ///< as far as they have come
   std::string not_written_;     ///< not empty: why WAIT would say nothing
 };
 

@@ -21,6 +21,7 @@ inline constexpr std::string_view id_field = "\x01id";
 inline constexpr std::string_view fix_field =
     "\x01"
     "fix";
+inline constexpr std::string_view sum_field = "\x01sum";
 inline constexpr std::string_view moved_field = "\x01moved";
 inline constexpr std::string_view moving_field = "\x01moving";
 inline constexpr std::string_view from_field =

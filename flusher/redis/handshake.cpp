@@ -49,6 +49,7 @@ void Handshake::write(RequestText& text) {
   load(Step::load_move, move_script);
   load(Step::load_take_moves, take_moves_script);
   load(Step::load_note_writer, note_writer_script);
+  load(Step::load_sum, sum_script);
 }
 
 Handshake::Progress Handshake::read(Reply reply) {
@@ -82,6 +83,9 @@ Handshake::Progress Handshake::read(Reply reply) {
       break;
     case Step::load_note_writer:
       scripts_.note_writer = reply.text();
+      break;
+    case Step::load_sum:
+      scripts_.sum = reply.text();
       break;
   }
   if (!reply.is_string()) {

@@ -20,6 +20,7 @@ struct ScriptDigests {
   std::string move;
   std::string take_moves;
   std::string note_writer;
+  std::string sum;
 };
 
 class Handshake {
@@ -54,7 +55,8 @@ class Handshake {
     load_batch,
     load_move,
     load_take_moves,
-    load_note_writer
+    load_note_writer,
+    load_sum
   };
 
   void begin(Step step, std::size_t arguments, RequestText& text);

@@ -17,6 +17,7 @@ namespace visitd {
 // owner_handlers.cpp: what the owner alone may do and see.
 [[nodiscard]] Handled change_count(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled list_pages(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_top(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled show_total(HandlerShare& share, const Call& call, Answer& answer);
 
 // service_handlers.cpp: of the service itself.

@@ -43,7 +43,6 @@ std::string OwnerList::incomplete() const {
 
 void OwnerList::add(std::string_view page, std::optional<std::uint64_t> count) {
   if (!page.starts_with(prefix_)) return;
-  ++pages_;
   if (count) {
     sum_.add(*count);
   } else {

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "common/control/page_lines.hpp"
-#include "common/control/wide_sum.hpp"
+#include "common/os/wide_sum.hpp"
 #include "frontend/api/backend.hpp"
 
 namespace visitd {
@@ -31,10 +31,8 @@ class OwnerList {
   [[nodiscard]] const std::map<std::string, std::optional<std::uint64_t>>& first() const noexcept { return first_; }
   /// Whether there are more than those.
   [[nodiscard]] bool has_more() const noexcept { return behind_ > first_.size(); }
-  [[nodiscard]] std::uint64_t pages() const noexcept { return pages_; }
   [[nodiscard]] std::uint64_t unknown_pages() const noexcept { return unknown_pages_; }
   [[nodiscard]] const WideSum& sum() const noexcept { return sum_; }
-  [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
 
  private:
   void add(std::string_view page, std::optional<std::uint64_t> count);
@@ -44,8 +42,7 @@ class OwnerList {
   std::size_t limit_;
   PageLines lines_;
   std::map<std::string, std::optional<std::uint64_t>> first_;
-  std::uint64_t pages_ = 0;   ///< that begin with the prefix
-  std::uint64_t behind_ = 0;  ///< of them, behind `after`
+  std::uint64_t behind_ = 0;  ///< pages that begin with the prefix, behind `after`
   std::uint64_t unknown_pages_ = 0;
   WideSum sum_;
 };

@@ -183,6 +183,28 @@ Handled read_all(HandlerShare& share, const Call& call, std::span<const std::str
   return then(list);
 }
 
+/// Asks for what the buckets' sums say, and has `then` answer.
+template <typename Then>
+Handled read_sums(HandlerShare& share, const Call& call, std::span<const std::string_view> known,
+                  ControlCommand command, Answer& answer, Then then) {
+  if (call.read->owner == nullptr) {
+    ListParameters parameters;
+    if (const auto problem = read_parameters(call.head->query, known, parameters))
+      return refuse_owner(*problem, answer);
+    begin(share, call);
+    return ask(share, call, command,
+               command == ControlCommand::top ? fmt::format("{}", parameters.limit) : std::string(), answer);
+  }
+  Handled handled = Handled::answered;
+  const auto said = take(share, call, answer, handled);
+  if (!said) return handled;
+  if (const std::string* const why = value_named(said->text, "why")) {
+    share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = *why}, answer);
+    return Handled::answered;
+  }
+  return then(*said);
+}
+
 }  // namespace
 
 Handled change_count(HandlerShare& share, const Call& call, Answer& answer) {
@@ -230,14 +252,38 @@ Handled list_pages(HandlerShare& share, const Call& call, Answer& answer) {
   });
 }
 
-Handled show_total(HandlerShare& share, const Call& call, Answer& answer) {
-  constexpr std::array<std::string_view, 1> known{"prefix"};
-  return read_all(share, call, known, answer, [&](const OwnerList& list) {
+Handled show_top(HandlerShare& share, const Call& call, Answer& answer) {
+  constexpr std::array<std::string_view, 1> known{"limit"};
+  return read_sums(share, call, known, ControlCommand::top, answer, [&](const ControlAnswer& said) {
     std::string& document = share.start_document();
-    document.append(fmt::format(R"({{"total":{},"pages":{},"unknown_pages":{}}})", list.sum().text(), list.pages(),
-                                list.unknown_pages()));
+    document.append(R"({"pages":[)");
+    for (const ControlRow& row : said.rows) {
+      const std::string* const page = value_named(row.text, "page");
+      const std::uint64_t* const count = value_named(row.numbers, "count");
+      if (page != nullptr && count != nullptr) append_page(*page, *count, document);
+    }
+    document.append("]}");
     return answer_document(document, answer);
   });
+}
+
+Handled show_total(HandlerShare& share, const Call& call, Answer& answer) {
+  constexpr std::array<std::string_view, 1> known{"prefix"};
+  const auto tell = [&](std::string_view total, std::uint64_t unknown_pages) {
+    std::string& document = share.start_document();
+    document.append(fmt::format(R"({{"total":{},"unknown_pages":{}}})", total, unknown_pages));
+    return answer_document(document, answer);
+  };
+  // The buckets know their sums, and nobody that of a part of the pages.
+  if (call.head->query.empty()) {
+    return read_sums(share, call, known, ControlCommand::total, answer, [&](const ControlAnswer& said) {
+      const std::string* const total = value_named(said.text, "total");
+      const std::uint64_t* const unknown_pages = value_named(said.numbers, "unknown_pages");
+      return tell(total == nullptr ? "0" : *total, unknown_pages == nullptr ? 0 : *unknown_pages);
+    });
+  }
+  return read_all(share, call, known, answer,
+                  [&](const OwnerList& list) { return tell(list.sum().text(), list.unknown_pages()); });
 }
 
 }  // namespace visitd

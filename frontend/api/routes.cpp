@@ -25,7 +25,7 @@ constexpr std::string_view all_methods = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 constexpr std::string_view page_methods = "GET, HEAD, PUT, DELETE, OPTIONS";
 
 /// Where a path has more than one row, they differ in methods.
-constexpr std::array<Route, 13> route_table{{
+constexpr std::array<Route, 14> route_table{{
     {.path = "/visit/",
      .names_page = true,
      .hot = true,
@@ -61,6 +61,7 @@ constexpr std::array<Route, 13> route_table{{
      .allow = list_methods,
      .handler = &record_or_read_list},
     {.path = "/pages", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &list_pages},
+    {.path = "/top", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_top},
     {.path = "/total", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_total},
     {.path = "/", .methods = reads, .allow = read_methods, .handler = &show_health},
     {.path = "/livez", .for_operators = true, .methods = reads, .allow = read_methods, .handler = &show_liveness},

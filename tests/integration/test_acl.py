@@ -85,6 +85,23 @@ class AccessControl(unittest.TestCase):
                 self.assertEqual(self.denied(), denied)
                 stack.close()
 
+    def test_to_add_up_and_to_list_needs_three_words_more(self):
+        self.assertIn("`+hscan`, `top` and `total` also `+hgetall +hlen`", " ".join(DOCUMENT.split()))
+        for words, commands in ((["+hscan", "+hgetall", "+hlen"], ("top", "total", "pages")), (["+hscan"], ("pages",))):
+            with self.subTest(words):
+                stack = self.stack([*RULE, *words])
+                self.start(stack)
+                stack.wait_ready()
+                stack.post("home")
+                for command in ("top", "total", "pages"):
+                    self.assertEqual(stack.visitctl(command, check=False).returncode, 0 if command in commands else 1, command)
+                if "total" in commands:
+                    self.assertEqual(self.denied(), {"config|get"})
+                else:
+                    self.assertIn("of 8192 buckets are not known", stack.visitctl("total", check=False).stderr)
+                    self.assertTrue(self.denied() & {"hlen", "hgetall"}, self.denied())
+                stack.close()
+
     def test_no_word_of_it_can_be_left_out(self):
         words = [word for word in RULE if word.startswith("+")]
         self.assertGreater(len(words), 5)

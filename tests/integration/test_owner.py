@@ -175,11 +175,27 @@ class Owner(unittest.TestCase):
         self.assertEqual([one["page"] for one in seen], expected)
         self.assertEqual({one["page"]: one["count"] for one in seen}, counts)
         total = self.at_private("GET", "/total?prefix=list/").json()
-        self.assertEqual((total["total"], total["pages"], total["unknown_pages"]), (sum(counts.values()), len(pages), 0))
+        self.assertEqual(total, {"total": sum(counts.values()), "unknown_pages": 0})
         self.assertEqual(self.public("GET", "/pages?prefix=list/&limit=1", headers=with_key()).json()["pages"], [{"page": expected[0], "count": counts[expected[0]]}])
         self.assertEqual(self.at_private("HEAD", "/pages").body, b"")
 
+    def test_top_and_total(self):
+        before = self.at_private("GET", "/total").json()["total"]
+        for page, count in (("top/1", 2**62), ("top/2", 2**62 - 1), ("top/3", 2**62)):
+            self.assertEqual(self.put(page, count).status, 200)
+        self.stack.post("top/2")
+        self.stack.post("top/3")
+        best = self.at_private("GET", "/top?limit=3").json()["pages"]
+        self.assertEqual(best, [{"page": "top/3", "count": 2**62 + 1}, {"page": "top/1", "count": 2**62}, {"page": "top/2", "count": 2**62}])
+        self.assertEqual(self.public("GET", "/top?limit=1", headers=with_key()).json()["pages"], best[:1])
+        self.assertEqual(self.at_private("GET", "/total").json(), {"total": before + 3 * 2**62 + 1, "unknown_pages": 0})
+        for page in ("top/1", "top/2", "top/3"):
+            self.assertEqual(self.at_private("DELETE", f"/visits/{page}").status, 200)
+        self.assertEqual(self.at_private("GET", "/total").json()["total"], before)
+        self.assertEqual(self.public("GET", "/top").status, 401)
+
     def test_bad_parameters(self):
+        self.assertEqual(self.at_private("GET", "/total?limit=5").status, 400)
         for query, kind in (("limit=0", "invalid-limit"), ("limit=1001", "invalid-limit"), ("limit=x", "invalid-limit"), ("page=x", "unknown-parameter"),
                             ("prefix=%zz", "invalid-percent-encoding")):  # fmt: skip
             answer = self.at_private("GET", f"/pages?{query}")

@@ -72,7 +72,8 @@ class Pages(unittest.TestCase):
         self.assertEqual(by_count["pages"], [{"page": "both", "count": 3}, {"page": ODD[0], "count": 2}])
         self.assertEqual((by_count["matching"], by_count["total"]), (len(expected), sum(expected.values())))
         self.assertEqual([page["page"] for page in here.status("pages")["pages"]], sorted(expected, key=str.encode))
-        self.assertEqual(here.visitctl("total").stdout, f"{sum(expected.values())} visits of {len(expected)} pages\n")
+        self.assertEqual(here.visitctl("total").stdout, f"{sum(expected.values())} visits\n")
+        self.assertEqual(here.visitctl("total", "--prefix", "o").stdout, "1 visits of 1 pages\n")
         self.assertEqual(here.status("total", "--prefix", "b")["total"], 4)
         rows = list(csv.reader(line for line in io.StringIO(here.visitctl("export", "--format", "csv").stdout) if not line.startswith("# ")))
         self.assertEqual(rows[0], ["page", "count"])
@@ -97,7 +98,7 @@ class Pages(unittest.TestCase):
         with stack.shards[0].client() as redis:
             redis("HSET", "visits:{0}", "a", str(LARGEST), "b", str(LARGEST), "c", str(LARGEST), "odd", "many")
         self.assertEqual(stack.status("total")["total"], str(3 * LARGEST))
-        self.assertIn(f"{3 * LARGEST} visits of 4 pages\n(1 pages have no count", stack.visitctl("total").stdout)
+        self.assertIn(f"{3 * LARGEST} visits\n(1 pages have no count", stack.visitctl("total").stdout)
         self.assertEqual(found(stack), {"a": LARGEST, "b": LARGEST, "c": LARGEST, "odd": None})
 
     def test_what_cannot_be_known_is_said_and_is_never_0(self):
@@ -178,7 +179,7 @@ class Pages(unittest.TestCase):
         post_all(stack, pages)
         stack.flush()
         stack.post(pages[0])
-        with subprocess.Popen([str(VISITCTL), "--config", str(stack.settings_file), "total"], stdout=subprocess.PIPE, text=True) as listing:
+        with subprocess.Popen([str(VISITCTL), "--config", str(stack.settings_file), "total", "--prefix", "page-"], stdout=subprocess.PIPE, text=True) as listing:
             time.sleep(0.3)
             self.assertIsNone(listing.poll(), "the list is over already")
             stack.kill9("flusher")
@@ -189,6 +190,183 @@ class Pages(unittest.TestCase):
         stack = self.stack()
         self.assertIn("csv", stack.visitctl("export", "--format", "xml", check=False).stderr)
         self.assertEqual(stack.visitctl("pages", "--sort", "size", check=False).returncode, 2)
+
+
+SUM = "\x01sum"
+
+
+def best(stack: Stack, limit: int = 1000) -> dict[str, int]:
+    """What `visitctl top` says; the largest first, and no page twice."""
+    pages = [(page["page"], page["count"]) for page in stack.status("top", "--limit", str(limit))["pages"]]
+    assert len(dict(pages)) == len(pages), "a page came twice"
+    assert pages == sorted(pages, key=lambda page: (-page[1], page[0].encode())), pages
+    return dict(pages)
+
+
+def total(stack: Stack) -> int:
+    return int(stack.status("total")["total"])
+
+
+def sums_read(stack: Stack) -> int:
+    """How many times shards have read all pages of a bucket to say its sum."""
+    calls = 0
+    for shard in stack.shards:
+        with shard.client() as redis:
+            lines = [line for line in redis("INFO", "commandstats").splitlines() if line.startswith("cmdstat_hgetall:")]
+        calls += sum(int(line.split("calls=")[1].split(",")[0]) for line in lines)
+    return calls
+
+
+class Sums(unittest.TestCase):
+    """`visitctl top`, and `total` without a prefix: out of what buckets say of themselves."""
+
+    def stack(self, settings: dict = SETTINGS, **others) -> Stack:
+        return self.enterContext(Stack(frontends=1, settings=settings, **others))
+
+    def check_all(self, stack: Stack) -> None:
+        """They say what a list of all pages says."""
+        listed = found(stack)
+        self.assertEqual(total(stack), sum(listed.values()))
+        for limit in (1, 3, 1000):
+            said = best(stack, limit)
+            self.assertEqual(list(said.values()), sorted(listed.values(), reverse=True)[:limit])
+            self.assertEqual({page: listed[page] for page in said}, said)
+
+    def test_two_hosts_and_what_is_pending(self):
+        here = self.stack()
+        self.assertEqual((total(here), best(here)), (0, {}))
+        there = started_host(here, self, SETTINGS, supervised=False, frontends=1)
+        for round_number in range(1, 4):
+            for number, page in enumerate(ODD):
+                for _ in range(number):
+                    here.post(page)
+            there.post("of the other")
+            self.check_all(here)  # pending here; of the other host, what it has brought before
+            here.flush()
+            there.flush()
+            self.check_all(here)
+            self.check_all(there)
+            self.assertEqual(total(here), round_number * (sum(range(len(ODD))) + 1))
+        read = sums_read(here)
+        here.post("one more")
+        here.flush()
+        self.check_all(there)
+        # Each asks for the writers, by HGETALL too; no bucket is read.
+        self.assertLessEqual(sums_read(here) - read, 8 * len(here.shards))
+        self.assertEqual(best(here, 1), {ODD[-1]: 3 * (len(ODD) - 1)})
+
+    def test_corrections_and_counts_mended_by_hand(self):
+        stack = self.stack(shards=1)
+        for number in range(1, 30):
+            stack.visitctl("add", f"page-{number}", str(number))
+        stack.flush()
+        self.check_all(stack)
+        stack.visitctl("set", "page-29", "3", "--yes")
+        stack.visitctl("delete", "page-28", "--yes")
+        stack.visitctl("rename", "page-27", "page-1", "--yes")
+        self.check_all(stack)
+        stack.flush()
+        self.check_all(stack)
+        key = stack.status("shards", "locate", "page-20")["key"]
+        before = total(stack)
+        with stack.shards[0].client() as redis:
+            redis("HSET", key, "page-20", "1020")
+            self.assertEqual(total(stack), before, "a count that was mended without \\x01fix is not known to its bucket's sum")
+            redis("HINCRBY", key, "\x01fix", "1")
+            self.assertEqual(total(stack), before + 1000)
+            self.assertEqual(best(stack, 1), {"page-20": 1020})
+            redis("HSET", key, "page by hand", "5000")
+            self.assertEqual(total(stack), before + 6000)
+            redis("HDEL", key, "page by hand", SUM)
+            self.check_all(stack)
+            redis("HSET", key, "page-20", "many")
+            redis("HINCRBY", key, "\x01fix", "1")
+        self.assertEqual(total(stack), before - 20)
+        self.assertIn("(1 pages have no count", stack.visitctl("total").stdout)
+        self.assertNotIn("page-20", best(stack))
+        self.assertIn("(1 pages have no count", stack.visitctl("top").stdout)
+
+    def test_sums_pass_64_bits(self):
+        stack = self.stack(shards=1)
+        for page in ("a", "b", "c"):
+            stack.visitctl("set", page, str(LARGEST))
+        stack.visitctl("set", "d", str(LARGEST - 1))
+        stack.post("e")
+        self.assertEqual(total(stack), 4 * LARGEST)
+        self.assertEqual(best(stack), {"a": LARGEST, "b": LARGEST, "c": LARGEST, "d": LARGEST - 1, "e": 1})
+
+    def test_what_cannot_be_known_is_said(self):
+        stack = self.stack()
+        pages = [f"page-{n}" for n in range(200)]
+        post_all(stack, pages)
+        stack.flush()
+        down, other = stack.shards
+        held = {page for page, (shard, _) in stack.redis_places().items() if shard == other.name}
+        stack.kill9(down.name)
+        wait_for("the shard is down", lambda: stack.status()["shards"][0]["state"] == "down")
+        for command in ("top", "total"):
+            said = stack.visitctl(command, "--json", check=False)
+            self.assertEqual(said.returncode, 1, said)
+            report = json.loads(said.stdout)
+            self.assertRegex(report["error"], rf"^\d+ of 64 buckets are not known.*shard {down.name} is down")
+            if command == "total":
+                self.assertEqual(report["total"], len(held))
+        stack.restart(down.name)
+        wait_for("all of it is known again", lambda: stack.visitctl("total", check=False).returncode == 0)
+        self.check_all(stack)
+        self.assertEqual(stack.visitctl("top", "--limit", "1001", check=False).returncode, 2)
+
+    def test_an_emptied_bucket_is_not_known(self):
+        stack = self.stack(shards=1)
+        stack.post("home")
+        stack.flush()
+        place = stack.status("shards", "locate", "home")
+        self.check_all(stack)
+        with stack.shards[0].client() as redis:
+            redis("DEL", place["key"])
+        said = stack.visitctl("total", "--json", check=False)
+        self.assertEqual(said.returncode, 1, said)
+        self.assertIn("are not known", json.loads(said.stdout)["error"])
+
+    def check_while(self, stack: Stack, traffic: Traffic, goes_on) -> None:
+        """Totals and the best counts never fall, and are exact in the end."""
+        before, best_before, rounds = 0, [], 0
+        while goes_on() or rounds == 0:
+            now, best_now = total(stack), list(best(stack, 10).values())
+            self.assertGreaterEqual(now, before)
+            self.assertTrue(all(count >= least for count, least in zip(best_now, best_before)), (best_before, best_now))
+            before, best_before, rounds = now, best_now, rounds + 1
+        traffic.stop()
+        held = traffic.check(60)
+        self.assertGreaterEqual(sum(held.values()), before)
+        stack.flush()
+        self.assertEqual(total(stack), sum(held.values()))
+        self.check_all(stack)
+
+    def test_exact_while_buckets_move_and_eight_clients_count(self):
+        stack = self.stack(BUSY)
+        traffic = Traffic(stack, clients=8, pages=500).start()
+        spare = stack.spare()
+        stack.shards.append(spare)
+        wait_for("there is something to add up", lambda: total(stack) > 100)
+        stack.visitctl("shards", "add", f"{spare.name}=redis://{spare.host}:{spare.port}", "--no-wait", "--rate", "16")
+        end = time.monotonic() + 12
+
+        def moves() -> bool:
+            said = stack.visitctl("shards", "moves", "--json", check=False)
+            return time.monotonic() < end and (said.returncode != 0 or json.loads(said.stdout)["moving"])
+
+        self.check_while(stack, traffic, moves)
+
+    def test_exact_in_a_cluster_while_slots_move(self):
+        with ClusterStack(replicas=0, settings={**BUSY, "redis": {}}) as stack:
+            traffic = Traffic(stack, clients=4, pages=300).start()
+            wait_for("there is something to add up", lambda: total(stack) > 100)
+            first, second = (stack.node_at(port) for port in stack.primary_ports()[:2])
+            stack.reshard(first, second, 500)
+            stack.wait_for_cluster()
+            end = time.monotonic() + 3
+            self.check_while(stack, traffic, lambda: time.monotonic() < end)
 
 
 if __name__ == "__main__":

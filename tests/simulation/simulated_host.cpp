@@ -337,7 +337,7 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
     // The field agrees with whatever is expected.
     const std::uint32_t bucket = batch->batch->bucket;
     if (server.mark(bucket, spool_.writer()) != batch->batch->expected)
-      server.set_field(bucket, spool_.writer(), batch->batch->expected);
+      server.set_mark(bucket, spool_.writer(), batch->batch->expected);
   }
   server.send(number_, spool_.writer(), command, std::move(done), stage_.now.ms);
 }

@@ -196,11 +196,12 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
             return Count{field(ask.bucket, id_field),
                          fix_of(ask.bucket),
                          field(ask.bucket, moved_field),
-                         field(ask.bucket, waiting.writer),
+                         field(ask.bucket, mark_of(waiting.writer)),
                          held.empty() || !readable ? 0 : std::stoull(held),
                          readable};
           },
           [&](const AskPages& ask) -> ShardAnswer { return run_pages(ask, waiting.writer); },
+          [&](const AskSums& ask) -> ShardAnswer { return run_sums(ask, waiting.writer); },
           [&](const MoveBucket& move) -> ShardAnswer { return run_move(move); },
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
           [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
@@ -224,7 +225,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
 
 /// A few at a time, in order: what comes behind the cursor is found, what comes before it is not.
 Pages SimulatedShard::run_pages(const AskPages& ask, const std::string& writer) const {
-  Pages pages{0, {}, field(ask.bucket, id_field), field(ask.bucket, moved_field), field(ask.bucket, writer)};
+  Pages pages{0, {}, field(ask.bucket, id_field), field(ask.bucket, moved_field), field(ask.bucket, mark_of(writer))};
   const auto held = now_.buckets.find(ask.bucket);
   if (held == now_.buckets.end()) return pages;
   std::uint64_t position = 0;
@@ -251,7 +252,7 @@ Marks SimulatedShard::run_marks(const AskMarks& ask, const std::string& writer) 
       // Written before what says that all have it: what loses one loses the other.
       now_.buckets[bucket].fields[id_field] = disk_.buckets[bucket].fields[id_field] = ask.stamp;
     }
-    marks.buckets.push_back({field(bucket, id_field), field(bucket, writer), field(bucket, moved_field), std::nullopt,
+    marks.buckets.push_back({field(bucket, id_field), mark(bucket, writer), field(bucket, moved_field), std::nullopt,
                              field(bucket, tombstone_of(writer))});
   }
   return marks;
@@ -265,7 +266,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.have = field(batch.bucket, id_field);
     return answer;
   }
-  const std::string held = field(batch.bucket, waiting.writer);
+  const std::string held = mark(batch.bucket, waiting.writer);
   const bool applied = held == to_text(batch.mark);
   for (const auto& [name, kind] :
        {std::pair(moved_field, BatchAnswer::Kind::moved), std::pair(moving_field, BatchAnswer::Kind::moving)}) {
@@ -318,6 +319,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     return answer;
   }
   Bucket& bucket = now_.buckets[batch.bucket];
+  const auto before = bucket.fields;
   if (batch.correction && !keeps_fix_) {
     answer.fix = std::max(answer.fix + 1, sent->unix_now);
     bucket.fields[fix_field] = std::to_string(answer.fix);
@@ -328,7 +330,8 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     if (batch.correction && answer.totals[i] == 0) bucket.fields.erase(batch.pages[i].page);
     bucket.of_hosts[{waiting.host, batch.pages[i].page}] += batch.pages[i].visits;
   }
-  bucket.fields[waiting.writer] = to_text(batch.mark);
+  bucket.fields[mark_of(waiting.writer)] = to_text(batch.mark);
+  if (keeps_no_sums_of_ != waiting.host) keep_sum(before, bucket.fields);
   ++changes_;
   applied_.emplace(std::pair(batch.bucket, to_text(batch.mark)), answer.totals);
   return answer;
@@ -336,7 +339,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
 
 void SimulatedShard::put_back(std::uint32_t bucket, const std::string& writer, const std::string& mark) {
   auto& fields = now_.buckets[bucket].fields;
-  if (rejoining_ != Rejoining::takes_away_alone) fields[writer] = mark;
+  if (rejoining_ != Rejoining::takes_away_alone) fields[mark_of(writer)] = mark;
   if (rejoining_ != Rejoining::puts_back_alone) fields.erase(tombstone_of(writer));
   ++changes_;
 }
@@ -345,17 +348,17 @@ Forgotten SimulatedShard::run_forget(const ForgetWriter& forget) {
   using Kind = Forgotten::Bucket::Kind;
   Forgotten forgotten;
   for (const std::uint32_t bucket : forget.buckets) {
-    const std::string mark = field(bucket, forget.writer);
+    const std::string left = mark(bucket, forget.writer);
     if (const std::string moved = field(bucket, moved_field); !moved.empty()) {
       forgotten.buckets.push_back({Kind::moved, moved});
     } else if (field(bucket, id_field) != forget.id || (!field(bucket, moving_field).empty() && !forgets_what_moves_)) {
       forgotten.buckets.push_back({Kind::not_now});
-    } else if (mark.empty()) {
+    } else if (left.empty()) {
       forgotten.buckets.push_back({Kind::nothing});
     } else {
       auto& fields = now_.buckets[bucket].fields;
-      fields[tombstone_of(forget.writer)] = mark;
-      fields.erase(forget.writer);
+      fields[tombstone_of(forget.writer)] = left;
+      fields.erase(mark_of(forget.writer));
       ++changes_;
       forgotten.buckets.push_back({Kind::taken_out});
     }

@@ -103,6 +103,11 @@ class SimulatedShard {
   /// One that, where it should put a mark back and take the tombstone away, does half of it.
   enum class Rejoining { whole, puts_back_alone, takes_away_alone };
   void rejoin_in_part(Rejoining how) noexcept { rejoining_ = how; }
+  /// Scripts that know nothing of the field of a bucket's sum, as one host of a version before has.
+  void keep_no_sums_of(std::size_t host) noexcept { keeps_no_sums_of_ = host; }
+  /// What is wrong with the scripts that keep and read sums.
+  enum class Summing { right, digest_is_not_compared, correction_leaves_sum, largest_is_not_raised };
+  void sum_wrongly(Summing how) noexcept { summing_ = how; }
   /// A script that forgets a writer also in a bucket whose content was copied to another shard.
   void forget_what_moves() noexcept { forgets_what_moves_ = true; }
   /// Both hold what the other one held, on the same connections.
@@ -120,13 +125,17 @@ class SimulatedShard {
     now_.buckets[bucket].fields[field] = value;
   }
 
+  void set_mark(std::uint32_t bucket, const std::string& writer, const std::string& mark) {
+    set_field(bucket, mark_of(writer), mark);
+  }
+
   /// Somebody writes into a page's field what is no count, and later what stood there. Not on a server that loses its
   /// tail meanwhile.
   void spoil(std::uint32_t bucket, const std::string& page);
   void mend(std::uint32_t bucket, const std::string& page);
 
   [[nodiscard]] std::string mark(std::uint32_t bucket, const std::string& writer) const {
-    return field(bucket, writer);
+    return field(bucket, mark_of(writer));
   }
   [[nodiscard]] std::string tombstone(std::uint32_t bucket, const std::string& writer) const {
     return field(bucket, tombstone_of(writer));
@@ -182,13 +191,19 @@ class SimulatedShard {
     std::deque<Answered> answers;
   };
 
-  /// The field that a writer's becomes when it is forgotten.
-  [[nodiscard]] static std::string tombstone_of(const std::string& writer) { return "gone:" + writer; }
-  static constexpr const char* id_field = "id";
-  static constexpr const char* fix_field = "fix";
-  static constexpr const char* moving_field = "moving";
-  static constexpr const char* moved_field = "moved";
-  static constexpr const char* from_field = "from";
+  /// A writer's field, and what that becomes when it is forgotten.
+  [[nodiscard]] static std::string mark_of(const std::string& writer) { return "\x01w:" + writer; }
+  [[nodiscard]] static std::string tombstone_of(const std::string& writer) { return "\x01gone:" + writer; }
+  static constexpr const char* id_field = "\x01id";
+  static constexpr const char* fix_field =
+      "\x01"
+      "fix";
+  static constexpr const char* sum_field = "\x01sum";
+  static constexpr const char* moving_field = "\x01moving";
+  static constexpr const char* moved_field = "\x01moved";
+  static constexpr const char* from_field =
+      "\x01"
+      "from";
 
   [[nodiscard]] ShardAnswer answer(const Waiting& waiting);
   [[nodiscard]] ShardAnswer run(const Waiting& waiting);
@@ -197,6 +212,10 @@ class SimulatedShard {
   [[nodiscard]] std::optional<Redirect> redirect(std::size_t key, bool once) const;
   [[nodiscard]] std::optional<Redirect> redirect(const Waiting& waiting) const;
   [[nodiscard]] Pages run_pages(const AskPages& ask, const std::string& writer) const;
+  [[nodiscard]] Sums run_sums(const AskSums& ask, const std::string& writer);
+  [[nodiscard]] Sums::Held sum_of(std::uint32_t bucket, const AskSums& ask, const std::string& writer);
+  /// The bucket's field of the sum changes by what a batch has changed in the others, as in batch.lua.
+  void keep_sum(const std::map<std::string, std::string>& before, std::map<std::string, std::string>& fields) const;
   [[nodiscard]] Marks run_marks(const AskMarks& ask, const std::string& writer);
   [[nodiscard]] MoveAnswer run_move(const MoveBucket& move);
   [[nodiscard]] static std::string encode(const Bucket& bucket);
@@ -230,6 +249,8 @@ class SimulatedShard {
   bool keeps_fix_ = false;
   Rejoining rejoining_ = Rejoining::whole;
   bool forgets_what_moves_ = false;
+  std::optional<std::size_t> keeps_no_sums_of_;
+  Summing summing_ = Summing::right;
   std::deque<Waiting> late_;  ///< of connections that are gone
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field

@@ -44,6 +44,8 @@ TEST_CASE("what is no question of an owner is refused") {
 
 TEST_CASE("frontends may ask for lists, and for one count to be set") {
   CHECK(may_be_asked({ControlCommand::pages, "0"}));
+  CHECK(may_be_asked({ControlCommand::top, "10"}));
+  CHECK(may_be_asked({ControlCommand::total}));
   CHECK(may_be_asked({ControlCommand::correct, set_line("page", "5")}));
   CHECK_FALSE(may_be_asked({ControlCommand::correct, set_line("page", "5") + set_line("other", "6")}));
   CHECK_FALSE(may_be_asked({ControlCommand::correct, "add\tpage\t5\n"}));

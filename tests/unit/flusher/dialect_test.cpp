@@ -41,7 +41,7 @@ std::vector<std::vector<std::string>> commands_in(const RequestText& text) {
 
 struct Talk {
   explicit Talk(const ShardSettings& shard = {}) : dialect("w1", shard) {
-    dialect.begin({"m", "t", "b", "v", "k", "n"});
+    dialect.begin({"m", "t", "b", "v", "k", "n", "s"});
   }
 
   /// What the server's bytes mean as the answer to the command.
@@ -151,11 +151,11 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
   RequestText text;
   handshake.write(text);
   const auto commands = commands_in(text);
-  REQUIRE(commands.size() == 9);
+  REQUIRE(commands.size() == 10);
   CHECK(commands[0] == std::vector<std::string>{"AUTH", "user", "secret"});
   CHECK(commands[1] == std::vector<std::string>{"SELECT", "3"});
   CHECK(commands[2] == std::vector<std::string>{"CLIENT", "SETNAME", "visitd"});
-  for (std::size_t script : {3U, 4U, 5U, 6U, 7U, 8U}) CHECK(commands[script].at(1) == "LOAD");
+  for (std::size_t script : {3U, 4U, 5U, 6U, 7U, 8U, 9U}) CHECK(commands[script].at(1) == "LOAD");
 
   const auto read = [&](const std::string& replies) {
     handshake.write(text);
@@ -165,7 +165,7 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
     while (const auto reply = reader.next()) progress = handshake.read(*reply);
     return progress;
   };
-  const std::string scripts = bulk("m") + bulk("t") + bulk("b") + bulk("v") + bulk("k") + bulk("n");
+  const std::string scripts = bulk("m") + bulk("t") + bulk("b") + bulk("v") + bulk("k") + bulk("n") + bulk("s");
   CHECK(read("+OK\r\n+OK\r\n+OK\r\n" + scripts) == Progress::done);
   CHECK(handshake.scripts().marks == "m");
   CHECK(handshake.scripts().topology == "t");
@@ -173,6 +173,7 @@ TEST_CASE("a connection begins with password, database, name and scripts, and ea
   CHECK(handshake.scripts().move == "v");
   CHECK(handshake.scripts().take_moves == "k");
   CHECK(handshake.scripts().note_writer == "n");
+  CHECK(handshake.scripts().sum == "s");
   CHECK(read("+OK\r\n+OK\r\n-NOPERM\r\n" + scripts) == Progress::done);
   CHECK(handshake.error().empty());
   CHECK(read("+OK\r\n+OK\r\n-ERR max number of clients reached\r\n") == Progress::under_way);
@@ -225,7 +226,7 @@ TEST_CASE("facts are told by CONFIG, or by INFO, or not at all") {
     t.check_unusable(AskFacts{}, before + other);
   }
   // What an earlier connection has told is none of the next one's.
-  t.dialect.begin({"m", "t", "b", "v", "k", "n"});
+  t.dialect.begin({"m", "t", "b", "v", "k", "n", "s"});
   CHECK_FALSE(t.ask<Facts>(AskFacts{}, "*0\r\n*0\r\n-ERR\r\n" + nil).maxmemory_policy);
 }
 
@@ -307,7 +308,7 @@ TEST_CASE("a batch is applied, or it is said why not") {
   const SendBatch send{&batch, "id 2"};
   CHECK(t.said(send) == std::vector<std::string>{"EVALSHA", "b", "1", "visits:{17}", "before", to_text(batch.mark),
                                                  "id 2", "", "3", "1", "\x01id", "\x01w:w1", "\x01moved", "\x01moving",
-                                                 fix, "home", "a b"});
+                                                 fix, "\x01sum", "home", "a b"});
   BatchAnswer said = t.ask<BatchAnswer>(send, bulk("OK 7 9223372036854775807 1"));
   CHECK(said.kind == Kind::applied);
   CHECK(said.fix == 7);
@@ -579,6 +580,59 @@ TEST_CASE("pages are what HSCAN says but for our own fields, with what HMGET say
   const AskPages once{17, 0, 500, true};
   CHECK(talk.ask<Pages>(once, ok + some + ok + fields).field == "mark");
   CHECK(talk.ask<Redirect>(once, ok + "-MOVED 17 10.0.0.2:7001\r\n" + ok + fields).node == "10.0.0.2:7001");
+}
+
+TEST_CASE("the sums of buckets are told, or that they are to be asked for again") {
+  Talk t;
+  const AskSums ask{{3, 5, 7}, 2000, {"w2", "w3"}};
+  const std::string fix = std::string(1, '\x01') + "fix";
+  CHECK(t.said(ask) == std::vector<std::string>{"EVALSHA", "s", "3", "visits:{3}", "visits:{5}", "visits:{7}", "2000",
+                                                "\x01id", "\x01moved", fix, "\x01sum", "\x01moving", "\x01w:w1",
+                                                "\x01w:w2", "\x01w:w3"});
+  const std::string known = bulk("ID\n\nMARK\n18446744073709551616 9223372036854775807 12 1");
+  const auto sums = t.ask<Sums>(ask, array({known, bulk("ID\nMOVED\n\nLATER"), bulk("!")})).buckets;
+  REQUIRE(sums.size() == 3);
+  CHECK(sums[0].known);
+  CHECK(sums[0].id == "ID");
+  CHECK(sums[0].moved.empty());
+  CHECK(sums[0].field == "MARK");
+  CHECK(sums[0].sum == "18446744073709551616");
+  CHECK(sums[0].largest == 0x7fff'ffff'ffff'ffffU);
+  CHECK(sums[0].read == 12);
+  CHECK(sums[0].odd == 1);
+  CHECK_FALSE(sums[1].known);
+  CHECK(sums[1].moved == "MOVED");
+  CHECK(sums[2].error == "its key is no hash");
+  t.check_refused(ask);
+  for (const std::string& odd : odd_replies) t.check_unusable(ask, odd);
+  const AskSums one{{3}, 2000, {}};
+  for (const char* none : {"", "ID\n\nMARK", "ID\n\nMARK\n", "\n\n\n1 2 3", "\n\n\n1 2 3 x", "\n\n\nx 2 3 4",
+                           "\n\n\n1 -2 3 4", "\n\n\n1 9223372036854775808 3 4"}) {
+    t.check_unusable(one, array({bulk(none)}));
+  }
+}
+
+TEST_CASE("in a cluster the sum of each bucket is asked for by itself, wherever it is") {
+  ClusterTalk talk;
+  RequestText text;
+  static_cast<void>(talk.dialect.write(AskSums{{3, 5}, 2000, {}}, text));
+  const auto commands = commands_in(text);
+  REQUIRE(commands.size() == 2);
+  CHECK(commands[1][2] == "1");
+  CHECK(commands[1][3] == "visits:{5}");
+  const std::string known = array({bulk("\n\n\n7 7 0 0")});
+  const auto sums = talk.ask<Sums>(AskSums{{3, 5, 7, 9, 11}, 2000, {}},
+                                   known + "-MOVED 5 10.0.0.2:7001\r\n" + "-ASK 7 10.0.0.3:7002\r\n" +
+                                       "-CLUSTERDOWN Hash slot not served\r\n" + "-NOPERM no\r\n")
+                        .buckets;
+  REQUIRE(sums.size() == 5);
+  CHECK(sums[0].sum == "7");
+  CHECK_FALSE(sums[1].redirect.value().once);
+  CHECK(sums[2].redirect.value().once);
+  CHECK(sums[3].redirect.value().node.empty());
+  CHECK(sums[4].error == "NOPERM no");
+  const AskSums once{{3}, 2000, {}, true};
+  CHECK(talk.ask<Sums>(once, "+OK\r\n" + known).buckets.front().known);
 }
 
 TEST_CASE("each bucket of a cluster is asked for by itself, and only its own key goes with a batch") {

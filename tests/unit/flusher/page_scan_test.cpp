@@ -30,6 +30,11 @@ struct ScannedShards : ScanPort {
     waiting.emplace_back(asked, std::move(done));
     return true;
   }
+  bool ask_sums(std::uint32_t /*shard*/, AskSums /*asked*/,
+                std::function<void(std::vector<ShardSession::SomeSum>)> /*done*/) override {
+    return false;
+  }
+  void ask_writers(std::function<void(std::vector<std::string>)> /*done*/) override {}
   [[nodiscard]] std::uint64_t now_us() const override { return us; }
 
   std::string shard_name = "redis_7070";
@@ -43,9 +48,10 @@ struct ScannedShards : ScanPort {
 /// One list, and what is known of it.
 struct Listing {
   explicit Listing(std::uint32_t pages_per_s = 100'000'000)
-      : scan({deciders.placement, deciders.pages, deciders.open, deciders.batches, deciders.lookups.uncountable(),
+      : askable(1, pages_per_s, shards),
+        scan({deciders.placement, deciders.pages, deciders.open, deciders.batches, deciders.lookups.uncountable(),
               test::FlusherMemory::hash_seed},
-             pages_per_s, shards) {}
+             askable, shards) {}
 
   void begin(const std::string& place = "0", std::uint64_t until_ms = 1000) {
     told.reset();
@@ -87,6 +93,7 @@ struct Listing {
 
   test::Deciders deciders;
   ScannedShards shards;
+  AskableShards askable;
   PageScan scan;
   std::optional<PageScan::Told> told;
 };

@@ -350,6 +350,244 @@ TEST_CASE("differences are exact between 0 and 2^63-1") {
   }
 }
 
+// ---- sums
+
+namespace {
+
+const std::string sum_field = "\x01sum";
+
+/// What the bucket's pages come to, and the largest.
+struct Summed {
+  std::string sum;
+  std::uint64_t largest = 0;
+  friend bool operator==(const Summed&, const Summed&) = default;
+};
+
+Summed sum_of(Session& session, std::uint64_t* read = nullptr, std::vector<std::string> writers = {}) {
+  const Sums::Held held = session.ask<Sums>(AskSums{{17}, 2000, std::move(writers)}).buckets.at(0);
+  REQUIRE(held.known);
+  CHECK(held.id == own_id);
+  if (read != nullptr) *read = held.read;
+  return {held.sum, held.largest};
+}
+
+/// The same, of a bucket whose field of the sum fits.
+Summed kept_sum(Session& session) {
+  std::uint64_t read = 0;
+  const Summed sum = sum_of(session, &read);
+  CHECK(read == 0);
+  return sum;
+}
+
+/// The same, of one whose field does not fit, or is not there.
+Summed read_sum(Session& session) {
+  std::uint64_t read = 0;
+  const Summed sum = sum_of(session, &read);
+  CHECK(read != 0);
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("the field of a bucket's sum is made when it is asked for, and changes with each batch") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 30}, {"about", 5}}));
+  CHECK(server.ask({"HEXISTS", key, sum_field}) == "0");
+  CHECK(read_sum(session) == Summed{"35", 30});
+  CHECK(kept_sum(session) == Summed{"35", 30});
+  session.apply(batch_of(2, {{"home", 1}, {"new", 40}}));
+  CHECK(kept_sum(session) == Summed{"76", 40});
+  // What was applied before changes nothing; nor does a fence but its mark.
+  session.apply(batch_of(2, {{"home", 1}, {"new", 40}}));
+  session.apply(batch_of(3, {}));
+  CHECK(kept_sum(session) == Summed{"76", 40});
+  session.apply(correction_of(4, 0, {{"home", minus(31)}, {"about", 70}}));
+  CHECK(kept_sum(session) == Summed{"115", 75});
+  session.apply(correction_of(5, 1, {{"new", minus(10)}, {"fresh", 1}}));
+  CHECK(kept_sum(session) == Summed{"106", 75});
+  // Which page is the largest now, only a look at all says.
+  session.apply(correction_of(6, 2, {{"about", minus(74)}}));
+  CHECK(read_sum(session) == Summed{"32", 30});
+  // No page any more.
+  session.apply(correction_of(7, 3, {{"about", minus(1)}, {"fresh", minus(1)}}));
+  session.apply(correction_of(8, 4, {{"new", minus(30)}}));
+  std::uint64_t read = 1;
+  CHECK(sum_of(session, &read) == Summed{"0", 0});
+  CHECK(read == 0);
+  session.apply(batch_of(9, {{"home", 2}}));
+  CHECK(kept_sum(session) == Summed{"2", 2});
+}
+
+TEST_CASE("who writes into a bucket without keeping its sum is found out") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 30}}));
+  CHECK(read_sum(session) == Summed{"30", 30});
+  const std::string ours = server.ask({"HGET", key, "\x01w:w1"});
+  const auto set = [&](const std::string& field, const std::string& value) {
+    static_cast<void>(server.ask({"HSET", key, field, value}));
+  };
+  // A flusher of a version before: it changes a count and its mark, also a mark that nobody has named.
+  set("home", "31");
+  set("\x01w:w1", to_text(Mark{{1, 0xabc}, 2, 14}));
+  CHECK(read_sum(session) == Summed{"31", 31});
+  set("home", "32");
+  set("\x01w:w2", to_text(Mark{{1, 0xdef}, 1, 7}));
+  CHECK(read_sum(session) == Summed{"32", 32});
+  std::uint64_t read = 1;
+  CHECK(sum_of(session, &read, {"w2", "w3"}) == Summed{"32", 32});
+  CHECK(read == 0);
+  CHECK(read_sum(session) == Summed{"32", 32});  // w2 is not named
+  // A person who raises "\1fix", and one who adds a page.
+  set("home", "20");
+  CHECK(sum_of(session, nullptr, {"w2"}) == Summed{"32", 32});
+  static_cast<void>(server.ask({"HINCRBY", key, fix_field, "1"}));
+  CHECK(sum_of(session, nullptr, {"w2"}) == Summed{"20", 20});
+  set("by hand", "5");
+  CHECK(sum_of(session, nullptr, {"w2"}) == Summed{"25", 20});
+  // What did not fit before a batch does not fit after it.
+  set("home", "24");
+  static_cast<void>(server.ask({"HINCRBY", key, fix_field, "1"}));
+  session.apply(batch_of(3, {{"home", 1}}));
+  CHECK(sum_of(session, nullptr, {"w2"}) == Summed{"30", 25});
+  for (const char* odd : {"", "x", "1 2 3", "1 2 3 4 5", "1 2 3 -4", "9 9 9 9"}) {
+    CAPTURE(odd);
+    set(sum_field, odd);
+    CHECK(read_sum(session) == Summed{"30", 25});
+  }
+  set(sum_field, "x");
+  session.apply(batch_of(4, {{"home", 1}}));
+  CHECK(server.ask({"HGET", key, sum_field}) == "x");
+  CHECK_FALSE(ours.empty());
+}
+
+TEST_CASE("a batch goes on with a sum that passes 2^53, 2^63 and 2^64") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 1}}));
+  static_cast<void>(sum_of(session));
+  std::uint64_t seq = 1;
+  std::uint64_t fix = 0;
+  const auto check = [&](std::uint64_t largest_now) {
+    CAPTURE(seq);
+    const Summed kept = kept_sum(session);
+    static_cast<void>(server.ask({"HDEL", key, sum_field}));
+    CHECK(kept == sum_of(session));
+    CHECK(kept.largest == largest_now);
+    return kept.sum;
+  };
+  for (const std::uint64_t visits :
+       {std::uint64_t{999'999'999'999'998}, std::uint64_t{1}, std::uint64_t{1} << 53U, largest / 2}) {
+    session.apply(batch_of(++seq, {{"home", visits}}));
+    static_cast<void>(check(std::stoull(server.ask({"HGET", key, "home"}))));
+  }
+  session.apply(batch_of(++seq, {{"a", largest}, {"b", largest - 1}, {"c", 7}}));
+  session.apply(batch_of(++seq, {{"d", largest}}));
+  check(largest);
+  const auto correct = [&](std::vector<PageVisits> differences) {
+    const BatchAnswer answer = session.apply(correction_of(++seq, fix, std::move(differences)));
+    REQUIRE(answer.kind == Kind::applied);
+    fix = answer.fix;
+  };
+  correct({{"b", minus(largest - 2)}, {"c", 1'000'000'000'000'000}, {"home", minus(3)}});
+  check(largest);
+  // 2 * (2^63-1) + 1 + 10^15+7, and what home has left.
+  static_cast<void>(server.ask({"HSET", key, "home", "0"}));
+  static_cast<void>(server.ask({"HDEL", key, sum_field}));
+  CHECK(sum_of(session) == Summed{"18447744073709551622", largest});
+}
+
+TEST_CASE("a thousand pages that gain at once are summed to the visit") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 1}}));
+  static_cast<void>(sum_of(session));
+  std::vector<PageVisits> pages;
+  for (int page = 0; page < 1000; ++page)
+    pages.push_back({"page " + std::to_string(page), 999'999'999'999'000U + static_cast<std::uint64_t>(page)});
+  session.apply(batch_of(2, pages));
+  CHECK(kept_sum(session) == Summed{"999999999999499501", 999'999'999'999'999});
+  for (PageVisits& page : pages) page.visits = minus(page.visits - 1);
+  REQUIRE(session.apply(correction_of(3, 0, pages)).kind == Kind::applied);
+  CHECK(read_sum(session) == Summed{"1001", 1});
+}
+
+TEST_CASE("a page without a count is told, and its bucket keeps no sum") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 3}, {"about", 4}}));
+  for (const char* odd : {"x", "007", "-1", "9223372036854775808", "12345678901234567890", "1.5", ""}) {
+    CAPTURE(odd);
+    static_cast<void>(server.ask({"HSET", key, "odd", odd}));
+    const Sums::Held held = session.ask<Sums>(AskSums{{17}, 2000, {}}).buckets.at(0);
+    CHECK(held.odd == 1);
+    CHECK(held.sum == "7");
+    CHECK(held.read == 3);
+    CHECK(server.ask({"HEXISTS", key, sum_field}) == "0");
+  }
+}
+
+TEST_CASE("a bucket that is not here, that moves, or that is too large for the command, keeps no sum") {
+  const RedisServer server;
+  Session session(server);
+  const auto ask = [&](std::uint64_t pages) { return session.ask<Sums>(AskSums{{17, 18, 19}, pages, {}}).buckets; };
+  session.apply(batch_of(1, {{"home", 3}, {"about", 4}}));
+  static_cast<void>(server.ask({"SET", "visits:{19}", "x"}));
+  auto sums = ask(2000);
+  CHECK(sums[0].known);
+  CHECK_FALSE(sums[1].known);
+  CHECK(sums[1].id.empty());
+  CHECK(sums[2].error == "its key is no hash");
+  CHECK(server.ask({"EXISTS", "visits:{18}"}) == "0");
+  // The first one is always read.
+  static_cast<void>(session.ask<Marks>(AskMarks{{18}, own_id}));
+  for (const char* field : {"a", "b", "c"}) static_cast<void>(server.ask({"HSET", "visits:{18}", field, "1"}));
+  static_cast<void>(server.ask({"HDEL", key, sum_field}));
+  sums = ask(4);
+  CHECK(sums[0].known);
+  CHECK_FALSE(sums[1].known);
+  sums = ask(4);
+  CHECK(sums[0].read == 0);
+  CHECK(sums[1].read == 3);
+  // What is copied to another shard stays as it was copied; what has moved says so.
+  static_cast<void>(server.ask({"HDEL", key, sum_field}));
+  static_cast<void>(server.ask({"HSET", key, "\x01moving", "redis_b 2"}));
+  CHECK(read_sum(session) == Summed{"7", 4});
+  CHECK(server.ask({"HEXISTS", key, sum_field}) == "0");
+  static_cast<void>(server.ask({"HSET", key, "\x01moved", "redis_b 2"}));
+  sums = ask(2000);
+  CHECK_FALSE(sums[0].known);
+  CHECK(sums[0].moved == "redis_b 2");
+}
+
+TEST_CASE("a server without room says sums, and keeps none") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 3}}));
+  static_cast<void>(server.ask({"CONFIG", "SET", "maxmemory", "1"}));
+  CHECK(read_sum(session) == Summed{"3", 3});
+  CHECK(read_sum(session) == Summed{"3", 3});
+  static_cast<void>(server.ask({"CONFIG", "SET", "maxmemory", "0"}));
+  CHECK(read_sum(session) == Summed{"3", 3});
+  CHECK(kept_sum(session) == Summed{"3", 3});
+}
+
+TEST_CASE("a sum does not fit while its writer is forgotten, and fits again") {
+  const RedisServer server;
+  Session session(server);
+  session.apply(batch_of(1, {{"home", 3}}));
+  CHECK(read_sum(session) == Summed{"3", 3});
+  static_cast<void>(session.ask<Forgotten>(ForgetWriter{"w1", own_id, {17}}));
+  CHECK(read_sum(session) == Summed{"3", 3});
+  CHECK(kept_sum(session) == Summed{"3", 3});
+  const Batch rejoin = rejoin_of(17, to_text(batch_of(1, {}).mark)).value();
+  REQUIRE(session.apply(rejoin).kind == Kind::applied);
+  CHECK(read_sum(session) == Summed{"3", 3});
+  session.apply(batch_of(2, {{"home", 3}}));
+  CHECK(kept_sum(session) == Summed{"6", 6});
+}
+
 TEST_CASE("a bucket that moves or has moved takes no batch") {
   const RedisServer server;
   Session session(server);

@@ -1,0 +1,81 @@
+#include "flusher/counting/askable_shards.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/shm/cache.hpp"
+
+namespace visitd {
+
+namespace {
+
+// The server does nothing else while it answers what came at once: these take it about a millisecond.
+constexpr std::size_t commands_at_once = 16;
+// A burst that goes on reads no more: an eighth of a second of the server's time.
+constexpr std::size_t most_pages_of_burst = 200'000;
+// A shard that is away only for a moment, as after a failover, is waited for.
+constexpr std::uint64_t away_patience_ms = 2000;
+// A server that is far away, rather than busy, is not waited for longer.
+constexpr std::uint64_t longest_rest_us = 2'000'000;
+
+}  // namespace
+
+std::string AskableShards::why_unknown(std::uint32_t number) {
+  Shard& shard = shards_[number];
+  const ShardState state = port_.state(number);
+  const bool is_away = state != ShardState::up && state != ShardState::refuses_writes;
+  // What was seen of it when nobody asked for pages says nothing.
+  if (!is_away || now_ms_ > shard.looked_ms + away_patience_ms) shard.away_since_ms = is_away ? now_ms_ : 0;
+  shard.looked_ms = now_ms_;
+  if (!is_away || (state != ShardState::held && now_ms_ < shard.away_since_ms + away_patience_ms)) return {};
+  return fmt::format("shard {} is {}", port_.name(number), name_of(state));
+}
+
+bool AskableShards::may_ask(std::uint32_t number) const {
+  const Shard& shard = shards_[number];
+  return shard.asked < commands_at_once && port_.now_us() >= shard.rests_until_us;
+}
+
+void AskableShards::asked(std::uint32_t number) {
+  Shard& shard = shards_[number];
+  if (!shard.in_burst) shard.begun_us = port_.now_us();
+  shard.in_burst = true;
+  ++shard.asking;
+  ++shard.asked;
+}
+
+void AskableShards::not_sent(std::uint32_t number) noexcept {
+  Shard& shard = shards_[number];
+  --shard.asking;
+  --shard.asked;
+  if (shard.asked == 0 && shard.pages == 0) shard.in_burst = false;
+}
+
+void AskableShards::answered(std::uint32_t number, std::size_t pages, Burst burst) {
+  Shard& shard = shards_[number];
+  --shard.asking;
+  shard.pages += pages;
+  if (burst == Burst::goes_on && shard.pages < most_pages_of_burst) {
+    --shard.asked;
+    return;
+  }
+  if (shard.asking == 0) rest(shard);
+}
+
+void AskableShards::end(std::uint32_t number) {
+  Shard& shard = shards_[number];
+  if (shard.in_burst && shard.asking == 0) rest(shard);
+}
+
+void AskableShards::rest(Shard& shard) {
+  const std::uint64_t took_us = port_.now_us() - shard.begun_us;
+  // A server that takes long is busy, whatever the pages.
+  const std::uint64_t turn_us = std::max<std::uint64_t>(shard.pages * 1'000'000 / pages_per_s_, 2 * took_us);
+  shard.rests_until_us = shard.begun_us + std::min(turn_us, took_us + longest_rest_us);
+  shard.in_burst = false;
+  shard.asked = 0;
+  shard.pages = 0;
+}
+
+}  // namespace visitd

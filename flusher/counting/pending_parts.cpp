@@ -1,0 +1,29 @@
+#include "flusher/counting/pending_parts.hpp"
+
+#include <algorithm>
+
+#include "common/shm/page_id.hpp"
+
+namespace visitd {
+
+std::vector<std::uint32_t> PendingParts::pages_of(std::uint32_t bucket) const {
+  std::vector<std::uint32_t> numbers = open.open_pages(bucket);
+  const std::vector<std::uint32_t> sealed = batches.sealed_pages(bucket);
+  numbers.insert(numbers.end(), sealed.begin(), sealed.end());
+  std::ranges::sort(numbers);
+  numbers.erase(std::ranges::unique(numbers).begin(), numbers.end());
+  return numbers;
+}
+
+std::uint32_t PendingParts::find(std::string_view page) const noexcept {
+  return pages.find(page_hash(page, hash_seed), page);
+}
+
+std::optional<std::uint64_t> PendingParts::count_of(std::string_view page, std::optional<std::uint64_t> held,
+                                                    std::uint64_t pending) const {
+  constexpr std::uint64_t largest = 0x7fff'ffff'ffff'ffffU;
+  const bool has_room = held && *held <= largest - std::min(pending, largest);
+  return has_room && uncountable.counted(page, *held) ? std::optional(*held + pending) : std::nullopt;
+}
+
+}  // namespace visitd
