@@ -508,7 +508,8 @@ TEST_CASE_TEMPLATE("the page is the rest of the path, with its slashes", Way, Di
     }
   }
   CHECK(client.ask("OPTIONS /visit/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "POST, OPTIONS");
-  CHECK(client.ask("OPTIONS /visits/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") == "GET, HEAD, PUT, DELETE, OPTIONS");
+  CHECK(client.ask("OPTIONS /visits/a/b/ HTTP/1.1\r\nHost: a\r\n\r\n").field("Allow") ==
+        "GET, HEAD, PUT, DELETE, OPTIONS");
   CHECK(client.ask(post_request("/visits/query/")).status == 405);
 }
 
