@@ -2,12 +2,13 @@
 
 import contextlib
 import ctypes
+import re
 import sqlite3
 import struct
 import time
 import unittest
 
-from harness import BUILD_ROOT, FLUSHER, FRONTEND, LIBC, Stack, Traffic, wait_for
+from harness import BUILD_ROOT, FLUSHER, FRONTEND, LIBC, SOURCE_ROOT, Stack, Traffic, wait_for
 
 LIMIT_S = 30
 SHM_RDONLY = 0o10000
@@ -16,8 +17,16 @@ PROGRAMS = {
     "this": {"flusher": FLUSHER, "frontend": FRONTEND},
     "next": {"flusher": BUILD_ROOT / "tests/crash/visit-flusher-next", "frontend": BUILD_ROOT / "tests/crash/visit-frontend-next"},
 }
-RING_LAYOUTS = {"this": 2, "next": 3}
-CACHE_LAYOUTS = {"this": 3, "next": 4}
+LAYOUTS = {"this": SOURCE_ROOT, "next": SOURCE_ROOT / "tests/next_version"}
+
+
+def layouts(name: str) -> dict[str, int]:
+    """Of ring or cache, as the sources of each version number them."""
+    numbers = {version: (root / "common/shm/layout_version.hpp").read_text() for version, root in LAYOUTS.items()}
+    return {version: int(re.search(rf"{name}_layout_version = (\d+);", text)[1]) for version, text in numbers.items()}
+
+
+RING_LAYOUTS, CACHE_LAYOUTS = layouts("ring"), layouts("cache")
 
 
 def layout_of(segment: int) -> int:
