@@ -1,9 +1,11 @@
 #include "ctl/page_list.hpp"
 
 #include <fmt/format.h>
+#include <fnmatch.h>
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "common/control/page_lines.hpp"
 #include "common/os/runtime_directory.hpp"
@@ -24,15 +26,6 @@ std::string list_progress_text(const Json& piece, std::uint64_t pages) {
   const auto buckets = std::max<std::uint64_t>(piece.value("buckets", std::uint64_t{0}), 1);
   return fmt::format("{} % of the buckets, {} pages", 100 * piece.value("finished", std::uint64_t{0}) / buckets, pages);
 }
-
-/// Goes, also where a list fails.
-class PassingLine : public ProgressLine {
- public:
-  PassingLine() = default;
-  PassingLine(const PassingLine&) = delete;
-  PassingLine& operator=(const PassingLine&) = delete;
-  ~PassingLine() { clear(); }
-};
 
 }  // namespace
 
@@ -85,9 +78,17 @@ void PageLines::begin(std::uint64_t bucket) {
   bucket_ = bucket;
 }
 
+/// In order, so that lists of the same pages are the same.
 void PageLines::end() {
-  for (const auto& [page, count] : held_) each_(page, count);
+  using Page = std::pair<std::string_view, std::optional<std::uint64_t>>;
+  std::vector<Page> pages(held_.begin(), held_.end());
+  std::ranges::sort(pages, {}, &Page::first);
+  for (const auto& [page, count] : pages) each_(page, count);
   held_.clear();
+}
+
+bool is_chosen(const std::string& glob, std::string_view page) {
+  return glob.empty() || fnmatch(glob.c_str(), std::string(page).c_str(), 0) == 0;
 }
 
 std::string list_pages(const Settings& settings, const EachPage& each) {

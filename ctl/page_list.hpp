@@ -31,7 +31,7 @@ class WideSum {
   std::uint64_t high_ = 0;  ///< of `limb`
 };
 
-/// Puts the lines of pieces together: a page comes once.
+/// Puts the lines of pieces together: a page comes once, and pages of a bucket come in the order of their names.
 class PageLines {
  public:
   explicit PageLines(EachPage each) : each_(std::move(each)) {}
@@ -54,6 +54,10 @@ class PageLines {
   std::uint64_t unknown_buckets_ = 0;
   std::string why_unknown_;
 };
+
+/// Whether a page's id matches a pattern, as a shell matches file names, but that '*' stands for a slash too. An empty
+/// pattern matches all.
+[[nodiscard]] bool is_chosen(const std::string& glob, std::string_view page);
 
 /// Has `each` called with every page. Throws Error where the flusher cannot be asked. Returns why the list is not
 /// complete, for people; empty: it is.

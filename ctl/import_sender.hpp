@@ -1,0 +1,17 @@
+// Has the flusher add the counts of an import, in parts, each of them once.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ctl/import_sums.hpp"
+
+namespace visitd {
+
+/// Sends all parts, some at once, and shows how far it is. Returns how many pages were not counted before. The same
+/// counts make the same parts: one that the flusher has is not counted again. Throws what the first part that failed
+/// threw. `timeout_ms`: of each part.
+[[nodiscard]] std::uint64_t send_import(const std::string& control_socket, const PageCounts& counts,
+                                        std::uint32_t timeout_ms);
+
+}  // namespace visitd
