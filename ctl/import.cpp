@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -49,9 +50,13 @@ void check_import(const Importing& importing, ImportFormat format) {
   only(importing.with_host, "--with-host", format == ImportFormat::busuanzi || format == ImportFormat::vercount,
        "busuanzi and vercount");
   only(!importing.pages.empty(), "--pages", format == ImportFormat::busuanzi, "busuanzi");
+  const auto is_url = [](const std::string& source) { return source.find("://") != std::string::npos; };
   if (!in_redis && importing.sources.size() != 1) throw error("--from {} takes one file", importing.format);
-  if (!in_redis && importing.sources[0].find("://") != std::string::npos) {
+  if (!in_redis && is_url(importing.sources[0])) {
     throw error("--from {} takes a file, and no URL: it is not read from a server", importing.format);
+  }
+  if (in_redis && !std::ranges::all_of(importing.sources, is_url)) {
+    throw error("--from {} takes URLs of Redis servers, redis://HOST:PORT, and no file", importing.format);
   }
   if (importing.yes && !importing.overwrite) throw Error("--yes is of --overwrite alone: nothing falls by adding");
 }
@@ -130,7 +135,7 @@ Json import_report(const Settings& settings, const Importing& importing, const s
       overwrite(settings, imported.counts, importing, visitctl, report);
     } else if (!importing.dry_run) {
       const std::string socket = RuntimeDirectory(settings.paths.runtime_directory).control_socket();
-      const std::uint64_t added = send_import(socket, imported.counts, importing.timeout_ms);
+      const std::uint64_t added = send_import(socket, imported.counts, imported.source, importing.timeout_ms);
       report["added"] = added;
       report["added_before"] = imported.counts.size() - added;
     }

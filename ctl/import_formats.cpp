@@ -8,6 +8,7 @@
 #include "common/os/errors.hpp"
 #include "common/os/text.hpp"
 #include "common/shm/cache_layout.hpp"
+#include "common/shm/hash.hpp"
 #include "ctl/csv.hpp"
 #include "ctl/import_keys.hpp"
 #include "ctl/report.hpp"
@@ -179,6 +180,10 @@ std::vector<std::string> import_format_names() {
   return names;
 }
 
+bool has_events(ImportFormat format) noexcept {
+  return format == ImportFormat::goatcounter || format == ImportFormat::umami || format == ImportFormat::access_log;
+}
+
 bool is_in_redis(ImportFormat format) noexcept {
   return format == ImportFormat::original || format == ImportFormat::busuanzi || format == ImportFormat::vercount;
 }
@@ -206,7 +211,10 @@ Imported read_import(std::string_view text, ImportFormat format, ImportNames nam
     case ImportFormat::vercount:
       throw Error("this format is not of a file");
   }
-  return std::move(sums).take();
+  Imported imported = std::move(sums).take();
+  // Two files of totals with the same counts say the same; two of events say that something happened again.
+  if (has_events(format)) imported.source = hash_bytes(text);
+  return imported;
 }
 
 }  // namespace visitd

@@ -24,6 +24,8 @@ enum class ImportFormat : std::uint8_t {
 /// The format of this name on the command line. Throws Error.
 [[nodiscard]] ImportFormat import_format(std::string_view name);
 [[nodiscard]] std::vector<std::string> import_format_names();
+/// Whether it has what happened; else what it came to.
+[[nodiscard]] bool has_events(ImportFormat format) noexcept;
 /// Whether it is read from Redis servers; else from a file.
 [[nodiscard]] bool is_in_redis(ImportFormat format) noexcept;
 

@@ -27,12 +27,13 @@ constexpr std::size_t parts_at_once = 4;
 constexpr int send_tries = 20;
 constexpr std::chrono::milliseconds try_again_after{250};
 
-/// The import in parts, each as the flusher takes it. The same counts make the same parts, with the same ids.
-std::vector<std::string> parts_of(const PageCounts& counts) {
+/// The import in parts, each as the flusher takes it. The same counts of the same source make the same parts, with the
+/// same ids.
+std::vector<std::string> parts_of(const PageCounts& counts, std::uint64_t source) {
   std::vector<std::string> parts;
   std::string part;
   std::string line;
-  std::uint64_t digest = 0;
+  std::uint64_t digest = source;
   const auto end_part = [&] {
     if (!part.empty()) parts.push_back(std::exchange(part, {}));
   };
@@ -118,8 +119,9 @@ class ImportSender {
 
 }  // namespace
 
-std::uint64_t send_import(const std::string& control_socket, const PageCounts& counts, std::uint32_t timeout_ms) {
-  const std::vector<std::string> parts = parts_of(counts);
+std::uint64_t send_import(const std::string& control_socket, const PageCounts& counts, std::uint64_t source,
+                          std::uint32_t timeout_ms) {
+  const std::vector<std::string> parts = parts_of(counts, source);
   ImportSender sender(control_socket, parts, timeout_ms);
   sender.run();
   return sender.added();

@@ -17,6 +17,8 @@ using PageCounts = std::vector<std::pair<std::string, std::uint64_t>>;
 
 struct Imported {
   PageCounts counts;
+  /// Tells it from another import with the same counts; 0: the same counts are the same import.
+  std::uint64_t source = 0;
   std::uint64_t left_out = 0;           ///< lines or keys that are no visits
   std::vector<std::string> not_visits;  ///< the first keys of them
   std::vector<std::string> bad;         ///< what cannot be read: "line N: why", of the first ones

@@ -224,8 +224,8 @@ void make_changes(const Settings& settings, std::vector<WantedChange>& changes, 
   report["dry_run"] = how.dry_run;
   if (how.dry_run) return;
   if (std::ranges::any_of(changes, falls) && !how.yes && !somebody_agrees(shown_text(report), "Change these counts?")) {
-    throw error("{}nothing was changed; to change them say it with --yes ({})",
-                is_at_terminal() ? "" : shown_text(report), how.with_yes);
+    report["unasked"] = !is_at_terminal();
+    throw error("nothing was changed; to change them say it with --yes ({})", how.with_yes);
   }
   if (changes.size() > changes_at_once) {
     // A bucket's changes are one batch of the flusher if they come together.
@@ -251,6 +251,7 @@ void make_changes(const Settings& settings, std::vector<WantedChange>& changes, 
 }
 
 std::string changes_text(const Json& report) {
+  if (report.value("unasked", false)) return shown_text(report);
   const bool dry_run = report.value("dry_run", false);
   std::string text;
   std::size_t shown = 0;

@@ -107,7 +107,7 @@ class Corrections(unittest.TestCase):
         self.count({"home": 5})
         asked = self.stack.visitctl("set", "home", "4", check=False)
         self.assertEqual(asked.returncode, 1)
-        self.assertIn("home: 5 → 4", asked.stderr)
+        self.assertIn("home: 5 → 4", asked.stdout)
         self.assertIn("--yes", asked.stderr)
         dry = self.stack.visitctl("delete", "home", "--dry-run").stdout
         self.assertIn("home: 5 → 0", dry)

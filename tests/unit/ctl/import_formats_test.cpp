@@ -95,6 +95,15 @@ TEST_CASE("what an export writes, an import reads: each page and count, byte by 
   CHECK(counts_in(jsonl, ImportFormat::jsonl) == counts);
 }
 
+TEST_CASE("files of events with the same counts are two imports, files of totals are one") {
+  const auto source = [](std::string_view text, ImportFormat format) { return imported_of(text, format).source; };
+  const std::string_view monday = "::1 - - [mon] \"GET /a HTTP/1.1\" 200 1\n";
+  const std::string_view tuesday = "::1 - - [tue] \"GET /a HTTP/1.1\" 200 1\n";
+  CHECK(source(monday, ImportFormat::access_log) == source(monday, ImportFormat::access_log));
+  CHECK(source(monday, ImportFormat::access_log) != source(tuesday, ImportFormat::access_log));
+  CHECK(source("# begun on monday\n/a,1\n", ImportFormat::csv) == source("/a,1\n", ImportFormat::csv));
+}
+
 TEST_CASE("the first bad lines are told with their numbers, and all are counted") {
   const Imported imported = imported_of("x\nx\nx\nx\nx\nx\nx\n", ImportFormat::jsonl);
   CHECK(imported.bad_lines == 7);
