@@ -92,12 +92,13 @@ void tell(const Imported& imported, Json& report) {
 
 /// Writes counts as an export does; the file is there whole or not at all. Throws Error, also where there is such a
 /// file: it may be that of an import which was interrupted, and is to go on.
-void save_counts(const std::string& path, const PageCounts& counts) {
+void save_counts(const std::string& path, PageCounts counts) {
   if (std::filesystem::exists(path)) {
     throw error("nothing was counted: {} exists. Import it with --from csv, or name another file with --save", path);
   }
   const std::string part = path + ".part";
   std::string text(csv_headings);
+  std::ranges::sort(counts);
   for (const auto& [page, count] : counts) append_csv_row(text, page, count);
   std::ofstream file(part, std::ios::binary);
   file << text;
@@ -113,6 +114,7 @@ void overwrite(const Settings& settings, const PageCounts& counts, const Importi
   changes.reserve(counts.size());
   for (const auto& [page, count] : counts) changes.push_back({{"set", page, fmt::format("{}", count)}});
   if (changes.empty()) return;
+  std::ranges::sort(changes, {}, [](const WantedChange& wanted) -> const std::string& { return wanted.change.page; });
   look_at(settings, changes);
   const ChangingCounts how{importing.dry_run, importing.yes, importing.timeout_ms,
                            fmt::format("{} import … --overwrite --yes", visitctl)};

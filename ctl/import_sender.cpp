@@ -2,11 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,7 +12,7 @@
 #include "common/os/text.hpp"
 #include "common/shm/hash.hpp"
 #include "ctl/control_client.hpp"
-#include "ctl/progress_line.hpp"
+#include "ctl/parts.hpp"
 
 namespace visitd {
 
@@ -22,8 +20,6 @@ namespace {
 
 // Of one request, with room for what JSON escapes.
 constexpr std::size_t part_bytes = control_request_bytes / 2 - 4096;
-// Parts that are under way at once: each waits for the disk, and one transaction holds several.
-constexpr std::size_t parts_at_once = 4;
 constexpr int send_tries = 20;
 constexpr std::chrono::milliseconds try_again_after{250};
 
@@ -66,65 +62,15 @@ std::uint64_t send_part(const std::string& socket, const std::string& part, std:
   }
 }
 
-/// Sends parts, some at once, and shows how far it is.
-class ImportSender {
- public:
-  ImportSender(std::string socket, const std::vector<std::string>& parts, std::uint32_t timeout_ms)
-      : socket_(std::move(socket)), parts_(parts), timeout_ms_(timeout_ms) {}
-
-  /// Throws what the first part that failed threw.
-  void run() {
-    std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < std::min(parts_at_once, parts_.size()); ++i) threads.emplace_back([this] { work(); });
-    for (std::thread& thread : threads) thread.join();
-    if (failure_) std::rethrow_exception(failure_);
-  }
-  /// Pages that were not counted before.
-  [[nodiscard]] std::uint64_t added() const noexcept { return added_; }
-
- private:
-  void work() {
-    for (std::size_t part = next_++; part < parts_.size(); part = next_++) {
-      try {
-        const std::uint64_t added = send_part(socket_, parts_[part], timeout_ms_);
-        const std::lock_guard lock(mutex_);
-        if (failure_) return;
-        added_ += added;
-        show_progress(++done_);
-      } catch (...) {
-        const std::lock_guard lock(mutex_);
-        if (!failure_) failure_ = std::current_exception();
-        next_ = parts_.size();
-      }
-    }
-  }
-  void show_progress(std::size_t done) {
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_;
-    const double left = took.count() / static_cast<double>(done) * static_cast<double>(parts_.size() - done);
-    line_.show(fmt::format("{} of {} parts are counted, about {:.0f} s to go", done, parts_.size(), left));
-    if (done == parts_.size()) line_.keep();
-  }
-
-  std::string socket_;
-  const std::vector<std::string>& parts_;
-  std::uint32_t timeout_ms_;
-  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
-  std::atomic<std::size_t> next_{0};
-  std::mutex mutex_;
-  ProgressLine line_;
-  std::size_t done_ = 0;
-  std::uint64_t added_ = 0;
-  std::exception_ptr failure_;
-};
-
 }  // namespace
 
 std::uint64_t send_import(const std::string& control_socket, const PageCounts& counts, std::uint64_t source,
                           std::uint32_t timeout_ms) {
   const std::vector<std::string> parts = parts_of(counts, source);
-  ImportSender sender(control_socket, parts, timeout_ms);
-  sender.run();
-  return sender.added();
+  std::atomic<std::uint64_t> added{0};
+  each_part(parts.size(), "parts are counted",
+            [&](std::size_t part) { added += send_part(control_socket, parts[part], timeout_ms); });
+  return added;
 }
 
 }  // namespace visitd

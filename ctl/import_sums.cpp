@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "common/shm/cache_layout.hpp"
 #include "common/shm/page_id.hpp"
 #include "ctl/report.hpp"
@@ -29,8 +27,7 @@ std::string ImportSums::add(std::string_view id, std::uint64_t visits) {
   const std::string_view page = names_.rules.name_of(mapped);
   if (page.empty()) return std::string(nothing_left);
   if (visits == 0) return {};
-  page_ = page;
-  std::uint64_t& count = counts_.try_emplace(page_, 0).first->second;
+  std::uint64_t& count = sums_.of(page);
   if (visits > count_limit - count) return fmt::format("a page counts more than {}", count_limit);
   count += visits;
   return {};
@@ -55,12 +52,7 @@ void ImportSums::bad(std::string_view where, std::string_view why) {
 }
 
 Imported ImportSums::take() && {
-  imported_.counts.reserve(counts_.size());
-  while (!counts_.empty()) {
-    auto node = counts_.extract(counts_.begin());
-    imported_.counts.emplace_back(std::move(node.key()), node.mapped());
-  }
-  std::ranges::sort(imported_.counts);
+  imported_.counts = std::move(sums_).take();
   return std::move(imported_);
 }
 

@@ -4,16 +4,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "common/pages/page_rules.hpp"
+#include "ctl/page_sums.hpp"
 
 namespace visitd {
-
-/// Pages and their counts, in the order of their names.
-using PageCounts = std::vector<std::pair<std::string, std::uint64_t>>;
 
 struct Imported {
   PageCounts counts;
@@ -51,8 +48,7 @@ class ImportSums {
  private:
   ImportNames names_;
   Imported imported_;
-  std::string page_;  ///< whose memory the pages share
-  std::unordered_map<std::string, std::uint64_t> counts_;
+  PageSums sums_;
 };
 
 }  // namespace visitd

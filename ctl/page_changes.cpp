@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
@@ -14,15 +15,20 @@
 #include "ctl/agreement.hpp"
 #include "ctl/control_client.hpp"
 #include "ctl/page_list.hpp"
-#include "ctl/progress_line.hpp"
+#include "ctl/parts.hpp"
 
 namespace visitd {
 
 namespace {
 
-// Of one request: its line, and its answer's, are bounded.
-constexpr std::size_t changes_at_once = 500;
-constexpr std::size_t change_bytes_at_once = control_request_bytes / 2;
+// Of one request and its answer, whose lines are bounded: twice the bytes of a page, since JSON may escape each, and
+// what stands beside it.
+constexpr std::size_t most_request_bytes = control_request_bytes - 4096;
+constexpr std::size_t most_answer_bytes = control_answer_bytes - 4096;
+constexpr std::size_t change_words_bytes = 16;
+constexpr std::size_t answer_words_bytes = 400;
+// From so many on, they are sent in the order of their buckets.
+constexpr std::size_t many_changes = 500;
 // So many pages are asked for one by one; beyond, a list of all pages is cheaper.
 constexpr std::size_t most_asked = 2000;
 constexpr std::size_t questions_under_way = 64;
@@ -148,11 +154,34 @@ std::string shown_text(const Json& report) {
   return text;
 }
 
+/// The changes in parts, each of one request.
+std::vector<std::span<WantedChange>> parts_of(std::vector<WantedChange>& changes) {
+  std::vector<std::span<WantedChange>> parts;
+  std::size_t first = 0;
+  std::size_t request = 0;
+  std::size_t answer = 0;
+  const std::span all(changes);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const ControlChange& change = all[i].change;
+    const std::size_t asked = 2 * (change.page.size() + change.operand.size()) + change_words_bytes;
+    const std::size_t told = 2 * change.page.size() + answer_words_bytes;
+    if (i != first && (request + asked > most_request_bytes || answer + told > most_answer_bytes)) {
+      parts.push_back(all.subspan(first, i - first));
+      first = i;
+      request = answer = 0;
+    }
+    request += asked;
+    answer += told;
+  }
+  if (first != all.size()) parts.push_back(all.subspan(first));
+  return parts;
+}
+
 /// Puts what became of a part beside what was before.
-void take_answer(const Json& answer, std::vector<WantedChange>& changes, std::size_t first, std::size_t size) {
+void take_answer(const Json& answer, std::span<WantedChange> part) {
   const Json rows = answer.value("rows", Json::array());
-  for (std::size_t i = 0; i < std::min(rows.size(), size); ++i) {
-    WantedChange& change = changes[first + i];
+  for (std::size_t i = 0; i < std::min(rows.size(), part.size()); ++i) {
+    WantedChange& change = part[i];
     change.problem = rows[i].value("problem", "");
     change.done = change.problem.empty();
     if (!change.done || change.change.verb == "add") continue;
@@ -161,22 +190,14 @@ void take_answer(const Json& answer, std::vector<WantedChange>& changes, std::si
   }
 }
 
-/// Sends changes in parts, each in one request.
 void send(const Settings& settings, std::uint32_t timeout_ms, std::vector<WantedChange>& changes) {
-  PassingLine progress;
-  for (std::size_t first = 0; first < changes.size();) {
-    std::vector<ControlChange> part;
-    for (std::size_t bytes = 0; first + part.size() < changes.size() && part.size() < changes_at_once;) {
-      const ControlChange& next = changes[first + part.size()].change;
-      bytes += next.page.size() + next.operand.size() + 8;
-      if (!part.empty() && bytes > change_bytes_at_once) break;
-      part.push_back(next);
-    }
-    const Json answer = ask_flusher(socket_of(settings), {ControlCommand::correct, encode_changes(part), timeout_ms});
-    take_answer(answer, changes, first, part.size());
-    first += part.size();
-    if (changes.size() > changes_at_once) progress.show(fmt::format("{} of {} pages", first, changes.size()));
-  }
+  const std::vector<std::span<WantedChange>> parts = parts_of(changes);
+  each_part(parts.size(), "parts are done", [&](std::size_t number) {
+    std::vector<ControlChange> asked;
+    for (const WantedChange& wanted : parts[number]) asked.push_back(wanted.change);
+    take_answer(ask_flusher(socket_of(settings), {ControlCommand::correct, encode_changes(asked), timeout_ms}),
+                parts[number]);
+  });
 }
 
 }  // namespace
@@ -227,7 +248,7 @@ void make_changes(const Settings& settings, std::vector<WantedChange>& changes, 
     report["unasked"] = !is_at_terminal();
     throw error("nothing was changed; to change them say it with --yes ({})", how.with_yes);
   }
-  if (changes.size() > changes_at_once) {
+  if (changes.size() > many_changes) {
     // A bucket's changes are one batch of the flusher if they come together.
     const auto bucket = [&](const WantedChange& one) { return page_bucket(one.change.page, settings.redis.buckets); };
     std::ranges::stable_sort(changes, {}, bucket);

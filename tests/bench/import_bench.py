@@ -46,6 +46,8 @@ def main() -> None:
             "import": ("import", str(file), "--from", FORMAT),
             "until Redis has it": ("flush", "--timeout", "300"),
             "import once more": ("import", str(file), "--from", FORMAT),
+            "import --overwrite": ("import", str(file), "--from", FORMAT, "--overwrite", "--yes"),
+            "export": ("export", "--format", FORMAT),
         }
         for step, words in steps.items():
             took, own, flusher = timed(stack, *words)

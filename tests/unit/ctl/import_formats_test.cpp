@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <map>
+
 #include "common/os/errors.hpp"
 #include "ctl/csv.hpp"
 #include "ctl/report.hpp"
@@ -13,7 +16,9 @@ namespace {
 constexpr std::size_t id_limit = 64;
 
 Imported imported_of(std::string_view text, ImportFormat format, const std::string& site = {}) {
-  return read_import(text, format, {.page_id_limit = id_limit}, site);
+  Imported imported = read_import(text, format, {.page_id_limit = id_limit}, site);
+  std::ranges::sort(imported.counts);
+  return imported;
 }
 
 PageCounts counts_in(std::string_view text, ImportFormat format, const std::string& site = {}) {
@@ -109,6 +114,23 @@ TEST_CASE("the first bad lines are told with their numbers, and all are counted"
   CHECK(imported.bad_lines == 7);
   CHECK(imported.bad.size() == 5);
   CHECK(imported.bad.back().starts_with("line 5: "));
+}
+
+TEST_CASE("sums of many pages are those of a map, in an order that is the same for the same pages") {
+  PageSums sums;
+  PageSums backwards;
+  std::map<std::string, std::uint64_t> wanted;
+  for (std::uint64_t i = 0; i < 20'000; ++i) {
+    const std::string page = std::to_string(i % 7000);
+    sums.of(page) += i;
+    wanted[page] += i;
+  }
+  for (auto page = wanted.rbegin(); page != wanted.rend(); ++page) backwards.of(page->first) = page->second;
+  static_cast<void>(backwards.of("never counted"));
+  PageCounts counts = std::move(sums).take();
+  CHECK(counts == std::move(backwards).take());
+  std::ranges::sort(counts);
+  CHECK(counts == PageCounts(wanted.begin(), wanted.end()));
 }
 
 TEST_CASE("a format of another name is refused with those that there are") {
