@@ -137,7 +137,8 @@ Json import_report(const Settings& settings, const Importing& importing, const s
       overwrite(settings, imported.counts, importing, visitctl, report);
     } else if (!importing.dry_run) {
       const std::string socket = RuntimeDirectory(settings.paths.runtime_directory).control_socket();
-      const std::uint64_t added = send_import(socket, imported.counts, imported.source, importing.timeout_ms);
+      const std::uint64_t added =
+          send_import(socket, imported.counts, imported.source, settings.redis.buckets, importing.timeout_ms);
       report["added"] = added;
       report["added_before"] = imported.counts.size() - added;
     }

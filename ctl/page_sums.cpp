@@ -24,20 +24,9 @@ std::uint64_t& PageSums::of(std::string_view page) {
 }
 
 PageCounts PageSums::take() && {
-  const auto order = [&](const Slot& a, const Slot& b) {
-    return a.hash != b.hash ? a.hash < b.hash : pages_[a.number - 1].first < pages_[b.number - 1].first;
-  };
-  std::erase_if(slots_, [](const Slot& slot) { return slot.number == 0; });
-  std::ranges::sort(slots_, order);
-  PageCounts counts;
-  counts.reserve(pages_.size());
-  for (const Slot& slot : slots_) {
-    auto& [page, count] = pages_[slot.number - 1];
-    if (count != 0) counts.emplace_back(std::move(page), count);
-  }
-  pages_.clear();
   slots_.clear();
-  return counts;
+  std::erase_if(pages_, [](const auto& page) { return page.second == 0; });
+  return std::move(pages_);
 }
 
 /// That of the page, or the free one that it would take.

@@ -18,7 +18,7 @@ class PageSums {
  public:
   /// The page's sum, from 0 on; until the next call.
   [[nodiscard]] std::uint64_t& of(std::string_view page);
-  /// In the order of the pages' hashes, which is the same for the same pages.
+  /// In the order in which the pages came first, without those whose sum is 0.
   [[nodiscard]] PageCounts take() &&;
 
  private:
