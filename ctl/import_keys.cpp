@@ -11,6 +11,12 @@ namespace {
 
 constexpr std::string_view vercount_prefix = "pv:page:";
 
+std::string both(std::string_view site_digest, std::string_view page_digest) {
+  std::string text(site_digest);
+  append_all(text, ":", page_digest);
+  return text;
+}
+
 /// MD516 is the middle of MD532.
 std::string shortened(const std::string& digest) {
   return digest.substr(8, 16);
@@ -60,13 +66,13 @@ void BusuanziPages::add(const SitePage& page) {
   sites_.insert({site, shortened(site)});
   for (const std::string& name : {page.path, page.host + "&" + page.path}) {
     const std::string digest = md5_hex(name);
-    ids_.insert_or_assign(site + ":" + digest, page.id(with_host_));
-    ids_.insert_or_assign(shortened(site) + ":" + shortened(digest), page.id(with_host_));
+    ids_.insert_or_assign(both(site, digest), page.id(with_host_));
+    ids_.insert_or_assign(both(shortened(site), shortened(digest)), page.id(with_host_));
   }
 }
 
 const std::string* BusuanziPages::find(std::string_view site_digest, std::string_view page_digest) const {
-  const auto found = ids_.find(std::string(site_digest) + ":" + std::string(page_digest));
+  const auto found = ids_.find(both(site_digest, page_digest));
   return found == ids_.end() ? nullptr : &found->second;
 }
 
