@@ -137,12 +137,12 @@ void read_vercount(const RedisImport& wanted, std::vector<RedisSource>& servers,
   for (RedisSource& server : servers) {
     for (const auto& [key, value] : strings_of(server, "pv:page:*")) {
       const auto page = vercount_page(key);
-      if (!page || (!wanted.site.empty() && page->host != wanted.site)) {
+      if (!page || !value || (!wanted.site.empty() && page->host != wanted.site)) {
         sums.leave_out();
         continue;
       }
       hosts.insert(page->host);
-      const auto count = value ? count_in(*value) : std::nullopt;
+      const auto count = count_in(*value);
       const std::string why = count ? sums.add(page->id(wanted.with_host), *count) : "it holds no count";
       if (!why.empty()) sums.bad(key_text(key, server), why);
     }

@@ -4,7 +4,6 @@
 
 #include "common/shm/cache_layout.hpp"
 #include "common/shm/page_id.hpp"
-#include "ctl/report.hpp"
 
 namespace visitd {
 
@@ -38,7 +37,7 @@ void ImportSums::add_line(std::uint64_t line, std::string_view id, std::uint64_t
 }
 
 void ImportSums::leave_out_key(std::string_view key) {
-  if (imported_.not_visits.size() < first_shown) imported_.not_visits.push_back(printable(key));
+  if (imported_.not_visits.size() < first_shown) imported_.not_visits.emplace_back(key);
   leave_out();
 }
 

@@ -251,7 +251,9 @@ void make_changes(const Settings& settings, std::vector<WantedChange>& changes, 
   if (changes.size() > many_changes) {
     // A bucket's changes are one batch of the flusher if they come together.
     const auto bucket = [&](const WantedChange& one) { return page_bucket(one.change.page, settings.redis.buckets); };
-    std::ranges::stable_sort(changes, {}, bucket);
+    std::ranges::sort(changes, [&](const WantedChange& a, const WantedChange& b) {
+      return bucket(a) != bucket(b) ? bucket(a) < bucket(b) : a.change.page < b.change.page;
+    });
   }
   const auto tell = [&] {
     const auto done = static_cast<std::uint64_t>(std::ranges::count(changes, true, &WantedChange::done));

@@ -170,14 +170,16 @@ std::pair<std::string, std::vector<std::string>> RedisSource::scan(const std::st
 }
 
 std::vector<std::optional<std::string>> RedisSource::strings(const std::vector<std::string>& keys) {
-  // Each with a command of its own: nodes of a cluster refuse one over several slots.
-  for (const std::string& key : keys) connection_->say({"GET", key});
+  // Each with a command of its own: nodes of a cluster refuse one over several slots. What is longer than a count has
+  // digits, and may be megabytes, is none.
+  for (const std::string& key : keys) connection_->say({"GETRANGE", key, "0", "19"});
   std::vector<std::optional<std::string>> values;
   values.reserve(keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const Reply reply = connection_->answer();
-    if (reply->type == REDIS_REPLY_ERROR && !is_wrong_type(*reply)) connection_->refuse("GET", *reply);
-    values.push_back(is_text(*reply) ? std::optional<std::string>(text_of(*reply)) : std::nullopt);
+    if (reply->type == REDIS_REPLY_ERROR && !is_wrong_type(*reply)) connection_->refuse("GETRANGE", *reply);
+    const bool is_there = is_text(*reply) && reply->len != 0;
+    values.push_back(is_there ? std::optional<std::string>(text_of(*reply)) : std::nullopt);
   }
   return values;
 }

@@ -41,7 +41,8 @@ class RedisSource {
   /// one more than once. The first cursor is "0", and so is the one behind the last piece.
   [[nodiscard]] std::pair<std::string, std::vector<std::string>> scan(const std::string& cursor,
                                                                       const std::string& pattern);
-  /// The strings of these keys; nullopt: there is no such key any more, or it is no string.
+  /// How the strings of these keys begin, as far as a count goes; nullopt: there is no such key any more, or it is no
+  /// string.
   [[nodiscard]] std::vector<std::optional<std::string>> strings(const std::vector<std::string>& keys);
   /// Has `take` called with each member of a sorted set and its score, maybe more than once. False: the key is no
   /// sorted set.
