@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "ctl/command_line.hpp"
+#include "ctl/import_formats.hpp"
 
 namespace visitd {
 
@@ -96,6 +97,38 @@ void add_writer_commands(CLI::App& app, Asked& asked) {
       });
 }
 
+void add_import(CLI::App& app, Asked& asked) {
+  add_command(
+      app, asked, "import", "add counts that another counter, or a server's log, has; each once",
+      [&](const Settings& settings) {
+        asked.importing.timeout_ms = static_cast<std::uint32_t>(asked.timeout_s * 1000);
+        return import_report(settings, asked.importing, begun_as(asked));
+      },
+      import_text,
+      [&](CLI::App& command) {
+        Importing& importing = asked.importing;
+        const std::vector<std::string> formats = import_format_names();
+        command.add_option("FROM", importing.sources, "the file, - is standard input; or the URL of each Redis server")
+            ->required();
+        command.add_option("--from", importing.format, fmt::format("{}", fmt::join(formats, ", ")))
+            ->required()
+            ->check(CLI::IsMember(formats));
+        command.add_option("--map", importing.map, "a file with rules for ids, as of pages.rules, one a line");
+        command.add_option("--site", importing.site, "of umami and vercount: the only site whose pages count");
+        command.add_option("--pages", importing.pages, "of busuanzi: a file with the address of each page, one a line");
+        command.add_option("--prefix", importing.prefix, "of busuanzi: what its keys begin with (bsz)");
+        command.add_flag("--with-host", importing.with_host,
+                         "of busuanzi and vercount: the id of a page begins with its host");
+        command.add_option("--save", importing.save, "write the counts into this file first, as an export does");
+        command.add_flag("--overwrite", importing.overwrite, "the pages' counts become these; nothing is added");
+        command.add_flag("--dry-run", importing.dry_run, "say what would be counted, and change nothing");
+        command.add_flag("--skip-bad", importing.skip_bad, "leave out lines that cannot be read");
+        command.add_flag("--yes", importing.yes, "of --overwrite: do not ask before a count falls");
+        command.add_option("--timeout", asked.timeout_s, "seconds to wait for each part (25)")
+            ->check(number_within(0.001, 600.0, " s"));
+      });
+}
+
 void add_correction_commands(CLI::App& app, Asked& asked) {
   const auto add = [&](const char* verb, const char* help, const char* words, const char* about) {
     add_command(
@@ -109,6 +142,10 @@ void add_correction_commands(CLI::App& app, Asked& asked) {
         [&asked, verb, words, about](CLI::App& command) {
           command.add_option(words, asked.correcting.words, about);
           const std::string_view name(verb);
+          command.add_option("--match", asked.correcting.match,
+                             name == "rename"
+                                 ? "all pages that match this pattern with one *, which stands in NEW for the same"
+                                 : "all pages whose ids match this pattern, in the place of a page: blog/*");
           if (name != "rename" && name != "merge") {
             command.add_option("--from", asked.correcting.from,
                                name == "delete" ? "a file with a page a line; - is standard input"
@@ -125,23 +162,7 @@ void add_correction_commands(CLI::App& app, Asked& asked) {
   add("delete", "take pages out: their counts become 0", "PAGE", "the pages' ids, not percent-encoded");
   add("rename", "give a page's count to another page", "OLD NEW", "both pages' ids, not percent-encoded");
   add("merge", "give the counts of pages to another page", "FROM INTO", "the pages' ids; the last one gets the counts");
-  add_command(
-      app, asked, "import", "add counts that another counter, or a server's log, has; each once",
-      [&](const Settings& settings) {
-        asked.importing.timeout_ms = static_cast<std::uint32_t>(asked.timeout_s * 1000);
-        return import_report(settings, asked.importing);
-      },
-      import_text,
-      [&](CLI::App& command) {
-        command.add_option("FILE", asked.importing.file, "the file; - is standard input")->required();
-        command.add_option("--from", asked.importing.format, "csv, jsonl, goatcounter or access-log")
-            ->required()
-            ->check(CLI::IsMember({"csv", "jsonl", "goatcounter", "access-log"}));
-        command.add_flag("--dry-run", asked.importing.dry_run, "say what would be counted, and change nothing");
-        command.add_flag("--skip-bad", asked.importing.skip_bad, "leave out lines that cannot be read");
-        command.add_option("--timeout", asked.timeout_s, "seconds to wait for each part (25)")
-            ->check(number_within(0.001, 600.0, " s"));
-      });
+  add_import(app, asked);
   add_command(
       app, asked, "corrections", "which counts somebody has changed, and who",
       [&](const Settings& settings) { return corrections_report(settings, asked.limit); }, corrections_text,

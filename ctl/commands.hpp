@@ -153,6 +153,7 @@ struct Correcting {
   std::string verb;                ///< set, add, delete, rename, merge
   std::vector<std::string> words;  ///< what it is given on the command line
   std::string from;                ///< a file with pages, and counts; "-": standard input; empty: none
+  std::string match;               ///< a pattern of the pages; empty: none
   bool dry_run = false;            ///< only says what would change
   bool yes = false;                ///< nobody is asked before a count falls
   std::uint32_t timeout_ms = 25'000;
@@ -163,14 +164,23 @@ struct Correcting {
 
 /// What comes from another counter.
 struct Importing {
-  std::string file;    ///< "-": standard input
-  std::string format;  ///< see import_format()
+  std::vector<std::string> sources;  ///< a file, "-": standard input; or the URLs of Redis servers
+  std::string format;                ///< see import_format()
+  std::string map;                   ///< a file with rules for ids, of this import alone; empty: none
+  std::string site;                  ///< the only one that counts
+  std::string pages;                 ///< a file with the addresses of pages
+  std::string prefix = "bsz";        ///< of busuanzi's keys
+  std::string save;                  ///< a file into which the counts are written before they are counted; empty: none
+  bool with_host = false;            ///< ids of pages begin with their host
+  bool overwrite = false;            ///< the counts become those of the import
   bool dry_run = false;
   bool skip_bad = false;  ///< leave out lines that cannot be read
+  bool yes = false;       ///< with overwrite: nobody is asked before a count falls
   std::uint32_t timeout_ms = 25'000;
 };
-/// Has the flusher add these counts, each part of them once, however often it is said.
-[[nodiscard]] Json import_report(const Settings& settings, const Importing& importing);
+/// Has the flusher add these counts, each part of them once, however often it is said; or set them. `visitctl`: as
+/// accept_report has it.
+[[nodiscard]] Json import_report(const Settings& settings, const Importing& importing, const std::string& visitctl);
 [[nodiscard]] std::string import_text(const Json& report);
 
 /// Which counts were changed lately, at most so many.

@@ -10,7 +10,6 @@
 
 #include "common/os/advice.hpp"
 #include "common/os/clock.hpp"
-#include "common/os/unique_fd.hpp"
 #include "common/os/unix_address.hpp"
 
 namespace visitd {
@@ -47,9 +46,16 @@ void send_all(const UniqueFd& socket, std::string_view bytes) {
   }
 }
 
-std::string receive_line(const UniqueFd& socket, std::uint64_t deadline_ms) {
-  std::string line;
-  for (;;) {
+/// `received`: what came behind the line before, and comes behind this one.
+std::string receive_line(const UniqueFd& socket, std::uint64_t deadline_ms, std::string& received) {
+  for (std::size_t looked_at = 0;;) {
+    if (const std::size_t end = received.find('\n', looked_at); end != std::string::npos) {
+      std::string line = received.substr(0, end);
+      received.erase(0, end + 1);
+      return line;
+    }
+    if (received.size() > control_answer_bytes) throw Error("what answers is no flusher: its answer has no end");
+    looked_at = received.size();
     const std::uint64_t now_ms = monotonic_ms();
     pollfd waiting{socket.get(), POLLIN, 0};
     const int ready = now_ms < deadline_ms
@@ -58,26 +64,15 @@ std::string receive_line(const UniqueFd& socket, std::uint64_t deadline_ms) {
     if (ready < 0 && errno != EINTR) throw system_error("the flusher's answer cannot be waited for");
     if (monotonic_ms() >= deadline_ms) throw Error("the flusher does not answer: it stands still, or is busy");
     if (ready <= 0) continue;
-    char bytes[4096];
+    char bytes[65536];
     const ssize_t got = ::recv(socket.get(), static_cast<char*>(bytes), sizeof bytes, 0);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) throw FlusherAway("the flusher ended before it answered");
-    const std::string_view chunk(static_cast<const char*>(bytes), static_cast<std::size_t>(got));
-    line += chunk.substr(0, chunk.find('\n'));
-    if (chunk.find('\n') != std::string_view::npos) return line;
-    if (line.size() > control_answer_bytes) throw Error("what answers is no flusher: its answer has no end");
+    received.append(static_cast<const char*>(bytes), static_cast<std::size_t>(got));
   }
 }
 
-}  // namespace
-
-Json ask_flusher(const std::string& control_socket, const ControlRequest& request) {
-  const std::uint64_t patience_ms = std::uint64_t{request.timeout_ms} + control_client_grace_ms;
-  const std::uint64_t deadline_ms = monotonic_ms() + patience_ms;
-  const UniqueFd socket = connect_to(control_socket, patience_ms);
-  send_all(socket, encode_request(request));
-  const ControlAnswer answer = decode_answer(receive_line(socket, deadline_ms));
-  if (!answer.ok) throw Error(answer.error);
+Json values_of(const ControlAnswer& answer) {
   Json report = Json::object();
   for (const auto& [name, value] : answer.text) report[name] = value;
   for (const auto& [name, value] : answer.numbers) report[name] = value;
@@ -88,6 +83,36 @@ Json ask_flusher(const std::string& control_socket, const ControlRequest& reques
     report["rows"].push_back(std::move(values));
   }
   return report;
+}
+
+}  // namespace
+
+bool FlusherRefused::may_pass() const noexcept {
+  // The flusher refuses these for what is going on there, and all else for what the request says.
+  constexpr std::string_view passing[] = {"try again", "ask again in a moment", "in time"};
+  return std::ranges::any_of(
+      passing, [&](std::string_view words) { return std::string_view(what()).find(words) != std::string_view::npos; });
+}
+
+ControlConnection::ControlConnection(const std::string& control_socket, std::uint32_t timeout_ms)
+    : timeout_ms_(timeout_ms),
+      socket_(connect_to(control_socket, std::uint64_t{timeout_ms} + control_client_grace_ms)) {}
+
+void ControlConnection::say(const ControlRequest& request) {
+  send_all(socket_, encode_request(request));
+}
+
+Json ControlConnection::answer() {
+  const std::uint64_t deadline_ms = monotonic_ms() + timeout_ms_ + control_client_grace_ms;
+  const ControlAnswer said = decode_answer(receive_line(socket_, deadline_ms, received_));
+  if (!said.ok) throw FlusherRefused(said.error);
+  return values_of(said);
+}
+
+Json ask_flusher(const std::string& control_socket, const ControlRequest& request) {
+  ControlConnection flusher(control_socket, request.timeout_ms);
+  flusher.say(request);
+  return flusher.answer();
 }
 
 Json ask_patiently(const std::string& control_socket, const ControlRequest& request, std::uint64_t patience_ms) {

@@ -5,6 +5,7 @@
 
 #include "common/control/control_protocol.hpp"
 #include "common/os/errors.hpp"
+#include "common/os/unique_fd.hpp"
 #include "ctl/report.hpp"
 
 namespace visitd {
@@ -14,8 +15,33 @@ struct FlusherAway : Error {
   using Error::Error;
 };
 
-/// What the flusher answers, without "ok"; it is waited for a little longer than the request's timeout. Throws Error
-/// with the flusher's reason where it refuses, and FlusherAway.
+/// It says no.
+struct FlusherRefused : Error {
+  using Error::Error;
+  /// Whether it may say yes to the same request a moment later.
+  [[nodiscard]] bool may_pass() const noexcept;
+};
+
+/// One connection for many requests, which are answered in their order.
+class ControlConnection {
+ public:
+  /// `timeout_ms`: of each request. Throws Error, and FlusherAway.
+  ControlConnection(const std::string& control_socket, std::uint32_t timeout_ms);
+
+  /// Asks; the answer may be waited for later, after further requests.
+  void say(const ControlRequest& request);
+  /// What the flusher answers to the oldest request without an answer, without "ok". Throws Error, FlusherRefused where
+  /// it refuses, and FlusherAway.
+  [[nodiscard]] Json answer();
+
+ private:
+  std::uint32_t timeout_ms_;
+  UniqueFd socket_;
+  std::string received_;
+};
+
+/// What the flusher answers, without "ok"; it is waited for a little longer than the request's timeout. Throws
+/// Error, FlusherRefused where it refuses, and FlusherAway.
 [[nodiscard]] Json ask_flusher(const std::string& control_socket, const ControlRequest& request);
 
 /// The same. When a flusher begins anew, it closes the connection without an answer, or nobody listens for a moment:

@@ -1,23 +1,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_set>
 
+#include "common/os/errors.hpp"
 #include "common/os/runtime_directory.hpp"
+#include "common/os/shell_word.hpp"
 #include "common/os/text.hpp"
-#include "ctl/agreement.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
+#include "ctl/page_changes.hpp"
+#include "ctl/page_list.hpp"
 #include "ctl/whole_input.hpp"
 
 namespace visitd {
 
 namespace {
-
-// Of one request: its line, and its answer's, are bounded.
-constexpr std::size_t changes_at_once = 500;
-constexpr std::size_t change_bytes_at_once = control_request_bytes / 2;
-// So many are shown before somebody is asked.
-constexpr std::size_t changes_shown = 20;
 
 std::uint64_t count_of(std::string_view text, const std::string& where) {
   std::uint64_t count = 0;
@@ -26,144 +24,160 @@ std::uint64_t count_of(std::string_view text, const std::string& where) {
 }
 
 /// A line a change: of `delete` a page, else a page and a count apart by a tab.
-std::vector<ControlChange> changes_in(const std::string& path, const std::string& verb) {
-  std::vector<ControlChange> changes;
+std::vector<WantedChange> changes_in(const std::string& path, const std::string& verb) {
+  std::vector<WantedChange> changes;
   const std::string text = read_whole_input(path);
   each_line(text, [&](std::uint64_t number, std::string_view line) {
     const std::string where = fmt::format("{}, line {}", path, number);
     const std::size_t tab = line.rfind('\t');
     if (verb == "delete") {
       if (tab != std::string_view::npos) throw error("{}: a page a line, and no tab", where);
-      changes.push_back({"set", std::string(line), "0"});
+      changes.push_back({{"set", std::string(line), "0"}});
       return;
     }
     if (tab == std::string_view::npos) throw error("{}: a page and a count, apart by a tab", where);
     changes.push_back(
-        {verb, std::string(line.substr(0, tab)), fmt::format("{}", count_of(line.substr(tab + 1), where))});
+        {{verb, std::string(line.substr(0, tab)), fmt::format("{}", count_of(line.substr(tab + 1), where))}});
   });
   if (changes.empty()) throw error("{} names no page", path);
   return changes;
 }
 
-std::vector<ControlChange> changes_of(const Correcting& correcting) {
+/// Throws Error where there are not as many words as the verb needs, in words.
+void check_words(const Correcting& correcting, std::size_t least, std::size_t most, std::string_view needed) {
   const std::vector<std::string>& words = correcting.words;
-  if (!correcting.from.empty()) {
-    if (!words.empty())
-      throw error("{} takes pages from --from, or from the command line, not from both", correcting.verb);
-    return changes_in(correcting.from, correcting.verb);
+  if (words.size() < least) throw error("{} needs {}", correcting.verb, needed);
+  if (words.size() > most) throw error("{} takes {}, and '{}' is one more", correcting.verb, needed, words[most]);
+}
+
+std::vector<WantedChange> changes_of_words(const Correcting& correcting) {
+  constexpr std::size_t any = SIZE_MAX;
+  const std::vector<std::string>& words = correcting.words;
+  if (correcting.verb == "set" || correcting.verb == "add") {
+    check_words(correcting, 2, 2, "a page and a count");
+    return {{{correcting.verb, words[0], fmt::format("{}", count_of(words[1], correcting.verb))}}};
   }
-  const bool counts = correcting.verb == "set" || correcting.verb == "add";
-  const bool merges = correcting.verb == "merge" || correcting.verb == "rename";
-  if (words.size() < (counts || merges ? 2 : 1)) {
-    throw error("{} needs {}", correcting.verb, counts ? "a page and a count" : merges ? "two pages" : "a page");
+  std::vector<WantedChange> changes;
+  if (correcting.verb == "delete") {
+    check_words(correcting, 1, any, "a page");
+    for (const std::string& page : words) changes.push_back({{"set", page, "0"}});
+    return changes;
   }
-  if ((counts || correcting.verb == "rename") && words.size() > 2) {
-    throw error("{} takes {}, and '{}' is one more", correcting.verb, counts ? "a page and a count" : "two pages",
-                words[2]);
+  check_words(correcting, 2, correcting.verb == "rename" ? 2 : any, "two pages");
+  for (std::size_t i = 0; i + 1 < words.size(); ++i) changes.push_back({{"take", words[i], words.back()}});
+  return changes;
+}
+
+/// What a page that matches becomes; nullopt: it stays as it is.
+using ChangeOfPage = std::function<std::optional<ControlChange>(std::string_view page)>;
+
+/// A pattern of `rename`: what stands before and behind its one star, each for itself.
+struct OneStar {
+  std::string before;
+  std::string behind;
+
+  explicit OneStar(const std::string& pattern)
+      : before(pattern.substr(0, pattern.find('*'))),
+        behind(pattern.substr(std::min(pattern.find('*'), pattern.size() - 1) + 1)) {
+    if (std::ranges::count(pattern, '*') != 1) {
+      throw error("rename --match takes two patterns with one * each, and '{}' has {}: write for example old/* new/*",
+                  pattern, std::ranges::count(pattern, '*'));
+    }
   }
-  if (counts) return {{correcting.verb, words[0], fmt::format("{}", count_of(words[1], correcting.verb))}};
-  std::vector<ControlChange> changes;
-  for (const std::string& page : words) {
-    if (!merges) changes.push_back({"set", page, "0"});
-    if (merges && &page != &words.back()) changes.push_back({"take", page, words.back()});
+  /// What the star stands for; nullopt: the page does not match.
+  [[nodiscard]] std::optional<std::string_view> star_of(std::string_view page) const {
+    if (page.size() < before.size() + behind.size() || !page.starts_with(before) || !page.ends_with(behind)) {
+      return std::nullopt;
+    }
+    return page.substr(before.size(), page.size() - before.size() - behind.size());
+  }
+};
+
+ChangeOfPage change_of_page(const Correcting& correcting) {
+  const std::string& match = correcting.match;
+  const auto chosen = [match](std::string_view page) { return is_chosen(match, page); };
+  if (correcting.verb == "rename") {
+    check_words(correcting, 1, 1, "with --match a pattern of the old and one of the new pages");
+    return [from = OneStar(match), into = OneStar(correcting.words[0])](std::string_view page) {
+      const auto star = from.star_of(page);
+      return star ? std::optional(
+                        ControlChange{"take", std::string(page), into.before + std::string(*star) + into.behind})
+                  : std::nullopt;
+    };
+  }
+  if (correcting.verb == "merge") {
+    check_words(correcting, 1, 1, "with --match a pattern and the page that is given the counts");
+    return [chosen, into = correcting.words[0]](std::string_view page) {
+      return chosen(page) && page != into ? std::optional(ControlChange{"take", std::string(page), into})
+                                          : std::nullopt;
+    };
+  }
+  std::string verb = "set";
+  std::string count = "0";
+  if (correcting.verb == "delete") {
+    check_words(correcting, 0, 0, "with --match a pattern and no page");
+  } else {
+    check_words(correcting, 1, 1, "with --match a pattern and a count");
+    verb = correcting.verb;
+    count = fmt::format("{}", count_of(correcting.words[0], verb));
+  }
+  return [chosen, verb, count](std::string_view page) {
+    return chosen(page) ? std::optional(ControlChange{verb, std::string(page), count}) : std::nullopt;
+  };
+}
+
+/// The changes of all pages that match, with what they count now. Throws Error where not all pages are known.
+std::vector<WantedChange> changes_by_pattern(const Settings& settings, const Correcting& correcting) {
+  const ChangeOfPage change_of = change_of_page(correcting);
+  std::vector<WantedChange> changes;
+  const std::string incomplete = list_pages(settings, [&](std::string_view page, std::optional<std::uint64_t> count) {
+    std::optional<ControlChange> change = change_of(page);
+    if (!change) return;
+    WantedChange wanted{std::move(*change), count};
+    foresee(wanted);
+    if (wanted.now && wanted.change.verb != "take" && wanted.becomes == wanted.now) return;
+    if (!wanted.now) wanted.problem = "Redis holds no count of it";
+    changes.push_back(std::move(wanted));
+  });
+  if (!incomplete.empty()) {
+    throw error("nothing was changed: which pages match is not known. {}", incomplete);
+  }
+  std::ranges::sort(changes, {}, [](const WantedChange& wanted) -> const std::string& { return wanted.change.page; });
+  if (correcting.verb != "rename") return changes;
+  std::unordered_set<std::string_view> pages;
+  for (const WantedChange& wanted : changes) pages.insert(wanted.change.page);
+  for (const auto& [change, now, becomes, problem, done] : changes) {
+    if (change.page == change.operand || !pages.contains(change.operand)) continue;
+    throw error("nothing was changed: '{}' would become '{}', which matches too. Rename by way of a third pattern",
+                printable(change.page), printable(change.operand));
   }
   return changes;
 }
 
-/// What is known of each page before: with what is not in Redis yet.
-void look(const std::string& socket, std::uint32_t timeout_ms, const std::vector<ControlChange>& changes,
-          Json& report) {
-  for (const ControlChange& change : changes) {
-    Json row = {{"page", change.page}, {"now", nullptr}, {"becomes", nullptr}, {"into", nullptr}};
-    const Json page = ask_flusher(socket, {ControlCommand::page, change.page, timeout_ms});
-    if (const auto count = page.find("count"); count != page.end()) {
-      row["now"] =
-          count->get<std::uint64_t>() + page.value("open", std::uint64_t{0}) + page.value("inflight", std::uint64_t{0});
+std::vector<WantedChange> changes_of(const Settings& settings, const Correcting& correcting) {
+  std::vector<WantedChange> changes;
+  if (!correcting.from.empty()) {
+    if (!correcting.words.empty() || !correcting.match.empty()) {
+      throw error("{} takes pages from one place: the command line, --from or --match", correcting.verb);
     }
-    if (change.verb == "take") row["into"] = change.operand;
-    std::uint64_t count = 0;
-    if (change.verb != "take" && parse_decimal(change.operand, count)) {
-      row["becomes"] = count;
-      if (change.verb == "add")
-        row["becomes"] = row["now"].is_null() ? Json(nullptr) : Json(count + row["now"].get<std::uint64_t>());
-    } else {
-      row["becomes"] = 0;
-    }
-    if (row["now"].is_null()) row["problem"] = page.value("unreadable", Json("its count is not known"));
-    report["changes"].push_back(std::move(row));
+    changes = changes_in(correcting.from, correcting.verb);
+  } else {
+    changes = correcting.match.empty() ? changes_of_words(correcting) : changes_by_pattern(settings, correcting);
   }
-}
-
-bool lowers(const Json& change) {
-  return change["now"].is_null() ? change["becomes"].is_number()
-                                 : change["becomes"].is_number() && change["becomes"] < change["now"];
-}
-
-std::string change_text(const Json& change) {
-  std::string text =
-      fmt::format("{}: {} → {}", plain(change["page"]), plain(change["now"], "?"), plain(change["becomes"], "?"));
-  if (!change["into"].is_null()) text += fmt::format(", and {} is given them", plain(change["into"]));
-  return text + "\n";
-}
-
-std::string looked_text(const Json& report) {
-  std::string text;
-  const Json& changes = report["changes"];
-  for (std::size_t i = 0; i < std::min(changes.size(), changes_shown); ++i) text += change_text(changes[i]);
-  if (changes.size() > changes_shown) text += fmt::format("… and {} more pages\n", changes.size() - changes_shown);
-  return text;
-}
-
-/// Sends changes in parts, each in one request, and puts what became of them beside what was before.
-void send(const std::string& socket, std::uint32_t timeout_ms, const std::vector<ControlChange>& changes,
-          Json& report) {
-  for (std::size_t first = 0; first < changes.size();) {
-    std::vector<ControlChange> part;
-    for (std::size_t bytes = 0; first + part.size() < changes.size() && part.size() < changes_at_once;) {
-      const ControlChange& next = changes[first + part.size()];
-      bytes += next.page.size() + next.operand.size() + 8;
-      if (!part.empty() && bytes > change_bytes_at_once) break;
-      part.push_back(next);
-    }
-    const Json answer = ask_flusher(socket, {ControlCommand::correct, encode_changes(part), timeout_ms});
-    const Json rows = answer.value("rows", Json::array());
-    for (std::size_t i = 0; i < std::min(rows.size(), part.size()); ++i) {
-      Json& change = report["changes"][first + i];
-      change.erase("problem");
-      const bool failed = rows[i].contains("problem");
-      change["done"] = !failed;
-      if (failed) {
-        change["problem"] = rows[i]["problem"];
-      } else if (part[i].verb != "add") {
-        change["now"] = rows[i].value("before", Json(nullptr));
-        change["becomes"] = rows[i].value("after", Json(nullptr));
-      }
-    }
-    first += part.size();
-  }
+  check_changes(changes, settings.pages.page_id_limit_bytes);
+  if (correcting.match.empty()) look_at(settings, changes);
+  return changes;
 }
 
 }  // namespace
 
 Json correct_report(const Settings& settings, const Correcting& correcting, const std::string& visitctl) {
-  const std::string socket = RuntimeDirectory(settings.paths.runtime_directory).control_socket();
   Json report = {{"changes", Json::array()}, {"changed", 0}};
   try {
-    const std::vector<ControlChange> changes = changes_of(correcting);
-    look(socket, settings.redis.timeout_ms, changes, report);
-    report["dry_run"] = correcting.dry_run;
-    if (correcting.dry_run) return report;
-    const bool any_falls = std::ranges::any_of(report["changes"], lowers);
-    if (any_falls && !correcting.yes && !somebody_agrees(looked_text(report), "Change these counts?")) {
-      report["error"] = fmt::format("{}nothing was changed; to change them say it with --yes ({} {} … --yes)",
-                                    is_at_terminal() ? "" : looked_text(report), visitctl, correcting.verb);
-      return report;
-    }
-    send(socket, correcting.timeout_ms, changes, report);
-    std::size_t failed = 0;
-    for (const Json& change : report["changes"]) failed += change.value("done", false) ? 0 : 1;
-    report["changed"] = changes.size() - failed;
-    if (failed != 0) report["error"] = fmt::format("{} of {} pages were not changed", failed, changes.size());
+    std::vector<WantedChange> changes = changes_of(settings, correcting);
+    const ChangingCounts how{correcting.dry_run, correcting.yes, correcting.timeout_ms,
+                             fmt::format("{} {} … --yes", visitctl, correcting.verb)};
+    make_changes(settings, changes, how, report);
   } catch (const std::exception& refused) {
     report["error"] = refused.what();
   }
@@ -171,13 +185,7 @@ Json correct_report(const Settings& settings, const Correcting& correcting, cons
 }
 
 std::string correct_text(const Json& report) {
-  std::string text;
-  for (const Json& change : report["changes"]) {
-    if (report.value("dry_run", false) || change.value("done", false)) text += change_text(change);
-    if (change.contains("problem")) text += fmt::format("{}: {}\n", plain(change["page"]), plain(change["problem"]));
-  }
-  if (report.value("dry_run", false)) text += fmt::format("{} pages would be changed\n", report["changes"].size());
-  return text;
+  return changes_text(report);
 }
 
 Json corrections_report(const Settings& settings, std::uint64_t limit) {

@@ -3,6 +3,7 @@
 #include "common/os/clock.hpp"
 #include "common/os/standard_output.hpp"
 #include "ctl/commands.hpp"
+#include "ctl/csv.hpp"
 #include "ctl/page_list.hpp"
 
 namespace visitd {
@@ -21,16 +22,14 @@ class ExportLines {
 
   void begin(const std::string& at) {
     if (is_csv_) {
-      text_ += fmt::format("# visitd export, begun {}: {}\npage,count\n", at, consistency);
+      text_ += fmt::format("# visitd export, begun {}: {}\n{}", at, consistency, csv_headings);
     } else {
       line({{"export", "visitd"}, {"version", 1}, {"begun_at", at}, {"consistent_to", consistency}});
     }
   }
   void page(std::string_view page, std::optional<std::uint64_t> count) {
     if (!is_csv_) return line({{"page", page}, {"count", value_or_null(count)}});
-    text_ += '"';
-    for (const char c : page) text_ += c == '"' ? "\"\"" : std::string(1, c);
-    text_ += count ? fmt::format("\",{}\n", *count) : "\",\n";
+    append_csv_row(text_, page, count);
   }
   void end(const std::string& at, std::uint64_t pages, const WideSum& sum, const std::string& incomplete) {
     if (is_csv_) {

@@ -1,15 +1,16 @@
 #include "ctl/import_formats.hpp"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
 #include "common/os/errors.hpp"
 #include "common/os/text.hpp"
 #include "common/shm/cache_layout.hpp"
-#include "common/shm/page_id.hpp"
+#include "common/shm/hash.hpp"
+#include "ctl/csv.hpp"
+#include "ctl/import_keys.hpp"
 #include "ctl/report.hpp"
 #include "ctl/whole_input.hpp"
 
@@ -17,133 +18,46 @@ namespace visitd {
 
 namespace {
 
-constexpr std::size_t bad_lines_shown = 5;
-
-/// Adds up what lines say.
-class Sums {
- public:
-  Sums(std::size_t page_id_limit, PageRules rules) : page_id_limit_(page_id_limit), rules_(std::move(rules)) {}
-
-  void add(std::uint64_t line, std::string_view id, std::uint64_t visits) {
-    if (const PageIdFault fault = check_page_id(id, page_id_limit_); fault != PageIdFault::none) {
-      return bad(line, describe(fault, id, page_id_limit_));
-    }
-    const std::string_view page = rules_.name_of(id);
-    if (page.empty()) return bad(line, nothing_left);
-    if (visits == 0) return;
-    std::uint64_t& count = imported_.counts[std::string(page)];
-    if (visits > count_limit - count) return bad(line, fmt::format("a page counts more than {}", count_limit));
-    count += visits;
-  }
-  void leave_out() noexcept { ++imported_.left_out; }
-  void bad(std::uint64_t line, std::string_view why) {
-    if (imported_.bad.size() < bad_lines_shown) imported_.bad.push_back(fmt::format("line {}: {}", line, why));
-    ++imported_.bad_lines;
-  }
-  [[nodiscard]] Imported take() && { return std::move(imported_); }
-
- private:
-  std::size_t page_id_limit_;
-  PageRules rules_;
-  Imported imported_;
+constexpr std::pair<ImportFormat, std::string_view> formats[] = {
+    {ImportFormat::csv, "csv"},
+    {ImportFormat::jsonl, "jsonl"},
+    {ImportFormat::goatcounter, "goatcounter"},
+    {ImportFormat::umami, "umami"},
+    {ImportFormat::access_log, "access-log"},
+    {ImportFormat::original, "original"},
+    {ImportFormat::busuanzi, "busuanzi"},
+    {ImportFormat::vercount, "vercount"},
 };
 
-/// Reads a CSV file a row at a time (RFC 4180). It passes over lines that begin with #, unless they are inside quotes.
-class CsvReader {
- public:
-  explicit CsvReader(std::string_view text) noexcept : rest_(text) {}
-
-  /// False at the end.
-  [[nodiscard]] bool next() {
-    while (rest_.starts_with('#') || rest_.starts_with('\n') || rest_.starts_with("\r\n")) skip_line();
-    if (rest_.empty()) return false;
-    line_ = next_line_;
-    fields_.assign(1, {});
-    whole_ = true;
-    while (!rest_.empty() && take_field()) fields_.emplace_back();
-    return true;
-  }
-  [[nodiscard]] std::uint64_t line() const noexcept { return line_; }
-  [[nodiscard]] const std::vector<std::string>& fields() const noexcept { return fields_; }
-  /// False: a quote does not end.
-  [[nodiscard]] bool is_whole() const noexcept { return whole_; }
-
- private:
-  void skip_line() {
-    rest_.remove_prefix(std::min(rest_.find('\n'), rest_.size() - 1) + 1);
-    ++next_line_;
-  }
-  char take() {
-    const char c = rest_.front();
-    rest_.remove_prefix(1);
-    if (c == '\n') ++next_line_;
-    return c;
-  }
-  /// True: another one follows in the row.
-  bool take_field() {
-    std::string& field = fields_.back();
-    bool quoted = false;
-    while (!rest_.empty()) {
-      const char c = take();
-      if (quoted) {
-        if (c != '"') {
-          field += c;
-        } else if (rest_.starts_with('"')) {
-          field += take();
-        } else {
-          quoted = false;
-        }
-      } else if (c == '"' && field.empty()) {
-        quoted = true;
-      } else if (c == ',') {
-        return true;
-      } else if (c == '\n') {
-        if (field.ends_with('\r')) field.pop_back();
-        return false;
-      } else {
-        field += c;
-      }
-    }
-    whole_ = !quoted;
-    return false;
-  }
-
-  std::string_view rest_;
-  std::uint64_t line_ = 0;
-  std::uint64_t next_line_ = 1;
-  std::vector<std::string> fields_;
-  bool whole_ = true;
-};
-
-void read_csv(std::string_view text, Sums& sums) {
+void read_csv(std::string_view text, ImportSums& sums) {
   CsvReader rows(text);
   for (bool first = true; rows.next(); first = false) {
     const std::vector<std::string>& fields = rows.fields();
     if (first && fields == std::vector<std::string>{"page", "count"}) continue;
     std::uint64_t count = 0;
     if (!rows.is_whole() || fields.size() != 2) {
-      sums.bad(rows.line(), "it is not a page and a count");
+      sums.bad_line(rows.line(), "it is not a page and a count");
     } else if (!parse_decimal(fields[1], count) || count > count_limit) {
-      sums.bad(rows.line(), fmt::format("'{}' is no count: a whole number from 0 to {}", fields[1], count_limit));
+      sums.bad_line(rows.line(), fmt::format("'{}' is no count: a whole number from 0 to {}", fields[1], count_limit));
     } else {
-      sums.add(rows.line(), fields[0], count);
+      sums.add_line(rows.line(), fields[0], count);
     }
   }
 }
 
-void read_jsonl(std::string_view text, Sums& sums) {
+void read_jsonl(std::string_view text, ImportSums& sums) {
   each_line(text, [&](std::uint64_t number, std::string_view line) {
     const auto json = Json::parse(line, nullptr, false);
-    if (!json.is_object()) return sums.bad(number, "it is no JSON object");
+    if (!json.is_object()) return sums.bad_line(number, "it is no JSON object");
     const auto page = json.find("page");
     const auto count = json.find("count");
     // What an export says of itself.
     if (page == json.end() && count == json.end()) return sums.leave_out();
     if (page == json.end() || count == json.end() || !page->is_string() || !count->is_number_unsigned() ||
         count->get<std::uint64_t>() > count_limit) {
-      return sums.bad(number, "it has no \"page\", a text, and \"count\", a whole number");
+      return sums.bad_line(number, "it has no \"page\", a text, and \"count\", a whole number");
     }
-    sums.add(number, page->get_ref<const std::string&>(), count->get<std::uint64_t>());
+    sums.add_line(number, page->get_ref<const std::string&>(), count->get<std::uint64_t>());
   });
 }
 
@@ -151,56 +65,92 @@ void read_jsonl(std::string_view text, Sums& sums) {
 /// nullopt: no column has it.
 std::optional<std::size_t> column(const std::vector<std::string>& headings, std::string_view name) {
   const auto found = std::ranges::find_if(headings, [&](std::string_view heading) {
-    while (!heading.empty() && heading.front() >= '0' && heading.front() <= '9') heading.remove_prefix(1);
+    while (!heading.empty() && is_digit(heading.front())) heading.remove_prefix(1);
     return heading == name;
   });
   return found == headings.end() ? std::nullopt : std::optional(static_cast<std::size_t>(found - headings.begin()));
 }
 
-void read_goatcounter(std::string_view text, Sums& sums) {
+/// Has `take` called with each row behind the headings that has as many columns as they.
+template <typename Take>
+void each_row(CsvReader& rows, ImportSums& sums, Take take) {
+  const std::size_t columns = rows.fields().size();
+  while (rows.next()) {
+    if (rows.is_whole() && rows.fields().size() == columns) {
+      take(rows.fields());
+    } else {
+      sums.bad_line(rows.line(), "it has another number of columns than the first line");
+    }
+  }
+}
+
+void read_goatcounter(std::string_view text, ImportSums& sums) {
   CsvReader rows(text);
   if (!rows.next()) return;
   const auto path = column(rows.fields(), "Path");
   const auto event = column(rows.fields(), "Event");
   const auto bot = column(rows.fields(), "Bot");
-  const std::size_t columns = rows.fields().size();
-  if (!path) return sums.bad(1, "there is no column Path: this is no export of GoatCounter");
-  while (rows.next()) {
-    const std::vector<std::string>& fields = rows.fields();
-    if (!rows.is_whole() || fields.size() != columns) {
-      sums.bad(rows.line(), "it has another number of columns than the first line");
-    } else if ((event && fields[*event] == "true") || (bot && fields[*bot] != "0" && !fields[*bot].empty())) {
+  if (!path) return sums.bad_line(1, "there is no column Path: this is no export of GoatCounter");
+  each_row(rows, sums, [&](const std::vector<std::string>& fields) {
+    if ((event && fields[*event] == "true") || (bot && fields[*bot] != "0" && !fields[*bot].empty())) {
       sums.leave_out();
     } else {
-      sums.add(rows.line(), fields[*path], 1);
+      sums.add_line(rows.line(), fields[*path], 1);
     }
-  }
+  });
 }
 
-/// Decoded once, as the server does; nullopt: a percent sign has no two hex digits behind it.
-std::optional<std::string> percent_decoded(std::string_view text) {
-  std::string decoded;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded += text[i];
-      continue;
-    }
-    std::uint8_t byte = 0;
-    const auto [end, failed] =
-        std::from_chars(text.data() + i + 1, text.data() + std::min(i + 3, text.size()), byte, 16);
-    if (failed != std::errc{} || end != text.data() + i + 3) return std::nullopt;
-    decoded += static_cast<char>(byte);
-    i += 2;
+/// Lets rows of one website pass: of that which was asked for, or of the only one that there is.
+class OneSite {
+ public:
+  OneSite(const std::vector<std::string>& headings, const std::string& site)
+      : id_(column(headings, "website_id")), host_(column(headings, "hostname")), site_(site) {}
+
+  /// Throws Error where a row is of a second website, and none was asked for.
+  [[nodiscard]] bool has(const std::vector<std::string>& fields) {
+    const std::string& id = id_ ? fields[*id_] : none_;
+    if (!site_.empty()) return id == site_ || (host_ && fields[*host_] == site_);
+    if (!first_) first_ = id;
+    if (id == *first_) return true;
+    throw error(
+        "nothing was counted: the file has visits of more than one website, {} and {} among them. Their pages would be "
+        "added up: name one website with --site, by its website_id or hostname",
+        printable(*first_), printable(id));
   }
-  return decoded;
+
+ private:
+  std::optional<std::size_t> id_;
+  std::optional<std::size_t> host_;
+  const std::string& site_;
+  std::string none_;
+  std::optional<std::string> first_;
+};
+
+void read_umami(std::string_view text, const std::string& site, ImportSums& sums) {
+  constexpr std::string_view page_view = "1";
+  CsvReader rows(text);
+  if (!rows.next()) return;
+  const auto path = column(rows.fields(), "url_path");
+  const auto type = column(rows.fields(), "event_type");
+  if (!path) {
+    return sums.bad_line(
+        1,
+        "there is no column url_path: this is not Umami's table website_event. (The pages.csv that its "
+        "dashboard downloads has visitors, and no visits.)");
+  }
+  OneSite one_site(rows.fields(), site);
+  each_row(rows, sums, [&](const std::vector<std::string>& fields) {
+    if ((type && fields[*type] != page_view) || !one_site.has(fields)) return sums.leave_out();
+    sums.add_line(rows.line(), percent_decoded(fields[*path]).value_or(fields[*path]), 1);
+  });
 }
 
 /// HOST … "GET /path?query HTTP/1.1" 200 …
-void read_request(std::uint64_t number, std::string_view line, Sums& sums) {
+void read_request(std::uint64_t number, std::string_view line, ImportSums& sums) {
   const std::size_t open = line.find('"');
   const std::size_t close = open == std::string_view::npos ? open : line.find('"', open + 1);
   if (close == std::string_view::npos || line.size() < close + 5)
-    return sums.bad(number, "it has no request and status");
+    return sums.bad_line(number, "it has no request and status");
   std::string_view request = line.substr(open + 1, close - open - 1);
   const std::string_view status = line.substr(close + 2, 3);
   if (!request.starts_with("GET ") || !(status.starts_with('2') || status == "304")) return sums.leave_out();
@@ -211,22 +161,35 @@ void read_request(std::uint64_t number, std::string_view line, Sums& sums) {
     target.remove_prefix(std::min(target.find('/', host + 3), target.size()));
   }
   const auto page = percent_decoded(target);
-  if (!page) return sums.bad(number, fmt::format("'{}' is not percent-encoded", target));
-  sums.add(number, *page, 1);
+  if (!page) return sums.bad_line(number, fmt::format("'{}' is not percent-encoded", target));
+  sums.add_line(number, *page, 1);
 }
 
 }  // namespace
 
 ImportFormat import_format(std::string_view name) {
-  if (name == "csv") return ImportFormat::csv;
-  if (name == "jsonl") return ImportFormat::jsonl;
-  if (name == "goatcounter") return ImportFormat::goatcounter;
-  if (name == "access-log") return ImportFormat::access_log;
-  throw error("'{}' is no format of an import: csv, jsonl, goatcounter or access-log", name);
+  for (const auto& [format, known] : formats) {
+    if (known == name) return format;
+  }
+  throw error("'{}' is no format of an import: {}", name, fmt::join(import_format_names(), ", "));
 }
 
-Imported read_import(std::string_view text, ImportFormat format, std::size_t page_id_limit, PageRules rules) {
-  Sums sums(page_id_limit, std::move(rules));
+std::vector<std::string> import_format_names() {
+  std::vector<std::string> names;
+  for (const auto& [format, name] : formats) names.emplace_back(name);
+  return names;
+}
+
+bool has_events(ImportFormat format) noexcept {
+  return format == ImportFormat::goatcounter || format == ImportFormat::umami || format == ImportFormat::access_log;
+}
+
+bool is_in_redis(ImportFormat format) noexcept {
+  return format == ImportFormat::original || format == ImportFormat::busuanzi || format == ImportFormat::vercount;
+}
+
+Imported read_import(std::string_view text, ImportFormat format, ImportNames names, const std::string& site) {
+  ImportSums sums(std::move(names));
   switch (format) {
     case ImportFormat::csv:
       read_csv(text, sums);
@@ -237,11 +200,21 @@ Imported read_import(std::string_view text, ImportFormat format, std::size_t pag
     case ImportFormat::goatcounter:
       read_goatcounter(text, sums);
       break;
+    case ImportFormat::umami:
+      read_umami(text, site, sums);
+      break;
     case ImportFormat::access_log:
       each_line(text, [&](std::uint64_t number, std::string_view line) { read_request(number, line, sums); });
       break;
+    case ImportFormat::original:
+    case ImportFormat::busuanzi:
+    case ImportFormat::vercount:
+      throw Error("this format is not of a file");
   }
-  return std::move(sums).take();
+  Imported imported = std::move(sums).take();
+  // Two files of totals with the same counts say the same; two of events say that something happened again.
+  if (has_events(format)) imported.source = hash_bytes(text);
+  return imported;
 }
 
 }  // namespace visitd

@@ -1,6 +1,7 @@
 #include "ctl/page_list.hpp"
 
 #include <fmt/format.h>
+#include <fnmatch.h>
 
 #include <algorithm>
 
@@ -23,20 +24,15 @@ std::string list_progress_text(const Json& piece, std::uint64_t pages) {
   return fmt::format("{} % of the buckets, {} pages", 100 * piece.value("finished", std::uint64_t{0}) / buckets, pages);
 }
 
-/// Goes, also where a list fails.
-class PassingLine : public ProgressLine {
- public:
-  PassingLine() = default;
-  PassingLine(const PassingLine&) = delete;
-  PassingLine& operator=(const PassingLine&) = delete;
-  ~PassingLine() { clear(); }
-};
-
 }  // namespace
 
 Json json_of(const WideSum& sum) {
   const auto number = sum.number();
   return number ? Json(*number) : Json(sum.text());
+}
+
+bool is_chosen(const std::string& glob, std::string_view page) {
+  return glob.empty() || fnmatch(glob.c_str(), std::string(page).c_str(), 0) == 0;
 }
 
 std::string list_pages(const Settings& settings, const EachPage& each) {

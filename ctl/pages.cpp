@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <algorithm>
 #include <tuple>
@@ -81,7 +80,7 @@ Json pages_report(const Settings& settings, const PageChoice& choice) {
     FirstPages first(choice);
     const std::string incomplete = list_pages(settings, [&](std::string_view page, std::optional<std::uint64_t> count) {
       if (!page.starts_with(choice.prefix)) return;
-      if (!choice.glob.empty() && fnmatch(choice.glob.c_str(), std::string(page).c_str(), 0) != 0) return;
+      if (!is_chosen(choice.glob, page)) return;
       listed.add(count);
       first.add(page, count);
     });

@@ -22,4 +22,13 @@ class ProgressLine {
   bool shown_ = false;
 };
 
+/// Goes at the end, also where what it is about fails.
+class PassingLine : public ProgressLine {
+ public:
+  PassingLine() = default;
+  PassingLine(const PassingLine&) = delete;
+  PassingLine& operator=(const PassingLine&) = delete;
+  ~PassingLine() { clear(); }
+};
+
 }  // namespace visitd

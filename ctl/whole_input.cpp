@@ -2,17 +2,30 @@
 
 #include <fstream>
 #include <iostream>
-#include <iterator>
 
 #include "common/os/errors.hpp"
 
 namespace visitd {
 
+namespace {
+
+constexpr std::size_t read_at_once = 1U << 20U;
+
+}  // namespace
+
 std::string read_whole_input(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw error("{} cannot be read: name a file, or - for standard input", path);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ifstream file;
+  if (path != "-") file.open(path, std::ios::binary);
+  std::istream& input = path == "-" ? std::cin : file;
+  std::string text;
+  while (input) {
+    const std::size_t size = text.size();
+    text.resize(size + read_at_once);
+    input.read(text.data() + size, read_at_once);
+    text.resize(size + static_cast<std::size_t>(input.gcount()));
+  }
+  if (!input.eof()) throw error("{} cannot be read: name a file, or - for standard input", path);
+  return text;
 }
 
 }  // namespace visitd

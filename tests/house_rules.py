@@ -40,7 +40,7 @@ LIBRARIES = {
     r"spdlog/": r"common/os/log\.cpp",
     r"xxhash": r"common/shm/hash\.cpp",
     r"httplib\.h": r"frontend/server/httplib_way\.",
-    r"hiredis": r"flusher/redis/codec\.cpp",
+    r"hiredis": r"flusher/redis/codec\.cpp|ctl/redis_source\.cpp",
     r"openssl/": r"flusher/redis/tls\.cpp",
     r"sqlite3\.h": r"flusher/spool/spool_database\.cpp",
     r"CLI/": r"common/config/program\.cpp|ctl/command_line\.hpp",

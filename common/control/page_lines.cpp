@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
+#include <vector>
 
 #include "common/os/errors.hpp"
 #include "common/os/text.hpp"
@@ -87,8 +89,12 @@ void PageLines::begin(std::uint64_t bucket) {
   bucket_ = bucket;
 }
 
+/// In order, so that lists of the same pages are the same.
 void PageLines::end() {
-  for (const auto& [page, count] : held_) each_(page, count);
+  using Page = std::pair<std::string_view, std::optional<std::uint64_t>>;
+  std::vector<Page> pages(held_.begin(), held_.end());
+  std::ranges::sort(pages, {}, &Page::first);
+  for (const auto& [page, count] : pages) each_(page, count);
   held_.clear();
 }
 

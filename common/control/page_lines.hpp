@@ -57,7 +57,7 @@ class PageLinesReader {
 /// A page and its count; nullopt: it is not known.
 using EachPage = std::function<void(std::string_view page, std::optional<std::uint64_t> count)>;
 
-/// Puts the lines of pieces together: a page comes once.
+/// Puts the lines of pieces together: a page comes once, and pages of a bucket come in the order of their names.
 class PageLines {
  public:
   explicit PageLines(EachPage each) : each_(std::move(each)) {}

@@ -4,7 +4,7 @@ _visitctl() {
   local current=$2 previous=$3 word command=
   COMPREPLY=()
   case $previous in
-    --config)
+    --config | --map | --pages | --save)
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       return
@@ -16,7 +16,7 @@ _visitctl() {
       ;;
     --from)
       if [[ " ${COMP_WORDS[*]} " == *' import '* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'csv jsonl goatcounter access-log' -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W 'csv jsonl goatcounter umami access-log original busuanzi vercount' -- "$current")
         return
       fi
       compopt -o filenames
@@ -72,10 +72,10 @@ _visitctl() {
     remove) options+=' --instance --state --discard-visits --yes' ;;
     flush) options+=' --timeout' ;;
     accept) options+=' --yes' ;;
-    set | delete) options+=' --from --dry-run --yes --timeout' ;;
-    add) options+=' --from --dry-run --timeout' ;;
-    rename | merge) options+=' --dry-run --yes --timeout' ;;
-    import) options+=' --from --dry-run --skip-bad --timeout' ;;
+    set | delete) options+=' --from --match --dry-run --yes --timeout' ;;
+    add) options+=' --from --match --dry-run --timeout' ;;
+    rename | merge) options+=' --match --dry-run --yes --timeout' ;;
+    import) options+=' --from --map --site --pages --prefix --with-host --save --overwrite --dry-run --skip-bad --yes --timeout' ;;
     corrections) options+=' --limit' ;;
     help) commands='status check lanes peek page rules refusals pages top total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
   esac

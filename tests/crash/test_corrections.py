@@ -107,7 +107,7 @@ class Corrections(unittest.TestCase):
         self.count({"home": 5})
         asked = self.stack.visitctl("set", "home", "4", check=False)
         self.assertEqual(asked.returncode, 1)
-        self.assertIn("home: 5 → 4", asked.stderr)
+        self.assertIn("home: 5 → 4", asked.stdout)
         self.assertIn("--yes", asked.stderr)
         dry = self.stack.visitctl("delete", "home", "--dry-run").stdout
         self.assertIn("home: 5 → 0", dry)
@@ -125,6 +125,66 @@ class Corrections(unittest.TestCase):
         file.write_text("a\nb\n")
         self.correct("delete", "--from", str(file))
         self.follows({"a": 0, "b": 0})
+
+    def test_all_pages_that_match_a_pattern(self):
+        self.count({"old/a": 1, "old/b": 2, "old/c/d": 3, "a": 4, "into": 5})
+        dry = self.stack.visitctl("rename", "--match", "old/*", "new/*.html", "--dry-run")
+        self.assertIn("old/a: 1 → 0, and new/a.html is given them\n", dry.stdout)
+        self.assertIn("3 pages would be changed: 6 visits given to other pages", dry.stdout)
+        dry = json.loads(self.stack.visitctl("delete", "--match", "old/?", "--dry-run", "--json").stdout)
+        self.assertEqual((dry["pages"], dry["fewer"], [change["page"] for change in dry["changes"]]), (2, 3, ["old/a", "old/b"]))
+        asked = self.stack.visitctl("delete", "--match", "old/*", check=False)
+        self.assertEqual(asked.returncode, 1)
+        self.assertIn("3 pages, 6 visits fewer", asked.stdout)
+        self.assertIn("--yes", asked.stderr)
+        self.follows({"old/a": 1, "old/b": 2, "old/c/d": 3})
+        self.correct("rename", "--match", "old/*", "new/*.html")
+        self.follows({"old/a": 0, "new/a.html": 1, "new/b.html": 2, "new/c/d.html": 3, "a": 4})
+        self.correct("merge", "--match", "*.html", "into")
+        self.follows({"new/a.html": 0, "into": 11})
+        self.stack.visitctl("add", "--match", "*a*", "10")
+        self.follows({"a": 14, "new/a.html": 0})
+        self.assertEqual(len(self.correct("set", "--match", "*", "11")), 1)  # that of the other page is 11 already
+        self.correct("delete", "--match", "a")
+        self.stack.flush()
+        self.assertEqual(self.stack.redis_counts(), {"into": 11})
+        self.assertEqual(self.correct("delete", "--match", "nothing*"), [])
+
+    def test_patterns_that_say_too_little_change_nothing(self):
+        self.count({"a1": 1, "aa1": 2})
+        for words, why in [(("rename", "--match", "a*"), "needs with --match"), (("rename", "--match", "a*", "b"), "one * each"),
+                           (("rename", "--match", "a*b*", "c*"), "one * each"), (("rename", "--match", "a*", "a*"), "cannot become itself"),
+                           (("rename", "--match", "a*", "aa*"), "'a1' would become 'aa1', which matches too"),
+                           (("delete", "--match", "a*", "aa1"), "'aa1' is one more"), (("set", "--match", "a*"), "a pattern and a count"),
+                           (("set", "--match", "a*", "x"), "is no count"), (("merge", "--match", "a*"), "the page that is given"),
+                           (("delete", "--match", "a*", "--from", "x"), "from one place"),
+                           (("rename", "--match", "a*", "b" * 1024 + "*"), "page_id_limit_bytes")]:  # fmt: skip
+            refused = self.stack.visitctl(*words, "--yes", check=False)
+            self.assertNotEqual(refused.returncode, 0, words)
+            self.assertIn(why, refused.stderr, words)
+        self.follows({"a1": 1, "aa1": 2})
+
+    def test_a_pattern_while_a_shard_is_away_changes_nothing(self):
+        self.count({f"page-{number}": 1 for number in range(20)})
+        away = self.stack.shards[0].name
+        self.stack.kill9(away)
+        refused = self.stack.visitctl("delete", "--match", "*", "--yes", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("nothing was changed: which pages match is not known", refused.stderr)
+        self.assertIn(away, refused.stderr)
+        self.stack.start_one(away)
+        wait_for("all can be read", lambda: all(self.stack.shows(f"page-{number}", 1) for number in range(20)))
+
+    def test_many_changes_from_a_file_are_looked_up_in_the_list(self):
+        self.count({"a": 5, "b": 2})
+        file = self.stack.folder / "counts"
+        file.write_text("a\t3\nb\t20\n" + "".join(f"n-{number}\t{number}\n" for number in range(1, 2501)))
+        asked = json.loads(self.stack.visitctl("set", "--from", str(file), "--json", check=False).stdout)
+        self.assertEqual((asked["pages"], asked["fewer"], asked["more"]), (2502, 2, 18 + 2500 * 2501 // 2))
+        self.assertEqual(len(self.correct("set", "--from", str(file))), 2502)
+        self.follows({"a": 3, "b": 20, "n-2500": 2500})
+        file.write_text("a\t3\nb\t4\na\t5\n")
+        self.assertIn("'a' is to be changed twice", self.stack.visitctl("set", "--from", str(file), "--yes", check=False).stderr)
 
     def test_bad_input_changes_nothing(self):
         self.count({"home": 5})
@@ -236,7 +296,8 @@ class Owner(threading.Thread):
         while not self.ending.is_set():
             page, other = (f"page-{number}" for number in self.chance.sample(range(PAGES), 2))
             words = self.chance.choice([("set", page, str(self.chance.randrange(300))), ("rename", page, other), ("merge", page, other),
-                                        ("add", page, str(self.chance.randrange(1, 50)), "--timeout", "5"), ("delete", page)])  # fmt: skip
+                                        ("add", page, str(self.chance.randrange(1, 50)), "--timeout", "5"), ("delete", page),
+                                        ("merge", "--match", "page-1*", "page-0"), ("delete", "--match", "page-?")])  # fmt: skip
             words += () if words[0] == "add" else ("--yes", "--timeout", "5")
             with self.host.inside():
                 visitctl = subprocess.Popen([str(VISITCTL), "--config", str(self.host.settings_file), *words],

@@ -8,33 +8,23 @@ import signal
 import subprocess
 import time
 import unittest
+from pathlib import Path
 
 from harness import VISITCTL, Stack, Traffic, check_sums, wait_for
 
-SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 300}, "redis": {"buckets": 256}}
-GOATCOUNTER = '''2Path,Title,Event,UserAgent,Browser,System,Session,Bot,Referrer,Referrer scheme,Screen size,Location,FirstVisit,Date
-/a,"A, first",false,,Firefox 1,Linux,1,0,,,,DE,true,2026-01-01T00:00:00Z
-/a,"A ""quoted""",false,,Firefox 1,Linux,2,0,,,,DE,true,2026-01-02T00:00:00Z
-/b,B,false,,Firefox 1,Linux,3,0,,,,DE,true,2026-01-02T00:00:00Z
-download,D,true,,Firefox 1,Linux,3,0,,,,DE,true,2026-01-02T00:00:00Z
-/a,A,false,,bot,Linux,4,150,,,,DE,true,2026-01-02T00:00:00Z
-'''
-ACCESS_LOG = r'''127.0.0.1 - - [01/Jan/2026:00:00:00 +0000] "GET /a?utm=1 HTTP/1.1" 200 612 "-" "Firefox \"x\""
-127.0.0.1 - - [01/Jan/2026:00:00:01 +0000] "GET /gr%C3%BC%C3%9Fe HTTP/2.0" 304 0 "-" "Firefox"
-127.0.0.1 - - [01/Jan/2026:00:00:02 +0000] "GET http://example.org/a#top HTTP/1.1" 200 612
-127.0.0.1 - - [01/Jan/2026:00:00:03 +0000] "POST /a HTTP/1.1" 200 612 "-" "Firefox"
-127.0.0.1 - - [01/Jan/2026:00:00:04 +0000] "GET /missing HTTP/1.1" 404 12 "-" "Firefox"
-'''
-
-
+SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 300}, "redis": {"buckets": 256},
+            "pages": {"page_id_limit_bytes": 1024}}  # fmt: skip
+IMPORTS = Path(__file__).parent / "imports"
+# What other counters and servers leave, and what is to be counted of it.
+EXPECTED = json.loads((IMPORTS / "expected.json").read_text())
 class Import(unittest.TestCase):
     def setUp(self):
         self.stack = self.enterContext(Stack(frontends=1, settings=SETTINGS))
         self.file = self.stack.folder / "import"
 
-    def bring_in(self, text: str | bytes, form: str, *more: str, check: bool = True) -> dict:
+    def bring_in(self, text: str | bytes, form: str, *more: str, check: bool = True, at: Stack | None = None) -> dict:
         self.file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        done = self.stack.visitctl("import", str(self.file), "--from", form, "--json", *more, check=check)
+        done = (at or self.stack).visitctl("import", str(self.file), "--from", form, "--json", *more, check=check)
         return json.loads(done.stdout)
 
     def test_counts_are_added_once_and_the_next_read_has_them(self):
@@ -58,16 +48,43 @@ class Import(unittest.TestCase):
         self.assertEqual(self.bring_in(text, "csv")["added_before"], 3)
         self.assertEqual(self.stack.redis_counts(), wanted)
 
-    def test_each_format_says_what_it_counts(self):
-        lines = '{"export":"x","version":1}\n{"page":"/a","count":3}\n{"page":"/b","count":9223372036854775807}\n'
-        report = self.bring_in(lines, "jsonl")
-        self.assertEqual((report["pages"], report["left_out"]), (2, 1))
-        report = self.bring_in(GOATCOUNTER, "goatcounter")
-        self.assertEqual((report["pages"], report["visits"], report["left_out"]), (2, 3, 2))
-        report = self.bring_in(ACCESS_LOG, "access-log")
-        self.assertEqual((report["pages"], report["visits"], report["left_out"]), (2, 3, 2))
-        self.assertEqual(self.stack.get("/a"), 3 + 2 + 2)
-        self.assertEqual(self.stack.get("/grüße"), 1)
+    def test_each_format_counts_what_its_golden_file_says(self):
+        """Of files; test_import_redis.py has those of servers."""
+        wanted = collections.Counter()
+        for name, golden in EXPECTED.items():
+            if name.endswith(".redis"):
+                continue
+            report = self.bring_in((IMPORTS / name).read_bytes(), golden["from"])
+            self.assertEqual((report["pages"], report["visits"], report["left_out"]),
+                             (len(golden["counts"]), sum(golden["counts"].values()), golden["left_out"]), name)  # fmt: skip
+            self.assertEqual(report["added_before"], 0, name)
+            wanted.update(golden["counts"])
+        for page, count in wanted.items():
+            self.assertEqual(self.stack.get(page), count, page)
+
+    def test_what_an_export_writes_an_import_takes_back_byte_for_byte(self):
+        """Counts go from this host to another deployment and back."""
+        pages = [f"page-{number}" for number in range(3000)] + ['"', '""a,b', "a,b", "# no remark", " leading and behind ", "grüße 从零开始 🙂", "\\", "'",
+                                                                "page", "page,count", "x" * 1024, "é" * 512, "a?b=c&d=%20"]  # fmt: skip
+        lines = [json.dumps({"page": page, "count": 1 + number * 7919 % 1000}, ensure_ascii=False) for number, page in enumerate(pages)]
+        lines.append(json.dumps({"page": "most", "count": (1 << 63) - 1}))
+        self.bring_in("\n".join(lines), "jsonl")
+        other = self.enterContext(Stack(frontends=1, settings=SETTINGS))
+        for form in ("csv", "jsonl"):
+            exported = self.stack.visitctl("export", "--format", form).stdout
+            # The same counts in another form are the same import, which is not added twice: also not after they were deleted.
+            report = self.bring_in(exported, form, *(["--overwrite", "--yes"] if other.redis_counts() else []), at=other)
+            self.assertEqual((report["pages"], report["bad_lines"]), (len(pages) + 1, 0))
+            back = other.visitctl("export", "--format", form).stdout
+
+            def counts(text: str) -> str:
+                """Without what an export says of itself and of its time."""
+                return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(("# visitd", "# ended", '{"export"', '{"ended_at"')))
+
+            self.assertEqual(counts(back), counts(exported))
+            if form == "csv":
+                other.visitctl("set", "--match", "*", "7", "--yes")
+                self.assertEqual(set(other.redis_counts().values()), {7})
 
     def test_bad_lines_are_named_and_nothing_is_counted_unless_they_are_left_out(self):
         for form, text, why in [("csv", "/a,1\n/b,x\n", "line 2: 'x' is no count"), ("csv", "/a,1\n/b\n", "line 2: it is not a page and a count"),
@@ -86,6 +103,49 @@ class Import(unittest.TestCase):
         self.assertEqual(self.bring_in("/c,1\n", "csv", "--dry-run")["added"], 0)
         self.stack.flush()
         self.assertEqual(self.stack.redis_counts(), {"/a": 1})
+
+    def test_an_import_sets_counts_if_it_is_told_to(self):
+        self.bring_in("/a,10\n/b,20\n/kept,5\n", "csv")
+        dry = self.bring_in("/a,12\n/b,3\n", "csv", "--overwrite", "--dry-run")
+        self.assertEqual((dry["more"], dry["fewer"], dry["pages"]), (2, 17, 2))
+        asked = self.stack.visitctl("import", str(self.file), "--from", "csv", "--overwrite", check=False)
+        self.assertIn("/b: 20 → 3", asked.stdout)
+        self.assertIn("--yes", asked.stderr)
+        self.assertEqual(self.stack.get("/a"), 10)
+        for _ in range(2):
+            report = self.bring_in("/a,12\n/b,3\n", "csv", "--overwrite", "--yes")
+            self.assertEqual(report["changed"], 2)
+            self.assertEqual([self.stack.get(page) for page in ("/a", "/b", "/kept")], [12, 3, 5])
+        self.bring_in("/a,13\n", "csv", "--overwrite")  # it does not fall
+        self.assertEqual(self.stack.get("/a"), 13)
+
+    def test_rules_of_one_import(self):
+        rules = self.stack.folder / "rules"
+        rules.write_text("# addresses to paths\ndrop prefix https://example.org\n\ndrop query\n")
+        report = self.bring_in("https://example.org/a?b,1\n/a,2\n", "csv", "--map", str(rules))
+        self.assertEqual((report["pages"], report["visits"]), (1, 3))
+        self.assertEqual(self.stack.get("/a"), 3)
+        rules.write_text("drop prefix x\nupper-case\n")
+        refused = self.bring_in("/a,2\n", "csv", "--map", str(rules), check=False)
+        self.assertIn("line 2: 'upper-case' is no rule; allowed: \"drop trailing-slash\"", refused["error"])
+
+    def test_what_was_read_is_saved_and_never_written_over(self):
+        saved = self.stack.folder / "saved.csv"
+        self.bring_in('{"page":"a,\\"b","count":3}\n', "jsonl", "--save", str(saved), "--dry-run")
+        self.assertEqual(saved.read_text(), 'page,count\n"a,""b",3\n')
+        refused = self.bring_in('{"page":"c","count":3}\n', "jsonl", "--save", str(saved), check=False)
+        self.assertIn("Import it with --from csv", refused["error"])
+        self.assertEqual(self.bring_in(saved.read_bytes(), "csv")["added"], 1)
+
+    def test_what_the_flusher_refuses_for_good_ends_an_import_at_once(self):
+        """Here since visitctl knows another limit of page ids than the flusher."""
+        other = self.enterContext(Stack(frontends=1, settings=SETTINGS | {"pages": {"page_id_limit_bytes": 1000}}))
+        other.settings["pages"]["page_id_limit_bytes"] = 1024
+        other.write_settings()
+        begun = time.monotonic()
+        refused = self.bring_in("x" * 1001 + ",1\n", "csv", check=False, at=other)
+        self.assertIn("page_id_limit_bytes", refused["error"])
+        self.assertLess(time.monotonic() - begun, 4)
 
     def test_an_import_that_is_interrupted_goes_on_where_it_was(self):
         """Of 60,000 pages, while visits of some of them are counted, and flusher, shards and visitctl are killed."""

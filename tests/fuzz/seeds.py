@@ -127,12 +127,23 @@ REPLIES = [
 ]  # fmt: skip
 REPLY_WORDS = [b"\r\n", b"$", b"*", b"$-1\r\n", b"*-1\r\n", b"*5\r\n", b"*2\r\n", b"-ERR ", b"-WRONGTYPE ", b"-NOSCRIPT ", b"OK ", b"DUP ", b"HAVE ", b"NOID ", b"BAD ", b"9223372036854775808", b"role:"]
 
+# --- imports: the format, the text
+
+IMPORTS = [
+    b'\0page,count\n"/a",1\r\n# x\n\n"b,""c""",2\n', b"\0a,9223372036854775807\na,1\n", '\0"größe"x,1'.encode(), b'\x01{"page":"/a","count":1}\n{"a":1}\n[1]\n',
+    b'\x02Path,Event,Bot\n/a,false,0\n"/b ""c""",true,\n', b"\x022Path\n/a\n", b"\x03website_id,url_path,event_type,hostname\nw,/a,1,w\nw,/%C3%A4,1,h\nv,/a,2,h\n",
+    b"\x0burl_path,website_id\n/a,v\n/b,w\n", b'\x04- [x] "GET /a%20b?c HTTP/1.1" 200 1\n- "GET http://h/a#b" 304\n- "POST /" 200 1\n', b"\x06a,\"b\n\"\"c\",\"\"d\"e\n",
+    b"\x07https://h:80/a%20b?c#d", b"\x07pv:page:h:80:/a:b", b"\x07pv:page:index:h", b"\x07http://h",
+]  # fmt: skip
+IMPORT_WORDS = [b'""', b'"', b",", b"\r\n", b"\n#", b"page,count\n", b'{"page":"', b'","count":', b"url_path", b"event_type", b"website_id", b"Path", b'"GET /', b' HTTP/1.1" 200 ', b"%C3%A4", b"://", b"pv:page:"]
+
 SEEDS = {
     "request_reader": [bytes([how, 90, 170]) + sent for sent in READER for how in (0, 9)] + [b"\x06\x03\xc0" + sent for sent in HONEST],
     "page_ids": [bytes([30, style]) + text for style, text in enumerate(PAGE_IDS)],
     "page_rules": [bytes([9, *range(1, 9), 0]) + text for text in NAMED_IDS] + [bytes([rule, 10, 0]) + text for rule, text in enumerate(NAMED_IDS, 1)],
     "page_lists": [bytes([how, 60, 3]) + body for body in BODIES for how in (0, 1)] + [b"\x02\x60\x03" + query for query in QUERIES],
     "settings": settings(),
+    "imports": IMPORTS,
     "client_addresses": [bytes([number % 5, 9 * number % 64]) + NETWORKS[number % len(NETWORKS)] + FIELDS[number % len(FIELDS)] for number in range(30)],
     "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(17)],
 }
@@ -142,6 +153,7 @@ WORDS = {
     "page_rules": NAMED_ID_WORDS,
     "page_lists": LIST_WORDS,
     "settings": SETTING_WORDS,
+    "imports": IMPORT_WORDS,
     "client_addresses": ADDRESS_WORDS,
     "redis_replies": REPLY_WORDS,
 }

@@ -114,6 +114,40 @@ TEST_CASE("a flush that is not done in time has failed and says so") {
   CHECK(report["error"].get<std::string>().find("did not finish in time") != std::string::npos);
 }
 
+TEST_CASE("many requests of one connection are answered in their order") {
+  const Instance instance;
+  const Flusher flusher(instance.directory.control_socket());
+  ControlConnection connection(instance.directory.control_socket(), 5000);
+  for (int i = 0; i < 100; ++i) connection.say({ControlCommand::accept, std::to_string(i)});
+  connection.say({ControlCommand::page, "home"});
+  for (int i = 0; i < 100; ++i) {
+    CHECK_THROWS_WITH_AS(static_cast<void>(connection.answer()), (std::to_string(i) + " is not held").c_str(),
+                         FlusherRefused);
+  }
+  CHECK(connection.answer()["count"] == 41);
+}
+
+TEST_CASE("what the flusher refuses for the moment is told from what it refuses for good") {
+  const Instance instance;
+  const Flusher flusher(instance.directory.control_socket());
+  const auto may_pass = [&](const ControlRequest& request) {
+    try {
+      static_cast<void>(ask_flusher(instance.directory.control_socket(), request));
+    } catch (const FlusherRefused& refused) {
+      return refused.may_pass();
+    }
+    FAIL("it was not refused");
+    return false;
+  };
+  CHECK_FALSE(may_pass({ControlCommand::accept, "redis_7071"}));
+  CHECK_FALSE(may_pass({ControlCommand::accept, ""}));
+  CHECK(may_pass({ControlCommand::flush, "", 10}));  // it is not done in time
+  std::vector<ControlConnection> full;
+  for (std::size_t i = 0; i < ControlLimits().connections; ++i)
+    full.emplace_back(instance.directory.control_socket(), 5000);
+  CHECK(may_pass({ControlCommand::page, "home"}));
+}
+
 TEST_CASE("without a flusher it is away, also where its socket was left") {
   const Instance instance;
   CHECK_THROWS_AS(static_cast<void>(ask_flusher(instance.directory.control_socket(), {ControlCommand::flush, "", 100})),

@@ -1,0 +1,79 @@
+#include "ctl/import_keys.hpp"
+
+#include <algorithm>
+
+#include "common/os/text.hpp"
+#include "ctl/md5.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::string_view vercount_prefix = "pv:page:";
+
+std::string both(std::string_view site_digest, std::string_view page_digest) {
+  std::string text(site_digest);
+  append_all(text, ":", page_digest);
+  return text;
+}
+
+/// MD516 is the middle of MD532.
+std::string shortened(const std::string& digest) {
+  return digest.substr(8, 16);
+}
+
+}  // namespace
+
+std::optional<std::string> percent_decoded(std::string_view text) {
+  std::string buffer(text.size(), '\0');
+  const auto decoded = percent_decode(text, '%', buffer);
+  if (!decoded) return std::nullopt;
+  buffer.resize(decoded->size());
+  return buffer;
+}
+
+std::optional<SitePage> page_of_url(std::string_view url) {
+  const std::size_t scheme = url.find("://");
+  if (scheme == std::string_view::npos || scheme == 0) return std::nullopt;
+  url.remove_prefix(scheme + 3);
+  url = url.substr(0, url.find_first_of("?#"));
+  const std::size_t slash = std::min(url.find('/'), url.size());
+  if (slash == 0) return std::nullopt;
+  const std::string_view path = slash == url.size() ? "/" : url.substr(slash);
+  return SitePage{std::string(url.substr(0, slash)), percent_decoded(path).value_or(std::string(path))};
+}
+
+bool is_own_key(std::string_view key) noexcept {
+  constexpr std::string_view names[] = {"visits:topology", "visits:mover", "visits:writers"};
+  return key.starts_with("visits:{") || std::ranges::any_of(names, [&](std::string_view name) {
+           return key.starts_with(name) && (key.size() == name.size() || key[name.size()] == '{');
+         });
+}
+
+std::optional<SitePage> vercount_page(std::string_view key) {
+  if (!key.starts_with(vercount_prefix)) return std::nullopt;
+  key.remove_prefix(vercount_prefix.size());
+  // A host may have a port, and a list of a site's pages, pv:page:index:HOST, has no slash.
+  const std::size_t end = key.find(":/");
+  if (end == 0 || end == std::string_view::npos) return std::nullopt;
+  const std::string_view path = key.substr(end + 1);
+  return SitePage{std::string(key.substr(0, end)), percent_decoded(path).value_or(std::string(path))};
+}
+
+void BusuanziPages::add(const SitePage& page) {
+  hosts_.insert(page.host);
+  const std::string site = md5_hex(page.host);
+  sites_.insert({site, shortened(site)});
+  for (const std::string& name : {page.path, page.host + "&" + page.path}) {
+    const std::string digest = md5_hex(name);
+    ids_.insert_or_assign(both(site, digest), page.id(with_host_));
+    ids_.insert_or_assign(both(shortened(site), shortened(digest)), page.id(with_host_));
+  }
+}
+
+const std::string* BusuanziPages::find(std::string_view site_digest, std::string_view page_digest) const {
+  const auto found = ids_.find(both(site_digest, page_digest));
+  return found == ids_.end() ? nullptr : &found->second;
+}
+
+}  // namespace visitd

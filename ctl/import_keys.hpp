@@ -1,0 +1,55 @@
+// What the keys of other counters' Redis servers mean. Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace visitd {
+
+/// Decoded once, as our server does; nullopt: a percent sign has no two hex digits behind it.
+[[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);
+
+/// A page of a site.
+struct SitePage {
+  std::string host;
+  std::string path;
+  /// The page's id: as the browser of our script names it, or with its host before that.
+  [[nodiscard]] std::string id(bool with_host) const { return with_host ? host + path : path; }
+};
+
+/// The page of an address: `https://HOST/PATH`, decoded, without query and fragment. nullopt: it has no host.
+[[nodiscard]] std::optional<SitePage> page_of_url(std::string_view url);
+
+/// Whether it is one of visitd's own keys, which may be in the same database.
+[[nodiscard]] bool is_own_key(std::string_view key) noexcept;
+
+/// Vercount: `pv:page:HOST:/PATH`, a string. nullopt: the key is none of a page.
+[[nodiscard]] std::optional<SitePage> vercount_page(std::string_view key);
+
+/// soxft/busuanzi: `PREFIX:page_pv:SITE`, a sorted set of pages by visits, both as digests that nobody can turn back:
+/// the pages have to be known.
+class BusuanziPages {
+ public:
+  /// `with_host`: see SitePage::id.
+  explicit BusuanziPages(bool with_host) noexcept : with_host_(with_host) {}
+
+  /// Each page under the names that it may have there: the settings Encrypt (MD516, MD532) and PathStyle decide.
+  void add(const SitePage& page);
+  [[nodiscard]] const std::set<std::string>& hosts() const noexcept { return hosts_; }
+  /// Whether a site of this digest has pages that are known.
+  [[nodiscard]] bool knows_site(std::string_view digest) const { return sites_.contains(std::string(digest)); }
+  /// The id of the page; nullptr: no known page has this digest.
+  [[nodiscard]] const std::string* find(std::string_view site_digest, std::string_view page_digest) const;
+
+ private:
+  bool with_host_;
+  std::set<std::string> hosts_;
+  std::set<std::string> sites_;
+  std::unordered_map<std::string, std::string> ids_;  ///< by the digests of site and page, a colon between them
+};
+
+}  // namespace visitd
