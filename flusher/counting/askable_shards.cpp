@@ -26,9 +26,11 @@ std::string AskableShards::why_unknown(std::uint32_t number) {
   const ShardState state = port_.state(number);
   const bool is_away = state != ShardState::up && state != ShardState::refuses_writes;
   // What was seen of it when nobody asked for pages says nothing.
-  if (!is_away || now_ms_ > shard.looked_ms + away_patience_ms) shard.away_since_ms = is_away ? now_ms_ : 0;
+  const bool is_news = !shard.away_since_ms || now_ms_ > shard.looked_ms + away_patience_ms;
+  if (is_away && is_news) shard.away_since_ms = now_ms_;
+  if (!is_away) shard.away_since_ms.reset();
   shard.looked_ms = now_ms_;
-  if (!is_away || (state != ShardState::held && now_ms_ < shard.away_since_ms + away_patience_ms)) return {};
+  if (!is_away || (state != ShardState::held && now_ms_ < *shard.away_since_ms + away_patience_ms)) return {};
   return fmt::format("shard {} is {}", port_.name(number), name_of(state));
 }
 

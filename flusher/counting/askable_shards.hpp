@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,7 @@ class ScanPort {
   /// As ShardSession::list_pages, of the shard where the bucket is.
   virtual bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) = 0;
   /// As ShardSession::ask_sums, of buckets that are on the shard.
-  virtual bool ask_sums(std::uint32_t shard, AskSums asked,
-                        std::function<void(std::vector<ShardSession::SomeSum>)> done) = 0;
+  virtual bool ask_sums(std::uint32_t shard, AskSums asked, ShardSession::TellSums told) = 0;
   /// The ids of all writers that the shards know, as far as they can be asked.
   virtual void ask_writers(std::function<void(std::vector<std::string>)> done) = 0;
   /// Microseconds of a clock that never goes back.
@@ -71,7 +71,7 @@ class AskableShards {
     std::size_t pages = 0;       ///< that this burst has read
     std::uint64_t begun_us = 0;  ///< the burst
     std::uint64_t rests_until_us = 0;
-    std::uint64_t away_since_ms = 0;  ///< 0: it is not
+    std::optional<std::uint64_t> away_since_ms = std::nullopt;  ///< nullopt: it is not
     std::uint64_t looked_ms = 0;
   };
 

@@ -28,7 +28,7 @@ void BucketSums::tick(std::uint64_t now_ms) {
   if (!round_) return;
   tell_late_of_waiting();
   tell_late();
-  if (!round_ || !round_->knows_writers) return;
+  if (!round_ || asks_writers_) return;
   if (!round_->later.empty() && now_ms_ >= round_->later_at_ms) {
     for (const std::uint32_t bucket : std::exchange(round_->later, {})) {
       round_->to_ask[parts_.placement.shard_of(bucket)].push_back(bucket);
@@ -50,11 +50,11 @@ void BucketSums::begin_round() {
     round_->to_ask.emplace_back(buckets.begin(), buckets.end());
     asking_[shard].buckets_at_once = most_buckets_of_command;
   }
-  port_.ask_writers([round = std::weak_ptr(round_)](std::vector<std::string> writers) {
-    const auto asked = round.lock();
-    if (!asked) return;
-    asked->writers = std::move(writers);
-    asked->knows_writers = true;
+  // A former round may have asked, and not have waited.
+  if (std::exchange(asks_writers_, true)) return;
+  port_.ask_writers([this](std::vector<std::string> writers) {
+    writers_ = std::move(writers);
+    asks_writers_ = false;
   });
 }
 
@@ -68,22 +68,17 @@ void BucketSums::ask(std::uint32_t shard) {
   if (!shards_.may_ask(shard)) return;
   std::vector<std::uint32_t> buckets = next_buckets(shard);
   if (buckets.empty()) return;
-  asking_[shard].is_asked = true;
+  Asking& asking = asking_[shard];
+  asking.is_asked = true;
+  asking.read = asking.known = 0;
   shards_.asked(shard);
-  const bool sent = port_.ask_sums(
-      shard, {buckets, most_pages_of_command, round_->writers},
-      [this, shard, buckets, round = std::weak_ptr(round_)](const std::vector<ShardSession::SomeSum>& sums) {
-        asking_[shard].is_asked = false;
-        std::uint64_t read = 0;
-        for (const ShardSession::SomeSum& sum : sums) read += sum.held ? sum.held->read : 0;
-        shards_.answered(shard, read + pages_of_sum * sums.size(),
-                         read == 0 ? AskableShards::Burst::goes_on : AskableShards::Burst::ends_with_last);
-        if (round.expired()) return shards_.end(shard);
-        on_sums(shard, buckets, sums);
-        ask(shard);
-      });
-  if (sent) return;
-  asking_[shard].is_asked = false;
+  const auto told = [this, shard, asked = buckets.size(), round = std::weak_ptr(round_)](
+                        const std::vector<ShardSession::SomeSum>& sums, bool all) {
+    if (!round.expired()) on_sums(shard, sums);
+    if (all) on_all(shard, asked, round.expired());
+  };
+  if (port_.ask_sums(shard, {buckets, most_pages_of_command, writers_}, told)) return;
+  asking.is_asked = false;
   shards_.not_sent(shard);
   for (const std::uint32_t bucket : buckets) ask_again(bucket);
 }
@@ -106,28 +101,36 @@ std::vector<std::uint32_t> BucketSums::next_buckets(std::uint32_t shard) {
   return buckets;
 }
 
-void BucketSums::on_sums(std::uint32_t shard, const std::vector<std::uint32_t>& buckets,
-                         const std::vector<ShardSession::SomeSum>& sums) {
-  std::size_t known = 0;
-  bool all = true;
-  for (std::size_t i = 0; i < buckets.size(); ++i) {
-    const ShardSession::SomeSum& sum = sums[i];
-    if (!sum.why.empty()) {
-      give_up(buckets[i], fmt::format("shard {} answers: {}", port_.name(shard), sum.why));
-    } else if (!sum.held || !parts_.open.is_in_memory(buckets[i])) {
+void BucketSums::on_sums(std::uint32_t shard, const std::vector<ShardSession::SomeSum>& sums) {
+  for (const auto& [bucket, held, why] : sums) {
+    if (held) asking_[shard].read += held->read;
+    if (!why.empty()) {
+      give_up(bucket, fmt::format("shard {} answers: {}", port_.name(shard), why));
+    } else if (!held || !parts_.open.is_in_memory(bucket)) {
       // Or it was spilled meanwhile: the answer would lack what is pending.
-      ask_again(buckets[i]);
-    } else if (!sum.held->known) {
-      all = false;
-      round_->to_ask[shard].push_front(buckets[i]);
+      ask_again(bucket);
+    } else if (!held->known) {
+      round_->to_ask[shard].push_front(bucket);
     } else {
-      ++known;
-      take(buckets[i], *sum.held);
+      ++asking_[shard].known;
+      take(bucket, *held);
     }
   }
+}
+
+/// A command of so many buckets is answered.
+void BucketSums::on_all(std::uint32_t shard, std::size_t asked, bool is_late) {
+  using Burst = AskableShards::Burst;
+  Asking& asking = asking_[shard];
+  asking.is_asked = false;
+  shards_.answered(shard, asking.read + pages_of_sum * asked,
+                   asking.read == 0 ? Burst::goes_on : Burst::ends_with_last);
+  if (is_late) return shards_.end(shard);
   // Of buckets whose pages have to be read, no more than the command has room for.
-  std::size_t& at_once = asking_[shard].buckets_at_once;
-  at_once = all ? std::min(2 * at_once, most_buckets_of_command) : std::max<std::size_t>(known, 1);
+  asking.buckets_at_once =
+      asking.known == asked ? std::min(2 * asked, most_buckets_of_command) : std::max<std::size_t>(asking.known, 1);
+  // Where nothing was answered, the connection may just be breaking: the next turn knows.
+  if (asking.known != 0) ask(shard);
 }
 
 /// What is pending here is not in it: the session has seen that the bucket has no batch that it does not know of.

@@ -55,8 +55,6 @@ class BucketSums {
   };
   struct Round {
     std::vector<Asker> askers;
-    std::vector<std::string> writers = {};
-    bool knows_writers = false;
     std::vector<std::deque<std::uint32_t>> to_ask;  ///< by shard: buckets
     std::vector<std::uint32_t> later = {};          ///< buckets to be asked for again
     std::uint64_t later_at_ms = 0;
@@ -70,13 +68,15 @@ class BucketSums {
   struct Asking {
     bool is_asked = false;
     std::size_t buckets_at_once = 1;  ///< of the next command
+    std::uint64_t read = 0;           ///< pages, for this one
+    std::size_t known = 0;            ///< buckets of this one
   };
 
   void begin_round();
   void ask(std::uint32_t shard);
   [[nodiscard]] std::vector<std::uint32_t> next_buckets(std::uint32_t shard);
-  void on_sums(std::uint32_t shard, const std::vector<std::uint32_t>& buckets,
-               const std::vector<ShardSession::SomeSum>& sums);
+  void on_sums(std::uint32_t shard, const std::vector<ShardSession::SomeSum>& sums);
+  void on_all(std::uint32_t shard, std::size_t asked, bool is_late);
   void take(std::uint32_t bucket, const Sums::Held& held);
   void give_up(std::uint32_t bucket, const std::string& why);
   void ask_again(std::uint32_t bucket);
@@ -93,6 +93,8 @@ class BucketSums {
   std::vector<Asker> waiting_;
   std::shared_ptr<Round> round_;  ///< answers of a former one are nobody's
   std::vector<Asking> asking_;    ///< by shard
+  std::vector<std::string> writers_;
+  bool asks_writers_ = false;
   std::uint64_t now_ms_ = 0;
 };
 

@@ -86,9 +86,8 @@ class Engine::Scanner : public ScanPort {
   bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) override {
     return engine_.sessions_[engine_.placement_.shard_of(asked.bucket)]->session.list_pages(asked, std::move(done));
   }
-  bool ask_sums(std::uint32_t shard, AskSums asked,
-                std::function<void(std::vector<ShardSession::SomeSum>)> done) override {
-    return engine_.sessions_[shard]->session.ask_sums(std::move(asked), std::move(done));
+  bool ask_sums(std::uint32_t shard, AskSums asked, ShardSession::TellSums told) override {
+    return engine_.sessions_[shard]->session.ask_sums(std::move(asked), std::move(told));
   }
   void ask_writers(std::function<void(std::vector<std::string>)> done) override {
     engine_.writers_.ask([this, done = std::move(done)](const WriterBook::Told& told) {

@@ -174,70 +174,73 @@ ShardSession::SomePages ShardSession::on_pages(std::uint32_t bucket, ShardAnswer
 
 struct ShardSession::AskedSums {
   AskSums asked;
-  std::vector<std::size_t> places;  ///< of the buckets that are asked for, among those that are told
-  std::vector<SomeSum> sums;
-  std::size_t awaited = 1;  ///< this shard, and other nodes that are asked for some of them
-  std::function<void(std::vector<SomeSum>)> done;
-
-  void answered() {
-    if (--awaited == 0) done(std::move(sums));
-  }
+  std::vector<SomeSum> not_asked;  ///< told with the first answer
+  std::size_t elsewhere = 0;       ///< answers of other nodes that are to come
+  TellSums told;
 };
 
-bool ShardSession::ask_sums(AskSums asked, std::function<void(std::vector<SomeSum>)> done) {
+bool ShardSession::ask_sums(AskSums asked, TellSums told) {
   if (!link_.is_up()) return false;
   const auto asking = std::make_shared<AskedSums>();
-  asking->sums.resize(asked.buckets.size());
-  for (std::size_t place = 0; place < asked.buckets.size(); ++place) {
-    const std::uint32_t bucket = asked.buckets[place];
-    if (in_flight_.is_repairing(bucket) || in_flight_.is_arriving(bucket)) continue;
-    send_if_executed(bucket);
-    asking->asked.buckets.push_back(bucket);
-    asking->places.push_back(place);
+  for (const std::uint32_t bucket : asked.buckets) {
+    if (in_flight_.is_repairing(bucket) || in_flight_.is_arriving(bucket)) {
+      asking->not_asked.push_back({bucket});
+    } else {
+      send_if_executed(bucket);
+      asking->asked.buckets.push_back(bucket);
+    }
   }
-  if (asking->places.empty()) return false;
+  if (asking->asked.buckets.empty()) return false;
   asking->asked.pages = asked.pages;
   asking->asked.writers = std::move(asked.writers);
-  asking->done = std::move(done);
+  asking->told = std::move(told);
   link_.send(asking->asked, [this, asking](ShardAnswer answer) { on_sums(asking, std::move(answer)); });
   return true;
 }
 
 void ShardSession::on_sums(const std::shared_ptr<AskedSums>& asked, ShardAnswer answer) {
-  if (const auto* refused = std::get_if<Refused>(&answer)) {
-    for (const std::size_t place : asked->places) asked->sums[place].why = without_script(refused->error);
-  }
   auto* const sums = std::get_if<Sums>(&answer);
-  for (std::size_t i = 0; sums != nullptr && i < asked->places.size(); ++i) {
+  const auto* const refused = std::get_if<Refused>(&answer);
+  std::vector<SomeSum> told = std::move(asked->not_asked);
+  std::vector<std::pair<std::uint32_t, std::string>> elsewhere;
+  for (std::size_t i = 0; i < asked->asked.buckets.size(); ++i) {
     const std::uint32_t bucket = asked->asked.buckets[i];
-    SomeSum& told = asked->sums[asked->places[i]];
-    const auto redirect = sums->buckets[i].redirect;
-    if (!redirect || !redirect->once) {
-      told = on_sum(bucket, std::move(sums->buckets[i]));
+    if (sums == nullptr) {
+      told.push_back({bucket, std::nullopt, refused == nullptr ? std::string() : without_script(refused->error)});
       continue;
     }
-    ++asked->awaited;
-    link_.port().ask_node(redirect->node, AskSums{{bucket}, asked->asked.pages, asked->asked.writers, true},
-                          [this, asked, bucket, &told](ShardAnswer there) {
-                            if (auto* const said = std::get_if<Sums>(&there)) {
-                              told = on_sum(bucket, std::move(said->buckets.front()));
-                            }
-                            asked->answered();
-                          });
+    const auto& redirect = sums->buckets[i].redirect;
+    if (redirect && redirect->once) {
+      elsewhere.emplace_back(bucket, redirect->node);
+    } else {
+      told.push_back(on_sum(bucket, std::move(sums->buckets[i])));
+    }
   }
-  asked->answered();
+  asked->elsewhere = elsewhere.size();
+  asked->told(told, elsewhere.empty());
+  for (const auto& [bucket, node] : elsewhere) {
+    link_.port().ask_node(
+        node, AskSums{{bucket}, asked->asked.pages, asked->asked.writers, true},
+        [this, asked, bucket](ShardAnswer there) { on_sum_elsewhere(asked, bucket, std::move(there)); });
+  }
+}
+
+void ShardSession::on_sum_elsewhere(const std::shared_ptr<AskedSums>& asked, std::uint32_t bucket, ShardAnswer answer) {
+  auto* const sums = std::get_if<Sums>(&answer);
+  asked->told({sums == nullptr ? SomeSum{bucket} : on_sum(bucket, std::move(sums->buckets.front()))},
+              --asked->elsewhere == 0);
 }
 
 ShardSession::SomeSum ShardSession::on_sum(std::uint32_t bucket, Sums::Held held) {
-  if (!buckets_.has(bucket) || !link_.is_up()) return {};
+  if (!buckets_.has(bucket) || !link_.is_up()) return {bucket};
   if (held.redirect) {
     if (!held.redirect->once) link_.port().redirected(bucket, held.redirect->node);
-    return {};
+    return {bucket};
   }
-  if (!held.error.empty()) return {std::nullopt, without_script(held.error)};
-  if (!is_as_left(bucket, held.id, held.moved, held.field)) return {};
+  if (!held.error.empty()) return {bucket, std::nullopt, without_script(held.error)};
+  if (!is_as_left(bucket, held.id, held.moved, held.field)) return {bucket};
   link_.worked();
-  return {std::move(held)};
+  return {bucket, std::move(held)};
 }
 
 // ---- writers

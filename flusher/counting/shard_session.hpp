@@ -95,11 +95,15 @@ class ShardSession final : private SessionLink::Parts {
   bool list_pages(const AskPages& asked, std::function<void(SomePages)> done);
   /// What a bucket's counts come to, without what this host has pending of it.
   struct SomeSum {
+    std::uint32_t bucket = 0;
     std::optional<Sums::Held> held = std::nullopt;
     std::string why = {};  ///< none: what the shard says against it, for people; empty: ask again in a moment
   };
-  /// One for each bucket that is asked for. False: not now.
-  bool ask_sums(AskSums asked, std::function<void(std::vector<SomeSum>)> done);
+  /// Told at the moment of the answer: what is pending then is what a sum lacks. Buckets for which another node is
+  /// asked are told with its answers. `all`: each bucket is told.
+  using TellSums = std::function<void(const std::vector<SomeSum>& sums, bool all)>;
+  /// False: not now.
+  bool ask_sums(AskSums asked, TellSums told);
   /// Notes this writer down, unless the shard takes no writes now or the note before has no answer. `noted` is
   /// called once it is noted. `here`: this shard has noted it; else another node of the cluster does, when its session
   /// asks for the same.
@@ -140,6 +144,7 @@ class ShardSession final : private SessionLink::Parts {
   void send_if_executed(std::uint32_t bucket);
   struct AskedSums;
   void on_sums(const std::shared_ptr<AskedSums>& asked, ShardAnswer answer);
+  void on_sum_elsewhere(const std::shared_ptr<AskedSums>& asked, std::uint32_t bucket, ShardAnswer answer);
   [[nodiscard]] SomeSum on_sum(std::uint32_t bucket, Sums::Held held);
   [[nodiscard]] ForgottenSome on_forgotten(const std::vector<std::uint32_t>& buckets, const ShardAnswer& answer);
 

@@ -44,7 +44,6 @@ class TopPages {
   /// Buckets that could not be read, and why the first of them.
   [[nodiscard]] std::uint64_t unknown_buckets() const noexcept { return unknown_buckets_; }
   [[nodiscard]] const std::string& why_unknown() const noexcept { return why_unknown_; }
-  [[nodiscard]] std::size_t buckets_read() const noexcept { return next_; }
 
  private:
   using Found = std::unordered_map<std::string, std::uint64_t>;

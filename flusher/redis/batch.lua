@@ -56,7 +56,7 @@ if mark == '' then
 end
 if mark ~= ARGV[1] then return 'HAVE ' .. mark end
 
-local answer, write, bad, low_pages, zero = {'OK', fix}, {ARGV[n + 6], ARGV[2]}, {'BAD'}, {'LOW'}, {}
+local answer, write, bad, low, zero = {'OK', fix}, {ARGV[n + 6], ARGV[2]}, {'BAD'}, {'LOW'}, {}
 local corrects = ARGV[4] ~= ''
 if corrects then
   local known, now = string.match(ARGV[4], '^(%S+) (%d+)$')
@@ -66,23 +66,28 @@ if corrects then
 end
 local last = #write
 local fields, digest, sum, largest = string.match(held[6] or '', '^(%d+) (%d+) (%d+) (%d+)$')
--- What the pages gain together, and how many fields come; and whether the largest count falls.
-local gained, gained_above, come, most, falls = 0, 0, 0, largest or '', false
+-- Of the field of the sum: what the pages gain together, in two limbs: fifteen digits below, the rest above; how many
+-- fields come; the largest total, of those that fit into a limb and of others; and whether the largest count falls.
+local gained, gained_above, come, most, most_above, falls = 0, 0, 0, -1, '', false
 for i = 1, n do
-  local count, visits, total = held[i + 6] or '0', ARGV[i + 4], nil
+  local had, visits, total = held[i + 6], ARGV[i + 4], nil
+  local count = had or '0'
   local lowers = corrects and byte(visits) == 45
   if lowers then visits = sub(visits, 2) end
-  -- Two limbs: fifteen digits below, the rest above. 2^63-1 is 9223 and 372036854775807.
-  local low, high = tonumber(visits), 0
-  if #visits > 15 then low, high = tonumber(sub(visits, -15)), tonumber(sub(visits, 1, -16)) end
-  if lowers then low, high = -low, -high end
   if find(count, '^[1-9]%d*$') or count == '0' then
-    if #count < 16 and high == 0 then
-      total = count + low
+    if #count < 16 and #visits < 16 then
+      local by = lowers and -visits or visits + 0
+      total = count + by
+      gained = gained + by
+      if total > most then most = total end
       total = total >= 0 and format('%.0f', total) or 'low'
     else
-      local below = tonumber(sub(count, -15)) + low
-      local above = (tonumber(sub(count, 1, -16)) or 0) + high
+      -- 2^63-1 is 9223 and 372036854775807.
+      local sign = lowers and -1 or 1
+      local by, by_above = sign * (tonumber(sub(visits, -15)) or 0), sign * (tonumber(sub(visits, 1, -16)) or 0)
+      gained, gained_above = gained + by, gained_above + by_above
+      local below = (tonumber(sub(count, -15)) or 0) + by
+      local above = (tonumber(sub(count, 1, -16)) or 0) + by_above
       if below >= 1e15 then
         below, above = below - 1e15, above + 1
       elseif below < 0 then
@@ -92,50 +97,48 @@ for i = 1, n do
         total = 'low'
       elseif above < 9223 or (above == 9223 and below <= 372036854775807) then
         total = above == 0 and format('%.0f', below) or format('%.0f%015.0f', above, below)
+        if #total > #most_above or (#total == #most_above and total > most_above) then most_above = total end
       end
     end
   end
+  if gained >= 1e15 then
+    gained, gained_above = gained - 1e15, gained_above + 1
+  elseif gained < 0 then
+    gained, gained_above = gained + 1e15, gained_above - 1
+  end
+  if lowers and count == largest then falls = true end
+  if not had then come = come + 1 end
   if not total then
     bad[#bad + 1] = format('%.0f', i - 1)
   elseif total == 'low' then
-    low_pages[#low_pages + 1] = format('%.0f', i - 1)
+    low[#low + 1] = format('%.0f', i - 1)
+  elseif corrects and total == '0' then
+    answer[i + 2] = total
+    zero[#zero + 1] = ARGV[n + 10 + i]
+    come = come - 1
   else
     answer[i + 2] = total
-    gained, gained_above = gained + low, gained_above + high
-    if gained >= 1e15 then
-      gained, gained_above = gained - 1e15, gained_above + 1
-    elseif gained < 0 then
-      gained, gained_above = gained + 1e15, gained_above - 1
-    end
-    if not held[i + 6] then come = come + 1 end
-    if lowers and count == largest then falls = true end
-    if corrects and total == '0' then
-      zero[#zero + 1] = ARGV[n + 10 + i]
-      come = come - 1
-    else
-      write[last + 1], write[last + 2] = ARGV[n + 10 + i], total
-      last = last + 2
-      if #total > #most or (#total == #most and total > most) then most = total end
-    end
+    write[last + 1], write[last + 2] = ARGV[n + 10 + i], total
+    last = last + 2
   end
 end
 if bad[2] then return table.concat(bad, ' ') end
-if low_pages[2] then return table.concat(low_pages, ' ') end
+if low[2] then return table.concat(low, ' ') end
 if falls then
   zero[#zero + 1] = ARGV[n + 10]
 elseif fields then
   if mark == '' then come = come + 1 end
   if corrects and not held[5] then come = come + 1 end
-  -- As in sum.lua.
-  local function part(of)
-    return (tonumber(sub(of, -12), 16) or 0) % 2^48 + (tonumber(string.match(of, ' (%d+) ')) or 0)
-  end
-  local below = (tonumber(sub(sum, -15))) + gained
-  local above = (tonumber(sub(sum, 1, -16)) or 0) + gained_above
+  if come ~= 0 then fields = format('%.0f', fields + come) end
+  local before, after = tonumber(sub(mark, -12), 16) or 0, tonumber(sub(ARGV[2], -12), 16) or 0
+  digest = format('%.0f', (digest + after - before + answer[2] - fix) % 2^48)
+  local below, above = sub(sum, -15) + gained, (tonumber(sub(sum, 1, -16)) or 0) + gained_above
   if below >= 1e15 then below, above = below - 1e15, above + 1 end
-  write[last + 1] = ARGV[n + 10]
-  write[last + 2] = format('%.0f %.0f %s %s', fields + come, (digest + part(ARGV[2]) - part(mark) + answer[2] - fix) % 2^48,
-    above == 0 and format('%.0f', below) or format('%.0f%015.0f', above, below), most)
+  sum = above == 0 and format('%.0f', below) or format('%.0f%015.0f', above, below)
+  for _, total in pairs({most >= 0 and format('%.0f', most) or '', most_above}) do
+    if #total > #largest or (#total == #largest and total > largest) then largest = total end
+  end
+  write[last + 1], write[last + 2] = ARGV[n + 10], fields .. ' ' .. digest .. ' ' .. sum .. ' ' .. largest
 end
 redis.call('HSET', KEYS[1], unpack(write))
 if zero[1] then redis.call('HDEL', KEYS[1], unpack(zero)) end

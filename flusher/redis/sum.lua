@@ -14,9 +14,9 @@
 local find, sub, byte, format, match = string.find, string.sub, string.byte, string.format, string.match
 local room = tonumber(ARGV[1])
 
--- What a mark, "INCARNATION SEQ DIGEST", gives to DIGEST. As in batch.lua.
-local function part(of)
-  return (tonumber(sub(of, -12), 16) or 0) % 2^48 + (tonumber(match(of, ' (%d+) ')) or 0)
+-- What a mark gives to DIGEST: the end of its own digest, which has a salt. As in batch.lua.
+local function part(mark)
+  return tonumber(sub(mark, -12), 16) or 0
 end
 
 local function number_of(fix)
@@ -31,7 +31,7 @@ local function known(key, held)
   for i = 5, #ARGV - 2 do
     if held[i] then seen = (seen + part(held[i])) % 2^48 end
   end
-  if seen % 2^48 ~= tonumber(digest) or redis.call('HLEN', key) ~= tonumber(fields) then return nil end
+  if seen % 2^48 ~= digest + 0 or redis.call('HLEN', key) ~= tonumber(fields) then return nil end
   return sum .. ' ' .. largest .. ' 0 0'
 end
 

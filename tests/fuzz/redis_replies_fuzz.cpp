@@ -86,6 +86,18 @@ struct Told {
     }
     return text;
   }
+  std::string operator()(const Sums& sums) const {
+    require(sums.buckets.size() == size, "each bucket has an answer");
+    std::string text = "sums";
+    for (const Sums::Held& held : sums.buckets) {
+      require(held.largest <= largest_count, "a count is one");
+      require(!held.known || held.sum.find_first_not_of("0123456789") == std::string::npos, "a sum is digits");
+      require(!held.known || (held.error.empty() && !held.redirect), "what is known is no error");
+      text += fmt::format(" {}/{}/{}/{}/{}/{}/{}/{}", held.id, held.moved, held.field, held.known, held.sum,
+                          held.largest, held.read + held.odd, held.error);
+    }
+    return text;
+  }
   std::string operator()(const Nodes& nodes) const {
     for (const ClusterMap::Slots& slots : nodes.map.slots) {
       require(slots.first <= slots.last && slots.last < cluster_slots, "slots are those of a cluster");
@@ -214,7 +226,7 @@ void check_request(std::string_view words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace visitd;
   Input input(data, size);
-  const std::uint8_t which = input.byte() % 18;
+  const std::uint8_t which = input.byte() % 19;
   const std::uint8_t second = input.byte();
   const std::size_t large = second % 8;
   ShardSettings shard;
@@ -237,7 +249,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    AskPersistence{},
                                    AskReplicas{7, 2, false, 3000},
                                    AskReplicas{7, 2, true, 3000},
-                                   AskPages{7, 12, 500}};
+                                   AskPages{7, 12, 500},
+                                   AskSums{std::vector<std::uint32_t>(large), 2000, {"w2"}}};
   if (which == 5) {
     greet(bytes, large % 2 == 1);
   } else if (which == 6) {

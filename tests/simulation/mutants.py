@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECIDERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'flusher/counting').glob('*.cpp'))
 SIMULATION = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tests/simulation').glob('*.cpp'))
-SOURCES = DECIDERS + SIMULATION + ['common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease', 'text')] + [
+SOURCES = DECIDERS + SIMULATION + ['common/control/page_lines.cpp', 'common/counter/backlog.cpp', 'common/counter/count_reader.cpp'] + [f'common/os/{name}.cpp' for name in ('advice', 'file_lease', 'text', 'wide_sum')] + [
     f'common/shm/{name}.cpp' for name in ('cache', 'hash', 'page_id', 'ring', 'shared_segment')]
 
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
@@ -74,9 +74,20 @@ MUTANTS = {
     'a read waits for a batch that may have been executed': (
         'flusher/counting/shard_session.cpp',
         'if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);', '',
-        'count.field != batches_.field(bucket)', 'false'),
+        'if (field == batches_.field(bucket)) return true;', 'return true;'),
+    'a total includes what is pending': (
+        'flusher/counting/bucket_sums.cpp', 'told.total.add(parts_.visits_of(number));', ''),
+    'a bound includes what is pending': (
+        'flusher/counting/bucket_sums.cpp', 'held.largest + std::min(most, room)', 'held.largest'),
+    'a sum is of a bucket that is as it was left': (
+        'flusher/counting/shard_session.cpp', 'if (!is_as_left(bucket, held.id, held.moved, held.field)) return {bucket};', ''),
+    'no sum is taken of a bucket that was spilled': (
+        'flusher/counting/bucket_sums.cpp', '} else if (!held || !parts_.open.is_in_memory(bucket)) {', '} else if (!held) {',
+        '} else if (!parts_.open.is_in_memory(bucket)) {', '} else if (false) {'),
+    'buckets are read until the best pages have the next bound': (
+        'flusher/counting/top_pages.cpp', 'least_of_best() < next.most', 'least_of_best() < next.most / 2'),
     'a read looks at the bucket\'s identity': (
-        'flusher/counting/shard_session.cpp', 'if (count.id != deployment_.bucket_id()) {', 'if (false) {'),
+        'flusher/counting/shard_session.cpp', 'if (id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
         'flusher/counting/shard_marks.cpp', '} else if (!accepting_) { Mark ours;', '} else if (false) { Mark ours;'),
     'a host that was forgotten goes on only once somebody says so': (

@@ -345,7 +345,8 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
 /// However slow the answers are, what is asked does not pile up.
 void SimulatedHost::check_on_their_way(std::uint32_t shard, const ShardCommand& command) const {
   if (std::holds_alternative<AskMarks>(command) || std::holds_alternative<MakeTopology>(command) ||
-      std::holds_alternative<MoveBucket>(command)) {
+      std::holds_alternative<MoveBucket>(command) || std::holds_alternative<AskPages>(command) ||
+      std::holds_alternative<AskSums>(command)) {
     return;
   }
   // Who corrects a page reads it too.

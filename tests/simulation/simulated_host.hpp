@@ -80,6 +80,18 @@ class SimulatedHost : public EnginePort {
   void accept_held();
   /// Sets counts, gives a page what another one has, or adds to one.
   void correct();
+  /// Asks what all counts come to, or for the best pages, as people do: who may not wait for the answer.
+  void add_up();
+  /// The same, to be checked. False: not before its lanes are applied.
+  [[nodiscard]] bool ask_sums(std::size_t limit);
+  [[nodiscard]] bool sums_are_told() const noexcept { return total_ && top_; }
+  /// Its flusher has ended since: nobody will be told.
+  [[nodiscard]] bool sums_are_lost() const noexcept { return engine_ == nullptr || life_asked_ != life_; }
+  [[nodiscard]] bool sums_lack_a_shard() const noexcept {
+    return sums_are_told() && (total_->unknown_buckets != 0 || top_->unknown_buckets != 0);
+  }
+  /// Throws Broken where what was told is not so.
+  void check_sums(const std::array<std::uint64_t, Stage::pages>& truth, std::size_t limit);
   /// Only reads from now on.
   void publish_nothing() noexcept { publishes_ = false; }
 
@@ -262,7 +274,10 @@ class SimulatedHost : public EnginePort {
     std::uint64_t number = 0;
     std::array<std::uint64_t, Stage::pages> gained{};  ///< when it began, where the lanes were empty
   };
-  std::optional<LastFlush> last_flush_;  ///< of the shutdown
+  std::optional<LastFlush> last_flush_;    ///< of the shutdown
+  std::optional<BucketSums::Told> total_;  ///< these two: as told last
+  std::optional<BucketSums::Told> top_;
+  std::uint64_t life_asked_ = 0;  ///< for them
 };
 
 }  // namespace visitd

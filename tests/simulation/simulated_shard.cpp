@@ -223,7 +223,8 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
       waiting.command);
 }
 
-/// A few at a time, in order: what comes behind the cursor is found, what comes before it is not.
+/// A few at a time, in order: what comes behind the cursor is found, what comes before it is not. To the node to which
+/// a slot is on its way, a bucket comes whole, as a small one does.
 Pages SimulatedShard::run_pages(const AskPages& ask, const std::string& writer) const {
   Pages pages{0, {}, field(ask.bucket, id_field), field(ask.bucket, moved_field), field(ask.bucket, mark_of(writer))};
   const auto held = now_.buckets.find(ask.bucket);
@@ -231,7 +232,7 @@ Pages SimulatedShard::run_pages(const AskPages& ask, const std::string& writer) 
   std::uint64_t position = 0;
   for (const auto& [name, value] : held->second.fields) {
     if (++position <= ask.cursor || name.starts_with('\x01')) continue;
-    if (pages.pages.size() == 2) {
+    if (pages.pages.size() == 2 && !ask.once) {
       pages.cursor = position - 1;
       break;
     }

@@ -30,6 +30,9 @@ constexpr Named mutants[] = {
     {visitd::Mutant::shard_puts_no_mark_back, "a tombstone goes, and its mark is not put back"},
     {visitd::Mutant::shard_ignores_corrections, "a correction is applied though somebody else was faster"},
     {visitd::Mutant::shard_hides_corrections, "a shard does not say that a bucket was corrected"},
+    {visitd::Mutant::shard_compares_no_digest, "a bucket says its sum whoever has written there"},
+    {visitd::Mutant::shard_corrects_no_sum, "a correction leaves a bucket's sum as it was"},
+    {visitd::Mutant::shard_raises_no_largest, "a bucket's largest count is not raised"},
     {visitd::Mutant::shard_forgets_what_moves, "a writer is forgotten in a bucket that was copied elsewhere"},
     {visitd::Mutant::copies_share_incarnations, "two copies of a spool share their incarnations"},
 };
@@ -77,10 +80,12 @@ constexpr Told told[] = {
     {&Statistics::forgotten_in_full, "of them in all buckets"},
     {&Statistics::accepted, "held shards accepted"},
     {&Statistics::corrected, "pages corrected"},
+    {&Statistics::added_up, "totals and best pages told"},
     {&Statistics::given, "pages given visits"},
 };
 
-/// Every forty-four seeds meet all of them. The last of their words: hosts forget each other, and correct counts.
+/// Every fifty-four seeds meet all of them. The last of their words: hosts forget each other, correct counts, ask what
+/// all counts come to, and the second one is of a version that keeps no sums.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},
     {visitd::Harm::swapped, 1},
@@ -126,6 +131,16 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::cluster, 2, false, false, true},
     {visitd::Harm::to_cluster, 2, false, false, true},
     {visitd::Harm::refusing, 2, false, false, true},
+    {visitd::Harm::none, 1, false, false, false, true},
+    {visitd::Harm::none, 2, false, false, true, true},
+    {visitd::Harm::none, 2, false, false, false, true, true},
+    {visitd::Harm::none, 2, false, false, true, true, true},
+    {visitd::Harm::none, 2, false, true, false, true},
+    {visitd::Harm::refusing, 2, false, false, true, true},
+    {visitd::Harm::moving, 2, false, false, true, true},
+    {visitd::Harm::failover, 2, false, false, true, true},
+    {visitd::Harm::cluster, 2, false, false, true, true},
+    {visitd::Harm::to_cluster, 2, false, false, false, true, true},
 };
 
 /// `only`: one of the scenes, for all seeds. Empty: the seed holds; else what broke.

@@ -73,6 +73,10 @@ Stage::Stage(std::uint64_t seed, Mutant taken_out, Harm what, std::size_t hosts)
     using Rejoining = SimulatedShard::Rejoining;
     if (mutant == Mutant::shard_ignores_corrections) shard.ignore_fix();
     if (mutant == Mutant::shard_hides_corrections) shard.keep_fix();
+    using Summing = SimulatedShard::Summing;
+    if (mutant == Mutant::shard_compares_no_digest) shard.sum_wrongly(Summing::digest_is_not_compared);
+    if (mutant == Mutant::shard_corrects_no_sum) shard.sum_wrongly(Summing::correction_leaves_sum);
+    if (mutant == Mutant::shard_raises_no_largest) shard.sum_wrongly(Summing::largest_is_not_raised);
     if (mutant == Mutant::shard_ignores_tombstones) shard.ignore_tombstones();
     if (mutant == Mutant::shard_keeps_tombstones) shard.rejoin_in_part(Rejoining::puts_back_alone);
     if (mutant == Mutant::shard_puts_no_mark_back) shard.rejoin_in_part(Rejoining::takes_away_alone);

@@ -61,6 +61,7 @@ struct WorldStatistics {
   std::uint64_t forgotten_in_full = 0;  ///< of those, in all buckets
   std::uint64_t accepted = 0;           ///< shards that hosts were told to take as they are
   std::uint64_t corrected = 0;          ///< pages that were corrected
+  std::uint64_t added_up = 0;           ///< totals, and lists of the best pages
   std::uint64_t given = 0;              ///< pages that were given what others lost, or visits of no lane
 };
 
@@ -99,6 +100,9 @@ enum class Mutant {
   shard_puts_no_mark_back,        ///< the tombstone goes, and the mark is not put back
   shard_ignores_corrections,      ///< a correction is applied though somebody else was faster
   shard_hides_corrections,        ///< it does not say that a bucket was corrected
+  shard_compares_no_digest,       ///< it says a bucket's sum whoever has written there
+  shard_corrects_no_sum,          ///< a correction does not change it
+  shard_raises_no_largest,        ///< a batch does not raise a bucket's largest count
   shard_forgets_what_moves,       ///< also in a bucket that was copied to another shard
   copies_share_incarnations,      ///< the random part of one follows from the one before
 };

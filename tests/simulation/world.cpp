@@ -30,6 +30,9 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   if (scene.second_only_reads) hosts_[1].publish_nothing();
   stage_.forgets = scene.forgets;
   stage_.corrects = scene.corrects;
+  for (SimulatedShard& shard : stage_.shards) {
+    if (scene.second_keeps_none) shard.keep_no_sums_of(1);
+  }
   // What is sent again to a shard that lost its tail would be refused by a spoiled field; of two copies, one may go on
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
@@ -91,11 +94,14 @@ void World::run(std::uint64_t steps) {
     if (stage_.has_cluster() && chance(stage_.migrates() ? 40 : 15) == 0) stage_.reshard();
     if (scene_.forgets) look_after_forgotten();
     if (scene_.corrects && chance(60) == 0) any_host().correct();
+    // Who knows nothing of sums asks for none.
+    if (scene_.adds_up && chance(60) == 0) (scene_.second_keeps_none ? hosts_[0] : any_host()).add_up();
     if (i >= harm_at && !harmed_) harmed_ = harm();
   }
   calm_down();
   check_end();
   see_each_other();
+  check_sums();
   for (std::size_t host = 0; host < present_; ++host) hosts_[host].leave_ring_and_cache();
 }
 

@@ -20,6 +20,8 @@ struct Scene {
   bool second_only_reads = false;
   bool forgets = false;  ///< hosts forget each other, dead or alive; later somebody has them go on
   bool corrects = false;
+  bool adds_up = false;            ///< hosts ask for totals and the best pages all the time
+  bool second_keeps_none = false;  ///< the second host's scripts know nothing of the fields of sums
 };
 
 class World {
@@ -74,6 +76,7 @@ class World {
   void settle();
   void see_each_other();
   void check_end() const;
+  void check_sums();
   void check_held() const;
 
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }

@@ -30,10 +30,7 @@ struct ScannedShards : ScanPort {
     waiting.emplace_back(asked, std::move(done));
     return true;
   }
-  bool ask_sums(std::uint32_t /*shard*/, AskSums /*asked*/,
-                std::function<void(std::vector<ShardSession::SomeSum>)> /*done*/) override {
-    return false;
-  }
+  bool ask_sums(std::uint32_t /*shard*/, AskSums /*asked*/, ShardSession::TellSums /*told*/) override { return false; }
   void ask_writers(std::function<void(std::vector<std::string>)> /*done*/) override {}
   [[nodiscard]] std::uint64_t now_us() const override { return us; }
 
