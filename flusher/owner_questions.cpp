@@ -39,25 +39,27 @@ OwnerQuestions::OwnerQuestions(const Ring& ring, const Cache& cache, ControlHand
     : ring_(ring),
       commands_(commands),
       settings_(settings),
-      answers_(std::make_shared<Answers>(Answers{cache, std::move(wake)})) {
+      answers_(std::make_shared<Answers>(Answers{cache, std::move(wake), {}})) {
   // What an earlier life has answered is not done twice. What it had not, it may have done: `set` and lists are the
   // same done again, as long as somebody waits for them.
-  for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) seen_.push_back(cache.answer(lane).number());
+  for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) {
+    answers_->taken.push_back(cache.answer(lane).number());
+  }
 }
 
 void OwnerQuestions::look(std::uint64_t now_ms) {
   tell_untold(now_ms);
   if (!ring_.has_own_layout()) return;
-  for (std::uint32_t lane = 0; lane < seen_.size(); ++lane) {
+  for (std::uint32_t lane = 0; lane < answers_->taken.size(); ++lane) {
     const std::uint64_t number = ring_.question(lane).number();
-    if (number != 0 && number != seen_[lane]) take(lane, number, now_ms);
+    if (number != 0 && number != answers_->taken[lane]) take(lane, number, now_ms);
   }
 }
 
 void OwnerQuestions::take(std::uint32_t lane, std::uint64_t number, std::uint64_t now_ms) {
   const auto text = ring_.question(lane).read(number);
   if (!text) return;
-  seen_[lane] = number;
+  answers_->taken[lane] = number;
   try {
     OwnerQuestion question = decode_question(*text);
     if (now_ms >= question.until_ms) return;
@@ -108,6 +110,7 @@ void OwnerQuestions::tell_untold(std::uint64_t now_ms) {
 }
 
 void OwnerQuestions::Answers::write(std::uint32_t lane, std::uint64_t number, const OwnerAnswer& answer) const {
+  if (number != taken[lane]) return;
   const TextSlot slot = cache.answer(lane);
   std::string text = encode_owner_answer(answer);
   if (text.size() > slot.room()) {

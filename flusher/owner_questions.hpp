@@ -36,6 +36,8 @@ class OwnerQuestions {
   struct Answers {
     const Cache& cache;
     std::function<void(std::uint32_t lane)> wake;
+    std::vector<std::uint64_t> taken;  ///< of each lane, the last question
+    /// Writes nothing where another question was taken since: a frontend asks it only once it has forgotten this one.
     void write(std::uint32_t lane, std::uint64_t number, const OwnerAnswer& answer) const;
   };
 
@@ -43,9 +45,8 @@ class OwnerQuestions {
   ControlHandler& commands_;
   const Settings& settings_;
   std::shared_ptr<Answers> answers_;
-  std::vector<std::uint64_t> seen_;  ///< of each lane, the last question that was taken
-  std::uint64_t next_told_ms_ = 0;   ///< no refusal is logged before
-  std::uint64_t untold_ = 0;         ///< refusals that are not
+  std::uint64_t next_told_ms_ = 0;  ///< no refusal is logged before
+  std::uint64_t untold_ = 0;        ///< refusals that are not
 };
 
 }  // namespace visitd

@@ -67,7 +67,8 @@ constexpr std::array<Told, refusal_count> told{{
      "pages of this origin change no counts: http.cors_origins does not name it"},
     {Refusal::invalid_count, "count", "the body is {\"count\":N}, N a whole number from 0 to 9223372036854775807"},
     {Refusal::invalid_limit, "limit", "limit is a whole number from 1 to 1000"},
-    {Refusal::not_done, "", ""},
+    {Refusal::not_done, "",
+     "too many large requests wait for the flusher; a count that was to be changed may be changed"},
 }};
 static_assert([] {
   std::size_t number = 0;

@@ -173,7 +173,7 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
   if (handled != Handled::answered) {
     out.truncate(before);
     if (handled == Handled::paused) return Step::paused;
-    return may_park(input.size()) ? Step::parked : refuse(Refusal::count_unknown);
+    return may_park(input.size()) ? Step::parked : refuse_to_wait(call, Refusal::count_unknown);
   }
   input.remove_prefix(head.size);
   if (!has_body) return after_answer(input);
@@ -202,7 +202,7 @@ Connection::Step Connection::answer_upload(std::string_view& input, bool& progre
     if (read_.list != nullptr) {
       upload_->keep_list_alone(read_.list->bytes());
     } else if (!upload_->has_room_whole(call.now_ms)) {
-      return refuse(Refusal::busy);
+      return refuse_to_wait(call, Refusal::busy);
     }
     return handled == Handled::paused ? Step::paused : Step::parked;
   }

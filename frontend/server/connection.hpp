@@ -72,6 +72,10 @@ class Connection final : public DeadlineMember, public Uploader {
   Handled answer(const Call& call, bool& progressed);
   Handled answer_dear(const Call& call, bool keep_alive);
   Step refuse(Refusal refusal);
+  /// A request that would wait, and has no room for it. What an owner asks for may be done all the same.
+  Step refuse_to_wait(const Call& call, Refusal refusal) {
+    return refuse(call.route->for_owner ? Refusal::not_done : refusal);
+  }
   /// After an answer that was the last, or not.
   Step after_answer(std::string_view input) noexcept;
   void settle(std::string_view rest, bool progressed, Step step);

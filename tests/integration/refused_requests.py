@@ -44,6 +44,12 @@ def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
     def post(body: bytes, *fields: str) -> bytes:
         return request_bytes("POST", path, f"Content-Length: {len(body)}", *fields, body=body)
 
+    def put(target: str, body: bytes = b'{"count":1}') -> bytes:
+        return request_bytes("PUT", target, f"Content-Length: {len(body)}", body=body)
+
+    def listed(query: str) -> bytes:
+        return request_bytes("GET", f"{path}?{query}")
+
     many = ",".join(f'"p{number}"' for number in range(1001)).encode()
     cases = {
         "/visit/{page_id}": [
@@ -53,6 +59,12 @@ def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
         "/visits/{page_id}": [
             ("invalid-percent-encoding", "GET", request_bytes("GET", "/visits/%zz"), None),
             ("invalid-page-id", "GET", request_bytes("GET", "/visits/" + "x" * 1100), None),
+            ("invalid-percent-encoding", "PUT", put("/visits/%zz"), None),
+            ("invalid-page-id", "PUT", put("/visits/%01"), None),
+            ("invalid-count", "PUT", put("/visits/home", b'{"count":-1}'), None),
+            ("malformed-chunk", "PUT", request_bytes("PUT", "/visits/home", "Transfer-Encoding: chunked", body=b"zz\r\n"), None),
+            ("invalid-percent-encoding", "DELETE", request_bytes("DELETE", "/visits/%zz"), None),
+            ("invalid-page-id", "DELETE", request_bytes("DELETE", "/visits/"), None),
         ],
         "/visits": [
             ("malformed-json", "POST", post(b'["home"'), None),
@@ -74,6 +86,22 @@ def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
             ("nothing-to-do", "POST", post(b""), None),
             ("too-many-pages", "POST", post(b"[" + many + b"]"), None),
             ("malformed-chunk", "POST", request_bytes("POST", path, "Transfer-Encoding: chunked", body=b"zz\r\n"), None),
+            ("invalid-count", "PUT", put(path, b"5"), None),
+            ("malformed-chunk", "PUT", request_bytes("PUT", path, "Transfer-Encoding: chunked", body=b"zz\r\n"), None),
+        ],
+        "/pages": [
+            ("unknown-parameter", "GET", listed("page=home"), None),
+            ("invalid-percent-encoding", "GET", listed("after=%zz"), None),
+            ("invalid-limit", "GET", listed("limit=1001"), None),
+        ],
+        "/top": [
+            ("unknown-parameter", "GET", listed("prefix=a"), None),
+            ("invalid-percent-encoding", "GET", listed("limit=%z"), None),
+            ("invalid-limit", "GET", listed("limit=0"), None),
+        ],
+        "/total": [
+            ("unknown-parameter", "GET", listed("limit=1"), None),
+            ("invalid-percent-encoding", "GET", listed("prefix=%"), None),
         ],
     }
     return cases.get(path, [])

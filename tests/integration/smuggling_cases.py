@@ -222,7 +222,10 @@ for _method, _path, _status in (
     (b"OPTIONS", b"/visit/outer-NNNNN", "204"),
     (b"OPTIONS", b"*", "204"),
     (b"PUT", b"/visit/outer-NNNNN", "405"),
-    (b"DELETE", b"/visits/outer-NNNNN", "405"),
+    (b"DELETE", b"/visits/outer-NNNNN", "403"),
+    (b"PUT", b"/visits/outer-NNNNN", "400"),
+    (b"DELETE", b"/visit/outer-NNNNN", "405"),
+    (b"GET", b"/pages", "403"),
     (b"TRACE", b"/", "405"),
     (b"BREW", b"/visit/outer-NNNNN", "405"),
     (b"post", b"/visit/outer-NNNNN", "405"),
@@ -495,5 +498,6 @@ refused("many visits, a chunk that spills", chunked(b"e\r\n" + IDS + b"\r\n" + L
 refused("many visits, a request for a trailer", chunked(chunk(IDS) + b"0\r\n" + SMUGGLED, MANY))
 refused("many visits, a chunk too large", chunked(chunk(IDS) + b"100000000\r\n", MANY) + SMUGGLED, 413)
 unfinished("many visits, and a length beyond all that comes", post(length(IDS + SMUGGLED + AFTER, 1), IDS, MANY) + SMUGGLED)
+taken("PUT: a count", with_length(b'{"count":7}', b"PUT /visits/outer-NNNNN HTTP/1.1"), "403")
 taken("counts of many", with_length(b'"outer-NNNNN"', b"POST /visits/query HTTP/1.1"), "200 counts")
 taken("counts of many, with a body on GET", with_length(SMUGGLED, b"GET /visits?page=outer-NNNNN HTTP/1.1"), "200 counts")

@@ -147,7 +147,7 @@ class EndToEnd(unittest.TestCase):
         wrong = self.stack.ask("GET", "/visit/home")
         self.assertEqual(wrong.status, 405)
         self.assertIn("POST", wrong.headers["Allow"])
-        self.assertIn("GET", self.stack.ask("DELETE", "/visits/home").headers["Allow"])
+        self.assertIn("GET", self.stack.ask("PATCH", "/visits/home").headers["Allow"])
 
     def test_counts_reach_redis_each_on_one_shard_and_both_are_used(self):
         pages = {f"placed-{n}": n % 3 + 1 for n in range(60)}

@@ -13,9 +13,11 @@ from refused_requests import refused_by_content, refused_by_form, request_bytes
 # Each on a connection of its own. Pages are read 400 at a time at most.
 REFUSED = [
     *refused_by_form("POST", "/visits"),
-    *((name, request) for path in ("/visit/{page_id}", "/visits") for name, _, request, _ in refused_by_content(path)),
+    *((name, request) for path in ("/visit/{page_id}", "/visits", "/visits/{page_id}", "/pages") for name, _, request, _ in refused_by_content(path)),
     ("no-such-path", request_bytes("GET", "/nothing")),
     ("method-not-allowed", request_bytes("PUT", "/")),
+    ("owner-key-unset", request_bytes("GET", "/total")),
+    ("owner-from-elsewhere", request_bytes("DELETE", "/visits/home", "Origin: https://example.org")),
 ]
 
 

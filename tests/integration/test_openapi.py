@@ -3,8 +3,10 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import chromium
 from harness import BUILD_ROOT, PATIENCE_S, SOURCE_ROOT, Answer, Stack, wait_for
-from openapi_document import Document
+from openapi_document import METHODS, Document
 from refused_requests import refused_by_content, refused_by_form, request_bytes
 
 DOCUMENT = SOURCE_ROOT / "frontend/api/openapi.json"
@@ -91,11 +93,13 @@ class Written(unittest.TestCase):
 
     def test_nothing_in_it_is_unused(self):
         used = set(re.findall(r'"#/components/(\w+)/([\w-]+)"', self.document.text))
+        operations = [item[method] for item in self.document.json["paths"].values() for method in METHODS if method in item]
+        used |= {("securitySchemes", name) for operation in operations for way in operation.get("security", []) for name in way}
         there = {(kind, name) for kind, items in self.document.json["components"].items() for name in items}
         self.assertEqual(there - used, set())
 
     def test_operations_have_names_of_their_own_and_each_says_all_that_can_be_refused(self):
-        names = [item[method]["operationId"] for item in self.document.json["paths"].values() for method in item if method in ("get", "head", "post", "options")]
+        names = [item[method]["operationId"] for item in self.document.json["paths"].values() for method in METHODS if method in item]
         self.assertEqual(len(names), len(set(names)))
         for method, path in self.document.operations:
             for status in (400, 413, 414, 415, 417, 431, 500, 505):
@@ -128,13 +132,19 @@ class Written(unittest.TestCase):
 
 # A target of each documented path.
 TARGETS = {"/visit/{page_id}": "/visit/home", "/visits/{page_id}": "/visits/home", "/visits": "/visits?page=home&page=about"}
-BODIES = {"/visits": b'["home","about"]', "/visits/query": b'["home","about"]'}
+BODIES = {("POST", "/visit/{page_id}"): b"", ("POST", "/visits"): b'["home","about"]', ("POST", "/visits/query"): b'["home","about"]',
+          ("PUT", "/visits/{page_id}"): b'{"count":3}', ("PUT", "/visits/query"): b'{"count":3}'}  # fmt: skip
+CHANGES = [(method, target, b'{"count":3}' if method == "PUT" else None) for method in ("PUT", "DELETE") for target in ("/visits/home", "/visits/query")]
+LISTS = [(method, target, None) for method in ("GET", "HEAD") for target in ("/pages", "/top", "/total", "/total?prefix=h")]
+KEY = "the-key-of-the-owner"
+WITH_KEY = f"Authorization: Bearer {KEY}"
 
 
 class Answers:
     """Every operation and every problem that can be provoked, on one way through the frontend."""
 
     HTTP: dict = {}
+    ORIGIN_IS_NAMED = False  # https://example.org, in http.cors_origins
 
     @classmethod
     def setUpClass(cls):
@@ -144,7 +154,11 @@ class Answers:
             "cache": {"ttl_ms": 300},
             "ring": {"lanes": 4, "lane_bytes": 65536},
         }
-        cls.stack = cls.enterClassContext(Stack(frontends=1, settings=settings))
+        cls.stack = Stack(frontends=1, settings=settings)
+        (cls.stack.folder / "owner_key").write_text(KEY)
+        cls.stack.settings["owner"] = {"key_file": str(cls.stack.folder / "owner_key")}
+        cls.stack.write_settings()
+        cls.enterClassContext(cls.stack)
 
     def ask(self, method: str, target: str, *fields: str, body: bytes | None = None) -> Answer:
         """One request that is well formed. Its answer must be in the document."""
@@ -169,8 +183,8 @@ class Answers:
         return answer
 
     def test_answers_are_what_the_document_says_and_all_that_it_says_is_seen(self):
-        for part in (self.successes, self.refusals_of_form, self.refusals_of_content, self.other_paths_and_methods, self.full_of_bodies, self.damaged,
-                     self.with_rules, self.without_flusher):
+        for part in (self.successes, self.refusals_of_form, self.refusals_of_content, self.refusals_of_owners, self.other_paths_and_methods,
+                     self.full_of_bodies, self.damaged, self.without_a_shard, self.with_rules, self.without_flusher):
             with self.subTest(part.__name__):
                 self.faults: list[str] = []
                 part()
@@ -189,14 +203,14 @@ class Answers:
         for prefix in ("", "/api/v1/counter"):
             for method, path in self.document.operations:
                 target = TARGETS.get(path, path) if (method, path) != ("POST", "/visits") else path
-                answer = self.ask(method, prefix + target, body=BODIES.get(path, b"") if method == "POST" else None)
+                answer = self.ask(method, prefix + target, WITH_KEY, body=BODIES.get((method, path)))
                 self.assertEqual(answer.status, 204 if method == "OPTIONS" else 200, f"{method} {target}")
                 if method == "OPTIONS":
                     allowed = {other for other, its_path in self.document.operations if its_path == path}
                     self.assertEqual(set(answer.headers["Allow"].split(", ")), allowed, path)
                     preflight = self.ask(method, prefix + target, "Origin: https://example.org", "Access-Control-Request-Method: POST",
                                          "Access-Control-Request-Headers: content-type", "Access-Control-Request-Private-Network: true")  # fmt: skip
-                    self.assertEqual(preflight.headers["Access-Control-Allow-Methods"], answer.headers["Allow"])
+                    self.assertEqual(preflight.headers["Access-Control-Allow-Methods"], self.allowed_elsewhere(path, answer.headers["Allow"]), path)
         for body in (b'"home"', b'"home"\n["about","home"]\n{"contact":4}\n'):
             self.ask("POST", "/visits", "Origin: https://example.org", body=body)
         self.ask("GET", "/visits/never-read", "Origin: https://example.org")
@@ -205,8 +219,48 @@ class Answers:
         self.assertEqual(self.ask("GET", "/visits/blog/2024%2F/x/").json()["count"], 1)
         self.ask("GET", "/visits?page=never+read&page=home", "Origin: https://example.net")
         self.ask("POST", "/visits/query", body=b'"home"\n["home","never read too"]')
+        self.lists_and_changes()
         self.assertIn("checks", self.ask("GET", "/readyz?verbose").json())
         self.assertEqual(self.ask("GET", "/openapi.json").body, DOCUMENT.read_bytes())
+
+    def allowed_elsewhere(self, path: str, allow: str) -> str | None:
+        """The methods that pages of https://example.org are told of: the owner's are not for sites that no setting names."""
+        if self.ORIGIN_IS_NAMED:
+            return allow
+        return None if path in ("/pages", "/top", "/total") else ", ".join(method for method in allow.split(", ") if method not in ("PUT", "DELETE"))
+
+    def lists_and_changes(self):
+        self.assertEqual(self.ask("PUT", "/visits/blog/news", WITH_KEY, body=b'{"count":9223372036854775807}').json()["count"], 2**63 - 1)
+        self.ask("PUT", "/visits/blog/more", WITH_KEY, body=b'{"count":9223372036854775807}')
+        self.assertGreater(self.ask("GET", "/total", WITH_KEY).json()["total"], 2**64 - 3)
+        part = self.ask("GET", "/pages?prefix=blog/&limit=1", WITH_KEY, "Origin: https://example.org")
+        self.assertIn("after", part.json())
+        self.assertEqual(part.headers["Access-Control-Allow-Origin"], "https://example.org" if self.ORIGIN_IS_NAMED else None)
+        self.assertEqual(len(self.ask("GET", "/top?limit=2", WITH_KEY).json()["pages"]), 2)
+        for page in ("blog/news", "blog/more"):
+            self.assertEqual(self.ask("DELETE", f"/visits/{page}", WITH_KEY).json()["before"], 2**63 - 1)
+
+    def refusals_of_owners(self):
+        """What the owner alone may do, asked for by others."""
+        for method, target, body in CHANGES + LISTS:
+            self.assertEqual(self.ask(method, target, body=body).status, 401, f"{method} {target}")
+            wrong = self.ask(method, target, WITH_KEY + "x", body=body)
+            self.assertEqual(wrong.status, 403, f"{method} {target}")
+        for method, target, body in CHANGES:
+            elsewhere = self.ask(method, target, WITH_KEY, "Origin: https://evil.example", body=body)
+            self.assertEqual(elsewhere.json()["type"], "urn:visitd:problem:owner-from-elsewhere")
+        owner = self.stack.settings.pop("owner")
+        self.take_owner_settings()
+        wait_for("there is no key any more", lambda: self.ask("GET", "/pages").json()["type"] == "urn:visitd:problem:owner-key-unset")
+        for method, target, body in CHANGES + LISTS:
+            self.assertEqual(self.ask(method, target, WITH_KEY, body=body).status, 403, f"{method} {target}")
+        self.stack.settings["owner"] = owner
+        self.take_owner_settings()
+        wait_for("there is a key again", lambda: self.ask("GET", "/pages", WITH_KEY).status == 200)
+
+    def take_owner_settings(self):
+        self.stack.write_settings()
+        os.kill(self.stack.processes["flusher"].pid, signal.SIGHUP)
 
     def refusals_of_form(self):
         for method, path in self.document.operations:
@@ -226,7 +280,7 @@ class Answers:
             self.refused("no-such-path", "GET", target, request_bytes("GET", target))
         for path in self.document.json["paths"]:
             target = TARGETS.get(path, path)
-            for method in ("DELETE", "PUT", "PATCH", "TRACE", "BREW"):
+            for method in {"DELETE", "PUT", "PATCH", "TRACE", "BREW"} - {its for its, its_path in self.document.operations if its_path == path}:
                 answer = self.refused("method-not-allowed", method, target, request_bytes(method, target))
                 self.assertEqual(answer.headers["Allow"], self.ask("OPTIONS", target).headers["Allow"])
 
@@ -239,13 +293,13 @@ class Answers:
                 held.append(connection)
                 with contextlib.suppress(ConnectionError):  # refused before all was sent
                     connection.sendall(request_bytes("POST", "/visits", "Content-Length: 1000000", body=b" " * 200000))
-            for path in ("/visits", "/visits/query"):
+            for method, path in (("POST", "/visits"), ("POST", "/visits/query"), ("PUT", "/visits/{page_id}"), ("PUT", "/visits/query")):
 
-                def refused(path=path) -> bool:
-                    return self.ask("POST", path, body=BODIES[path] + b" " * 100000).status == 503
+                def refused(method=method, path=path) -> bool:
+                    return self.ask(method, TARGETS.get(path, path) if method == "PUT" else path, body=BODIES[method, path] + b" " * 100000).status == 503
 
-                wait_for(f"POST {path} is refused", refused)
-                self.assertIn(("POST", path, 503, "busy"), self.document.seen)
+                wait_for(f"{method} {path} is refused", refused)
+                self.assertIn((method, path, 503, "busy"), self.document.seen)
         finally:
             for connection in held:
                 connection.close()
@@ -259,11 +313,21 @@ class Answers:
         for method, target, body in (("GET", "/visits/spoiled", None), ("HEAD", "/visits/spoiled", None), ("GET", "/visits/query", None),
                                      ("GET", "/visits?page=home&page=spoiled", None), ("POST", "/visits/query", b'["spoiled"]')):  # fmt: skip
             wait_for(f"{method} {target} is refused", lambda asked=(method, target, body): self.ask(*asked[:2], body=asked[2]).status == 503)
+        self.assertIn({"page": "spoiled", "count": None}, self.ask("GET", "/pages?prefix=spoiled", WITH_KEY).json()["pages"])
+        self.assertEqual(self.ask("GET", "/total?prefix=spoiled", WITH_KEY).json(), {"total": 0, "unknown_pages": 1})
         for page in ("spoiled", "query"):
             place = self.stack.status("page", page)
             with next(shard for shard in self.stack.shards if shard.name == place["shard"]).client() as redis:
                 redis("HSET", f"visits:{{{place['bucket']}}}", page, "1")
         wait_for("it is mended", lambda: self.ask("GET", "/visits/query").status == 200)
+
+    def without_a_shard(self):
+        away = self.stack.shards[0].name
+        self.stack.kill9(away)
+        for method, target, _ in LISTS:
+            wait_for(f"{method} {target} is refused", lambda asked=(method, target): self.ask(*asked, WITH_KEY).status == 503)
+        self.stack.start_one(away)
+        wait_for("all is listed again", lambda: self.ask("GET", "/pages", WITH_KEY).status == 200)
 
     def with_rules(self):
         usual = dict(self.stack.settings["http"])
@@ -302,6 +366,7 @@ class Answers:
     def without_flusher(self):
         # What all before must not run into, and here must soon come.
         self.stack.settings["http"]["lookup_timeout_ms"] = 200
+        self.stack.settings["owner"]["timeout_ms"] = 500
         self.stack.settings["cache"].update({"stale_limit_s": 3, "flusher_away_ms": 500})
         self.stack.write_settings()
         self.stack.restart("frontend_1")
@@ -315,6 +380,8 @@ class Answers:
                                          ("GET", "/visits?page=known&page=unknown", None), ("HEAD", "/visits?page=unknown", None),
                                          ("POST", "/visits/query", b'["unknown"]')):  # fmt: skip
                 self.assertEqual(self.ask(method, target, body=body).status, 503, f"{method} {target}")
+            for method, target, body in CHANGES + LISTS:
+                self.assertEqual(self.ask(method, target, WITH_KEY, body=body).status, 503, f"{method} {target}")
             entries = 20000
             answer = self.ask("POST", "/visits", body=json.dumps(["full"] * entries).encode())
             self.assertEqual(answer.status, 503)
@@ -332,6 +399,7 @@ class AnswersDirect(Answers, unittest.TestCase):
 
 class AnswersThroughHttplib(Answers, unittest.TestCase):
     HTTP = {"hot_routes": "httplib", "cors_origins": ["https://example.org"]}
+    ORIGIN_IS_NAMED = True
 
 
 def asked_by_page(log: Path) -> set[str]:
@@ -356,7 +424,7 @@ class Page(unittest.TestCase):
                 page = shown.stdout
                 for path, item in document.json["paths"].items():
                     self.assertIn(f">{path}</h3>", page, shown.stderr[-2000:])
-                    for method in item.keys() & {"get", "head", "post", "options"}:
+                    for method in item.keys() & set(METHODS):
                         self.assertIn(f'id="{item[method]["operationId"]}"', page)
                 for kind in document.json["components"]["schemas"]["ProblemType"]["oneOf"]:
                     self.assertIn(f'id="problem-{kind["const"].rpartition(":")[2]}"', page)

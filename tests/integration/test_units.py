@@ -103,6 +103,14 @@ class Units(unittest.TestCase):
         for call in ("clone", "clone3", "fork", "kill", "shmget", "mkdir", "unlink", "bind", "listen", "@process", "@system-service"):
             self.assertNotIn(call, allowed)
 
+    def test_what_is_secret_is_the_flushers_alone(self):
+        flusher = self.read("visit-flusher.service")
+        files = dict(value.split(":", 1) for value in flusher["LoadCredential"])
+        self.assertEqual({value.split(":")[0] for value in flusher["SetCredential"]}, set(files), "a file that is missing stands for none")
+        hidden = " ".join(self.read("visit-frontend@.service")["InaccessiblePaths"]).split()
+        for name in ("redis_password", "redis_sentinel_password", "redis_tls_key", "owner_key"):
+            self.assertIn(f"-{files[name]}", hidden)
+
     def test_a_flusher_stops_no_frontend_and_all_of_it_stops_in_order(self):
         frontend, flusher = self.read("visit-frontend@.service"), self.read("visit-flusher.service")
         # What is started first is stopped last.

@@ -292,6 +292,10 @@ class Through:
             for prefix in ("", "/api/v1/counter"):
                 self.proxy.curl(f"{prefix}{path}", "--http2")
                 self.assertEqual(self.proxy.curl(f"{prefix}{path}", "--http2")[0], "404 2", prefix + path)
+        for path in ("/pages", "/top", "/total"):
+            self.assertEqual(self.proxy.curl(path, "--http2")[0], "404 2", path)
+        for method in ("PUT", "DELETE"):
+            self.assertEqual(self.proxy.curl("/visits/x", "--http2", "-X", method)[0], "405 2", method)
         passed = {line.split()[1] for line in re.findall(r"[A-Z]+ \S+ HTTP/1\.1", b"".join(self.relay.passed).decode("latin-1"))}
         self.assertEqual([path for path in passed if not re.match(r"(/api/v1/counter)?/visits?(/|\?|$)", path)], [])
         page = self.page("passed on")

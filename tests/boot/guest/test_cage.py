@@ -33,6 +33,8 @@ NOT_FOR_FRONTENDS = [
     "/run/credentials/visit-flusher.service/redis_password",
     "/etc/visitd/redis_password",
     "/usr/local/etc/visitd/redis_password",
+    "/run/credentials/visit-flusher.service/owner_key",
+    "/etc/visitd/owner_key",
     "/var/lib/visitd/spool.db",
     "/etc/shadow",
     "/etc/passwd",

@@ -109,6 +109,16 @@ TEST_CASE("a later life does not do again what was answered, and does what was n
   CHECK(host.answer(8, 1).has_value());
 }
 
+TEST_CASE("the answer to a question that was forgotten takes no other one's place") {
+  QuestionHost host;
+  host.ask(7, to_list());
+  host.ask(8, to_set());
+  host.commands.replies[1]({true, "", {}, {}});
+  host.commands.replies[0]({true, "", {}, {}});
+  CHECK(host.answer(8).has_value());
+  CHECK(host.woken.size() == 1);
+}
+
 TEST_CASE("a question that nobody waits for any more is not done") {
   QuestionHost host;
   OwnerQuestion late = to_set();
