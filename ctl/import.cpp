@@ -73,8 +73,13 @@ Imported read_counts(const Settings& settings, const Importing& importing) {
                            std::move(names));
 }
 
-std::string bad_text(const Imported& imported) {
-  std::string text = fmt::format("{} lines cannot be read", imported.bad_lines);
+/// What a format is made of.
+std::string_view units(const std::string& format) {
+  return is_in_redis(import_format(format)) ? "keys" : "lines";
+}
+
+std::string bad_text(const Imported& imported, const std::string& format) {
+  std::string text = fmt::format("{} {} cannot be read", imported.bad_lines, units(format));
   for (const std::string& line : imported.bad) text += fmt::format("; {}", line);
   return text;
 }
@@ -124,13 +129,15 @@ void overwrite(const Settings& settings, const PageCounts& counts, const Importi
 }  // namespace
 
 Json import_report(const Settings& settings, const Importing& importing, const std::string& visitctl) {
-  Json report = {{"pages", 0}, {"visits", 0}, {"left_out", 0}, {"bad_lines", 0}, {"added", 0}, {"added_before", 0}};
+  Json report = {{"from", importing.format}, {"pages", 0}, {"visits", 0},      {"left_out", 0},
+                 {"bad_lines", 0},           {"added", 0}, {"added_before", 0}};
   try {
     const Imported imported = read_counts(settings, importing);
     tell(imported, report);
     report["dry_run"] = importing.dry_run;
     if (imported.bad_lines != 0 && !importing.skip_bad) {
-      throw error("nothing was counted: {}. Mend them, or leave them out with --skip-bad", bad_text(imported));
+      throw error("nothing was counted: {}. Mend them, or leave them out with --skip-bad",
+                  bad_text(imported, importing.format));
     }
     if (!importing.save.empty()) save_counts(importing.save, imported.counts);
     if (importing.overwrite) {
@@ -161,11 +168,12 @@ std::string import_text(const Json& report) {
     text += "\n";
   }
   if (report["left_out"] != 0) {
-    text += fmt::format("{} lines or keys are no visits", plain(report["left_out"]));
+    text += fmt::format("{} {} are no visits", plain(report["left_out"]), units(report["from"]));
     for (const Json& key : report["left_out_keys"]) text += fmt::format(", '{}'", plain(key));
     text += "\n";
   }
-  if (report["bad_lines"] != 0) text += fmt::format("{} lines or keys could not be read\n", plain(report["bad_lines"]));
+  if (report["bad_lines"] != 0)
+    text += fmt::format("{} {} could not be read\n", plain(report["bad_lines"]), units(report["from"]));
   for (const Json& note : report["notes"]) text += plain(note) + "\n";
   return text;
 }

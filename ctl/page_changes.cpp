@@ -252,7 +252,9 @@ void make_changes(const Settings& settings, std::vector<WantedChange>& changes, 
     // A bucket's changes are one batch of the flusher if they come together.
     const auto bucket = [&](const WantedChange& one) { return page_bucket(one.change.page, settings.redis.buckets); };
     std::ranges::sort(changes, [&](const WantedChange& a, const WantedChange& b) {
-      return bucket(a) != bucket(b) ? bucket(a) < bucket(b) : a.change.page < b.change.page;
+      const std::uint32_t of_a = bucket(a);
+      const std::uint32_t of_b = bucket(b);
+      return of_a != of_b ? of_a < of_b : a.change.page < b.change.page;
     });
   }
   const auto tell = [&] {

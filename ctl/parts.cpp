@@ -27,6 +27,7 @@ class Parts {
 
   void run() {
     std::vector<std::thread> threads;
+    threads.reserve(parts_at_once);
     for (std::size_t i = 0; i < std::min(parts_at_once, parts_); ++i) threads.emplace_back([this] { do_some(); });
     for (std::thread& thread : threads) thread.join();
     if (failure_) std::rethrow_exception(failure_);
