@@ -503,6 +503,9 @@ class Limits(unittest.TestCase):
                     self.assertTrue(answer.startswith(b"HTTP/1.1 503 "), answer)
                     self.assertIn(b"urn:visitd:problem:count-unknown", answer)
                     self.assertRegex(answer, rb"\r\nRetry-After: \d+\r\n")
+                with connect(stack) as owner:
+                    owner.sendall(b"DELETE /visits/warm HTTP/1.1\r\nHost: a\r\nCookie: login=" + b"c" * (LONG_HEAD_BYTES - 100) + b"\r\n\r\n")
+                    self.assertIn(b"urn:visitd:problem:not-done", owner.recv(65536), "it may be done, or not")
                 self.assertEqual(select.select([small], [], [], 0.2)[0], [], "a small one waits")
                 self.assertEqual(stack.post("warm").status, 200)
                 grown = growth.bytes()
