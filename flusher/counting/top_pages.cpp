@@ -11,7 +11,7 @@ namespace visitd {
 
 namespace {
 
-constexpr std::size_t readings_at_once = 32;
+constexpr std::size_t most_readings_at_once = 32;
 constexpr std::uint32_t top_pages_asked_at_once = 500;
 // An empty bucket takes the server time as well: about as much as these.
 constexpr std::size_t least_pages_of_list = 25;
@@ -44,7 +44,9 @@ TopPages::TopPages(PendingParts parts, AskableShards& shards, ScanPort& port, st
 bool TopPages::tick() {
   for (const std::shared_ptr<Reading>& reading : std::vector(readings_)) step(reading);
   std::erase_if(readings_, [](const std::shared_ptr<Reading>& reading) { return reading->over; });
-  while (readings_.size() < readings_at_once && next_ < bounds_.size() && needs(bounds_[next_])) {
+  // As many buckets as pages are read in any case.
+  const std::size_t at_once = std::min(limit_, most_readings_at_once);
+  while (readings_.size() < at_once && next_ < bounds_.size() && needs(bounds_[next_])) {
     readings_.push_back(std::make_shared<Reading>(Reading{bounds_[next_++].bucket}));
     step(readings_.back());
   }

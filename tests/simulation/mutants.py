@@ -79,8 +79,10 @@ MUTANTS = {
         'flusher/counting/bucket_sums.cpp', 'told.total.add(parts_.visits_of(number));', ''),
     'a bound includes what is pending': (
         'flusher/counting/bucket_sums.cpp', 'held.largest + std::min(most, room)', 'held.largest'),
+    # Each of the two guards the other, as with a read.
     'a sum is of a bucket that is as it was left': (
-        'flusher/counting/shard_session.cpp', 'if (!is_as_left(bucket, held.id, held.moved, held.field)) return {bucket};', ''),
+        'flusher/counting/shard_session.cpp', 'if (!is_as_left(bucket, held.id, held.moved, held.field)) return {bucket};', '',
+        'if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);', ''),
     'no sum is taken of a bucket that was spilled': (
         'flusher/counting/bucket_sums.cpp', '} else if (!held || !parts_.open.is_in_memory(bucket)) {', '} else if (!held) {',
         '} else if (!parts_.open.is_in_memory(bucket)) {', '} else if (false) {'),

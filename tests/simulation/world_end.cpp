@@ -91,7 +91,9 @@ void World::check_sums() {
     }
     host.check_sums(truth, limit);
     for (std::uint64_t visits = chance(6); visits > 0; --visits) publish(host);
-    for (std::uint64_t steps = chance(200); steps > 0; --steps) step();
+    for (std::uint64_t steps = chance(300); steps > 0; --steps) step();
+    // What is on its way may be executed, now or later, and is not answered.
+    if (chance(2) == 0) host.break_connection(stage_.any_shard(), "broken");
   }
   settle();
 }

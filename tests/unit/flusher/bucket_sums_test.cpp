@@ -180,7 +180,10 @@ TEST_CASE("the best pages are found among those that are held and those that are
   all.hold("blog", 20);
   all.deciders.visit("home", 30);
   all.deciders.visit("new", 15);
-  CHECK(all.top(2) == CountedPages{{"home", 40}, {"about", 20}});
+  // Of the two with 20 either may be left out.
+  CHECK(all.top(2).front() == std::pair(std::string("home"), std::uint64_t{40}));
+  CHECK(all.told->pages.at(1).second == 20);
+  CHECK(all.told->pages.size() == 2);
   CHECK(all.top(10) == CountedPages{{"home", 40}, {"about", 20}, {"blog", 20}, {"new", 15}});
   CHECK(all.top(1) == CountedPages{{"home", 40}});
 }
@@ -194,11 +197,10 @@ TEST_CASE("no more buckets are read than may have one of the best pages") {
     largest[all.bucket_of(page)] = n;
   }
   CHECK(all.top(1) == CountedPages{{"page-400", 400}});
-  // Of the test's eight buckets all are asked for at once: they may be needed until the first one is read.
-  CHECK(all.shard.lists_answered <= all.deciders.placement.buckets());
+  CHECK(all.shard.lists_answered == 1);
   const std::size_t before = all.shard.lists_answered;
   CHECK(all.top(3).back().second == 398);
-  CHECK(all.shard.lists_answered - before <= all.deciders.placement.buckets());
+  CHECK(all.shard.lists_answered - before <= 5);  // the three that are read at once, and those that follow them
 }
 
 TEST_CASE("who asks while others are answered is answered with what was recorded by then") {
