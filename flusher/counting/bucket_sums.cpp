@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t most_buckets_of_command = 128;
 constexpr std::uint64_t most_pages_of_command = 2000;
 // A bucket that says its sum itself takes the server as long as it takes to read these pages.
-constexpr std::size_t pages_of_sum = 16;
+constexpr std::size_t pages_of_sum = 25;
 // A bucket that is on its way to another shard is there within the time of some answers.
 constexpr std::uint64_t sum_retry_ms = 20;
 

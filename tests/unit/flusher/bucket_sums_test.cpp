@@ -311,9 +311,9 @@ TEST_CASE("a burst that goes on ends where it is long") {
   shard.us += 1000;
   CHECK(askable.may_ask(0));
   askable.asked(0);
-  askable.answered(0, 250'000, Burst::goes_on);
+  askable.answered(0, 450'000, Burst::goes_on);
   CHECK_FALSE(askable.may_ask(0));
-  shard.us += 250'000;
+  shard.us += 450'000;
   CHECK(askable.may_ask(0));
   askable.asked(0);
   askable.not_sent(0);
