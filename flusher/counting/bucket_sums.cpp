@@ -179,8 +179,7 @@ void BucketSums::find_top() {
 }
 
 void BucketSums::tell_totals() {
-  const auto totals =
-      std::ranges::stable_partition(round_->askers, [](const Asker& asker) { return asker.limit != 0; });
+  const auto totals = std::ranges::partition(round_->askers, [](const Asker& asker) { return asker.limit != 0; });
   std::vector<Asker> done(std::make_move_iterator(totals.begin()), std::make_move_iterator(totals.end()));
   round_->askers.erase(totals.begin(), totals.end());
   for (const Asker& asker : done) asker.done(round_->told);
@@ -188,8 +187,7 @@ void BucketSums::tell_totals() {
 
 /// Takes out those for whom it is too late.
 std::vector<BucketSums::Asker> BucketSums::take_late(std::vector<Asker>& askers) const {
-  const auto late =
-      std::ranges::stable_partition(askers, [this](const Asker& asker) { return now_ms_ < asker.until_ms; });
+  const auto late = std::ranges::partition(askers, [this](const Asker& asker) { return now_ms_ < asker.until_ms; });
   std::vector<Asker> taken(std::make_move_iterator(late.begin()), std::make_move_iterator(late.end()));
   askers.erase(late.begin(), late.end());
   return taken;
