@@ -11,7 +11,7 @@ namespace visitd {
 namespace {
 
 // The server does nothing else while it answers what came at once: these take it about a millisecond.
-constexpr std::size_t commands_at_once = 16;
+constexpr std::size_t asked_at_once = 16;
 // A burst that goes on reads no more: a quarter of a second of the server's time. The sums of 8,192 buckets, and the
 // best 1,000 pages, are one burst of one shard.
 constexpr std::size_t most_pages_of_burst = 400'000;
@@ -37,7 +37,7 @@ std::string AskableShards::why_unknown(std::uint32_t number) {
 
 bool AskableShards::may_ask(std::uint32_t number) const {
   const Shard& shard = shards_[number];
-  return shard.asked < commands_at_once && port_.now_us() >= shard.rests_until_us;
+  return shard.asked < asked_at_once && port_.now_us() >= shard.rests_until_us;
 }
 
 void AskableShards::asked(std::uint32_t number) {

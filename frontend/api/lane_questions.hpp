@@ -19,7 +19,7 @@ class LaneQuestions final : public Questions {
   LaneQuestions(const LaneQuestions&) = delete;
   LaneQuestions& operator=(const LaneQuestions&) = delete;
   /// Nothing of a question stays in the ring.
-  ~LaneQuestions();
+  ~LaneQuestions() override;
 
   [[nodiscard]] std::uint64_t ask(const OwnerQuestion& question) override;
   [[nodiscard]] std::optional<OwnerAnswer> take_answer(std::uint64_t number) override;
