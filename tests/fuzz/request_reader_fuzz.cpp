@@ -237,7 +237,7 @@ void check(const Request& request, std::string_view bytes, const ReaderLimits& l
   require(head.target.size() <= limits.target_bytes, "a target keeps its limit");
   require(std::ranges::all_of(head.target, [](unsigned char c) { return c > 0x20 && c < 0x7F && c != '#'; }),
           "a target is visible ASCII");
-  constexpr std::array<std::pair<std::string_view, Method>, 4> methods{{{"GET", Method::get},
+  constexpr std::array<std::pair<std::string_view, Method>, 6> methods{{{"GET", Method::get},
                                                                         {"HEAD", Method::head},
                                                                         {"POST", Method::post},
                                                                         {"PUT", Method::put},
