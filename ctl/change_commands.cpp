@@ -114,7 +114,7 @@ void add_import(CLI::App& app, Asked& asked) {
             ->required()
             ->check(CLI::IsMember(formats));
         command.add_option("--map", importing.map, "a file with rules for ids, as of pages.rules, one a line");
-        command.add_option("--site", importing.site, "of umami and vercount: the only site whose pages count");
+        command.add_option("--site", importing.site, "of umami and vercount: count the pages of this site alone");
         command.add_option("--pages", importing.pages, "of busuanzi: a file with the address of each page, one a line");
         command.add_option("--prefix", importing.prefix, "of busuanzi: what its keys begin with (bsz)");
         command.add_flag("--with-host", importing.with_host,
@@ -142,10 +142,11 @@ void add_correction_commands(CLI::App& app, Asked& asked) {
         [&asked, verb, words, about](CLI::App& command) {
           command.add_option(words, asked.correcting.words, about);
           const std::string_view name(verb);
-          command.add_option("--match", asked.correcting.match,
-                             name == "rename"
-                                 ? "all pages that match this pattern with one *, which stands in NEW for the same"
-                                 : "all pages whose ids match this pattern, in the place of a page: blog/*");
+          command.add_option(
+              "--match", asked.correcting.match,
+              name == "rename"
+                  ? "instead of OLD: every page that matches this pattern with one *; NEW has one * for the same part"
+                  : "instead of a page: every page whose id matches this pattern, such as blog/*");
           if (name != "rename" && name != "merge") {
             command.add_option("--from", asked.correcting.from,
                                name == "delete" ? "a file with a page a line; - is standard input"

@@ -29,15 +29,15 @@ std::uint64_t number_in(const Json& answer, const char* name) {
 }
 
 /// How far it is, and how long it may take, from what has moved since it began.
-std::string progress_text(std::uint64_t moved, std::uint64_t buckets, Clock::duration since) {
+std::string progress_text(std::uint64_t moved, std::uint64_t buckets, const TimeTaken& time) {
   constexpr std::size_t width = 30;
   const std::uint64_t shown = std::max<std::uint64_t>(buckets, 1);
   const auto filled = static_cast<std::size_t>(moved * width / shown);
   std::string text = fmt::format("[{}{}] {} of {} buckets, {} %", std::string(filled, '#'),
                                  std::string(width - filled, '.'), moved, buckets, moved * 100 / shown);
   if (moved == 0) return text;
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since).count();
-  return text + fmt::format(", about {} s left", static_cast<std::uint64_t>(seconds) * (buckets - moved) / moved);
+  return text + fmt::format(", about {:.0f} s left",
+                            time.seconds_left(static_cast<double>(moved) / static_cast<double>(buckets)));
 }
 
 /// Shows how buckets move until they have arrived.
@@ -65,7 +65,7 @@ class MovesWatch {
 
   void show(const Json& answer) {
     const auto now = Clock::now();
-    std::string text = progress_text(number_in(answer, "moved"), number_in(answer, "buckets"), now - began_);
+    std::string text = progress_text(number_in(answer, "moved"), number_in(answer, "buckets"), time_);
     if (const auto problem = answer.find("problem"); problem != answer.end()) text += "; " + plain(*problem);
     if (line_.is_at_terminal()) {
       line_.show(text);
@@ -79,7 +79,7 @@ class MovesWatch {
   std::string socket_;
   ProgressLine line_;
   bool shown_ = false;
-  Clock::time_point began_ = Clock::now();
+  TimeTaken time_;
   Clock::time_point last_line_;
 };
 

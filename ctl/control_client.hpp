@@ -44,8 +44,8 @@ class ControlConnection {
 /// Error, FlusherRefused where it refuses, and FlusherAway.
 [[nodiscard]] Json ask_flusher(const std::string& control_socket, const ControlRequest& request);
 
-/// The same. When a flusher begins anew, it closes the connection without an answer, or nobody listens for a moment:
-/// then this asks again. Throws FlusherAway if no flusher answers for `patience_ms`.
+/// The same. If the flusher begins anew, it closes the connection without an answer, and does not listen for a moment:
+/// then this function asks again. Throws FlusherAway if no flusher answers for `patience_ms`.
 [[nodiscard]] Json ask_patiently(const std::string& control_socket, const ControlRequest& request,
                                  std::uint64_t patience_ms);
 

@@ -7,6 +7,7 @@
 #include "common/os/runtime_directory.hpp"
 #include "common/os/shell_word.hpp"
 #include "common/os/text.hpp"
+#include "common/shm/count.hpp"
 #include "ctl/commands.hpp"
 #include "ctl/control_client.hpp"
 #include "ctl/page_changes.hpp"
@@ -18,9 +19,8 @@ namespace visitd {
 namespace {
 
 std::uint64_t count_of(std::string_view text, const std::string& where) {
-  std::uint64_t count = 0;
-  if (parse_decimal(text, count) && count <= INT64_MAX) return count;
-  throw error("{}: '{}' is no count: a whole number from 0 to {}", where, text, INT64_MAX);
+  if (const auto count = to_count(text)) return *count;
+  throw error("{}: '{}' is no count: a whole number from 0 to {}", where, text, count_limit);
 }
 
 /// A line a change: of `delete` a page, else a page and a count apart by a tab.
@@ -136,7 +136,7 @@ std::vector<WantedChange> changes_by_pattern(const Settings& settings, const Cor
     WantedChange wanted{std::move(*change), count};
     foresee(wanted);
     if (wanted.now && wanted.change.verb != "take" && wanted.becomes == wanted.now) return;
-    if (!wanted.now) wanted.problem = "Redis holds no count of it";
+    if (!wanted.now) wanted.problem = no_count;
     changes.push_back(std::move(wanted));
   });
   if (!incomplete.empty()) {

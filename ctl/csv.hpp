@@ -34,7 +34,7 @@ class CsvReader {
   std::uint64_t line_ = 0;
   std::uint64_t next_line_ = 1;
   std::vector<std::string> fields_;
-  std::size_t used_ = 0;  ///< of `fields_`, whose memory the rows share
+  std::size_t used_ = 0;  ///< how many of `fields_` this row has; the next row uses their memory again
   bool whole_ = true;
 };
 

@@ -7,10 +7,9 @@
 
 #include "common/os/errors.hpp"
 #include "common/os/text.hpp"
-#include "common/shm/cache_layout.hpp"
+#include "common/shm/count.hpp"
 #include "common/shm/hash.hpp"
 #include "ctl/csv.hpp"
-#include "ctl/import_keys.hpp"
 #include "ctl/report.hpp"
 #include "ctl/whole_input.hpp"
 
@@ -34,13 +33,12 @@ void read_csv(std::string_view text, ImportSums& sums) {
   for (bool first = true; rows.next(); first = false) {
     const std::vector<std::string>& fields = rows.fields();
     if (first && fields == std::vector<std::string>{"page", "count"}) continue;
-    std::uint64_t count = 0;
     if (!rows.is_whole() || fields.size() != 2) {
       sums.bad_line(rows.line(), "it is not a page and a count");
-    } else if (!parse_decimal(fields[1], count) || count > count_limit) {
-      sums.bad_line(rows.line(), fmt::format("'{}' is no count: a whole number from 0 to {}", fields[1], count_limit));
+    } else if (const auto count = to_count(fields[1])) {
+      sums.add_line(rows.line(), fields[0], *count);
     } else {
-      sums.add_line(rows.line(), fields[0], count);
+      sums.bad_line(rows.line(), fmt::format("'{}' is no count: a whole number from 0 to {}", fields[1], count_limit));
     }
   }
 }

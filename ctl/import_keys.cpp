@@ -24,14 +24,6 @@ std::string shortened(const std::string& digest) {
 
 }  // namespace
 
-std::optional<std::string> percent_decoded(std::string_view text) {
-  std::string buffer(text.size(), '\0');
-  const auto decoded = percent_decode(text, '%', buffer);
-  if (!decoded) return std::nullopt;
-  buffer.resize(decoded->size());
-  return buffer;
-}
-
 std::optional<SitePage> page_of_url(std::string_view url) {
   const std::size_t scheme = url.find("://");
   if (scheme == std::string_view::npos || scheme == 0) return std::nullopt;

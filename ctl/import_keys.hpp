@@ -10,9 +10,6 @@
 
 namespace visitd {
 
-/// Decoded once, as our server does; nullopt: a percent sign has no two hex digits behind it.
-[[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);
-
 /// A page of a site.
 struct SitePage {
   std::string host;
@@ -27,7 +24,7 @@ struct SitePage {
 /// Whether it is one of visitd's own keys, which may be in the same database.
 [[nodiscard]] bool is_own_key(std::string_view key) noexcept;
 
-/// Vercount: `pv:page:HOST:/PATH`, a string. nullopt: the key is none of a page.
+/// Vercount: `pv:page:HOST:/PATH`, a string. nullopt: this is not the key of a page.
 [[nodiscard]] std::optional<SitePage> vercount_page(std::string_view key);
 
 /// soxft/busuanzi: `PREFIX:page_pv:SITE`, a sorted set of pages by visits, both as digests that nobody can turn back:

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <iterator>
 #include <map>
@@ -13,7 +12,7 @@
 
 #include "common/os/errors.hpp"
 #include "common/os/text.hpp"
-#include "common/shm/cache_layout.hpp"
+#include "common/shm/count.hpp"
 #include "ctl/import_keys.hpp"
 #include "ctl/progress_line.hpp"
 #include "ctl/redis_source.hpp"
@@ -33,25 +32,17 @@ class ReadProgress {
       : server_(server), keys_(std::max<std::uint64_t>(keys, 1)) {}
 
   void show(std::uint64_t read) {
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_;
     const double part = std::min(1.0, static_cast<double>(read) / static_cast<double>(keys_));
-    const double left = part > 0 ? took.count() / part * (1 - part) : 0;
-    line_.show(fmt::format("{}: {} of about {} keys are read, about {:.0f} s to go", server_, read, keys_, left));
+    line_.show(fmt::format("{}: {} of about {} keys are read, about {:.0f} s to go", server_, read, keys_,
+                           time_.seconds_left(part)));
   }
 
  private:
   const std::string& server_;
   std::uint64_t keys_;
-  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  TimeTaken time_;
   PassingLine line_;
 };
-
-/// A whole number that a count may be; nullopt: it is none.
-std::optional<std::uint64_t> count_in(std::string_view text) {
-  std::uint64_t count = 0;
-  if (!parse_decimal(text, count) || count > count_limit) return std::nullopt;
-  return count;
-}
 
 /// A score is a double, which holds whole numbers up to 2^53.
 std::optional<std::uint64_t> count_of_score(std::string_view score) {
@@ -116,7 +107,7 @@ void read_original(std::vector<RedisSource>& servers, ImportSums& sums) {
   for (RedisSource& server : servers) {
     for (const auto& [key, value] : strings_of(server, "*")) {
       if (is_own_key(key)) continue;
-      const auto count = value ? count_in(*value) : std::nullopt;
+      const auto count = value ? to_count(*value) : std::nullopt;
       if (!count) {
         sums.leave_out_key(key);
         continue;
@@ -142,7 +133,7 @@ void read_vercount(const RedisImport& wanted, std::vector<RedisSource>& servers,
         continue;
       }
       hosts.insert(page->host);
-      const auto count = count_in(*value);
+      const auto count = to_count(*value);
       const std::string why = count ? sums.add(page->id(wanted.with_host), *count) : "it holds no count";
       if (!why.empty()) sums.bad(key_text(key, server), why);
     }

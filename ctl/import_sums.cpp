@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "common/shm/cache_layout.hpp"
+#include "common/shm/count.hpp"
 #include "common/shm/page_id.hpp"
 
 namespace visitd {

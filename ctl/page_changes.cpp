@@ -35,7 +35,6 @@ constexpr std::size_t questions_under_way = 64;
 // So many are shown before somebody is asked, and so many are told in JSON.
 constexpr std::size_t changes_shown = 20;
 constexpr std::size_t changes_told = 10'000;
-constexpr std::string_view no_count = "Redis holds no count of it";
 
 std::string socket_of(const Settings& settings) {
   return RuntimeDirectory(settings.paths.runtime_directory).control_socket();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/config/settings.hpp"
@@ -12,6 +13,9 @@
 #include "ctl/report.hpp"
 
 namespace visitd {
+
+/// The problem of a page in whose place Redis holds no number.
+inline constexpr std::string_view no_count = "Redis holds no count of it";
 
 /// What is to become of a page, and what became of it.
 struct WantedChange {

@@ -13,8 +13,6 @@ namespace visitd {
 
 namespace {
 
-// A shard that rests, or is away for a moment, is waited for within a piece.
-constexpr std::uint32_t piece_timeout_ms = 5000;
 // A flusher that is restarted in the middle of a list goes on with it. Before there is anything, nobody waits as long.
 constexpr std::uint64_t restart_patience_ms = 10000;
 constexpr std::uint64_t first_patience_ms = 3000;
@@ -44,8 +42,9 @@ std::string list_pages(const Settings& settings, const EachPage& each) {
   });
   PassingLine progress;
   for (std::string place = "0"; !place.empty();) {
-    const Json piece = ask_patiently(directory.control_socket(), {ControlCommand::pages, place, piece_timeout_ms},
-                                     place == "0" ? first_patience_ms : restart_patience_ms);
+    const Json piece =
+        ask_patiently(directory.control_socket(), {ControlCommand::pages, place, control_piece_timeout_ms},
+                      place == "0" ? first_patience_ms : restart_patience_ms);
     const auto said = piece.find("lines");
     if (said == piece.end() || !said->is_string()) throw Error("the flusher is of another version: restart it first");
     lines.take(said->get_ref<const std::string&>());

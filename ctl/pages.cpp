@@ -97,9 +97,7 @@ Json pages_report(const Settings& settings, const PageChoice& choice) {
 
 std::string pages_text(const Json& report) {
   if (!report.contains("matching")) return {};
-  Table table({">count", "page"});
-  for (const Json& page : report["pages"]) table.row({plain(page["count"]), plain(page["page"])});
-  std::string text = report["pages"].empty() ? "no page\n" : table.text();
+  std::string text = counts_table(report["pages"]);
   if (report["matching"] != report["pages"].size()) {
     text += fmt::format("({} of {} pages: --limit)\n", report["pages"].size(), plain(report["matching"]));
   }

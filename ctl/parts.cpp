@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -49,16 +48,15 @@ class Parts {
     }
   }
   void show_progress(std::size_t done) {
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_;
-    const double left = took.count() / static_cast<double>(done) * static_cast<double>(parts_ - done);
-    line_.show(fmt::format("{} of {} {}, about {:.0f} s to go", done, parts_, what_, left));
+    const double part = static_cast<double>(done) / static_cast<double>(parts_);
+    line_.show(fmt::format("{} of {} {}, about {:.0f} s to go", done, parts_, what_, time_.seconds_left(part)));
     if (done == parts_) line_.keep();
   }
 
   std::size_t parts_;
   std::string_view what_;
   const std::function<void(std::size_t part)>& work_;
-  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  TimeTaken time_;
   std::atomic<std::size_t> next_{0};
   std::mutex mutex_;
   ProgressLine line_;

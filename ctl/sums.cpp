@@ -37,6 +37,13 @@ Json ask_sums(const Settings& settings, ControlCommand command, const std::strin
 
 }  // namespace
 
+std::string counts_table(const Json& pages) {
+  if (pages.empty()) return "no page\n";
+  Table table({">count", "page"});
+  for (const Json& page : pages) table.row({plain(page["count"]), plain(page["page"])});
+  return table.text();
+}
+
 std::string unknown_pages_text(const Json& report) {
   if (report["unknown_pages"] == 0) return {};
   return fmt::format("({} pages have no count: Redis holds no number of them, or one without room)\n",
@@ -68,9 +75,7 @@ Json top_report(const Settings& settings, std::uint64_t limit) {
 
 std::string top_text(const Json& report) {
   if (!report.contains("pages")) return {};
-  Table table({">count", "page"});
-  for (const Json& page : report["pages"]) table.row({plain(page["count"]), plain(page["page"])});
-  return (report["pages"].empty() ? "no page\n" : table.text()) + unknown_pages_text(report);
+  return counts_table(report["pages"]) + unknown_pages_text(report);
 }
 
 }  // namespace visitd

@@ -63,12 +63,12 @@ PageChange page_change(ControlChange change, std::size_t page_id_limit) {
     check(change.operand);
     return {PageChange::Kind::take, std::move(change.page), 0, std::move(change.operand)};
   }
-  std::uint64_t count = 0;
-  if (!parse_decimal(change.operand, count) || count > count_limit || (change.verb != "set" && change.verb != "add")) {
+  const auto count = to_count(change.operand);
+  if (!count || (change.verb != "set" && change.verb != "add")) {
     throw error("'{} {}' is no change: set or add, and a number from 0 to {}", change.verb, change.operand,
                 count_limit);
   }
-  return {change.verb == "set" ? PageChange::Kind::set : PageChange::Kind::add, std::move(change.page), count};
+  return {change.verb == "set" ? PageChange::Kind::set : PageChange::Kind::add, std::move(change.page), *count};
 }
 
 /// Another one once the writer has begun another life, or somebody has forgotten it.

@@ -225,7 +225,7 @@ class FrontendProcess {
 
 FrontendExit run_frontend(LiveSettings& settings, RingMaker maker) {
   refuse_root_where_another_owns(RuntimeDirectory(settings.get().paths.runtime_directory).ring_lock());
-  refuse_readable_secrets(settings.get().redis.secret_files);
+  refuse_readable_secrets(settings.get().secret_files);
   // A long body or answer has pages of its own, which the system gets back with it. Unless told so, the allocator cuts
   // them from its heap once a few were freed, and keeps what lies between those in use.
   ::mallopt(M_MMAP_THRESHOLD, long_text_bytes);

@@ -68,7 +68,7 @@ SettingsChange change_settings(const Settings& in_use, const Settings& read) {
         },
         key.place);
   }
-  if (!(now.owner.key == read.owner.key)) {
+  if (now.owner.key != read.owner.key) {
     now.owner.key = read.owner.key;
     change.taken.emplace_back("the owner's key");
   }

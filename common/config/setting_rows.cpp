@@ -211,9 +211,9 @@ constexpr std::array rows = {
 
     owner.text<&OwnerSettings::key_file>(
         "key_file", 0, 4000, is_absolute_path_or_empty, "empty, or an absolute path", flusher_reload,
-        "A file with the owner's key, 16 to 256 visible characters: who bears it (Authorization: Bearer KEY) may "
-        "change "
-        "counts and list pages over HTTP. Without it the systemd credential owner_key is used if there is one."),
+        "A file with the owner's key, 16 to 256 visible characters. A client that sends it (Authorization: Bearer KEY) "
+        "may change counts and list pages over HTTP. Without it the systemd credential owner_key is used if there is "
+        "one."),
     owner.choice<&OwnerSettings::key_at_private_address>(
         "key_at_private_address", flusher_reload,
         "At the addresses of http.private_listen, too, nobody changes counts or lists pages without the owner's key."),
@@ -259,8 +259,7 @@ constexpr std::array rows = {
     flusher.number<&FlusherSettings::scan_pages_per_s>(
         "scan_pages_per_s", 1000, 100'000'000, flusher_reload,
         "The most pages a second that one shard is asked for by what reads many (`visitctl pages`, `top`, `total`, "
-        "`export`). "
-        "80,000 take a server about 4 % of its time."),
+        "`export`). 80,000 take a server about 4 % of its time."),
 
     redis.choice<&RedisSettings::mode>(
         "mode", flusher_restart,

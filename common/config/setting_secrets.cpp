@@ -82,6 +82,18 @@ FileText shared_password(const ForShards& shared, const Sources& sources) {
   return {};
 }
 
+/// Reads the file at `secret.path`, or, if there is none, the credential. `key`, `where`: which setting names the file,
+/// and who set it.
+void read_secret(FileText& secret, std::string_view key, std::string_view where, std::string_view credential) {
+  if (!secret.path.empty()) {
+    secret.place = fmt::format("{} ({})", key, secret.path);
+    secret.text = read_password_file(secret.path, where);
+  } else if (const std::string path = credential_path(credential); !path.empty()) {
+    secret.place = fmt::format("the credential {}", credential);
+    secret.text = read_password_file(path, credentials_place, Empty::is_none);
+  }
+}
+
 // ---- certificates and keys
 
 /// A file of TLS.
@@ -171,14 +183,9 @@ void SharedSecrets::give_sentinels(ShardSentinels& sentinels, const ShardTable& 
   FileText& password = sentinels.password;
   password.path = is_own ? table.sentinel_password_file : settings_.sentinel_password_file;
   if (secrets_ == Secrets::leave) return;
-  if (!password.path.empty()) {
-    password.place = fmt::format("redis.sentinel_password_file ({})", password.path);
-    password.text = read_password_file(password.path,
-                                       is_own ? table.where : sources_.origin("redis", "sentinel_password_file").where);
-  } else if (const std::string path = credential_path("redis_sentinel_password"); !path.empty()) {
-    password.place = "the credential redis_sentinel_password";
-    password.text = read_password_file(path, credentials_place, Empty::is_none);
-  }
+  read_secret(password, "redis.sentinel_password_file",
+              is_own ? table.where : sources_.origin("redis", "sentinel_password_file").where,
+              "redis_sentinel_password");
 }
 
 void SharedSecrets::give_tls(ShardTls& tls, const ShardTable& table) const {
@@ -214,16 +221,9 @@ void read_owner_key(Draft& draft, const Sources& sources, Secrets secrets) {
   constexpr std::size_t most_bytes = 256;
   FileText& key = draft.owner.key;
   key.path = draft.owner.key_file;
-  if (!key.path.empty()) draft.redis.secret_files.push_back(key.path);
+  if (!key.path.empty()) draft.secret_files.push_back(key.path);
   if (secrets == Secrets::leave) return;
-  if (!key.path.empty()) {
-    const std::string where = sources.origin("owner", "key_file").where;
-    key.place = fmt::format("owner.key_file ({})", key.path);
-    key.text = read_password_file(key.path, where);
-  } else if (const std::string path = credential_path("owner_key"); !path.empty()) {
-    key.place = "the credential owner_key";
-    key.text = read_password_file(path, credentials_place, Empty::is_none);
-  }
+  read_secret(key, "owner.key_file", sources.origin("owner", "key_file").where, "owner_key");
   if (key.text.empty()) return;
   const auto is_visible = [](char c) { return c > ' ' && c <= '~'; };
   if (key.text.size() < least_bytes || key.text.size() > most_bytes || !std::ranges::all_of(key.text, is_visible)) {

@@ -28,7 +28,8 @@ class SharedSecrets {
   FileText password_;
 };
 
-/// Reads the owner's key, unless secrets are left alone. Throws Error where it is none that a client could bear.
+/// Reads the owner's key, unless secrets are left alone. Throws Error if a client could not send it, or somebody could
+/// guess it.
 void read_owner_key(Draft& draft, const Sources& sources, Secrets secrets);
 
 }  // namespace visitd::setting

@@ -138,7 +138,7 @@ void check_use(const Draft& draft, const Sources& sources) {
 
 void make_shards(Draft& draft, const Sources& sources, Secrets secrets) {
   const SharedSecrets shared(draft.for_shards, sources, secrets);
-  std::vector<std::string>& secret_files = draft.redis.secret_files;
+  std::vector<std::string>& secret_files = draft.secret_files;
   const auto note_secret = [&](const std::string& file) {
     if (!file.empty()) secret_files.push_back(file);
   };

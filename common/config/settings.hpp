@@ -149,7 +149,7 @@ struct OwnerSettings {
   bool key_at_private_address = false;  ///< the key is needed there too
   bool public_lists = false;            ///< everybody may list pages and counts
   std::uint32_t timeout_ms = 30000;     ///< how long a frontend waits for the flusher
-  FileText key = {};                    ///< no setting of its own; empty: there is none
+  FileText key = {};                    ///< the key itself; if its text is empty, there is no key
 };
 
 struct FlusherSettings {
@@ -170,8 +170,6 @@ struct RedisSettings {
   RedisMode mode = RedisMode::shards;
   std::vector<ShardSettings> shards;  ///< never empty after load; of a cluster the nodes asked first
   ShardSettings added_shard;          ///< what a shard has that the deployment alone names; no address
-  std::vector<std::string>
-      secret_files;  ///< files that hold passwords and keys, named here or by owner.key_file, read or not
   std::uint32_t virtual_nodes = 100;
   std::uint32_t buckets = 8192;
   std::uint32_t timeout_ms = 3000;  ///< connecting, and the oldest unanswered command
@@ -198,6 +196,7 @@ struct Settings {
   FlusherSettings flusher;
   RedisSettings redis;
   LogSettings log;
+  std::vector<std::string> secret_files;  ///< no setting of its own: files that hold passwords and keys, read or not
 };
 
 /// Whether load_settings reads passwords: a program that does not speak to Redis leaves them alone, and holds none.

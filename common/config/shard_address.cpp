@@ -48,10 +48,9 @@ std::optional<std::uint32_t> parse_number(std::string_view text, std::uint32_t m
 
 /// nullopt: not percent-encoded right, or with a NUL, which no user name or password holds.
 std::optional<std::string> decode(std::string_view text) {
-  std::string buffer(text.size(), '\0');
-  const auto decoded = percent_decode(text, '%', buffer);
-  if (!decoded || decoded->find('\0') != std::string_view::npos) return std::nullopt;
-  return std::string(*decoded);
+  std::optional<std::string> decoded = percent_decoded(text);
+  if (decoded && decoded->find('\0') != std::string::npos) return std::nullopt;
+  return decoded;
 }
 
 std::string percent_encode(std::string_view text) {

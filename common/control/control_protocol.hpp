@@ -9,6 +9,7 @@
 //   → {"command":"shards"}                        ← {"ok":true,"rows":[{"name":"redis_7070","memory_bytes":900000}]}
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -121,6 +122,8 @@ enum class ControlCommand : std::uint8_t {
   corrections,
 };
 
+/// How long one piece of a list of pages is waited for: a shard that rests, or is away for a moment, answers within it.
+constexpr std::uint32_t control_piece_timeout_ms = 5000;
 /// A request's line is shorter.
 constexpr std::size_t control_request_bytes = 1U << 20U;
 /// An answer's line is not longer.
@@ -149,6 +152,13 @@ void append_change(std::string& argument, std::string_view verb, std::string_vie
 [[nodiscard]] std::string encode_changes(const std::vector<ControlChange>& changes);
 /// Throws Error for the client.
 [[nodiscard]] std::vector<ControlChange> decode_changes(std::string_view argument);
+
+/// The text or number of this name; nullptr: there is none.
+template <typename Values>
+[[nodiscard]] const auto* value_named(const Values& values, std::string_view name) noexcept {
+  const auto found = std::ranges::find(values, name, [](const auto& one) { return std::string_view(one.first); });
+  return found == values.end() ? nullptr : &found->second;
+}
 
 /// Texts and numbers under their names, the texts first.
 struct ControlRow {

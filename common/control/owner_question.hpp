@@ -16,7 +16,7 @@ struct OwnerQuestion {
   std::uint64_t until_ms = 0;       ///< monotonic: nobody waits for the answer any more
   bool at_private_address = false;  ///< it came in where only those are let who may see and add all
   std::string from;                 ///< the client, for people
-  std::string key;                  ///< that the client bears; empty: none
+  std::string key;                  ///< that the client sent; empty: it sent no key
   ControlRequest request;           ///< one of may_be_asked()
 };
 
@@ -27,22 +27,22 @@ struct OwnerQuestion {
 
 /// A newline in the key or in `from` becomes a space.
 [[nodiscard]] std::string encode_question(const OwnerQuestion& question);
-/// Throws Error where it is none.
+/// Throws Error if the text is no question.
 [[nodiscard]] OwnerQuestion decode_question(std::string_view text);
 
 struct OwnerAnswer {
   enum class Verdict : std::uint8_t {
     answered,    ///< `answer` says what came of it
-    key_needed,  ///< the client bears no key
-    key_wrong,   ///< it bears another one than the owner's
-    key_unset,   ///< it would need one, and the settings name none
+    key_needed,  ///< the client sent no key
+    key_wrong,   ///< the client sent a key that is not the owner's
+    key_unset,   ///< the client would need a key, and the settings name none
   };
   Verdict verdict = Verdict::answered;
   ControlAnswer answer = {};  ///< only of `answered`
 };
 
 [[nodiscard]] std::string encode_owner_answer(const OwnerAnswer& answer);
-/// Throws Error where it is none.
+/// Throws Error if the text is no answer.
 [[nodiscard]] OwnerAnswer decode_owner_answer(std::string_view text);
 
 }  // namespace visitd

@@ -24,6 +24,14 @@ std::optional<std::string_view> percent_decode(std::string_view text, char space
   return std::string_view(buffer.data(), size);
 }
 
+std::optional<std::string> percent_decoded(std::string_view text) {
+  std::string buffer(text.size(), '\0');
+  const auto decoded = percent_decode(text, '%', buffer);
+  if (!decoded) return std::nullopt;
+  buffer.resize(decoded->size());
+  return buffer;
+}
+
 std::string hex(std::uint64_t number) {
   std::string text(16, '0');
   for (auto digit = text.rbegin(); digit != text.rend(); ++digit, number >>= 4U) *digit = hex_digits[number & 0xFU];

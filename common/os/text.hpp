@@ -70,6 +70,9 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
 [[nodiscard]] std::optional<std::string_view> percent_decode(std::string_view text, char space,
                                                              std::span<char> buffer) noexcept;
 
+/// The same, into a text of its own; no character stands for a space.
+[[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);
+
 /// Appends each part to a text or buffer that takes it.
 template <typename Out, typename... Parts>
 void append_all(Out& out, const Parts&... parts) {

@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/shm/count.hpp"
 #include "common/shm/ring_layout.hpp"
 #include "common/shm/shared_word.hpp"
 #include "common/shm/statistics.hpp"
@@ -123,9 +124,6 @@ enum class CountState : std::uint64_t {
 [[nodiscard]] constexpr std::uint64_t fix_in_state(std::uint64_t word) noexcept {
   return word >> 8U;
 }
-
-/// The largest count: Redis holds signed 64-bit integers.
-inline constexpr std::uint64_t count_limit = (std::uint64_t{1} << 63U) - 1;
 
 /// The fixed part of a node; the page's words follow.
 struct NodeHead {

@@ -15,6 +15,12 @@
 
 namespace visitd {
 
+/// A bucket takes the server at least as long as it takes to read so many pages, also an empty one, and one that says
+/// its sum itself.
+inline constexpr std::size_t least_pages_of_bucket = 25;
+/// Of one command that lists pages.
+inline constexpr std::uint32_t most_pages_listed = 500;
+
 /// What who reads many pages needs from outside.
 class ScanPort {
  public:

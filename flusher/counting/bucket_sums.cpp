@@ -14,8 +14,6 @@ namespace {
 // once, so commands of others come in between.
 constexpr std::size_t most_buckets_of_command = 128;
 constexpr std::uint64_t most_pages_of_command = 2000;
-// A bucket that says its sum itself takes the server as long as it takes to read these pages.
-constexpr std::size_t pages_of_sum = 25;
 // A bucket that is on its way to another shard is there within the time of some answers.
 constexpr std::uint64_t sum_retry_ms = 20;
 
@@ -123,7 +121,7 @@ void BucketSums::on_all(std::uint32_t shard, std::size_t asked, bool is_late) {
   using Burst = AskableShards::Burst;
   Asking& asking = asking_[shard];
   asking.is_asked = false;
-  shards_.answered(shard, asking.read + pages_of_sum * asked,
+  shards_.answered(shard, asking.read + least_pages_of_bucket * asked,
                    asking.read == 0 ? Burst::goes_on : Burst::ends_with_last);
   if (is_late) return shards_.end(shard);
   // Of buckets whose pages have to be read, no more than the command has room for.

@@ -19,12 +19,9 @@ namespace {
 // what a piece has more in the end, JSON may write two bytes for one.
 constexpr std::size_t pieces_in_answer = 16;
 constexpr std::size_t buckets_at_once = 64;
-constexpr std::size_t pages_asked_at_once = 500;
 constexpr std::size_t bytes_of_asked_page = 512;
 // A bucket with more pending pages than this is listed in more than one piece.
 constexpr std::size_t pending_at_once = 500;
-// An empty bucket takes the server time as well: about as much as these.
-constexpr std::size_t least_pages_of_command = 25;
 constexpr std::size_t usual_bucket_bytes = 4096;
 
 }  // namespace
@@ -174,13 +171,14 @@ void PageScan::list_pending(Part& part) {
 
 void PageScan::ask(const std::shared_ptr<Piece>& piece, std::size_t index, std::uint32_t number) {
   Part& part = piece->parts[index];
-  const auto most = static_cast<std::uint32_t>(std::min(pages_asked_at_once, piece->bytes / bytes_of_asked_page));
+  const auto most =
+      static_cast<std::uint32_t>(std::min<std::size_t>(most_pages_listed, piece->bytes / bytes_of_asked_page));
   const AskPages asked{part.place.bucket, part.place.at, most};
   // Before it is asked: what cannot be sent may be Lost at once.
   part.asking = true;
   shards_.asked(number);
   const bool sent = port_.list_pages(asked, [this, piece, index, number](const ShardSession::SomePages& some) {
-    shards_.answered(number, std::max(some.pages ? some.pages->pages.size() : 0, least_pages_of_command));
+    shards_.answered(number, std::max(some.pages ? some.pages->pages.size() : 0, least_pages_of_bucket));
     piece->parts[index].asking = false;
     if (piece->done) on_pages(piece->parts[index], some);
   });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/shm/count.hpp"
 #include "common/shm/page_id.hpp"
 
 namespace visitd {
@@ -21,8 +22,7 @@ std::uint32_t PendingParts::find(std::string_view page) const noexcept {
 
 std::optional<std::uint64_t> PendingParts::count_of(std::string_view page, std::optional<std::uint64_t> held,
                                                     std::uint64_t pending) const {
-  constexpr std::uint64_t largest = 0x7fff'ffff'ffff'ffffU;
-  const bool has_room = held && *held <= largest - std::min(pending, largest);
+  const bool has_room = held && *held <= count_limit - std::min(pending, count_limit);
   return has_room && uncountable.counted(page, *held) ? std::optional(*held + pending) : std::nullopt;
 }
 

@@ -12,9 +12,6 @@ namespace visitd {
 namespace {
 
 constexpr std::size_t most_readings_at_once = 32;
-constexpr std::uint32_t top_pages_asked_at_once = 500;
-// An empty bucket takes the server time as well: about as much as these.
-constexpr std::size_t least_pages_of_list = 25;
 
 CountedPages sorted(const std::unordered_map<std::string, std::uint64_t>& found, std::size_t limit) {
   CountedPages pages(found.begin(), found.end());
@@ -87,10 +84,10 @@ void TopPages::step(const std::shared_ptr<Reading>& reading) {
   if (!shards_.may_ask(shard)) return;
   reading->asking = true;
   shards_.asked(shard);
-  const AskPages asked{reading->bucket, reading->cursor, top_pages_asked_at_once};
+  const AskPages asked{reading->bucket, reading->cursor, most_pages_listed};
   const bool sent = port_.list_pages(asked, [this, &shards = shards_, reading, shard,
                                              lives = std::weak_ptr(lives_)](const ShardSession::SomePages& some) {
-    shards.answered(shard, std::max(some.pages ? some.pages->pages.size() : 0, least_pages_of_list),
+    shards.answered(shard, std::max(some.pages ? some.pages->pages.size() : 0, least_pages_of_bucket),
                     AskableShards::Burst::goes_on);
     if (lives.expired()) return shards.end(shard);
     reading->asking = false;

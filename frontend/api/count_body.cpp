@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "common/shm/cache_layout.hpp"
+#include "common/shm/count.hpp"
 
 namespace visitd {
 

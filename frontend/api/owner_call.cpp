@@ -10,18 +10,6 @@
 
 namespace visitd {
 
-namespace {
-
-// A shard that rests, or is away for a moment, is waited for within a piece of a list.
-constexpr std::uint64_t piece_timeout_ms = 5000;
-
-std::string text_named(const ControlAnswer& answer, std::string_view name) {
-  const auto found = std::ranges::find(answer.text, name, [](const auto& one) { return std::string_view(one.first); });
-  return found == answer.text.end() ? std::string() : found->second;
-}
-
-}  // namespace
-
 OwnerList::OwnerList(std::string prefix, std::string after, std::size_t limit)
     : prefix_(std::move(prefix)),
       after_(std::move(after)),
@@ -29,10 +17,12 @@ OwnerList::OwnerList(std::string prefix, std::string after, std::size_t limit)
       lines_([this](std::string_view page, std::optional<std::uint64_t> count) { add(page, count); }) {}
 
 std::string OwnerList::take(const ControlAnswer& piece) {
-  lines_.take(text_named(piece, "lines"));
-  std::string next = text_named(piece, "next");
-  if (next.empty()) lines_.end();
-  return next;
+  const std::string* const lines = value_named(piece.text, "lines");
+  if (lines != nullptr) lines_.take(*lines);
+  const std::string* const next = value_named(piece.text, "next");
+  if (next != nullptr) return *next;
+  lines_.end();
+  return {};
 }
 
 std::string OwnerList::incomplete() const {
@@ -59,7 +49,8 @@ bool OwnerCall::ask(ControlCommand command, std::string argument, std::uint64_t 
   asked_.request = {command, std::move(argument)};
   const std::uint64_t left_ms = asked_.until_ms > now_ms ? asked_.until_ms - now_ms : 0;
   const bool is_piece = command == ControlCommand::pages;
-  asked_.request.timeout_ms = static_cast<std::uint32_t>(is_piece ? std::min(left_ms, piece_timeout_ms) : left_ms);
+  asked_.request.timeout_ms =
+      static_cast<std::uint32_t>(is_piece ? std::min<std::uint64_t>(left_ms, control_piece_timeout_ms) : left_ms);
   questions_.forget(number_);
   number_ = questions_.ask(asked_);
   return number_ != 0;

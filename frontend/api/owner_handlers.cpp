@@ -21,7 +21,6 @@ namespace visitd {
 
 namespace {
 
-constexpr std::size_t most_listed = 1000;
 constexpr std::size_t usually_listed = 100;
 
 /// The key of an Authorization field; empty: there is none of the scheme Bearer (RFC 6750).
@@ -89,12 +88,6 @@ std::optional<ControlAnswer> take(HandlerShare& share, const Call& call, Answer&
   return std::nullopt;
 }
 
-template <typename Values>
-const auto* value_named(const Values& values, std::string_view name) {
-  const auto found = std::ranges::find(values, name, [](const auto& one) { return std::string_view(one.first); });
-  return found == values.end() ? nullptr : &found->second;
-}
-
 // ---- changing a count
 
 void answer_change(std::string_view page, const ControlRow& row, Answer& answer) {
@@ -124,22 +117,20 @@ std::optional<Problem> read_parameters(std::string_view query, std::span<const s
                                        ListParameters& parameters) {
   std::string buffer(query.size(), '\0');
   while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    std::string_view pair = take_until(query, '&');
     if (pair.empty()) continue;
-    const std::size_t equals = std::min(pair.find('='), pair.size());
-    const std::string_view name = pair.substr(0, equals);
+    const std::string_view name = take_until(pair, '=');
     const auto which = std::ranges::find(known, name);
     if (which == known.end()) {
       return Problem{.refusal = Refusal::unknown_parameter,
                      .detail = "the parameters of lists are prefix, after and limit, each where docs/http.md has it"};
     }
-    const auto value = decode_form(pair.substr(std::min(equals + 1, pair.size())), buffer);
+    const auto value = decode_form(pair, buffer);
     if (!value) return Problem{.refusal = Refusal::invalid_percent_encoding, .parameter = *which};
     if (name == "prefix") parameters.prefix = *value;
     if (name == "after") parameters.after = *value;
     if (name != "limit") continue;
-    if (!parse_decimal(*value, parameters.limit) || parameters.limit < 1 || parameters.limit > most_listed) {
+    if (!parse_decimal(*value, parameters.limit) || parameters.limit < 1 || parameters.limit > control_top_pages) {
       return Problem{.refusal = Refusal::invalid_limit};
     }
   }

@@ -125,16 +125,14 @@ std::optional<Problem> PageList::read_query(std::string_view query) {
   start(Purpose::read);
   std::string buffer(query.size(), '\0');
   while (!query.empty() && !problem_) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    std::string_view pair = take_until(query, '&');
     if (pair.empty()) continue;
-    const std::size_t equals = std::min(pair.find('='), pair.size());
-    const auto name = decode_form(pair.substr(0, equals), buffer);
+    const auto name = decode_form(take_until(pair, '='), buffer);
     if (!name || *name != "page") {
       refuse({.refusal = Refusal::unknown_parameter});
       break;
     }
-    const auto page = decode_form(pair.substr(std::min(equals + 1, pair.size())), buffer);
+    const auto page = decode_form(pair, buffer);
     if (page) {
       add(*page, 1);
     } else {

@@ -81,9 +81,8 @@ std::optional<TargetParts> parts_of_target(std::string_view target) noexcept {
 
 bool names_parameter(std::string_view query, std::string_view name) noexcept {
   while (!query.empty()) {
-    const std::string_view parameter = query.substr(0, query.find('&'));
-    if (parameter.substr(0, parameter.find('=')) == name) return true;
-    query.remove_prefix(std::min(parameter.size() + 1, query.size()));
+    std::string_view parameter = take_until(query, '&');
+    if (take_until(parameter, '=') == name) return true;
   }
   return false;
 }

@@ -10,7 +10,7 @@ import subprocess
 import time
 import unittest
 
-from harness import VISITCTL, Client, Stack, Traffic, started_host, wait_for
+from harness import VISITCTL, Client, Shard, Stack, Traffic, started_host, wait_for
 from redis_cluster import ClusterStack
 
 SETTINGS = {"flusher": {"flush_interval_ms": 600_000, "commit_interval_ms": 20}, "redis": {"buckets": 64, "check_interval_ms": 200}}
@@ -40,6 +40,18 @@ def post_all(stack: Stack, pages) -> None:
     with Client(stack.port) as client:
         for page in pages:
             assert client.ask("POST", f"/visit/{page}").status == 200, page
+
+
+def without_a_shard(stack: Stack) -> tuple[list[str], Shard, set[str]]:
+    """Kills one of two shards that hold pages: all of the pages, that shard, and the pages that the other one holds."""
+    pages = [f"page-{n}" for n in range(200)]
+    post_all(stack, pages)
+    stack.flush()
+    down, other = stack.shards
+    held = {page for page, (shard, _) in stack.redis_places().items() if shard == other.name}
+    stack.kill9(down.name)
+    wait_for("the shard is down", lambda: stack.status()["shards"][0]["state"] == "down")
+    return pages, down, held
 
 
 class Pages(unittest.TestCase):
@@ -103,13 +115,7 @@ class Pages(unittest.TestCase):
 
     def test_what_cannot_be_known_is_said_and_is_never_0(self):
         stack = self.stack()
-        pages = [f"page-{n}" for n in range(200)]
-        post_all(stack, pages)
-        stack.flush()
-        down, other = stack.shards
-        held = {page for page, (shard, _) in stack.redis_places().items() if shard == other.name}
-        stack.kill9(down.name)
-        wait_for("the shard is down", lambda: stack.status()["shards"][0]["state"] == "down")
+        pages, down, held = without_a_shard(stack)
         stack.post(next(page for page in pages if page not in held))
         listed = stack.visitctl("pages", "--json", "--limit", "1000", check=False)
         self.assertEqual(listed.returncode, 1, listed)
@@ -297,13 +303,7 @@ class Sums(unittest.TestCase):
 
     def test_what_cannot_be_known_is_said(self):
         stack = self.stack()
-        pages = [f"page-{n}" for n in range(200)]
-        post_all(stack, pages)
-        stack.flush()
-        down, other = stack.shards
-        held = {page for page, (shard, _) in stack.redis_places().items() if shard == other.name}
-        stack.kill9(down.name)
-        wait_for("the shard is down", lambda: stack.status()["shards"][0]["state"] == "down")
+        _, down, held = without_a_shard(stack)
         for command in ("top", "total"):
             said = stack.visitctl(command, "--json", check=False)
             self.assertEqual(said.returncode, 1, said)

@@ -561,7 +561,7 @@ TEST_CASE("certificates and key come from files of the settings, of a shard's ta
     CHECK(tls.key.text == key);
     CHECK(tls.server_name == "counts.example");
     CHECK(settings.redis.shards[1].tls == visitd::ShardTls{});
-    CHECK(settings.redis.secret_files == std::vector<std::string>{scratch.path() + "/key"});
+    CHECK(settings.secret_files == std::vector<std::string>{scratch.path() + "/key"});
     const Settings again = load(to_toml(settings));
     CHECK(again.redis.shards[0].tls == tls);
     CHECK(to_toml(again) == to_toml(settings));
@@ -614,7 +614,7 @@ TEST_CASE("the password of sentinels comes from a file, of all shards or of one,
   const Settings settings = load("[redis]\n" + address + keys);
   CHECK(settings.redis.shards[0].sentinels.username == "visitd");
   CHECK(settings.redis.shards[0].sentinels.password.text == "sesame");
-  CHECK(settings.redis.secret_files == std::vector<std::string>{file});
+  CHECK(settings.secret_files == std::vector<std::string>{file});
   CHECK(to_toml(load(to_toml(settings))) == to_toml(settings));
   CHECK(load("[redis]\n" + address + keys, Secrets::leave).redis.shards[0].sentinels.password.text.empty());
   const Settings own = load("[[redis.shard]]\nname = \"a\"\nurl = \"sentinel://s1/counts\"\n" + keys);
