@@ -41,8 +41,10 @@ struct Route {
     if (!whole.starts_with(path)) return std::nullopt;
     std::string_view rest = whole.substr(path.size());
     if (!names_page) return rest.empty() ? std::optional(rest) : std::nullopt;
-    if (!rest.ends_with(suffix)) return std::nullopt;
-    rest.remove_suffix(suffix.size());
+    if (!suffix.empty()) {
+      if (!rest.ends_with(suffix)) return std::nullopt;
+      rest.remove_suffix(suffix.size());
+    }
     return rest;
   }
   [[nodiscard]] bool allows(Method method) const noexcept {
