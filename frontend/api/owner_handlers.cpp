@@ -29,7 +29,7 @@ Handled refuse_owner(const Problem& problem, Answer& answer) {
 // ---- changing a count
 
 void answer_change(std::string_view page, const ControlRow& row, Answer& answer) {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   answer.body.append(R"({"page":")");
   append_json(page, answer.body);
@@ -82,7 +82,7 @@ void append_page(std::string_view page, std::optional<std::uint64_t> count, std:
 }
 
 Handled answer_document(const std::string& document, Answer& answer) {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   answer.body.show(document);
   return Handled::answered;
