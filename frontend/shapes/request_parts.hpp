@@ -31,6 +31,8 @@ inline constexpr std::size_t callback_limit_bytes = 64;
 
 /// The page that counts all visits of a site.
 [[nodiscard]] std::string site_total(std::string_view host);
+/// The page that counts those visits of a site that its clients claim to be the first of a visitor.
+[[nodiscard]] std::string visitor_total(std::string_view host);
 
 /// The digits of a count in groups of three, with GoatCounter's usual separator between them: a narrow space.
 [[nodiscard]] std::string grouped(std::uint64_t count);
