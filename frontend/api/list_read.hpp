@@ -121,6 +121,7 @@ class ListRead {
 struct PendingRead {
   CountRead page;
   std::unique_ptr<ListRead> list;    ///< nullptr: one page is read, or none
+  std::string kept_body;             ///< of a handler that needs it again: a request that goes on has none
   std::unique_ptr<OwnerCall> owner;  ///< nullptr: it is no request of an owner, or has not begun
   bool has_waited = false;           ///< for the flusher
   bool visit_recorded = false;       ///< the request's visit is, and its count is awaited
@@ -137,6 +138,7 @@ struct PendingRead {
     if (page.deadline_ms != 0) page = {};
     if (list != nullptr) list.reset();
     if (owner != nullptr) owner.reset();
+    if (!kept_body.empty()) kept_body = {};
     has_waited = visit_recorded = false;
   }
 };

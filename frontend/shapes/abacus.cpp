@@ -158,31 +158,36 @@ Handled abacus_delete(HandlerShare& share, const Call& call, Answer& answer) {
       });
 }
 
+void answer_made(const KeyName& key, std::uint64_t count, Answer& answer) {
+  answer_json(201,
+              fmt::format(R"({{"key":"{}","namespace":"{}","admin_key":null,"value":{}}})", key.name, key.space, count),
+              answer);
+}
+
 Handled abacus_create(HandlerShare& share, const Call& call, Answer& answer) {
-  const auto key = call.encoded_page.empty() ? std::optional(KeyName{random_key_name(), random_key_name()})
-                                             : key_of_request(call, answer);
-  if (!key) return Handled::answered;
+  const bool is_random = call.encoded_page.empty();
   const auto value = whole_number(parameter_of(call.head->query, "initializer").value_or("0"));
-  if (!value || *value < 0) {
-    refuse_with_error(Refusal::invalid_count, 400, "initializer must be a whole number, and not below 0", answer);
+  if (!value || *value < 0 || (is_random && *value != 0)) {
+    refuse_with_error(Refusal::invalid_count, 400,
+                      "initializer must be a whole number, not below 0, and 0 where the path names no key", answer);
     return Handled::answered;
   }
-  const auto created = [&](std::uint64_t count) {
-    answer_json(
-        201,
-        fmt::format(R"({{"key":"{}","namespace":"{}","admin_key":null,"value":{}}})", key->name, key->space, count),
-        answer);
-  };
+  if (is_random) {
+    answer_made({random_key_name(), random_key_name()}, 0, answer);
+    return Handled::answered;
+  }
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
   const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
                                if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
                                if (now == 0) {
-                                 created(0);
+                                 answer_made(*key, 0, answer);
                                } else {
                                  answer_json(409, R"({"error":"Key already exists"})", answer);
                                }
                                return std::nullopt;
                              },
-                             .done = [&](std::uint64_t, std::uint64_t after) { created(after); },
+                             .done = [&](std::uint64_t, std::uint64_t after) { answer_made(*key, after, answer); },
                              .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
   // Any page may make a browser send this.
   return set_key(share, call, key->page(), abacus_proof(call, false), setting, answer);

@@ -17,7 +17,7 @@ namespace visitd {
 namespace {
 
 /// A page, and the total of its site.
-std::array<std::string, 2> pages_of(const SitePage& page) {
+std::array<std::string, 2> busuanzi_pages(const SitePage& page) {
   return {page.id(true), site_total(page.host)};
 }
 
@@ -28,6 +28,7 @@ enum class CalledWith : std::uint8_t { three, four };
 
 /// A script that says in the browser's console why there are no counts.
 void explain_in_script(std::string_view why, Answer& answer) {
+  answer.status = 200;
   answer.content_type = ContentType::javascript;
   answer.cache_control = never_stored;
   answer.body.clear();
@@ -68,7 +69,8 @@ Handled count_by_script(HandlerShare& share, const Call& call, std::string_view 
     refuse_script(Refusal::invalid_page_id, "the request's Referer names no page", answer);
     return Handled::answered;
   }
-  return with_counts(share, call, pages_of(*page), PageUse::visits, answer,
+  const auto pages = busuanzi_pages(*page);
+  return with_counts(share, call, {.ids = pages, .counted = pages.size()}, PageUse::visits, answer,
                      [&](const PageCounts& counts) { answer_script(callback, with, counts, answer); });
 }
 
@@ -116,11 +118,12 @@ Handled busuanzi_api(HandlerShare& share, const Call& call, Answer& answer) {
     if (is_put) answer.status = 400;
     return Handled::answered;
   }
-  const Handled handled =
-      with_counts(share, call, pages_of(*page), use_of(call.head->method), answer, [&](const PageCounts& counts) {
-        if (!is_put) return answer_api(counts, answer);
-        answer.status = 204;
-      });
+  const auto pages = busuanzi_pages(*page);
+  const Handled handled = with_counts(share, call, {.ids = pages, .counted = pages.size()}, use_of(call.head->method),
+                                      answer, [&](const PageCounts& counts) {
+                                        if (!is_put) return answer_api(counts, answer);
+                                        answer.status = 204;
+                                      });
   if (handled == Handled::answered && answer.refusal != Refusal::none && !is_put) {
     answer_failure(describe(answer.refusal).name, answer);
   }

@@ -118,44 +118,56 @@ Handled countapi_update(HandlerShare& share, const Call& call, Answer& answer) {
   return set_key(share, call, key->page(), proof_of(call), setting, answer);
 }
 
-/// The key of a query; what it leaves out is random.
-std::optional<KeyName> key_to_create(const Call& call, Answer& answer) {
-  const KeyName key{parameter_of(call.head->query, "namespace").value_or(random_uuid()),
-                    parameter_of(call.head->query, "key").value_or(random_uuid())};
-  if (is_key_name(key.space) && is_key_name(key.name)) return key;
+struct KeyToCreate {
+  KeyName key;
+  bool is_random = false;  ///< what the query leaves out: nobody has visited it
+};
+
+/// nullopt: it names none, and the answer says so.
+std::optional<KeyToCreate> key_to_create(const Call& call, Answer& answer) {
+  const auto space = parameter_of(call.head->query, "namespace");
+  const auto name = parameter_of(call.head->query, "key");
+  KeyToCreate made{{space ? *space : random_uuid(), name ? *name : random_uuid()}, !space || !name};
+  if (is_key_name(made.key.space) && is_key_name(made.key.name)) return made;
   refuse_with_error(Refusal::invalid_page_id, 400,
                     "namespace and key must be 3 to 64 letters, digits, '_', '-' and '.'", answer);
   return std::nullopt;
 }
 
+void answer_created(const KeyName& key, std::uint64_t count, Answer& answer) {
+  show_path(key, answer);
+  answer_json(200, fmt::format(R"({{"namespace":"{}","key":"{}","value":{}}})", key.space, key.name, count), answer);
+}
+
 Handled countapi_create(HandlerShare& share, const Call& call, Answer& answer) {
-  const auto key = key_to_create(call, answer);
-  if (!key) return Handled::answered;
+  const auto made = key_to_create(call, answer);
+  if (!made) return Handled::answered;
   const auto value = whole_number(parameter_of(call.head->query, "value").value_or("0"));
-  if (!value || *value < 0) {
-    refuse_with_error(Refusal::invalid_count, 400, "value must be a whole number, and not below 0", answer);
+  if (!value || *value < 0 || (made->is_random && *value != 0)) {
+    refuse_with_error(Refusal::invalid_count, 400,
+                      "value must be a whole number, not below 0, and 0 where namespace or key is left out", answer);
     return Handled::answered;
   }
-  const auto created = [&](std::uint64_t count) {
-    show_path(*key, answer);
-    answer_json(200, fmt::format(R"({{"namespace":"{}","key":"{}","value":{}}})", key->space, key->name, count),
-                answer);
-  };
-  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-                               if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
-                               if (now == 0) {
-                                 created(0);
-                               } else {
-                                 refuse_with_error(Refusal::invalid_page_id, 400, "the key has visits already", answer);
-                               }
-                               return std::nullopt;
-                             },
-                             .done = [&](std::uint64_t, std::uint64_t after) { created(after); },
-                             .refused =
-                                 [&](Refusal why, std::optional<std::uint64_t>) {
-                                   refuse_with_error(why, 403, "a value other than 0 needs the owner's key", answer);
-                                 }};
-  return set_key(share, call, key->page(), proof_of(call), setting, answer);
+  if (made->is_random) {
+    answer_created(made->key, 0, answer);
+    return Handled::answered;
+  }
+  const CountSetting setting{
+      .choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
+        if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
+        if (now == 0) {
+          answer_created(made->key, 0, answer);
+        } else {
+          refuse_with_error(Refusal::invalid_page_id, 400, "the key has visits already", answer);
+        }
+        return std::nullopt;
+      },
+      .done = [&](std::uint64_t, std::uint64_t after) { answer_created(made->key, after, answer); },
+      .refused =
+          [&](Refusal why, std::optional<std::uint64_t>) {
+            refuse_with_error(why, 403, "a value other than 0 needs the owner's key", answer);
+          }};
+  return set_key(share, call, made->key.page(), proof_of(call), setting, answer);
 }
 
 Handled countapi_info(HandlerShare& share, const Call& call, Answer& answer) {

@@ -85,8 +85,9 @@ Handled goatcounter_count(HandlerShare& share, const Call& call, Answer& answer)
   }
   const std::array<std::string, 2> pages{page, std::string(goatcounter_total)};
   const std::size_t counted = is_event ? 1 : 2;
-  const Handled handled = with_counts(share, call, std::span(pages).first(counted), PageUse::visits_only, answer,
-                                      [&](const PageCounts&) { answer_gif(200, answer); });
+  const Handled handled =
+      with_counts(share, call, {.ids = std::span(pages).first(counted), .counted = counted}, PageUse::visits_only,
+                  answer, [&](const PageCounts&) { answer_gif(200, answer); });
   if (handled == Handled::answered && answer.refusal != Refusal::none) {
     explain_gif(answer.status, describe(answer.refusal).name, answer);
   }
@@ -126,7 +127,7 @@ Handled read_counter(HandlerShare& share, const Call& call, Answer& answer, Then
   if (!asks_for_all_time(call, answer)) return Handled::answered;
   const std::vector<std::string> pages = counter_pages(call, answer);
   if (pages.empty()) return Handled::answered;
-  return with_counts(share, call, pages, PageUse::reads, answer, [&](const PageCounts& counts) {
+  return with_counts(share, call, {.ids = pages}, PageUse::reads, answer, [&](const PageCounts& counts) {
     const std::uint64_t count = counts.of[0] != 0 ? counts.of[0] : counts.of[1];
     then(grouped(count), pages.front() == goatcounter_total);
     if (count == 0) answer.status = 404;

@@ -15,9 +15,10 @@ namespace visitd {
 
 namespace {
 
-Admission record_pages(HandlerShare& share, const Call& call, const PageList& pages, Answer& answer) {
+Admission record_pages(HandlerShare& share, const Call& call, const PageList& pages, std::size_t counted,
+                       Answer& answer) {
   std::array<std::string_view, most_pages_of_shape> names;
-  const std::size_t count = std::min(pages.size(), names.size());
+  const std::size_t count = std::min(pages.size(), counted);
   for (std::size_t entry = 0; entry < count; ++entry) names[entry] = pages.page(entry);
   return record_together(share, call, std::span(names).first(count), answer);
 }
@@ -100,13 +101,14 @@ std::optional<PageList> pages_of(HandlerShare& share, std::span<const std::strin
 
 }  // namespace
 
-Handled with_counts(HandlerShare& share, const Call& call, std::span<const std::string> ids, PageUse use,
-                    Answer& answer, const std::function<void(const PageCounts&)>& then) {
+Handled with_counts(HandlerShare& share, const Call& call, const ShapePages& named, PageUse use, Answer& answer,
+                    const std::function<void(const PageCounts&)>& then) {
+  const std::span<const std::string> ids = named.ids;
   auto pages = pages_of(share, ids, answer);
   if (!pages) return Handled::answered;
   const bool is_visit = use != PageUse::reads;
   if (is_visit && !call.read->visit_recorded) {
-    const Admission admission = record_pages(share, call, *pages, answer);
+    const Admission admission = record_pages(share, call, *pages, named.counted, answer);
     if (admission == Admission::parked) return Handled::parked;
     if (admission == Admission::refused) return Handled::answered;
     call.read->visit_recorded = true;
@@ -130,7 +132,7 @@ Handled with_counts(HandlerShare& share, const Call& call, std::span<const std::
 
 Handled with_count(HandlerShare& share, const Call& call, const std::string& id, PageUse use, Answer& answer,
                    const std::function<void(const PageCounts&)>& then) {
-  return with_counts(share, call, std::span(&id, 1), use, answer, then);
+  return with_counts(share, call, {.ids = std::span(&id, 1)}, use, answer, then);
 }
 
 std::string counted_name(HandlerShare& share, const std::string& id, Answer& answer) {

@@ -25,10 +25,16 @@ struct PageCounts {
 /// visits_only: no count is read.
 enum class PageUse : std::uint8_t { reads, visits, visits_only };
 
-/// Does with the pages of these ids what `use` says, and has `then` answer. A visit counts if the settings let one of
-/// the first page count, and then in all of them. Where an id breaks a rule, a visit is refused or a count that is
-/// only read is not known, the answer is a refusal.
-[[nodiscard]] Handled with_counts(HandlerShare& share, const Call& call, std::span<const std::string> ids, PageUse use,
+/// The pages of a request. A visit counts in so many of the first ones.
+struct ShapePages {
+  std::span<const std::string> ids;
+  std::size_t counted = 1;
+};
+
+/// Does with the pages what `use` says, and has `then` answer. A visit counts if the settings let one of the first page
+/// count, and then in all that are `counted`. Where an id breaks a rule, a visit is refused or a count that is only
+/// read is not known, the answer is a refusal.
+[[nodiscard]] Handled with_counts(HandlerShare& share, const Call& call, const ShapePages& pages, PageUse use,
                                   Answer& answer, const std::function<void(const PageCounts&)>& then);
 
 /// The same of one page.

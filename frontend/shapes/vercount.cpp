@@ -75,7 +75,7 @@ std::array<std::string, 3> vercount_pages_of(const SitePage& page) {
 /// The address that the request names; nullopt: none, and the answer says so.
 std::optional<VercountBody> request_of(Version version, const Call& call, Answer& answer) {
   if (call.head->method == Method::post) {
-    auto body = vercount_body(call.body);
+    auto body = vercount_body(call.read->kept_body.empty() ? call.body : call.read->kept_body);
     if (!body) {
       refuse_vercount(version, Refusal::malformed_json, 400, "Invalid JSON body", answer);
     } else if (body->url.empty()) {
@@ -100,11 +100,12 @@ Handled log_visit(Version version, HandlerShare& share, const Call& call, Answer
   }
   const bool is_visit = call.head->method == Method::post;
   const auto pages = vercount_pages_of(found.page);
-  const std::size_t counted = is_visit && !request->is_new_visitor ? 2 : 3;
+  const std::size_t counted = request->is_new_visitor ? 3 : 2;
   const Handled handled =
-      with_counts(share, call, std::span(pages).first(counted), is_visit ? PageUse::visits : PageUse::reads, answer,
+      with_counts(share, call, {.ids = pages, .counted = counted}, is_visit ? PageUse::visits : PageUse::reads, answer,
                   [&](const PageCounts& counts) { answer_counts(version, is_visit, counts, answer); });
   if (handled == Handled::answered && answer.refusal != Refusal::none) tell_refusal(version, answer);
+  if (handled != Handled::answered && call.read->kept_body.empty()) call.read->kept_body = call.body;
   return handled;
 }
 

@@ -7,7 +7,7 @@ namespace visitd {
 namespace {
 
 // Whatever is longer is something else, and takes no memory here.
-constexpr std::size_t longest_vercount_body_bytes = 16384;
+constexpr std::size_t longest_vercount_body_bytes = 8192;
 
 }  // namespace
 
