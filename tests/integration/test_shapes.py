@@ -2,36 +2,21 @@
 """In other counters' places: what their clients ask for is answered as they expect it (tests/integration/shapes/), and counted as all
 visits are; their scripts, as they are published, count and show in a real browser (test_shape_clients.py)."""
 
-import os
-import signal
 import unittest
 from pathlib import Path
 
 from golden_exchanges import exchanges
-from harness import Client, Stack, free_port, wait_for
+from harness import Client
+from shaped_stack import ShapedStack
 
 GOLDEN = Path(__file__).resolve().parent / "shapes"
-KEY = "correct-horse-battery-staple"
-
-
-class Shaped(Stack):
-    """A stack that serves these shapes, with a private address and a key of the owner."""
-
-    def __init__(self, *shapes: str, **settings):
-        self.private = free_port()
-        http = {"shapes": list(shapes), "private_listen": [f"127.0.0.1:{self.private}"]} | settings.pop("http", {})
-        super().__init__(frontends=2, settings={"http": http, "cache": {"ttl_ms": 300}, **settings})
-        key_file = self.folder / "owner_key"
-        key_file.write_text(KEY + "\n")
-        self.settings["owner"] = {"key_file": str(key_file)}
-        self.write_settings()
 
 
 class Golden(unittest.TestCase):
     def check_shape(self, name: str) -> None:
         files = sorted((GOLDEN / name).glob("*.golden"))
         self.assertTrue(files)
-        with Shaped(name) as stack:
+        with ShapedStack(name) as stack:
             for file in files:
                 for exchange in exchanges(file):
                     with self.subTest(exchange.where), Client(stack.private if exchange.at_private else stack.port) as client:
