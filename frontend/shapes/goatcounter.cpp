@@ -140,7 +140,7 @@ Handled goatcounter_json(HandlerShare& share, const Call& call, Answer& answer) 
   });
 }
 
-Handled goatcounter_svg(HandlerShare& share, const Call& call, Answer& answer) {
+Handled goatcounter_drawing(HandlerShare& share, const Call& call, Answer& answer) {
   return read_counter(share, call, answer, [&](const std::string& count, bool is_total) {
     std::string& document = share.start_document();
     draw_badge({.label = is_total ? "views of this site" : "views of this page", .message = count}, document);
@@ -150,7 +150,19 @@ Handled goatcounter_svg(HandlerShare& share, const Call& call, Answer& answer) {
   });
 }
 
-constexpr std::array<Route, 3> goatcounter_table{{
+/// Its script asks for a frame's page or an image of another kind as well, and browsers show a drawing in their place.
+constexpr Route drawn_route(std::string_view suffix) noexcept {
+  return {.path = "/counter/",
+          .suffix = suffix,
+          .names_page = true,
+          .is_image = true,
+          .hot = true,
+          .methods = by_get_or_head,
+          .allow = allow_get_or_head,
+          .handler = &goatcounter_drawing};
+}
+
+constexpr std::array<Route, 5> goatcounter_table{{
     {.path = "/count",
      .is_image = true,
      .hot = true,
@@ -164,14 +176,9 @@ constexpr std::array<Route, 3> goatcounter_table{{
      .methods = by_get_or_head,
      .allow = allow_get_or_head,
      .handler = &goatcounter_json},
-    {.path = "/counter/",
-     .suffix = ".svg",
-     .names_page = true,
-     .is_image = true,
-     .hot = true,
-     .methods = by_get_or_head,
-     .allow = allow_get_or_head,
-     .handler = &goatcounter_svg},
+    drawn_route(".svg"),
+    drawn_route(".html"),
+    drawn_route(".png"),
 }};
 
 }  // namespace
