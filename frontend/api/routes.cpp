@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -136,6 +137,9 @@ void Routes::take_shapes(const std::vector<std::string>& shapes) {
   shapes_.clear();
   if (share_.backend.shape_table == nullptr) return;
   for (const std::string& shape : shapes) shapes_.push_back(share_.backend.shape_table(shape));
+  // What names a page by nothing but the end of its path takes what the others leave.
+  std::ranges::stable_partition(
+      shapes_, [](std::span<const Route> shape) { return !shape.empty() && shape.front().path != "/"; });
 }
 
 bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept {
@@ -151,20 +155,19 @@ bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& 
   return call.route != nullptr;
 }
 
-bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {
-  if (find_in(route_table, path, call)) return true;
-  for (const std::span<const Route> shape : shapes_) {
-    if (find_in(shape, path, call)) return true;
-  }
-  return false;
+bool Routes::find_shape(std::string_view path, Call& call) const noexcept {
+  return std::ranges::any_of(shapes_, [&](std::span<const Route> shape) { return find_in(shape, path, call); });
 }
 
 void Routes::find(Call& call) const noexcept {
   const std::string_view path = call.head->path;
   call.route = nullptr;
-  if (find_below_prefix(path, call) || prefix_.empty() || !path.starts_with(prefix_)) return;
-  const std::string_view rest = path.substr(prefix_.size());
-  find_below_prefix(rest.empty() ? "/" : rest, call);
+  if (find_in(route_table, path, call)) return;
+  if (!prefix_.empty() && path.starts_with(prefix_)) {
+    const std::string_view rest = path.size() == prefix_.size() ? "/" : path.substr(prefix_.size());
+    if (find_in(route_table, rest, call) || find_shape(rest, call)) return;
+  }
+  find_shape(path, call);
 }
 
 Handled Routes::handle(const Call& call, Answer& answer) {
