@@ -124,6 +124,12 @@ constexpr std::array rows = {
     http.number<&HttpSettings::badge_max_age_s>(
         "badge_max_age_s", 0, day_ms / 1000, frontends_reload,
         "How long browsers and image proxies may show a badge before they ask for it again."),
+    http.number<&HttpSettings::stream_limit>(
+        "stream_limit", 0, 100'000, frontends_reload,
+        "So many streams of counts (/stream of the shape abacus) may be open at a frontend; more are answered 503."),
+    http.number<&HttpSettings::stream_timeout_s>(
+        "stream_timeout_s", 1, 86'400, frontends_reload,
+        "How long a stream of counts stays open; a browser then opens another one."),
     http.choice<&HttpSettings::hot_routes>(
         "hot_routes", frontends_reload,
         "How visits and counts are answered: straight from the request's head, or through cpp-httplib like all else."),
