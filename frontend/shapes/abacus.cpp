@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/shm/page_id.hpp"
+#include "frontend/api/count_stream.hpp"
 #include "frontend/api/owner_asking.hpp"
 #include "frontend/http/target.hpp"
 #include "frontend/images/badge.hpp"
@@ -62,6 +63,14 @@ Handled abacus_info(HandlerShare& share, const Call& call, Answer& answer) {
                             exists ? "-1ns" : "-2ns", exists),
                 answer);
   });
+}
+
+Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  const std::string page = counted_name(share, key->page(), answer);
+  if (page.empty()) return Handled::answered;
+  return stream_count(share, call, page, [](std::uint64_t count) { return value_json(count); }, answer);
 }
 
 // ---- changes
@@ -278,7 +287,7 @@ constexpr Route change_route(std::string_view path, Route::Handler handler) noex
       .path = path, .names_page = true, .for_owner = true, .methods = by_post, .allow = allow_post, .handler = handler};
 }
 
-constexpr std::array<Route, 10> abacus_table{{
+constexpr std::array<Route, 11> abacus_table{{
     {.path = "/hit/",
      .suffix = shield_suffix,
      .names_page = true,
@@ -307,6 +316,13 @@ constexpr std::array<Route, 10> abacus_table{{
      .methods = by_get_or_head,
      .allow = allow_get_or_head,
      .handler = &abacus_info},
+    {.path = "/stream/",
+     .names_page = true,
+     .hot = true,
+     .streams = true,
+     .methods = by_get,
+     .allow = allow_get,
+     .handler = &abacus_stream},
     {.path = "/create/",
      .names_page = true,
      .methods = by_get_or_post,
