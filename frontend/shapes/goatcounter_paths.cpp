@@ -99,7 +99,7 @@ std::string goatcounter_page(std::string_view path, bool is_event) {
   std::string page = in_slashes(path);
   while (page.ends_with('?') || page.ends_with('&')) page.pop_back();
   const std::size_t question = page.find('?');
-  if (question == std::string::npos) return page;
+  if (question == std::string::npos) return in_slashes(page);
   std::string_view query = std::string_view(page).substr(question + 1);
   query = query.substr(0, query.find('#'));
   std::string cleaned = cleaned_query(query);
