@@ -122,6 +122,7 @@ class ListRead {
 struct PendingRead {
   CountRead page;
   std::unique_ptr<ListRead> list;       ///< nullptr: one page is read, or none
+  std::string kept_body;                ///< of a handler that needs it again: a request that goes on has none
   std::unique_ptr<OwnerCall> owner;     ///< nullptr: it is no request of an owner, or has not begun
   std::unique_ptr<CountStream> stream;  ///< nullptr: its answer is none that comes in pieces, or has not begun
   std::string kept_body;                ///< of a handler that needs it again: a request that goes on has none

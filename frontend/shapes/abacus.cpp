@@ -65,14 +65,6 @@ Handled abacus_info(HandlerShare& share, const Call& call, Answer& answer) {
   });
 }
 
-Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
-  const auto key = key_of_request(call, answer);
-  if (!key) return Handled::answered;
-  const std::string page = counted_name(share, key->page(), answer);
-  if (page.empty()) return Handled::answered;
-  return stream_count(share, call, page, [](std::uint64_t count) { return value_json(count); }, answer);
-}
-
 // ---- changes
 
 /// The owner's key, of Authorization or the query.
@@ -202,6 +194,14 @@ Handled abacus_create(HandlerShare& share, const Call& call, Answer& answer) {
   return set_key(share, call, key->page(), abacus_proof(call, false), setting, answer);
 }
 
+Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  const std::string page = counted_name(share, key->page(), answer);
+  if (page.empty()) return Handled::answered;
+  return stream_count(share, call, page, [](std::uint64_t count) { return value_json(count); }, answer);
+}
+
 // ---- shields
 
 /// What a query says of a shield. Its fonts are those of our badges, in one size.
@@ -320,8 +320,8 @@ constexpr std::array<Route, 11> abacus_table{{
      .names_page = true,
      .hot = true,
      .streams = true,
-     .methods = by_get,
-     .allow = allow_get,
+     .methods = by_get_or_head,
+     .allow = allow_get_or_head,
      .handler = &abacus_stream},
     {.path = "/create/",
      .names_page = true,

@@ -3,20 +3,16 @@
 visits are."""
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import unittest
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from golden_exchanges import exchanges
-from harness import FRONTEND, PATIENCE_S, Answer, Client, Stack, wait_for
+from harness import FRONTEND, Answer, Client, Stack, wait_for
 from shaped_stack import ShapedStack
 
 GOLDEN = Path(__file__).resolve().parent / "shapes"
@@ -178,50 +174,6 @@ class Together(unittest.TestCase):
             self.assertGreaterEqual(pages, answered)
             self.assertGreaterEqual(counts["site:blog.example"], answered)
             self.assertLessEqual(max(pages, counts["site:blog.example"]), visits)
-
-
-class Streams(unittest.TestCase):
-    """abacus' /stream: the count, and each that follows."""
-
-    @contextlib.contextmanager
-    def opened(self, stack: Stack, path: str) -> Iterator[BinaryIO]:
-        with socket.create_connection(("127.0.0.1", stack.port), timeout=PATIENCE_S) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: counter.example\r\nOrigin: https://blog.example\r\n\r\n".encode())
-            with connection.makefile("rb") as answer:
-                yield answer
-
-    def read_head(self, answer: BinaryIO) -> tuple[int, str]:
-        lines = []
-        while (line := answer.readline().strip()) != b"":
-            lines.append(line.decode())
-        return int(lines[0].split()[1]), "\n".join(lines)
-
-    def read_event(self, answer: BinaryIO) -> dict:
-        data = answer.readline()
-        self.assertEqual(answer.readline(), b"\n")
-        return json.loads(data.removeprefix(b"data: "))
-
-    def test_each_count_is_told_and_so_many_streams_are_open(self):
-        with ShapedStack("abacus", frontends=1, http={"stream_limit": 1}, settings={"cache": {"ttl_ms": 100}}) as stack:
-            stack.ask("GET", "/hit/example.org/visits")
-            with self.opened(stack, "/stream/example.org/visits") as first:
-                status, head = self.read_head(first)
-                self.assertEqual(status, 200)
-                self.assertIn("Content-Type: text/event-stream", head)
-                self.assertIn("Cache-Control: no-store", head)
-                self.assertIn("Access-Control-Allow-Origin: https://blog.example", head)
-                self.assertEqual(self.read_event(first), {"value": 1})
-                for value in (2, 3):
-                    stack.ask("GET", "/hit/example.org/visits")
-                    self.assertEqual(self.read_event(first), {"value": value})
-                self.assertEqual(stack.ask("GET", "/stream/example.org/visits").status, 503)
-
-            def opens() -> bool:
-                with self.opened(stack, "/stream/example.org/visits") as second:
-                    return self.read_head(second)[0] == 200 and self.read_event(second) == {"value": 3}
-
-            wait_for("who has gone leaves room", opens)
-            self.assertEqual(stack.ask("GET", "/stream/a/b").status, 400)
 
 
 class Unknown(unittest.TestCase):
