@@ -133,10 +133,16 @@ const isCalled = new Promise((resolve) => { called = (value) => resolve(value); 
   document.head.append(script);
   const told = {"callback": await isCalled};
   told["get"] = await (await fetch(counter + "/get/example.org/visits")).json();
+  told["stream"] = [];
+  const stream = new EventSource(counter + "/stream/example.org/visits");
+  stream.onmessage = ({data}) => told["stream"].push(JSON.parse(data).value);
+  while (told["stream"].length < 1) await sleep(100);
   told["shield"] = await new Promise((resolve) => {
     const img = new Image(); img.onload = () => resolve(img.naturalWidth > 40); img.onerror = () => resolve("broken");
     img.src = counter + "/hit/example.org/visits/shield";
   });
+  while (told["stream"].length < 2) await sleep(100);
+  stream.close();
   const post = (key) => fetch(counter + "/set/example.org/visits?value=1", {method: "POST", headers: {"Authorization": "Bearer " + key}})
     .then((answer) => answer.status, (error) => "refused by the browser");
   told["set"] = await post("correct-horse-battery-staple");
@@ -301,6 +307,7 @@ class ShapeClients(unittest.TestCase):
             self.assertEqual(told["callback"], {"value": 1})
             self.assertEqual(told["get"], {"value": 1})
             self.assertEqual(told["shield"], True)
+            self.assertEqual(told["stream"], [1, 2])
             # Pages of sites that no setting names change nothing, whatever key they have.
             self.assertEqual(told["set"], "refused by the browser")
             stack.flush()
