@@ -30,12 +30,12 @@ def show(url: str, profile: str, *options: str) -> subprocess.CompletedProcess:
 
 
 @contextlib.contextmanager
-def browsing(url: str, profile: str, log: Path) -> Iterator[subprocess.Popen]:
+def browsing(url: str, profile: str, log: Path, *options: str) -> Iterator[subprocess.Popen]:
     """Opens a page and stays, in the time of the clock on the wall, while the block runs: a page may go to another one. It tells by requests
     what it sees. `log`: a file for what the browser says."""
     with open(log, "wb") as said:
         # A port for a debugger is what makes it stay; nobody asks there.
-        browser = subprocess.Popen(words(url, profile, "--remote-debugging-port=0"), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+        browser = subprocess.Popen(words(url, profile, "--remote-debugging-port=0", *options), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                                    start_new_session=True)  # fmt: skip
     try:
         yield browser
