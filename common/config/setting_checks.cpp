@@ -87,6 +87,13 @@ void check_together(const Draft& draft, const Sources& sources) {
       std::ranges::find(draft.http.cors_origins, "*") != draft.http.cors_origins.end()) {
     refuse(sources.origin("http", "cors_origins").where, key_named("http", "cors_origins"), "\"*\" and others");
   }
+  const auto has_shape = [&](std::string_view name) {
+    return std::ranges::find(draft.http.shapes, name) != draft.http.shapes.end();
+  };
+  if (has_shape("countapi") && has_shape("abacus")) {
+    refuse(sources.origin("http", "shapes").where, key_named("http", "shapes"),
+           "countapi and abacus, which have the same paths: name one of them");
+  }
   const std::uint64_t shards = draft.redis.shards.size();
   if (shards > draft.redis.buckets) {
     throw error("{}redis.buckets is {}, fewer than the {} shards",

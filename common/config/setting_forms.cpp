@@ -90,6 +90,11 @@ bool is_page_rule(std::string_view text) {
   return is_pattern(text) && PageRule::parse(text).has_value();
 }
 
+bool is_shape(std::string_view text) {
+  constexpr std::string_view shapes[] = {"countapi", "abacus", "goatcounter", "busuanzi", "vercount", "hits"};
+  return std::ranges::find(shapes, text) != std::end(shapes);
+}
+
 bool is_agent_part(std::string_view text) {
   constexpr std::size_t most_bytes = 256;
   return !text.empty() && text.size() <= most_bytes &&

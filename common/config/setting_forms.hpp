@@ -24,6 +24,7 @@ namespace visitd::setting {
 /// Of names of pages.
 [[nodiscard]] bool is_page_rule(std::string_view text);
 /// 1 to 256 bytes that a User-Agent may hold.
+[[nodiscard]] bool is_shape(std::string_view text);
 [[nodiscard]] bool is_agent_part(std::string_view text);
 /// Whether a text can be a password: Redis takes any, C strings end at a NUL.
 [[nodiscard]] bool is_password(std::string_view text) noexcept;

@@ -117,6 +117,13 @@ constexpr std::array rows = {
     http.text<&HttpSettings::cors_origins>(
         "cors_origins", 0, 64, is_origin, "SCHEME://HOST[:PORT] in lower case, or \"*\" alone", frontends_reload,
         "Pages of these origins may read the answers. \"*\": pages of every origin. Empty: no CORS headers."),
+    http.text<&HttpSettings::shapes>(
+        "shapes", 0, 8, is_shape, "countapi, abacus, goatcounter, busuanzi, vercount or hits", frontends_reload,
+        "Other counters whose requests visitd answers in their place, in their shape (docs/moving.md). countapi and "
+        "abacus have the same paths: name one of them."),
+    http.number<&HttpSettings::badge_max_age_s>(
+        "badge_max_age_s", 0, day_ms / 1000, frontends_reload,
+        "How long browsers and image proxies may show a badge before they ask for it again."),
     http.choice<&HttpSettings::hot_routes>(
         "hot_routes", frontends_reload,
         "How visits and counts are answered: straight from the request's head, or through cpp-httplib like all else."),

@@ -113,6 +113,8 @@ struct HttpSettings {
   std::vector<std::string> private_listen;          ///< health and metrics are served there alone; empty: everywhere
   std::string api_prefix = "/api/v1/counter";       ///< the routes are also served below it; empty: only without
   std::vector<std::string> cors_origins = {"*"};
+  std::vector<std::string> shapes;  ///< of other counters, served beside our own routes
+  std::uint32_t badge_max_age_s = 60;
   HotRoutes hot_routes = HotRoutes::direct;
   std::uint32_t head_limit_bytes = 32768;
   std::uint32_t target_limit_bytes = 4096;

@@ -2,36 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "common/os/utf8.hpp"
 #include "common/shm/hash.hpp"
 
 namespace visitd {
-
-namespace {
-
-/// The length in bytes of the UTF-8 sequence at the start of `s`, and its code point; 0: none.
-std::size_t decode_utf8(std::string_view s, std::uint32_t& code_point) noexcept {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) {
-    code_point = lead;
-    return 1;
-  }
-  const std::size_t length = lead >= 0xF0 && lead <= 0xF4   ? 4
-                             : lead >= 0xE0 && lead <= 0xEF ? 3
-                             : lead >= 0xC2 && lead <= 0xDF ? 2
-                                                            : 0;
-  if (length == 0 || length > s.size()) return 0;
-  code_point = lead & (0x7FU >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0U) != 0x80U) return 0;
-    code_point = code_point << 6U | (byte(i) & 0x3FU);
-  }
-  constexpr std::uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool surrogate = code_point >= 0xD800 && code_point <= 0xDFFF;
-  return code_point < least[length] || code_point > 0x10FFFF || surrogate ? 0 : length;
-}
-
-}  // namespace
 
 PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept {
   if (id.empty()) return PageIdFault::empty;
@@ -41,7 +15,7 @@ PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept {
     std::uint32_t code_point = 0;
     const std::size_t length = decode_utf8(id, code_point);
     if (length == 0) return PageIdFault::invalid_utf8;
-    control |= code_point < 0x20 || (code_point >= 0x7F && code_point <= 0x9F);
+    control |= is_control_character(code_point);
     id.remove_prefix(length);
   }
   return control ? PageIdFault::control_character : PageIdFault::none;

@@ -66,8 +66,9 @@ enum class Refusal : std::uint8_t {
   invalid_count,
   invalid_limit,
   not_done,
+  invalid_badge,
 };
-inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::not_done) + 1;
+inline constexpr std::size_t refusal_count = static_cast<std::size_t>(Refusal::invalid_badge) + 1;
 static_assert(frontend_refusals_first_word + refusal_count <= frontend_statistics_words);
 
 struct RefusalKind {
@@ -135,6 +136,7 @@ inline constexpr std::array<RefusalKind, refusal_count> refusal_kinds{{
     {400, "invalid-limit", "mend the program that lists pages: limit is 1 to 1000"},
     {503, "not-done",
      "visitctl status: a shard or the flusher is away, or slow; owner.timeout_ms is how long one waits"},
+    {400, "invalid-badge", "compare the badge's address in your pages with docs/http.md"},
 }};
 
 }  // namespace visitd

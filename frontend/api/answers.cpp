@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "common/shm/hash.hpp"
+
 namespace visitd {
 
 namespace {
@@ -18,12 +20,16 @@ std::string_view status_line(std::uint16_t status) noexcept {
     std::string_view text;
   };
   static constexpr Line lines[] = {{200, "HTTP/1.1 200 OK\r\n"},
+                                   {201, "HTTP/1.1 201 Created\r\n"},
+                                   {202, "HTTP/1.1 202 Accepted\r\n"},
                                    {204, "HTTP/1.1 204 No Content\r\n"},
+                                   {304, "HTTP/1.1 304 Not Modified\r\n"},
                                    {400, "HTTP/1.1 400 Bad Request\r\n"},
                                    {401, "HTTP/1.1 401 Unauthorized\r\n"},
                                    {403, "HTTP/1.1 403 Forbidden\r\n"},
                                    {404, "HTTP/1.1 404 Not Found\r\n"},
                                    {405, "HTTP/1.1 405 Method Not Allowed\r\n"},
+                                   {409, "HTTP/1.1 409 Conflict\r\n"},
                                    {413, "HTTP/1.1 413 Content Too Large\r\n"},
                                    {414, "HTTP/1.1 414 URI Too Long\r\n"},
                                    {415, "HTTP/1.1 415 Unsupported Media Type\r\n"},
@@ -49,10 +55,11 @@ std::string_view reason_phrase(std::uint16_t status) noexcept {
 void Answer::reset(const RequestHead& head) noexcept {
   status = 200;
   content_type = ContentType::none;
-  no_store = false;
   head_only = head.method == Method::head;
-  preflight = false;
-  length_unknown = false;
+  preflight = length_unknown = false;
+  image_fields = cache_control = own_field = {};
+  etag.clear();
+  own_field_value.clear();
   retry_after_s.reset();
   allow = allow_elsewhere = authenticate = {};
   for_owner = false;
@@ -65,13 +72,23 @@ void Answer::reset(const RequestHead& head) noexcept {
 
 void Answer::refuse(const Problem& problem) noexcept {
   const RefusalText text = describe(problem.refusal);
-  const std::string_view parameter = problem.parameter.empty() ? text.parameter : problem.parameter;
   refusal = problem.refusal;
   status = text.status;
-  content_type = ContentType::problem;
-  no_store = true;
+  cache_control = never_stored;
+  etag.clear();
   cache_status.clear();
   body.clear();
+  if (find_field(image_fields, "accept").value_or("").starts_with("image/")) {
+    content_type = ContentType::svg;
+    draw_refusal(text.name, problem.detail.empty() ? text.detail : problem.detail, body);
+  } else {
+    tell(problem, text);
+  }
+}
+
+void Answer::tell(const Problem& problem, const RefusalText& text) noexcept {
+  const std::string_view parameter = problem.parameter.empty() ? text.parameter : problem.parameter;
+  content_type = ContentType::problem;
   append_all(body, R"({"type":"urn:visitd:problem:)", text.name, R"(","title":")", reason_phrase(status),
              R"(","status":)", status, R"(,"detail":")");
   append_json(problem.detail.empty() ? text.detail : problem.detail, body);
@@ -85,6 +102,18 @@ void Answer::refuse(const Problem& problem) noexcept {
     append_all(body, ",\"", problem.member, "\":", problem.value);
   }
   body.append("}");
+}
+
+void Answer::tag(const RequestHead& head) noexcept {
+  etag.append("\"");
+  std::uint64_t hash = hash_bytes(body.bytes());
+  for (int digit = 0; digit < 16; ++digit, hash >>= 4U) etag.append(hex_digits.substr(hash & 0xFU, 1));
+  etag.append("\"");
+  const std::string_view known = find_field(head.fields, "if-none-match").value_or("");
+  if (known != "*" && known.find(etag.view()) == std::string_view::npos) return;
+  status = 304;
+  content_type = ContentType::none;
+  body.clear();
 }
 
 AnswerFormat::AnswerFormat(const std::vector<std::string>& origins) {
@@ -126,7 +155,7 @@ void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool kee
     out.append(value);
     out.append("\r\n");
   });
-  if (answer.status != 204 && !answer.length_unknown) {
+  if (has_body(answer.status) && !answer.length_unknown) {
     out.append("Content-Length: ");
     out.append(content.size());
     out.append("\r\n");

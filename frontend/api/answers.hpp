@@ -69,7 +69,37 @@ class FixedText {
 /// that a later answer adds for the page's scripts is added here.
 inline constexpr std::string_view exposed_fields = "Cache-Status, Retry-After, RateLimit, RateLimit-Policy, Date";
 
-enum class ContentType : std::uint8_t { none, json, problem, metrics, html };
+class AnswerBody;
+/// badge.cpp: draws why an image is refused.
+void draw_refusal(std::string_view name, std::string_view detail, AnswerBody& body) noexcept;
+
+enum class ContentType : std::uint8_t { none, json, problem, metrics, html, javascript, svg, gif };
+
+/// What is said of a body because of its type. Empty: nothing.
+struct ContentFields {
+  std::string_view type;
+  std::string_view policy{};  ///< Content-Security-Policy, for those that browsers show as a page
+  bool is_for_pages = false;  ///< pages of every site may embed it, also those that want to be asked for it
+};
+
+/// By ContentType.
+inline constexpr std::array<ContentFields, 8> content_fields{{
+    {.type = ""},
+    {.type = "application/json"},
+    {.type = "application/problem+json"},
+    {.type = "text/plain; version=0.0.4; charset=utf-8"},
+    {.type = "text/html; charset=utf-8",
+     .policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:; "
+               "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"},
+    {.type = "text/javascript; charset=utf-8", .is_for_pages = true},
+    {.type = "image/svg+xml; charset=utf-8",
+     .policy = "default-src 'none'; style-src 'unsafe-inline'",
+     .is_for_pages = true},
+    {.type = "image/gif", .is_for_pages = true},
+}};
+
+/// Values of Answer::cache_control.
+inline constexpr std::string_view never_stored = "no-store";
 
 /// Where the body of an answer comes from: each source is a case of bytes().
 class AnswerBody {
@@ -110,10 +140,13 @@ class AnswerBody {
 struct Answer {
   std::uint16_t status = 200;
   ContentType content_type = ContentType::none;
-  bool no_store = false;
   bool head_only = false;  ///< for HEAD: all fields, no body
   bool preflight = false;
-  bool length_unknown = false;  ///< for HEAD, where the body was not made
+  bool length_unknown = false;     ///< for HEAD, where the body was not made
+  /// The request's fields, if it is for an image: to who takes nothing else a refusal is drawn. Else empty.
+  std::string_view image_fields;
+  std::string_view cache_control;  ///< empty: nothing is said; lives until the next answer
+  FixedText<20> etag;              ///< empty: none
   std::optional<std::uint32_t> retry_after_s;
   std::string_view allow;              ///< empty: none
   std::string_view allow_elsewhere;    ///< of a preflight from a site that the settings do not name; empty: `allow`
@@ -121,13 +154,25 @@ struct Answer {
   std::string_view authenticate;       ///< which credentials the client lacks; empty: none
   FixedText<64> rate_limit;            ///< empty: the client's rate is not limited
   std::string_view rate_limit_policy;  ///< lives until the next answer
+  std::string_view own_field;          ///< name of one more field, of a shape of another counter; empty: none
+  FixedText<256> own_field_value;
   Refusal refusal = Refusal::none;
   FixedText<256> cache_status;
   AnswerBody body;
 
   void reset(const RequestHead& head) noexcept;
   void refuse(const Problem& problem) noexcept;
+  /// Gives the body a tag, and takes it away again if the client has the same one already (304).
+  void tag(const RequestHead& head) noexcept;
+
+ private:
+  void tell(const Problem& problem, const RefusalText& text) noexcept;
 };
+
+/// Whether a body follows the head of an answer with this status.
+[[nodiscard]] constexpr bool has_body(std::uint16_t status) noexcept {
+  return status != 204 && status != 304;
+}
 
 /// Formats answers. Holds what is the same in each: the CORS policy, and the date.
 class AnswerFormat {
@@ -191,19 +236,13 @@ void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head
 template <typename Take>
 void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Take&& take) const {
   take("Date", std::string_view(date_.data(), date_.size()));
-  if (answer.content_type == ContentType::json) take("Content-Type", std::string_view("application/json"));
-  if (answer.content_type == ContentType::problem) take("Content-Type", std::string_view("application/problem+json"));
-  if (answer.content_type == ContentType::metrics)
-    take("Content-Type", std::string_view("text/plain; version=0.0.4; charset=utf-8"));
-  if (answer.content_type == ContentType::html) {
-    take("Content-Type", std::string_view("text/html; charset=utf-8"));
-    take("Content-Security-Policy",
-         std::string_view(
-             "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src "
-             "'self'; base-uri 'none'; frame-ancestors 'none'"));
-    take("X-Content-Type-Options", std::string_view("nosniff"));
-  }
-  if (answer.no_store) take("Cache-Control", std::string_view("no-store"));
+  const ContentFields& content = content_fields[static_cast<std::size_t>(answer.content_type)];
+  if (!content.type.empty()) take("Content-Type", content.type);
+  if (!content.policy.empty()) take("Content-Security-Policy", content.policy);
+  if (content.is_for_pages) take("Cross-Origin-Resource-Policy", std::string_view("cross-origin"));
+  if (content.is_for_pages || !content.policy.empty()) take("X-Content-Type-Options", std::string_view("nosniff"));
+  if (!answer.cache_control.empty()) take("Cache-Control", answer.cache_control);
+  if (!answer.etag.empty()) take("ETag", answer.etag.view());
   if (!answer.cache_status.empty()) take("Cache-Status", answer.cache_status.view());
   if (!answer.allow.empty()) take("Allow", answer.allow);
   if (!answer.authenticate.empty()) take("WWW-Authenticate", answer.authenticate);
@@ -211,6 +250,7 @@ void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Tak
     take("RateLimit", answer.rate_limit.view());
     take("RateLimit-Policy", answer.rate_limit_policy);
   }
+  if (!answer.own_field.empty()) take(answer.own_field, answer.own_field_value.view());
   each_cors_field(answer, head, take);
   if (answer.retry_after_s) {
     FixedText<20> seconds;

@@ -103,12 +103,17 @@ class Questions {
   virtual void forget(std::uint64_t number) noexcept = 0;
 };
 
+struct Route;
+/// The routes in the shape of another counter, by the shape's name in http.shapes; they live for ever.
+using ShapeTable = std::span<const Route> (*)(std::string_view shape);
+
 /// All of it. What is referred to outlives whoever has this.
 struct Backend {
   VisitRecorder& recorder;
   CountSource& counts;
   Questions& questions;
   const HostStatus& host;
+  ShapeTable shape_table = nullptr;  ///< nullptr: no shapes are known
 };
 
 }  // namespace visitd

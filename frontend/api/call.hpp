@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "frontend/api/answers.hpp"
@@ -22,7 +23,9 @@ struct Route {
   using Handler = Handled (*)(HandlerShare&, const Call&, Answer&);
 
   std::string_view path;       ///< below the prefix; a page id follows where it names a page
-  bool names_page = false;     ///< all that follows in the path is the page id
+  std::string_view suffix{};   ///< what follows the page id; empty: nothing
+  bool names_page = false;     ///< all that follows in the path, but the suffix, is the page id
+  bool is_image = false;       ///< asked for by images of pages: what it refuses is drawn
   bool hot = false;            ///< answered straight from the vetted head, unless settings say otherwise
   bool takes_body = false;     ///< of a POST or PUT; all other bodies are thrown away
   bool for_operators = false;  ///< served at the private addresses alone where there are any
@@ -32,6 +35,16 @@ struct Route {
   std::string_view allow_elsewhere{};  ///< those that pages of every site may use; empty: all of them
   Handler handler = nullptr;
 
+  /// The page id that a path names, as it stands there; empty where the route names none. nullopt: the path is another
+  /// route's.
+  [[nodiscard]] std::optional<std::string_view> page_in(std::string_view whole) const noexcept {
+    if (!whole.starts_with(path)) return std::nullopt;
+    std::string_view rest = whole.substr(path.size());
+    if (!names_page) return rest.empty() ? std::optional(rest) : std::nullopt;
+    if (!rest.ends_with(suffix)) return std::nullopt;
+    rest.remove_suffix(suffix.size());
+    return rest;
+  }
   [[nodiscard]] bool allows(Method method) const noexcept {
     return (methods >> static_cast<unsigned>(method) & 1U) != 0;
   }

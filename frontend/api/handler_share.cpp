@@ -1,5 +1,7 @@
 #include "frontend/api/handler_share.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -13,6 +15,10 @@ namespace {
 /// Beyond, the memory of a long answer is given back.
 constexpr std::size_t usual_document_bytes = 65536;
 
+std::string caching_for(std::uint32_t seconds) {
+  return fmt::format("public, max-age={}", seconds);
+}
+
 }  // namespace
 
 HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
@@ -23,6 +29,7 @@ HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
       list_timeout_ms(settings.http.list_timeout_ms),
       owner_timeout_ms(settings.owner.timeout_ms),
       cors_origins(settings.http.cors_origins),
+      badge_caching(caching_for(settings.http.badge_max_age_s)),
       page_rules(settings.pages.rules),
       proxies(settings.http.trusted_proxies),
       public_limits(settings),
@@ -39,6 +46,7 @@ void HandlerShare::take_settings(const Settings& settings) {
   list_timeout_ms = settings.http.list_timeout_ms;
   owner_timeout_ms = settings.owner.timeout_ms;
   cors_origins = settings.http.cors_origins;
+  badge_caching = caching_for(settings.http.badge_max_age_s);
   page_rules = PageRules(settings.pages.rules);
   proxies = TrustedProxies(settings.http.trusted_proxies);
   public_limits = PublicLimits(settings);

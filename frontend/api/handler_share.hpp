@@ -51,6 +51,7 @@ struct HandlerShare {
   std::uint32_t list_timeout_ms;
   std::uint32_t owner_timeout_ms;
   std::vector<std::string> cors_origins;
+  std::string badge_caching;  ///< Cache-Control of badges
   PageRules page_rules;
   TrustedProxies proxies;
   PublicLimits public_limits;

@@ -1,6 +1,7 @@
 // Who makes the answers: a function for each route, in files by theme. What each takes and answers is in openapi.json.
 #pragma once
 
+#include "frontend/api/admission.hpp"
 #include "frontend/api/call.hpp"
 #include "frontend/api/handler_share.hpp"
 
@@ -9,6 +10,11 @@ namespace visitd {
 // page_handlers.cpp: of one page.
 [[nodiscard]] Handled record_visit(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled read_count(HandlerShare& share, const Call& call, Answer& answer);
+
+// image_handlers.cpp: of one page, in the place of an image.
+[[nodiscard]] Handled record_pixel(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_badge(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_badge_endpoint(HandlerShare& share, const Call& call, Answer& answer);
 
 // list_handlers.cpp: of many pages. POST records and GET reads; of a query POST reads, and its GET is one of a page.
 [[nodiscard]] Handled record_or_read_list(HandlerShare& share, const Call& call, Answer& answer);
@@ -28,6 +34,8 @@ namespace visitd {
 [[nodiscard]] Handled show_openapi(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled show_docs(HandlerShare& share, const Call& call, Answer& answer);
 
+/// Records one visit of a page if the settings let it count. refused: the answer says why.
+[[nodiscard]] Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer);
 /// What Cache-Status (RFC 9211) tells of one count, or of the one that stands for many.
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept;
 /// Reads the count of a page whose id stands like this in a path.

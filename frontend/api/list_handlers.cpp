@@ -81,7 +81,7 @@ void answer_counts(HandlerShare& share, const ListRead& reading, Answer& answer)
     document.append(number.data(), number.size());
   }
   document.append("}}");
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   note_cache_status(reading.counts().least_fresh(), answer);
   answer.body.show(document);

@@ -91,7 +91,7 @@ std::optional<ControlAnswer> take(HandlerShare& share, const Call& call, Answer&
 // ---- changing a count
 
 void answer_change(std::string_view page, const ControlRow& row, Answer& answer) {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   answer.body.append(R"({"page":")");
   append_json(page, answer.body);
@@ -144,7 +144,7 @@ void append_page(std::string_view page, std::optional<std::uint64_t> count, std:
 }
 
 Handled answer_document(const std::string& document, Answer& answer) {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   answer.body.show(document);
   return Handled::answered;

@@ -3,7 +3,6 @@
 #include <string_view>
 
 #include "common/os/text.hpp"
-#include "frontend/api/admission.hpp"
 #include "frontend/api/handlers.hpp"
 #include "frontend/http/target.hpp"
 
@@ -30,17 +29,9 @@ Admission record(HandlerShare& share, const Call& call, std::string_view page, A
   return Admission::refused;
 }
 
-/// Records the visit if it counts.
-Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
-  const Admission admission = share.counts_all ? Admission::counted : admit_visit(share, call, page, answer);
-  if (admission == Admission::counted) return record(share, call, page, answer);
-  if (admission == Admission::ignored) share.backend.recorder.ignore(1);
-  return admission;
-}
-
 /// The count in the answer to a visit, which is a success whether its count is known or not.
 void append_count(const CountAnswer& count, Answer& answer) {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.body.append(R"(,"count":)");
   if (count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale) {
     note_cache_status(count, answer);
@@ -51,6 +42,13 @@ void append_count(const CountAnswer& count, Answer& answer) {
 }
 
 }  // namespace
+
+Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
+  const Admission admission = share.counts_all ? Admission::counted : admit_visit(share, call, page, answer);
+  if (admission == Admission::counted) return record(share, call, page, answer);
+  if (admission == Admission::ignored) share.backend.recorder.ignore(1);
+  return admission;
+}
 
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
   answer.cache_status.append(cache_name);
@@ -106,7 +104,7 @@ Handled read_count_of(HandlerShare& share, const Call& call, std::string_view en
     share.refuse_for_now({.refusal = Refusal::count_damaged}, answer);
     return Handled::answered;
   }
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   note_cache_status(count, answer);
   answer.body.append(R"({"count":)");

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "common/os/log.hpp"
 #include "common/os/text.hpp"
@@ -25,7 +26,7 @@ constexpr std::string_view all_methods = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 constexpr std::string_view page_methods = "GET, HEAD, PUT, DELETE, OPTIONS";
 
 /// Where a path has more than one row, they differ in methods.
-constexpr std::array<Route, 14> route_table{{
+constexpr std::array<Route, 17> route_table{{
     {.path = "/visit/",
      .names_page = true,
      .hot = true,
@@ -60,6 +61,29 @@ constexpr std::array<Route, 14> route_table{{
      .methods = reads | bit(Method::post),
      .allow = list_methods,
      .handler = &record_or_read_list},
+    {.path = "/pixel/",
+     .suffix = ".gif",
+     .names_page = true,
+     .is_image = true,
+     .hot = true,
+     .methods = reads,
+     .allow = read_methods,
+     .handler = &record_pixel},
+    {.path = "/badge/",
+     .suffix = ".svg",
+     .names_page = true,
+     .is_image = true,
+     .hot = true,
+     .methods = reads,
+     .allow = read_methods,
+     .handler = &show_badge},
+    {.path = "/badge/",
+     .suffix = ".json",
+     .names_page = true,
+     .hot = true,
+     .methods = reads,
+     .allow = read_methods,
+     .handler = &show_badge_endpoint},
     {.path = "/pages", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &list_pages},
     {.path = "/top", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_top},
     {.path = "/total", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_total},
@@ -99,24 +123,40 @@ std::span<const Route> Routes::table() noexcept {
 }
 
 Routes::Routes(const Settings& settings, const Backend& backend)
-    : share_(settings, backend), prefix_(settings.http.api_prefix) {}
+    : share_(settings, backend), prefix_(settings.http.api_prefix) {
+  take_shapes(settings.http.shapes);
+}
 
 void Routes::take_settings(const Settings& settings) {
   share_.take_settings(settings);
+  take_shapes(settings.http.shapes);
 }
 
-bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {
-  for (const Route& route : route_table) {
-    if (!path.starts_with(route.path)) continue;
-    const std::string_view rest = path.substr(route.path.size());
-    if (!route.names_page && !rest.empty()) continue;
+void Routes::take_shapes(const std::vector<std::string>& shapes) {
+  shapes_.clear();
+  if (share_.backend.shape_table == nullptr) return;
+  for (const std::string& shape : shapes) shapes_.push_back(share_.backend.shape_table(shape));
+}
+
+bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept {
+  for (const Route& route : table) {
+    const std::optional<std::string_view> page = route.page_in(path);
+    if (!page) continue;
     if (has_private_address_ && route.for_operators && call.entrance != Entrance::private_address) continue;
     if (call.route != nullptr && !route.allows(call.head->method)) continue;
     call.route = &route;
-    call.encoded_page = rest;
+    call.encoded_page = *page;
     if (route.allows(call.head->method)) return true;
   }
   return call.route != nullptr;
+}
+
+bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {
+  if (find_in(route_table, path, call)) return true;
+  for (const std::span<const Route> shape : shapes_) {
+    if (find_in(shape, path, call)) return true;
+  }
+  return false;
 }
 
 void Routes::find(Call& call) const noexcept {
@@ -130,7 +170,10 @@ void Routes::find(Call& call) const noexcept {
 Handled Routes::handle(const Call& call, Answer& answer) {
   answer.reset(*call.head);
   Handled handled = Handled::answered;
-  if (call.route != nullptr) answer.for_owner = call.route->for_owner;
+  if (call.route != nullptr) {
+    answer.for_owner = call.route->for_owner;
+    if (call.route->is_image) answer.image_fields = call.head->fields;
+  }
   if (call.is_routed()) {
     handled = call.route->handler(share_, call, answer);
   } else {
@@ -163,6 +206,7 @@ void Routes::fail(const Call& call, const std::exception_ptr& exception, Answer&
   log::error("request of {} failed, id {}: {}",
              share_.proxies.origin_of(*call.client, call.head->fields, call.entrance), id, what);
   answer.reset(*call.head);
+  if (call.route != nullptr && call.route->is_image) answer.image_fields = call.head->fields;
   answer.refuse({.refusal = Refusal::internal_error,
                  .detail = fmt::format("the request failed; the server's log says why under id {}", id)});
   note(answer.refusal);

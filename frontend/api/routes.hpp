@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/config/settings.hpp"
 #include "frontend/api/answers.hpp"
@@ -53,9 +54,12 @@ class Routes {
   void note(Refusal refusal) noexcept { ++refusals_[static_cast<std::size_t>(refusal)]; }
 
  private:
+  bool find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept;
   bool find_below_prefix(std::string_view path, Call& call) const noexcept;
+  void take_shapes(const std::vector<std::string>& shapes);
 
   HandlerShare share_;
+  std::vector<std::span<const Route>> shapes_;  ///< of other counters, that the settings name
   bool has_private_address_ = false;
   std::string prefix_;
   RefusalCounts refusals_{};

@@ -9,7 +9,7 @@ namespace visitd {
 namespace {
 
 void answer_status(std::string_view status, Answer& answer) noexcept {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   append_all(answer.body, R"({"status":")", status, R"("})");
 }
@@ -58,7 +58,7 @@ Handled show_readiness(HandlerShare& share, const Call& call, Answer& answer) {
 }
 
 Handled show_metrics(HandlerShare& share, const Call& call, Answer& answer) {
-  answer.no_store = true;
+  answer.cache_control = never_stored;
   answer.content_type = ContentType::metrics;
   // What HEAD asks for is not worth the making; its length is then not known.
   answer.length_unknown = call.head->method == Method::head;

@@ -69,6 +69,7 @@ constexpr std::array<Told, refusal_count> told{{
     {Refusal::invalid_limit, "limit", "limit is a whole number from 1 to 1000"},
     {Refusal::not_done, "",
      "too many large requests wait for the flusher; a count that was to be changed may be changed"},
+    {Refusal::invalid_badge, "query", ""},
 }};
 static_assert([] {
   std::size_t number = 0;

@@ -168,7 +168,7 @@ class HttplibWay final : public AnsweringWay, httplib::Server {
   void correct_fields(httplib::Response& response) const {
     response.headers.erase("Keep-Alive");
     response.headers.erase("Accept-Ranges");
-    if (response.status == 204 || answer_.length_unknown) response.headers.erase("Content-Length");
+    if (!has_body(answer_.status) || answer_.length_unknown) response.headers.erase("Content-Length");
     if (keep_alive_ && call_->head->minor_version_0) response.set_header("Connection", "keep-alive");
   }
 

@@ -105,7 +105,7 @@ class Document:
             if answer.body:
                 faults.append(f"there is a body: {answer.body[:80]!r}")
         else:
-            value = answer.json() if media.endswith("json") else answer.body.decode()
+            value = answer.json() if media.endswith("json") else answer.body.decode(errors="replace")
             faults += self.schema_faults(expected["content"][media]["schema"], value)
             if media == "application/problem+json":
                 name = str(value.get("type")).removeprefix(PROBLEM)

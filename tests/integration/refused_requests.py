@@ -66,6 +66,23 @@ def refused_by_content(path: str) -> list[tuple[str, str, bytes, int | None]]:
             ("invalid-percent-encoding", "DELETE", request_bytes("DELETE", "/visits/%zz"), None),
             ("invalid-page-id", "DELETE", request_bytes("DELETE", "/visits/"), None),
         ],
+        "/pixel/{page_id}.gif": [
+            (problem, method, request_bytes(method, f"/pixel/{page}.gif"), None)
+            for method in ("GET", "HEAD")
+            for problem, page in (("invalid-percent-encoding", "%zz"), ("invalid-page-id", "%01"))
+        ],
+        **{
+            f"/badge/{{page_id}}.{form}": [
+                (problem, method, request_bytes(method, f"/badge/{page}"), None)
+                for method in ("GET", "HEAD")
+                for problem, page in (
+                    ("invalid-percent-encoding", f"%zz.{form}"),
+                    ("invalid-page-id", f"%01.{form}"),
+                    ("invalid-badge", f"home.{form}?color=nocolour"),
+                )
+            ]
+            for form in ("svg", "json")
+        },
         "/visits": [
             ("malformed-json", "POST", post(b'["home"'), None),
             ("invalid-page-id", "POST", post(b'["home","","also"]'), 1),

@@ -131,7 +131,8 @@ class Written(unittest.TestCase):
 # --- real answers
 
 # A target of each documented path.
-TARGETS = {"/visit/{page_id}": "/visit/home", "/visits/{page_id}": "/visits/home", "/visits": "/visits?page=home&page=about"}
+TARGETS = {"/pixel/{page_id}.gif": "/pixel/home.gif", "/badge/{page_id}.svg": "/badge/home.svg", "/badge/{page_id}.json": "/badge/home.json",
+           "/visit/{page_id}": "/visit/home", "/visits/{page_id}": "/visits/home", "/visits": "/visits?page=home&page=about"}
 BODIES = {("POST", "/visit/{page_id}"): b"", ("POST", "/visits"): b'["home","about"]', ("POST", "/visits/query"): b'["home","about"]',
           ("PUT", "/visits/{page_id}"): b'{"count":3}', ("PUT", "/visits/query"): b'{"count":3}'}  # fmt: skip
 CHANGES = [(method, target, b'{"count":3}' if method == "PUT" else None) for method in ("PUT", "DELETE") for target in ("/visits/home", "/visits/query")]
@@ -219,6 +220,11 @@ class Answers:
         self.assertEqual(self.ask("GET", "/visits/blog/2024%2F/x/").json()["count"], 1)
         self.ask("GET", "/visits?page=never+read&page=home", "Origin: https://example.net")
         self.ask("POST", "/visits/query", body=b'"home"\n["home","never read too"]')
+        for method in ("GET", "HEAD"):
+            for target in ("/badge/home.svg", "/badge/home.json"):
+                self.assertEqual(self.ask(method, target, "If-None-Match: *").status, 304)
+        self.ask("GET", "/badge/home.svg?count&label=hits&color=red&labelColor=fff&style=plastic&locale=de&abbreviate")
+        self.ask("GET", "/badge/home.json?color=red&labelColor=fff&style=plastic")
         self.lists_and_changes()
         self.assertIn("checks", self.ask("GET", "/readyz?verbose").json())
         self.assertEqual(self.ask("GET", "/openapi.json").body, DOCUMENT.read_bytes())
@@ -273,7 +279,7 @@ class Answers:
             for name, method, request, entry in refused_by_content(path):
                 target = request.split(b" ", 2)[1].decode()
                 answer = self.refused(name, method, target, request)
-                self.assertEqual(answer.json().get("entry"), entry, request[:200])
+                self.assertEqual(None if method == "HEAD" else answer.json().get("entry"), entry, request[:200])
 
     def other_paths_and_methods(self):
         for target in ("/nothing", "/visit", "/api/v1/nothing", "/docs/"):
@@ -336,9 +342,12 @@ class Answers:
         self.stack.write_settings()
         self.stack.restart("frontend_1")
         self.stack.wait_ready()
-        for target, body in (("/visit/home", b""), ("/visits", b'["home"]')):
-            self.assertEqual(self.ask("POST", target, ours, body=body).status, 200)
-            self.assertEqual(self.ask("POST", target, "Origin: https://other.example", body=body).json()["parameter"], "Origin")
+        images = [("GET", target, None) for target in ("/pixel/home.gif", "/badge/home.svg?count")]
+        for method, target, body in [("POST", "/visit/home", b""), ("POST", "/visits", b'["home"]'), *images]:
+            self.assertEqual(self.ask(method, target, ours, body=body).status, 200)
+            self.assertEqual(self.ask(method, target, "Origin: https://other.example", body=body).json()["parameter"], "Origin")
+            if method == "GET":
+                self.assertEqual(self.ask(method, target.replace("home", "about"), ours).json()["parameter"], "page_id")
         for target, body in (("/visit/about", b""), ("/visits", b'["home","about"]')):
             self.assertEqual(self.ask("POST", target, ours, body=body).json()["parameter"], "page_id")
         self.stack.settings |= {"http": usual, "pages": {}}
@@ -361,6 +370,9 @@ class Answers:
                 self.assertEqual(answer.status, 200 if number == 0 or (number == 1 and "burst" in str(limit)) else 429, f"{path} {sent}")
                 if answer.status == 429:
                     self.assertEqual(answer.json()["type"], f"urn:visitd:problem:{name}")
+            for target in (f"/pixel/{name}-image.gif", f"/badge/{name}-image.svg?count"):
+                answer = self.ask("GET", target, "X-Forwarded-For: 192.0.2.7")
+                self.assertEqual((answer.status, answer.json()["type"]), (429, f"urn:visitd:problem:{name}"))
         self.stack.settings["http"] = usual
 
     def without_flusher(self):
@@ -387,6 +399,8 @@ class Answers:
             self.assertEqual(answer.status, 503)
             self.assertTrue(0 < answer.json()["recorded"] < entries, answer)
             self.assertEqual(self.ask("POST", "/visit/full").status, 503)
+            for target in ("/pixel/full.gif", "/badge/full.svg?count"):
+                self.assertEqual(self.ask("GET", target).status, 503)
             for method, target in (("GET", "/readyz"), ("GET", "/readyz?verbose"), ("HEAD", "/readyz")):
                 self.assertEqual(self.ask(method, target).status, 503, "a full lane is not ready")
         finally:

@@ -1,0 +1,133 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "frontend/api/handlers.hpp"
+#include "frontend/images/badge.hpp"
+#include "frontend/images/badge_query.hpp"
+
+namespace visitd {
+
+namespace {
+
+/// One pixel that is transparent (GIF89a): header, screen of 1 by 1 with two colours, the first one transparent, image.
+constexpr std::array<unsigned char, 43> pixel{'G', 'I',  'F',  '8',  '9',  'a',  1, 0, 1, 0,    0x80, 0, 0,    0, 0,
+                                              0,   0xFF, 0xFF, 0xFF, 0x21, 0xF9, 4, 1, 0, 0,    0,    0, 0x2C, 0, 0,
+                                              0,   0,    1,    0,    1,    0,    0, 2, 2, 0x44, 1,    0, 0x3B};
+
+/// What a badge says of a count that nobody knows.
+constexpr std::string_view unknown = "unknown";
+
+bool is_known(const CountAnswer& count) noexcept {
+  return count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale;
+}
+
+/// The message of a badge, and what its answer says of how long it holds.
+std::string message_of(const CountAnswer& count, const BadgeQuery& query, Answer& answer) {
+  if (!is_known(count)) {
+    answer.cache_control = never_stored;
+    return std::string(unknown);
+  }
+  note_cache_status(count, answer);
+  std::string message;
+  append_count(count.count, query.format, query.abbreviate, message);
+  return message;
+}
+
+/// Reads query and count of a badge, and has `then` draw it.
+template <typename Then>
+Handled with_badge(HandlerShare& share, const Call& call, Answer& answer, bool may_count, Then then) {
+  BadgeQuery query;
+  auto problem = query.read(call.head->query);
+  if (!problem && query.counts && !may_count) {
+    problem = Problem{.refusal = Refusal::invalid_badge,
+                      .detail = "this badge never counts: those who show it ask for it when nobody visits",
+                      .parameter = "count"};
+  }
+  if (problem) {
+    answer.refuse(*problem);
+    return Handled::answered;
+  }
+  const NamedPage page = share.page_of(call.encoded_page, answer);
+  if (page.name.empty()) return Handled::answered;
+  const bool is_visit = query.counts && call.head->method == Method::get;
+  if (is_visit && !call.read->visit_recorded) {
+    const Admission admission = record_one(share, call, page.name, answer);
+    if (admission == Admission::parked) return Handled::parked;
+    if (admission == Admission::refused) return Handled::answered;
+    call.read->visit_recorded = true;
+  }
+  const CountAnswer count = share.backend.counts.read(page.name, call.read->page, call.now_ms);
+  if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
+  answer.cache_control = query.counts ? never_stored : std::string_view(share.badge_caching);
+  const std::string message = message_of(count, query, answer);
+  std::string& document = share.start_document();
+  then(query, count, message, document);
+  answer.body.show(document);
+  if (answer.cache_control != never_stored) answer.tag(*call.head);
+  return Handled::answered;
+}
+
+void append_color(std::string_view name, Rgb color, std::string& document) {
+  document += fmt::format(R"(,"{}":"#{:06x}")", name, color);
+}
+
+}  // namespace
+
+void draw_refusal(std::string_view name, std::string_view detail, AnswerBody& body) noexcept {
+  // The body has room for so many letters, three times and escaped.
+  constexpr std::size_t most_bytes = 160;
+  std::size_t end = std::min(detail.size(), most_bytes);
+  while (end != 0 && end != detail.size() && (static_cast<unsigned char>(detail[end]) & 0xC0U) == 0x80U) --end;
+  std::string image;
+  draw_badge({.label = name.empty() ? "visitd" : name, .message = detail.substr(0, end), .color = red}, image);
+  body.append(image);
+}
+
+Handled record_pixel(HandlerShare& share, const Call& call, Answer& answer) {
+  const NamedPage page = share.page_of(call.encoded_page, answer);
+  if (page.name.empty()) return Handled::answered;
+  if (call.head->method == Method::get) {
+    const Admission admission = record_one(share, call, page.name, answer);
+    if (admission == Admission::parked) return Handled::parked;
+    if (admission == Admission::refused) return Handled::answered;
+  }
+  answer.cache_control = never_stored;
+  answer.content_type = ContentType::gif;
+  answer.body.append({reinterpret_cast<const char*>(pixel.data()), pixel.size()});
+  return Handled::answered;
+}
+
+Handled show_badge(HandlerShare& share, const Call& call, Answer& answer) {
+  return with_badge(
+      share, call, answer, true,
+      [&](const BadgeQuery& query, const CountAnswer& count, std::string_view message, std::string& document) {
+        answer.content_type = ContentType::svg;
+        BadgeLook look = query.look(message);
+        if (!is_known(count)) look.color = light_grey;
+        draw_badge(look, document);
+      });
+}
+
+Handled show_badge_endpoint(HandlerShare& share, const Call& call, Answer& answer) {
+  return with_badge(
+      share, call, answer, false,
+      [&](const BadgeQuery& query, const CountAnswer& count, std::string_view message, std::string& document) {
+        answer.content_type = ContentType::json;
+        document.append(R"({"schemaVersion":1,"label":")");
+        append_json(query.label, document);
+        document.append(R"(","message":")");
+        append_json(message, document);
+        document.append("\"");
+        if (query.color) append_color("color", *query.color, document);
+        if (query.label_color) append_color("labelColor", *query.label_color, document);
+        if (query.style) document.append(R"(,"style":")").append(name_of(*query.style)).append("\"");
+        if (!is_known(count)) document.append(R"(,"isError":true)");
+        document.append("}");
+      });
+}
+
+}  // namespace visitd
