@@ -2,12 +2,17 @@
 // Sites have the hashes of a version in their pages: a change is a file with the next number beside it.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace visitd {
 
-/// The version that the scripts here have.
-inline constexpr std::string_view page_script_version = "1";
+/// Where this version of the script is served for good if its current one is served at this path: /count.js, then
+/// /count.1.js.
+[[nodiscard]] inline std::string script_version_path(std::string_view current) {
+  constexpr std::string_view ending = ".js";
+  return std::string(current.substr(0, current.size() - ending.size())) + ".1.js";
+}
 
 /// count.1.js: counts visits of the page that it is in.
 [[nodiscard]] std::string_view count_script() noexcept;

@@ -80,15 +80,6 @@ class Gateway:
             def pass_on(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 gateway.requests.append(Request(self.command, self.path, self.headers.get("Sec-Fetch-Mode", ""), body))
-                if self.path.endswith(".js"):  # until the routes are there
-                    content = (Path(__file__).parents[2] / "common/page" / self.path.rpartition("/")[2]).read_bytes()
-                    self.send_response(200)
-                    self.send_header("Content-Type", "text/javascript")
-                    self.send_header("Content-Length", str(len(content)))
-                    self.send_header("Access-Control-Allow-Origin", "*")
-                    self.end_headers()
-                    self.wfile.write(content)
-                    return
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection", "host")}
                 try:

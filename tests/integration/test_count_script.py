@@ -5,6 +5,7 @@ import base64
 import gzip
 import hashlib
 import json
+import signal
 import unittest
 from urllib.parse import quote
 
@@ -167,10 +168,10 @@ class CountScript(unittest.TestCase):
             self.check(gateway, {"/plain/": 1, "/no-beacon/": 1, "/refused-beacon/": 1, "/leaves-at-once/": 1, "/end/": 1})
             modes = {page: gateway.of(page)[0].mode for page in gateway.counted()}
             self.assertEqual({page for page, mode in modes.items() if mode == "cors"}, {"/no-beacon/", "/refused-beacon/"})  # fetch
-            self.assertEqual([request.method for request in gateway.asked("/pixel/%2Fno-fetch%2F.gif")], ["GET"])
+            self.assertEqual([request.method for request in gateway.asked("/pixel/%2Fno-fetch%2F.gif")], ["GET"])  # an image
             # One request a view, and the script itself.
             self.assertEqual([request.path for request in gateway.requests if "plain" in request.path], ["/visit/%2Fplain%2F"])
-            for page in ("/plain/", "/no-beacon/", "/leaves-at-once/"):
+            for page in ("/plain/", "/no-beacon/", "/no-fetch/", "/leaves-at-once/"):
                 self.assertEqual(stack.get(page), 1, page)
 
     def test_browser_and_server_mean_one_page(self):
@@ -178,11 +179,11 @@ class CountScript(unittest.TestCase):
                  "/other-path/"]  # fmt: skip
         pages = [*NAMES, Page("/end/")]
         pages[1].path = pages[1].path.partition("?")[0]
-        with Stack(frontends=1) as stack:
+        with Stack(frontends=1, settings={"http": {"visit_path": "/v/"}}) as stack:
             _, gateway = self.walk(stack, pages)
             self.check(gateway, dict.fromkeys([*names, "/end/"], 1))
             self.assertEqual(gateway.of("/other-path/")[0].path, "/v/%2Fother-path%2F")
-            for name in names[:-1]:
+            for name in names:
                 self.assertEqual(stack.get(name), 1, name)
 
     def test_it_counts_when_people_see_the_page(self):
@@ -220,7 +221,7 @@ class CountScript(unittest.TestCase):
     def test_counts_are_shown_and_announced_once(self):
         port = free_port()
         settings = {"http": {"lookup_timeout_ms": 500, "cors_origins": [f"http://127.0.0.1:{port}"]},
-                    "owner": {"public_lists": True, "timeout_ms": 500}}  # fmt: skip
+                    "owner": {"public_lists": True, "timeout_ms": 3000}}  # fmt: skip
         shown = [Page("/shown/", body=SHOWN, work=TELL_SHOWN, before=WATCH_SHOWN, lang="de"),
                  Page("/no-language/", body=SHOWN, work=TELL_SHOWN, before=WATCH_SHOWN, lang="en_US")]  # fmt: skip
         hundred = "".join(f'<p data-visits="/article-{number % 60}/"></p>' for number in range(100))
@@ -284,6 +285,41 @@ class CountScript(unittest.TestCase):
             told, gateway = self.walk(stack, [Page("/driven/", work="return navigator.webdriver;")], "--enable-automation")
             self.assertEqual(told, {"/driven/": True})
             self.assertEqual(gateway.counted(), {})
+
+    def test_each_version_is_served_for_good_and_the_current_one_for_a_day(self):
+        with Stack(frontends=1) as stack:
+            for prefix in ("", "/api/v1/counter"):
+                for path, name, caching in (("/count.js", "count.1.js", "public, max-age=86400"),
+                                            ("/count.1.js", "count.1.js", "public, max-age=31536000, immutable"),
+                                            ("/show.1.js", "show.1.js", "public, max-age=31536000, immutable")):  # fmt: skip
+                    answer = stack.ask("GET", prefix + path, headers={"Origin": "https://site.example"})
+                    self.assertEqual((answer.status, answer.body), (200, script(name)), path)
+                    self.assertEqual(answer.headers["Content-Type"], "text/javascript; charset=utf-8")
+                    self.assertEqual(answer.headers["Cache-Control"], caching, path)
+                    self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "https://site.example")
+                    again = stack.ask("GET", prefix + path, headers={"If-None-Match": answer.headers["ETag"]})
+                    self.assertEqual((again.status, again.body, again.headers["Cache-Control"]), (304, b"", caching))
+
+    def test_names_that_no_blocker_knows_are_served_beside_the_others_from_a_reload_on(self):
+        with Stack(frontends=1) as stack:
+            own = ("/s.js", "/s.1.js", "/api/v1/counter/s.js")
+            self.assertEqual([stack.ask("GET", path).status for path in own], [404] * 3)
+            self.assertEqual(stack.ask("POST", "/v/home").status, 404)
+            stack.settings["http"] |= {"script_path": "/s.js", "visit_path": "/v/"}
+            stack.write_settings()
+            stack.processes["frontend_1"].running.send_signal(signal.SIGHUP)
+            wait_for("the settings are taken", lambda: stack.ask("GET", "/s.js").status == 200)
+            for path in (*own, "/count.js", "/count.1.js"):
+                self.assertEqual(stack.ask("GET", path).body, script("count.1.js"), path)
+            for path in ("/v/home", "/api/v1/counter/v/home", "/visit/home"):
+                self.assertEqual(stack.ask("POST", path).status, 200, path)
+            self.assertEqual([stack.ask(method, "/v/home").status for method in ("GET", "OPTIONS")], [405, 204])
+            self.assertEqual(stack.ask("POST", "/v/home?count").json()["count"], 4)
+            with browsed([Page("/own-names/", 'data-path="v"', body="<i data-visits></i>", work="await sleep(300);")], stack.port,
+                         AS_PEOPLE_HAVE_IT, script="/s.js") as (site, gateway):  # fmt: skip
+                wait_for("the page was shown", site.told, LIMIT_S)
+            self.check(gateway, {"/own-names/": 1})
+            self.assertEqual(stack.get("/own-names/"), 1)
 
     def test_the_script_is_small_and_stays_what_sites_have_the_hash_of(self):
         size = len(gzip.compress(script("count.1.js"), 9, mtime=0))

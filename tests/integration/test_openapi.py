@@ -221,7 +221,7 @@ class Answers:
         self.ask("GET", "/visits?page=never+read&page=home", "Origin: https://example.net")
         self.ask("POST", "/visits/query", body=b'"home"\n["home","never read too"]')
         for method in ("GET", "HEAD"):
-            for target in ("/badge/home.svg", "/badge/home.json"):
+            for target in ("/badge/home.svg", "/badge/home.json", "/count.js", "/count.1.js", "/show.1.js"):
                 self.assertEqual(self.ask(method, target, "If-None-Match: *").status, 304)
         self.ask("GET", "/badge/home.svg?count&label=hits&color=red&labelColor=fff&style=plastic&locale=de&abbreviate")
         self.ask("GET", "/badge/home.json?color=red&labelColor=fff&style=plastic")
