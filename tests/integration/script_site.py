@@ -8,6 +8,7 @@ import http.server
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,6 +17,8 @@ import chromium
 
 # Else the browser says of itself that a program drives it, and the script counts nothing.
 AS_PEOPLE_HAVE_IT = "--disable-blink-features=AutomationControlled"
+
+CONNECTS = 500
 
 PAGE = """<!doctype html><html lang="%(lang)s"><head><meta charset="utf-8"><title>%(path)s</title>%(head)s
 <script nonce="test">
@@ -67,12 +70,30 @@ class Request:
         return unquote(rest) if (self.method, head) in (("POST", "visit"), ("POST", "v")) else ""
 
 
+def ask(port: int, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
+    """One request on a connection of its own. Where nobody listens, nothing was carried out: it is sent again."""
+    for _ in range(CONNECTS):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+            continue
+        with contextlib.closing(connection):
+            connection.request(method, path, body or None, headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
+    raise ConnectionRefusedError(f"nobody listens at port {port}")
+
+
 class Gateway:
     """Passes all on to the counter, and keeps what it has passed on."""
 
     def __init__(self, port: int):
         gateway = self
         self.requests: list[Request] = []
+        self.unanswered: list[Request] = []  # carried out or not, nobody knows
+        self.answered: collections.Counter[str] = collections.Counter()  # by path: POST that was answered with success
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -80,14 +101,13 @@ class Gateway:
             def pass_on(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 gateway.requests.append(Request(self.command, self.path, self.headers.get("Sec-Fetch-Mode", ""), body))
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection", "host")}
                 try:
-                    connection.request(self.command, self.path, body or None, headers)
-                    answer = connection.getresponse()
-                    content = answer.read()
-                finally:
-                    connection.close()
+                    answer, content = ask(port, self.command, self.path, body, headers)
+                except (OSError, http.client.HTTPException):
+                    gateway.unanswered.append(gateway.requests[-1])
+                    return self.send_error(502)
+                gateway.answered[self.path] += self.command == "POST" and answer.status == 200
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("connection", "date"):

@@ -2,6 +2,8 @@
 """The counter's script in real pages, in a real browser: what it counts and shows, and what not. Prints what was sent of each page."""
 
 import base64
+import collections
+import contextlib
 import gzip
 import hashlib
 import json
@@ -14,6 +16,8 @@ from script_site import AS_PEOPLE_HAVE_IT, Gateway, Page, browsed
 
 LIMIT_S = 120
 SCRIPT_LIMIT_BYTES = 600
+VISITS = 200
+BROWSERS = 2
 # Sites have it in their pages.
 COUNT_1 = "sha384-yUR2Qp8wyTh8rDzietBPb/x6WMDe1DZ3KBMGNzs3TbL0SVXqm92gXe3URt/eJm36"
 SHOW_1 = "sha384-Y3IWi8+hSZQwT5N5fzYd90ynzE2q9HA8V5RL6YXqmQIttrWx60CJazJtn4dQSSyr"
@@ -279,6 +283,34 @@ class CountScript(unittest.TestCase):
             self.assertEqual(told["/kept/"], {"shift": 0, "tasks": [], "text": "987,654"})
             self.assertGreater(told["/unkept/"]["shift"], 0)
             self.assertEqual(told["/unkept/"]["tasks"], [])
+
+    def test_visits_of_a_site_are_counted_once_while_frontends_are_killed(self):
+        """Nobody but the gateway learns what became of a beacon: what it was told was counted must have been, once. A frontend that
+        is killed with a request that it has not answered yet leaves that one open."""
+        pages = [f"/article-{number}/" for number in range(20)]
+        leave = """const step = +(new URLSearchParams(location.search).get("step") ?? 0) + 1;
+          location = step < %d ? %s[step %% 20] + "?step=" + step : "/end/";""" % (VISITS // BROWSERS, json.dumps(pages))  # noqa: UP031
+        site = [*(Page(path, leave=leave, body=f"<h1>{path}</h1>") for path in pages), Page("/end/")]
+        with Stack(frontends=3, supervised=True) as stack, contextlib.ExitStack() as browsers:
+            both = [browsers.enter_context(browsed(site, stack.port, AS_PEOPLE_HAVE_IT)) for _ in range(BROWSERS)]
+            for number, share in ((1, 0.25), (2, 0.6)):
+                wait_for("visits were sent", lambda share=share: sum(len(gateway.requests) for _, gateway in both) > share * VISITS, LIMIT_S)
+                stack.kill9(f"frontend_{number}")
+            wait_for("all pages were shown", lambda: all("/end/" in site.told() for site, _ in both), LIMIT_S)
+            wait_for("all is sent", lambda: sum(sum(gateway.counted().values()) for _, gateway in both) >= VISITS + BROWSERS, 10)
+            self.check_visits(stack, pages, [gateway for _, gateway in both])
+
+    def check_visits(self, stack: Stack, pages: list[str], gateways: list[Gateway]) -> None:
+        open_ones = [request.page for gateway in gateways for request in gateway.unanswered]
+        sent = sum((collections.Counter(gateway.counted()) for gateway in gateways), collections.Counter())
+        answered = sum((gateway.answered for gateway in gateways), collections.Counter())
+        print(f"\n{sum(sent[page] for page in pages)} visits sent, {len(open_ones)} of them without an answer; "
+              f"{sum(process.starts for process in stack.processes.values() if 'frontend' in process.name)} starts of 3 frontends", flush=True)  # fmt: skip
+        self.assertEqual({page: sent[page] for page in pages}, dict.fromkeys(pages, VISITS // len(pages)))
+        for page in pages:
+            least = answered[f"/visit/{quote(page, safe='')}"]
+            self.assertEqual(least + open_ones.count(page), VISITS // len(pages), page)
+            self.assertIn(stack.get(page), range(least, least + open_ones.count(page) + 1), page)
 
     def test_a_program_that_drives_a_browser_is_not_counted(self):
         with Stack(frontends=1) as stack:
