@@ -110,8 +110,10 @@ class Tab:
         return done["result"].get("value")
 
     def picture(self) -> bytes:
-        """What is seen, as PNG."""
-        return base64.b64decode(self.tell("Page.captureScreenshot", format="png")["data"])
+        """What is seen, as PNG, without the window's empty end."""
+        width, height = self.run("return [innerWidth, Math.min(innerHeight, Math.ceil(document.body.getBoundingClientRect().bottom))];")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        return base64.b64decode(self.tell("Page.captureScreenshot", format="png", clip=clip)["data"])
 
     def close(self) -> None:
         os.close(self._to)
