@@ -87,13 +87,6 @@ Json values_of(const ControlAnswer& answer) {
 
 }  // namespace
 
-bool FlusherRefused::may_pass() const noexcept {
-  // The flusher refuses these for what is going on there, and all else for what the request says.
-  constexpr std::string_view passing[] = {"try again", "ask again in a moment", "in time"};
-  return std::ranges::any_of(
-      passing, [&](std::string_view words) { return std::string_view(what()).find(words) != std::string_view::npos; });
-}
-
 ControlConnection::ControlConnection(const std::string& control_socket, std::uint32_t timeout_ms)
     : timeout_ms_(timeout_ms),
       socket_(connect_to(control_socket, std::uint64_t{timeout_ms} + control_client_grace_ms)) {}
@@ -105,7 +98,7 @@ void ControlConnection::say(const ControlRequest& request) {
 Json ControlConnection::answer() {
   const std::uint64_t deadline_ms = monotonic_ms() + timeout_ms_ + control_client_grace_ms;
   const ControlAnswer said = decode_answer(receive_line(socket_, deadline_ms, received_));
-  if (!said.ok) throw FlusherRefused(said.error);
+  if (!said.ok) throw FlusherRefused(said.error, said.passing);
   return values_of(said);
 }
 

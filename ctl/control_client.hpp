@@ -17,9 +17,8 @@ struct FlusherAway : Error {
 
 /// It says no.
 struct FlusherRefused : Error {
-  using Error::Error;
-  /// Whether it may say yes to the same request a moment later.
-  [[nodiscard]] bool may_pass() const noexcept;
+  FlusherRefused(const std::string& why, bool its_passing) : Error(why), passing(its_passing) {}
+  bool passing;  ///< it may say yes to the same request a moment later
 };
 
 /// One connection for many requests, which are answered in their order.

@@ -80,7 +80,7 @@ std::uint64_t send_part(const std::string& socket, const std::string& part, std:
     try {
       return ask_flusher(socket, {ControlCommand::import, part, timeout_ms}).value("added", std::uint64_t{0});
     } catch (const FlusherRefused& refused) {
-      if (left == 1 || !refused.may_pass()) throw;
+      if (left == 1 || !refused.passing) throw;
     } catch (const std::exception&) {
       if (left == 1) throw;
     }

@@ -201,7 +201,7 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
         if (connection && connection->asked_ == number) connection->answer(said);
       });
     } catch (const std::exception& failure) {
-      answer(refusal(failure.what()));
+      answer(refusal_of(failure));
     }
   }
 
@@ -232,7 +232,7 @@ class ControlServer::Connection : public std::enable_shared_from_this<Connection
   void on_timer() {
     const auto self = shared_from_this();
     if (!waiting_) return end();
-    answer(refusal("the flusher did not finish in time; it goes on with it"));
+    answer(passing_refusal("the flusher did not finish in time; it goes on with it"));
   }
 
   void end() { listener_.forget(shared_from_this()); }
@@ -251,7 +251,7 @@ void ControlServer::Listener::accept() {
   const auto connection = std::make_shared<Connection>(loop_, *this);
   if (uv_accept(stream(pipe_), connection->socket()) != 0) return;
   if (connections_.size() >= limits_.connections) {
-    std::string full = encode_answer(refusal("too many at once ask this flusher; try again"));
+    std::string full = encode_answer(passing_refusal("too many at once ask this flusher; try again"));
     const uv_buf_t buffer = uv_buf_init(full.data(), static_cast<unsigned>(full.size()));
     uv_try_write(connection->socket(), &buffer, 1);
     return;

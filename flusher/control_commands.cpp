@@ -340,14 +340,14 @@ void ControlCommands::tell(Now at) {
 
 bool ControlCommands::begin_list(WaitingList& waiting, Now at) {
   if (at.ms >= waiting.deadline_ms) {
-    waiting.reply({false, "what was recorded before could not be counted in time:" + why_late(), {}, {}});
+    waiting.reply(passing_refusal("what was recorded before could not be counted in time:" + why_late()));
     return true;
   }
   if (!engine_.has_applied(waiting.tails)) return false;
   try {
     waiting.begin(waiting.deadline_ms);
   } catch (const std::exception& fault) {
-    waiting.reply({false, fault.what(), {}, {}});
+    waiting.reply(refusal_of(fault));
   }
   return true;
 }
@@ -369,7 +369,7 @@ bool ControlCommands::tell_flush(WaitingFlush& waiting, Now at) {
     return true;
   }
   if (at.ms < waiting.deadline_ms) return false;
-  waiting.reply({false, "the flush was not answered in full in time:" + why_late(), {}, {}});
+  waiting.reply(passing_refusal("the flush was not answered in full in time:" + why_late()));
   return true;
 }
 

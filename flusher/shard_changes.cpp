@@ -279,7 +279,7 @@ void ShardChanges::change(const ControlRequest& request, const ControlReply& rep
   const Wanted wanted = this->wanted(request.argument);
   if (const std::string why = engine_.why_layout_stays(); !why.empty()) throw Error(why);
   if (wanted.look_at.empty()) return go_on(wanted, {}, request, reply);
-  if (probing_) throw Error("another change is being looked at; try again in a moment");
+  if (probing_) throw PassingError("another change is being looked at; try again in a moment");
   probes_.clear();
   if (wanted.look_at.front().is_cluster()) return look_at_cluster(wanted, request, reply);
   look_at_servers(wanted, request, reply);

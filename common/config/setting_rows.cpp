@@ -132,8 +132,13 @@ constexpr std::array rows = {
         "visit_path", 0, 66, is_visit_path,
         "empty, or /NAME/; NAME of A-Z a-z 0-9 - _, and none of visit, visits, pixel, badge", frontends_reload,
         "POST of a page below this path records a visit, as below /visit/: a name that blockers do not know. Pages "
-        "name "
-        "it without its slashes in the script's data-path. Empty: only below /visit/."),
+        "name it without its slashes in the script's data-path. Empty: only below /visit/."),
+    http.number<&HttpSettings::stream_limit>(
+        "stream_limit", 0, 100'000, frontends_reload,
+        "So many streams of counts (/stream of the shape abacus) may be open at a frontend; more are answered 503."),
+    http.number<&HttpSettings::stream_timeout_s>(
+        "stream_timeout_s", 1, 86'400, frontends_reload,
+        "How long a stream of counts stays open; a browser then opens another one."),
     http.choice<&HttpSettings::hot_routes>(
         "hot_routes", frontends_reload,
         "How visits and counts are answered: straight from the request's head, or through cpp-httplib like all else."),

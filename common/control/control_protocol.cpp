@@ -148,9 +148,24 @@ ControlRequest decode_request(std::string_view line) {
   return request;
 }
 
+ControlAnswer refusal_of(const std::exception& failure) {
+  ControlAnswer answer;
+  answer.error = failure.what();
+  answer.passing = dynamic_cast<const PassingError*>(&failure) != nullptr;
+  return answer;
+}
+
+ControlAnswer passing_refusal(std::string why) {
+  ControlAnswer answer;
+  answer.error = std::move(why);
+  answer.passing = true;
+  return answer;
+}
+
 std::string encode_answer(const ControlAnswer& answer) {
   Json json = {{"ok", answer.ok}};
   if (!answer.ok) json["error"] = answer.error;
+  if (answer.passing) json["passing"] = 1;
   add_values(json, answer.text, answer.numbers);
   for (const ControlRow& row : answer.rows) {
     Json values = Json::object();
@@ -169,6 +184,8 @@ ControlAnswer decode_answer(std::string_view line) {
   for (const auto& [name, value] : json.items()) {
     if (name == "error" && !answer.ok && value.is_string()) {
       answer.error = value.get<std::string>();
+    } else if (name == "passing" && !answer.ok) {
+      answer.passing = true;
     } else if (name == "rows" && value.is_array()) {
       for (const Json& row : value) {
         if (row.is_object()) answer.rows.push_back(row_of(row));

@@ -6,12 +6,14 @@
 //   → {"command":"accept","argument":"redis_7070"} ← {"ok":true,"token":"5d41402abc4b2a76","visits":90}
 //   → {"command":"accept","argument":"redis_7070","token":"5d41402abc4b2a76"} ← {"ok":true,"shard":"redis_7070"}
 //   → {"command":"accept","argument":"redis_7071"} ← {"ok":false,"error":"redis_7071 is not held"}
+//   → {"command":"flush","timeout_ms":10}         ← {"ok":false,"error":"… in time …","passing":1}
 //   → {"command":"shards"}                        ← {"ok":true,"rows":[{"name":"redis_7070","memory_bytes":900000}]}
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -173,7 +175,12 @@ struct ControlAnswer {
   std::vector<std::pair<std::string, std::string>> text;
   std::vector<std::pair<std::string, std::uint64_t>> numbers;
   std::vector<ControlRow> rows = {};  ///< under "rows"; a command that lists nothing has none
+  bool passing = false;               ///< not ok: the same may be done if it is asked for again soon
 };
+
+/// Why something was not done.
+[[nodiscard]] ControlAnswer refusal_of(const std::exception& failure);
+[[nodiscard]] ControlAnswer passing_refusal(std::string why);
 
 /// The most pages that `top` says.
 constexpr std::uint32_t control_top_pages = 1000;

@@ -15,6 +15,11 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// An Error of what is so for a moment only: the same may succeed soon.
+struct PassingError : Error {
+  using Error::Error;
+};
+
 /// An Error with a formatted message.
 template <typename... Args>
 [[nodiscard]] Error error(fmt::format_string<Args...> format, Args&&... args) {

@@ -59,7 +59,7 @@ void Corrections::import(const std::shared_ptr<Order>& order) {
   const auto is_same = [&](const std::shared_ptr<Order>& other) { return other->asked.import == order->asked.import; };
   const bool waits = std::ranges::any_of(imports_, is_same) ||
                      std::ranges::any_of(giving_, [&](const Giving& giving) { return is_same(giving.order); });
-  if (waits) throw Error("this part of the import is just being counted: ask again in a moment");
+  if (waits) throw PassingError("this part of the import is just being counted: ask again in a moment");
   if (imported_.contains(order->asked.import)) return order->told({});
   imports_.push_back(order);
   import_waiting();

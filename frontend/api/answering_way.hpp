@@ -26,7 +26,8 @@ class DirectWay final : public AnsweringWay {
     } catch (...) {
       routes_.fail(call, std::current_exception(), answer_);
     }
-    if (handled == Handled::answered) format_.write(answer_, *call.head, keep_alive, out);
+    if (handled == Handled::answered || handled == Handled::streamed)
+      format_.write(answer_, *call.head, keep_alive, out);
     return handled;
   }
 

@@ -56,7 +56,7 @@ void Answer::reset(const RequestHead& head) noexcept {
   status = 200;
   content_type = ContentType::none;
   head_only = head.method == Method::head;
-  preflight = length_unknown = false;
+  preflight = length_unknown = is_piece = false;
   image_fields = cache_control = own_field = {};
   etag.clear();
   own_field_value.clear();
@@ -146,6 +146,11 @@ bool AnswerFormat::is_named(std::string_view origin) const noexcept {
 
 void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool keep_alive, OutputBuffer& out) const {
   const std::string_view content = answer.body.bytes();
+  if (answer.is_piece) {
+    out.reserve(content.size());
+    out.append(content);
+    return;
+  }
   const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
   out.reserve(largest_head_bytes + repeated_bytes + content.size());
   out.append(status_line(answer.status));

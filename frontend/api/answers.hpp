@@ -73,7 +73,7 @@ class AnswerBody;
 /// badge.cpp: draws why an image is refused.
 void draw_refusal(std::string_view name, std::string_view detail, AnswerBody& body) noexcept;
 
-enum class ContentType : std::uint8_t { none, json, problem, metrics, html, javascript, svg, gif };
+enum class ContentType : std::uint8_t { none, json, problem, metrics, html, javascript, svg, gif, events };
 
 /// What is said of a body because of its type. Empty: nothing.
 struct ContentFields {
@@ -83,7 +83,7 @@ struct ContentFields {
 };
 
 /// By ContentType.
-inline constexpr std::array<ContentFields, 8> content_fields{{
+inline constexpr std::array<ContentFields, 9> content_fields{{
     {.type = ""},
     {.type = "application/json"},
     {.type = "application/problem+json"},
@@ -96,6 +96,7 @@ inline constexpr std::array<ContentFields, 8> content_fields{{
      .policy = "default-src 'none'; style-src 'unsafe-inline'",
      .is_for_pages = true},
     {.type = "image/gif", .is_for_pages = true},
+    {.type = "text/event-stream"},
 }};
 
 /// Values of Answer::cache_control.
@@ -142,7 +143,8 @@ struct Answer {
   ContentType content_type = ContentType::none;
   bool head_only = false;  ///< for HEAD: all fields, no body
   bool preflight = false;
-  bool length_unknown = false;     ///< for HEAD, where the body was not made
+  bool length_unknown = false;  ///< for HEAD, where the body was not made; of a stream
+  bool is_piece = false;        ///< a later one of a stream: the body alone is sent
   /// The request's fields, if it is for an image: to who takes nothing else a refusal is drawn. Else empty.
   std::string_view image_fields;
   std::string_view cache_control;  ///< empty: nothing is said; lives until the next answer

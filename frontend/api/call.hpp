@@ -16,8 +16,9 @@ namespace visitd {
 struct Call;
 struct HandlerShare;
 
-/// parked: it waits for the flusher. paused: it goes on in the connection's next turn.
-enum class Handled : std::uint8_t { answered, parked, paused };
+/// parked: it waits for the flusher. paused: it goes on in the connection's next turn. streamed: a piece of its answer
+/// is made, and others follow.
+enum class Handled : std::uint8_t { answered, parked, paused, streamed };
 
 struct Route {
   using Handler = Handled (*)(HandlerShare&, const Call&, Answer&);
@@ -29,6 +30,7 @@ struct Route {
   bool hot = false;            ///< answered straight from the vetted head, unless settings say otherwise
   bool takes_body = false;     ///< of a POST or PUT; all other bodies are thrown away
   bool for_operators = false;  ///< served at the private addresses alone where there are any
+  bool streams = false;        ///< its answer comes in pieces, and ends with the connection
   bool for_owner = false;      ///< what it answers, and does, is the owner's: pages of no other site see or ask it
   std::uint8_t methods = 0;    ///< a bit for each Method that the handler takes
   std::string_view allow;      ///< the methods of its path, and OPTIONS, as the Allow field lists them
@@ -41,8 +43,10 @@ struct Route {
     if (!whole.starts_with(path)) return std::nullopt;
     std::string_view rest = whole.substr(path.size());
     if (!names_page) return rest.empty() ? std::optional(rest) : std::nullopt;
-    if (!rest.ends_with(suffix)) return std::nullopt;
-    rest.remove_suffix(suffix.size());
+    if (!suffix.empty()) {
+      if (!rest.ends_with(suffix)) return std::nullopt;
+      rest.remove_suffix(suffix.size());
+    }
     return rest;
   }
   [[nodiscard]] bool allows(Method method) const noexcept {

@@ -28,6 +28,8 @@ HandlerShare::HandlerShare(const Settings& settings, const Backend& its_backend)
       retry_after_s(settings.http.retry_after_s),
       list_timeout_ms(settings.http.list_timeout_ms),
       owner_timeout_ms(settings.owner.timeout_ms),
+      stream_limit(settings.http.stream_limit),
+      stream_timeout_ms(std::uint64_t{settings.http.stream_timeout_s} * 1000),
       cors_origins(settings.http.cors_origins),
       badge_caching(caching_for(settings.http.badge_max_age_s)),
       page_rules(settings.pages.rules),
@@ -45,6 +47,8 @@ void HandlerShare::take_settings(const Settings& settings) {
   retry_after_s = settings.http.retry_after_s;
   list_timeout_ms = settings.http.list_timeout_ms;
   owner_timeout_ms = settings.owner.timeout_ms;
+  stream_limit = settings.http.stream_limit;
+  stream_timeout_ms = std::uint64_t{settings.http.stream_timeout_s} * 1000;
   cors_origins = settings.http.cors_origins;
   badge_caching = caching_for(settings.http.badge_max_age_s);
   page_rules = PageRules(settings.pages.rules);

@@ -50,6 +50,9 @@ struct HandlerShare {
   std::uint32_t retry_after_s;
   std::uint32_t list_timeout_ms;
   std::uint32_t owner_timeout_ms;
+  std::uint32_t stream_limit;
+  std::uint64_t stream_timeout_ms;
+  std::uint32_t streams_open = 0;  ///< of this frontend
   std::vector<std::string> cors_origins;
   std::string badge_caching;  ///< Cache-Control of badges
   PageRules page_rules;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "frontend/api/backend.hpp"
+#include "frontend/api/count_stream.hpp"
 #include "frontend/api/owner_call.hpp"
 #include "frontend/api/page_list.hpp"
 
@@ -120,14 +121,16 @@ class ListRead {
 /// A request's read of one page or of a list, from its first try to its answer: kept while it is parked.
 struct PendingRead {
   CountRead page;
-  std::unique_ptr<ListRead> list;    ///< nullptr: one page is read, or none
-  std::unique_ptr<OwnerCall> owner;  ///< nullptr: it is no request of an owner, or has not begun
-  bool has_waited = false;           ///< for the flusher
-  bool visit_recorded = false;       ///< the request's visit is, and its count is awaited
+  std::unique_ptr<ListRead> list;       ///< nullptr: one page is read, or none
+  std::unique_ptr<OwnerCall> owner;     ///< nullptr: it is no request of an owner, or has not begun
+  std::unique_ptr<CountStream> stream;  ///< nullptr: its answer is none that comes in pieces, or has not begun
+  bool has_waited = false;              ///< for the flusher
+  bool visit_recorded = false;          ///< the request's visit is, and its count is awaited
 
   /// Whether another try could come to something.
   [[nodiscard]] bool could_go_on(CountSource& source, std::uint64_t now_ms) const noexcept {
     if (owner != nullptr) return owner->concerns(now_ms);
+    if (stream != nullptr && page.deadline_ms == 0) return stream->is_due(now_ms);
     return source.concerns(list != nullptr ? list->awaits() : page, now_ms);
   }
   /// Pages of a list whose counts are known: more of them are progress.
@@ -137,6 +140,7 @@ struct PendingRead {
     if (page.deadline_ms != 0) page = {};
     if (list != nullptr) list.reset();
     if (owner != nullptr) owner.reset();
+    if (stream != nullptr) stream.reset();
     has_waited = visit_recorded = false;
   }
 };

@@ -31,7 +31,7 @@ struct Shape {
 constexpr std::array<Shape, 4> shapes{{
     {"flat", 20, 11, 6, 3, 0, false, ".1"},
     {"flat-square", 20, 11, 6, 0, 0, false, ""},
-    {"plastic", 18, 11, 6, 4, 0, false, ".5"},
+    {"plastic", 18, 11, 6, 4, 0, false, ".25"},
     {"for-the-badge", 28, 10, 10, 0, 12, true, ""},
 }};
 
@@ -91,10 +91,11 @@ void append_text(const Part& part, const BadgeLook& look, const Shape& shape, st
   if (part.width == 0) return;
   const Rgb color = look.text_color.value_or(is_dark(part.behind) ? 0xFFFFFF : 0x111111);
   const unsigned middle_tenths = part.left * 10 + part.width * 5;
+  // Wide letters would be drawn wider still.
+  const std::string_view adjusted = shape.letter_spacing == 0 ? "spacingAndGlyphs" : "spacing";
   fmt::format_to(std::back_inserter(out),
-                 R"(<text x="{}.{}" y="{}" fill="#{:06x}" textLength="{}.{}" lengthAdjust="spacingAndGlyphs">)",
-                 middle_tenths / 10, middle_tenths % 10, shape.height / 2 + 4, color, part.length / 10,
-                 part.length % 10);
+                 R"(<text x="{}.{}" y="{}" fill="#{:06x}" textLength="{}.{}" lengthAdjust="{}">)", middle_tenths / 10,
+                 middle_tenths % 10, shape.height / 2 + 4, color, part.length / 10, part.length % 10, adjusted);
   append_xml(part.text, out);
   out += "</text>";
 }

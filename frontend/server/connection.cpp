@@ -80,6 +80,7 @@ void Connection::upload_lost() noexcept {
 }
 
 void Connection::readable() {
+  if (read_.stream != nullptr) return drop_received();
   if (is_parked()) {
     // Nothing more is read before the answer: the client's bytes wait in the kernel.
     watch(0);
@@ -102,6 +103,12 @@ void Connection::readable() {
   }
 }
 
+/// Behind a stream no request is answered: what comes is not for us, but that the client goes is.
+void Connection::drop_received() {
+  const ssize_t size = socket_.receive(share_.received);
+  if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR)) close();
+}
+
 void Connection::writable() {
   const ClientSocket::Sent sent = socket_.send_rest();
   if (sent == ClientSocket::Sent::broken) close();
@@ -112,6 +119,10 @@ void Connection::writable() {
 }
 
 bool Connection::take_turn() {
+  if (read_.stream != nullptr && share_.stopping) {
+    close();
+    return true;
+  }
   if (phase_ == Phase::parked && !read_.could_go_on(share_.counts, uv_now(share_.loop))) {
     enter(Phase::parked, true);
     return false;
@@ -170,6 +181,7 @@ Connection::Step Connection::start_request(std::string_view& input, bool& progre
     return read_upload(input, progressed);
   }
   const Handled handled = answer(call, progressed);
+  if (handled == Handled::streamed) return Step::parked;
   if (handled != Handled::answered) {
     out.truncate(before);
     if (handled == Handled::paused) return Step::paused;
@@ -243,9 +255,11 @@ Call Connection::call_of(const RequestHead& head) noexcept {
 
 Handled Connection::answer(const Call& call, bool& progressed) {
   share_.format.set_date(unix_seconds());
-  const bool keep_alive = call.head->keep_alive && !share_.stopping;
-  const Handled handled =
-      call.is_cheap() ? share_.hot->answer(call, keep_alive, share_.out) : answer_dear(call, keep_alive);
+  const bool streams = call.is_routed() && call.route->streams;
+  const bool keep_alive = call.head->keep_alive && !share_.stopping && !streams;
+  const Handled handled = streams           ? share_.direct.answer(call, keep_alive, share_.out)
+                          : call.is_cheap() ? share_.hot->answer(call, keep_alive, share_.out)
+                                            : answer_dear(call, keep_alive);
   if (handled == Handled::answered) {
     ++share_.statistics.requests;
     progressed = has_served_ = true;

@@ -59,6 +59,7 @@ class Connection final : public DeadlineMember, public Uploader {
 
   void on_event(int status, int events);
   void writable();
+  void drop_received();
   void watch(int events) noexcept;
   void advance(std::string_view input);
   Step read_one(std::string_view& input, bool& progressed);

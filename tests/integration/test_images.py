@@ -4,6 +4,7 @@
 import html
 import json
 import re
+import subprocess
 import tempfile
 import unittest
 import xml.dom.minidom
@@ -14,6 +15,7 @@ import chromium
 from harness import SOURCE_ROOT, Stack, wait_for
 
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")  # Debian: fonts-dejavu-core
 LANGUAGES = re.findall(r'^    \{"([a-z-]+)", ', (SOURCE_ROOT / "frontend/images/count_format.cpp").read_text(), re.M)
 COUNTS = (7, 999, 1000, 1234, 12345, 1234567, 123456789)
 
@@ -175,6 +177,15 @@ class Images(unittest.TestCase):
         ours = {language: [self.message(f"/formats/{count}", f"locale={language}") for count in COUNTS] for language in LANGUAGES}
         self.assertEqual({language: ours[language] for language in LANGUAGES if ours[language] != written[language]},
                          {language: written[language] for language in LANGUAGES if ours[language] != written[language]})  # fmt: skip
+
+
+class Widths(unittest.TestCase):
+    def test_the_table_is_that_of_the_font(self):
+        folder = SOURCE_ROOT / "frontend/images"
+        with tempfile.TemporaryDirectory(prefix="visitd-widths-") as made:
+            table = Path(made) / "text_widths.hpp"
+            subprocess.run([folder / "text_widths.py", FONT, table], check=True, timeout=60)
+            self.assertEqual(table.read_text(), (folder / table.name).read_text(), "write it again with frontend/images/text_widths.py")
 
 
 class Unknown(unittest.TestCase):

@@ -134,7 +134,7 @@ TEST_CASE("what the flusher refuses for the moment is told from what it refuses 
     try {
       static_cast<void>(ask_flusher(instance.directory.control_socket(), request));
     } catch (const FlusherRefused& refused) {
-      return refused.may_pass();
+      return refused.passing;
     }
     FAIL("it was not refused");
     return false;
