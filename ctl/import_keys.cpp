@@ -24,17 +24,6 @@ std::string shortened(const std::string& digest) {
 
 }  // namespace
 
-std::optional<SitePage> page_of_url(std::string_view url) {
-  const std::size_t scheme = url.find("://");
-  if (scheme == std::string_view::npos || scheme == 0) return std::nullopt;
-  url.remove_prefix(scheme + 3);
-  url = url.substr(0, url.find_first_of("?#"));
-  const std::size_t slash = std::min(url.find('/'), url.size());
-  if (slash == 0) return std::nullopt;
-  const std::string_view path = slash == url.size() ? "/" : url.substr(slash);
-  return SitePage{std::string(url.substr(0, slash)), percent_decoded(path).value_or(std::string(path))};
-}
-
 bool is_own_key(std::string_view key) noexcept {
   constexpr std::string_view names[] = {"visits:topology", "visits:mover", "visits:writers"};
   return key.starts_with("visits:{") || std::ranges::any_of(names, [&](std::string_view name) {

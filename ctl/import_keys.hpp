@@ -1,25 +1,15 @@
 // What the keys of other counters' Redis servers mean. Pure.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
+#include "common/pages/site_page.hpp"
+
 namespace visitd {
-
-/// A page of a site.
-struct SitePage {
-  std::string host;
-  std::string path;
-  /// The page's id: as the browser of our script names it, or with its host before that.
-  [[nodiscard]] std::string id(bool with_host) const { return with_host ? host + path : path; }
-};
-
-/// The page of an address: `https://HOST/PATH`, decoded, without query and fragment. nullopt: it has no host.
-[[nodiscard]] std::optional<SitePage> page_of_url(std::string_view url);
 
 /// Whether it is one of visitd's own keys, which may be in the same database.
 [[nodiscard]] bool is_own_key(std::string_view key) noexcept;

@@ -22,6 +22,7 @@
 #include "frontend/readable_secrets.hpp"
 #include "frontend/server/event_loop_server.hpp"
 #include "frontend/server/listening.hpp"
+#include "frontend/shapes/shape_tables.hpp"
 
 namespace visitd {
 
@@ -60,7 +61,7 @@ class FrontendProcess {
         counts_(live.get(), membership_, statistics_),
         questions_(membership_),
         host_(live.get(), membership_),
-        server_(loop_.get(), live.get(), {recorder_, counts_, questions_, host_}),
+        server_(loop_.get(), live.get(), {recorder_, counts_, questions_, host_, &shape_routes}),
         listening_(open_listening(live.get())),
         bell_(make_poll(loop_.get(), membership_.own_bell().fd(), this)),
         check_(make_timer(loop_.get(), this)),

@@ -90,6 +90,14 @@ class LaneProducer {
     return Published::published;
   }
 
+  /// Whether records of `bytes` in all, none of them longer than `longest`, can be published now without one that finds
+  /// the lane full: the lane's end may lie between them, and then a pad goes before one of them.
+  [[nodiscard]] bool has_room(std::uint64_t bytes, std::uint64_t longest) noexcept {
+    const std::uint64_t needed = bytes + longest;
+    if (tail_ + needed > head_ + capacity_) look_at_head();
+    return tail_ + needed <= head_ + capacity_;
+  }
+
   /// To be called before a look at whether the consumer sleeps: that look finds it asleep, or its own last look at tail
   /// finds everything published. Once after many a publish will do.
   void confirm() noexcept {

@@ -225,6 +225,7 @@ void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head
   take("Access-Control-Allow-Credentials", std::string_view("true"));
   if (!answer.preflight) {
     take("Access-Control-Expose-Headers", exposed_fields);
+    if (!answer.own_field.empty()) take("Access-Control-Expose-Headers", answer.own_field);
     return;
   }
   take("Access-Control-Allow-Methods", named || answer.allow_elsewhere.empty() ? answer.allow : answer.allow_elsewhere);

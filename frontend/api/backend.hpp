@@ -50,6 +50,8 @@ class VisitRecorder {
   /// Publishes visits of a page, at least 1; success is said to the client only after `recorded`. The page id has been
   /// checked.
   [[nodiscard]] virtual Recorded record(std::string_view page, std::uint32_t visits) noexcept = 0;
+  /// Publishes one visit of each of these pages, or of none of them. As above.
+  [[nodiscard]] virtual Recorded record_together(std::span<const std::string_view> pages) noexcept = 0;
   /// Notes visits that are answered as if they had been recorded.
   virtual void ignore(std::uint64_t visits) noexcept = 0;
 };

@@ -1,6 +1,9 @@
 // Who makes the answers: a function for each route, in files by theme. What each takes and answers is in openapi.json.
 #pragma once
 
+#include <span>
+#include <string_view>
+
 #include "frontend/api/admission.hpp"
 #include "frontend/api/call.hpp"
 #include "frontend/api/handler_share.hpp"
@@ -40,6 +43,9 @@ namespace visitd {
 
 /// Records one visit of a page if the settings let it count. refused: the answer says why.
 [[nodiscard]] Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer);
+/// The same of a visit that counts in several pages, in all of them or in none: the settings look at the first one.
+[[nodiscard]] Admission record_together(HandlerShare& share, const Call& call, std::span<const std::string_view> pages,
+                                        Answer& answer);
 /// What Cache-Status (RFC 9211) tells of one count, or of the one that stands for many.
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept;
 /// Reads the count of a page whose id stands like this in a path.

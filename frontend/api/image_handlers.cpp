@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -8,15 +7,11 @@
 #include "frontend/api/handlers.hpp"
 #include "frontend/images/badge.hpp"
 #include "frontend/images/badge_query.hpp"
+#include "frontend/images/pixel.hpp"
 
 namespace visitd {
 
 namespace {
-
-/// One pixel that is transparent (GIF89a): header, screen of 1 by 1 with two colours, the first one transparent, image.
-constexpr std::array<unsigned char, 43> pixel{'G', 'I',  'F',  '8',  '9',  'a',  1, 0, 1, 0,    0x80, 0, 0,    0, 0,
-                                              0,   0xFF, 0xFF, 0xFF, 0x21, 0xF9, 4, 1, 0, 0,    0,    0, 0x2C, 0, 0,
-                                              0,   0,    1,    0,    1,    0,    0, 2, 2, 0x44, 1,    0, 0x3B};
 
 /// What a badge says of a count that nobody knows.
 constexpr std::string_view unknown = "unknown";
@@ -97,7 +92,7 @@ Handled record_pixel(HandlerShare& share, const Call& call, Answer& answer) {
   }
   answer.cache_control = never_stored;
   answer.content_type = ContentType::gif;
-  answer.body.append({reinterpret_cast<const char*>(pixel.data()), pixel.size()});
+  answer.body.append(pixel_gif);
   return Handled::answered;
 }
 

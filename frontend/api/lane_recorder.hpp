@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "common/counter/ring_membership.hpp"
@@ -16,11 +17,15 @@ class LaneRecorder final : public VisitRecorder {
       : membership_(membership), statistics_(statistics) {}
 
   [[nodiscard]] Recorded record(std::string_view page, std::uint32_t visits) noexcept override;
+  [[nodiscard]] Recorded record_together(std::span<const std::string_view> pages) noexcept override;
   void ignore(std::uint64_t visits) noexcept override { statistics_.add(FrontendStatistic::visits_ignored, visits); }
   /// The ring is being left: nothing is recorded from now on.
   void close() noexcept { closed_ = true; }
 
  private:
+  [[nodiscard]] Published publish(std::string_view page, std::uint32_t visits) noexcept;
+  void wake_flusher() noexcept;
+
   RingMembership& membership_;
   FrontendStatistics statistics_;
   bool closed_ = false;

@@ -122,6 +122,7 @@ class ListRead {
 struct PendingRead {
   CountRead page;
   std::unique_ptr<ListRead> list;       ///< nullptr: one page is read, or none
+  std::string kept_body;                ///< of a handler that needs it again: a request that goes on has none
   std::unique_ptr<OwnerCall> owner;     ///< nullptr: it is no request of an owner, or has not begun
   std::unique_ptr<CountStream> stream;  ///< nullptr: its answer is none that comes in pieces, or has not begun
   bool has_waited = false;              ///< for the flusher
@@ -141,6 +142,7 @@ struct PendingRead {
     if (list != nullptr) list.reset();
     if (owner != nullptr) owner.reset();
     if (stream != nullptr) stream.reset();
+    if (!kept_body.empty()) kept_body = {};
     has_waited = visit_recorded = false;
   }
 };

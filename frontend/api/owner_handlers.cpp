@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,8 +12,7 @@
 #include "common/os/text.hpp"
 #include "frontend/api/count_body.hpp"
 #include "frontend/api/handlers.hpp"
-#include "frontend/api/owner_call.hpp"
-#include "frontend/http/head_fields.hpp"
+#include "frontend/api/owner_asking.hpp"
 #include "frontend/http/target.hpp"
 
 namespace visitd {
@@ -23,69 +21,9 @@ namespace {
 
 constexpr std::size_t usually_listed = 100;
 
-/// The key of an Authorization field; empty: there is none of the scheme Bearer (RFC 6750).
-std::string_view key_of(const RequestHead& head) noexcept {
-  constexpr std::string_view scheme = "bearer ";
-  const std::string_view field = find_field(head.fields, "authorization").value_or("");
-  return is_same_word(field.substr(0, scheme.size()), scheme) ? trim(field.substr(scheme.size())) : std::string_view();
-}
-
-OwnerCall& begin(HandlerShare& share, const Call& call) {
-  OwnerQuestion asked;
-  asked.until_ms = call.now_ms + share.owner_timeout_ms;
-  asked.at_private_address = call.entrance == Entrance::private_address;
-  asked.from = share.proxies.origin_of(*call.client, call.head->fields, call.entrance);
-  asked.key = key_of(*call.head);
-  call.read->owner = std::make_unique<OwnerCall>(share.backend.questions, std::move(asked));
-  return *call.read->owner;
-}
-
 Handled refuse_owner(const Problem& problem, Answer& answer) {
   answer.refuse(problem);
   return Handled::answered;
-}
-
-Handled ask(HandlerShare& share, const Call& call, ControlCommand command, std::string argument, Answer& answer) {
-  if (call.read->owner->ask(command, std::move(argument), call.now_ms)) return Handled::parked;
-  share.refuse_for_now({.refusal = Refusal::not_done, .detail = "too many requests of owners wait for the flusher"},
-                       answer);
-  return Handled::answered;
-}
-
-/// nullopt: the request is answered, or goes on waiting, as `handled` says.
-std::optional<ControlAnswer> take(HandlerShare& share, const Call& call, Answer& answer, Handled& handled) {
-  OwnerCall& owner = *call.read->owner;
-  auto said = owner.take_answer();
-  handled = Handled::answered;
-  if (!said && !owner.is_late(call.now_ms)) {
-    handled = Handled::parked;
-    return std::nullopt;
-  }
-  if (!said) {
-    const std::string detail = fmt::format(
-        "the flusher did not answer within the {} ms that owner.timeout_ms allows; a count that was to be changed may "
-        "be changed",
-        share.owner_timeout_ms);
-    share.refuse_for_now({.refusal = Refusal::not_done, .detail = detail}, answer);
-    return std::nullopt;
-  }
-  switch (said->verdict) {
-    case OwnerAnswer::Verdict::answered:
-      if (said->answer.ok) return std::move(said->answer);
-      share.refuse_for_now({.refusal = Refusal::not_done, .detail = said->answer.error}, answer);
-      break;
-    case OwnerAnswer::Verdict::key_needed:
-      answer.refuse({.refusal = Refusal::owner_key_needed});
-      answer.authenticate = "Bearer realm=\"visitd\"";
-      break;
-    case OwnerAnswer::Verdict::key_wrong:
-      answer.refuse({.refusal = Refusal::owner_key_wrong});
-      break;
-    case OwnerAnswer::Verdict::key_unset:
-      answer.refuse({.refusal = Refusal::owner_key_unset});
-      break;
-  }
-  return std::nullopt;
 }
 
 // ---- changing a count
@@ -158,15 +96,15 @@ Handled read_all(HandlerShare& share, const Call& call, std::span<const std::str
     ListParameters parameters;
     if (const auto problem = read_parameters(call.head->query, known, parameters))
       return refuse_owner(*problem, answer);
-    begin(share, call).list.emplace(std::move(parameters.prefix), std::move(parameters.after), parameters.limit);
-    return ask(share, call, ControlCommand::pages, "0", answer);
+    begin_asking(share, call).list.emplace(std::move(parameters.prefix), std::move(parameters.after), parameters.limit);
+    return ask_flusher(share, call, ControlCommand::pages, "0", answer);
   }
   Handled handled = Handled::answered;
-  const auto piece = take(share, call, answer, handled);
+  const auto piece = take_said(share, call, answer, handled);
   if (!piece) return handled;
   OwnerList& list = *call.read->owner->list;
   std::string next = list.take(*piece);
-  if (!next.empty()) return ask(share, call, ControlCommand::pages, std::move(next), answer);
+  if (!next.empty()) return ask_flusher(share, call, ControlCommand::pages, std::move(next), answer);
   if (const std::string why = list.incomplete(); !why.empty()) {
     share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = why}, answer);
     return Handled::answered;
@@ -182,12 +120,12 @@ Handled read_sums(HandlerShare& share, const Call& call, std::span<const std::st
     ListParameters parameters;
     if (const auto problem = read_parameters(call.head->query, known, parameters))
       return refuse_owner(*problem, answer);
-    begin(share, call);
-    return ask(share, call, command,
-               command == ControlCommand::top ? fmt::format("{}", parameters.limit) : std::string(), answer);
+    begin_asking(share, call);
+    return ask_flusher(share, call, command,
+                       command == ControlCommand::top ? fmt::format("{}", parameters.limit) : std::string(), answer);
   }
   Handled handled = Handled::answered;
-  const auto said = take(share, call, answer, handled);
+  const auto said = take_said(share, call, answer, handled);
   if (!said) return handled;
   if (const std::string* const why = value_named(said->text, "why")) {
     share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = *why}, answer);
@@ -209,13 +147,13 @@ Handled change_count(HandlerShare& share, const Call& call, Answer& answer) {
     std::optional<std::uint64_t> count = 0;
     if (call.head->method == Method::put) count = count_in(call.body);
     if (!count) return refuse_owner({.refusal = Refusal::invalid_count}, answer);
-    begin(share, call);
+    begin_asking(share, call);
     std::string change;
     append_change(change, "set", page.name, fmt::format("{}", *count));
-    return ask(share, call, ControlCommand::correct, std::move(change), answer);
+    return ask_flusher(share, call, ControlCommand::correct, std::move(change), answer);
   }
   Handled handled = Handled::answered;
-  const auto said = take(share, call, answer, handled);
+  const auto said = take_said(share, call, answer, handled);
   if (!said) return handled;
   const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
   if (const std::string* const problem = value_named(row.text, "problem")) {

@@ -21,12 +21,18 @@ bool is_bare_token(std::string_view text) noexcept {
   return !text.empty() && is_letter(text.front()) && std::all_of(text.begin(), text.end(), is_inner);
 }
 
-Admission record(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
-  const Recorded recorded = share.backend.recorder.record(page, 1);
+Admission answer_recorded(Recorded recorded, const HandlerShare& share, const Call& call, Answer& answer) {
   if (recorded == Recorded::recorded) return Admission::counted;
   const Refusal refusal = refusal_of(recorded);
   share.refuse_for_now({.refusal = refusal, .detail = share.limits.of(refusal, *call.head)}, answer);
   return Admission::refused;
+}
+
+/// Whether the visit counts, by what the settings say.
+Admission admit(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
+  const Admission admission = share.counts_all ? Admission::counted : admit_visit(share, call, page, answer);
+  if (admission == Admission::ignored) share.backend.recorder.ignore(1);
+  return admission;
 }
 
 /// The count in the answer to a visit, which is a success whether its count is known or not.
@@ -44,10 +50,16 @@ void append_count(const CountAnswer& count, Answer& answer) {
 }  // namespace
 
 Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer) {
-  const Admission admission = share.counts_all ? Admission::counted : admit_visit(share, call, page, answer);
-  if (admission == Admission::counted) return record(share, call, page, answer);
-  if (admission == Admission::ignored) share.backend.recorder.ignore(1);
-  return admission;
+  const Admission admission = admit(share, call, page, answer);
+  if (admission != Admission::counted) return admission;
+  return answer_recorded(share.backend.recorder.record(page, 1), share, call, answer);
+}
+
+Admission record_together(HandlerShare& share, const Call& call, std::span<const std::string_view> pages,
+                          Answer& answer) {
+  const Admission admission = admit(share, call, pages.front(), answer);
+  if (admission != Admission::counted) return admission;
+  return answer_recorded(share.backend.recorder.record_together(pages), share, call, answer);
 }
 
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {

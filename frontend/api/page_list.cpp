@@ -142,6 +142,14 @@ std::optional<Problem> PageList::read_query(std::string_view query) {
   return result();
 }
 
+std::optional<Problem> PageList::read_ids(std::span<const std::string> ids) {
+  start(Purpose::read);
+  for (const std::string& id : ids) {
+    if (!add(id, 1)) break;
+  }
+  return result();
+}
+
 void PageList::release() noexcept {
   if (bytes() <= usual_bytes) return;
   text_ = std::string();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,9 @@ class PageList {
 
   /// Takes page=ID&page=ID…, form-urlencoded. As above.
   [[nodiscard]] std::optional<Problem> read_query(std::string_view query);
+
+  /// Takes the ids of pages that a request names in another form. As above.
+  [[nodiscard]] std::optional<Problem> read_ids(std::span<const std::string> ids);
 
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
   /// The name under which the entry's page is counted.

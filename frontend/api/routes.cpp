@@ -160,6 +160,9 @@ void Routes::take_shapes(const std::vector<std::string>& shapes) {
   shapes_.clear();
   if (share_.backend.shape_table == nullptr) return;
   for (const std::string& shape : shapes) shapes_.push_back(share_.backend.shape_table(shape));
+  // What names a page by nothing but the end of its path takes what the others leave.
+  std::ranges::stable_partition(
+      shapes_, [](std::span<const Route> shape) { return !shape.empty() && shape.front().path != "/"; });
 }
 
 bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept {
@@ -175,26 +178,30 @@ bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& 
   return call.route != nullptr;
 }
 
-bool Routes::find_below_prefix(std::string_view path, Call& call) const noexcept {
+bool Routes::find_own(std::string_view path, Call& call) const noexcept {
   if (find_in(route_table, path, call)) return true;
   for (const OtherPath& other : other_paths_) {
     if (!path.starts_with(other.path) || (!other.route->names_page && path != other.path)) continue;
     call.route = other.route;
     call.encoded_page = path.substr(other.path.size());
-    if (other.route->allows(call.head->method)) return true;
+    return true;
   }
-  for (const std::span<const Route> shape : shapes_) {
-    if (find_in(shape, path, call)) return true;
-  }
-  return call.route != nullptr;
+  return false;
+}
+
+bool Routes::find_shape(std::string_view path, Call& call) const noexcept {
+  return std::ranges::any_of(shapes_, [&](std::span<const Route> shape) { return find_in(shape, path, call); });
 }
 
 void Routes::find(Call& call) const noexcept {
   const std::string_view path = call.head->path;
   call.route = nullptr;
-  if (find_below_prefix(path, call) || prefix_.empty() || !path.starts_with(prefix_)) return;
-  const std::string_view rest = path.substr(prefix_.size());
-  find_below_prefix(rest.empty() ? "/" : rest, call);
+  if (find_own(path, call)) return;
+  if (!prefix_.empty() && path.starts_with(prefix_)) {
+    const std::string_view rest = path.size() == prefix_.size() ? "/" : path.substr(prefix_.size());
+    if (find_own(rest, call) || find_shape(rest, call)) return;
+  }
+  find_shape(path, call);
 }
 
 Handled Routes::handle(const Call& call, Answer& answer) {

@@ -55,7 +55,9 @@ class Routes {
 
  private:
   bool find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept;
-  bool find_below_prefix(std::string_view path, Call& call) const noexcept;
+  /// In the table, and among the paths of the settings.
+  bool find_own(std::string_view path, Call& call) const noexcept;
+  bool find_shape(std::string_view path, Call& call) const noexcept;
   void take_paths(const HttpSettings& http);
   void take_shapes(const std::vector<std::string>& shapes);
 

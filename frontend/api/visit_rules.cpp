@@ -21,6 +21,15 @@ std::string lower(std::string_view text) {
   return lowered;
 }
 
+/// The origin of the page that sends the request. Browsers name none with images and scripts, but in Referer the site
+/// that asks for them, unless it has told them not to.
+std::string_view origin_of(const RequestHead& head) noexcept {
+  if (!head.origin.empty()) return head.origin;
+  const std::string_view referer = find_field(head.fields, "referer").value_or("");
+  const std::size_t scheme = referer.find("://");
+  return scheme == std::string_view::npos ? std::string_view() : referer.substr(0, referer.find('/', scheme + 3));
+}
+
 }  // namespace
 
 VisitRules::VisitRules(const Settings& settings)
@@ -32,13 +41,15 @@ VisitRules::VisitRules(const Settings& settings)
 }
 
 std::optional<Problem> VisitRules::problem_with_origin(const RequestHead& head) {
-  if (origins_.empty() || std::ranges::find(origins_, head.origin) != origins_.end()) return std::nullopt;
-  detail_ = head.origin.empty() ? "the request names no origin, and visits count from pages of the origins of "
-                                  "http.count_origins alone"
-                                : fmt::format(
-                                      "visits from pages of {} do not count here; http.count_origins names the "
-                                      "origins from which they do",
-                                      head.origin);
+  if (origins_.empty()) return std::nullopt;
+  const std::string_view origin = origin_of(head);
+  if (std::ranges::find(origins_, origin) != origins_.end()) return std::nullopt;
+  detail_ = origin.empty() ? "the request names no origin, and visits count from pages of the origins of "
+                             "http.count_origins alone"
+                           : fmt::format(
+                                 "visits from pages of {} do not count here; http.count_origins names the "
+                                 "origins from which they do",
+                                 origin);
   return Problem{.refusal = Refusal::origin_not_allowed, .detail = detail_};
 }
 

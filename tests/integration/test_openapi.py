@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,13 +13,13 @@ import unittest
 from pathlib import Path
 
 import chromium
-from harness import BUILD_ROOT, PATIENCE_S, SOURCE_ROOT, VISITCTL, Answer, Stack, wait_for
+from harness import PATIENCE_S, SOURCE_ROOT, VISITCTL, Answer, Stack, wait_for
+from npm_packages import installed
 from openapi_document import METHODS, Document
 from refused_requests import refused_by_content, refused_by_form, request_bytes
 
 DOCUMENT = SOURCE_ROOT / "frontend/api/openapi.json"
 VALIDATOR = SOURCE_ROOT / "tests/integration/openapi"
-NPM_TRIES = 3  # a registry may be busy
 
 # What a running stack cannot be made to answer.
 NOT_PROVOKED = {
@@ -30,23 +29,8 @@ NOT_PROVOKED = {
 
 
 def installed_validator() -> Path:
-    """The public validator, as package-lock.json pins it. It is kept in the build folder, or made for this run."""
-    assert shutil.which("npm"), "npm is not installed"
-    folder = BUILD_ROOT / "openapi-validator" if BUILD_ROOT.is_dir() else Path(tempfile.mkdtemp(prefix="visitd-openapi-"))
-    lock = folder / "package-lock.json"
-    program = folder / "node_modules/.bin/validate-api"
-    if not program.exists() or not lock.exists() or lock.read_text() != (VALIDATOR / lock.name).read_text():
-        folder.mkdir(exist_ok=True)
-        for name in ("package.json", lock.name):
-            shutil.copy(VALIDATOR / name, folder)
-        for _ in range(NPM_TRIES):
-            done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=240)
-            if done.returncode == 0:
-                break
-        else:
-            lock.unlink()
-            raise AssertionError(f"npm ci failed:\n{done.stdout}{done.stderr}")
-    return program
+    """The public validator."""
+    return installed(VALIDATOR, "openapi-validator") / ".bin/validate-api"
 
 
 class Written(unittest.TestCase):

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,13 @@ class FakeCounting final : public VisitRecorder, public CountSource {
       counts_[std::string(page)] += visits;
     }
     return recorded;
+  }
+
+  Recorded record_together(std::span<const std::string_view> pages) noexcept override {
+    if (room < static_cast<int>(pages.size())) return Recorded::full;
+    Recorded last = Recorded::recorded;
+    for (const std::string_view page : pages) last = record(page, 1);
+    return last;
   }
 
   void ignore(std::uint64_t visits) noexcept override { ignored += visits; }

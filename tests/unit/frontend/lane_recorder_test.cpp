@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/unit/frontend/frontend_host.hpp"
@@ -54,6 +55,43 @@ TEST_CASE("a full lane refuses every visit until the flusher has freed space, an
   membership.follow_cache();
   CHECK(recorder.record("home", 1) == Recorded::recorded);
   CHECK(recorder.record("home", 1) == Recorded::full);
+}
+
+TEST_CASE("visits that belong together are all recorded, or none of them is") {
+  FrontendHost host;
+  host.settings.ring.lane_bytes = 4096;
+  RingMembership membership(host.settings);
+  LaneRecorder recorder(membership, host.statistics());
+  const std::string longest(64, 'x');
+  const std::vector<std::string_view> pages{"home", longest, "site:a"};
+  const Ring& ring = membership.ring();
+  const auto tail = [&] { return ring.lane(0).tail.word.load(); };
+  std::uint64_t recorded = 0;
+  while (recorder.record_together(pages) == Recorded::recorded) ++recorded;
+  CHECK(test::records_between(ring.records(0), 0, tail()).size() == 3 * recorded);
+  CHECK(host.statistic(FrontendStatistic::visits) == 3 * recorded);
+  CHECK(host.statistic(FrontendStatistic::visits_refused_full) == 3);
+
+  // Wherever the lane's end lies, what is refused leaves nothing behind.
+  const Cache& cache = host.make_cache(ring);
+  membership.follow_cache();
+  std::uint64_t freed = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const std::uint64_t before = tail();
+    if (recorder.record_together(pages) == Recorded::recorded) {
+      ++recorded;
+      CHECK(test::records_between(ring.records(0), before, tail()).size() == 3);
+    } else {
+      CHECK(tail() == before);
+      freed = tail();
+      cache.header().head[0].word.store(freed);
+      static_cast<void>(recorder.record("odd" + std::string(static_cast<std::size_t>(round % 40), 'o'), 1));
+    }
+  }
+  CHECK(recorded > 1000);
+  CHECK(freed > 8 * 4096);
+  recorder.close();
+  CHECK(recorder.record_together(pages) == Recorded::closed);
 }
 
 TEST_CASE("once the ring is being left nothing is recorded, and that is said") {

@@ -37,6 +37,23 @@ TEST_CASE("visits count from pages of the origins that the settings name") {
   CHECK(rules.problem_with_origin(head_of("")));
 }
 
+TEST_CASE("where a browser names no origin, as with images and scripts, the page's address says it") {
+  Settings settings;
+  settings.http.count_origins = {"https://blog.example"};
+  VisitRules rules(settings);
+  const auto counts = [&](std::string_view fields, std::string_view origin = "") {
+    RequestHead head = head_of(origin);
+    head.fields = fields;
+    return !rules.problem_with_origin(head);
+  };
+  CHECK(counts("Referer: https://blog.example/post/?a=b\r\n"));
+  CHECK(counts("Referer: https://blog.example\r\n"));
+  CHECK_FALSE(counts("Referer: https://blog.example.net/post\r\n"));
+  CHECK_FALSE(counts("Referer: https://x.example/https://blog.example/\r\n"));
+  CHECK_FALSE(counts("Referer: /https://blog.example/\r\n"));
+  CHECK_FALSE(counts("Referer: https://blog.example/post\r\n", "https://x.example"));
+}
+
 TEST_CASE("visits of the pages that the settings allow count") {
   Settings settings;
   settings.pages.allowed = {"blog/*", "home"};

@@ -1,0 +1,343 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <functional>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "common/shm/page_id.hpp"
+#include "frontend/api/count_stream.hpp"
+#include "frontend/api/owner_asking.hpp"
+#include "frontend/http/target.hpp"
+#include "frontend/images/badge.hpp"
+#include "frontend/images/badge_query.hpp"
+#include "frontend/shapes/key_requests.hpp"
+#include "frontend/shapes/page_visits.hpp"
+#include "frontend/shapes/request_parts.hpp"
+#include "frontend/shapes/shape_answers.hpp"
+#include "frontend/shapes/shape_tables.hpp"
+
+namespace visitd {
+
+namespace {
+
+constexpr std::string_view shield_suffix = "/shield";
+constexpr std::string_view abacus_missing = R"({"error":"Key not found"})";
+
+std::string random_key_name() {
+  constexpr std::string_view letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+  std::random_device source;
+  std::string name(16, ' ');
+  for (char& letter : name) letter = letters[source() % letters.size()];
+  return name;
+}
+
+std::string full_key(const KeyName& key) {
+  return fmt::format("K:{}:{}", key.space, key.name);
+}
+
+Handled abacus_hit(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  return key ? hit_key(share, call, *key, answer) : Handled::answered;
+}
+
+Handled abacus_get(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  return key ? get_key(share, call, *key, abacus_missing, answer) : Handled::answered;
+}
+
+Handled abacus_info(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  return with_count(share, call, key->page(), PageUse::reads, answer, [&](const PageCounts& counts) {
+    const bool exists = counts.of[0] != 0;
+    // What Redis calls the time to live of a key that has none, and of one that is not there: in nanoseconds, as the
+    // other has it.
+    answer_json(200,
+                fmt::format(R"({{"value":{},"full_key":"{}","is_genuine":true,"expires_in":{},"expires_str":"{}",)"
+                            R"("exists":{}}})",
+                            exists ? fmt::format("{}", counts.of[0]) : "-1", full_key(*key), exists ? "-1e-9" : "-2e-9",
+                            exists ? "-1ns" : "-2ns", exists),
+                answer);
+  });
+}
+
+// ---- changes
+
+/// The owner's key, of Authorization or the query.
+ChangeProof abacus_proof(const Call& call, bool may_be_private) {
+  std::string key(key_of(*call.head));
+  if (key.empty()) key = parameter_of(call.head->query, "token").value_or("");
+  const bool at_private = may_be_private && call.entrance == Entrance::private_address && key.empty();
+  return {.key = std::move(key), .at_private_address = at_private};
+}
+
+void refuse_token(Refusal why, Answer& answer) {
+  const bool is_missing = why == Refusal::owner_key_needed;
+  refuse_with_error(why, is_missing ? 400 : 401,
+                    is_missing ? "a token is needed: the owner's key, as Authorization: Bearer or ?token="
+                               : "the token is not the owner's key",
+                    answer);
+}
+
+/// A change of a key that exists: POST.
+Handled change_key(HandlerShare& share, const Call& call, Answer& answer, const KeyName& key,
+                   const std::function<std::optional<std::uint64_t>(std::uint64_t)>& change,
+                   const std::function<void(std::uint64_t)>& done) {
+  // A page of another site, in the browser of somebody who can reach a private address, changes nothing.
+  if (!call.head->origin.empty() && !share.is_named_origin(call.head->origin)) {
+    refuse_with_error(Refusal::owner_from_elsewhere, 403, "http.cors_origins does not name the origin of this page",
+                      answer);
+    return Handled::answered;
+  }
+  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
+                               if (now != 0) return change(now);
+                               answer_json(409, R"({"error":"Key does not exist"})", answer);
+                               return std::nullopt;
+                             },
+                             .done = [&](std::uint64_t, std::uint64_t after) { done(after); },
+                             .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
+  return set_key(share, call, key.page(), abacus_proof(call, true), setting, answer);
+}
+
+/// The number in the parameter "value".
+std::optional<std::int64_t> value_of(const Call& call, Answer& answer) {
+  const auto value = whole_number(parameter_of(call.head->query, "value").value_or(""));
+  if (!value) refuse_with_error(Refusal::invalid_count, 400, "value must be a whole number: ?value=NUMBER", answer);
+  return value;
+}
+
+Handled abacus_set(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto value = value_of(call, answer);
+  if (!value) return Handled::answered;
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  return change_key(
+      share, call, answer, *key,
+      [&](std::uint64_t) -> std::optional<std::uint64_t> {
+        if (*value >= 0) return static_cast<std::uint64_t>(*value);
+        refuse_with_error(Refusal::invalid_count, 400, "value must not be below 0", answer);
+        return std::nullopt;
+      },
+      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+}
+
+Handled abacus_update(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto value = value_of(call, answer);
+  if (!value) return Handled::answered;
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  return change_key(
+      share, call, answer, *key,
+      [&](std::uint64_t now) -> std::optional<std::uint64_t> {
+        const auto changed = changed_count(now, *value);
+        if (changed && *value != 0) return changed;
+        refuse_with_error(Refusal::invalid_count, 400, "value must not be 0, nor take the count below 0", answer);
+        return std::nullopt;
+      },
+      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+}
+
+Handled abacus_reset(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  return change_key(
+      share, call, answer, *key, [](std::uint64_t) { return std::optional<std::uint64_t>(0); },
+      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+}
+
+Handled abacus_delete(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  return change_key(
+      share, call, answer, *key, [](std::uint64_t) { return std::optional<std::uint64_t>(0); },
+      [&](std::uint64_t) {
+        answer_json(200, fmt::format(R"({{"status":"ok","message":"Deleted key: {}"}})", full_key(*key)), answer);
+      });
+}
+
+void answer_made(const KeyName& key, std::uint64_t count, Answer& answer) {
+  answer_json(201,
+              fmt::format(R"({{"key":"{}","namespace":"{}","admin_key":null,"value":{}}})", key.name, key.space, count),
+              answer);
+}
+
+Handled abacus_create(HandlerShare& share, const Call& call, Answer& answer) {
+  const bool is_random = call.encoded_page.empty();
+  const auto value = whole_number(parameter_of(call.head->query, "initializer").value_or("0"));
+  if (!value || *value < 0 || (is_random && *value != 0)) {
+    refuse_with_error(Refusal::invalid_count, 400,
+                      "initializer must be a whole number, not below 0, and 0 where the path names no key", answer);
+    return Handled::answered;
+  }
+  if (is_random) {
+    answer_made({random_key_name(), random_key_name()}, 0, answer);
+    return Handled::answered;
+  }
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
+                               if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
+                               if (now == 0) {
+                                 answer_made(*key, 0, answer);
+                               } else {
+                                 answer_json(409, R"({"error":"Key already exists"})", answer);
+                               }
+                               return std::nullopt;
+                             },
+                             .done = [&](std::uint64_t, std::uint64_t after) { answer_made(*key, after, answer); },
+                             .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
+  // Any page may make a browser send this.
+  return set_key(share, call, key->page(), abacus_proof(call, false), setting, answer);
+}
+
+Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
+  const auto key = key_of_request(call, answer);
+  if (!key) return Handled::answered;
+  const std::string page = counted_name(share, key->page(), answer);
+  if (page.empty()) return Handled::answered;
+  return stream_count(share, call, page, [](std::uint64_t count) { return value_json(count); }, answer);
+}
+
+// ---- shields
+
+/// What a query says of a shield. Its fonts are those of our badges, in one size.
+struct ShieldQuery {
+  std::string text;
+  BadgeStyle style = BadgeStyle::flat;
+  Rgb color = blue;
+  Rgb text_color = 0xFFFFFF;
+};
+
+/// nullopt: it is refused, and the answer shows why.
+std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) {
+  ShieldQuery shield;
+  shield.text = parameter_of(query, "text").value_or("counter");
+  const auto color = badge_color(parameter_of(query, "bgcolor").value_or("007ec6"));
+  const auto text_color = badge_color(parameter_of(query, "textcolor").value_or("fff"));
+  const bool is_text = check_page_id(shield.text + " ", badge_label_limit_bytes) == PageIdFault::none;
+  if (!color || !text_color || !is_text) {
+    answer.refuse(
+        {.refusal = Refusal::invalid_badge,
+         .detail = "bgcolor and textcolor are colours, and text is UTF-8 without control characters, below 128 bytes"});
+    return std::nullopt;
+  }
+  std::string style = parameter_of(query, "style").value_or("flat");
+  constexpr std::string_view simple = "-simple";
+  if (style.ends_with(simple)) {
+    style.resize(style.size() - simple.size());
+    shield.text.clear();
+  }
+  shield.style = badge_style(style).value_or(BadgeStyle::flat);
+  shield.color = *color;
+  shield.text_color = *text_color;
+  return shield;
+}
+
+Handled show_shield(HandlerShare& share, const Call& call, PageUse use, Answer& answer) {
+  const auto shield = shield_query(call.head->query, answer);
+  if (!shield) return Handled::answered;
+  std::string buffer(call.encoded_page.size(), '\0');
+  const auto path = decode_path(call.encoded_page, buffer);
+  const KeyOfPath found = key_of_path(path.value_or("%"), caller_of(*call.head));
+  if (found.fault != KeyOfPath::Fault::none) {
+    answer.refuse({.refusal = Refusal::invalid_page_id, .detail = found.problem});
+    return Handled::answered;
+  }
+  return with_count(share, call, found.key.page(), use, answer, [&](const PageCounts& counts) {
+    const std::string message = counts.are_known ? fmt::format("{}", counts.of[0]) : "unknown";
+    std::string& document = share.start_document();
+    draw_badge({.label = shield->text,
+                .message = message,
+                .style = shield->style,
+                .color = shield->color,
+                .text_color = shield->text_color},
+               document);
+    answer.content_type = ContentType::svg;
+    if (use == PageUse::reads) answer.cache_control = share.badge_caching;
+    if (use == PageUse::reads && counts.of[0] == 0) answer.status = 404;
+    answer.body.show(document);
+  });
+}
+
+/// A call of which the key is "NAMESPACE/shield", and not the shield of a key; nullopt: it is of that.
+std::optional<Call> call_of_key(const Call& call, Answer& answer) {
+  if (call.encoded_page.find('/') != std::string_view::npos) return std::nullopt;
+  Call of_key = call;
+  of_key.encoded_page = {call.encoded_page.data(), call.encoded_page.size() + shield_suffix.size()};
+  answer.image_fields = {};
+  return of_key;
+}
+
+Handled hit_shield(HandlerShare& share, const Call& call, Answer& answer) {
+  if (const auto of_key = call_of_key(call, answer)) return abacus_hit(share, *of_key, answer);
+  return show_shield(share, call, PageUse::visits, answer);
+}
+
+Handled get_shield(HandlerShare& share, const Call& call, Answer& answer) {
+  if (const auto of_key = call_of_key(call, answer)) return abacus_get(share, *of_key, answer);
+  return show_shield(share, call, PageUse::reads, answer);
+}
+
+constexpr Route change_route(std::string_view path, Route::Handler handler) noexcept {
+  return {
+      .path = path, .names_page = true, .for_owner = true, .methods = by_post, .allow = allow_post, .handler = handler};
+}
+
+constexpr std::array<Route, 11> abacus_table{{
+    {.path = "/hit/",
+     .suffix = shield_suffix,
+     .names_page = true,
+     .is_image = true,
+     .hot = true,
+     .methods = by_get,
+     .allow = allow_get,
+     .handler = &hit_shield},
+    {.path = "/get/",
+     .suffix = shield_suffix,
+     .names_page = true,
+     .is_image = true,
+     .hot = true,
+     .methods = by_get_or_head,
+     .allow = allow_get_or_head,
+     .handler = &get_shield},
+    {.path = "/hit/", .names_page = true, .hot = true, .methods = by_get, .allow = allow_get, .handler = &abacus_hit},
+    {.path = "/get/",
+     .names_page = true,
+     .hot = true,
+     .methods = by_get_or_head,
+     .allow = allow_get_or_head,
+     .handler = &abacus_get},
+    {.path = "/info/",
+     .names_page = true,
+     .methods = by_get_or_head,
+     .allow = allow_get_or_head,
+     .handler = &abacus_info},
+    {.path = "/stream/",
+     .names_page = true,
+     .hot = true,
+     .streams = true,
+     .methods = by_get_or_head,
+     .allow = allow_get_or_head,
+     .handler = &abacus_stream},
+    {.path = "/create/",
+     .names_page = true,
+     .methods = by_get_or_post,
+     .allow = allow_get_or_post,
+     .handler = &abacus_create},
+    change_route("/set/", &abacus_set),
+    change_route("/update/", &abacus_update),
+    change_route("/reset/", &abacus_reset),
+    change_route("/delete/", &abacus_delete),
+}};
+
+}  // namespace
+
+std::span<const Route> abacus_routes() noexcept {
+  return abacus_table;
+}
+
+}  // namespace visitd

@@ -1,0 +1,112 @@
+#include "frontend/shapes/goatcounter_paths.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "common/os/text.hpp"
+#include "frontend/http/target.hpp"
+
+namespace visitd {
+
+namespace {
+
+using QueryPair = std::pair<std::string, std::string>;
+
+std::string_view without_slashes(std::string_view text) noexcept {
+  while (!text.empty() && text.front() == '/') text.remove_prefix(1);
+  while (!text.empty() && text.back() == '/') text.remove_suffix(1);
+  return text;
+}
+
+std::string in_slashes(std::string_view text) {
+  std::string page("/");
+  return page.append(without_slashes(text));
+}
+
+/// Whether a parameter says where a reader came from, and nothing of the page.
+bool tells_origin(const QueryPair& pair) noexcept {
+  constexpr std::array<std::string_view, 14> names{"fbclid",
+                                                   "ref",
+                                                   "mc_cid",
+                                                   "mc_eid",
+                                                   "gclid",
+                                                   "nsukey",
+                                                   "isappinstalled",
+                                                   "_x_tr_sl",
+                                                   "_x_tr_hl",
+                                                   "_x_tr_pto",
+                                                   "_x_tr_tl",
+                                                   "continueFlag",
+                                                   "__cf_chl_captcha_tk__",
+                                                   "__cf_chl_jschl_tk__"};
+  if (pair.first == "from") return pair.second == "singlemessage" || pair.second == "groupmessage";
+  return pair.first.starts_with("utm_") || std::ranges::find(names, pair.first) != names.end();
+}
+
+void append_encoded(std::string_view text, std::string& out) {
+  constexpr std::string_view digits = "0123456789ABCDEF";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (is_unreserved(c)) {
+      out.push_back(c);
+    } else if (c == ' ') {
+      out.push_back('+');
+    } else {
+      out.push_back('%');
+      out.push_back(digits[byte >> 4U]);
+      out.push_back(digits[byte & 0xFU]);
+    }
+  }
+}
+
+std::string decoded_form(std::string_view text) {
+  std::string buffer(text.size(), '\0');
+  const auto decoded = decode_form(text, buffer);
+  return std::string(decoded.value_or(text));
+}
+
+/// The parameters that are left, in the order of their names, encoded again.
+std::string cleaned_query(std::string_view query) {
+  std::vector<QueryPair> pairs;
+  while (!query.empty()) {
+    std::string_view value = take_until(query, '&');
+    if (value.empty()) continue;
+    const std::string_view name = take_until(value, '=');
+    QueryPair pair(decoded_form(name), decoded_form(value));
+    if (!tells_origin(pair)) pairs.push_back(std::move(pair));
+  }
+  std::ranges::stable_sort(pairs, {}, &QueryPair::first);
+  std::string text;
+  for (const auto& [name, value] : pairs) {
+    if (!text.empty()) text.push_back('&');
+    append_encoded(name, text);
+    text.push_back('=');
+    append_encoded(value, text);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string goatcounter_page(std::string_view path, bool is_event) {
+  path = trim(path);
+  if (path.empty()) return {};
+  if (is_event) {
+    while (!path.empty() && path.front() == '/') path.remove_prefix(1);
+    return std::string(path);
+  }
+  std::string page = in_slashes(path);
+  while (page.ends_with('?') || page.ends_with('&')) page.pop_back();
+  const std::size_t question = page.find('?');
+  if (question == std::string::npos) return page;
+  std::string_view query = std::string_view(page).substr(question + 1);
+  query = query.substr(0, query.find('#'));
+  std::string cleaned = cleaned_query(query);
+  std::string target = page.substr(0, question);
+  if (!cleaned.empty()) append_all(target, "?", cleaned);
+  return in_slashes(target);
+}
+
+}  // namespace visitd

@@ -1,0 +1,132 @@
+#include "frontend/shapes/key_requests.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "common/shm/count.hpp"
+#include "frontend/api/owner_asking.hpp"
+#include "frontend/http/target.hpp"
+#include "frontend/shapes/page_visits.hpp"
+#include "frontend/shapes/shape_answers.hpp"
+
+namespace visitd {
+
+namespace {
+
+void answer_value(std::string_view callback, std::optional<std::uint64_t> count, Answer& answer) {
+  const std::string json = value_json(count);
+  if (callback.empty()) {
+    answer_json(200, json, answer);
+  } else {
+    answer_call(callback, json, answer);
+  }
+}
+
+bool refuses_key(Refusal refusal) noexcept {
+  return refusal == Refusal::owner_key_needed || refusal == Refusal::owner_key_wrong ||
+         refusal == Refusal::owner_key_unset;
+}
+
+/// What is known of it at once.
+std::optional<std::uint64_t> count_now(HandlerShare& share, const Call& call, std::string_view page) {
+  call.read->page = {};
+  const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
+  const bool known = count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale;
+  return known ? std::optional(count.count) : std::nullopt;
+}
+
+void begin_with(const ChangeProof& proof, HandlerShare& share, const Call& call) {
+  if (proof.at_private_address) {
+    begin_asking(share, call);
+  } else {
+    begin_asking_with(proof.key, share, call);
+  }
+}
+
+/// Chooses the count, and asks the flusher to set it.
+Handled begin_setting(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
+                      const CountSetting& setting, Answer& answer) {
+  std::optional<std::uint64_t> chosen;
+  const Handled handled = with_count(share, call, page, PageUse::reads, answer,
+                                     [&](const PageCounts& counts) { chosen = setting.choose(counts.of[0]); });
+  if (!chosen) return handled;
+  const std::string name = counted_name(share, page, answer);
+  std::string change;
+  append_change(change, "set", name, fmt::format("{}", *chosen));
+  begin_with(proof, share, call);
+  return ask_flusher(share, call, ControlCommand::correct, std::move(change), answer);
+}
+
+}  // namespace
+
+std::optional<KeyName> key_of_request(const Call& call, Answer& answer) {
+  std::string buffer(call.encoded_page.size(), '\0');
+  const auto path = decode_path(call.encoded_page, buffer);
+  const KeyOfPath found = key_of_path(path.value_or("%"), caller_of(*call.head));
+  if (found.fault == KeyOfPath::Fault::none) return found.key;
+  if (found.fault == KeyOfPath::Fault::too_deep) {
+    refuse_with_error(Refusal::no_such_path, 404, "the path has more parts than a namespace and a key", answer);
+  } else {
+    refuse_with_error(Refusal::invalid_page_id, 400, found.problem, answer);
+  }
+  return std::nullopt;
+}
+
+std::string value_json(std::optional<std::uint64_t> count) {
+  return count ? fmt::format(R"({{"value":{}}})", *count) : R"({"value":null})";
+}
+
+std::optional<std::uint64_t> changed_count(std::uint64_t count, std::int64_t amount) noexcept {
+  // Of the least number of 64 bits there is no positive one.
+  const std::uint64_t size = amount < 0 ? 0 - static_cast<std::uint64_t>(amount) : static_cast<std::uint64_t>(amount);
+  if (amount < 0) return size <= count ? std::optional(count - size) : std::nullopt;
+  return count <= count_limit && size <= count_limit - count ? std::optional(count + size) : std::nullopt;
+}
+
+Handled hit_key(HandlerShare& share, const Call& call, const KeyName& key, Answer& answer) {
+  const auto callback = callback_of(call.head->query, "callback", answer);
+  if (!callback) return Handled::answered;
+  return with_count(share, call, key.page(), PageUse::visits, answer, [&](const PageCounts& counts) {
+    answer_value(*callback, counts.are_known ? std::optional(counts.of[0]) : std::nullopt, answer);
+  });
+}
+
+Handled get_key(HandlerShare& share, const Call& call, const KeyName& key, std::string_view missing, Answer& answer) {
+  const auto callback = callback_of(call.head->query, "callback", answer);
+  if (!callback) return Handled::answered;
+  return with_count(share, call, key.page(), PageUse::reads, answer, [&](const PageCounts& counts) {
+    if (counts.of[0] != 0) {
+      answer_value(*callback, counts.of[0], answer);
+    } else {
+      answer_json(404, missing, answer);
+    }
+  });
+}
+
+Handled set_key(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
+                const CountSetting& setting, Answer& answer) {
+  if (call.read->owner == nullptr) return begin_setting(share, call, page, proof, setting, answer);
+  Handled handled = Handled::answered;
+  const auto said = take_said(share, call, answer, handled);
+  if (!said) {
+    if (handled != Handled::answered || !refuses_key(answer.refusal)) return handled;
+    const Refusal why = answer.refusal;
+    const std::string name = counted_name(share, page, answer);
+    setting.refused(why, count_now(share, call, name));
+    return Handled::answered;
+  }
+  const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
+  if (const std::string* const problem = value_named(row.text, "problem")) {
+    share.refuse_for_now({.refusal = Refusal::not_done, .detail = *problem}, answer);
+    return Handled::answered;
+  }
+  const auto number = [&](std::string_view name) {
+    const std::uint64_t* const value = value_named(row.numbers, name);
+    return value == nullptr ? 0 : *value;
+  };
+  setting.done(number("before"), number("after"));
+  return Handled::answered;
+}
+
+}  // namespace visitd
