@@ -253,7 +253,8 @@ class CountScript(unittest.TestCase):
     def check_requests(self, gateway: Gateway) -> None:
         """Two for a page that shows counts, however many; one more for the total."""
         of_shown = [(request.method, request.path) for request in gateway.requests if not request.path.endswith(".js")][:3]
-        self.assertEqual(of_shown, [("POST", "/visit/%2Fshown%2F"), ("POST", "/visits/query"), ("GET", "/total")])
+        self.assertEqual(of_shown[0], ("POST", "/visit/%2Fshown%2F"))
+        self.assertEqual(set(of_shown[1:]), {("POST", "/visits/query"), ("GET", "/total")})
         lists = [json.loads(request.body) for request in gateway.asked("/visits/query")]
         self.assertEqual(lists[0], ["/shown/", "/other/"])
         self.assertEqual(lists[2], [f"/article-{number}/" for number in range(60)])
