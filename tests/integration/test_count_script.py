@@ -11,7 +11,7 @@ import signal
 import unittest
 from urllib.parse import quote
 
-from harness import SOURCE_ROOT, Stack, free_port, wait_for
+from harness import SOURCE_ROOT, Stack, free_port, listening_at, wait_for
 from script_site import AS_PEOPLE_HAVE_IT, Gateway, Page, browsed
 
 LIMIT_S = 120
@@ -294,7 +294,12 @@ class CountScript(unittest.TestCase):
         leave = """const step = +(new URLSearchParams(location.search).get("step") ?? 0) + 1;
           location = step < %d ? %s[step %% 20] + "?step=" + step : "/end/";""" % (VISITS // BROWSERS, json.dumps(pages))  # noqa: UP031
         site = [*(Page(path, leave=leave, body=f"<h1>{path}</h1>") for path in pages), Page("/end/")]
-        with Stack(frontends=3, supervised=True) as stack, contextlib.ExitStack() as browsers:
+        stack = Stack(frontends=3, supervised=True)
+        with listening_at(stack.port) as listening, contextlib.ExitStack() as browsers:
+            # It outlives the frontends, as systemd's does: who connects meanwhile waits.
+            for name in stack.frontends:
+                stack.processes[name].pass_sockets({"visitd.socket": listening})
+            browsers.enter_context(stack)
             both = [browsers.enter_context(browsed(site, stack.port, AS_PEOPLE_HAVE_IT)) for _ in range(BROWSERS)]
             for number, share in ((1, 0.25), (2, 0.6)):
                 wait_for("visits were sent", lambda share=share: sum(len(gateway.requests) for _, gateway in both) > share * VISITS, LIMIT_S)
