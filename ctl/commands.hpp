@@ -189,6 +189,7 @@ struct Importing {
   std::string prefix = "bsz";        ///< of busuanzi's keys
   std::string save;                  ///< a file into which the counts are written before they are counted; empty: none
   bool with_host = false;            ///< ids of pages begin with their host
+  bool site_totals = false;          ///< totals of sites are pages too
   bool overwrite = false;            ///< the counts become those of the import
   bool dry_run = false;
   bool skip_bad = false;  ///< leave out lines that cannot be read

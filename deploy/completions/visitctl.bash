@@ -76,7 +76,7 @@ _visitctl() {
     set | delete) options+=' --from --match --dry-run --yes --timeout' ;;
     add) options+=' --from --match --dry-run --timeout' ;;
     rename | merge) options+=' --match --dry-run --yes --timeout' ;;
-    import) options+=' --from --map --site --pages --prefix --with-host --save --overwrite --dry-run --skip-bad --yes --timeout' ;;
+    import) options+=' --from --map --site --pages --prefix --with-host --site-totals --save --overwrite --dry-run --skip-bad --yes --timeout' ;;
     corrections) options+=' --limit' ;;
     help) commands='status check lanes peek page rules refusals pages top total export embed shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
   esac

@@ -89,5 +89,6 @@ complete -c visitctl -n '__fish_seen_subcommand_from import' -l site -x -d 'the 
 complete -c visitctl -n '__fish_seen_subcommand_from import' -l pages -r -F -d 'addresses of pages'
 complete -c visitctl -n '__fish_seen_subcommand_from import' -l prefix -x -d 'of the keys of busuanzi'
 complete -c visitctl -n '__fish_seen_subcommand_from import' -l with-host -d 'ids begin with their host'
+complete -c visitctl -n '__fish_seen_subcommand_from import' -l site-totals -d 'count totals of sites too'
 complete -c visitctl -n '__fish_seen_subcommand_from import' -l save -r -F -d 'write the counts there first'
 complete -c visitctl -n '__fish_seen_subcommand_from import' -l overwrite -d 'set counts instead of adding'

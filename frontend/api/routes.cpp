@@ -159,10 +159,13 @@ void Routes::take_paths(const HttpSettings& http) {
 void Routes::take_shapes(const std::vector<std::string>& shapes) {
   shapes_.clear();
   if (share_.backend.shape_table == nullptr) return;
-  for (const std::string& shape : shapes) shapes_.push_back(share_.backend.shape_table(shape));
   // What names a page by nothing but the end of its path takes what the others leave.
-  std::ranges::stable_partition(
-      shapes_, [](std::span<const Route> shape) { return !shape.empty() && shape.front().path != "/"; });
+  for (const bool takes_rest : {false, true}) {
+    for (const std::string& shape : shapes) {
+      const std::span<const Route> table = share_.backend.shape_table(shape);
+      if (!table.empty() && (table.front().path == "/") == takes_rest) shapes_.push_back(table);
+    }
+  }
 }
 
 bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept {

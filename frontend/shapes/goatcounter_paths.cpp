@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <utility>
-#include <vector>
 
 #include "common/os/text.hpp"
 #include "frontend/http/target.hpp"
@@ -69,15 +69,14 @@ std::string decoded_form(std::string_view text) {
 
 /// The parameters that are left, in the order of their names, encoded again.
 std::string cleaned_query(std::string_view query) {
-  std::vector<QueryPair> pairs;
+  std::multimap<std::string, std::string> pairs;
   while (!query.empty()) {
     std::string_view value = take_until(query, '&');
     if (value.empty()) continue;
     const std::string_view name = take_until(value, '=');
     QueryPair pair(decoded_form(name), decoded_form(value));
-    if (!tells_origin(pair)) pairs.push_back(std::move(pair));
+    if (!tells_origin(pair)) pairs.insert(std::move(pair));
   }
-  std::ranges::stable_sort(pairs, {}, &QueryPair::first);
   std::string text;
   for (const auto& [name, value] : pairs) {
     if (!text.empty()) text.push_back('&');
@@ -100,7 +99,7 @@ std::string goatcounter_page(std::string_view path, bool is_event) {
   std::string page = in_slashes(path);
   while (page.ends_with('?') || page.ends_with('&')) page.pop_back();
   const std::size_t question = page.find('?');
-  if (question == std::string::npos) return page;
+  if (question == std::string::npos) return in_slashes(page);
   std::string_view query = std::string_view(page).substr(question + 1);
   query = query.substr(0, query.find('#'));
   std::string cleaned = cleaned_query(query);

@@ -44,12 +44,18 @@ void begin_with(const ChangeProof& proof, HandlerShare& share, const Call& call)
   }
 }
 
-/// Chooses the count, and asks the flusher to set it.
+/// Chooses the count, and asks the flusher to set it. What has no key where one is needed is refused here: anybody may
+/// send that, and the flusher has better to do.
 Handled begin_setting(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
                       const CountSetting& setting, Answer& answer) {
   std::optional<std::uint64_t> chosen;
-  const Handled handled = with_count(share, call, page, PageUse::reads, answer,
-                                     [&](const PageCounts& counts) { chosen = setting.choose(counts.of[0]); });
+  const bool has_proof = proof.at_private_address || !proof.key.empty();
+  const Handled handled = with_count(share, call, page, PageUse::reads, answer, [&](const PageCounts& counts) {
+    chosen = setting.choose(counts.of[0]);
+    if (!chosen || has_proof) return;
+    chosen.reset();
+    setting.refused(Refusal::owner_key_needed, counts.of[0]);
+  });
   if (!chosen) return handled;
   const std::string name = counted_name(share, page, answer);
   std::string change;

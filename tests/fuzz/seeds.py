@@ -137,6 +137,15 @@ IMPORTS = [
 ]  # fmt: skip
 IMPORT_WORDS = [b'""', b'"', b",", b"\r\n", b"\n#", b"page,count\n", b'{"page":"', b'","count":', b"url_path", b"event_type", b"website_id", b"Path", b'"GET /', b' HTTP/1.1" 200 ', b"%C3%A4", b"://", b"pv:page:"]
 
+# --- other counters' clients: the part, the text
+
+SHAPE_TEXTS = [
+    b"BusuanziCallback_1", b"app.show", b"a..b", b"example.org/visits", b":HOST:/:PATH:", b"a/b/c", b"/blog/post/?utm_source=x&a=1+2&from=groupmessage", b"/a/?", b"//",
+    b"https://Example.org:443/index.html", b"http://[::1]:80/gr%C3%BC%C3%9Fe/", b"https://example.org/" + 99 * b"%C3%BC", b"url=https%3A%2F%2Fa%2F&p=%zz", b"-9223372036854775808",
+    b'{"url":"https://a/","isNewUv":true}', b"[1", b"",
+]  # fmt: skip
+SHAPE_WORDS = [b"http://", b"https://", b":443", b":HOST:", b":PATHNAME:", b"/index", b".html", b"utm_", b"ref=", b"from=", b"%C3%BC", b"?", b"&", b'{"url":"', b'"isNewUv":true', b"url="]
+
 SEEDS = {
     "request_reader": [bytes([how, 90, 170]) + sent for sent in READER for how in (0, 9)] + [b"\x06\x03\xc0" + sent for sent in HONEST],
     "page_ids": [bytes([30, style]) + text for style, text in enumerate(PAGE_IDS)],
@@ -145,6 +154,7 @@ SEEDS = {
     "settings": settings(),
     "imports": IMPORTS,
     "client_addresses": [bytes([number % 5, 9 * number % 64]) + NETWORKS[number % len(NETWORKS)] + FIELDS[number % len(FIELDS)] for number in range(30)],
+    "shapes": [bytes([part]) + text for text in SHAPE_TEXTS for part in (*range(7), 129)],
     "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(17)],
 }
 WORDS = {
@@ -156,4 +166,5 @@ WORDS = {
     "imports": IMPORT_WORDS,
     "client_addresses": ADDRESS_WORDS,
     "redis_replies": REPLY_WORDS,
+    "shapes": SHAPE_WORDS,
 }

@@ -79,6 +79,21 @@ COUNTAPI = """<script>(async () => {
 })();</script>
 """
 
+# As a page has it that loads the counter's own script.
+OWN_BUSUANZI = """
+%(script)s
+<span id="busuanzi_container_page_pv" style="display: none"><b id="busuanzi_value_page_pv"></b></span>
+<b id="busuanzi_value_site_pv"></b><i id="busuanzi_page_pv"></i>
+<script>
+(async () => {
+  const text = (id) => document.getElementById(id).textContent;
+  while (!text("busuanzi_value_site_pv")) await sleep(20);
+  await report({page: text("busuanzi_value_page_pv"), site: text("busuanzi_value_site_pv"), "own page": text("busuanzi_page_pv"),
+                seen: document.getElementById("busuanzi_container_page_pv").style.display});
+  if ("%(next)s") location = "%(next)s";
+})();
+</script>"""
+
 VERCOUNT = """
 <script src="/npm/react/umd/react.production.min.js"></script>
 <script src="/npm/react-dom/umd/react-dom.production.min.js"></script>
@@ -133,10 +148,16 @@ const isCalled = new Promise((resolve) => { called = (value) => resolve(value); 
   document.head.append(script);
   const told = {"callback": await isCalled};
   told["get"] = await (await fetch(counter + "/get/example.org/visits")).json();
+  told["stream"] = [];
+  const stream = new EventSource(counter + "/stream/example.org/visits");
+  stream.onmessage = ({data}) => told["stream"].push(JSON.parse(data).value);
+  while (told["stream"].length < 1) await sleep(100);
   told["shield"] = await new Promise((resolve) => {
     const img = new Image(); img.onload = () => resolve(img.naturalWidth > 40); img.onerror = () => resolve("broken");
     img.src = counter + "/hit/example.org/visits/shield";
   });
+  while (told["stream"].length < 2) await sleep(100);
+  stream.close();
   const post = (key) => fetch(counter + "/set/example.org/visits?value=1", {method: "POST", headers: {"Authorization": "Bearer " + key}})
     .then((answer) => answer.status, (error) => "refused by the browser");
   told["set"] = await post("correct-horse-battery-staple");
@@ -277,6 +298,19 @@ class ShapeClients(unittest.TestCase):
                                   f"{SITE}/documented/": 1, f"{SITE}/documented": 1, f"site:{SITE}": 6, f"visitors:{SITE}": 1,
                                   "/documented": 1, "site:TOTAL": 1, "dwyl/start-here": 1})  # fmt: skip
 
+    def test_pages_that_change_the_name_of_busuanzis_host_alone_count_each_page(self):
+        script = '<script async src="%s"></script>'
+        public = script % "http://counter.example/busuanzi/2.3/busuanzi.pure.mini.js"
+        own = script % "http://counter.example/js?x=1"
+        below = script % "http://counter.example/api/v1/counter/js"
+        pages = {"/a/": OWN_BUSUANZI % {"script": public, "next": "/b/"}, "/b/": OWN_BUSUANZI % {"script": own, "next": "/c/"},
+                 "/c/": OWN_BUSUANZI % {"script": below, "next": ""}}  # fmt: skip
+        with ShapedStack("busuanzi") as stack:
+            told = self.reports(stack, pages)
+            self.assertEqual(told, [{"page": "1", "site": str(number), "own page": "1", "seen": "inline"} for number in (1, 2, 3)])
+            stack.flush()
+            stack.wait_for_redis({f"{SITE}/a/": 1, f"{SITE}/b/": 1, f"{SITE}/c/": 1, f"site:{SITE}": 3})
+
     def test_the_client_of_countapi(self):
         with ShapedStack("countapi") as stack:
             (told,) = self.reports(stack, {"/blog/post/": FULL_REFERRER + COUNTAPI % {"next": "/ended/"}})
@@ -301,6 +335,7 @@ class ShapeClients(unittest.TestCase):
             self.assertEqual(told["callback"], {"value": 1})
             self.assertEqual(told["get"], {"value": 1})
             self.assertEqual(told["shield"], True)
+            self.assertEqual(told["stream"], [1, 2])
             # Pages of sites that no setting names change nothing, whatever key they have.
             self.assertEqual(told["set"], "refused by the browser")
             stack.flush()

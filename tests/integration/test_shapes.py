@@ -23,10 +23,10 @@ BLOG = {"Referer": "https://blog.example/post/"}
 
 
 class Golden(unittest.TestCase):
-    def check_shape(self, name: str) -> None:
+    def check_shape(self, name: str, **http) -> None:
         files = sorted((GOLDEN / name).glob("*.golden"))
         self.assertTrue(files)
-        with ShapedStack(name) as stack:
+        with ShapedStack(name, http=http) as stack:
             for file in files:
                 for exchange in exchanges(file):
                     with self.subTest(exchange.where), Client(stack.private if exchange.at_private else stack.port) as client:
@@ -38,6 +38,10 @@ class Golden(unittest.TestCase):
 
     def test_abacus(self):
         self.check_shape("abacus")
+
+    def test_both_ways_of_answering_say_the_same(self):
+        for name in ("countapi", "busuanzi"):
+            self.check_shape(name, hot_routes="httplib")
 
     def test_goatcounter(self):
         self.check_shape("goatcounter")
@@ -170,6 +174,34 @@ class Together(unittest.TestCase):
             self.assertGreaterEqual(pages, answered)
             self.assertGreaterEqual(counts["site:blog.example"], answered)
             self.assertLessEqual(max(pages, counts["site:blog.example"]), visits)
+
+
+class Unknown(unittest.TestCase):
+    def test_a_visit_counts_though_its_count_cannot_be_said_and_nothing_says_0(self):
+        http = {"lookup_timeout_ms": 200, "list_timeout_ms": 400}
+        with ShapedStack(*ALL_BUT_ABACUS, http=http, settings={"redis": {"timeout_ms": 500}}, frontends=1) as stack:
+            for shard in stack.shards:
+                stack.kill9(shard.name)
+            wait_for("the shards are known to be away", lambda: stack.read("new").status == 503)
+            answers = ask_all(stack, "https://blog.example/post")
+            self.assertEqual(answers["countapi"].json(), {"value": None})
+            self.assertEqual((answers["goatcounter"].status, answers["goatcounter"].body[:6]), (200, b"GIF89a"))
+            self.assertEqual((answers["busuanzi"].status, answers["busuanzi"].body[:18]), (200, b"try{console.error("))
+            self.assertEqual((answers["vercount"].status, answers["vercount"].json()["status"]), (503, "error"))
+            self.assertIn(b"unknown", answers["hits"].body)
+            reads = {
+                "countapi": stack.ask("GET", "/get/blog.example/visits"),
+                "goatcounter": stack.ask("GET", "/counter/%2Fpost.json"),
+                "vercount": stack.ask("GET", "/api/v1/log?url=https%3A%2F%2Fblog.example%2Fpost"),
+            }
+            for name, answer in reads.items():
+                self.assertEqual(answer.status, 503, f"{name}: {answer}")
+            api = stack.ask("GET", "/api", None, {"x-bsz-referer": "https://blog.example/post"})
+            self.assertEqual((api.status, api.json()), (200, {"success": False, "message": "count-unknown"}))
+            for shard in stack.shards:
+                stack.restart(shard.name)
+            stack.wait_for_redis({"blog.example/visits": 1, "/post": 1, "site:TOTAL": 1, "blog.example/post": 2, "site:blog.example": 2,
+                                  "dwyl/start-here": 1})  # fmt: skip
 
 
 class Setting(unittest.TestCase):

@@ -1,12 +1,16 @@
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "frontend/shapes/goatcounter_paths.hpp"
 #include "frontend/shapes/key_names.hpp"
+#include "frontend/shapes/key_requests.hpp"
 #include "frontend/shapes/request_parts.hpp"
+#include "frontend/shapes/shape_tables.hpp"
+#include "frontend/shapes/vercount_body.hpp"
 #include "frontend/shapes/vercount_pages.hpp"
 
 namespace visitd {
@@ -107,6 +111,7 @@ TEST_CASE("GoatCounter's pages have one slash before them and tell of no campaig
   CHECK(goatcounter_page("", false).empty());
   CHECK(goatcounter_page("/gr%C3%B6%C3%9Fe", false) == "/gr%C3%B6%C3%9Fe");
   CHECK(goatcounter_page("/a?", false) == "/a");
+  CHECK(goatcounter_page("/a/?", false) == "/a");
   CHECK(goatcounter_page("/a?utm_source=x&b=2&a=1+2&fbclid=y", false) == "/a?a=1+2&b=2");
   CHECK(goatcounter_page("/a/?ref=x", false) == "/a");
   CHECK(goatcounter_page("/a?from=here", false) == "/a?from=here");
@@ -130,6 +135,44 @@ TEST_CASE("Vercount's pages have no index, no slash at their end, and at most 20
     CAPTURE(bad);
     CHECK(vercount(bad) == "refused");
   }
+}
+
+TEST_CASE("a visit of Vercount's clients names an address, and may claim to be a visitor's first") {
+  const auto body = vercount_body(R"({"url":"https://a.example/","isNewUv":true,"token":"x"})");
+  REQUIRE(body);
+  CHECK(body->url == "https://a.example/");
+  CHECK(body->is_new_visitor);
+  CHECK(vercount_body(R"({"isNewUv":1})")->url.empty());
+  CHECK_FALSE(vercount_body(R"({"isNewUv":1})")->is_new_visitor);
+  for (const std::string_view bad : {"", "[]", "{", "null", "\"a\"", "{} {}"}) {
+    CAPTURE(bad);
+    CHECK_FALSE(vercount_body(bad));
+  }
+  CHECK_FALSE(vercount_body(R"({"url":")" + std::string(8192, 'a') + "\"}"));
+}
+
+TEST_CASE("a count is changed as long as it stays between 0 and the largest one") {
+  CHECK(changed_count(5, -5) == 0);
+  CHECK(changed_count(5, 7) == 12);
+  CHECK_FALSE(changed_count(5, -6));
+  CHECK_FALSE(changed_count(0, INT64_MIN));
+  CHECK(changed_count(0, INT64_MAX) == static_cast<std::uint64_t>(INT64_MAX));
+  CHECK_FALSE(changed_count(1, INT64_MAX));
+}
+
+TEST_CASE("each shape of the settings has routes, and others have none") {
+  for (const std::string_view shape : {"countapi", "abacus", "goatcounter", "busuanzi", "vercount", "hits"}) {
+    CAPTURE(shape);
+    CHECK_FALSE(shape_routes(shape).empty());
+    for (const Route& route : shape_routes(shape)) {
+      CAPTURE(route.path);
+      const bool has_handler = route.handler != nullptr;
+      CHECK(has_handler);
+      CHECK(route.methods != 0);
+      CHECK(route.allow.ends_with("OPTIONS"));
+    }
+  }
+  CHECK(shape_routes("nobody").empty());
 }
 
 TEST_CASE("counts are grouped in threes by a narrow space") {
