@@ -30,6 +30,7 @@ OTHERS = set(range(1, os.cpu_count() or 1)) or {0}
 SETTINGS = {
     "ring": {"lane_bytes": 64 << 20},
     "cache": {"entries": 65536},
+    "http": {},
     "flusher": {"flush_interval_ms": 1000, "commit_interval_ms": 100},
 }
 NGINX = """
