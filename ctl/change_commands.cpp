@@ -119,6 +119,8 @@ void add_import(CLI::App& app, Asked& asked) {
         command.add_option("--prefix", importing.prefix, "of busuanzi: what its keys begin with (bsz)");
         command.add_flag("--with-host", importing.with_host,
                          "of busuanzi and vercount: the id of a page begins with its host");
+        command.add_flag("--site-totals", importing.site_totals,
+                         "of busuanzi and vercount: count totals of sites too, in pages like site:HOST");
         command.add_option("--save", importing.save, "write the counts into this file first, as an export does");
         command.add_flag("--overwrite", importing.overwrite, "the pages' counts become these; nothing is added");
         command.add_flag("--dry-run", importing.dry_run, "say what would be counted, and change nothing");

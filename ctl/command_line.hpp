@@ -28,6 +28,7 @@ struct Asked {
   std::string page;
   bool exact = false;
   PageChoice pages;
+  Embedding embedding;
   std::string sort;
   std::string format;
   std::string shard;
@@ -75,6 +76,8 @@ CLI::App* add_command(CLI::App& app, Asked& asked, const char* name, const char*
 void add_segment_commands(CLI::App& app, Asked& asked);
 /// What changes nothing.
 void add_looks(CLI::App& app, Asked& asked);
+/// What is put into a site's pages.
+void add_embed(CLI::App& app, Asked& asked);
 /// Pages with their counts.
 void add_lists(CLI::App& app, Asked& asked);
 void add_shard_commands(CLI::App& app, Asked& asked);

@@ -44,6 +44,23 @@ namespace visitd {
 [[nodiscard]] Json rules_report(const Settings& settings, const std::string& id);
 [[nodiscard]] std::string rules_text(const Json& report);
 
+/// What a site wants of the lines for its pages.
+struct Embedding {
+  std::string url;       ///< of the counter; empty: http.api_prefix, on the site's own host
+  std::string page;      ///< the page's name; empty: the page says it by its address
+  bool count = false;    ///< with an element for the page's count
+  bool total = false;    ///< with one for the sum of all counts
+  bool pin = false;      ///< with the hash of the part that shows counts
+  bool bfcache = false;  ///< counts again when the page comes back from the browser's memory
+  bool frames = false;   ///< counts in frames too
+  bool respect = false;  ///< sends nothing of who asks not to be tracked
+};
+/// Why a URL cannot be that of a counter, for people; empty: it can.
+[[nodiscard]] std::string fault_of_counter_url(const std::string& url);
+/// The lines for a site's pages that count visits. Asks no process.
+[[nodiscard]] Json embed_report(const Settings& settings, const Embedding& asked);
+[[nodiscard]] std::string embed_text(const Json& report);
+
 /// Which pages are listed, and in which order.
 struct PageChoice {
   std::string prefix;
@@ -172,6 +189,7 @@ struct Importing {
   std::string prefix = "bsz";        ///< of busuanzi's keys
   std::string save;                  ///< a file into which the counts are written before they are counted; empty: none
   bool with_host = false;            ///< ids of pages begin with their host
+  bool site_totals = false;          ///< totals of sites are pages too
   bool overwrite = false;            ///< the counts become those of the import
   bool dry_run = false;
   bool skip_bad = false;  ///< leave out lines that cannot be read

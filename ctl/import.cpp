@@ -49,6 +49,8 @@ void check_import(const Importing& importing, ImportFormat format) {
        "umami and vercount");
   only(importing.with_host, "--with-host", format == ImportFormat::busuanzi || format == ImportFormat::vercount,
        "busuanzi and vercount");
+  only(importing.site_totals, "--site-totals", format == ImportFormat::busuanzi || format == ImportFormat::vercount,
+       "busuanzi and vercount");
   only(!importing.pages.empty(), "--pages", format == ImportFormat::busuanzi, "busuanzi");
   const auto is_url = [](const std::string& source) { return source.find("://") != std::string::npos; };
   if (!in_redis && importing.sources.size() != 1) throw error("--from {} takes one file", importing.format);
@@ -69,7 +71,7 @@ Imported read_counts(const Settings& settings, const Importing& importing) {
     return read_import(read_whole_input(importing.sources[0]), format, std::move(names), importing.site);
   }
   return read_redis_import({format, importing.sources, importing.site, importing.pages, importing.prefix,
-                            importing.with_host, importing.timeout_ms},
+                            importing.with_host, importing.site_totals, importing.timeout_ms},
                            std::move(names));
 }
 

@@ -1,6 +1,7 @@
 #include "ctl/import_keys.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/os/text.hpp"
 #include "ctl/md5.hpp"
@@ -41,15 +42,31 @@ std::optional<SitePage> vercount_page(std::string_view key) {
   return SitePage{std::string(key.substr(0, end)), percent_decoded(path).value_or(std::string(path))};
 }
 
+std::optional<std::string> vercount_total(std::string_view key, std::string& host) {
+  for (const auto& [prefix, page_of] : {std::pair(std::string_view("pv:site:"), &site_total),
+                                        std::pair(std::string_view("uv:site:count:"), &visitor_total)}) {
+    if (!key.starts_with(prefix) || key.size() == prefix.size()) continue;
+    host = key.substr(prefix.size());
+    return page_of(host);
+  }
+  return std::nullopt;
+}
+
 void BusuanziPages::add(const SitePage& page) {
   hosts_.insert(page.host);
   const std::string site = md5_hex(page.host);
-  sites_.insert({site, shortened(site)});
+  sites_.insert_or_assign(site, page.host);
+  sites_.insert_or_assign(shortened(site), page.host);
   for (const std::string& name : {page.path, page.host + "&" + page.path}) {
     const std::string digest = md5_hex(name);
     ids_.insert_or_assign(both(site, digest), page.id(with_host_));
     ids_.insert_or_assign(both(shortened(site), shortened(digest)), page.id(with_host_));
   }
+}
+
+const std::string* BusuanziPages::site(std::string_view digest) const {
+  const auto found = sites_.find(std::string(digest));
+  return found == sites_.end() ? nullptr : &found->second;
 }
 
 const std::string* BusuanziPages::find(std::string_view site_digest, std::string_view page_digest) const {

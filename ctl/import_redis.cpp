@@ -12,6 +12,7 @@
 
 #include "common/os/errors.hpp"
 #include "common/os/text.hpp"
+#include "common/pages/site_page.hpp"
 #include "common/shm/count.hpp"
 #include "ctl/import_keys.hpp"
 #include "ctl/progress_line.hpp"
@@ -123,6 +124,28 @@ void read_original(std::vector<RedisSource>& servers, ImportSums& sums) {
                         fmt::join(shared, ", "), several > shared.size() ? " and others" : ""));
 }
 
+/// A string that is to hold a count of the page.
+void add_string(const std::string& page, const std::optional<std::string>& value, const std::string& key,
+                const RedisSource& server, ImportSums& sums) {
+  const auto count = value ? to_count(*value) : std::nullopt;
+  const std::string why = count ? sums.add(page, *count) : "it holds no count";
+  if (!why.empty()) sums.bad(key_text(key, server), why);
+}
+
+void read_vercount_totals(const RedisImport& wanted, RedisSource& server, ImportSums& sums) {
+  for (const char* const pattern : {"pv:site:*", "uv:site:count:*"}) {
+    for (const auto& [key, value] : strings_of(server, pattern)) {
+      std::string host;
+      const auto page = vercount_total(key, host);
+      if (!page || (!wanted.site.empty() && host != wanted.site)) {
+        sums.leave_out();
+        continue;
+      }
+      add_string(*page, value, key, server, sums);
+    }
+  }
+}
+
 void read_vercount(const RedisImport& wanted, std::vector<RedisSource>& servers, ImportSums& sums) {
   std::set<std::string> hosts;
   for (RedisSource& server : servers) {
@@ -133,10 +156,9 @@ void read_vercount(const RedisImport& wanted, std::vector<RedisSource>& servers,
         continue;
       }
       hosts.insert(page->host);
-      const auto count = to_count(*value);
-      const std::string why = count ? sums.add(page->id(wanted.with_host), *count) : "it holds no count";
-      if (!why.empty()) sums.bad(key_text(key, server), why);
+      add_string(page->id(wanted.with_host), value, key, server, sums);
     }
+    if (wanted.site_totals) read_vercount_totals(wanted, server, sums);
   }
   if (hosts.size() < 2 || wanted.with_host) return;
   throw error(
@@ -199,6 +221,19 @@ void read_busuanzi_site(RedisSource& server, const std::string& key, std::string
   }
 }
 
+void read_busuanzi_totals(const std::string& prefix, RedisSource& server, const BusuanziPages& pages,
+                          ImportSums& sums) {
+  for (const auto& [key, value] : strings_of(server, "*:site_pv:*")) {
+    if (!key.starts_with(prefix)) continue;
+    const std::string* const host = pages.site(key.substr(prefix.size()));
+    if (host == nullptr) {
+      sums.leave_out();
+    } else {
+      add_string(site_total(*host), value, key, server, sums);
+    }
+  }
+}
+
 void read_busuanzi(const RedisImport& wanted, std::vector<RedisSource>& servers, ImportSums& sums) {
   const BusuanziPages pages = known_pages(wanted);
   const std::string prefix = wanted.prefix + ":page_pv:";
@@ -211,12 +246,13 @@ void read_busuanzi(const RedisImport& wanted, std::vector<RedisSource>& servers,
     });
     for (const std::string& key : keys) {
       const std::string site = key.substr(prefix.size());
-      if (pages.knows_site(site)) {
+      if (pages.site(site) != nullptr) {
         read_busuanzi_site(server, key, site, pages, sums, unnamed);
       } else {
         ++unnamed.sites;
       }
     }
+    if (wanted.site_totals) read_busuanzi_totals(wanted.prefix + ":site_pv:", server, pages, sums);
   }
   if (unnamed.pages != 0) {
     sums.note(fmt::format("{} pages of these sites, with {} visits, are not counted: {} does not name them",

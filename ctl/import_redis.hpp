@@ -18,6 +18,7 @@ struct RedisImport {
   std::string pages;              ///< busuanzi: a file with the addresses of pages; "-": standard input
   std::string prefix;             ///< busuanzi: of its keys
   bool with_host = false;         ///< ids of pages begin with their host
+  bool site_totals = false;       ///< totals of sites are pages too: see site_total()
   std::uint32_t timeout_ms = 0;   ///< for each answer of a server
 };
 

@@ -113,6 +113,26 @@ void add_looks(CLI::App& app, Asked& asked) {
       });
 }
 
+void add_embed(CLI::App& app, Asked& asked) {
+  Embedding& wanted = asked.embedding;
+  add_command(
+      app, asked, "embed", "the line of HTML that counts the visits of a site's page",
+      [&](const Settings& settings) { return embed_report(settings, wanted); }, embed_text,
+      [&](CLI::App& command) {
+        command
+            .add_option("--url", wanted.url,
+                        "where browsers reach the counter (http.api_prefix, on the host of the page)")
+            ->check(fault_of_counter_url);
+        command.add_option("--page", wanted.page, "the page's name (its canonical link, or its address)");
+        command.add_flag("--count", wanted.count, "with an element that shows the page's count");
+        command.add_flag("--total", wanted.total, "with an element that shows the sum of all counts");
+        command.add_flag("--pin", wanted.pin, "with the hash of the part that shows counts, as an import map");
+        command.add_flag("--bfcache", wanted.bfcache, "count again when the page comes back from the browser's memory");
+        command.add_flag("--frames", wanted.frames, "count in frames too");
+        command.add_flag("--respect", wanted.respect, "send nothing of browsers that ask not to be tracked");
+      });
+}
+
 /// What lists the pages of all shards.
 void add_lists(CLI::App& app, Asked& asked) {
   const auto add_prefix = [&asked](CLI::App& command) {

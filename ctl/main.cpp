@@ -28,6 +28,7 @@ constexpr int needs_a_look = 3;
 void add_commands(CLI::App& app, Asked& asked) {
   add_looks(app, asked);
   add_lists(app, asked);
+  add_embed(app, asked);
   add_shard_commands(app, asked);
   add_migrate(app, asked);
   add_writer_commands(app, asked);

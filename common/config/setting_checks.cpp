@@ -87,6 +87,12 @@ void check_together(const Draft& draft, const Sources& sources) {
       std::ranges::find(draft.http.cors_origins, "*") != draft.http.cors_origins.end()) {
     refuse(sources.origin("http", "cors_origins").where, key_named("http", "cors_origins"), "\"*\" and others");
   }
+  if (!draft.http.visit_path.empty() && (draft.http.api_prefix + '/').starts_with(draft.http.visit_path)) {
+    throw error(
+        "{}http.visit_path is {}, and http.api_prefix begins with it, so that a path would name one page with "
+        "the prefix and another without it; give one of them another name",
+        place({sources.origin("http", "visit_path"), sources.origin("http", "api_prefix")}), draft.http.visit_path);
+  }
   const auto has_shape = [&](std::string_view name) {
     return std::ranges::find(draft.http.shapes, name) != draft.http.shapes.end();
   };

@@ -17,6 +17,10 @@ namespace {
 
 constexpr std::string_view unix_scheme = "unix:";
 
+bool is_of_name(char c) noexcept {
+  return is_letter(c) || is_digit(c) || c == '-' || c == '_';
+}
+
 }  // namespace
 
 bool is_absolute_path(std::string_view text) {
@@ -88,6 +92,20 @@ bool is_pattern(std::string_view text) {
 
 bool is_page_rule(std::string_view text) {
   return is_pattern(text) && PageRule::parse(text).has_value();
+}
+
+bool is_script_path(std::string_view text) {
+  constexpr std::string_view ending = ".js";
+  return text.starts_with('/') && text.ends_with(ending) && text.size() > 1 + ending.size() &&
+         std::ranges::all_of(text.substr(1, text.size() - 1 - ending.size()), is_of_name);
+}
+
+bool is_visit_path(std::string_view text) {
+  if (text.empty()) return true;
+  constexpr std::string_view taken[] = {"/visit/", "/visits/", "/pixel/", "/badge/"};
+  return text.starts_with('/') && text.ends_with('/') && text.size() > 2 &&
+         std::ranges::find(taken, text) == std::end(taken) &&
+         std::ranges::all_of(text.substr(1, text.size() - 2), is_of_name);
 }
 
 bool is_shape(std::string_view text) {

@@ -23,8 +23,12 @@ namespace visitd::setting {
 [[nodiscard]] bool is_pattern(std::string_view text);
 /// Of names of pages.
 [[nodiscard]] bool is_page_rule(std::string_view text);
-/// 1 to 256 bytes that a User-Agent may hold.
+/// /NAME.js
+[[nodiscard]] bool is_script_path(std::string_view text);
+/// Empty, or /NAME/ that is no route's.
+[[nodiscard]] bool is_visit_path(std::string_view text);
 [[nodiscard]] bool is_shape(std::string_view text);
+/// 1 to 256 bytes that a User-Agent may hold.
 [[nodiscard]] bool is_agent_part(std::string_view text);
 /// Whether a text can be a password: Redis takes any, C strings end at a NUL.
 [[nodiscard]] bool is_password(std::string_view text) noexcept;

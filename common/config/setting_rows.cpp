@@ -124,6 +124,15 @@ constexpr std::array rows = {
     http.number<&HttpSettings::badge_max_age_s>(
         "badge_max_age_s", 0, day_ms / 1000, frontends_reload,
         "How long browsers and image proxies may show a badge before they ask for it again."),
+    http.text<&HttpSettings::script_path>(
+        "script_path", 1, 68, is_script_path, "/NAME.js; NAME of A-Z a-z 0-9 - _", frontends_reload,
+        "Where the script for pages is served too, beside /count.js: a name that blockers do not know. The version for "
+        "good is served beside it: /NAME.1.js."),
+    http.text<&HttpSettings::visit_path>(
+        "visit_path", 0, 66, is_visit_path,
+        "empty, or /NAME/; NAME of A-Z a-z 0-9 - _, and none of visit, visits, pixel, badge", frontends_reload,
+        "POST of a page below this path records a visit, as below /visit/: a name that blockers do not know. Pages "
+        "name it without its slashes in the script's data-path. Empty: only below /visit/."),
     http.number<&HttpSettings::stream_limit>(
         "stream_limit", 0, 100'000, frontends_reload,
         "So many streams of counts (/stream of the shape abacus) may be open at a frontend; more are answered 503."),

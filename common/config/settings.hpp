@@ -115,7 +115,9 @@ struct HttpSettings {
   std::vector<std::string> cors_origins = {"*"};
   std::vector<std::string> shapes;  ///< of other counters, served beside our own routes
   std::uint32_t badge_max_age_s = 60;
-  std::uint32_t stream_limit = 100;  ///< open at once, of a frontend
+  std::string script_path = "/count.js";  ///< the script for pages is also served there
+  std::string visit_path;                 ///< POST of a page below it records a visit too; empty: only below /visit/
+  std::uint32_t stream_limit = 100;       ///< open at once, of a frontend
   std::uint32_t stream_timeout_s = 300;
   HotRoutes hot_routes = HotRoutes::direct;
   std::uint32_t head_limit_bytes = 32768;

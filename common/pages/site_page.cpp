@@ -17,4 +17,12 @@ std::optional<SitePage> page_of_url(std::string_view url) {
   return SitePage{std::string(url.substr(0, slash)), percent_decoded(path).value_or(std::string(path))};
 }
 
+std::string site_total(std::string_view host) {
+  return std::string("site:").append(host);
+}
+
+std::string visitor_total(std::string_view host) {
+  return std::string("visitors:").append(host);
+}
+
 }  // namespace visitd

@@ -18,4 +18,9 @@ struct SitePage {
 /// The page of an address: `https://HOST/PATH`, decoded, without query and fragment. nullopt: it has no host.
 [[nodiscard]] std::optional<SitePage> page_of_url(std::string_view url);
 
+/// The page in which all visits of a site count, in the place of counters that have totals of sites: "site:HOST".
+[[nodiscard]] std::string site_total(std::string_view host);
+/// The same of visits that a page said were a visitor's first: "visitors:HOST".
+[[nodiscard]] std::string visitor_total(std::string_view host);
+
 }  // namespace visitd

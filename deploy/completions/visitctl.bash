@@ -35,11 +35,11 @@ _visitctl() {
       mapfile -t COMPREPLY < <(compgen -W 'csv jsonl' -- "$current")
       return
       ;;
-    --prefix | --match | --limit | --lane | --timeout | --measure | --rate) return ;;
+    --prefix | --match | --limit | --lane | --timeout | --measure | --rate | --url | --page) return ;;
   esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case $word in
-      status | check | lanes | peek | page | rules | refusals | pages | top | total | export | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
+      status | check | lanes | peek | page | rules | refusals | pages | top | total | export | embed | shards | migrate | writers | ipcs | clean | remove | flush | accept | set | add | delete | rename | merge | import | corrections | hold-namespaces | help)
         command=${command:-$word}
         ;;
     esac
@@ -48,7 +48,7 @@ _visitctl() {
   case $command in
     '')
       options+=' --check-config --help-settings --version'
-      commands='status check lanes peek page rules refusals pages top total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
+      commands='status check lanes peek page rules refusals pages top total export embed shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces help'
       ;;
     status) options+=' --exit-code --measure' ;;
     check) commands='frontend flusher' ;;
@@ -59,6 +59,7 @@ _visitctl() {
     top) options+=' --limit' ;;
     total) options+=' --prefix' ;;
     export) options+=' --format' ;;
+    embed) options+=' --url --page --count --total --pin --bfcache --frames --respect' ;;
     shards)
       options+=' --dry-run --rate --no-wait --wait --exact'
       commands='list locate add remove replace rebalance moves'
@@ -75,9 +76,9 @@ _visitctl() {
     set | delete) options+=' --from --match --dry-run --yes --timeout' ;;
     add) options+=' --from --match --dry-run --timeout' ;;
     rename | merge) options+=' --match --dry-run --yes --timeout' ;;
-    import) options+=' --from --map --site --pages --prefix --with-host --save --overwrite --dry-run --skip-bad --yes --timeout' ;;
+    import) options+=' --from --map --site --pages --prefix --with-host --site-totals --save --overwrite --dry-run --skip-bad --yes --timeout' ;;
     corrections) options+=' --limit' ;;
-    help) commands='status check lanes peek page rules refusals pages top total export shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
+    help) commands='status check lanes peek page rules refusals pages top total export embed shards migrate writers ipcs clean remove flush accept set add delete rename merge import corrections hold-namespaces' ;;
   esac
   if [[ $current == -* ]]; then commands=; else options=; fi
   mapfile -t COMPREPLY < <(compgen -W "$options $commands" -- "$current")

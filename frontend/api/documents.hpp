@@ -1,4 +1,4 @@
-// The documents that are served as they stand in this folder, built into the program by embed_documents.py.
+// The documents that are served as they stand in this folder, built into the program by embed_files.py.
 #pragma once
 
 #include <string_view>

@@ -36,6 +36,10 @@ namespace visitd {
 [[nodiscard]] Handled show_metrics(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled show_openapi(HandlerShare& share, const Call& call, Answer& answer);
 [[nodiscard]] Handled show_docs(HandlerShare& share, const Call& call, Answer& answer);
+// Of the scripts for pages: the version of today, which browsers ask for again, and those that stay for good.
+[[nodiscard]] Handled show_current_script(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_script_version(HandlerShare& share, const Call& call, Answer& answer);
+[[nodiscard]] Handled show_part_version(HandlerShare& share, const Call& call, Answer& answer);
 
 /// Records one visit of a page if the settings let it count. refused: the answer says why.
 [[nodiscard]] Admission record_one(HandlerShare& share, const Call& call, std::string_view page, Answer& answer);

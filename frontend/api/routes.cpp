@@ -9,6 +9,7 @@
 
 #include "common/os/log.hpp"
 #include "common/os/text.hpp"
+#include "common/page/page_scripts.hpp"
 #include "frontend/api/handlers.hpp"
 
 namespace visitd {
@@ -24,11 +25,16 @@ constexpr std::string_view read_methods = "GET, HEAD, OPTIONS";
 constexpr std::string_view list_methods = "GET, HEAD, POST, OPTIONS";
 constexpr std::string_view all_methods = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
+// Those that settings give another path too.
+constexpr std::string_view visits = "/visit/";
+constexpr std::string_view current_script = "/count.js";
+constexpr std::string_view script_version = "/count.1.js";
+
 constexpr std::string_view page_methods = "GET, HEAD, PUT, DELETE, OPTIONS";
 
 /// Where a path has more than one row, they differ in methods.
-constexpr std::array<Route, 17> route_table{{
-    {.path = "/visit/",
+constexpr std::array<Route, 20> route_table{{
+    {.path = visits,
      .names_page = true,
      .hot = true,
      .methods = bit(Method::post),
@@ -85,6 +91,9 @@ constexpr std::array<Route, 17> route_table{{
      .methods = reads,
      .allow = read_methods,
      .handler = &show_badge_endpoint},
+    {.path = current_script, .hot = true, .methods = reads, .allow = read_methods, .handler = &show_current_script},
+    {.path = script_version, .hot = true, .methods = reads, .allow = read_methods, .handler = &show_script_version},
+    {.path = "/show.1.js", .hot = true, .methods = reads, .allow = read_methods, .handler = &show_part_version},
     {.path = "/pages", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &list_pages},
     {.path = "/top", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_top},
     {.path = "/total", .for_owner = true, .methods = reads, .allow = read_methods, .handler = &show_total},
@@ -95,6 +104,10 @@ constexpr std::array<Route, 17> route_table{{
     {.path = "/openapi.json", .methods = reads, .allow = read_methods, .handler = &show_openapi},
     {.path = "/docs", .methods = reads, .allow = read_methods, .handler = &show_docs},
 }};
+
+const Route& route_of(std::string_view path) noexcept {
+  return *std::ranges::find(route_table, path, &Route::path);
+}
 
 /// Where no handler takes the request.
 void answer_unrouted(const Call& call, Answer& answer) noexcept {
@@ -125,12 +138,22 @@ std::span<const Route> Routes::table() noexcept {
 
 Routes::Routes(const Settings& settings, const Backend& backend)
     : share_(settings, backend), prefix_(settings.http.api_prefix) {
+  take_paths(settings.http);
   take_shapes(settings.http.shapes);
 }
 
 void Routes::take_settings(const Settings& settings) {
   share_.take_settings(settings);
+  take_paths(settings.http);
   take_shapes(settings.http.shapes);
+}
+
+void Routes::take_paths(const HttpSettings& http) {
+  other_paths_.clear();
+  if (!http.visit_path.empty()) other_paths_.push_back({http.visit_path, &route_of(visits)});
+  if (http.script_path == current_script) return;
+  other_paths_.push_back({http.script_path, &route_of(current_script)});
+  other_paths_.push_back({script_version_path(http.script_path), &route_of(script_version)});
 }
 
 void Routes::take_shapes(const std::vector<std::string>& shapes) {
@@ -158,6 +181,17 @@ bool Routes::find_in(std::span<const Route> table, std::string_view path, Call& 
   return call.route != nullptr;
 }
 
+bool Routes::find_own(std::string_view path, Call& call) const noexcept {
+  if (find_in(route_table, path, call)) return true;
+  for (const OtherPath& other : other_paths_) {
+    if (!path.starts_with(other.path) || (!other.route->names_page && path != other.path)) continue;
+    call.route = other.route;
+    call.encoded_page = path.substr(other.path.size());
+    return true;
+  }
+  return false;
+}
+
 bool Routes::find_shape(std::string_view path, Call& call) const noexcept {
   return std::ranges::any_of(shapes_, [&](std::span<const Route> shape) { return find_in(shape, path, call); });
 }
@@ -165,10 +199,10 @@ bool Routes::find_shape(std::string_view path, Call& call) const noexcept {
 void Routes::find(Call& call) const noexcept {
   const std::string_view path = call.head->path;
   call.route = nullptr;
-  if (find_in(route_table, path, call)) return;
+  if (find_own(path, call)) return;
   if (!prefix_.empty() && path.starts_with(prefix_)) {
     const std::string_view rest = path.size() == prefix_.size() ? "/" : path.substr(prefix_.size());
-    if (find_in(route_table, rest, call) || find_shape(rest, call)) return;
+    if (find_own(rest, call) || find_shape(rest, call)) return;
   }
   find_shape(path, call);
 }

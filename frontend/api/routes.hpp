@@ -55,10 +55,20 @@ class Routes {
 
  private:
   bool find_in(std::span<const Route> table, std::string_view path, Call& call) const noexcept;
+  /// In the table, and among the paths of the settings.
+  bool find_own(std::string_view path, Call& call) const noexcept;
   bool find_shape(std::string_view path, Call& call) const noexcept;
+  void take_paths(const HttpSettings& http);
   void take_shapes(const std::vector<std::string>& shapes);
 
+  /// A path of the settings that leads where a row of the table does.
+  struct OtherPath {
+    std::string path;
+    const Route* route;
+  };
+
   HandlerShare share_;
+  std::vector<OtherPath> other_paths_;
   std::vector<std::span<const Route>> shapes_;  ///< of other counters, that the settings name
   bool has_private_address_ = false;
   std::string prefix_;

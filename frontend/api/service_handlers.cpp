@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/page/page_scripts.hpp"
 #include "frontend/api/documents.hpp"
 #include "frontend/api/handlers.hpp"
 
@@ -12,6 +13,19 @@ void answer_status(std::string_view status, Answer& answer) noexcept {
   answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   append_all(answer.body, R"({"status":")", status, R"("})");
+}
+
+/// A page that has the current script loads the next one within a day of an upgrade.
+constexpr std::string_view kept_a_day = "public, max-age=86400";
+/// What has a version in its name stays as it is.
+constexpr std::string_view kept_for_good = "public, max-age=31536000, immutable";
+
+Handled answer_script(std::string_view script, std::string_view caching, const Call& call, Answer& answer) noexcept {
+  answer.content_type = ContentType::javascript;
+  answer.cache_control = caching;
+  answer.body.show(script);
+  answer.tag(*call.head);
+  return Handled::answered;
 }
 
 /// What was answered, with all checks.
@@ -79,6 +93,18 @@ Handled show_docs(HandlerShare&, const Call&, Answer& answer) {
   answer.content_type = ContentType::html;
   answer.body.show(docs_page());
   return Handled::answered;
+}
+
+Handled show_current_script(HandlerShare&, const Call& call, Answer& answer) {
+  return answer_script(count_script(), kept_a_day, call, answer);
+}
+
+Handled show_script_version(HandlerShare&, const Call& call, Answer& answer) {
+  return answer_script(count_script(), kept_for_good, call, answer);
+}
+
+Handled show_part_version(HandlerShare&, const Call& call, Answer& answer) {
+  return answer_script(show_script(), kept_for_good, call, answer);
 }
 
 }  // namespace visitd

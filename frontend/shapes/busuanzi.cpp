@@ -7,6 +7,7 @@
 
 #include "common/os/text.hpp"
 #include "frontend/http/head_fields.hpp"
+#include "frontend/shapes/busuanzi_script.hpp"
 #include "frontend/shapes/page_visits.hpp"
 #include "frontend/shapes/request_parts.hpp"
 #include "frontend/shapes/shape_answers.hpp"
@@ -82,6 +83,24 @@ Handled busuanzi_jsonp(HandlerShare& share, const Call& call, Answer& answer) {
   return count_by_script(share, call, "callback", CalledWith::four, answer);
 }
 
+// ---- the script itself
+
+Handled busuanzi_own_script(HandlerShare&, const Call& call, Answer& answer) {
+  answer.content_type = ContentType::javascript;
+  answer.cache_control = "public, max-age=86400";
+  answer.body.show(busuanzi_script_text());
+  answer.tag(*call.head);
+  return Handled::answered;
+}
+
+constexpr Route script_route(std::string_view path) noexcept {
+  return {.path = path,
+          .hot = true,
+          .methods = by_get_or_head,
+          .allow = allow_get_or_head,
+          .handler = &busuanzi_own_script};
+}
+
 // ---- the interface of busuanzi that people run by themselves
 
 /// Its failures are successes of HTTP.
@@ -130,7 +149,7 @@ Handled busuanzi_api(HandlerShare& share, const Call& call, Answer& answer) {
   return handled;
 }
 
-constexpr std::array<Route, 3> busuanzi_table{{
+constexpr std::array<Route, 5> busuanzi_table{{
     {.path = "/busuanzi", .hot = true, .methods = by_get, .allow = allow_get, .handler = &busuanzi_script},
     {.path = "/jsonp", .hot = true, .methods = by_get, .allow = allow_get, .handler = &busuanzi_jsonp},
     {.path = "/api",
@@ -138,6 +157,9 @@ constexpr std::array<Route, 3> busuanzi_table{{
      .methods = methods_of({Method::get, Method::post, Method::put}),
      .allow = "GET, POST, PUT, OPTIONS",
      .handler = &busuanzi_api},
+    // Where pages of the public counter, and of one that people run by themselves, load their script.
+    script_route("/busuanzi/2.3/busuanzi.pure.mini.js"),
+    script_route("/js"),
 }};
 
 }  // namespace

@@ -63,14 +63,6 @@ std::optional<SitePage> web_page_of(std::string_view url) {
   return page;
 }
 
-std::string site_total(std::string_view host) {
-  return fmt::format("site:{}", host);
-}
-
-std::string visitor_total(std::string_view host) {
-  return fmt::format("visitors:{}", host);
-}
-
 std::string grouped(std::uint64_t count) {
   const fmt::format_int number(count);
   const std::string_view digits(number.data(), number.size());

@@ -29,11 +29,6 @@ inline constexpr std::size_t callback_limit_bytes = 64;
 /// The page of an address over http or https, as imports name it; nullopt: it is no such address, or its host is none.
 [[nodiscard]] std::optional<SitePage> web_page_of(std::string_view url);
 
-/// The page that counts all visits of a site.
-[[nodiscard]] std::string site_total(std::string_view host);
-/// The page that counts those visits of a site that its clients claim to be the first of a visitor.
-[[nodiscard]] std::string visitor_total(std::string_view host);
-
 /// The digits of a count in groups of three, with GoatCounter's usual separator between them: a narrow space.
 [[nodiscard]] std::string grouped(std::uint64_t count);
 

@@ -105,6 +105,26 @@ class ImportFromRedis(unittest.TestCase):
             report = self.bring_in("busuanzi", server.url, "--pages", str(pages), "--prefix", prefix, "--dry-run")
             self.assertEqual(report["visits"], visits)
 
+    def test_totals_of_sites_come_along_if_they_are_asked_for(self):
+        server = self.stack.spare()
+        play(server, "SET pv:page:example.org:/a 3\nSET pv:site:example.org 70\nSET uv:site:count:example.org 20\nSET pv:site:example.com 9\n")
+        dry = self.bring_in("vercount", server.url, "--dry-run")
+        self.assertEqual((dry["pages"], dry["visits"]), (1, 3))
+        report = self.bring_in("vercount", server.url, "--site", "example.org", "--site-totals")
+        self.assertEqual((report["pages"], report["visits"], report["left_out"]), (3, 93, 1))
+        site = hashlib.md5(b"blog.example").hexdigest()
+        page = hashlib.md5(b"/b").hexdigest()
+        play(server, f"ZADD bsz:page_pv:{site} 5 {page}\nSET bsz:site_pv:{site} 500\nSET bsz:site_pv:{'0' * 32} 1\nSET bsz:site_pv:{site[8:24]} 11\n")
+        pages = self.stack.folder / "pages.txt"
+        pages.write_text("https://blog.example/b\n")
+        report = self.bring_in("busuanzi", server.url, "--pages", str(pages), "--site-totals")
+        self.assertEqual((report["pages"], report["visits"], report["left_out"]), (2, 516, 1))
+        self.stack.flush()
+        held = self.stack.redis_counts()
+        wanted = {"/a": 3, "site:example.org": 70, "visitors:example.org": 20, "/b": 5, "site:blog.example": 511}
+        self.assertEqual({page: held.get(page) for page in wanted}, wanted)
+        self.assertNotIn("site:example.com", held)
+
     def test_a_server_that_cannot_be_read_counts_nothing_and_no_password_is_shown(self):
         secured = self.stack.spare()
         with secured.client() as redis:

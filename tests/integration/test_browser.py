@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import chromium
 from harness import SOURCE_ROOT, Stack, wait_for
+from script_site import AS_PEOPLE_HAVE_IT
 
 LIMIT_S = 90
 COUNTER = "https://counter.example"
@@ -92,7 +93,7 @@ if (document.prerendering) document.addEventListener("prerenderingchange", () =>
 
 
 def snippet() -> str:
-    """The first one of docs/embed.md, as it stands there."""
+    """The line of docs/embed.md, as it stands there."""
     return re.search(r"^```html\n(.*?)^```", (SOURCE_ROOT / "docs/embed.md").read_text(), re.MULTILINE | re.DOTALL)[1]
 
 
@@ -153,7 +154,7 @@ class Browser(unittest.TestCase):
             site = Site(pages, f"http://127.0.0.1:{stack.port}")
             log = Path(folder) / "log"
             try:
-                with chromium.browsing(site.url(next(iter(pages))), f"{folder}/profile", log):
+                with chromium.browsing(site.url(next(iter(pages))), f"{folder}/profile", log, AS_PEOPLE_HAVE_IT):
                     try:
                         yield site
                     except BaseException:

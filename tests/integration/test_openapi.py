@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 import chromium
-from harness import PATIENCE_S, SOURCE_ROOT, Answer, Stack, wait_for
+from harness import PATIENCE_S, SOURCE_ROOT, VISITCTL, Answer, Stack, wait_for
 from npm_packages import installed
 from openapi_document import METHODS, Document
 from refused_requests import refused_by_content, refused_by_form, request_bytes
@@ -205,7 +205,7 @@ class Answers:
         self.ask("GET", "/visits?page=never+read&page=home", "Origin: https://example.net")
         self.ask("POST", "/visits/query", body=b'"home"\n["home","never read too"]')
         for method in ("GET", "HEAD"):
-            for target in ("/badge/home.svg", "/badge/home.json"):
+            for target in ("/badge/home.svg", "/badge/home.json", "/count.js", "/count.1.js", "/show.1.js"):
                 self.assertEqual(self.ask(method, target, "If-None-Match: *").status, 304)
         self.ask("GET", "/badge/home.svg?count&label=hits&color=red&labelColor=fff&style=plastic&locale=de&abbreviate")
         self.ask("GET", "/badge/home.json?color=red&labelColor=fff&style=plastic")
@@ -427,7 +427,39 @@ class Page(unittest.TestCase):
                 for kind in document.json["components"]["schemas"]["ProblemType"]["oneOf"]:
                     self.assertIn(f'id="problem-{kind["const"].rpartition(":")[2]}"', page)
                 self.assertNotIn("[object ", page)
-                self.assertEqual(asked_by_page(log), {f"{origin}{prefix}/docs", f"{origin}{prefix}/openapi.json"})
+                asked = {f"{origin}{prefix}{path}" for path in ("/docs", "/openapi.json", "/count.1.js", "/badge/home.svg")}
+                self.assertEqual(asked_by_page(log), asked)
+
+    def test_the_form_makes_the_line_of_a_site_and_shows_the_badge(self):
+        """As somebody fills it in."""
+        fill = """
+          const form = (id) => document.querySelector(id).elements;
+          const until = async (what) => { for (let i = 0; i < 400 && !what(); ++i) await new Promise((next) => setTimeout(next, 25)); };
+          await until(() => document.querySelector("#line")?.textContent.includes("sha384-"));
+          form("#line-form").counter.value = "https://counter.example/c/";
+          form("#line-form").page.value = 'a "b"/c';
+          for (const name of ["count", "frames", "respect"]) form("#line-form")[name].checked = true;
+          form("#badge-form").label.value = "Aufrufe & mehr";
+          form("#badge-form").color.value = "#c00";
+          form("#badge-form").style.value = "plastic";
+          for (const id of ["#line-form", "#badge-form"]) document.querySelector(id).dispatchEvent(new Event("input"));
+          const badge = document.querySelector("img");
+          await until(() => badge.complete && badge.src.includes("plastic"));
+          return [document.querySelector("#line").textContent, document.querySelector("#badge-line").textContent, badge.getAttribute("src"), badge.naturalWidth > 50];
+        """
+        with Stack(frontends=1) as stack:
+            stack.post('a "b"/c')
+            with chromium.tab() as tab:
+                tab.open(f"http://127.0.0.1:{stack.port}/docs")
+                line, markup, source, is_shown = tab.run(fill)
+            with tempfile.NamedTemporaryFile("w", suffix=".toml") as none:
+                embed = [VISITCTL, "--config", none.name, "embed", "--url", "https://counter.example/c/", "--page", 'a "b"/c', "--count", "--frames", "--respect"]
+                printed = subprocess.run(embed, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
+            self.assertEqual(line, printed.rstrip("\n"))
+            query = "label=Aufrufe%20%26%20mehr&color=c00&style=plastic"
+            self.assertEqual(source, f"http://127.0.0.1:{stack.port}/badge/a%20%22b%22%2Fc.svg?{query}")
+            self.assertEqual(markup, f'<img src="https://counter.example/c/badge/a%20%22b%22%2Fc.svg?{query.replace("&", "&amp;")}" alt="visits">')
+            self.assertTrue(is_shown)
 
 
 if __name__ == "__main__":

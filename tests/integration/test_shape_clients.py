@@ -79,6 +79,21 @@ COUNTAPI = """<script>(async () => {
 })();</script>
 """
 
+# As a page has it that loads the counter's own script.
+OWN_BUSUANZI = """
+%(script)s
+<span id="busuanzi_container_page_pv" style="display: none"><b id="busuanzi_value_page_pv"></b></span>
+<b id="busuanzi_value_site_pv"></b><i id="busuanzi_page_pv"></i>
+<script>
+(async () => {
+  const text = (id) => document.getElementById(id).textContent;
+  while (!text("busuanzi_value_site_pv")) await sleep(20);
+  await report({page: text("busuanzi_value_page_pv"), site: text("busuanzi_value_site_pv"), "own page": text("busuanzi_page_pv"),
+                seen: document.getElementById("busuanzi_container_page_pv").style.display});
+  if ("%(next)s") location = "%(next)s";
+})();
+</script>"""
+
 VERCOUNT = """
 <script src="/npm/react/umd/react.production.min.js"></script>
 <script src="/npm/react-dom/umd/react-dom.production.min.js"></script>
@@ -282,6 +297,19 @@ class ShapeClients(unittest.TestCase):
             stack.wait_for_redis({f"{SITE}/full/one/": 1, f"{SITE}/full/two/": 1, f"{SITE}/": 1, f"{SITE}/vercount": 1,
                                   f"{SITE}/documented/": 1, f"{SITE}/documented": 1, f"site:{SITE}": 6, f"visitors:{SITE}": 1,
                                   "/documented": 1, "site:TOTAL": 1, "dwyl/start-here": 1})  # fmt: skip
+
+    def test_pages_that_change_the_name_of_busuanzis_host_alone_count_each_page(self):
+        script = '<script async src="%s"></script>'
+        public = script % "http://counter.example/busuanzi/2.3/busuanzi.pure.mini.js"
+        own = script % "http://counter.example/js?x=1"
+        below = script % "http://counter.example/api/v1/counter/js"
+        pages = {"/a/": OWN_BUSUANZI % {"script": public, "next": "/b/"}, "/b/": OWN_BUSUANZI % {"script": own, "next": "/c/"},
+                 "/c/": OWN_BUSUANZI % {"script": below, "next": ""}}  # fmt: skip
+        with ShapedStack("busuanzi") as stack:
+            told = self.reports(stack, pages)
+            self.assertEqual(told, [{"page": "1", "site": str(number), "own page": "1", "seen": "inline"} for number in (1, 2, 3)])
+            stack.flush()
+            stack.wait_for_redis({f"{SITE}/a/": 1, f"{SITE}/b/": 1, f"{SITE}/c/": 1, f"site:{SITE}": 3})
 
     def test_the_client_of_countapi(self):
         with ShapedStack("countapi") as stack:

@@ -10,6 +10,7 @@ import unittest
 
 import chromium
 from harness import SOURCE_ROOT, Stack, free_port, wait_for
+from script_site import AS_PEOPLE_HAVE_IT
 
 LIST = """<pre id="list"></pre><script>(async () => { const counter = "COUNTER"; %s
 document.getElementById("list").textContent = JSON.stringify(counts); })();</script>"""
@@ -38,23 +39,25 @@ class Embed(unittest.TestCase):
         with http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Site) as server, tempfile.TemporaryDirectory(prefix="visitd-embed-") as folder:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             try:
-                return chromium.show(f"http://127.0.0.1:{server.server_port}{path}", f"{folder}/profile").stdout
+                return chromium.show(f"http://127.0.0.1:{server.server_port}{path}", f"{folder}/profile", AS_PEOPLE_HAVE_IT).stdout
             finally:
                 server.shutdown()
 
     def test_the_snippets_count_and_show(self):
-        beacon, shown = snippets("html")
+        line, shown, _, own = snippets("html")
         (listed,) = snippets("js")
         with Stack(frontends=1) as stack:
             address = f"http://127.0.0.1:{stack.port}"
             # Known before the browser asks: its clock does not wait for an answer from Redis.
-            for page in ("/blog/news", "/blog/one", "/blog/two"):
+            stack.ask("POST", "/visits", b'{"/other": 6}')
+            for page in ("/blog/news", "/blog/one", "/blog/two", "/other"):
                 stack.post(page)
                 stack.get(page)
-            page = "<!doctype html>" + beacon + shown + (LIST % listed).replace("COUNTER", "https://counter.example")
+            page = "<!doctype html>" + line + shown + own + (LIST % listed).replace("COUNTER", "https://counter.example")
             self.assertIn("https://counter.example", page)
             dom = self.show("/blog/news", page.replace("https://counter.example", address))
-            self.assertRegex(dom, r'<span id="visits">[23]</span>')
+            self.assertRegex(dom, r'<span data-visits="" aria-live="polite">[23]</span>')
+            self.assertRegex(dom, r'<span data-visits="/other" aria-live="polite">7</span>')
             self.assertIn('{"/blog/one":1,"/blog/two":1}', dom)
             wait_for("both visits of the page are counted", lambda: stack.get("/blog/news") == 3)
 

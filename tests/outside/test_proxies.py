@@ -292,18 +292,21 @@ class Through:
             for prefix in ("", "/api/v1/counter"):
                 self.proxy.curl(f"{prefix}{path}", "--http2")
                 self.assertEqual(self.proxy.curl(f"{prefix}{path}", "--http2")[0], "404 2", prefix + path)
-        for path in ("/pages", "/top", "/total"):
+        for path in ("/pages", "/top", "/total", "/count.jsx", "/count.x.js", "/count", "/badges/x.svg"):
             self.assertEqual(self.proxy.curl(path, "--http2")[0], "404 2", path)
         for method in ("PUT", "DELETE"):
             self.assertEqual(self.proxy.curl("/visits/x", "--http2", "-X", method)[0], "405 2", method)
         passed = {line.split()[1] for line in re.findall(r"[A-Z]+ \S+ HTTP/1\.1", b"".join(self.relay.passed).decode("latin-1"))}
-        self.assertEqual([path for path in passed if not re.match(r"(/api/v1/counter)?/visits?(/|\?|$)", path)], [])
+        public = re.compile(r"(/api/v1/counter)?/(visits?(/|\?|$)|(pixel|badge)/|(count|show)(\.[0-9]+)?\.js(\?|$))")
+        self.assertEqual([path for path in passed if not public.match(path)], [])
         page = self.page("passed on")
         for prefix in ("", "/api/v1/counter"):
             self.assertEqual(self.proxy.curl(f"{prefix}/visits", "--http2", "-d", json.dumps([page]))[0], "200 2")
             self.assertEqual(self.proxy.curl(f"{prefix}/visits?page={page.replace(' ', '+')}", "--http2")[0], "200 2")
             self.assertEqual(self.proxy.curl(f"{prefix}/visits/query", "--http2", "-d", json.dumps([page]))[0], "200 2")
             self.assertEqual(self.proxy.curl(f"{prefix}/visit/x", "--http2", "-X", "OPTIONS")[0], "204 2")
+            for path in ("/count.js", "/count.1.js", "/count.1.js?x", "/show.1.js", "/pixel/x.gif", "/badge/x.svg?label=a", "/badge/x.json"):
+                self.assertEqual(self.proxy.curl(f"{prefix}{path}", "--http2", "-I")[0], "200 2", prefix + path)
         self.assertEqual(STACK.get(page), 2)
 
     def test_logins_stay_with_the_proxy_however_long_their_cookies_are(self):

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Manual pages and completions say what the programs take, no less and no more."""
 
+import base64
+import hashlib
 import re
 import shlex
 import subprocess
@@ -88,6 +90,43 @@ class Completions(unittest.TestCase):
         for group in commands():
             if inner := commands(group):
                 self.assertIn(f"{group}) _arguments $common '1:what:({' '.join(inner)})'", text)
+
+
+class Embed(unittest.TestCase):
+    def lines(self, *options: str, settings: str = "") -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "visitd.toml"
+            file.write_text(settings)
+            return said(VISITCTL, "--config", file, "embed", *options).splitlines()
+
+    @staticmethod
+    def hash_of(name: str) -> str:
+        content = (SOURCE_ROOT / "common/page" / name).read_bytes()
+        return "sha384-" + base64.b64encode(hashlib.sha384(content).digest()).decode()
+
+    def test_the_line_has_the_hash_of_the_script_and_is_that_of_the_manual(self):
+        line, element = self.lines("--url", "https://counter.example/", "--count")
+        self.assertEqual(line, f'<script defer src="https://counter.example/count.1.js" integrity="{self.hash_of("count.1.js")}" crossorigin="anonymous"></script>')
+        self.assertEqual(element, "<span data-visits></span>")
+        self.assertIn(line, (SOURCE_ROOT / "docs/embed.md").read_text())
+        self.assertIn(f"{line}\n{element}", (SOURCE_ROOT / "docs/visitctl.md").read_text())
+        pinned = self.lines("--url", "https://counter.example", "--pin")[0]
+        self.assertEqual(pinned, f'<script type="importmap">{{"integrity": {{"https://counter.example/show.1.js": "{self.hash_of("show.1.js")}"}}}}</script>')
+        self.assertIn(pinned, (SOURCE_ROOT / "docs/embed.md").read_text())
+
+    def test_it_follows_the_settings_and_escapes_the_name(self):
+        settings = '[http]\napi_prefix = "/c"\nscript_path = "/s.js"\nvisit_path = "/v/"\n'
+        (line,) = self.lines("--page", 'a "b" & <c>', "--bfcache", "--frames", "--respect", settings=settings)
+        self.assertIn('src="/c/s.1.js"', line)
+        self.assertTrue(line.endswith(' data-path="v" data-page="a &quot;b&quot; &amp; &lt;c>" data-bfcache data-frames data-respect></script>'), line)
+        self.assertEqual(len(self.lines("--total")), 3)  # a remark: nobody but the owner reads it
+        self.assertEqual(len(self.lines("--total", settings="[owner]\npublic_lists = true\n")), 2)
+
+    def test_a_url_that_is_none_is_refused(self):
+        for url in ("counter.example", "ftp://counter.example", 'https://a"b', "https://a b", "https://", "https://a/?x", "https://a/#x"):
+            done = subprocess.run([VISITCTL, "embed", "--url", url], capture_output=True, text=True, timeout=60)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), url)
+            self.assertIn("is refused; allowed: http:// or https://", done.stderr)
 
 
 class ManualPages(unittest.TestCase):

@@ -284,6 +284,18 @@ TEST_CASE("texts and lists are held to their form") {
     CAPTURE(right);
     CHECK(with("http", fmt::format("api_prefix = \"{}\"", right)) == "");
   }
+  for (const char* wrong : {"", "/", "s.js", "/.js", "/s", "/a/s.js", "/a.b.js", "/s.js?x", "/s.JS"}) {
+    CAPTURE(wrong);
+    CHECK(contains(with("http", fmt::format("script_path = \"{}\"", wrong)), "http.script_path is"));
+  }
+  for (const char* wrong :
+       {"/", "//", "v", "/v", "v/", "/v/w/", "/v.w/", "/visit/", "/visits/", "/pixel/", "/badge/"}) {
+    CAPTURE(wrong);
+    CHECK(contains(with("http", fmt::format("visit_path = \"{}\"", wrong)), "http.visit_path is"));
+  }
+  CHECK(with("http", "script_path = \"/a-B_1.js\"\nvisit_path = \"/v-1/\"") == "");
+  CHECK(contains(with("http", "visit_path = \"/api/\""), "http.api_prefix begins with it"));
+  CHECK(with("http", "visit_path = \"/ap/\"") == "");
   for (const char* wrong : {"8000", ":8000", "localhost", "localhost:", "localhost:0", "localhost:65536", "::1:80",
                             "[]:80", "[::1]", "[x]:80", "a b:80", "localhost:80x"}) {
     CAPTURE(wrong);

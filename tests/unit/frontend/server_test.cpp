@@ -123,6 +123,37 @@ TEST_CASE_TEMPLATE("the routes are served below the prefix too, and without it w
   CHECK(client.ask(post_request("/api/v1/counter/visit/home")).status == 404);
 }
 
+TEST_CASE_TEMPLATE("paths of the settings lead where those of the table do, which stay", Way, Direct, Httplib) {
+  Settings settings = test_settings(Way::way);
+  settings.http.script_path = "/s.js";
+  settings.http.visit_path = "/v/";
+  TestServer server(settings);
+  TestClient client(server.port());
+  for (const char* path : {"/v/home", "/visit/home", "/api/v1/counter/v/home"}) {
+    CAPTURE(path);
+    CHECK(client.ask(post_request(path)).body == success_home);
+  }
+  CHECK(client.ask(post_request("/v/a%2Fb/c")).body.find("page a/b/c") != std::string::npos);
+  const ClientAnswer wrong = client.ask(get_request("/v/home"));
+  CHECK(wrong.status == 405);
+  CHECK(wrong.field("Allow") == "POST, OPTIONS");
+  const std::string script = client.ask(get_request("/count.js")).body;
+  CHECK(!script.empty());
+  for (const char* path : {"/s.js", "/s.1.js", "/count.1.js", "/api/v1/counter/s.js"}) {
+    CAPTURE(path);
+    const ClientAnswer answer = client.ask(get_request(path));
+    CHECK(answer.body == script);
+    CHECK(answer.field("Content-Type") == "text/javascript; charset=utf-8");
+    const bool is_version = std::string_view(path).ends_with(".1.js");
+    CHECK(answer.field("Cache-Control") ==
+          (is_version ? "public, max-age=31536000, immutable" : "public, max-age=86400"));
+  }
+  for (const char* path : {"/s.2.js", "/s.jsx", "/s", "/v", "/s.js/x"}) {
+    CAPTURE(path);
+    CHECK(client.ask(get_request(path)).status == 404);
+  }
+}
+
 TEST_CASE_TEMPLATE("a visit counts whatever the body, and before it has come", Way, Direct, Httplib) {
   TestServer server(test_settings(Way::way));
   TestClient client(server.port());
