@@ -218,7 +218,7 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
   shield.text = parameter_of(query, "text").value_or("counter");
   const auto color = badge_color(parameter_of(query, "bgcolor").value_or("007ec6"));
   const auto text_color = badge_color(parameter_of(query, "textcolor").value_or("fff"));
-  const bool is_text = check_page_id(shield.text + " ", badge_label_limit_bytes) == PageIdFault::none;
+  const bool is_text = shield.text.empty() || check_page_id(shield.text, badge_label_limit_bytes) == PageIdFault::none;
   if (!color || !text_color || !is_text) {
     answer.refuse(
         {.refusal = Refusal::invalid_badge,
