@@ -1,7 +1,8 @@
 // Which shards may be asked for many pages now. A shard that answers such questions does nothing else meanwhile: so
 // they come in bursts, and it rests in between. Decides; knows no clock, loop or socket.
 //
-// A shard reads so many pages a second at most, and rests at least as long as it took to answer.
+// A shard reads so many pages a second at most, and rests at least as long as it took to answer. What it has not read
+// for a while it may read at once, so that who asks now and then does not wait for a rest.
 #pragma once
 
 #include <cstddef>
@@ -77,6 +78,8 @@ class AskableShards {
     std::size_t pages = 0;       ///< that this burst has read
     std::uint64_t begun_us = 0;  ///< the burst
     std::uint64_t rests_until_us = 0;
+    /// What it has read takes it until then at the rate that it may be read at. 0: it was never asked.
+    std::uint64_t paid_until_us = 0;
     std::optional<std::uint64_t> away_since_ms = std::nullopt;  ///< nullopt: it is not
     std::uint64_t looked_ms = 0;
   };

@@ -321,6 +321,29 @@ TEST_CASE("a burst that goes on ends where it is long") {
   CHECK(askable.may_ask(0));
 }
 
+TEST_CASE("what a shard has not read for a while it may read at once, up to two seconds of it") {
+  SummedShard shard;
+  AskableShards askable(1, 1'000'000, shard);
+  const auto read = [&](std::size_t pages) {
+    askable.asked(0);
+    askable.answered(0, pages);
+  };
+  const auto rests_us = [&] {
+    const std::uint64_t begun_us = shard.us;
+    while (!askable.may_ask(0)) shard.us += 1000;
+    return shard.us - begun_us;
+  };
+  read(1000);
+  CHECK(rests_us() == 1000);
+  shard.us += 60'000'000;
+  read(1'500'000);
+  CHECK(rests_us() == 0);
+  read(1'500'000);
+  CHECK(rests_us() == 1'000'000);
+  read(1000);
+  CHECK(rests_us() == 1000);
+}
+
 TEST_CASE("a wide sum takes numbers and digits, and no other text") {
   WideSum sum;
   CHECK(sum.text() == "0");
