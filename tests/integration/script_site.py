@@ -148,7 +148,24 @@ class QuietServer(http.server.ThreadingHTTPServer):
         pass
 
 
-class Site:
+class ReportingSite:
+    """A site on this host whose pages report what they see."""
+
+    server: http.server.HTTPServer
+    reports: list[dict]
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+    def told(self) -> dict:
+        return {name: value for report in list(self.reports) for name, value in report.items()}
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Site(ReportingSite):
     """The pages, of an origin of their own. Each one leads to the one behind it."""
 
     def __init__(self, pages: list[Page], counter: str, script: str, port: int = 0):
@@ -184,16 +201,6 @@ class Site:
 
         self.server = QuietServer(("127.0.0.1", port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}{path}"
-
-    def told(self) -> dict:
-        return {name: value for report in list(self.reports) for name, value in report.items()}
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 def render(page: Page, counter: str, script: str, following: str | None) -> str:

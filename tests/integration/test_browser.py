@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import chromium
 from harness import SOURCE_ROOT, Stack, wait_for
-from script_site import AS_PEOPLE_HAVE_IT
+from script_site import AS_PEOPLE_HAVE_IT, ReportingSite
 
 LIMIT_S = 90
 COUNTER = "https://counter.example"
@@ -97,7 +97,7 @@ def snippet() -> str:
     return re.search(r"^```html\n(.*?)^```", (SOURCE_ROOT / "docs/embed.md").read_text(), re.MULTILINE | re.DOTALL)[1]
 
 
-class Site:
+class Site(ReportingSite):
     """The pages, of an origin of their own, and what they report."""
 
     def __init__(self, pages: dict[str, str], counter: str):
@@ -134,16 +134,6 @@ class Site:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}{path}"
-
-    def told(self) -> dict:
-        return {name: value for report in list(self.reports) for name, value in report.items()}
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Browser(unittest.TestCase):
