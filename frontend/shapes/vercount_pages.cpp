@@ -26,8 +26,10 @@ std::string host_name(std::string_view host, bool is_secure) {
 /// Cut where no character is cut in two.
 std::string_view cut(std::string_view path) noexcept {
   if (path.size() <= longest_path_bytes) return path;
+  // A character has at most four bytes; what has more of its kind is no UTF-8, and is refused as it is.
+  constexpr std::size_t least_end = longest_path_bytes - 3;
   std::size_t end = longest_path_bytes;
-  while (end > 0 && (static_cast<unsigned char>(path[end]) & 0xC0U) == 0x80U) --end;
+  while (end > least_end && (static_cast<unsigned char>(path[end]) & 0xC0U) == 0x80U) --end;
   return path.substr(0, end);
 }
 
