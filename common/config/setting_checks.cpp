@@ -10,6 +10,7 @@
 #include "common/config/setting_values.hpp"
 #include "common/config/shard_address.hpp"
 #include "common/os/errors.hpp"
+#include "common/os/text.hpp"
 #include "common/shm/cache_layout.hpp"
 
 namespace visitd::setting {

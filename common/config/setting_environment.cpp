@@ -17,6 +17,7 @@
 #include "common/config/setting_sources.hpp"
 #include "common/config/setting_text.hpp"
 #include "common/os/errors.hpp"
+#include "common/os/text.hpp"
 
 namespace visitd::setting {
 

@@ -9,6 +9,7 @@
 #include "common/config/setting_forms.hpp"
 #include "common/config/setting_section.hpp"
 #include "common/config/shard_address.hpp"
+#include "common/os/text.hpp"
 #include "common/pages/page_rules.hpp"
 #include "common/shm/cache_layout.hpp"
 #include "common/shm/page_id.hpp"
@@ -119,7 +120,7 @@ constexpr std::array rows = {
         "Pages of these origins may read the answers. \"*\": pages of every origin. Empty: no CORS headers."),
     http.text<&HttpSettings::shapes>(
         "shapes", 0, 8, is_shape, "countapi, abacus, goatcounter, busuanzi, vercount or hits", frontends_reload,
-        "Other counters whose requests visitd answers in their place, in their shape (docs/moving.md). countapi and "
+        "visitd answers the requests of these counters in their place, as they would (docs/moving.md). countapi and "
         "abacus have the same paths: name one of them."),
     http.number<&HttpSettings::badge_max_age_s>(
         "badge_max_age_s", 0, day_ms / 1000, frontends_reload,
@@ -367,12 +368,6 @@ constexpr std::array rows = {
     log.choice<&LogSettings::debug>("debug", all_reload, "Write debug lines too.", "DEBUG"),
 };
 
-std::string upper(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  return result;
-}
-
 }  // namespace
 
 std::span<const Key> setting_rows() noexcept {
@@ -396,7 +391,7 @@ std::string full_name(const Key& key) {
 }
 
 std::string environment_name(const Key& key) {
-  return fmt::format("VISITD_{}_{}", upper(key.section), upper(key.name));
+  return fmt::format("VISITD_{}_{}", upper_case(key.section), upper_case(key.name));
 }
 
 const Key& key_named(std::string_view section, std::string_view name) {

@@ -20,8 +20,6 @@ namespace visitd::setting {
 /// A number of bytes in the largest of GiB, MiB, KiB that divides it, else digits alone; and read, also with B.
 [[nodiscard]] std::string bytes_text(std::uint64_t bytes);
 [[nodiscard]] std::optional<std::uint64_t> parse_bytes(std::string_view text);
-/// The text with a to z in the place of A to Z.
-[[nodiscard]] std::string lower_case(std::string_view text);
 /// The values of a choice among names, in order.
 template <typename Choice>
 inline constexpr std::array<std::string_view, 0> choice_names{};

@@ -53,18 +53,6 @@ std::optional<std::string> decode(std::string_view text) {
   return decoded;
 }
 
-std::string percent_encode(std::string_view text) {
-  std::string encoded;
-  for (const char c : text) {
-    if (is_unreserved(c)) {
-      encoded.push_back(c);
-    } else {
-      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return encoded;
-}
-
 /// The parser's state: what is left of the text, and the whole of it for errors.
 class Parser {
  public:
@@ -210,7 +198,7 @@ ShardAddress parse_shard_address(std::string_view text) {
 }
 
 std::string shard_url(const ShardSettings& shard) {
-  const std::string user = shard.username.empty() ? "" : percent_encode(shard.username) + "@";
+  const std::string user = shard.username.empty() ? "" : percent_encoded(shard.username) + "@";
   if (!shard.unix_path.empty()) return fmt::format("unix://{}{}?db={}", user, shard.unix_path, shard.database);
   if (shard.sentinels.addresses.empty()) {
     return fmt::format("{}://{}{}/{}", shard.over_tls ? "rediss" : "redis", user, server_text({shard.host, shard.port}),

@@ -155,7 +155,7 @@ void append_change(std::string& argument, std::string_view verb, std::string_vie
 /// Throws Error for the client.
 [[nodiscard]] std::vector<ControlChange> decode_changes(std::string_view argument);
 
-/// The text or number of this name; nullptr: there is none.
+/// The text or number of this name; nullptr: no value has the name.
 template <typename Values>
 [[nodiscard]] const auto* value_named(const Values& values, std::string_view name) noexcept {
   const auto found = std::ranges::find(values, name, [](const auto& one) { return std::string_view(one.first); });

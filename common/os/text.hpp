@@ -61,6 +61,10 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
                     [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a | 0x20 : a) == b; });
 }
 
+/// The text with a to z in the place of A to Z, and the other way round.
+[[nodiscard]] std::string lower_case(std::string_view text);
+[[nodiscard]] std::string upper_case(std::string_view text);
+
 /// Whether the text is what the pattern says: "*" stands for any characters, slashes too, "?" for one byte, all else
 /// for itself.
 [[nodiscard]] bool matches(std::string_view pattern, std::string_view text) noexcept;
@@ -72,6 +76,9 @@ inline constexpr std::string_view hex_digits = "0123456789abcdef";
 
 /// The same, into a text of its own; no character stands for a space.
 [[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);
+
+/// The text, every byte of it encoded that is not unreserved; `space`: what stands for a space, '%': its encoding.
+[[nodiscard]] std::string percent_encoded(std::string_view text, char space = '%');
 
 /// Appends each part to a text or buffer that takes it.
 template <typename Out, typename... Parts>

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "common/os/clock.hpp"
+#include "common/os/utf8.hpp"
 #include "common/shm/shared_text.hpp"
 
 namespace visitd {
@@ -83,11 +84,10 @@ std::vector<CacheFront> caches_of(std::uint64_t ring_id) {
 static std::string_view cut_to(std::string_view text, std::span<char> room) noexcept {
   constexpr std::string_view more = "…";
   if (text.size() <= room.size()) return text;
-  std::size_t end = room.size() - more.size();
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
-  std::ranges::copy(text.substr(0, end), room.begin());
-  std::ranges::copy(more, room.begin() + static_cast<std::ptrdiff_t>(end));
-  return {room.data(), end + more.size()};
+  const std::string_view beginning = first_characters(text, room.size() - more.size());
+  const auto end = std::ranges::copy(beginning, room.begin()).out;
+  std::ranges::copy(more, end);
+  return {room.data(), beginning.size() + more.size()};
 }
 
 void set_shard_state(ShardSlot& slot, ShardState state, std::string_view why) noexcept {

@@ -61,8 +61,7 @@ std::optional<bool> is_new(HandlerShare& share, const Call& call, std::string_vi
   if (found) {
     const CountAnswer count = counts.read(page, state, call.now_ms);
     if (count.kind == CountAnswer::Kind::parked) return std::nullopt;
-    const bool has_count = count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale;
-    found = has_count && count.count == 0;
+    found = count.has_count() && count.count == 0;
   }
   // What asks for the visit's count reads on its own.
   if (state.deadline_ms != 0) state = {};

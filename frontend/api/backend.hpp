@@ -41,6 +41,9 @@ struct CountAnswer {
   std::int64_t ttl_s = 0;  ///< seconds until the count is asked for again; stale: negative or 0, seconds past expiry
   std::string_view served_via;  ///< "in-memory" or the shard's name; valid until the next call
   std::string_view why;         ///< unknown: for the client's problem detail
+
+  /// Whether `count` may be shown.
+  [[nodiscard]] bool has_count() const noexcept { return kind == Kind::fresh || kind == Kind::stale; }
 };
 
 /// Records visits. Called on the loop's thread alone.

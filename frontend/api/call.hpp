@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string_view>
 
@@ -20,6 +21,19 @@ struct HandlerShare;
 /// is made, and others follow.
 enum class Handled : std::uint8_t { answered, parked, paused, streamed };
 
+/// A bit for each method, as Route::methods has them.
+[[nodiscard]] constexpr std::uint8_t methods_of(std::initializer_list<Method> methods) noexcept {
+  std::uint8_t bits = 0;
+  for (const Method method : methods) bits |= static_cast<std::uint8_t>(1U << static_cast<unsigned>(method));
+  return bits;
+}
+
+// The methods of routes that only read; and how the Allow field lists these, with OPTIONS.
+inline constexpr std::uint8_t by_get_or_head = methods_of({Method::get, Method::head});
+inline constexpr std::string_view allow_get_or_head = "GET, HEAD, OPTIONS";
+inline constexpr std::uint8_t by_post = methods_of({Method::post});
+inline constexpr std::string_view allow_post = "POST, OPTIONS";
+
 struct Route {
   using Handler = Handled (*)(HandlerShare&, const Call&, Answer&);
 
@@ -32,7 +46,7 @@ struct Route {
   bool for_operators = false;  ///< served at the private addresses alone where there are any
   bool streams = false;        ///< its answer comes in pieces, and ends with the connection
   bool for_owner = false;      ///< what it answers, and does, is the owner's: pages of no other site see or ask it
-  std::uint8_t methods = 0;    ///< a bit for each Method that the handler takes
+  std::uint8_t methods = 0;    ///< those that the handler takes: methods_of()
   std::string_view allow;      ///< the methods of its path, and OPTIONS, as the Allow field lists them
   std::string_view allow_elsewhere{};  ///< those that pages of every site may use; empty: all of them
   Handler handler = nullptr;

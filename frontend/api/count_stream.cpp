@@ -61,11 +61,9 @@ Handled stream_count(HandlerShare& share, const Call& call, std::string_view pag
   const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
   if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
   call.read->page = {};
-  const bool known = count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale;
+  const bool known = count.has_count();
   if (!answer.is_piece && !known) {
-    const bool damaged = count.kind == CountAnswer::Kind::damaged;
-    share.refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown, .detail = count.why},
-                         answer);
+    share.refuse_unknown(count, answer);
     return Handled::answered;
   }
   const Handled handled =

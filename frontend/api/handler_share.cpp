@@ -86,6 +86,14 @@ void HandlerShare::refuse_for_now(const Problem& problem, Answer& answer) const 
   answer.retry_after_s = retry_after_s;
 }
 
+void HandlerShare::refuse_unknown(const CountAnswer& count, Answer& answer, std::string_view parameter) const noexcept {
+  const bool damaged = count.kind == CountAnswer::Kind::damaged;
+  refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown,
+                  .detail = count.why,
+                  .parameter = parameter},
+                 answer);
+}
+
 std::string& HandlerShare::start_document() noexcept {
   document.clear();
   return document;

@@ -39,6 +39,8 @@ struct HandlerShare {
   [[nodiscard]] bool is_named_origin(std::string_view origin) const noexcept;
   /// 503 with Retry-After.
   void refuse_for_now(const Problem& problem, Answer& answer) const noexcept;
+  /// The same of a page whose count is unknown or damaged. `parameter`: the page, if the request names several.
+  void refuse_unknown(const CountAnswer& count, Answer& answer, std::string_view parameter = {}) const noexcept;
   /// An empty text for a long answer, which lives until the next one.
   [[nodiscard]] std::string& start_document() noexcept;
   /// The answer was turned into bytes: gives back the memory of a long one.

@@ -46,6 +46,8 @@ namespace visitd {
 /// The same of a visit that counts in several pages, in all of them or in none: the settings look at the first one.
 [[nodiscard]] Admission record_together(HandlerShare& share, const Call& call, std::span<const std::string_view> pages,
                                         Answer& answer);
+/// Answers with an image of one pixel that nobody sees, in place of what the answer held.
+void answer_pixel(Answer& answer) noexcept;
 /// What Cache-Status (RFC 9211) tells of one count, or of the one that stands for many.
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept;
 /// Reads the count of a page whose id stands like this in a path.

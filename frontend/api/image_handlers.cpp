@@ -1,10 +1,10 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "common/os/utf8.hpp"
 #include "frontend/api/handlers.hpp"
 #include "frontend/images/badge.hpp"
 #include "frontend/images/badge_query.hpp"
@@ -17,13 +17,9 @@ namespace {
 /// What a badge says of a count that nobody knows.
 constexpr std::string_view unknown = "unknown";
 
-bool is_known(const CountAnswer& count) noexcept {
-  return count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale;
-}
-
 /// The message of a badge, and what its answer says of how long it holds.
 std::string message_of(const CountAnswer& count, const BadgeQuery& query, Answer& answer) {
-  if (!is_known(count)) {
+  if (!count.has_count()) {
     answer.cache_control = never_stored;
     return std::string(unknown);
   }
@@ -76,11 +72,17 @@ void append_color(std::string_view name, Rgb color, std::string& document) {
 void draw_refusal(std::string_view name, std::string_view detail, AnswerBody& body) noexcept {
   // The body has room for so many letters, three times and escaped.
   constexpr std::size_t most_bytes = 160;
-  std::size_t end = std::min(detail.size(), most_bytes);
-  while (end != 0 && end != detail.size() && (static_cast<unsigned char>(detail[end]) & 0xC0U) == 0x80U) --end;
+  const std::string_view message = first_characters(detail, most_bytes);
   std::string image;
-  draw_badge({.label = name.empty() ? "visitd" : name, .message = detail.substr(0, end), .color = red}, image);
+  draw_badge({.label = name.empty() ? "visitd" : name, .message = message, .color = red}, image);
   body.append(image);
+}
+
+void answer_pixel(Answer& answer) noexcept {
+  answer.cache_control = never_stored;
+  answer.content_type = ContentType::gif;
+  answer.body.clear();
+  answer.body.append(pixel_gif);
 }
 
 Handled record_pixel(HandlerShare& share, const Call& call, Answer& answer) {
@@ -91,9 +93,7 @@ Handled record_pixel(HandlerShare& share, const Call& call, Answer& answer) {
     if (admission == Admission::parked) return Handled::parked;
     if (admission == Admission::refused) return Handled::answered;
   }
-  answer.cache_control = never_stored;
-  answer.content_type = ContentType::gif;
-  answer.body.append(pixel_gif);
+  answer_pixel(answer);
   return Handled::answered;
 }
 
@@ -103,7 +103,7 @@ Handled show_badge(HandlerShare& share, const Call& call, Answer& answer) {
       [&](const BadgeQuery& query, const CountAnswer& count, std::string_view message, std::string& document) {
         answer.content_type = ContentType::svg;
         BadgeLook look = query.look(message);
-        if (!is_known(count)) look.color = light_grey;
+        if (!count.has_count()) look.color = light_grey;
         draw_badge(look, document);
       });
 }
@@ -121,7 +121,7 @@ Handled show_badge_endpoint(HandlerShare& share, const Call& call, Answer& answe
         if (query.color) append_color("color", *query.color, document);
         if (query.label_color) append_color("labelColor", *query.label_color, document);
         if (query.style) document.append(R"(,"style":")").append(name_of(*query.style)).append("\"");
-        if (!is_known(count)) document.append(R"(,"isError":true)");
+        if (!count.has_count()) document.append(R"(,"isError":true)");
         document.append("}");
       });
 }

@@ -93,14 +93,9 @@ Handled go_on(ListRead& reading, HandlerShare& share, const Call& call, Answer& 
       return Handled::parked;
     case ListRead::Progress::paused:
       return Handled::paused;
-    case ListRead::Progress::refused: {
-      const bool damaged = reading.refusal().kind == CountAnswer::Kind::damaged;
-      share.refuse_for_now({.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown,
-                            .detail = reading.refusal().why,
-                            .parameter = reading.asked()},
-                           answer);
+    case ListRead::Progress::refused:
+      share.refuse_unknown(reading.refusal(), answer, reading.asked());
       return Handled::answered;
-    }
     case ListRead::Progress::known:
       answer_counts(share, reading, answer);
   }

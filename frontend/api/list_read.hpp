@@ -124,7 +124,7 @@ struct PendingRead {
   std::unique_ptr<ListRead> list;       ///< nullptr: one page is read, or none
   std::string kept_body;                ///< of a handler that needs it again: a request that goes on has none
   std::unique_ptr<OwnerCall> owner;     ///< nullptr: it is no request of an owner, or has not begun
-  std::unique_ptr<CountStream> stream;  ///< nullptr: its answer is none that comes in pieces, or has not begun
+  std::unique_ptr<CountStream> stream;  ///< nullptr: its answer does not come in pieces, or has not begun
   bool has_waited = false;              ///< for the flusher
   bool visit_recorded = false;          ///< the request's visit is, and its count is awaited
 

@@ -86,4 +86,29 @@ std::optional<ControlAnswer> take_said(HandlerShare& share, const Call& call, An
   return std::nullopt;
 }
 
+Handled ask_to_set(HandlerShare& share, const Call& call, std::string_view page, std::uint64_t count, Answer& answer) {
+  std::string change;
+  append_change(change, "set", page, fmt::format("{}", count));
+  return ask_flusher(share, call, ControlCommand::correct, std::move(change), answer);
+}
+
+std::optional<ChangedCount> take_change(HandlerShare& share, const Call& call, Answer& answer, Handled& handled) {
+  const auto said = take_said(share, call, answer, handled);
+  if (!said) return std::nullopt;
+  const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
+  if (const std::string* const problem = value_named(row.text, "problem")) {
+    share.refuse_for_now({.refusal = Refusal::not_done, .detail = *problem}, answer);
+    return std::nullopt;
+  }
+  const auto number = [&](std::string_view name) {
+    const std::uint64_t* const value = value_named(row.numbers, name);
+    return value == nullptr ? 0 : *value;
+  };
+  return ChangedCount{number("before"), number("after")};
+}
+
+bool comes_from_elsewhere(const HandlerShare& share, const RequestHead& head) noexcept {
+  return !head.origin.empty() && !share.is_named_origin(head.origin);
+}
+
 }  // namespace visitd

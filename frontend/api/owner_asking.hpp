@@ -1,6 +1,7 @@
 // How a request of the owner asks the flusher, and takes what it says: what all handlers of the owner share.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,5 +27,20 @@ OwnerCall& begin_asking_with(std::string_view key, HandlerShare& share, const Ca
 /// What the flusher says. nullopt: the request is refused, or goes on waiting, as `handled` says.
 [[nodiscard]] std::optional<ControlAnswer> take_said(HandlerShare& share, const Call& call, Answer& answer,
                                                      Handled& handled);
+
+/// Asks that the page's count becomes `count`; as ask_flusher().
+[[nodiscard]] Handled ask_to_set(HandlerShare& share, const Call& call, std::string_view page, std::uint64_t count,
+                                 Answer& answer);
+struct ChangedCount {
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+};
+/// What became of that; as take_said().
+[[nodiscard]] std::optional<ChangedCount> take_change(HandlerShare& share, const Call& call, Answer& answer,
+                                                      Handled& handled);
+
+/// Whether a page of a site that the settings do not name sends the request: in the browser of somebody who can reach a
+/// private address, it changes nothing.
+[[nodiscard]] bool comes_from_elsewhere(const HandlerShare& share, const RequestHead& head) noexcept;
 
 }  // namespace visitd

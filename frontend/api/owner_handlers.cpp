@@ -28,17 +28,12 @@ Handled refuse_owner(const Problem& problem, Answer& answer) {
 
 // ---- changing a count
 
-void answer_change(std::string_view page, const ControlRow& row, Answer& answer) {
+void answer_change(std::string_view page, const ChangedCount& changed, Answer& answer) {
   answer.cache_control = never_stored;
   answer.content_type = ContentType::json;
   answer.body.append(R"({"page":")");
   append_json(page, answer.body);
-  answer.body.append("\"");
-  for (const auto& [name, value] : {std::pair("before", "before"), std::pair("count", "after")}) {
-    const std::uint64_t* const number = value_named(row.numbers, value);
-    append_all(answer.body, ",\"", name, "\":", number == nullptr ? 0 : *number);
-  }
-  answer.body.append("}");
+  append_all(answer.body, R"(","before":)", changed.before, R"(,"count":)", changed.after, "}");
 }
 
 // ---- lists
@@ -140,28 +135,18 @@ Handled change_count(HandlerShare& share, const Call& call, Answer& answer) {
   const NamedPage page = share.page_of(call.encoded_page, answer);
   if (page.name.empty()) return Handled::answered;
   if (call.read->owner == nullptr) {
-    // A page of another site, in the browser of somebody who can reach a private address, changes nothing.
-    if (!call.head->origin.empty() && !share.is_named_origin(call.head->origin)) {
+    if (comes_from_elsewhere(share, *call.head)) {
       return refuse_owner({.refusal = Refusal::owner_from_elsewhere}, answer);
     }
     std::optional<std::uint64_t> count = 0;
     if (call.head->method == Method::put) count = count_in(call.body);
     if (!count) return refuse_owner({.refusal = Refusal::invalid_count}, answer);
     begin_asking(share, call);
-    std::string change;
-    append_change(change, "set", page.name, fmt::format("{}", *count));
-    return ask_flusher(share, call, ControlCommand::correct, std::move(change), answer);
+    return ask_to_set(share, call, page.name, *count, answer);
   }
   Handled handled = Handled::answered;
-  const auto said = take_said(share, call, answer, handled);
-  if (!said) return handled;
-  const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
-  if (const std::string* const problem = value_named(row.text, "problem")) {
-    share.refuse_for_now({.refusal = Refusal::not_done, .detail = *problem}, answer);
-  } else {
-    answer_change(page.asked, row, answer);
-  }
-  return Handled::answered;
+  if (const auto changed = take_change(share, call, answer, handled)) answer_change(page.asked, *changed, answer);
+  return handled;
 }
 
 Handled list_pages(HandlerShare& share, const Call& call, Answer& answer) {

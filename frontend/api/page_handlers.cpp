@@ -39,7 +39,7 @@ Admission admit(HandlerShare& share, const Call& call, std::string_view page, An
 void append_count(const CountAnswer& count, Answer& answer) {
   answer.cache_control = never_stored;
   answer.body.append(R"(,"count":)");
-  if (count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale) {
+  if (count.has_count()) {
     note_cache_status(count, answer);
     answer.body.append(count.count);
   } else {
@@ -108,12 +108,8 @@ Handled read_count_of(HandlerShare& share, const Call& call, std::string_view en
   if (page.name.empty()) return Handled::answered;
   const CountAnswer count = share.backend.counts.read(page.name, call.read->page, call.now_ms);
   if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
-  if (count.kind == CountAnswer::Kind::unknown) {
-    share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why}, answer);
-    return Handled::answered;
-  }
-  if (count.kind == CountAnswer::Kind::damaged) {
-    share.refuse_for_now({.refusal = Refusal::count_damaged}, answer);
+  if (!count.has_count()) {
+    share.refuse_unknown(count, answer);
     return Handled::answered;
   }
   answer.cache_control = never_stored;

@@ -11,16 +11,6 @@ namespace visitd {
 
 namespace {
 
-char lower(char c) noexcept {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-std::string lower(std::string_view text) {
-  std::string lowered(text);
-  std::ranges::transform(lowered, lowered.begin(), [](char c) { return lower(c); });
-  return lowered;
-}
-
 /// The origin of the page that sends the request. Browsers name none with images and scripts, but in Referer the site
 /// that asks for them, unless it has told them not to.
 std::string_view origin_of(const RequestHead& head) noexcept {
@@ -36,7 +26,7 @@ VisitRules::VisitRules(const Settings& settings)
     : origins_(settings.http.count_origins),
       pages_(settings.pages.allowed),
       ignored_addresses_(settings.http.ignored_addresses) {
-  for (const std::string& agent : settings.http.ignored_agents) ignored_agents_.push_back(lower(agent));
+  for (const std::string& agent : settings.http.ignored_agents) ignored_agents_.push_back(lower_case(agent));
   any_ = !origins_.empty() || !pages_.empty() || !ignored_addresses_.empty() || !ignored_agents_.empty();
 }
 
@@ -74,7 +64,7 @@ std::optional<Problem> VisitRules::problem_with_pages(const PageList& list) {
 bool VisitRules::ignores(const RequestHead& head, const ClientAddress& sender) const {
   if (sender && ignored_addresses_.contain(*sender)) return true;
   if (ignored_agents_.empty()) return false;
-  const std::string agent = lower(find_field(head.fields, "user-agent").value_or(""));
+  const std::string agent = lower_case(find_field(head.fields, "user-agent").value_or(""));
   return std::ranges::any_of(ignored_agents_, [&](const std::string& part) { return agent.find(part) != agent.npos; });
 }
 

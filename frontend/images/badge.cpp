@@ -56,14 +56,6 @@ constexpr std::pair<std::string_view, Rgb> named_colors[] = {
     {"white", 0xFFFFFF},
 };
 
-std::string in_capitals(std::string_view text) {
-  std::string capitals(text);
-  for (char& c : capitals) {
-    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 0x20);
-  }
-  return capitals;
-}
-
 /// One half of the badge.
 struct Part {
   std::string text;
@@ -75,12 +67,12 @@ struct Part {
 
 unsigned letters_of(std::string_view text) noexcept {
   unsigned letters = 0;
-  for (const char c : text) letters += (static_cast<unsigned char>(c) & 0xC0U) != 0x80U ? 1 : 0;
+  for (const char c : text) letters += is_continuation(c) ? 0 : 1;
   return letters;
 }
 
 Part part_of(std::string_view text, Rgb behind, unsigned left, const Shape& shape) {
-  Part part{shape.capitals ? in_capitals(text) : std::string(text), behind, left};
+  Part part{shape.capitals ? upper_case(text) : std::string(text), behind, left};
   if (part.text.empty()) return part;
   part.length = text_width(part.text, shape.font_size) + shape.letter_spacing * letters_of(part.text);
   part.width = (part.length + 9) / 10 + 2 * shape.padding;

@@ -8,7 +8,13 @@ namespace visitd {
 
 namespace {
 
-bool is_label(std::string_view text) noexcept {
+Problem no(std::string_view parameter, std::string_view detail) noexcept {
+  return {.refusal = Refusal::invalid_badge, .detail = detail, .parameter = parameter};
+}
+
+}  // namespace
+
+bool is_badge_label(std::string_view text) noexcept {
   if (text.size() > badge_label_limit_bytes) return false;
   while (!text.empty()) {
     std::uint32_t code_point = 0;
@@ -18,12 +24,6 @@ bool is_label(std::string_view text) noexcept {
   }
   return true;
 }
-
-Problem no(std::string_view parameter, std::string_view detail) noexcept {
-  return {.refusal = Refusal::invalid_badge, .detail = detail, .parameter = parameter};
-}
-
-}  // namespace
 
 std::optional<Problem> BadgeQuery::read(std::string_view query) {
   std::string buffer(query.size(), '\0');
@@ -40,7 +40,7 @@ std::optional<Problem> BadgeQuery::read(std::string_view query) {
 
 std::optional<Problem> BadgeQuery::take(std::string_view name, std::string_view value) {
   if (name == "label") {
-    if (!is_label(value)) return no("label", "label is at most 128 bytes of UTF-8, without control characters");
+    if (!is_badge_label(value)) return no("label", "label is at most 128 bytes of UTF-8, without control characters");
     label = value;
   } else if (name == "color" || name == "labelColor") {
     std::optional<Rgb>& which = name == "color" ? color : label_color;

@@ -14,6 +14,9 @@ namespace visitd {
 /// The longest label, in bytes.
 inline constexpr std::size_t badge_label_limit_bytes = 128;
 
+/// Whether a badge may show this: at most badge_label_limit_bytes of UTF-8 without control characters.
+[[nodiscard]] bool is_badge_label(std::string_view text) noexcept;
+
 /// label, color, labelColor, style, locale, abbreviate and count, each as the query says it, or as it is without.
 struct BadgeQuery {
   std::string label = "visits";

@@ -8,7 +8,6 @@
 #include <string_view>
 #include <utility>
 
-#include "common/shm/page_id.hpp"
 #include "frontend/api/count_stream.hpp"
 #include "frontend/api/owner_asking.hpp"
 #include "frontend/http/target.hpp"
@@ -87,8 +86,7 @@ void refuse_token(Refusal why, Answer& answer) {
 Handled change_key(HandlerShare& share, const Call& call, Answer& answer, const KeyName& key,
                    const std::function<std::optional<std::uint64_t>(std::uint64_t)>& change,
                    const std::function<void(std::uint64_t)>& done) {
-  // A page of another site, in the browser of somebody who can reach a private address, changes nothing.
-  if (!call.head->origin.empty() && !share.is_named_origin(call.head->origin)) {
+  if (comes_from_elsewhere(share, *call.head)) {
     refuse_with_error(Refusal::owner_from_elsewhere, 403, "http.cors_origins does not name the origin of this page",
                       answer);
     return Handled::answered;
@@ -218,8 +216,7 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
   shield.text = parameter_of(query, "text").value_or("counter");
   const auto color = badge_color(parameter_of(query, "bgcolor").value_or("007ec6"));
   const auto text_color = badge_color(parameter_of(query, "textcolor").value_or("fff"));
-  const bool is_text = shield.text.empty() || check_page_id(shield.text, badge_label_limit_bytes) == PageIdFault::none;
-  if (!color || !text_color || !is_text) {
+  if (!color || !text_color || !is_badge_label(shield.text)) {
     answer.refuse(
         {.refusal = Refusal::invalid_badge,
          .detail = "bgcolor and textcolor are colours, and text is UTF-8 without control characters, below 128 bytes"});
@@ -240,15 +237,13 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
 Handled show_shield(HandlerShare& share, const Call& call, PageUse use, Answer& answer) {
   const auto shield = shield_query(call.head->query, answer);
   if (!shield) return Handled::answered;
-  std::string buffer(call.encoded_page.size(), '\0');
-  const auto path = decode_path(call.encoded_page, buffer);
-  const KeyOfPath found = key_of_path(path.value_or("%"), caller_of(*call.head));
+  const KeyOfPath found = key_named_by(call);
   if (found.fault != KeyOfPath::Fault::none) {
     answer.refuse({.refusal = Refusal::invalid_page_id, .detail = found.problem});
     return Handled::answered;
   }
   return with_count(share, call, found.key.page(), use, answer, [&](const PageCounts& counts) {
-    const std::string message = counts.are_known ? fmt::format("{}", counts.of[0]) : "unknown";
+    const std::string message = shown_count(counts);
     std::string& document = share.start_document();
     draw_badge({.label = shield->text,
                 .message = message,

@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include "common/shm/count.hpp"
+#include "frontend/api/handlers.hpp"
 #include "frontend/api/owner_asking.hpp"
 #include "frontend/http/target.hpp"
-#include "frontend/images/pixel.hpp"
 #include "frontend/shapes/key_requests.hpp"
 #include "frontend/shapes/page_visits.hpp"
 #include "frontend/shapes/request_parts.hpp"
@@ -51,11 +51,7 @@ Handled countapi_hit(HandlerShare& share, const Call& call, Answer& answer) {
   const Handled handled = hit_key(share, call, *key, answer);
   if (handled != Handled::answered || answer.refusal != Refusal::none) return handled;
   show_path(*key, answer);
-  if (names_parameter(call.head->query, "img")) {
-    answer.content_type = ContentType::gif;
-    answer.body.clear();
-    answer.body.append(pixel_gif);
-  }
+  if (names_parameter(call.head->query, "img")) answer_pixel(answer);
   return handled;
 }
 

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "common/os/text.hpp"
+#include "frontend/api/handlers.hpp"
 #include "frontend/http/head_fields.hpp"
 #include "frontend/http/target.hpp"
 #include "frontend/images/badge.hpp"
-#include "frontend/images/pixel.hpp"
 #include "frontend/shapes/goatcounter_paths.hpp"
 #include "frontend/shapes/page_visits.hpp"
 #include "frontend/shapes/request_parts.hpp"
@@ -28,10 +28,7 @@ constexpr std::size_t longest_goatcounter_path = 2048;
 
 void answer_gif(std::uint16_t status, Answer& answer) {
   answer.status = status;
-  answer.content_type = ContentType::gif;
-  answer.cache_control = never_stored;
-  answer.body.clear();
-  answer.body.append(pixel_gif);
+  answer_pixel(answer);
 }
 
 /// Why it is not counted stands in a field: nobody sees more of an image that is one pixel.

@@ -45,22 +45,6 @@ bool tells_origin(const QueryPair& pair) noexcept {
   return pair.first.starts_with("utm_") || std::ranges::find(names, pair.first) != names.end();
 }
 
-void append_encoded(std::string_view text, std::string& out) {
-  constexpr std::string_view digits = "0123456789ABCDEF";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (is_unreserved(c)) {
-      out.push_back(c);
-    } else if (c == ' ') {
-      out.push_back('+');
-    } else {
-      out.push_back('%');
-      out.push_back(digits[byte >> 4U]);
-      out.push_back(digits[byte & 0xFU]);
-    }
-  }
-}
-
 std::string decoded_form(std::string_view text) {
   std::string buffer(text.size(), '\0');
   const auto decoded = decode_form(text, buffer);
@@ -80,9 +64,7 @@ std::string cleaned_query(std::string_view query) {
   std::string text;
   for (const auto& [name, value] : pairs) {
     if (!text.empty()) text.push_back('&');
-    append_encoded(name, text);
-    text.push_back('=');
-    append_encoded(value, text);
+    append_all(text, percent_encoded(name, '+'), "=", percent_encoded(value, '+'));
   }
   return text;
 }

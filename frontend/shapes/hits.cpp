@@ -44,7 +44,7 @@ Handled hits_badge(HandlerShare& share, const Call& call, Answer& answer) {
     return Handled::answered;
   }
   return with_count(share, call, *page, PageUse::visits, answer, [&](const PageCounts& counts) {
-    const std::string message = counts.are_known ? fmt::format("{}", counts.of[0]) : "unknown";
+    const std::string message = shown_count(counts);
     std::string& document = share.start_document();
     draw_badge({.label = hits_label,
                 .message = message,
@@ -76,7 +76,7 @@ Handled hits_endpoint(HandlerShare& share, const Call& call, Answer& answer) {
     return Handled::answered;
   }
   return with_count(share, call, *page, PageUse::visits, answer, [&](const PageCounts& counts) {
-    const std::string message = counts.are_known ? fmt::format("{}", counts.of[0]) : "unknown";
+    const std::string message = shown_count(counts);
     answer_json(200,
                 fmt::format(R"({{"schemaVersion":1,"label":"hits","style":"{}","message":"{}","color":"{}"}})", *style,
                             message, *color),

@@ -32,8 +32,7 @@ bool refuses_key(Refusal refusal) noexcept {
 std::optional<std::uint64_t> count_now(HandlerShare& share, const Call& call, std::string_view page) {
   call.read->page = {};
   const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
-  const bool known = count.kind == CountAnswer::Kind::fresh || count.kind == CountAnswer::Kind::stale;
-  return known ? std::optional(count.count) : std::nullopt;
+  return count.has_count() ? std::optional(count.count) : std::nullopt;
 }
 
 void begin_with(const ChangeProof& proof, HandlerShare& share, const Call& call) {
@@ -58,18 +57,20 @@ Handled begin_setting(HandlerShare& share, const Call& call, const std::string& 
   });
   if (!chosen) return handled;
   const std::string name = counted_name(share, page, answer);
-  std::string change;
-  append_change(change, "set", name, fmt::format("{}", *chosen));
   begin_with(proof, share, call);
-  return ask_flusher(share, call, ControlCommand::correct, std::move(change), answer);
+  return ask_to_set(share, call, name, *chosen, answer);
 }
 
 }  // namespace
 
-std::optional<KeyName> key_of_request(const Call& call, Answer& answer) {
+KeyOfPath key_named_by(const Call& call) {
   std::string buffer(call.encoded_page.size(), '\0');
   const auto path = decode_path(call.encoded_page, buffer);
-  const KeyOfPath found = key_of_path(path.value_or("%"), caller_of(*call.head));
+  return key_of_path(path.value_or("%"), caller_of(*call.head));
+}
+
+std::optional<KeyName> key_of_request(const Call& call, Answer& answer) {
+  const KeyOfPath found = key_named_by(call);
   if (found.fault == KeyOfPath::Fault::none) return found.key;
   if (found.fault == KeyOfPath::Fault::too_deep) {
     refuse_with_error(Refusal::no_such_path, 404, "the path has more parts than a namespace and a key", answer);
@@ -114,24 +115,15 @@ Handled set_key(HandlerShare& share, const Call& call, const std::string& page, 
                 const CountSetting& setting, Answer& answer) {
   if (call.read->owner == nullptr) return begin_setting(share, call, page, proof, setting, answer);
   Handled handled = Handled::answered;
-  const auto said = take_said(share, call, answer, handled);
-  if (!said) {
+  const auto changed = take_change(share, call, answer, handled);
+  if (!changed) {
     if (handled != Handled::answered || !refuses_key(answer.refusal)) return handled;
     const Refusal why = answer.refusal;
     const std::string name = counted_name(share, page, answer);
     setting.refused(why, count_now(share, call, name));
     return Handled::answered;
   }
-  const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
-  if (const std::string* const problem = value_named(row.text, "problem")) {
-    share.refuse_for_now({.refusal = Refusal::not_done, .detail = *problem}, answer);
-    return Handled::answered;
-  }
-  const auto number = [&](std::string_view name) {
-    const std::uint64_t* const value = value_named(row.numbers, name);
-    return value == nullptr ? 0 : *value;
-  };
-  setting.done(number("before"), number("after"));
+  setting.done(changed->before, changed->after);
   return Handled::answered;
 }
 

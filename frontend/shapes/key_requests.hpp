@@ -13,7 +13,9 @@
 
 namespace visitd {
 
-/// The key that the path names; nullopt: it names none, and the answer says why (400, or 404 for too many parts).
+/// The key that the path names, or why it names none.
+[[nodiscard]] KeyOfPath key_named_by(const Call& call);
+/// The same; nullopt: it names none, and the answer says why (400, or 404 for too many parts).
 [[nodiscard]] std::optional<KeyName> key_of_request(const Call& call, Answer& answer);
 
 /// {"value":COUNT}; null, where a visit was recorded and its count is not known.

@@ -1,5 +1,7 @@
 #include "frontend/shapes/page_visits.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -28,18 +30,10 @@ enum class Reading : std::uint8_t { known, waits, unknown };
 
 Reading read_one(HandlerShare& share, const Call& call, std::string_view page, PageCounts& counts, Answer& answer) {
   const CountAnswer count = share.backend.counts.read(page, call.read->page, call.now_ms);
-  switch (count.kind) {
-    case CountAnswer::Kind::parked:
-      return Reading::waits;
-    case CountAnswer::Kind::unknown:
-      share.refuse_for_now({.refusal = Refusal::count_unknown, .detail = count.why}, answer);
-      return Reading::unknown;
-    case CountAnswer::Kind::damaged:
-      share.refuse_for_now({.refusal = Refusal::count_damaged}, answer);
-      return Reading::unknown;
-    case CountAnswer::Kind::fresh:
-    case CountAnswer::Kind::stale:
-      break;
+  if (count.kind == CountAnswer::Kind::parked) return Reading::waits;
+  if (!count.has_count()) {
+    share.refuse_unknown(count, answer);
+    return Reading::unknown;
   }
   counts.of[0] = count.count;
   note_cache_status(count, answer);
@@ -67,13 +61,9 @@ Reading read_several(HandlerShare& share, const Call& call, PageList pages, std:
     case ListRead::Progress::paused:
       waits = Handled::paused;
       return Reading::waits;
-    case ListRead::Progress::refused: {
-      const bool damaged = reading.refusal().kind == CountAnswer::Kind::damaged;
-      share.refuse_for_now(
-          {.refusal = damaged ? Refusal::count_damaged : Refusal::count_unknown, .detail = reading.refusal().why},
-          answer);
+    case ListRead::Progress::refused:
+      share.refuse_unknown(reading.refusal(), answer);
       return Reading::unknown;
-    }
     case ListRead::Progress::known:
       break;
   }
@@ -133,6 +123,10 @@ Handled with_counts(HandlerShare& share, const Call& call, const ShapePages& nam
 Handled with_count(HandlerShare& share, const Call& call, const std::string& id, PageUse use, Answer& answer,
                    const std::function<void(const PageCounts&)>& then) {
   return with_counts(share, call, {.ids = std::span(&id, 1)}, use, answer, then);
+}
+
+std::string shown_count(const PageCounts& counts) {
+  return counts.are_known ? fmt::format("{}", counts.of[0]) : "unknown";
 }
 
 std::string counted_name(HandlerShare& share, const std::string& id, Answer& answer) {

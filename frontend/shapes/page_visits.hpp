@@ -41,6 +41,9 @@ struct ShapePages {
 [[nodiscard]] Handled with_count(HandlerShare& share, const Call& call, const std::string& id, PageUse use,
                                  Answer& answer, const std::function<void(const PageCounts&)>& then);
 
+/// The first page's count, as a badge shows it: "unknown" if it is not known.
+[[nodiscard]] std::string shown_count(const PageCounts& counts);
+
 /// The name under which the page with this id is counted; empty: the id breaks a rule, and the answer says which.
 [[nodiscard]] std::string counted_name(HandlerShare& share, const std::string& id, Answer& answer);
 

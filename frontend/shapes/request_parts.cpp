@@ -1,12 +1,11 @@
 #include "frontend/shapes/request_parts.hpp"
 
-#include <fmt/format.h>
-
 #include <charconv>
 #include <system_error>
 
 #include "common/os/text.hpp"
 #include "frontend/http/target.hpp"
+#include "frontend/images/count_format.hpp"
 
 namespace visitd {
 
@@ -64,13 +63,8 @@ std::optional<SitePage> web_page_of(std::string_view url) {
 }
 
 std::string grouped(std::uint64_t count) {
-  const fmt::format_int number(count);
-  const std::string_view digits(number.data(), number.size());
   std::string text;
-  for (std::size_t at = 0; at < digits.size(); ++at) {
-    if (at != 0 && (digits.size() - at) % 3 == 0) text.append(narrow_space);
-    text.push_back(digits[at]);
-  }
+  append_count(count, {.group = narrow_space}, false, text);
   return text;
 }
 

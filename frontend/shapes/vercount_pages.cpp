@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/os/text.hpp"
+#include "common/os/utf8.hpp"
 #include "frontend/http/target.hpp"
 
 namespace visitd {
@@ -16,21 +17,7 @@ constexpr std::size_t longest_path_bytes = 200;
 std::string host_name(std::string_view host, bool is_secure) {
   const std::string_view usual_port = is_secure ? ":443" : ":80";
   if (host.ends_with(usual_port)) host.remove_suffix(usual_port.size());
-  std::string name(host);
-  for (char& c : name) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return name;
-}
-
-/// Cut where no character is cut in two.
-std::string_view cut(std::string_view path) noexcept {
-  if (path.size() <= longest_path_bytes) return path;
-  // A character has at most four bytes; what has more of its kind is no UTF-8, and is refused as it is.
-  constexpr std::size_t least_end = longest_path_bytes - 3;
-  std::size_t end = longest_path_bytes;
-  while (end > least_end && (static_cast<unsigned char>(path[end]) & 0xC0U) == 0x80U) --end;
-  return path.substr(0, end);
+  return lower_case(host);
 }
 
 std::string_view without_index(std::string_view path) noexcept {
@@ -52,7 +39,9 @@ VercountPage vercount_page_of(std::string_view url) {
   }
   const auto page = page_of_url(url);
   if (!page || !is_host(page->host)) return {{}, "Invalid URL host"};
-  return {{host_name(page->host, is_secure), std::string(cut(without_index(page->path)))}, {}};
+  return {
+      {host_name(page->host, is_secure), std::string(first_characters(without_index(page->path), longest_path_bytes))},
+      {}};
 }
 
 }  // namespace visitd
