@@ -27,6 +27,12 @@ CLI::App* add_command(CLI::App& app, Asked& asked, const char* name, const char*
   return command;
 }
 
+void take_page(CLI::App& command, Asked& asked, const char* what) {
+  command.add_option(what, asked.page, "the page's id, not percent-encoded")->required();
+  if (command.get_name() == "rules") return;
+  command.add_flag("--exact", asked.exact, "the page that is counted under this very id, whatever pages.rules says");
+}
+
 std::string begun_as(const Asked& asked) {
   return asked.config.empty() ? "visitctl" : "visitctl --config " + shell_word(asked.config);
 }

@@ -69,6 +69,8 @@ CLI::App& add_group(CLI::App& app, const char* name, const char* help);
 CLI::App* add_command(CLI::App& app, Asked& asked, const char* name, const char* help,
                       std::function<Json(const Settings&)> report, std::string (*text)(const Json&),
                       const std::function<void(CLI::App&)>& options = {});
+/// What a command takes that is about one page; `what`: what it calls the page.
+void take_page(CLI::App& command, Asked& asked, const char* what);
 /// How a command for the same instance begins, as a shell takes it.
 [[nodiscard]] std::string begun_as(const Asked& asked);
 

@@ -25,13 +25,6 @@ Settings of_instance(const Asked& asked, Settings settings) {
   return settings;
 }
 
-/// What a command takes that is about one page.
-void take_page(CLI::App& command, Asked& asked, const char* what) {
-  command.add_option(what, asked.page, "the page's id, not percent-encoded")->required();
-  if (command.get_name() == "rules") return;
-  command.add_flag("--exact", asked.exact, "the page that is counted under this very id, whatever pages.rules says");
-}
-
 /// How long `usual_s`, or what the command line says, is measured.
 std::uint32_t measured_ms(const Asked& asked, double usual_s) {
   return static_cast<std::uint32_t>(asked.measured_s.value_or(asked.json ? 0 : usual_s) * 1000);

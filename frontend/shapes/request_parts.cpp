@@ -11,8 +11,6 @@ namespace visitd {
 
 namespace {
 
-constexpr std::string_view narrow_space = "\xE2\x80\xAF";
-
 bool begins_identifier(char c) noexcept {
   return is_letter(c) || c == '_' || c == '$';
 }
@@ -64,7 +62,7 @@ std::optional<SitePage> web_page_of(std::string_view url) {
 
 std::string grouped(std::uint64_t count) {
   std::string text;
-  append_count(count, {.group = narrow_space}, false, text);
+  append_count(count, {.group = "\u202F"}, false, text);  // a narrow no-break space
   return text;
 }
 

@@ -210,11 +210,15 @@ class Refusals(unittest.TestCase):
         self.stack.wait_for_redis({"home": 1})
         self.primary = self.cluster.node_at(self.cluster.primary_ports()[0])
 
+    def version(self) -> int:
+        wait_for("the flusher says how far buckets have moved", self.stack.moves)
+        return self.stack.moves()["version"]
+
     def refused(self, *words: str) -> str:
-        before = self.stack.moves()["version"]
+        before = self.version()
         done = self.stack.visitctl("migrate", "--to", *words, "--yes", check=False)
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
-        self.assertEqual(self.stack.moves()["version"], before)
+        self.assertEqual(self.version(), before)
         return done.stderr
 
     def test_a_cluster_and_shards_that_cannot_be_taken(self):
