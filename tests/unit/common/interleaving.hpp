@@ -16,7 +16,15 @@
 
 #include "common/shm/shared_word.hpp"
 
+// gcc says it with a macro, clang with a feature.
 #if defined(__SANITIZE_ADDRESS__)
+#define VISITD_ADDRESS_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define VISITD_ADDRESS_SANITIZED
+#endif
+#endif
+#if defined(VISITD_ADDRESS_SANITIZED)
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -98,25 +106,25 @@ class Interleaving {
   }
 
   void resume(Task& task) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(VISITD_ADDRESS_SANITIZED)
     void* shadow = nullptr;
     __sanitizer_start_switch_fiber(&shadow, task.stack.data(), task.stack.size());
 #endif
     swapcontext(&main_, &task.context);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(VISITD_ADDRESS_SANITIZED)
     __sanitizer_finish_switch_fiber(shadow, nullptr, nullptr);
 #endif
   }
   void leave() {
     Task& task = *current_;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(VISITD_ADDRESS_SANITIZED)
     __sanitizer_start_switch_fiber(task.done ? nullptr : &task.shadow, main_stack_, main_stack_bytes_);
 #endif
     swapcontext(&task.context, &main_);
     arrived(task.shadow);
   }
   void arrived([[maybe_unused]] void* shadow) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(VISITD_ADDRESS_SANITIZED)
     __sanitizer_finish_switch_fiber(shadow, &main_stack_, &main_stack_bytes_);
 #endif
   }
@@ -129,8 +137,8 @@ class Interleaving {
   Task* current_ = nullptr;
   ucontext_t main_{};
   std::exception_ptr failure_;
-  const void* main_stack_ = nullptr;
-  std::size_t main_stack_bytes_ = 0;
+  [[maybe_unused]] const void* main_stack_ = nullptr;
+  [[maybe_unused]] std::size_t main_stack_bytes_ = 0;
 };
 
 /// A shared word whose every access may end its task's turn.

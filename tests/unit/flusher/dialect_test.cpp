@@ -359,17 +359,16 @@ TEST_CASE("a correction says what the bucket should know of corrections, and the
 
 TEST_CASE("a step of a move is answered with what came of it") {
   Talk t;
-  using Step = MoveBucket::Step;
   using Moved = MoveAnswer::Kind;
-  const MoveBucket out{Step::copy_out, 17, "id 2", "redis_b 2"};
+  const MoveBucket out{MoveBucket::Step::copy_out, 17, "id 2", "redis_b 2"};
   CHECK(t.said(out) == std::vector<std::string>{"EVALSHA", "v", "1", "visits:{17}", "out", "id 2", "redis_b 2", "",
                                                 "\x01id", "\x01moving", "\x01moved",
                                                 "\x01"
                                                 "from"});
-  CHECK(t.said(MoveBucket{Step::copy_in, 17, "id 2", "redis_b 2", "bytes"}).at(4) == "in");
-  CHECK(t.said(MoveBucket{Step::copy_in, 17, "id 2", "redis_b 2", "bytes"}).at(7) == "bytes");
-  CHECK(t.said(MoveBucket{Step::send_away, 17, "id 2", "redis_b 2"}).at(4) == "away");
-  CHECK(t.said(MoveBucket{Step::drop, 17, "id 2", "redis_b 2"}).at(4) == "drop");
+  CHECK(t.said(MoveBucket{MoveBucket::Step::copy_in, 17, "id 2", "redis_b 2", "bytes"}).at(4) == "in");
+  CHECK(t.said(MoveBucket{MoveBucket::Step::copy_in, 17, "id 2", "redis_b 2", "bytes"}).at(7) == "bytes");
+  CHECK(t.said(MoveBucket{MoveBucket::Step::send_away, 17, "id 2", "redis_b 2"}).at(4) == "away");
+  CHECK(t.said(MoveBucket{MoveBucket::Step::drop, 17, "id 2", "redis_b 2"}).at(4) == "drop");
   CHECK(t.ask<MoveAnswer>(out, bulk("OK")).kind == Moved::done);
   CHECK(t.ask<MoveAnswer>(out, bulk("DROPPED")).kind == Moved::dropped);
   CHECK(t.ask<MoveAnswer>(out, bulk("ABSENT")).kind == Moved::absent);

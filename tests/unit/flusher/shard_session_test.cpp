@@ -1026,11 +1026,11 @@ TEST_CASE("a writer is forgotten in the buckets that are here, and in those that
     t.session->forget("b", buckets, [&](const ShardSession::ForgottenSome& some) { told.push_back(some); });
   };
   using Bucket = Forgotten::Bucket;
-  using Kind = Bucket::Kind;
+  using Became = Bucket::Kind;
   forget({0, 1, 2, 3});
   CHECK(t.port.take() == Events{"forget b in 4"});
-  t.answer(
-      Forgotten{{Bucket{Kind::taken_out}, Bucket{Kind::nothing}, Bucket{Kind::not_now}, Bucket{Kind::moved, "b 2"}}});
+  t.answer(Forgotten{
+      {Bucket{Became::taken_out}, Bucket{Became::nothing}, Bucket{Became::not_now}, Bucket{Became::moved, "b 2"}}});
   REQUIRE(told.size() == 1);
   CHECK(told[0].taken_out == 1);
   CHECK(told[0].later == std::vector<std::uint32_t>{2, 3});
@@ -1041,7 +1041,7 @@ TEST_CASE("a writer is forgotten in the buckets that are here, and in those that
   CHECK(told.back().later == std::vector<std::uint32_t>{4});
   forget({4});
   t.answer(Redirect{"10.0.0.2:7001", true});
-  t.answer(Forgotten{{Bucket{Kind::taken_out}}});
+  t.answer(Forgotten{{Bucket{Became::taken_out}}});
   CHECK(told.back().taken_out == 1);
   CHECK(t.port.take() ==
         Events{"forget b in 1", "redirected 4 to 10.0.0.2:7001", "forget b in 1", "at 10.0.0.2:7001", "forget b in 1"});
