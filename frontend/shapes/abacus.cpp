@@ -82,23 +82,28 @@ void refuse_token(Refusal why, Answer& answer) {
                     answer);
 }
 
+void refuse_update(Answer& answer) {
+  refuse_with_error(Refusal::invalid_count, 400, "value must not be 0, nor take the count below 0", answer);
+}
+
 /// A change of a key that exists: POST.
-Handled change_key(HandlerShare& share, const Call& call, Answer& answer, const KeyName& key,
-                   const std::function<std::optional<std::uint64_t>(std::uint64_t)>& change,
-                   const std::function<void(std::uint64_t)>& done) {
+Handled change_existing(HandlerShare& share, const Call& call, Answer& answer, const KeyName& key,
+                        const std::function<std::optional<CountChange>(std::uint64_t)>& choose,
+                        const std::function<void(std::optional<std::uint64_t>)>& done) {
   if (comes_from_elsewhere(share, *call.head)) {
     refuse_with_error(Refusal::owner_from_elsewhere, 403, "http.cors_origins does not name the origin of this page",
                       answer);
     return Handled::answered;
   }
-  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-                               if (now != 0) return change(now);
-                               answer_json(409, R"({"error":"Key does not exist"})", answer);
-                               return std::nullopt;
-                             },
-                             .done = [&](std::uint64_t, std::uint64_t after) { done(after); },
-                             .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
-  return set_key(share, call, key.page(), abacus_proof(call, true), setting, answer);
+  const KeyChange change{.choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+                           if (now != 0) return choose(now);
+                           answer_json(409, R"({"error":"Key does not exist"})", answer);
+                           return std::nullopt;
+                         },
+                         .done = [&](std::uint64_t, std::optional<std::uint64_t> after) { done(after); },
+                         .below_0 = [&](std::uint64_t) { refuse_update(answer); },
+                         .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
+  return change_key(share, call, key.page(), abacus_proof(call, true), change, answer);
 }
 
 /// The number in the parameter "value".
@@ -113,14 +118,14 @@ Handled abacus_set(HandlerShare& share, const Call& call, Answer& answer) {
   if (!value) return Handled::answered;
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
+  return change_existing(
       share, call, answer, *key,
-      [&](std::uint64_t) -> std::optional<std::uint64_t> {
-        if (*value >= 0) return static_cast<std::uint64_t>(*value);
+      [&](std::uint64_t) -> std::optional<CountChange> {
+        if (*value >= 0) return set_to(*value);
         refuse_with_error(Refusal::invalid_count, 400, "value must not be below 0", answer);
         return std::nullopt;
       },
-      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+      [&](std::optional<std::uint64_t> after) { answer_json(200, value_json(after), answer); });
 }
 
 Handled abacus_update(HandlerShare& share, const Call& call, Answer& answer) {
@@ -128,31 +133,31 @@ Handled abacus_update(HandlerShare& share, const Call& call, Answer& answer) {
   if (!value) return Handled::answered;
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
+  return change_existing(
       share, call, answer, *key,
-      [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-        const auto changed = changed_count(now, *value);
-        if (changed && *value != 0) return changed;
-        refuse_with_error(Refusal::invalid_count, 400, "value must not be 0, nor take the count below 0", answer);
+      [&](std::uint64_t now) -> std::optional<CountChange> {
+        const auto by = change_by(now, *value);
+        if (by && *value != 0) return by;
+        refuse_update(answer);
         return std::nullopt;
       },
-      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+      [&](std::optional<std::uint64_t> after) { answer_json(200, value_json(after), answer); });
 }
 
 Handled abacus_reset(HandlerShare& share, const Call& call, Answer& answer) {
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
-      share, call, answer, *key, [](std::uint64_t) { return std::optional<std::uint64_t>(0); },
-      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+  return change_existing(
+      share, call, answer, *key, [](std::uint64_t) { return std::optional(set_to(0)); },
+      [&](std::optional<std::uint64_t> after) { answer_json(200, value_json(after), answer); });
 }
 
 Handled abacus_delete(HandlerShare& share, const Call& call, Answer& answer) {
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
-      share, call, answer, *key, [](std::uint64_t) { return std::optional<std::uint64_t>(0); },
-      [&](std::uint64_t) {
+  return change_existing(
+      share, call, answer, *key, [](std::uint64_t) { return std::optional(set_to(0)); },
+      [&](std::optional<std::uint64_t>) {
         answer_json(200, fmt::format(R"({{"status":"ok","message":"Deleted key: {}"}})", full_key(*key)), answer);
       });
 }
@@ -177,19 +182,20 @@ Handled abacus_create(HandlerShare& share, const Call& call, Answer& answer) {
   }
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-                               if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
-                               if (now == 0) {
-                                 answer_made(*key, 0, answer);
-                               } else {
-                                 answer_json(409, R"({"error":"Key already exists"})", answer);
-                               }
-                               return std::nullopt;
-                             },
-                             .done = [&](std::uint64_t, std::uint64_t after) { answer_made(*key, after, answer); },
-                             .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
+  const KeyChange change{
+      .choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+        if (now == 0 && *value != 0) return set_to(*value);
+        if (now == 0) {
+          answer_made(*key, 0, answer);
+        } else {
+          answer_json(409, R"({"error":"Key already exists"})", answer);
+        }
+        return std::nullopt;
+      },
+      .done = [&](std::uint64_t, std::optional<std::uint64_t> after) { answer_made(*key, after.value_or(0), answer); },
+      .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
   // Any page may make a browser send this.
-  return set_key(share, call, key->page(), abacus_proof(call, false), setting, answer);
+  return change_key(share, call, key->page(), abacus_proof(call, false), change, answer);
 }
 
 Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
