@@ -1,13 +1,18 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <charconv>
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <random>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
+#include "common/config/program.hpp"
+#include "common/os/text.hpp"
 #include "frontend/api/count_stream.hpp"
 #include "frontend/api/owner_asking.hpp"
 #include "frontend/http/target.hpp"
@@ -208,12 +213,29 @@ Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
 
 // ---- shields
 
-/// What a query says of a shield. Its fonts are those of our badges, in one size.
+// The size of a shield's text in pixels: the other takes all that is more, and draws images of any size.
+constexpr double usual_font_size = 11;
+constexpr double smallest_font_size = 3;
+constexpr double largest_font_size = 128;
+
+/// nullopt: it is too large. What is no size, or too small, is the usual one, as the other has it.
+std::optional<unsigned> font_size_tenths(std::string_view text) noexcept {
+  double size = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), size);
+  const bool is_size = failed == std::errc{} && end == text.data() + text.size() && size > smallest_font_size;
+  if (!is_size) size = usual_font_size;
+  if (size > largest_font_size) return std::nullopt;
+  return static_cast<unsigned>(std::lround(size * 10));
+}
+
+/// What a query says of a shield.
 struct ShieldQuery {
   std::string text;
   BadgeStyle style = BadgeStyle::flat;
   Rgb color = blue;
   Rgb text_color = 0xFFFFFF;
+  const BadgeFont* font = nullptr;
+  unsigned size_tenths = 0;
 };
 
 /// nullopt: it is refused, and the answer shows why.
@@ -222,13 +244,14 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
   shield.text = parameter_of(query, "text").value_or("counter");
   const auto color = badge_color(parameter_of(query, "bgcolor").value_or("007ec6"));
   const auto text_color = badge_color(parameter_of(query, "textcolor").value_or("fff"));
-  if (!color || !text_color || !is_badge_label(shield.text)) {
-    answer.refuse(
-        {.refusal = Refusal::invalid_badge,
-         .detail = "bgcolor and textcolor are colours, and text is UTF-8 without control characters, below 128 bytes"});
+  const auto size = font_size_tenths(parameter_of(query, "fontsize").value_or(""));
+  if (!color || !text_color || !size || !is_badge_label(shield.text)) {
+    answer.refuse({.refusal = Refusal::invalid_badge,
+                   .detail = "bgcolor and textcolor are colours, text is UTF-8 without control characters, at most 128 "
+                             "bytes, and fontsize is at most 128"});
     return std::nullopt;
   }
-  std::string style = parameter_of(query, "style").value_or("flat");
+  std::string style = lower_case(parameter_of(query, "style").value_or("flat"));
   constexpr std::string_view simple = "-simple";
   if (style.ends_with(simple)) {
     style.resize(style.size() - simple.size());
@@ -237,6 +260,8 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
   shield.style = badge_style(style).value_or(BadgeStyle::flat);
   shield.color = *color;
   shield.text_color = *text_color;
+  shield.font = &badge_font(lower_case(parameter_of(query, "font").value_or("")));
+  shield.size_tenths = *size;
   return shield;
 }
 
@@ -255,7 +280,9 @@ Handled show_shield(HandlerShare& share, const Call& call, PageUse use, Answer& 
                 .message = message,
                 .style = shield->style,
                 .color = shield->color,
-                .text_color = shield->text_color},
+                .text_color = shield->text_color,
+                .font = shield->font,
+                .size_tenths = shield->size_tenths},
                document);
     answer.content_type = ContentType::svg;
     if (use == PageUse::reads) answer.cache_control = share.badge_caching;
@@ -283,12 +310,23 @@ Handled get_shield(HandlerShare& share, const Call& call, Answer& answer) {
   return show_shield(share, call, PageUse::reads, answer);
 }
 
+/// What a frontend cannot know of all its host's counts and shards is null.
+Handled abacus_stats(HandlerShare&, const Call&, Answer& answer) {
+  answer_json(200,
+              fmt::format(R"({{"commands":{{"create":null,"get":null,"hit":null,"total":null}},"db_uptime":null,)"
+                          R"("db_version":null,"expired_keys__since_restart":"0","key_misses__since_restart":null,)"
+                          R"("shard":null,"total_keys":null,"uptime":null,"version":"visitd {}"}})",
+                          program_version()),
+              answer);
+  return Handled::answered;
+}
+
 constexpr Route change_route(std::string_view path, Route::Handler handler) noexcept {
   return {
       .path = path, .names_page = true, .for_owner = true, .methods = by_post, .allow = allow_post, .handler = handler};
 }
 
-constexpr std::array<Route, 11> abacus_table{{
+constexpr std::array<Route, 12> abacus_table{{
     {.path = "/hit/",
      .suffix = shield_suffix,
      .names_page = true,
@@ -329,6 +367,7 @@ constexpr std::array<Route, 11> abacus_table{{
      .methods = by_get_or_post,
      .allow = allow_get_or_post,
      .handler = &abacus_create},
+    {.path = "/stats", .methods = by_get_or_head, .allow = allow_get_or_head, .handler = &abacus_stats},
     change_route("/set/", &abacus_set),
     change_route("/update/", &abacus_update),
     change_route("/reset/", &abacus_reset),

@@ -204,8 +204,6 @@ MUTANTS = {
         'flusher/counting/corrections.cpp', 'if (!order->asked.question.empty() && was_asked_before(order)) return;', ''),
     'a correction that was begun for a question is the one that answers it': (
         'flusher/counting/corrections.cpp', 'if (std::ranges::none_of(spool.unanswered, is_its_batch)) continue;', 'continue;'),
-    'the note of a correction that was withdrawn goes with it': (
-        'flusher/counting/batches.cpp', 'note_question(bucket.number(), QuestionNote::State::withdrawn,', 'if (false) note_question(bucket.number(), QuestionNote::State::withdrawn,'),
     'what an add gives is noted with it': (
         'flusher/counting/batches.cpp', 'if (!question.empty()) questions_.push_back(', 'if (false) questions_.push_back('),
     'the undo note has the state': (
@@ -247,8 +245,7 @@ SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered bat
           'a correction that a shard lost is sent again whatever was corrected since': 37,
           'an unanswered correction is none of the pending visits': 36, 'a flush under way does not wait for a correction': 36,
           'what a page loses goes to the other one': 36, 'a question that was done is not done again': 36,
-          'a correction that was begun for a question is the one that answers it': 37,
-          'the note of a correction that was withdrawn goes with it': 37, 'what an add gives is noted with it': 36,
+          'a correction that was begun for a question is the one that answers it': 37, 'what an add gives is noted with it': 36,
           'a copy is durable on the node where it is': 30,
           'answered batches of a bucket that moves are kept': 30, 'a marker of a node is explained by visits:topology on another one': 34}
 
