@@ -226,6 +226,22 @@ class Updates(unittest.TestCase):
     def test_abacus(self):
         self.check_updates("abacus", "POST", "value")
 
+    def test_many_at_once_take_no_count_below_0(self):
+        for shape, method, parameter, refused in (("countapi", "GET", "amount", 403), ("abacus", "POST", "value", 400)):
+            with ShapedStack(shape) as stack:
+                stack.visitctl("add", "mine/visits", "20")
+
+                def lower(_: int, stack=stack, method=method, parameter=parameter) -> Answer:
+                    return stack.ask(method, f"/update/mine/visits?{parameter}=-7", None, {"Authorization": f"Bearer {OWNER_KEY}"})
+
+                with concurrent.futures.ThreadPoolExecutor(8) as clients:
+                    answers = list(clients.map(lower, range(8)))
+                self.assertEqual(sorted(answer.status for answer in answers), [200] * 2 + [refused] * 6)
+                self.assertEqual(sorted(answer.json()["value"] for answer in answers if answer.status == 200), [6, 13])
+                self.assertEqual(stack.ask("GET", "/get/mine/visits").json(), {"value": 6})
+                stack.flush()
+                stack.wait_for_redis({"mine/visits": 6})
+
     def test_what_is_added_is_answered_while_the_shard_of_its_page_is_away(self):
         with ShapedStack("countapi", frontends=1, settings={"redis": {"timeout_ms": 500}}, http={"lookup_timeout_ms": 200}) as stack:
             stack.ask("GET", "/hit/mine/visits")
