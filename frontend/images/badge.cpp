@@ -65,16 +65,10 @@ struct Part {
   unsigned length = 0;  ///< of the text: tenths of a pixel
 };
 
-unsigned letters_of(std::string_view text) noexcept {
-  unsigned letters = 0;
-  for (const char c : text) letters += is_continuation(c) ? 0 : 1;
-  return letters;
-}
-
 Part part_of(std::string_view text, Rgb behind, unsigned left, const Shape& shape, const BadgeFont& font) {
   Part part{shape.capitals ? upper_case(text) : std::string(text), behind, left};
   if (part.text.empty()) return part;
-  part.length = text_width(part.text, shape.font_size, font) + shape.letter_spacing * letters_of(part.text);
+  part.length = text_width(part.text, shape.font_size, font) + shape.letter_spacing * characters_of(part.text);
   part.width = (part.length + 9) / 10 + 2 * shape.padding;
   return part;
 }

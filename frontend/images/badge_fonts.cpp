@@ -2,7 +2,6 @@
 
 #include <array>
 
-#include "common/os/utf8.hpp"
 #include "frontend/images/text_width.hpp"
 
 namespace visitd {
@@ -24,12 +23,6 @@ constexpr std::array<BadgeFont, 9> fonts{{
     {.name = "courier-new", .families = "'Courier New',Courier,monospace", .character = 600},
     {.name = "jetbrains-mono", .families = "'JetBrains Mono','Courier New',monospace", .character = 600},
 }};
-
-unsigned characters_of(std::string_view text) noexcept {
-  unsigned characters = 0;
-  for (const char c : text) characters += is_continuation(c) ? 0 : 1;
-  return characters;
-}
 
 }  // namespace
 
