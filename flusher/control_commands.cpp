@@ -52,6 +52,14 @@ std::string asker(const ControlRequest& request) {
   return request.user ? user_name(*request.user) : "somebody";
 }
 
+/// Of a change by a number; nullopt: the verb says none.
+std::optional<PageChange::Kind> kind_of(std::string_view verb) noexcept {
+  if (verb == "set") return PageChange::Kind::set;
+  if (verb == "add") return PageChange::Kind::add;
+  if (verb == "lower") return PageChange::Kind::lower;
+  return std::nullopt;
+}
+
 /// Throws Error where the flusher can take no such change.
 PageChange page_change(ControlChange change, std::size_t page_id_limit) {
   const auto check = [&](const std::string& page) {
@@ -64,11 +72,12 @@ PageChange page_change(ControlChange change, std::size_t page_id_limit) {
     return {PageChange::Kind::take, std::move(change.page), 0, std::move(change.operand)};
   }
   const auto count = to_count(change.operand);
-  if (!count || (change.verb != "set" && change.verb != "add")) {
-    throw error("'{} {}' is no change: set or add, and a number from 0 to {}", change.verb, change.operand,
+  const auto kind = kind_of(change.verb);
+  if (!count || !kind) {
+    throw error("'{} {}' is no change: set, add or lower, and a number from 0 to {}", change.verb, change.operand,
                 count_limit);
   }
-  return {change.verb == "set" ? PageChange::Kind::set : PageChange::Kind::add, std::move(change.page), *count};
+  return {*kind, std::move(change.page), *count};
 }
 
 /// Another one once the writer has begun another life, or somebody has forgotten it.
@@ -214,7 +223,7 @@ void ControlCommands::forget_now(const ControlRequest& request, ControlReply rep
 }
 
 void ControlCommands::correct(const ControlRequest& request, ControlReply reply) {
-  ChangeOrder order{asker(request), {}, now().ms + request.timeout_ms};
+  ChangeOrder order{asker(request), {}, now().ms + request.timeout_ms, {}, request.question};
   for (ControlChange& change : decode_changes(request.argument)) {
     order.changes.push_back(page_change(std::move(change), engine_.page_id_limit()));
   }
@@ -225,6 +234,7 @@ void ControlCommands::correct(const ControlRequest& request, ControlReply reply)
         for (const ChangedPage& page : changed) {
           ControlRow row{{{"page", page.page}}, {{"before", page.before}, {"after", page.after}}};
           if (!page.problem.empty()) row.text.emplace_back("problem", page.problem);
+          if (page.is_below_0) row.numbers.emplace_back("below_0", 1);
           answer.rows.push_back(std::move(row));
         }
         reply(std::move(answer));

@@ -7,6 +7,7 @@
 
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
+#include "common/os/text.hpp"
 #include "flusher/owner_key.hpp"
 
 namespace visitd {
@@ -40,8 +41,8 @@ OwnerQuestions::OwnerQuestions(const Ring& ring, const Cache& cache, ControlHand
       commands_(commands),
       settings_(settings),
       answers_(std::make_shared<Answers>(Answers{cache, std::move(wake), {}})) {
-  // What an earlier life has answered is not done twice. What it had not, it may have done: `set` and lists are the
-  // same done again, as long as somebody waits for them.
+  // What an earlier life has answered is not asked again. What it had not, it may have done: changes are known by their
+  // ids, and lists are the same done again, as long as somebody waits for them.
   for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) {
     answers_->taken.push_back(cache.answer(lane).number());
   }
@@ -71,6 +72,7 @@ void OwnerQuestions::take(std::uint32_t lane, std::uint64_t number, std::uint64_
     }
     ControlRequest& request = question.request;
     request.by = fmt::format("the owner over HTTP, from {}", question.from);
+    request.question = fmt::format("{}/{}/{}", hex(ring_.id()), lane, hex(number));
     request.answer_bytes = answer_slot_bytes;
     request.timeout_ms =
         static_cast<std::uint32_t>(std::min<std::uint64_t>(request.timeout_ms, question.until_ms - now_ms));

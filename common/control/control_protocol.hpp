@@ -110,6 +110,7 @@ enum class ControlCommand : std::uint8_t {
   ///   page
   ///   before, after              in Redis; of an `add` only after: what was added
   ///   problem                    why it was not done, or is not known; only if so
+  ///   below_0                    1: the count would have fallen below 0, and stays; only beside problem
   correct,
   /// Count visits that came from elsewhere, once. The argument is the import's id, a newline, and a list of changes
   /// that
@@ -137,15 +138,16 @@ struct ControlRequest {
   std::uint32_t timeout_ms = 10'000;        ///< how long the client waits; decoded: at most 600,000
   std::optional<std::uint64_t> token = {};  ///< of accept: the offer that is accepted
   // Who asks, and how; no part of the line.
-  std::optional<std::uint32_t> user = {};           ///< as the kernel says
-  std::string by = {};                              ///< for people, where it is no user of this host
+  std::optional<std::uint32_t> user = {};  ///< as the kernel says
+  std::string by = {};                     ///< for people, where it is no user of this host
+  std::string question = {};               ///< of `correct`: an id under which it is done once; empty: it has none
   std::size_t answer_bytes = control_answer_bytes;  ///< the answer's line is not longer
 };
 
 /// What is to become of a page's count.
 struct ControlChange {
-  std::string
-      verb;  ///< "set": it becomes `operand`; "add": so much more; "take": 0, and `operand` is given what it was
+  std::string verb;  ///< "set": it becomes `operand`; "add": so much more; "lower": so much less, where that is not
+                     ///< below 0; "take": 0, and `operand` is given what it was
   std::string page;
   std::string operand;
 };

@@ -20,6 +20,8 @@ constexpr std::array<std::pair<OwnerAnswer::Verdict, std::string_view>, 4> verdi
     {OwnerAnswer::Verdict::key_unset, "key unset"},
 }};
 
+constexpr std::array<std::string_view, 3> verbs{"set\t", "add\t", "lower\t"};
+
 std::string one_line(std::string text) {
   std::ranges::replace(text, '\n', ' ');
   return text;
@@ -38,8 +40,9 @@ bool may_be_asked(const ControlRequest& request) noexcept {
     case ControlCommand::total:
       return true;
     case ControlCommand::correct:
-      // What is done twice, because a flusher died before it could say that it was done, is done once by a `set` alone.
-      return request.argument.starts_with("set\t") && request.argument.find('\n') == request.argument.size() - 1;
+      // A question is done once, and noted with its change: one page's.
+      return std::ranges::any_of(verbs, [&](std::string_view verb) { return request.argument.starts_with(verb); }) &&
+             request.argument.find('\n') == request.argument.size() - 1;
     default:
       return false;
   }

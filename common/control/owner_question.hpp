@@ -20,7 +20,7 @@ struct OwnerQuestion {
   ControlRequest request;           ///< one of may_be_asked()
 };
 
-/// Whether the owner can ask for it: `correct`, where each change sets a count, and lists.
+/// Whether the owner can ask for it: lists, and `correct` with one change by a number.
 [[nodiscard]] bool may_be_asked(const ControlRequest& request) noexcept;
 /// Whether it changes counts.
 [[nodiscard]] bool changes_counts(const ControlRequest& request) noexcept;

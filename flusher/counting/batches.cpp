@@ -196,6 +196,7 @@ Transaction Batches::capture(bool seal_now, const RingNote& ring, std::uint64_t 
   transaction.forgotten = std::exchange(forgotten_, {});
   transaction.corrected = std::exchange(corrected_, {});
   transaction.imported = std::exchange(imported_, {});
+  transaction.questions = std::exchange(questions_, {});
   giving_ = std::exchange(given_, {});
   for (const std::uint32_t number : std::exchange(changed_, {})) {
     // It may have been answered meanwhile, or stand here twice.
@@ -348,6 +349,7 @@ void Batches::settle_correction(const UnansweredBatch& done, const std::vector<s
     }
     corrected_.push_back({batch.bucket, batch.mark, page.page, difference_of(page), totals[i],
                           batch.correction->into[i], batch.correction->by, unix_now});
+    note_question(batch.bucket, QuestionNote::State::done, totals[i] - page.visits, totals[i], questions_);
     listener_->corrected(corrected_.back());
     // Into the same transaction as the answer: given once, whenever this life ends.
     if (!batch.correction->into[i].empty()) give(find_or_insert(batch.correction->into[i]), -page.visits);
@@ -356,9 +358,18 @@ void Batches::settle_correction(const UnansweredBatch& done, const std::vector<s
 
 // ---- corrections
 
-void Batches::correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction) {
+void Batches::correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction,
+                      std::string question) {
   assert(!to_correct_.contains(bucket));
-  to_correct_.emplace(bucket, std::pair(std::move(differences), std::move(correction)));
+  to_correct_.emplace(bucket, ToCorrect{std::move(differences), std::move(correction), std::move(question)});
+}
+
+void Batches::note_question(std::uint32_t bucket, QuestionNote::State state, std::uint64_t before, std::uint64_t after,
+                            std::vector<QuestionNote>& notes) {
+  const auto asked = asked_by_.find(bucket);
+  if (asked == asked_by_.end()) return;
+  notes.push_back({std::move(asked->second), state, 0, before, after});
+  asked_by_.erase(asked);
 }
 
 void Batches::seal_corrections(Transaction& transaction) {
@@ -370,9 +381,13 @@ void Batches::seal_corrections(Transaction& transaction) {
     }
     UnansweredBatch sealed;
     sealed.flush = flush_ + 1;  // a flush under way does not wait for it
-    sealed.batch.pages = std::move(waiting->second.first);
-    sealed.batch.correction = std::move(waiting->second.second);
+    sealed.batch.pages = std::move(waiting->second.differences);
+    sealed.batch.correction = std::move(waiting->second.correction);
     sealed.blob = encode_content(sealed.batch);
+    if (!waiting->second.question.empty()) {
+      transaction.questions.push_back({waiting->second.question, QuestionNote::State::sealed, waiting->first, 0, 0});
+      asked_by_[waiting->first] = std::move(waiting->second.question);
+    }
     keep_sealed(waiting->first, std::move(sealed), transaction);
     waiting = to_correct_.erase(waiting);
   }
@@ -382,9 +397,11 @@ std::uint32_t Batches::find_or_insert(std::string_view page) {
   return pages_.find_or_insert(page, hash_seed_, static_cast<std::uint32_t>(buckets_.size()));
 }
 
-void Batches::add(const std::string& page, std::uint64_t visits, const std::string& by, std::uint64_t unix_now) {
+void Batches::add(const std::string& page, std::uint64_t visits, const std::string& by, const std::string& question,
+                  std::uint64_t unix_now) {
   const std::uint32_t number = find_or_insert(page);
   corrected_.push_back({pages_[number].bucket, {}, page, static_cast<std::int64_t>(visits), {}, {}, by, unix_now});
+  if (!question.empty()) questions_.push_back({question, QuestionNote::State::done, 0, 0, visits});
   give(number, visits);
   listener_->corrected(corrected_.back());
 }
@@ -446,6 +463,9 @@ void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
   const bool corrects = bucket.unanswered()->batch.correction.has_value();
   Bucket::BadPages bad = bucket.take_bad_pages();
   if (corrects) listener_->withdrawn(bucket.number(), bad.pages.size());
+  if (corrects && !bucket.unanswered()->batch.correction) {
+    note_question(bucket.number(), QuestionNote::State::withdrawn, 0, 0, transaction.questions);
+  }
   for (std::size_t i = 0; i < bad.numbers.size(); ++i) {
     const std::uint64_t visits = bad.pages[i].visits;
     transaction.set_aside.push_back({bucket.number(), std::move(bad.pages[i]), bucket.unanswered()->why_bad});

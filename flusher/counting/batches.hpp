@@ -81,12 +81,16 @@ class Batches {
     listener_ = &listener;
     hash_seed_ = hash_seed;
   }
-  /// The next batch of the bucket is this correction. One at a time.
-  void correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction);
+  /// The next batch of the bucket is this correction. One at a time. `question`: the id of the one that asks for it,
+  /// and that is noted with it; empty: none has an id.
+  void correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction, std::string question);
+  /// An earlier life has sealed the bucket's unanswered correction for this question.
+  void recover_question(std::uint32_t bucket, std::string question) { asked_by_[bucket] = std::move(question); }
   /// False: it is sealed already.
   bool cancel_correction(std::uint32_t bucket) { return to_correct_.erase(bucket) != 0; }
-  /// The page gets visits that came out of no lane. Told by given().
-  void add(const std::string& page, std::uint64_t visits, const std::string& by, std::uint64_t unix_now);
+  /// The page gets visits that came out of no lane. Told by given(). `question`: as of correct().
+  void add(const std::string& page, std::uint64_t visits, const std::string& by, const std::string& question,
+           std::uint64_t unix_now);
   /// The same, as a part of an import, whose id note_imported() notes in the same transaction.
   void import(const std::string& page, std::uint64_t visits) { give(find_or_insert(page), visits); }
   void note_imported(CorrectedPage sum, std::string id);
@@ -236,6 +240,9 @@ class Batches {
   void give(std::uint32_t page, std::uint64_t visits);
   [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
   void seal_corrections(Transaction& transaction);
+  /// What became of the question that asked for the bucket's unanswered correction, if one did.
+  void note_question(std::uint32_t bucket, QuestionNote::State state, std::uint64_t before, std::uint64_t after,
+                     std::vector<QuestionNote>& notes);
   void keep_sealed(std::uint32_t number, UnansweredBatch sealed, Transaction& transaction);
   /// What the answer to a batch of visits, or to a correction, changes in its pages.
   void settle_visits(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals, std::uint64_t fix,
@@ -276,8 +283,15 @@ class Batches {
   std::vector<SetAside> set_aside_;  ///< of kept batches
   std::vector<CorrectedPage> corrected_;
   std::vector<std::string> imported_;
-  std::vector<std::pair<std::uint32_t, std::uint64_t>> given_;                          ///< page and visits
-  std::map<std::uint32_t, std::pair<std::vector<PageVisits>, Correction>> to_correct_;  ///< by bucket
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> given_;  ///< page and visits
+  std::vector<QuestionNote> questions_;
+  struct ToCorrect {
+    std::vector<PageVisits> differences;
+    Correction correction;
+    std::string question;
+  };
+  std::map<std::uint32_t, ToCorrect> to_correct_;  ///< by bucket
+  std::map<std::uint32_t, std::string> asked_by_;  ///< by bucket: the question of its unanswered correction
   std::vector<std::pair<std::uint32_t, std::uint64_t>> forgotten_;
 
   // of the captured transaction: buckets

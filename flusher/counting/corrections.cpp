@@ -34,13 +34,18 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
   order->left = order->asked.changes.size();
   order->changed.resize(order->left);
   order->asked_at = unix_now;
+  if (!order->asked.question.empty() && was_asked_before(order)) return;
   if (!order->asked.import.empty()) return import(order);
   const std::vector<std::uint64_t> tails = port_.tails();
   for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
     const PageChange& change = order->asked.changes[i];
+    if (change.kind == PageChange::Kind::add && change.count == 0) {
+      settle(*order, i, {change.page, 0, 0, {}});
+      continue;
+    }
     if (change.kind == PageChange::Kind::add) {
       giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
-      batches_.add(change.page, change.count, order->asked.by, unix_now);
+      batches_.add(change.page, change.count, order->asked.by, order->asked.question, unix_now);
       continue;
     }
     auto& parts = parts_[port_.bucket_of(change.page)];
@@ -50,6 +55,41 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
     }
     parts.back()->changes.push_back(i);
   }
+}
+
+void Corrections::recover(SpoolState& spool) {
+  done_ = std::move(spool.corrected);
+  imported_.insert(spool.imported.begin(), spool.imported.end());
+  for (QuestionNote& note : spool.questions) {
+    const auto is_its_batch = [&](const Batch& batch) { return batch.bucket == note.bucket && batch.correction; };
+    if (note.state == QuestionNote::State::sealed) {
+      // A version that knows no questions may have gone on with the spool in between.
+      if (std::ranges::none_of(spool.unanswered, is_its_batch)) continue;
+      batches_.recover_question(note.bucket, note.id);
+      begun_before_[note.bucket] = note.id;
+    }
+    asked_before_[note.id] = std::move(note);
+  }
+}
+
+bool Corrections::was_asked_before(const std::shared_ptr<Order>& order) {
+  if (order->asked.changes.size() != 1) throw Error("a question that has an id changes one page");
+  const auto before = asked_before_.find(order->asked.question);
+  if (before == asked_before_.end()) return false;
+  const QuestionNote note = std::move(before->second);
+  asked_before_.erase(before);
+  if (note.state == QuestionNote::State::done) {
+    settle(*order, 0, {order->asked.changes.front().page, note.before, note.after, {}});
+    return true;
+  }
+  begun_before_.erase(note.bucket);
+  // Ahead of what waits for that batch.
+  const auto part = std::make_shared<Part>(order);
+  part->step = Part::Step::sealed;
+  part->tails = port_.tails();
+  part->changes = {0};
+  parts_[note.bucket].push_front(part);
+  return true;
 }
 
 /// One that is under way is told once its visits are durable, like the first one that asked for it.
@@ -73,6 +113,10 @@ void Corrections::import_waiting() {
     std::uint64_t visits = 0;
     for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
       const PageChange& change = order->asked.changes[i];
+      if (change.count == 0) {
+        settle(*order, i, {change.page, 0, 0, {}});
+        continue;
+      }
       giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
       batches_.import(change.page, change.count);
       visits += std::min(count_limit - visits, change.count);
@@ -110,7 +154,8 @@ void Corrections::step(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
   if (part.step == Part::Step::reading && part.unread == 0) plan(bucket, part, now_ms);
   if (part.step == Part::Step::sealed && part.withdrawn == part.changes.size()) {
     part.withdrawn = 0;
-    part.step = Part::Step::flushing;
+    // One that an earlier life sealed has not had this life's visits flushed.
+    part.step = part.flush == 0 ? Part::Step::applying : Part::Step::flushing;
   }
 }
 
@@ -141,20 +186,26 @@ void Corrections::plan(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const PageChange& change = part.order->asked.changes[changes[i]];
     const std::uint64_t held = part.counts[i]->count;
+    const bool lowers = change.kind == PageChange::Kind::lower;
+    const std::uint64_t wanted = lowers ? held - change.count : change.count;
     if (!part.counts[i]->readable) {
       finish(part, changes[i],
              {change.page, 0, 0,
               fmt::format("Redis holds no count of it; HDEL visits:{{{}}} and the page's name make it 0", bucket)});
-    } else if (held == change.count) {
+    } else if (lowers && held < change.count) {
+      finish(part, changes[i],
+             {change.page, held, held, fmt::format("its count is {}, and is not lowered by {}", held, change.count),
+              true});
+    } else if (held == wanted) {
       finish(part, changes[i], {change.page, held, held, {}});
     } else {
-      differences.push_back({change.page, change.count - held});
+      differences.push_back({change.page, wanted - held});
       correction.into.push_back(change.into);
     }
   }
   if (differences.empty()) return;
   part.step = Part::Step::sealed;
-  batches_.correct(bucket, std::move(differences), std::move(correction));
+  batches_.correct(bucket, std::move(differences), std::move(correction), part.order->asked.question);
 }
 
 void Corrections::give_up(std::uint32_t bucket, Part& part) {
@@ -188,6 +239,7 @@ void Corrections::corrected(const CorrectedPage& page) {
   port_.corrected(page);
   done_.push_back(page);
   if (done_.size() > corrections_shown) done_.pop_front();
+  if (page.count) settle_earlier(page);
   Part* const part = page.count ? sealed_part(page.bucket) : nullptr;
   if (part == nullptr) return;  // or of an earlier life
   const auto change = std::ranges::find_if(
@@ -200,7 +252,22 @@ void Corrections::corrected(const CorrectedPage& page) {
   part->changes.erase(change);
 }
 
+/// It may be asked for still.
+void Corrections::settle_earlier(const CorrectedPage& page) {
+  const auto begun = begun_before_.find(page.bucket);
+  if (begun == begun_before_.end()) return;
+  QuestionNote& note = asked_before_.at(begun->second);
+  note = {begun->second, QuestionNote::State::done, 0, *page.count - static_cast<std::uint64_t>(page.difference),
+          *page.count};
+  begun_before_.erase(begun);
+}
+
 void Corrections::withdrawn(std::uint32_t bucket, std::size_t pages) {
+  if (pages == 0) return;
+  if (const auto begun = begun_before_.find(bucket); begun != begun_before_.end()) {
+    asked_before_.erase(begun->second);
+    begun_before_.erase(begun);
+  }
   if (Part* const part = sealed_part(bucket)) part->withdrawn += pages;
 }
 

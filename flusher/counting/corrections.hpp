@@ -30,9 +30,10 @@ namespace visitd {
 /// What is to become of a page's count.
 struct PageChange {
   enum class Kind : std::uint8_t {
-    set,   ///< it becomes `count`
-    take,  ///< it becomes 0, and what it was is added to `into`
-    add,   ///< it becomes `count` more
+    set,    ///< it becomes `count`
+    take,   ///< it becomes 0, and what it was is added to `into`
+    add,    ///< it becomes `count` more
+    lower,  ///< it becomes `count` less; where that is below 0, it stays
   };
   Kind kind = Kind::set;
   std::string page;
@@ -46,6 +47,8 @@ struct ChangeOrder {
   std::uint64_t until_ms = 0;  ///< what could not be begun by then is not done
   /// Not empty: the changes all add, are a part of an import with this id, and are done once, whenever they come.
   std::string import = {};
+  /// Not empty: it is one change, the same question may be asked again after this life, and is done once.
+  std::string question = {};
 };
 
 /// What became of a change, in the order in which they were asked for.
@@ -54,6 +57,7 @@ struct ChangedPage {
   std::uint64_t before = 0;  ///< in Redis; of `add` not known, 0
   std::uint64_t after = 0;   ///< in Redis; of `add` what was added
   std::string problem = {};  ///< why nothing was changed, or what is not known, for people; empty: it is done
+  bool is_below_0 = false;   ///< it would have been: it stays as it was before
 };
 
 /// What corrections make happen outside.
@@ -97,10 +101,8 @@ class Corrections final : public CorrectionListener {
 
   /// The newest that were done, in all lives; the oldest first.
   [[nodiscard]] const std::deque<CorrectedPage>& done() const noexcept { return done_; }
-  void recover(std::deque<CorrectedPage> done, const std::vector<std::string>& imported) {
-    done_ = std::move(done);
-    imported_.insert(imported.begin(), imported.end());
-  }
+  /// From the spool, before its batches are: what earlier lives did, or began.
+  void recover(SpoolState& spool);
 
   void corrected(const CorrectedPage& page) override;
   void given(const std::string& page, std::uint64_t visits) override;
@@ -130,11 +132,14 @@ class Corrections final : public CorrectionListener {
     std::uint64_t read_again_ms = 0;
   };
 
+  /// What an earlier life did, or began, of the same question. False: nothing.
+  [[nodiscard]] bool was_asked_before(const std::shared_ptr<Order>& order);
   void import(const std::shared_ptr<Order>& order);
   void import_waiting();
   void step(std::uint32_t bucket, Part& part, std::uint64_t now_ms);
   void read(const std::shared_ptr<Part>& part);
   void plan(std::uint32_t bucket, Part& part, std::uint64_t now_ms);
+  void settle_earlier(const CorrectedPage& page);
   void give_up(std::uint32_t bucket, Part& part);
   /// The change is done, or will not be.
   void finish(Part& part, std::size_t change, ChangedPage changed);
@@ -157,6 +162,8 @@ class Corrections final : public CorrectionListener {
   std::set<std::string> imported_;              ///< ids, durably or soon
   std::deque<std::shared_ptr<Order>> imports_;  ///< that wait for memory, the first one first
   std::deque<CorrectedPage> done_;
+  std::map<std::string, QuestionNote> asked_before_;   ///< in earlier lives, by id
+  std::map<std::uint32_t, std::string> begun_before_;  ///< of those, by bucket, the ones that are sealed
 };
 
 }  // namespace visitd

@@ -134,7 +134,7 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
   corrector_ = std::make_unique<Corrector>(*this);
   corrections_ = std::make_unique<Corrections>(batches_, *corrector_, settings.batches.batch_pages);
   batches_.use_corrections(*corrections_, memory.hash_seed);
-  corrections_->recover(std::move(spool.corrected), spool.imported);
+  corrections_->recover(spool);
   recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
   recovered_pages_ = pages_.pages_with_visits();
   for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);

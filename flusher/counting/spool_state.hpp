@@ -54,6 +54,21 @@ struct SetAside {
   std::string reason;
 };
 
+/// A question of the owner that changes a count, by its id: noted in the transaction that makes the change durable. So
+/// a life that is asked the same question again goes on with what an earlier one began, or says what came of it.
+struct QuestionNote {
+  enum class State : std::uint8_t {
+    sealed,     ///< its correction is the bucket's unanswered batch
+    done,       ///< it came to `before` and `after`, as ChangedPage says
+    withdrawn,  ///< nothing was changed; the spool has no note of it any more
+  };
+  std::string id;
+  State state = State::done;
+  std::uint32_t bucket = 0;  ///< of a sealed one
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+};
+
 /// A page that a correction changed.
 struct CorrectedPage {
   std::uint32_t bucket = 0;
@@ -103,6 +118,7 @@ struct SpoolState {
   std::vector<SetAside> set_aside;
   std::deque<CorrectedPage> corrected;  ///< the newest ones, the oldest first
   std::vector<std::string> imported;    ///< ids of parts of imports that were counted
+  std::vector<QuestionNote> questions;  ///< of the owner, that were done or begun
 };
 
 /// What one SQLite transaction makes durable, in this order. Empty parts change nothing.
@@ -128,13 +144,14 @@ struct Transaction {
   std::vector<SetAside> set_aside;
   std::vector<CorrectedPage> corrected;  ///< for people
   std::vector<std::string> imported;     ///< ids of parts of imports: their visits are in this transaction
+  std::vector<QuestionNote> questions;   ///< of one question, a later note replaces the earlier one
 
   /// Nothing to write.
   [[nodiscard]] bool empty() const noexcept {
     return !ring && deltas.empty() && journal_until == 0 && sealed.empty() && open.empty() && unspilled.empty() &&
            spilled.empty() && compacted.empty() && recalled.empty() && answered.empty() && accepted.empty() &&
            replaced.empty() && forgotten.empty() && identities.empty() && set_aside.empty() && corrected.empty() &&
-           imported.empty();
+           imported.empty() && questions.empty();
   }
 };
 

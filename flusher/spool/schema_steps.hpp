@@ -4,7 +4,7 @@
 namespace visitd {
 
 /// What makes a spool of the schema before into one of `schema`. Older versions go on with it from `least_schema` on,
-/// as with additions that they do not look at.
+/// as with additions that they do not look at; or from a later one, if that is what the spool says already.
 struct SchemaStep {
   int schema;
   int least_schema;
@@ -27,5 +27,12 @@ inline constexpr SchemaStep to_corrections = {
     "CREATE TABLE correction (number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by TEXT NOT NULL, page BLOB NOT NULL,"
     " difference INTEGER NOT NULL, count INTEGER NOT NULL, given_to BLOB NOT NULL);"
     "CREATE TABLE import (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)"};
+
+/// Which questions of the owner were done, or begun: a bucket of -1 says that it is done. An older program takes no
+/// question that must not be done twice.
+inline constexpr SchemaStep to_questions = {
+    4, 2,
+    "CREATE TABLE question (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, bucket INTEGER NOT NULL,"
+    " count_before INTEGER NOT NULL, count_after INTEGER NOT NULL)"};
 
 }  // namespace visitd

@@ -8,7 +8,7 @@
 
 namespace visitd {
 
-inline constexpr std::array schema_steps = {to_spilled_buckets, to_corrections};
+inline constexpr std::array schema_steps = {to_spilled_buckets, to_corrections, to_questions};
 inline constexpr int schema_version = schema_steps.back().schema;
 
 }  // namespace visitd

@@ -69,6 +69,17 @@ void SpoolLoader::load_corrections(SpoolState& state) {
   }
   SpoolStatement imports(database_, "SELECT id FROM import ORDER BY number");
   while (imports.row()) state.imported.emplace_back(imports.bytes(0));
+  if (database_.number_of("PRAGMA user_version") < to_questions.schema) return;
+  SpoolStatement questions(database_, "SELECT id, bucket, count_before, count_after FROM question ORDER BY number");
+  while (questions.row()) {
+    QuestionNote note{std::string(questions.bytes(0)), QuestionNote::State::done, 0, questions.number(2),
+                      questions.number(3)};
+    if (questions.integer(1) >= 0) {
+      note.state = QuestionNote::State::sealed;
+      note.bucket = questions.bucket(1);
+    }
+    state.questions.push_back(std::move(note));
+  }
 }
 
 void SpoolLoader::load_rings(SpoolState& state) {

@@ -36,7 +36,10 @@ void change_schema(SpoolDatabase& database, const SchemaStep& step) {
   database.execute("BEGIN IMMEDIATE");
   database.execute(step.sql);
   database.execute(
-      fmt::format("INSERT OR REPLACE INTO meta (key, value) VALUES ('least_schema', '{}')", step.least_schema).c_str());
+      fmt::format("INSERT INTO meta (key, value) VALUES ('least_schema', '{}') ON CONFLICT (key) DO UPDATE SET "
+                  "value = excluded.value WHERE CAST(value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+                  step.least_schema)
+          .c_str());
   database.execute(fmt::format("PRAGMA user_version = {}", step.schema).c_str());
   database.execute("COMMIT");
 }

@@ -13,6 +13,9 @@ namespace {
 constexpr int rings_kept = 64;
 constexpr std::int64_t corrections_kept = 10'000;
 constexpr std::int64_t imports_kept = 100'000;
+// A question may be asked again as long as somebody waits for its answer. Imports are kept for longer: they are counted
+// apart.
+constexpr std::int64_t questions_kept = 100'000;
 
 /// Pages of 4 KiB from which on the write-ahead log is carried into the file, after a commit. Redis waits for a seal:
 /// it leaves this to the next commit, as long as the log is not very long.
@@ -104,6 +107,10 @@ SpoolWriter::Statements::Statements(SpoolDatabase& database)
       forget_corrections(database, "DELETE FROM correction WHERE number <= (SELECT max(number) FROM correction) - ?"),
       note_import(database, "INSERT INTO import (id) VALUES (?)"),
       forget_imports(database, "DELETE FROM import WHERE number <= (SELECT max(number) FROM import) - ?"),
+      note_question(database,
+                    "INSERT OR REPLACE INTO question (id, bucket, count_before, count_after) VALUES (?, ?, ?, ?)"),
+      withdraw_question(database, "DELETE FROM question WHERE id = ?"),
+      forget_questions(database, "DELETE FROM question WHERE number <= (SELECT max(number) FROM question) - ?"),
       need_corrections(database,
                        "UPDATE meta SET value = '3' WHERE key = 'least_schema' AND CAST(value AS INTEGER) < 3"),
       set_aside(database, "INSERT INTO set_aside (bucket, page, visits, reason) VALUES (?, ?, ?, ?)") {}
@@ -198,8 +205,21 @@ void SpoolWriter::write_corrections(const Transaction& transaction) {
   if (!transaction.corrected.empty()) run_.forget_corrections.reset().bind(corrections_kept).run();
   for (const std::string& id : transaction.imported) run_.note_import.reset().text(id).run();
   if (!transaction.imported.empty()) run_.forget_imports.reset().bind(imports_kept).run();
+  for (const QuestionNote& note : transaction.questions) write_question(note);
+  if (!transaction.questions.empty()) run_.forget_questions.reset().bind(questions_kept).run();
   const auto corrects = [](const Batch& batch) { return batch.correction.has_value(); };
   if (std::ranges::any_of(transaction.sealed, corrects)) run_.need_corrections.reset().run();
+}
+
+void SpoolWriter::write_question(const QuestionNote& note) {
+  if (note.state == QuestionNote::State::withdrawn) return run_.withdraw_question.reset().text(note.id).run();
+  const bool is_sealed = note.state == QuestionNote::State::sealed;
+  run_.note_question.reset()
+      .text(note.id)
+      .bind(is_sealed ? std::int64_t{note.bucket} : -1)
+      .bind(note.before)
+      .bind(note.after)
+      .run();
 }
 
 void SpoolWriter::write_batch(SpoolStatement& statement, const Batch& batch) {

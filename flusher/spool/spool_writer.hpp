@@ -24,7 +24,8 @@ class SpoolWriter {
     explicit Statements(SpoolDatabase& database);
     SpoolStatement begin, commit, rollback, note_ring, forget_rings, append_deltas, shorten_journal, seal, replace_open,
         spill, unspill, read_spilled, answer, note_mark, replace_batch, find_answered, forget_batch, forget_answer,
-        note_identity, note_correction, forget_corrections, note_import, forget_imports, need_corrections, set_aside;
+        note_identity, note_correction, forget_corrections, note_import, forget_imports, note_question,
+        withdraw_question, forget_questions, need_corrections, set_aside;
   };
 
   void write(const Transaction& transaction);
@@ -33,6 +34,7 @@ class SpoolWriter {
   void write_open(const Transaction& transaction);
   void write_answers(const Transaction& transaction);
   void write_corrections(const Transaction& transaction);
+  void write_question(const QuestionNote& note);
   void write_batch(SpoolStatement& statement, const Batch& batch);
   void replace(const Batch& batch);
   void forget(std::uint32_t bucket, std::uint64_t seq);

@@ -130,7 +130,7 @@ struct PendingRead {
 
   /// Whether another try could come to something.
   [[nodiscard]] bool could_go_on(CountSource& source, std::uint64_t now_ms) const noexcept {
-    if (owner != nullptr) return owner->concerns(now_ms);
+    if (owner != nullptr && !owner->changed) return owner->concerns(now_ms);
     if (stream != nullptr && page.deadline_ms == 0) return stream->is_due(now_ms);
     return source.concerns(list != nullptr ? list->awaits() : page, now_ms);
   }

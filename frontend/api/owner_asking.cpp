@@ -22,6 +22,18 @@ OwnerCall& begin_as(std::string_view key, bool at_private_address, HandlerShare&
   return *call.read->owner;
 }
 
+std::string_view verb_of(CountChange::Kind kind) noexcept {
+  switch (kind) {
+    case CountChange::Kind::add:
+      return "add";
+    case CountChange::Kind::lower:
+      return "lower";
+    case CountChange::Kind::set:
+      break;
+  }
+  return "set";
+}
+
 /// Of a question whose answer has not come in time.
 void refuse_late(const HandlerShare& share, Answer& answer) {
   const std::string detail = fmt::format(
@@ -86,17 +98,22 @@ std::optional<ControlAnswer> take_said(HandlerShare& share, const Call& call, An
   return std::nullopt;
 }
 
-Handled ask_to_set(HandlerShare& share, const Call& call, std::string_view page, std::uint64_t count, Answer& answer) {
-  std::string change;
-  append_change(change, "set", page, fmt::format("{}", count));
-  return ask_flusher(share, call, ControlCommand::correct, std::move(change), answer);
+Handled ask_to_change(HandlerShare& share, const Call& call, std::string_view page, const CountChange& change,
+                      Answer& answer) {
+  std::string line;
+  append_change(line, verb_of(change.kind), page, fmt::format("{}", change.count));
+  call.read->owner->change = change;
+  return ask_flusher(share, call, ControlCommand::correct, std::move(line), answer);
 }
 
 std::optional<ChangedCount> take_change(HandlerShare& share, const Call& call, Answer& answer, Handled& handled) {
+  std::optional<ChangedCount>& changed = call.read->owner->changed;
+  if (changed) return changed;
   const auto said = take_said(share, call, answer, handled);
   if (!said) return std::nullopt;
   const ControlRow row = said->rows.empty() ? ControlRow{} : said->rows.front();
-  if (const std::string* const problem = value_named(row.text, "problem")) {
+  const bool is_below_0 = value_named(row.numbers, "below_0") != nullptr;
+  if (const std::string* const problem = value_named(row.text, "problem"); problem != nullptr && !is_below_0) {
     share.refuse_for_now({.refusal = Refusal::not_done, .detail = *problem}, answer);
     return std::nullopt;
   }
@@ -104,7 +121,8 @@ std::optional<ChangedCount> take_change(HandlerShare& share, const Call& call, A
     const std::uint64_t* const value = value_named(row.numbers, name);
     return value == nullptr ? 0 : *value;
   };
-  return ChangedCount{number("before"), number("after")};
+  changed = {number("before"), number("after"), is_below_0};
+  return changed;
 }
 
 bool comes_from_elsewhere(const HandlerShare& share, const RequestHead& head) noexcept {

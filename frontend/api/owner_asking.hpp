@@ -28,14 +28,10 @@ OwnerCall& begin_asking_with(std::string_view key, HandlerShare& share, const Ca
 [[nodiscard]] std::optional<ControlAnswer> take_said(HandlerShare& share, const Call& call, Answer& answer,
                                                      Handled& handled);
 
-/// Asks that the page's count becomes `count`; as ask_flusher().
-[[nodiscard]] Handled ask_to_set(HandlerShare& share, const Call& call, std::string_view page, std::uint64_t count,
-                                 Answer& answer);
-struct ChangedCount {
-  std::uint64_t before = 0;
-  std::uint64_t after = 0;
-};
-/// What became of that; as take_said().
+/// Asks that the page's count becomes another one; as ask_flusher().
+[[nodiscard]] Handled ask_to_change(HandlerShare& share, const Call& call, std::string_view page,
+                                    const CountChange& change, Answer& answer);
+/// What became of that, each time it is asked; as take_said().
 [[nodiscard]] std::optional<ChangedCount> take_change(HandlerShare& share, const Call& call, Answer& answer,
                                                       Handled& handled);
 

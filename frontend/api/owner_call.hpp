@@ -47,6 +47,25 @@ class OwnerList {
   WideSum sum_;
 };
 
+/// What the owner wants to become of a page's count.
+struct CountChange {
+  enum class Kind : std::uint8_t {
+    set,    ///< it becomes `count`
+    add,    ///< it becomes `count` more, durably and at once: what it comes to is to be read
+    lower,  ///< it becomes `count` less; where that is below 0, it stays
+  };
+  Kind kind = Kind::set;
+  std::uint64_t count = 0;
+  friend bool operator==(const CountChange&, const CountChange&) = default;
+};
+
+/// What became of it.
+struct ChangedCount {
+  std::uint64_t before = 0;  ///< of `add`: 0
+  std::uint64_t after = 0;   ///< of `add`: what was added
+  bool is_below_0 = false;   ///< it would have been: it stays
+};
+
 class OwnerCall {
  public:
   /// `asked`: who asks, and until when; the request is filled in with each question.
@@ -62,7 +81,9 @@ class OwnerCall {
   [[nodiscard]] bool is_late(std::uint64_t now_ms) const noexcept { return now_ms >= asked_.until_ms; }
   [[nodiscard]] bool concerns(std::uint64_t now_ms) const noexcept { return questions_.concerns(number_, now_ms); }
 
-  std::optional<OwnerList> list;  ///< what has been listed so far
+  std::optional<OwnerList> list;        ///< what has been listed so far
+  std::optional<CountChange> change;    ///< that is asked for
+  std::optional<ChangedCount> changed;  ///< what became of it, as soon as that is known
 
  private:
   Questions& questions_;

@@ -142,7 +142,7 @@ Handled change_count(HandlerShare& share, const Call& call, Answer& answer) {
     if (call.head->method == Method::put) count = count_in(call.body);
     if (!count) return refuse_owner({.refusal = Refusal::invalid_count}, answer);
     begin_asking(share, call);
-    return ask_to_set(share, call, page.name, *count, answer);
+    return ask_to_change(share, call, page.name, {CountChange::Kind::set, *count}, answer);
   }
   Handled handled = Handled::answered;
   if (const auto changed = take_change(share, call, answer, handled)) answer_change(page.asked, *changed, answer);

@@ -65,16 +65,10 @@ struct Part {
   unsigned length = 0;  ///< of the text: tenths of a pixel
 };
 
-unsigned letters_of(std::string_view text) noexcept {
-  unsigned letters = 0;
-  for (const char c : text) letters += is_continuation(c) ? 0 : 1;
-  return letters;
-}
-
-Part part_of(std::string_view text, Rgb behind, unsigned left, const Shape& shape) {
+Part part_of(std::string_view text, Rgb behind, unsigned left, const Shape& shape, const BadgeFont& font) {
   Part part{shape.capitals ? upper_case(text) : std::string(text), behind, left};
   if (part.text.empty()) return part;
-  part.length = text_width(part.text, shape.font_size) + shape.letter_spacing * letters_of(part.text);
+  part.length = text_width(part.text, shape.font_size, font) + shape.letter_spacing * characters_of(part.text);
   part.width = (part.length + 9) / 10 + 2 * shape.padding;
   return part;
 }
@@ -100,6 +94,20 @@ void append_described(const BadgeLook& look, std::string& out) {
   } else {
     append_xml(look.description, out);
   }
+}
+
+/// The image's size; where it is drawn larger or smaller, its own comes after it.
+void append_size(unsigned width, const BadgeLook& look, const Shape& shape, std::string& out) {
+  const unsigned own_tenths = 10 * shape.font_size;
+  if (look.size_tenths == 0 || look.size_tenths == own_tenths) {
+    fmt::format_to(std::back_inserter(out), R"(width="{}" height="{}")", width, shape.height);
+    return;
+  }
+  const auto scaled = [&](unsigned length) { return (10 * length * look.size_tenths + own_tenths / 2) / own_tenths; };
+  const unsigned wide = scaled(width);
+  const unsigned high = scaled(shape.height);
+  fmt::format_to(std::back_inserter(out), R"(width="{}.{}" height="{}.{}" viewBox="0 0 {} {}")", wide / 10, wide % 10,
+                 high / 10, high % 10, width, shape.height);
 }
 
 double linear(unsigned channel) noexcept {
@@ -177,14 +185,16 @@ void append_xml(std::string_view text, std::string& out) {
 
 void draw_badge(const BadgeLook& look, std::string& out) {
   const Shape& shape = shapes[static_cast<std::size_t>(look.style)];
-  const Part label = part_of(look.label, look.label_color.value_or(grey), 0, shape);
-  const Part message = part_of(look.message, look.color, label.width, shape);
+  const BadgeFont& font = look.font == nullptr ? usual_badge_font() : *look.font;
+  const Part label = part_of(look.label, look.label_color.value_or(grey), 0, shape, font);
+  const Part message = part_of(look.message, look.color, label.width, shape, font);
   const unsigned width = label.width + message.width;
   const auto write = [&out]<typename... Values>(fmt::format_string<Values...> format, Values&&... values) {
     fmt::format_to(std::back_inserter(out), format, std::forward<Values>(values)...);
   };
-  write(R"(<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{}" role="img" aria-label=")", width,
-        shape.height);
+  out += R"(<svg xmlns="http://www.w3.org/2000/svg" )";
+  append_size(width, look, shape, out);
+  out += R"( role="img" aria-label=")";
   append_described(look, out);
   out += "\"><title>";
   append_described(look, out);
@@ -201,8 +211,8 @@ void draw_badge(const BadgeLook& look, std::string& out) {
       R"(<rect class="l" width="{}" height="{}" fill="#{:06x}"/><rect x="{}" width="{}" height="{}" fill="#{:06x}"/>)",
       label.width, shape.height, label.behind, label.width, message.width, shape.height, message.behind);
   if (!shape.light.empty()) write(R"svg(<rect width="{}" height="{}" fill="url(#s)"/>)svg", width, shape.height);
-  write(R"(</g><g text-anchor="middle" font-family="Verdana,'DejaVu Sans',sans-serif" font-size="{}">)",
-        shape.font_size);
+  write(R"(</g><g text-anchor="middle" font-family="{}"{}{} font-size="{}">)", font.families,
+        font.is_bold ? R"( font-weight="bold")" : "", font.is_italic ? R"( font-style="italic")" : "", shape.font_size);
   append_text(label, look, shape, out);
   append_text(message, look, shape, out);
   out += "</g></svg>";

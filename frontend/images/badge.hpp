@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "frontend/images/badge_fonts.hpp"
+
 namespace visitd {
 
 enum class BadgeStyle : std::uint8_t { flat, flat_square, plastic, for_the_badge };
@@ -36,6 +38,10 @@ struct BadgeLook {
   std::optional<Rgb> label_color{};
   /// Of the texts; nullopt: black or white, what is easier to read there.
   std::optional<Rgb> text_color{};
+  /// In which they are drawn; nullptr: the usual font.
+  const BadgeFont* font = nullptr;
+  /// All of it is drawn so large that its text has this size, tenths of a pixel; 0: as large as its style is.
+  unsigned size_tenths = 0;
   std::string_view description{};  ///< longer than the message, for who cannot see it; empty: label and message
 };
 

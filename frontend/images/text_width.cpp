@@ -31,6 +31,12 @@ unsigned units_of(std::uint32_t code_point) noexcept {
 
 }  // namespace
 
+unsigned characters_of(std::string_view text) noexcept {
+  unsigned characters = 0;
+  for (const char c : text) characters += is_continuation(c) ? 0 : 1;
+  return characters;
+}
+
 unsigned text_width(std::string_view text, unsigned size) noexcept {
   unsigned units = 0;
   while (!text.empty()) {

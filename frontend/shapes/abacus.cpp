@@ -1,13 +1,18 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <charconv>
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <random>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
+#include "common/config/program.hpp"
+#include "common/os/text.hpp"
 #include "frontend/api/count_stream.hpp"
 #include "frontend/api/owner_asking.hpp"
 #include "frontend/http/target.hpp"
@@ -82,23 +87,28 @@ void refuse_token(Refusal why, Answer& answer) {
                     answer);
 }
 
+void refuse_update(Answer& answer) {
+  refuse_with_error(Refusal::invalid_count, 400, "value must not be 0, nor take the count below 0", answer);
+}
+
 /// A change of a key that exists: POST.
-Handled change_key(HandlerShare& share, const Call& call, Answer& answer, const KeyName& key,
-                   const std::function<std::optional<std::uint64_t>(std::uint64_t)>& change,
-                   const std::function<void(std::uint64_t)>& done) {
+Handled change_existing(HandlerShare& share, const Call& call, Answer& answer, const KeyName& key,
+                        const std::function<std::optional<CountChange>(std::uint64_t)>& choose,
+                        const std::function<void(std::optional<std::uint64_t>)>& done) {
   if (comes_from_elsewhere(share, *call.head)) {
     refuse_with_error(Refusal::owner_from_elsewhere, 403, "http.cors_origins does not name the origin of this page",
                       answer);
     return Handled::answered;
   }
-  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-                               if (now != 0) return change(now);
-                               answer_json(409, R"({"error":"Key does not exist"})", answer);
-                               return std::nullopt;
-                             },
-                             .done = [&](std::uint64_t, std::uint64_t after) { done(after); },
-                             .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
-  return set_key(share, call, key.page(), abacus_proof(call, true), setting, answer);
+  const KeyChange change{.choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+                           if (now != 0) return choose(now);
+                           answer_json(409, R"({"error":"Key does not exist"})", answer);
+                           return std::nullopt;
+                         },
+                         .done = [&](std::uint64_t, std::optional<std::uint64_t> after) { done(after); },
+                         .below_0 = [&](std::uint64_t) { refuse_update(answer); },
+                         .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
+  return change_key(share, call, key.page(), abacus_proof(call, true), change, answer);
 }
 
 /// The number in the parameter "value".
@@ -113,14 +123,14 @@ Handled abacus_set(HandlerShare& share, const Call& call, Answer& answer) {
   if (!value) return Handled::answered;
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
+  return change_existing(
       share, call, answer, *key,
-      [&](std::uint64_t) -> std::optional<std::uint64_t> {
-        if (*value >= 0) return static_cast<std::uint64_t>(*value);
+      [&](std::uint64_t) -> std::optional<CountChange> {
+        if (*value >= 0) return set_to(*value);
         refuse_with_error(Refusal::invalid_count, 400, "value must not be below 0", answer);
         return std::nullopt;
       },
-      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+      [&](std::optional<std::uint64_t> after) { answer_json(200, value_json(after), answer); });
 }
 
 Handled abacus_update(HandlerShare& share, const Call& call, Answer& answer) {
@@ -128,31 +138,31 @@ Handled abacus_update(HandlerShare& share, const Call& call, Answer& answer) {
   if (!value) return Handled::answered;
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
+  return change_existing(
       share, call, answer, *key,
-      [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-        const auto changed = changed_count(now, *value);
-        if (changed && *value != 0) return changed;
-        refuse_with_error(Refusal::invalid_count, 400, "value must not be 0, nor take the count below 0", answer);
+      [&](std::uint64_t now) -> std::optional<CountChange> {
+        const auto by = change_by(now, *value);
+        if (by && *value != 0) return by;
+        refuse_update(answer);
         return std::nullopt;
       },
-      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+      [&](std::optional<std::uint64_t> after) { answer_json(200, value_json(after), answer); });
 }
 
 Handled abacus_reset(HandlerShare& share, const Call& call, Answer& answer) {
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
-      share, call, answer, *key, [](std::uint64_t) { return std::optional<std::uint64_t>(0); },
-      [&](std::uint64_t after) { answer_json(200, value_json(after), answer); });
+  return change_existing(
+      share, call, answer, *key, [](std::uint64_t) { return std::optional(set_to(0)); },
+      [&](std::optional<std::uint64_t> after) { answer_json(200, value_json(after), answer); });
 }
 
 Handled abacus_delete(HandlerShare& share, const Call& call, Answer& answer) {
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  return change_key(
-      share, call, answer, *key, [](std::uint64_t) { return std::optional<std::uint64_t>(0); },
-      [&](std::uint64_t) {
+  return change_existing(
+      share, call, answer, *key, [](std::uint64_t) { return std::optional(set_to(0)); },
+      [&](std::optional<std::uint64_t>) {
         answer_json(200, fmt::format(R"({{"status":"ok","message":"Deleted key: {}"}})", full_key(*key)), answer);
       });
 }
@@ -177,19 +187,20 @@ Handled abacus_create(HandlerShare& share, const Call& call, Answer& answer) {
   }
   const auto key = key_of_request(call, answer);
   if (!key) return Handled::answered;
-  const CountSetting setting{.choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-                               if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
-                               if (now == 0) {
-                                 answer_made(*key, 0, answer);
-                               } else {
-                                 answer_json(409, R"({"error":"Key already exists"})", answer);
-                               }
-                               return std::nullopt;
-                             },
-                             .done = [&](std::uint64_t, std::uint64_t after) { answer_made(*key, after, answer); },
-                             .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
+  const KeyChange change{
+      .choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+        if (now == 0 && *value != 0) return set_to(*value);
+        if (now == 0) {
+          answer_made(*key, 0, answer);
+        } else {
+          answer_json(409, R"({"error":"Key already exists"})", answer);
+        }
+        return std::nullopt;
+      },
+      .done = [&](std::uint64_t, std::optional<std::uint64_t> after) { answer_made(*key, after.value_or(0), answer); },
+      .refused = [&](Refusal why, std::optional<std::uint64_t>) { refuse_token(why, answer); }};
   // Any page may make a browser send this.
-  return set_key(share, call, key->page(), abacus_proof(call, false), setting, answer);
+  return change_key(share, call, key->page(), abacus_proof(call, false), change, answer);
 }
 
 Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
@@ -202,12 +213,29 @@ Handled abacus_stream(HandlerShare& share, const Call& call, Answer& answer) {
 
 // ---- shields
 
-/// What a query says of a shield. Its fonts are those of our badges, in one size.
+// The size of a shield's text in pixels: the other takes all that is more, and draws images of any size.
+constexpr double usual_font_size = 11;
+constexpr double smallest_font_size = 3;
+constexpr double largest_font_size = 128;
+
+/// nullopt: it is too large. What is no size, or too small, is the usual one, as the other has it.
+std::optional<unsigned> font_size_tenths(std::string_view text) noexcept {
+  double size = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), size);
+  const bool is_size = failed == std::errc{} && end == text.data() + text.size() && size > smallest_font_size;
+  if (!is_size) size = usual_font_size;
+  if (size > largest_font_size) return std::nullopt;
+  return static_cast<unsigned>(std::lround(size * 10));
+}
+
+/// What a query says of a shield.
 struct ShieldQuery {
   std::string text;
   BadgeStyle style = BadgeStyle::flat;
   Rgb color = blue;
   Rgb text_color = 0xFFFFFF;
+  const BadgeFont* font = nullptr;
+  unsigned size_tenths = 0;
 };
 
 /// nullopt: it is refused, and the answer shows why.
@@ -216,13 +244,14 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
   shield.text = parameter_of(query, "text").value_or("counter");
   const auto color = badge_color(parameter_of(query, "bgcolor").value_or("007ec6"));
   const auto text_color = badge_color(parameter_of(query, "textcolor").value_or("fff"));
-  if (!color || !text_color || !is_badge_label(shield.text)) {
-    answer.refuse(
-        {.refusal = Refusal::invalid_badge,
-         .detail = "bgcolor and textcolor are colours, and text is UTF-8 without control characters, below 128 bytes"});
+  const auto size = font_size_tenths(parameter_of(query, "fontsize").value_or(""));
+  if (!color || !text_color || !size || !is_badge_label(shield.text)) {
+    answer.refuse({.refusal = Refusal::invalid_badge,
+                   .detail = "bgcolor and textcolor are colours, text is UTF-8 without control characters, at most 128 "
+                             "bytes, and fontsize is at most 128"});
     return std::nullopt;
   }
-  std::string style = parameter_of(query, "style").value_or("flat");
+  std::string style = lower_case(parameter_of(query, "style").value_or("flat"));
   constexpr std::string_view simple = "-simple";
   if (style.ends_with(simple)) {
     style.resize(style.size() - simple.size());
@@ -231,6 +260,8 @@ std::optional<ShieldQuery> shield_query(std::string_view query, Answer& answer) 
   shield.style = badge_style(style).value_or(BadgeStyle::flat);
   shield.color = *color;
   shield.text_color = *text_color;
+  shield.font = &badge_font(lower_case(parameter_of(query, "font").value_or("")));
+  shield.size_tenths = *size;
   return shield;
 }
 
@@ -249,7 +280,9 @@ Handled show_shield(HandlerShare& share, const Call& call, PageUse use, Answer& 
                 .message = message,
                 .style = shield->style,
                 .color = shield->color,
-                .text_color = shield->text_color},
+                .text_color = shield->text_color,
+                .font = shield->font,
+                .size_tenths = shield->size_tenths},
                document);
     answer.content_type = ContentType::svg;
     if (use == PageUse::reads) answer.cache_control = share.badge_caching;
@@ -277,12 +310,23 @@ Handled get_shield(HandlerShare& share, const Call& call, Answer& answer) {
   return show_shield(share, call, PageUse::reads, answer);
 }
 
+/// What a frontend cannot know of all its host's counts and shards is null.
+Handled abacus_stats(HandlerShare&, const Call&, Answer& answer) {
+  answer_json(200,
+              fmt::format(R"({{"commands":{{"create":null,"get":null,"hit":null,"total":null}},"db_uptime":null,)"
+                          R"("db_version":null,"expired_keys__since_restart":"0","key_misses__since_restart":null,)"
+                          R"("shard":null,"total_keys":null,"uptime":null,"version":"visitd {}"}})",
+                          program_version()),
+              answer);
+  return Handled::answered;
+}
+
 constexpr Route change_route(std::string_view path, Route::Handler handler) noexcept {
   return {
       .path = path, .names_page = true, .for_owner = true, .methods = by_post, .allow = allow_post, .handler = handler};
 }
 
-constexpr std::array<Route, 11> abacus_table{{
+constexpr std::array<Route, 12> abacus_table{{
     {.path = "/hit/",
      .suffix = shield_suffix,
      .names_page = true,
@@ -323,6 +367,7 @@ constexpr std::array<Route, 11> abacus_table{{
      .methods = by_get_or_post,
      .allow = allow_get_or_post,
      .handler = &abacus_create},
+    {.path = "/stats", .methods = by_get_or_head, .allow = allow_get_or_head, .handler = &abacus_stats},
     change_route("/set/", &abacus_set),
     change_route("/update/", &abacus_update),
     change_route("/reset/", &abacus_reset),

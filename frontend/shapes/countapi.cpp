@@ -71,23 +71,23 @@ Handled countapi_set(HandlerShare& share, const Call& call, Answer& answer) {
     refuse_with_error(Refusal::invalid_count, 400, "value must be a whole number, and not below 0", answer);
     return Handled::answered;
   }
-  const CountSetting setting{
-      .choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-        if (now != 0) return static_cast<std::uint64_t>(*value);
+  const KeyChange change{
+      .choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+        if (now != 0) return set_to(*value);
         answer_json(404, R"({"old_value":null,"value":null})", answer);
         return std::nullopt;
       },
       .done =
-          [&](std::uint64_t before, std::uint64_t after) {
+          [&](std::uint64_t before, std::optional<std::uint64_t> after) {
             show_path(*key, answer);
-            answer_json(200, fmt::format(R"({{"old_value":{},"value":{}}})", before, after), answer);
+            answer_json(200, fmt::format(R"({{"old_value":{},"value":{}}})", before, number_or_null(after)), answer);
           },
       .refused =
           [&](Refusal why, std::optional<std::uint64_t> now) {
             const std::string count = number_or_null(now);
             refuse_as(why, 403, fmt::format(R"({{"old_value":{0},"value":{0}}})", count), answer);
           }};
-  return set_key(share, call, key->page(), proof_of(call), setting, answer);
+  return change_key(share, call, key->page(), proof_of(call), change, answer);
 }
 
 Handled countapi_update(HandlerShare& share, const Call& call, Answer& answer) {
@@ -98,20 +98,21 @@ Handled countapi_update(HandlerShare& share, const Call& call, Answer& answer) {
     refuse_with_error(Refusal::invalid_count, 400, "amount must be a whole number", answer);
     return Handled::answered;
   }
-  const CountSetting setting{
-      .choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-        const auto sum = changed_count(now, *amount);
-        if (now != 0 && sum) return sum;
+  const KeyChange change{
+      .choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+        const auto by = change_by(now, *amount);
+        if (now != 0 && by) return by;
         answer_json(now == 0 ? 404 : 403, value_json(now == 0 ? std::nullopt : std::optional(now)), answer);
         return std::nullopt;
       },
       .done =
-          [&](std::uint64_t, std::uint64_t after) {
+          [&](std::uint64_t, std::optional<std::uint64_t> after) {
             show_path(*key, answer);
             answer_json(200, value_json(after), answer);
           },
+      .below_0 = [&](std::uint64_t now) { answer_json(403, value_json(now), answer); },
       .refused = [&](Refusal why, std::optional<std::uint64_t> now) { refuse_as(why, 403, value_json(now), answer); }};
-  return set_key(share, call, key->page(), proof_of(call), setting, answer);
+  return change_key(share, call, key->page(), proof_of(call), change, answer);
 }
 
 struct KeyToCreate {
@@ -148,9 +149,9 @@ Handled countapi_create(HandlerShare& share, const Call& call, Answer& answer) {
     answer_created(made->key, 0, answer);
     return Handled::answered;
   }
-  const CountSetting setting{
-      .choose = [&](std::uint64_t now) -> std::optional<std::uint64_t> {
-        if (now == 0 && *value != 0) return static_cast<std::uint64_t>(*value);
+  const KeyChange change{
+      .choose = [&](std::uint64_t now) -> std::optional<CountChange> {
+        if (now == 0 && *value != 0) return set_to(*value);
         if (now == 0) {
           answer_created(made->key, 0, answer);
         } else {
@@ -158,12 +159,13 @@ Handled countapi_create(HandlerShare& share, const Call& call, Answer& answer) {
         }
         return std::nullopt;
       },
-      .done = [&](std::uint64_t, std::uint64_t after) { answer_created(made->key, after, answer); },
+      .done = [&](std::uint64_t,
+                  std::optional<std::uint64_t> after) { answer_created(made->key, after.value_or(0), answer); },
       .refused =
           [&](Refusal why, std::optional<std::uint64_t>) {
             refuse_with_error(why, 403, "a value other than 0 needs the owner's key", answer);
           }};
-  return set_key(share, call, made->key.page(), proof_of(call), setting, answer);
+  return change_key(share, call, made->key.page(), proof_of(call), change, answer);
 }
 
 Handled countapi_info(HandlerShare& share, const Call& call, Answer& answer) {

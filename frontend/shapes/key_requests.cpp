@@ -43,22 +43,33 @@ void begin_with(const ChangeProof& proof, HandlerShare& share, const Call& call)
   }
 }
 
-/// Chooses the count, and asks the flusher to set it. What has no key where one is needed is refused here: anybody may
+/// Chooses the change, and asks the flusher for it. What has no key where one is needed is refused here: anybody may
 /// send that, and the flusher has better to do.
-Handled begin_setting(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
-                      const CountSetting& setting, Answer& answer) {
-  std::optional<std::uint64_t> chosen;
+Handled begin_change(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
+                     const KeyChange& change, Answer& answer) {
+  std::optional<CountChange> chosen;
   const bool has_proof = proof.at_private_address || !proof.key.empty();
   const Handled handled = with_count(share, call, page, PageUse::reads, answer, [&](const PageCounts& counts) {
-    chosen = setting.choose(counts.of[0]);
+    chosen = change.choose(counts.of[0]);
     if (!chosen || has_proof) return;
     chosen.reset();
-    setting.refused(Refusal::owner_key_needed, counts.of[0]);
+    change.refused(Refusal::owner_key_needed, counts.of[0]);
   });
   if (!chosen) return handled;
   const std::string name = counted_name(share, page, answer);
+  call.read->page = {};
   begin_with(proof, share, call);
-  return ask_to_set(share, call, name, *chosen, answer);
+  return ask_to_change(share, call, name, *chosen, answer);
+}
+
+/// Of what was added only that is known: the count is read.
+Handled answer_added(HandlerShare& share, const Call& call, const std::string& page, const KeyChange& change,
+                     Answer& answer) {
+  const std::string name = counted_name(share, page, answer);
+  const CountAnswer count = share.backend.counts.read(name, call.read->page, call.now_ms);
+  if (count.kind == CountAnswer::Kind::parked) return Handled::parked;
+  change.done(0, count.has_count() ? std::optional(count.count) : std::nullopt);
+  return Handled::answered;
 }
 
 }  // namespace
@@ -84,11 +95,13 @@ std::string value_json(std::optional<std::uint64_t> count) {
   return count ? fmt::format(R"({{"value":{}}})", *count) : R"({"value":null})";
 }
 
-std::optional<std::uint64_t> changed_count(std::uint64_t count, std::int64_t amount) noexcept {
+std::optional<CountChange> change_by(std::uint64_t count, std::int64_t amount) noexcept {
   // Of the least number of 64 bits there is no positive one.
   const std::uint64_t size = amount < 0 ? 0 - static_cast<std::uint64_t>(amount) : static_cast<std::uint64_t>(amount);
-  if (amount < 0) return size <= count ? std::optional(count - size) : std::nullopt;
-  return count <= count_limit && size <= count_limit - count ? std::optional(count + size) : std::nullopt;
+  const bool lowers = amount <= 0;
+  const bool has_room = lowers ? size <= count : count <= count_limit && size <= count_limit - count;
+  if (!has_room) return std::nullopt;
+  return CountChange{lowers ? CountChange::Kind::lower : CountChange::Kind::add, size};
 }
 
 Handled hit_key(HandlerShare& share, const Call& call, const KeyName& key, Answer& answer) {
@@ -111,19 +124,25 @@ Handled get_key(HandlerShare& share, const Call& call, const KeyName& key, std::
   });
 }
 
-Handled set_key(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
-                const CountSetting& setting, Answer& answer) {
-  if (call.read->owner == nullptr) return begin_setting(share, call, page, proof, setting, answer);
+Handled change_key(HandlerShare& share, const Call& call, const std::string& page, const ChangeProof& proof,
+                   const KeyChange& change, Answer& answer) {
+  if (call.read->owner == nullptr) return begin_change(share, call, page, proof, change, answer);
   Handled handled = Handled::answered;
   const auto changed = take_change(share, call, answer, handled);
   if (!changed) {
     if (handled != Handled::answered || !refuses_key(answer.refusal)) return handled;
     const Refusal why = answer.refusal;
     const std::string name = counted_name(share, page, answer);
-    setting.refused(why, count_now(share, call, name));
+    change.refused(why, count_now(share, call, name));
     return Handled::answered;
   }
-  setting.done(changed->before, changed->after);
+  if (changed->is_below_0) {
+    change.below_0(changed->before);
+  } else if (call.read->owner->change->kind == CountChange::Kind::add) {
+    return answer_added(share, call, page, change, answer);
+  } else {
+    change.done(changed->before, changed->after);
+  }
   return Handled::answered;
 }
 

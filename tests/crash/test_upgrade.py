@@ -149,7 +149,7 @@ class Upgrade(unittest.TestCase):
                     for name in [*stack.frontends, *(shard.name for shard in stack.shards)]:
                         stack.kill9(name)
                     schema, unanswered = spool_schema(stack)
-                    self.assertEqual(schema, 3 if first == "this" else 4)
+                    self.assertEqual(schema, 4 if first == "this" else 5)
                     self.assertGreater(unanswered, 10)
                     use(stack, second, "flusher", *stack.frontends)
                     for shard in stack.shards:
@@ -164,7 +164,7 @@ class Upgrade(unittest.TestCase):
                     self.assertEqual(stack.get("in-the-ring-1"), 7)
                     stack.stop_one("flusher")
                     # Once of the next schema it stays so: that version only adds to it, and says that this one can go on with it.
-                    self.assertEqual(spool_schema(stack)[0], 4)
+                    self.assertEqual(spool_schema(stack)[0], 5)
 
     def test_a_ring_whose_records_nobody_here_can_read_is_left_alone(self):
         with Stack(frontends=1) as stack:

@@ -5,15 +5,17 @@ visits are."""
 import concurrent.futures
 import json
 import os
+import random
 import re
 import signal
 import subprocess
+import threading
 import unittest
 from pathlib import Path
 
 from golden_exchanges import exchanges
 from harness import FRONTEND, Answer, Client, Stack, wait_for
-from shaped_stack import ShapedStack
+from shaped_stack import OWNER_KEY, ShapedStack
 
 GOLDEN = Path(__file__).resolve().parent / "shapes"
 ALL_BUT_ABACUS = ("countapi", "goatcounter", "busuanzi", "vercount", "hits")
@@ -174,6 +176,85 @@ class Together(unittest.TestCase):
             self.assertGreaterEqual(pages, answered)
             self.assertGreaterEqual(counts["site:blog.example"], answered)
             self.assertLessEqual(max(pages, counts["site:blog.example"]), visits)
+
+
+class Updates(unittest.TestCase):
+    """/update changes a count by an amount while visits are counted: nothing of either is lost."""
+
+    def check_updates(self, shape: str, method: str, parameter: str) -> None:
+        owner = {"Authorization": f"Bearer {OWNER_KEY}"}
+        with ShapedStack(shape, settings={"flusher": {"commit_interval_ms": 20}}) as stack:
+            self.assertEqual(stack.ask("GET", "/hit/mine/visits").json(), {"value": 1})
+            ending = threading.Event()
+
+            def visit() -> int:
+                visits = 0
+                with Client(stack.port) as client:
+                    while not ending.is_set():
+                        visits += client.ask("GET", "/hit/mine/visits").status == 200
+                return visits
+
+            def update(seed: int) -> int:
+                chance, total = random.Random(seed), 0
+                with Client(stack.port) as client:
+                    for number in range(40):
+                        # What is taken away was added before, by the same client: it never falls below 0.
+                        amount = chance.randrange(1, 1000) if number % 4 != 3 else -chance.randrange(0, total)
+                        amount = amount or 1
+                        answer = client.ask(method, f"/update/mine/visits?{parameter}={amount}", None, owner)
+                        self.assertEqual(answer.status, 200, f"{answer}")
+                        total += amount
+                        self.assertGreaterEqual(answer.json()["value"], total)
+                return total
+
+            with concurrent.futures.ThreadPoolExecutor(8) as clients:
+                visitors = [clients.submit(visit) for _ in range(2)]
+                owners = [clients.submit(update, seed) for seed in range(4)]
+                try:
+                    added = sum(one.result() for one in owners)
+                finally:
+                    ending.set()
+                visits = 1 + sum(one.result() for one in visitors)
+            self.assertEqual(stack.ask("GET", "/get/mine/visits").json(), {"value": visits + added})
+            stack.flush()
+            stack.wait_for_redis({"mine/visits": visits + added})
+            print(f"\n{shape}: {visits} visits, 160 updates by {added} in all", flush=True)
+
+    def test_countapi(self):
+        self.check_updates("countapi", "GET", "amount")
+
+    def test_abacus(self):
+        self.check_updates("abacus", "POST", "value")
+
+    def test_many_at_once_take_no_count_below_0(self):
+        for shape, method, parameter, refused in (("countapi", "GET", "amount", 403), ("abacus", "POST", "value", 400)):
+            with ShapedStack(shape) as stack:
+                stack.visitctl("add", "mine/visits", "20")
+
+                def lower(_: int, stack=stack, method=method, parameter=parameter) -> Answer:
+                    return stack.ask(method, f"/update/mine/visits?{parameter}=-7", None, {"Authorization": f"Bearer {OWNER_KEY}"})
+
+                with concurrent.futures.ThreadPoolExecutor(8) as clients:
+                    answers = list(clients.map(lower, range(8)))
+                self.assertEqual(sorted(answer.status for answer in answers), [200] * 2 + [refused] * 6)
+                self.assertEqual(sorted(answer.json()["value"] for answer in answers if answer.status == 200), [6, 13])
+                self.assertEqual(stack.ask("GET", "/get/mine/visits").json(), {"value": 6})
+                stack.flush()
+                stack.wait_for_redis({"mine/visits": 6})
+
+    def test_what_is_added_is_answered_while_the_shard_of_its_page_is_away(self):
+        with ShapedStack("countapi", frontends=1, settings={"redis": {"timeout_ms": 500}}, http={"lookup_timeout_ms": 200}) as stack:
+            stack.ask("GET", "/hit/mine/visits")
+            stack.flush()
+            for shard in stack.shards:
+                stack.kill9(shard.name)
+            owner = {"Authorization": f"Bearer {OWNER_KEY}"}
+            answer = stack.ask("GET", "/update/mine/visits?amount=5", None, owner)
+            # A count that was read before is shown on while its shard is away.
+            self.assertEqual((answer.status, answer.json()), (200, {"value": 6}))
+            for shard in stack.shards:
+                stack.restart(shard.name)
+            stack.wait_for_redis({"mine/visits": 6})
 
 
 class Unknown(unittest.TestCase):

@@ -22,28 +22,34 @@ void SimulatedHost::correct() {
     }
     order.changes.push_back(std::move(change));
   }
+  this->order(std::move(order), [](const std::vector<ChangedPage>&) {});
+}
+
+void SimulatedHost::order(ChangeOrder order, Corrections::Told told) {
   const auto changes = order.changes;
-  engine_->correct(
-      std::move(order),
-      [this, changes](const std::vector<ChangedPage>&) {
-        for (const PageChange& change : changes) {
-          const auto set = to_become_.find(change.page);
-          if (change.kind != PageChange::Kind::set || --set->second.orders != 0) continue;
-          to_become_.erase(set);
-        }
-      },
-      stage_.now);
   for (const PageChange& change : changes) {
     if (change.kind != PageChange::Kind::set) continue;
     Target& target = to_become_[change.page];
     // Of two orders at once the last one to be done counts, and that is not known here.
     target.count = ++target.orders == 1 ? change.count : 0;
   }
+  engine_->correct(
+      std::move(order),
+      [this, changes, told = std::move(told)](const std::vector<ChangedPage>& changed) {
+        for (const PageChange& change : changes) {
+          const auto set = to_become_.find(change.page);
+          if (change.kind != PageChange::Kind::set || --set->second.orders != 0) continue;
+          to_become_.erase(set);
+        }
+        told(changed);
+      },
+      stage_.now);
 }
 
 void SimulatedHost::corrected(const CorrectedPage& page) {
   if (!page.count) return;  // given() follows
   if (!told_.insert(to_text(page.mark) + page.page).second) return;
+  note_done(page);
   const std::size_t number = stage_.page_of(page.page);
   recorded_[number] += static_cast<std::uint64_t>(page.difference);
   ++stage_.statistics.corrected;
@@ -51,7 +57,9 @@ void SimulatedHost::corrected(const CorrectedPage& page) {
   const auto target = to_become_.find(page.page);
   // Or it is one of an earlier life.
   const bool is_of_this_life = page.mark.incarnation == spool_.incarnation();
-  if (target == to_become_.end() || !page.into.empty() || !is_of_this_life || stage_.loses_tails) return;
+  if (target == to_become_.end() || !page.into.empty() || lowers(page) || !is_of_this_life || stage_.loses_tails) {
+    return;
+  }
   for (const SimulatedShard& shard : stage_.shards) {
     const auto* const totals = shard.totals_of(page.bucket, page.mark);
     // One page at a time is looked at: the others of the batch stand in it by an order that is not known here.
@@ -72,6 +80,7 @@ void SimulatedHost::given(const std::string& page, std::uint64_t visits) {
 
 void SimulatedHost::note_durable(const Transaction& transaction) {
   for (const CorrectedPage& page : transaction.corrected) {
+    if (!page.count) note_done(page);
     const std::string& to = !page.count ? page.page : page.into;
     if (to.empty()) continue;
     const auto visits = static_cast<std::uint64_t>(!page.count ? page.difference : -page.difference);

@@ -200,6 +200,12 @@ MUTANTS = {
         'flusher/counting/batches.cpp', 'sealed.flush = flush_ + 1;', 'sealed.flush = flush_;'),
     'what a page loses goes to the other one': (
         'flusher/counting/batches.cpp', "if (!batch.correction->into[i].empty()) give(", "if (false) give("),
+    'a question that was done is not done again': (
+        'flusher/counting/corrections.cpp', 'if (!order->asked.question.empty() && was_asked_before(order)) return;', ''),
+    'a correction that was begun for a question is the one that answers it': (
+        'flusher/counting/corrections.cpp', 'if (std::ranges::none_of(spool.unanswered, is_its_batch)) continue;', 'continue;'),
+    'what an add gives is noted with it': (
+        'flusher/counting/batches.cpp', 'if (!question.empty()) questions_.push_back(', 'if (false) questions_.push_back('),
     'the undo note has the state': (
         'common/shm/view.hpp', 'set(undo.state, own(node.state));', 'set(undo.state, 0);'),
     'no count is shown without visits that are not durably put aside': (
@@ -238,7 +244,8 @@ SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered bat
           'an entry knows which corrections its base includes': 37, 'what a page was given is shown once it is durable': 36,
           'a correction that a shard lost is sent again whatever was corrected since': 37,
           'an unanswered correction is none of the pending visits': 36, 'a flush under way does not wait for a correction': 36,
-          'what a page loses goes to the other one': 36,
+          'what a page loses goes to the other one': 36, 'a question that was done is not done again': 36,
+          'a correction that was begun for a question is the one that answers it': 37, 'what an add gives is noted with it': 36,
           'a copy is durable on the node where it is': 30,
           'answered batches of a bucket that moves are kept': 30, 'a marker of a node is explained by visits:topology on another one': 34}
 

@@ -155,6 +155,7 @@ void SimulatedHost::start_flusher() {
       recorded_[page] += std::exchange(durably_given_[page], 0);
     }
     engine_->free_space();
+    ask_again();
     if (std::exchange(must_refuse_, false)) throw Broken("a spool that is older than its ring is taken");
   } catch (const Killed&) {
     ++stage_.statistics.kills_in_changes;

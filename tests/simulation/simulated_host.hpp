@@ -80,6 +80,8 @@ class SimulatedHost : public EnginePort {
   void accept_held();
   /// Sets counts, gives a page what another one has, or adds to one.
   void correct();
+  /// An owner asks that a count is changed. It is asked of every life until it is answered.
+  void ask_question();
   /// Asks what all counts come to, or for the best pages, as people do: who may not wait for the answer.
   void add_up();
   /// The same, to be checked. False: not before its lanes are applied.
@@ -153,6 +155,11 @@ class SimulatedHost : public EnginePort {
     std::uint64_t asked_ms = 0;  ///< the shard was asked then, or later
   };
 
+  struct Question {
+    ChangeOrder order;
+    std::uint64_t done = 0;  ///< times
+  };
+
   // EnginePort
   void submit(Transaction transaction) override;
   void connect(std::uint32_t shard) override;
@@ -215,6 +222,12 @@ class SimulatedHost : public EnginePort {
   void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
   void note_rejoin(const Batch& rejoin);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
+  void order(ChangeOrder order, Corrections::Told told);
+  void ask_again();
+  void hand(Question& question);
+  void check_answer(const Question& question, const ChangedPage& changed) const;
+  void note_done(const CorrectedPage& page);
+  [[nodiscard]] bool lowers(const CorrectedPage& page) const;
   void flusher_event(const std::function<void()>& event);
 
   Stage& stage_;
@@ -269,7 +282,9 @@ class SimulatedHost : public EnginePort {
   std::uint64_t deserted_at_ms_ = 0;  ///< no frontend writes into the ring from then on
   RingHandover handover_;
   Shutdown shutdown_;
-  std::uint64_t stop_deadline_ms_ = 0;  ///< of its last flush
+  std::uint64_t stop_deadline_ms_ = 0;     ///< of its last flush
+  std::map<std::string, Question> asked_;  ///< by id
+  std::set<std::string> standing_;         ///< that are not answered, or whose answer was lost
   struct LastFlush {
     std::uint64_t number = 0;
     std::array<std::uint64_t, Stage::pages> gained{};  ///< when it began, where the lanes were empty

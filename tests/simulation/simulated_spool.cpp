@@ -21,6 +21,13 @@ SpoolResult SimulatedSpool::apply(const Transaction& transaction) {
   for (const Key& key : transaction.forgotten) batches_.erase(key);
   for (const ShardIdentity& identity : transaction.identities) identities_[identity.shard] = identity.identity;
   for (const SetAside& aside : transaction.set_aside) set_aside_[aside.page.page] += aside.page.visits;
+  for (const QuestionNote& note : transaction.questions) {
+    if (note.state == QuestionNote::State::withdrawn) {
+      questions_.erase(note.id);
+    } else {
+      questions_[note.id] = note;
+    }
+  }
   SpoolResult result;
   for (const std::uint32_t bucket : transaction.compacted) {
     std::map<std::string, std::uint64_t> sums;
@@ -98,6 +105,7 @@ SpoolState SimulatedSpool::load_in_same_life() const {
   }
   for (const auto& [bucket, mark] : marks_) state.marks.push_back(mark);
   for (const auto& [shard, identity] : identities_) state.identities.push_back({shard, identity});
+  for (const auto& [id, note] : questions_) state.questions.push_back(note);
   return state;
 }
 

@@ -51,6 +51,7 @@ class SimulatedSpool {
   std::map<std::uint32_t, BucketMark> marks_;
   std::map<std::string, std::string> identities_;
   std::map<std::string, std::uint64_t> set_aside_;
+  std::map<std::string, QuestionNote> questions_;
   std::string writer_;
   Incarnation incarnation_;
 };

@@ -82,6 +82,8 @@ constexpr Told told[] = {
     {&Statistics::corrected, "pages corrected"},
     {&Statistics::added_up, "totals and best pages told"},
     {&Statistics::given, "pages given visits"},
+    {&Statistics::questions, "questions of owners"},
+    {&Statistics::asked_again, "of them asked again of a later life"},
 };
 
 /// Every fifty-four seeds meet all of them. The last of their words: hosts forget each other, correct counts, ask what

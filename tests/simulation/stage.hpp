@@ -63,6 +63,8 @@ struct WorldStatistics {
   std::uint64_t corrected = 0;          ///< pages that were corrected
   std::uint64_t added_up = 0;           ///< totals, and lists of the best pages
   std::uint64_t given = 0;              ///< pages that were given what others lost, or visits of no lane
+  std::uint64_t questions = 0;          ///< that owners asked
+  std::uint64_t asked_again = 0;        ///< of those, of a later life
 };
 
 /// What happens in a run besides kills, breaks, slow answers and lost tails.

@@ -94,6 +94,7 @@ void World::run(std::uint64_t steps) {
     if (stage_.has_cluster() && chance(stage_.migrates() ? 40 : 15) == 0) stage_.reshard();
     if (scene_.forgets) look_after_forgotten();
     if (scene_.corrects && chance(60) == 0) any_host().correct();
+    if (scene_.corrects && chance(60) == 0) any_host().ask_question();
     // Who knows nothing of sums asks for none.
     if (scene_.adds_up && chance(60) == 0) (scene_.second_keeps_none ? hosts_[0] : any_host()).add_up();
     if (i >= harm_at && !harmed_) harmed_ = harm();

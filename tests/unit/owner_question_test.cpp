@@ -42,13 +42,16 @@ TEST_CASE("what is no question of an owner is refused") {
   }
 }
 
-TEST_CASE("frontends may ask for lists, and for one count to be set") {
+TEST_CASE("frontends may ask for lists, and for one change of one count by a number") {
   CHECK(may_be_asked({ControlCommand::pages, "0"}));
   CHECK(may_be_asked({ControlCommand::top, "10"}));
   CHECK(may_be_asked({ControlCommand::total}));
   CHECK(may_be_asked({ControlCommand::correct, set_line("page", "5")}));
   CHECK_FALSE(may_be_asked({ControlCommand::correct, set_line("page", "5") + set_line("other", "6")}));
-  CHECK_FALSE(may_be_asked({ControlCommand::correct, "add\tpage\t5\n"}));
+  CHECK(may_be_asked({ControlCommand::correct, "add\tpage\t5\n"}));
+  CHECK(may_be_asked({ControlCommand::correct, "lower\tpage\t5\n"}));
+  CHECK_FALSE(may_be_asked({ControlCommand::correct, "lower\tpage\t5\n" + set_line("page", "5")}));
+  CHECK_FALSE(may_be_asked({ControlCommand::correct, "lowers\tpage\t5\n"}));
   CHECK_FALSE(may_be_asked({ControlCommand::correct, "take\tpage\tother\n"}));
   CHECK_FALSE(may_be_asked({ControlCommand::correct, ""}));
   for (const ControlCommand command :

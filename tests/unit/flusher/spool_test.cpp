@@ -93,6 +93,18 @@ void change(const std::string& path, const char* sql) {
   sqlite3_close(file);
 }
 
+std::int64_t number_in(const std::string& path, const char* sql) {
+  sqlite3* file = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &file) == SQLITE_OK);
+  sqlite3_stmt* query = nullptr;
+  REQUIRE(sqlite3_prepare_v2(file, sql, -1, &query, nullptr) == SQLITE_OK);
+  REQUIRE(sqlite3_step(query) == SQLITE_ROW);
+  const std::int64_t number = sqlite3_column_int64(query, 0);
+  sqlite3_finalize(query);
+  sqlite3_close(file);
+  return number;
+}
+
 std::size_t find_in(const std::string& path, std::string_view wanted) {
   std::ifstream file(path, std::ios::binary);
   const std::string all{std::istreambuf_iterator<char>(file), {}};
@@ -267,6 +279,55 @@ TEST_CASE("every part of a transaction is read back") {
   CHECK(state.set_aside[0].bucket == 5);
   CHECK(state.set_aside[0].page == PageVisits{odd, 9});
   CHECK(state.set_aside[0].reason == "no integer");
+}
+
+TEST_CASE("what became of a question is read back as it was noted last") {
+  const TemporaryFolder directory;
+  using State = QuestionNote::State;
+  {
+    Spool spool(directory.path());
+    Transaction first;
+    first.questions = {
+        {"add", State::done, 0, 0, 7}, {"set", State::sealed, 5, 0, 0}, {"lower", State::sealed, 0, 0, 0}};
+    spool.apply(first);
+    Transaction second;
+    second.questions = {{"set", State::done, 0, 12, 3},
+                        {"lower", State::withdrawn, 0, 0, 0},
+                        {"another", State::sealed, 99, 0, 0},
+                        {"nobody's", State::withdrawn, 0, 0, 0}};
+    spool.apply(second);
+  }
+  Spool spool(directory.path());
+  const SpoolState state = spool.load();
+  REQUIRE(state.questions.size() == 3);
+  const auto same = [&](std::size_t i, const QuestionNote& note) {
+    const QuestionNote& read = state.questions[i];
+    return read.id == note.id && read.state == note.state && read.bucket == note.bucket && read.before == note.before &&
+           read.after == note.after;
+  };
+  CHECK(same(0, {"add", State::done, 0, 0, 7}));
+  CHECK(same(1, {"set", State::done, 0, 12, 3}));
+  CHECK(same(2, {"another", State::sealed, 99, 0, 0}));
+}
+
+TEST_CASE("a spool that holds a correction is not for a version that knows none, whatever was added since") {
+  const TemporaryFolder directory;
+  {
+    Spool spool(directory.path());
+    Transaction seal;
+    Batch correction = batch_of(1, 1, {{"home", 5}});
+    correction.correction = Correction{0, "root", {""}};
+    seal.sealed = {correction};
+    spool.apply(seal);
+  }
+  change(file_of(directory), "DROP TABLE question; PRAGMA user_version = 3");
+  {
+    Spool spool(directory.path());
+    CHECK(spool.load().unanswered.size() == 1);
+  }
+  // The version before this one would go on with it, and the one before that would not.
+  CHECK(number_in(file_of(directory), "PRAGMA user_version") == 4);
+  CHECK(number_in(file_of(directory), "SELECT value FROM meta WHERE key = 'least_schema'") == 3);
 }
 
 TEST_CASE("corrections are read back, unanswered, kept, and on record") {

@@ -102,6 +102,26 @@ TEST_CASE("a badge is as wide as both its texts and the room around them") {
   CHECK(contains(drawn({.message = "12"}), R"( width=")" + std::to_string(label + message) + R"(" height="20")"));
 }
 
+TEST_CASE("a badge is drawn in the font that it asks for, which has a width of its own") {
+  const auto image = [](std::string_view font) { return drawn({.message = "12", .font = &badge_font(font)}); };
+  CHECK(image("verdana") == drawn({.message = "12"}));
+  CHECK(image("no font") == drawn({.message = "12"}));
+  CHECK(contains(image("arial-bold-italic"),
+                 R"(font-family="Arial,Helvetica,sans-serif" font-weight="bold" font-style="italic")"));
+  CHECK(contains(image("courier-new"), R"(textLength="13.2")"));  // 0.6 of 11 pixels each
+  CHECK(text_width("\u96F6", 10, badge_font("jetbrains-mono")) == 60);
+  CHECK(text_width("12", 11, badge_font("arial")) < text_width("12", 11, usual_badge_font()));
+}
+
+TEST_CASE("a badge is as large as it is asked for, and its parts with it") {
+  const std::string own = drawn({.message = "12"});
+  CHECK(drawn({.message = "12", .size_tenths = 110}) == own);
+  const unsigned width = (text_width("visits", 11) + 9) / 10 + (text_width("12", 11) + 9) / 10 + 24;
+  const std::string twice = drawn({.message = "12", .size_tenths = 220});
+  CHECK(contains(twice, "width=\"" + std::to_string(2 * width) + ".0\" height=\"40.0\" viewBox=\"0 0 " +
+                            std::to_string(width) + " 20\""));
+}
+
 TEST_CASE("a style is drawn, and capitals are where the style has them") {
   CHECK(contains(drawn({.message = "12", .style = BadgeStyle::for_the_badge}), ">VISITS</text>"));
   CHECK_FALSE(contains(drawn({.message = "12", .style = BadgeStyle::flat_square}), "linearGradient"));

@@ -152,12 +152,14 @@ TEST_CASE("a visit of Vercount's clients names an address, and may claim to be a
 }
 
 TEST_CASE("a count is changed as long as it stays between 0 and the largest one") {
-  CHECK(changed_count(5, -5) == 0);
-  CHECK(changed_count(5, 7) == 12);
-  CHECK_FALSE(changed_count(5, -6));
-  CHECK_FALSE(changed_count(0, INT64_MIN));
-  CHECK(changed_count(0, INT64_MAX) == static_cast<std::uint64_t>(INT64_MAX));
-  CHECK_FALSE(changed_count(1, INT64_MAX));
+  using Kind = CountChange::Kind;
+  CHECK(change_by(5, -5) == CountChange{Kind::lower, 5});
+  CHECK(change_by(5, 7) == CountChange{Kind::add, 7});
+  CHECK(change_by(5, 0) == CountChange{Kind::lower, 0});
+  CHECK_FALSE(change_by(5, -6));
+  CHECK_FALSE(change_by(0, INT64_MIN));
+  CHECK(change_by(0, INT64_MAX) == CountChange{Kind::add, static_cast<std::uint64_t>(INT64_MAX)});
+  CHECK_FALSE(change_by(1, INT64_MAX));
 }
 
 TEST_CASE("each shape of the settings has routes, and others have none") {

@@ -9,9 +9,9 @@
 namespace visitd {
 
 inline constexpr SchemaStep to_next_version = {
-    4, 2, "ALTER TABLE batch ADD COLUMN made_by TEXT NOT NULL DEFAULT 'nobody'; CREATE TABLE added (number INTEGER)"};
+    5, 2, "ALTER TABLE batch ADD COLUMN made_by TEXT NOT NULL DEFAULT 'nobody'; CREATE TABLE added (number INTEGER)"};
 
-inline constexpr std::array schema_steps = {to_spilled_buckets, to_corrections, to_next_version};
+inline constexpr std::array schema_steps = {to_spilled_buckets, to_corrections, to_questions, to_next_version};
 inline constexpr int schema_version = schema_steps.back().schema;
 
 }  // namespace visitd
