@@ -13,9 +13,9 @@ namespace {
 constexpr int rings_kept = 64;
 constexpr std::int64_t corrections_kept = 10'000;
 constexpr std::int64_t imports_kept = 100'000;
-// A question may be asked again as long as somebody waits for its answer. Imports are kept for longer: they are counted
-// apart.
-constexpr std::int64_t questions_kept = 100'000;
+// A lane asks one question at a time, and asks it again as long as somebody waits for its answer. Imports may be said
+// again much later: they are counted apart.
+constexpr std::int64_t questions_kept = 10'000;
 
 /// Pages of 4 KiB from which on the write-ahead log is carried into the file, after a commit. Redis waits for a seal:
 /// it leaves this to the next commit, as long as the log is not very long.

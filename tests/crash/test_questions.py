@@ -17,6 +17,7 @@ SECONDS = float(os.environ.pop("VISITD_QUESTIONS_SECONDS", "15"))
 SETTINGS = {"flusher": {"flush_interval_ms": 300, "commit_interval_ms": 20}, "redis": {"buckets": 16}}
 PAGES = 3
 BEGIN = 1_000_000
+KEPT = 10_000  # notes of questions in the spool
 
 
 class Owner(threading.Thread):
@@ -109,7 +110,8 @@ class UnderKills(unittest.TestCase):
             print(f"{answered} changes answered, {unknown} not, {sum(visitor.visits for visitor in visitors)} visits, {kills} kills of the flusher", flush=True)
             stack.stop_one("flusher")
             with contextlib.closing(sqlite3.connect(stack.state_directory / "spool.db")) as spool:
-                self.assertGreaterEqual(spool.execute("SELECT count(*) FROM question").fetchone()[0], answered)
+                noted = spool.execute("SELECT count(*) FROM question").fetchone()[0]
+            self.assertTrue(min(answered, KEPT) <= noted <= KEPT, f"{noted} questions are noted, of {answered}")
 
 
 if __name__ == "__main__":
