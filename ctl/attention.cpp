@@ -14,7 +14,7 @@ constexpr std::uint64_t late_commit_ms = 5000;
 void look_at_frontends(const Json& status, Json& found) {
   for (const Json& frontend : status["frontends"]) {
     const std::string name = fmt::format("the frontend at lane {}", plain(frontend["lane"]));
-    if (frontend["process"] == "silent") found.push_back(name + " does not show that it lives");
+    if (frontend["process"] == "halted") found.push_back(name + " does not show that it lives");
     if (!frontend["fault"].is_null()) found.push_back(fmt::format("{}: {}", name, plain(frontend["fault"])));
   }
   const auto runs = [](const Json& frontend) { return frontend["process"] == "running"; };

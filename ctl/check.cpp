@@ -31,7 +31,7 @@ std::string frontend_fault(const Json& frontend) {
 /// What is wrong with the flusher; empty: nothing.
 std::string flusher_fault(const Json& flusher) {
   if (flusher["process"] == "running") return flusher["error"].is_null() ? "" : plain(flusher["error"]);
-  if (flusher["process"] != "silent") return "it is away";
+  if (flusher["process"] != "halted") return "it has ended";
   if (!flusher.contains("cache")) return "it waits for the first frontend to make the ring";
   return fmt::format("it stands still: {}", age_text(flusher["heartbeat_age_ms"]));
 }

@@ -31,7 +31,7 @@ std::uint64_t get(const CacheHeader& header, FlusherStatistic which) noexcept {
 
 /// How long the process of a report runs; null: it does not, or cannot be seen from here.
 Json uptime_of(const Json& process) {
-  if (!process["pid"].is_number_integer() || process["process"] == "away") return nullptr;
+  if (!process["pid"].is_number_integer() || process["process"] == "ended") return nullptr;
   const auto uptime = process_uptime_ms(process["pid"].get<int>());
   return value_or_null(uptime);
 }

@@ -113,7 +113,7 @@ CacheSource::~CacheSource() {
   if (unnoted_) cache_->segment().remove();
 }
 
-void CacheSource::use() {
+void CacheSource::bring_into_use() {
   directory_.note_cache(cache_->note());
   unnoted_ = false;
   // Not retired: frontends of that version, who can follow no other, read on in it as if the flusher were away. That

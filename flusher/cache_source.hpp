@@ -33,7 +33,7 @@ class CacheSource {
   void tell_former_version(std::span<const std::uint64_t> heads) noexcept;
   /// Its first view is shown: from now on it is the one in use, and the former one is retired. Before any space is
   /// freed.
-  void use();
+  void bring_into_use();
 
  private:
   /// Takes over what another cache of this ring knows more of.

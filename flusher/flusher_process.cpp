@@ -86,7 +86,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     engine_.emplace(settings_of_engine(), counting_memory(), std::move(state), source_.take_shown(),
                     random_identities(settings.redis.shards.size()), *this);
     tell_placement(cache(), engine_->placement());
-    source_.use();
+    source_.bring_into_use();
     engine_->free_space();
     log::info("shows {} pending pages of ring segment {} after {} ms", engine_->recovered_pages(), ring_.note().segment,
               (monotonic_ns() - started_ns) / 1'000'000);
@@ -310,9 +310,9 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   }
 
   void stop(Now at) {
-    const Shutdown::Seen seen{engine_->is_idle(), last_flush_ && engine_->flush_is_done(*last_flush_),
-                              engine_->is_durable()};
-    switch (shutdown_.next(at.ms, seen)) {
+    const Shutdown::Progress progress{engine_->is_idle(), last_flush_ && engine_->flush_is_done(*last_flush_),
+                                      engine_->is_durable()};
+    switch (shutdown_.next(at.ms, progress)) {
       case Shutdown::Step::wait:
         return;
       case Shutdown::Step::begin_flush:

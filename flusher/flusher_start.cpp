@@ -139,15 +139,15 @@ void take_layout(LiveSettings& live, const SpoolState& state, Learned& learned) 
 
 }  // namespace
 
-void set_spool_aside(const Settings& settings) {
+void put_spool_away(const Settings& settings) {
   refuse_root_where_another_owns(settings.paths.state_directory);
   const FileLease lease = take_flusher_lease(RuntimeDirectory(settings.paths.runtime_directory));
-  const SpoolAside aside = Spool::set_aside_file(settings.paths.state_directory, settings.redis.buckets);
+  const SpoolPutAway away = Spool::put_away(settings.paths.state_directory, settings.redis.buckets);
   const auto number = [](const auto& known) {
     return known ? fmt::format("{}", *known) : std::string("an unknown number of");
   };
-  log::warning("the spool was set aside as {}: {} open visits and {} unanswered batches in it are not counted again",
-               aside.path, number(aside.open_visits), number(aside.unanswered_batches));
+  log::warning("the spool was put away as {}: {} open visits and {} unanswered batches in it are not counted again",
+               away.path, number(away.open_visits), number(away.unanswered_batches));
 }
 
 FlusherEnd run_flusher(LiveSettings& live, Learned& learned) {

@@ -7,9 +7,9 @@
 
 namespace visitd {
 
-/// Sets the spool aside, where no flusher runs, so that the next one begins anew. Says in the log what it held. Throws
+/// Puts the spool away, where no flusher runs, so that the next one begins anew. Says in the log what it held. Throws
 /// Error.
-void set_spool_aside(const Settings& settings);
+void put_spool_away(const Settings& settings);
 
 /// Waits for a ring, counts it and carries it to the shards, until a signal or until the ring is left; SIGHUP lets it
 /// read its settings again. Throws Error where it cannot start or go on; what was acknowledged is in spool or ring

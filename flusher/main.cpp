@@ -10,10 +10,10 @@ int main(int argc, char** argv) {
   bool renew_spool = false;
   return visitd::run_program(
       argc, argv, "visit-flusher", "Counts the visits of this host and carries them to Redis.", visitd::Secrets::read,
-      {{"--renew-spool",
-        "Set the spool aside first and begin a new one: only where it is an old copy (docs/operate.md)", &renew_spool}},
+      {{"--renew-spool", "Put the spool away first and begin a new one: only where it is an old copy (docs/operate.md)",
+        &renew_spool}},
       [&](visitd::LiveSettings& settings) {
-        if (renew_spool) visitd::set_spool_aside(settings.get());
+        if (renew_spool) visitd::put_spool_away(settings.get());
         visitd::Learned learned;
         while (visitd::run_flusher(settings, learned) == visitd::FlusherEnd::again) {
         }

@@ -38,11 +38,11 @@ CountReader::Why CountReader::take_snapshot(std::uint64_t hash, std::string_view
                                             Snapshot& snapshot) const noexcept {
   if (cache_.header == nullptr) return Why::no_cache;
   switch (visitd::take_snapshot(cache_.header->active.word, cache_.views, hash, page, snapshot)) {
-    case Seen::entry:
+    case SnapshotOutcome::entry:
       return Why::none;
-    case Seen::absent:
+    case SnapshotOutcome::absent:
       return Why::absent;
-    case Seen::again:
+    case SnapshotOutcome::again:
       break;
   }
   return Why::changing;

@@ -67,9 +67,9 @@ enum class Presence : std::uint8_t {
     case Presence::running:
       return "running";
     case Presence::halted:
-      return "silent";
+      return "halted";
     case Presence::ended:
-      return "away";
+      return "ended";
   }
   return "unknown";
 }

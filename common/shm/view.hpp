@@ -315,7 +315,8 @@ class ViewWriter {
   std::size_t entries_ = 0;
 };
 
-enum class Seen { entry, absent, again };
+/// What one try to read an entry came to.
+enum class SnapshotOutcome { entry, absent, again };
 
 /// An entry and every lane's position, of one moment.
 struct Snapshot {
@@ -358,12 +359,13 @@ inline constexpr std::uint32_t chain_limit = 256;
 
 /// One try to read a page's entry from the view shown. `views[0]`, `views[1]`: the cache's two. `again`: the flusher
 /// was changing just this chain. With no view shown yet it is `absent`, and `applied` is all zero.
-[[nodiscard]] inline Seen take_snapshot(const Word& active_word, std::span<const ViewMemory, 2> views,
-                                        std::uint64_t hash, std::string_view page, Snapshot& snapshot) noexcept {
+[[nodiscard]] inline SnapshotOutcome take_snapshot(const Word& active_word, std::span<const ViewMemory, 2> views,
+                                                   std::uint64_t hash, std::string_view page,
+                                                   Snapshot& snapshot) noexcept {
   const std::uint64_t active = active_word.load(std::memory_order_acquire);  // R1
   if (active == 0) {
     std::fill(std::begin(snapshot.applied), std::end(snapshot.applied), 0);
-    return Seen::absent;
+    return SnapshotOutcome::absent;
   }
   const ViewMemory& view = views[active & 1U];
   const std::uint64_t cells = view.shape.entries;
@@ -382,14 +384,15 @@ inline constexpr std::uint32_t chain_limit = 256;
     snapshot.inflight = undo.inflight.load(std::memory_order_acquire);
     snapshot.open = undo.open.load(std::memory_order_acquire);
     snapshot.state = undo.state.load(std::memory_order_acquire);
-    if (n == 0 || n > cells) return Seen::again;
+    if (n == 0 || n > cells) return SnapshotOutcome::again;
     found = view.is_page(n, hash, page);  // only a linked entry is ever changed: its page is whole
   }
   if (!found) {
     std::uint32_t steps = 0;
     for (std::uint64_t n = view.first(chain).load(std::memory_order_acquire); n != 0;  // R4
          n = view.node(n).next.load(std::memory_order_acquire)) {
-      if (n > cells || ++steps > chain_limit) return Seen::again;  // over a reused cell: another chain, or a circle
+      if (n > cells || ++steps > chain_limit)
+        return SnapshotOutcome::again;  // over a reused cell: another chain, or a circle
       if (!view.is_page(n, hash, page)) continue;
       const NodeHead& node = view.node(n);
       snapshot.base = node.base.load(std::memory_order_acquire);  // R5
@@ -407,9 +410,9 @@ inline constexpr std::uint32_t chain_limit = 256;
   if (lane < view.shape.lanes) snapshot.applied[lane] = lane_applied;
   if (view.version(chain).load(std::memory_order_relaxed) != version ||  // R7
       active_word.load(std::memory_order_relaxed) != active) {
-    return Seen::again;
+    return SnapshotOutcome::again;
   }
-  return found ? Seen::entry : Seen::absent;
+  return found ? SnapshotOutcome::entry : SnapshotOutcome::absent;
 }
 
 }  // namespace visitd

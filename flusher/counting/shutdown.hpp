@@ -20,7 +20,7 @@ class Shutdown {
     end_with_batches,  ///< the same, though the shards have not taken all batches: they wait in the spool
   };
   /// How far the flusher is.
-  struct Seen {
+  struct Progress {
     bool idle = false;     ///< lanes and requests are empty
     bool flushed = false;  ///< the last flush is done
     bool durable = false;  ///< all that was taken from lanes and shards is durable
@@ -30,7 +30,7 @@ class Shutdown {
   void ask(std::uint64_t now_ms, std::uint64_t flush_ms) noexcept;
   [[nodiscard]] bool is_asked() const noexcept { return phase_ != Phase::running; }
   /// In each turn of the flusher. After an end it is not called again.
-  [[nodiscard]] Step next(std::uint64_t now_ms, const Seen& seen) noexcept;
+  [[nodiscard]] Step next(std::uint64_t now_ms, const Progress& progress) noexcept;
 
  private:
   enum class Phase : std::uint8_t { running, emptying_lanes, flushing, committing };

@@ -166,35 +166,35 @@ void Spool::look() {
   opened_->look();
 }
 
-SpoolAside Spool::set_aside_file(const std::string& state_directory, std::uint32_t buckets) {
+SpoolPutAway Spool::put_away(const std::string& state_directory, std::uint32_t buckets) {
   const std::string file = state_directory + "/spool.db";
   SpoolFile(state_directory).recover();
-  if (!std::filesystem::exists(file)) throw error("{} does not exist: there is nothing to set aside", file);
-  SpoolAside aside;
+  if (!std::filesystem::exists(file)) throw error("{} does not exist: there is nothing to put away", file);
+  SpoolPutAway away;
   try {
     SpoolDatabase database(file);
     database.open();
     if (check_schema(database)) throw error("{} is empty", file);
     database.keep_log();
     SpoolLoader loader(database);
-    aside.open_visits = loader.open_visits(buckets);
-    aside.unanswered_batches = loader.unanswered_batches();
+    away.open_visits = loader.open_visits(buckets);
+    away.unanswered_batches = loader.unanswered_batches();
     database.checkpoint();
   } catch (const SpoolHeld&) {
     throw;
   } catch (const Error&) {
-    // What cannot be read is set aside with its write-ahead log, for somebody who can do more.
-    aside.open_visits.reset();
-    aside.unanswered_batches.reset();
+    // What cannot be read is put away with its write-ahead log, for somebody who can do more.
+    away.open_visits.reset();
+    away.unanswered_batches.reset();
   }
-  aside.path = free_path(fmt::format("{}.aside-{}", file, unix_seconds()));
+  away.path = free_path(fmt::format("{}.aside-{}", file, unix_seconds()));
   for (const char* ending : {"-wal", "-shm", ""}) {
-    if (std::rename((file + ending).c_str(), (aside.path + ending).c_str()) != 0 && errno != ENOENT) {
+    if (std::rename((file + ending).c_str(), (away.path + ending).c_str()) != 0 && errno != ENOENT) {
       throw system_error("{}{}: cannot be renamed", file, ending);
     }
   }
   sync_directory(state_directory);
-  return aside;
+  return away;
 }
 
 }  // namespace visitd

@@ -14,8 +14,8 @@
 
 namespace visitd {
 
-/// What set_aside_file has put away.
-struct SpoolAside {
+/// What put_away has put away.
+struct SpoolPutAway {
   std::string path;                          ///< of the file now
   std::optional<std::uint64_t> open_visits;  ///< in it, not yet in a batch; nullopt: it cannot be read
   std::optional<std::uint64_t>
@@ -51,7 +51,7 @@ class Spool {
   /// Renames spool.db to spool.db.aside-UNIXTIME, whatever its state, so that the next start makes a new one. The
   /// caller has made sure that no flusher starts meanwhile. `buckets`: that it was written with. Throws Error when
   /// there is none, or when another process has it open.
-  [[nodiscard]] static SpoolAside set_aside_file(const std::string& state_directory, std::uint32_t buckets);
+  [[nodiscard]] static SpoolPutAway put_away(const std::string& state_directory, std::uint32_t buckets);
 
  private:
   class Opened;

@@ -220,7 +220,7 @@ class Fleet(unittest.TestCase):
         process.argv = [*process.argv, "--renew-spool"]
         copy.start_one("flusher")
         wait_for("its shards are up", lambda: states(copy) == {"up"})
-        self.assertIn("the spool was set aside", process.text())
+        self.assertIn("the spool was put away", process.text())
         copy.wait_ready()
         self.count(copy, page_of(copy))
         copy.flush()

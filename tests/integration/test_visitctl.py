@@ -132,7 +132,7 @@ class Visitctl(unittest.TestCase):
         self.assertEqual(self.stack.get("home"), 1)
         self.stack.pause("flusher")
         try:
-            wait_for("the flusher is silent", lambda: self.processes()["flusher"] == "silent")
+            wait_for("the flusher is halted", lambda: self.processes()["flusher"] == "halted")
             self.stack.post("home")
             page = self.stack.status("page", "home")
             self.assertEqual((page["count"], page["unapplied"]), (2, 1))
@@ -145,7 +145,7 @@ class Visitctl(unittest.TestCase):
             self.stack.resume("flusher")
         self.stack.kill9("flusher")
         self.stack.post("home")
-        self.assertEqual(self.processes()["flusher"], "away")
+        self.assertEqual(self.processes()["flusher"], "ended")
         page = self.stack.status("page", "home")
         self.assertEqual(page["count"], 3)
         self.assertEqual(page["redis"], {"error": "the flusher is away"})
@@ -161,7 +161,7 @@ class Visitctl(unittest.TestCase):
         self.stack.post("home")
         for name in [*self.stack.frontends, "flusher"]:
             self.stack.kill9(name)
-        self.assertEqual(set(self.processes().values()), {"away"})
+        self.assertEqual(set(self.processes().values()), {"ended"})
         self.assertEqual(set(self.look_at_all().values()), {0})
         for segment in self.stack.status("ipcs")["segments"]:
             LIBC.shmctl(segment["shmid"], 0, None)  # IPC_RMID

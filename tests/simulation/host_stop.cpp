@@ -12,15 +12,15 @@ void SimulatedHost::stop_flusher() {
 }
 
 void SimulatedHost::go_on_stopping() {
-  const Shutdown::Seen seen{engine_->is_idle(), last_flush_ && engine_->flush_is_done(last_flush_->number),
-                            engine_->is_durable()};
-  switch (shutdown_.next(stage_.now.ms, seen)) {
+  const Shutdown::Progress progress{engine_->is_idle(), last_flush_ && engine_->flush_is_done(last_flush_->number),
+                                    engine_->is_durable()};
+  switch (shutdown_.next(stage_.now.ms, progress)) {
     case Shutdown::Step::wait:
       return;
     case Shutdown::Step::begin_flush:
       last_flush_ = LastFlush{engine_->begin_flush(stage_.now), {}};
-      if (seen.idle) last_flush_->gained = gained_;
-      if (!seen.idle && stage_.now.ms < stop_deadline_ms_)
+      if (progress.idle) last_flush_->gained = gained_;
+      if (!progress.idle && stage_.now.ms < stop_deadline_ms_)
         throw Broken("a last flush begins before the lanes are empty");
       return;
     case Shutdown::Step::commit:
@@ -30,22 +30,22 @@ void SimulatedHost::go_on_stopping() {
       [[fallthrough]];
     case Shutdown::Step::end_with_batches:
       ++stage_.statistics.stops;
-      check_stopped(seen);
+      check_stopped(progress);
       return end_flusher();
   }
 }
 
 /// Nothing that was recorded before the last flush waits, unless shards or disk were slower than a stop waits.
-void SimulatedHost::check_stopped(const Shutdown::Seen& seen) const {
-  if (!seen.durable) throw Broken(fmt::format("host {}: a stop ends before the last commit", number_));
-  if (!seen.flushed && stage_.now.ms < stop_deadline_ms_)
+void SimulatedHost::check_stopped(const Shutdown::Progress& progress) const {
+  if (!progress.durable) throw Broken(fmt::format("host {}: a stop ends before the last commit", number_));
+  if (!progress.flushed && stage_.now.ms < stop_deadline_ms_)
     throw Broken(fmt::format("host {}: a stop ends before its last flush", number_));
   const auto waiting = in_lanes();
   for (std::size_t page = 0; page < Stage::pages; ++page) {
     if (waiting[page] != 0) throw Broken(fmt::format("host {}: a stop leaves visits in the lanes", number_));
     const std::uint64_t pending =
         spool_.pending(stage_.names[page], stage_.bucket_of(page), [](const Batch&) { return false; });
-    if (seen.flushed && pending > gained_[page] - last_flush_->gained[page]) {
+    if (progress.flushed && pending > gained_[page] - last_flush_->gained[page]) {
       throw Broken(
           fmt::format("host {}: a stop leaves {} visits of {} in the spool, of which {} were recorded after "
                       "its last flush began",

@@ -204,7 +204,7 @@ class SimulatedHost : public EnginePort {
   void take_next_ring();
   [[nodiscard]] bool is_deserted() const noexcept { return must_leave_ && stage_.now.ms >= deserted_at_ms_; }
   void make_lanes();
-  void check_stopped(const Shutdown::Seen& seen) const;
+  void check_stopped(const Shutdown::Progress& progress) const;
   void forget_cache();
   /// The spool has it.
   void note_durable(const Transaction& transaction);

@@ -201,7 +201,7 @@ class ByHand(unittest.TestCase):
         run(*stop.split())
         with subprocess.Popen(renew.split(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as flusher:
             for line in flusher.stderr:
-                if "was set aside" in line:
+                if "was put away" in line:
                     break
             flusher.send_signal(signal.SIGINT)
             flusher.stderr.read()

@@ -49,7 +49,7 @@ TEST_CASE("what the flusher writes into a view is read through another, read-onl
   writer.link(1234, "page", 40, 0, 1, 1);
   made.header().active.word.store(1);
   Snapshot snapshot;
-  REQUIRE(take_snapshot(cache.header().active.word, cache.views(), 1234, "page", snapshot) == Seen::entry);
+  REQUIRE(take_snapshot(cache.header().active.word, cache.views(), 1234, "page", snapshot) == SnapshotOutcome::entry);
   CHECK(snapshot.base + snapshot.inflight + snapshot.open == 42);
   CHECK(snapshot.applied[2] == 24);
 }

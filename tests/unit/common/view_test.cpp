@@ -24,7 +24,7 @@ struct Views {
     active.store(1);
   }
 
-  Seen look(std::uint64_t hash, std::string_view page) {
+  SnapshotOutcome look(std::uint64_t hash, std::string_view page) {
     const std::array<ViewMemory, 2> views{both[0].memory, both[1].memory};
     return take_snapshot(active, views, hash, page, snapshot);
   }
@@ -44,32 +44,32 @@ TEST_CASE("no view shown is no entry, and every position is 0") {
   views.writer.set_applied(0, 800);
   views.active.store(0);
   views.snapshot.applied[0] = 99;
-  CHECK(views.look(1, "page") == Seen::absent);
+  CHECK(views.look(1, "page") == SnapshotOutcome::absent);
   CHECK(views.snapshot.applied[0] == 0);
 }
 
 TEST_CASE("an entry is found by its hash and every byte of its page") {
   Views views;
   views.writer.link(16, "page/with a longer id", 10, 77, 2, 1);
-  CHECK(views.look(16, "page/with a longer id") == Seen::entry);
+  CHECK(views.look(16, "page/with a longer id") == SnapshotOutcome::entry);
   CHECK(views.snapshot.base == 10);
   CHECK(views.snapshot.expires == 77);
   CHECK(views.snapshot.inflight == 2);
   CHECK(views.snapshot.open == 1);
-  CHECK(views.look(32, "page/with a longer id") == Seen::absent);  // the same chain
-  CHECK(views.look(16, "page/with a longer iD") == Seen::absent);
-  CHECK(views.look(16, "page/with a longer i") == Seen::absent);
-  CHECK(views.look(16, "page/with a longer id ") == Seen::absent);
-  CHECK(views.look(16, "Page/with a longer id") == Seen::absent);
+  CHECK(views.look(32, "page/with a longer id") == SnapshotOutcome::absent);  // the same chain
+  CHECK(views.look(16, "page/with a longer iD") == SnapshotOutcome::absent);
+  CHECK(views.look(16, "page/with a longer i") == SnapshotOutcome::absent);
+  CHECK(views.look(16, "page/with a longer id ") == SnapshotOutcome::absent);
+  CHECK(views.look(16, "Page/with a longer id") == SnapshotOutcome::absent);
 }
 
 TEST_CASE("pages of one hash are told apart") {
   Views views;
   views.writer.link(5, "one", 1, 0, 0, 0);
   views.writer.link(5, "two", 2, 0, 0, 0);
-  CHECK(views.look(5, "one") == Seen::entry);
+  CHECK(views.look(5, "one") == SnapshotOutcome::entry);
   CHECK(views.snapshot.base == 1);
-  CHECK(views.look(5, "two") == Seen::entry);
+  CHECK(views.look(5, "two") == SnapshotOutcome::entry);
   CHECK(views.snapshot.base == 2);
 }
 
@@ -77,34 +77,34 @@ TEST_CASE("a visit moves from open to inflight to base, and the count stays") {
   Views views;
   const auto n = views.writer.link(3, "page", 100, 1, 0, 0);
   views.writer.apply(n, 5, 1, 480);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.count() == 105);
   CHECK(views.snapshot.open == 5);
   CHECK(views.snapshot.applied[1] == 480);
   CHECK(views.snapshot.applied[0] == 0);
 
   views.writer.seal(n, 5);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.count() == 105);
   CHECK(views.snapshot.inflight == 5);
   CHECK(views.snapshot.open == 0);
 
   views.writer.apply(n, 1, 1, 520);
   views.writer.acknowledge(n, 5, 105, 9);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.count() == 106);
   CHECK(views.snapshot.base == 105);
   CHECK(views.snapshot.inflight == 0);
   CHECK(views.snapshot.expires == 9);
 
   views.writer.refresh(n, 205, 11);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.count() == 206);
   CHECK(views.snapshot.expires == 11);
 
   views.writer.seal(n, 1);
   views.writer.set_aside(n, 1);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.count() == 205);
   CHECK(views.snapshot.is_damaged());
   CHECK(views.snapshot.expires == 0);
@@ -113,26 +113,26 @@ TEST_CASE("a visit moves from open to inflight to base, and the count stays") {
 TEST_CASE("a damaged count stays damaged until Redis says a count") {
   Views views;
   const auto n = views.writer.link(3, "page", 100, 7, 5, 0);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK_FALSE(views.snapshot.is_damaged());
   views.writer.damage(n, 20);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.snapshot.is_damaged());
   CHECK(views.snapshot.expires == 20);
   // The answer to a batch neither mends it nor puts off the next look at Redis.
   views.writer.acknowledge(n, 5, 105, 99);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.snapshot.is_damaged());
   CHECK(views.snapshot.expires == 20);
   views.writer.refresh(n, 8, 30);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK_FALSE(views.snapshot.is_damaged());
   CHECK(views.count() == 8);
   // A node that is used again for another page tells nothing of the former one.
   views.writer.damage(n, 40);
   views.writer.unlink(n);
   CHECK(views.writer.link(3, "other", 1, 1, 0, 0) == n);
-  CHECK(views.look(3, "other") == Seen::entry);
+  CHECK(views.look(3, "other") == SnapshotOutcome::entry);
   CHECK_FALSE(views.snapshot.is_damaged());
 }
 
@@ -159,13 +159,13 @@ TEST_CASE("a reader amid a change sees the state that the count had before it") 
   Word& version = views.both[1].memory.version(3);
   views.writer.damage(n, 20);
   version.store(version.load() - 1);  // the writer died before its last store
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK_FALSE(views.snapshot.is_damaged());
   CHECK(views.snapshot.expires == 7);
   version.store(version.load() + 1);
   views.writer.refresh(n, 8, 30);
   version.store(version.load() - 1);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.snapshot.is_damaged());
 }
 
@@ -181,7 +181,7 @@ TEST_CASE("a chain stays whole whichever of its entries goes") {
       views.writer.unlink(nodes[second]);
       for (std::size_t i = 0; i < 5; ++i) {
         const bool is_left = i != first && i != second;
-        CHECK(views.look(7 + 16 * i, page(i)) == (is_left ? Seen::entry : Seen::absent));
+        CHECK(views.look(7 + 16 * i, page(i)) == (is_left ? SnapshotOutcome::entry : SnapshotOutcome::absent));
         if (is_left) CHECK(views.snapshot.base == i + 1);
         CHECK(views.writer.find(7 + 16 * i, page(i)) == (is_left ? nodes[i] : 0));
       }
@@ -205,12 +205,12 @@ TEST_CASE("a view has as many entries as it says, and what is unlinked can be li
     std::advance(victim, random() % linked.size());
     views.writer.unlink(victim->second);
     REQUIRE(views.writer.has_room(64));
-    REQUIRE(views.look(victim->first, page(victim->first)) == Seen::absent);
+    REQUIRE(views.look(victim->first, page(victim->first)) == SnapshotOutcome::absent);
     linked.erase(victim);
     linked[i] = views.writer.link(i, page(i), i, 0, 0, 0);
     REQUIRE_FALSE(views.writer.has_room(1));
     for (const auto& [other, node] : linked) {
-      REQUIRE(views.look(other, page(other)) == Seen::entry);
+      REQUIRE(views.look(other, page(other)) == SnapshotOutcome::entry);
       REQUIRE(views.snapshot.base == other);
       REQUIRE(views.writer.find(other, page(other)) == node);
     }
@@ -228,12 +228,12 @@ TEST_CASE("a view built anew is empty, stands where it is told, and is seen only
   next.clear(std::array<std::uint64_t, 2>{40, 160});
   CHECK(next.entries() == 0);
   next.link(3, "page", 100, 1, 3, 1);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.snapshot.inflight == 0);
   CHECK(views.snapshot.applied[0] == 80);
 
   views.active.store(2);
-  CHECK(views.look(3, "page") == Seen::entry);
+  CHECK(views.look(3, "page") == SnapshotOutcome::entry);
   CHECK(views.snapshot.inflight == 3);
   CHECK(views.snapshot.applied[0] == 40);
   CHECK(views.snapshot.applied[1] == 160);
@@ -243,7 +243,7 @@ TEST_CASE("a view built anew is empty, stands where it is told, and is seen only
   third.clear(std::array<std::uint64_t, 2>{48, 160});
   CHECK(views.both[1].memory.answered(2).load() == 0);
   views.active.store(3);
-  CHECK(views.look(3, "page") == Seen::absent);
+  CHECK(views.look(3, "page") == SnapshotOutcome::absent);
   CHECK(views.snapshot.applied[0] == 48);
 }
 
@@ -253,12 +253,12 @@ TEST_CASE("a chain that leads in a circle or out of the view is tried again, not
   const auto b = views.writer.link(17, "b", 1, 0, 0, 0);
   const ViewMemory& memory = views.both[1].memory;
   memory.node(a).next.store(b);
-  CHECK(views.look(33, "c") == Seen::again);
-  CHECK(views.look(1, "a") == Seen::entry);
+  CHECK(views.look(33, "c") == SnapshotOutcome::again);
+  CHECK(views.look(1, "a") == SnapshotOutcome::entry);
   memory.node(a).next.store(small_shape.entries + 1);
-  CHECK(views.look(33, "c") == Seen::again);
+  CHECK(views.look(33, "c") == SnapshotOutcome::again);
   memory.node(a).next.store(~std::uint64_t{0});
-  CHECK(views.look(33, "c") == Seen::again);
+  CHECK(views.look(33, "c") == SnapshotOutcome::again);
 }
 
 TEST_CASE("a note that names no node of the view is tried again") {
@@ -268,7 +268,7 @@ TEST_CASE("a note that names no node of the view is tried again") {
   memory.version(1).store(3);
   for (const std::uint64_t node : {std::uint64_t{0}, std::uint64_t{small_shape.entries + 1}, ~std::uint64_t{0}}) {
     memory.undo().node.store(node);
-    CHECK(views.look(1, "a") == Seen::again);
+    CHECK(views.look(1, "a") == SnapshotOutcome::again);
   }
 }
 
@@ -283,7 +283,7 @@ TEST_CASE("pages of the longest id have room, each in cells of its own") {
       views.writer.link(5, pages[i], i, 0, 0, 0);
     }
     for (std::size_t i = 0; i < 4; ++i) {
-      CHECK(views.look(5, pages[i]) == Seen::entry);
+      CHECK(views.look(5, pages[i]) == SnapshotOutcome::entry);
       CHECK(views.snapshot.base == i);
     }
   }
@@ -299,18 +299,18 @@ TEST_CASE("an id of every length is found by every byte of it, and its cells can
     const std::string other(length, 'y');
     const auto n = views.writer.link(5, page, length, 0, 0, 0);
     const auto m = views.writer.link(5, other, 0, 0, 0, 0);
-    REQUIRE(views.look(5, page) == Seen::entry);
+    REQUIRE(views.look(5, page) == SnapshotOutcome::entry);
     REQUIRE(views.snapshot.base == length);
-    REQUIRE(views.look(5, other) == Seen::entry);
+    REQUIRE(views.look(5, other) == SnapshotOutcome::entry);
     for (std::size_t i = 0; i < length; i += 1 + length / 64) {
       std::string wrong = page;
       wrong[i] = '!';
-      REQUIRE(views.look(5, wrong) == Seen::absent);
+      REQUIRE(views.look(5, wrong) == SnapshotOutcome::absent);
     }
-    REQUIRE(views.look(5, page + "x") == Seen::absent);
+    REQUIRE(views.look(5, page + "x") == SnapshotOutcome::absent);
     views.writer.unlink(n);
-    REQUIRE(views.look(5, page) == Seen::absent);
-    REQUIRE(views.look(5, other) == Seen::entry);
+    REQUIRE(views.look(5, page) == SnapshotOutcome::absent);
+    REQUIRE(views.look(5, other) == SnapshotOutcome::entry);
     views.writer.unlink(m);
     REQUIRE(views.writer.entries() == 0);
     REQUIRE(views.writer.has_room(1024));
@@ -349,10 +349,10 @@ TEST_CASE("a long id whose cells lead out of the view is another page, not follo
   const std::uint64_t right = further.load();
   for (const std::uint64_t wrong : {std::uint64_t{0}, std::uint64_t{9}, ~std::uint64_t{0}, std::uint64_t{n}}) {
     further.store(wrong);
-    CHECK(views.look(1, page) == Seen::absent);
+    CHECK(views.look(1, page) == SnapshotOutcome::absent);
   }
   further.store(right);
-  CHECK(views.look(1, page) == Seen::entry);
+  CHECK(views.look(1, page) == SnapshotOutcome::entry);
 }
 
 TEST_CASE("the parts of a cache lie apart, each on its boundary, and within its bytes") {

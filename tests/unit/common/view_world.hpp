@@ -282,9 +282,10 @@ class ViewWorld {
     const std::array<ViewMemory, 2> views{views_[0].memory, views_[1].memory};
     for (std::size_t p = 0; p < pages; ++p) {
       Snapshot snapshot;
-      const Seen seen = take_snapshot(header_.active.word, views, page_[p].hash, page_[p].id, snapshot);
-      if (seen == Seen::again) return page_[p].id + ": the read has to be tried again although nobody writes";
-      if (seen == Seen::absent) {
+      const SnapshotOutcome outcome = take_snapshot(header_.active.word, views, page_[p].hash, page_[p].id, snapshot);
+      if (outcome == SnapshotOutcome::again)
+        return page_[p].id + ": the read has to be tried again although nobody writes";
+      if (outcome == SnapshotOutcome::absent) {
         // Only the page whose entry was just coming or going may be without one.
         if (page_[p].linked && p != current_) return page_[p].id + ": has an entry that is not found";
         continue;

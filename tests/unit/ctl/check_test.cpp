@@ -68,7 +68,7 @@ TEST_CASE("a frontend of a ring that another one replaced is leaving") {
 
 TEST_CASE("the flusher works while it holds its lock and shows itself") {
   Instance instance;
-  CHECK(says(check_report(instance.settings, "flusher"), "it is away"));
+  CHECK(says(check_report(instance.settings, "flusher"), "it has ended"));
   {
     const auto flusher = FileLease::try_take(instance.directory.flusher_lock());
     CHECK(says(check_report(instance.settings, "flusher"), "it waits for the first frontend"));
@@ -83,7 +83,7 @@ TEST_CASE("the flusher works while it holds its lock and shows itself") {
     instance.cache().header().heartbeat_ns.word.store(monotonic_ns() - 60'000'000'000);
     CHECK(says(check_report(instance.settings, "flusher"), "it stands still: it showed itself 1 min 0 s ago"));
   }
-  CHECK(says(check_report(instance.settings, "flusher"), "it is away"));
+  CHECK(says(check_report(instance.settings, "flusher"), "it has ended"));
 }
 
 }  // namespace visitd::test

@@ -58,7 +58,7 @@ TEST_CASE("depths are told apart: not applied, and not durable") {
   CHECK(lane["requests_waiting_bytes"] == 128);
 }
 
-TEST_CASE("an owner that holds its lock and is quiet is silent, and one that let go is away") {
+TEST_CASE("an owner that holds its lock and is quiet is halted, and one that let go has ended") {
   Instance instance;
   instance.make_ring();
   {
@@ -66,10 +66,10 @@ TEST_CASE("an owner that holds its lock and is quiet is silent, and one that let
     CHECK(lanes_report(instance.settings)["rings"][0]["lanes"][0]["process"] == "running");
     instance.ring().lane(0).about.heartbeat_ns.store(monotonic_ns() - 60'000'000'000);
     const Json report = lanes_report(instance.settings);
-    CHECK(report["rings"][0]["lanes"][0]["process"] == "silent");
+    CHECK(report["rings"][0]["lanes"][0]["process"] == "halted");
     CHECK(report["rings"][0]["lanes"][0]["heartbeat_age_ms"] >= 60'000);
   }
-  CHECK(lanes_report(instance.settings)["rings"][0]["lanes"][0]["process"] == "away");
+  CHECK(lanes_report(instance.settings)["rings"][0]["lanes"][0]["process"] == "ended");
 }
 
 TEST_CASE("looking does not take a lock from anybody") {

@@ -100,20 +100,20 @@ TEST_CASE("a dead flusher is away, and what it last said is still told") {
   instance.cache().header().heartbeat_ns.word.store(monotonic_ns() - 90'000'000'000);
   const Json report = status_report(instance.settings);
   CHECK_FALSE(has_failed(report));
-  CHECK(report["flusher"]["process"] == "away");
+  CHECK(report["flusher"]["process"] == "ended");
   CHECK(report["flusher"]["heartbeat_age_ms"] >= 90'000);
   const std::string text = status_text(report);
   CHECK(text.find("away, last pid 2147483647, heartbeat 1 min 30 s ago") != std::string::npos);
   CHECK(text.find("as the flusher last saw them") != std::string::npos);
 }
 
-TEST_CASE("a flusher that stands still is silent") {
+TEST_CASE("a flusher that stands still is halted") {
   Instance instance;
   instance.make_ring();
   instance.make_cache();
   const auto flusher = FileLease::try_take(instance.directory.flusher_lock());
   instance.cache().header().heartbeat_ns.word.store(monotonic_ns() - 10'000'000'000);
-  CHECK(status_report(instance.settings)["flusher"]["process"] == "silent");
+  CHECK(status_report(instance.settings)["flusher"]["process"] == "halted");
 }
 
 TEST_CASE("a flusher that waits for a ring is seen by its lock") {
@@ -121,7 +121,7 @@ TEST_CASE("a flusher that waits for a ring is seen by its lock") {
   const auto flusher = FileLease::try_take(instance.directory.flusher_lock());
   const Json report = status_report(instance.settings);
   CHECK(has_failed(report));
-  CHECK(report["flusher"]["process"] == "silent");
+  CHECK(report["flusher"]["process"] == "halted");
   CHECK(report["flusher"]["pid"] == getpid());
 }
 

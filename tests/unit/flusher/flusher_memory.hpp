@@ -92,7 +92,7 @@ class FlusherMemory {
   [[nodiscard]] Entry entry(std::string_view page) const {
     const std::array<ViewMemory, 2> views = {view(0), view(1)};
     Snapshot snapshot;
-    if (take_snapshot(cache().active.word, views, hash_of(page), page, snapshot) != Seen::entry) return {};
+    if (take_snapshot(cache().active.word, views, hash_of(page), page, snapshot) != SnapshotOutcome::entry) return {};
     return {true, snapshot.base, snapshot.expires, snapshot.inflight, snapshot.open, snapshot.is_damaged()};
   }
 

@@ -466,7 +466,7 @@ TEST_CASE("a spool that another has open is refused, and the other goes on") {
   commit.deltas = encode_pages({{"home", 1}});
   spool.apply(commit);
   CHECK(message_of(directory.path()).find("another flusher has") != std::string::npos);
-  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path(), buckets)), Error);
+  CHECK_THROWS_AS(static_cast<void>(Spool::put_away(directory.path(), buckets)), Error);
 }
 
 TEST_CASE("a spool of a newer visitd, another program's database and a file of junk are refused untouched") {
@@ -705,12 +705,12 @@ TEST_CASE("a spool of schema 1 is taken over with all that it holds, and goes on
   CHECK(open_in(spool.load()) == sorted({{page_in(4, "folded"), 7}, {"home", 5}}));
 }
 
-TEST_CASE("a spool of schema 1 that is set aside before anybody took it over is counted as it was") {
+TEST_CASE("a spool of schema 1 that is put away before anybody took it over is counted as it was") {
   const TemporaryFolder directory;
   make_schema_1(directory);
-  const SpoolAside aside = Spool::set_aside_file(directory.path(), buckets);
-  CHECK(aside.open_visits == 9);
-  CHECK(aside.unanswered_batches == 1);
+  const SpoolPutAway away = Spool::put_away(directory.path(), buckets);
+  CHECK(away.open_visits == 9);
+  CHECK(away.unanswered_batches == 1);
 }
 
 TEST_CASE("spilled rows come back together, become one, and go with their bucket") {
@@ -773,7 +773,7 @@ TEST_CASE("spilled rows come back together, become one, and go with their bucket
   CHECK(open_in(spool.load()) == sorted({{first, 6}, {second, 13}, {page_in(8, "x"), 3}}));
 }
 
-TEST_CASE("visits of folded and spilled buckets are told once when a spool is set aside") {
+TEST_CASE("visits of folded and spilled buckets are told once when a spool is put away") {
   const TemporaryFolder directory;
   {
     Spool spool(directory.path());
@@ -792,12 +792,12 @@ TEST_CASE("visits of folded and spilled buckets are told once when a spool is se
     commit.spilled = {{9, encode_pages({{page_in(9, "page"), 100}})}};
     spool.apply(commit);
   }
-  CHECK(Spool::set_aside_file(directory.path(), buckets).open_visits == 5 + 4 + 10 + 100);
+  CHECK(Spool::put_away(directory.path(), buckets).open_visits == 5 + 4 + 10 + 100);
 }
 
-TEST_CASE("a spool set aside is whole in its new place, told of, and followed by a new one") {
+TEST_CASE("a spool that is put away is whole in its new place, told of, and followed by a new one") {
   const TemporaryFolder directory;
-  CHECK_THROWS_AS(static_cast<void>(Spool::set_aside_file(directory.path(), buckets)), Error);
+  CHECK_THROWS_AS(static_cast<void>(Spool::put_away(directory.path(), buckets)), Error);
   std::string writer;
   {
     Spool spool(directory.path());
@@ -810,27 +810,27 @@ TEST_CASE("a spool set aside is whole in its new place, told of, and followed by
     spool.apply(commit);
     writer = spool.load().writer;
   }
-  const SpoolAside aside = Spool::set_aside_file(directory.path(), buckets);
-  CHECK(aside.path.starts_with(file_of(directory) + ".aside-"));
-  CHECK(aside.open_visits == 7);
-  CHECK(aside.unanswered_batches == 1);
+  const SpoolPutAway away = Spool::put_away(directory.path(), buckets);
+  CHECK(away.path.starts_with(file_of(directory) + ".aside-"));
+  CHECK(away.open_visits == 7);
+  CHECK(away.unanswered_batches == 1);
   CHECK_FALSE(std::filesystem::exists(file_of(directory)));
   {
     Spool spool(directory.path());
     CHECK(spool.load().created);
     CHECK(spool.load().writer != writer);
   }
-  const SpoolAside second = Spool::set_aside_file(directory.path(), buckets);
-  CHECK(second.path != aside.path);
+  const SpoolPutAway second = Spool::put_away(directory.path(), buckets);
+  CHECK(second.path != away.path);
   CHECK(second.open_visits == 0);
-  std::filesystem::rename(aside.path, file_of(directory));
+  std::filesystem::rename(away.path, file_of(directory));
   {
     Spool spool(directory.path());
     CHECK(spool.load().writer == writer);
     CHECK(open_in(spool.load()).size() == 2);
   }
   overwrite(file_of(directory), 0, "no database");
-  const SpoolAside damaged = Spool::set_aside_file(directory.path(), buckets);
+  const SpoolPutAway damaged = Spool::put_away(directory.path(), buckets);
   CHECK_FALSE(damaged.open_visits);
   CHECK_FALSE(damaged.unanswered_batches);
   CHECK(std::filesystem::exists(damaged.path));
