@@ -91,7 +91,7 @@ TEST_CASE("a full spool, damage and a stopped flusher are things to look at") {
   CHECK(status_report(instance.settings)["look_at"].size() == 3);
 }
 
-TEST_CASE("a dead flusher is away, and what it last said is still told") {
+TEST_CASE("a dead flusher has ended, and what it last said is still told") {
   Instance instance;
   instance.make_ring();
   instance.make_cache();
@@ -103,7 +103,7 @@ TEST_CASE("a dead flusher is away, and what it last said is still told") {
   CHECK(report["flusher"]["process"] == "ended");
   CHECK(report["flusher"]["heartbeat_age_ms"] >= 90'000);
   const std::string text = status_text(report);
-  CHECK(text.find("away, last pid 2147483647, heartbeat 1 min 30 s ago") != std::string::npos);
+  CHECK(text.find("ended, last pid 2147483647, heartbeat 1 min 30 s ago") != std::string::npos);
   CHECK(text.find("as the flusher last saw them") != std::string::npos);
 }
 
