@@ -20,10 +20,6 @@ def states(stack: Stack) -> dict[str, str]:
     return {shard["name"]: shard["state"] for shard in stack.status()["shards"]}
 
 
-def reason(stack: Stack, name: str) -> str:
-    return next(shard["reason"] or "" for shard in stack.status()["shards"] if shard["name"] == name)
-
-
 def start_host(host: Stack) -> None:
     """Flusher and frontend of a host whose shards run already."""
     host.start_one("flusher")
@@ -65,8 +61,8 @@ class Identity(unittest.TestCase):
                 self.assertTrue(answer.status == 503 or answer.json()["count"] >= least, f"{page}: {answer}")
 
     def wait_held(self, host: Stack, name: str, word: str) -> None:
-        wait_for(f"{name} is held: {word}; it is {states(host)} {reason(host, name)}",
-                 lambda: states(host)[name] == "held" and word in reason(host, name))  # fmt: skip
+        wait_for(f"{name} is held: {word}; it is {host.shard_status(name)}",
+                 lambda: host.shard_status(name)["state"] == "held" and word in host.shard_status(name)["reason"])  # fmt: skip
 
     def test_addresses_swapped_on_one_host(self):
         with self.prepared() as first:

@@ -12,9 +12,6 @@ SETTINGS = {"cache": {"ttl_ms": 300}, "flusher": {"flush_interval_ms": 100, "com
 
 
 class SlowNames(unittest.TestCase):
-    def state_of(self, stack: Stack, name: str) -> dict:
-        return next(shard for shard in stack.status()["shards"] if shard["name"] == name)
-
     def test_a_name_that_is_not_resolved_delays_no_other_shard(self):
         stack = Stack(frontends=1, shards=2, settings=SETTINGS)
         held = stack.folder / "held"
@@ -32,7 +29,7 @@ class SlowNames(unittest.TestCase):
 
             held.touch()
             stack.restart("flusher")
-            wait_for("the other shard is up", lambda: self.state_of(stack, quick.name)["state"] == "up")
+            wait_for("the other shard is up", lambda: stack.shard_status(quick.name)["state"] == "up")
             # Its pages are counted and read, while several lookups of the slow name run out of time.
             tries = stack.processes["flusher"].text().count("was not resolved")
             for count in range(2, 5):
@@ -43,12 +40,12 @@ class SlowNames(unittest.TestCase):
                 for page in of_shard[quick.name]:
                     wait_for(f"{page} is read", lambda page=page, count=count: stack.shows(page, count))
             wait_for("the name ran out of time", lambda: stack.processes["flusher"].text().count("was not resolved") > tries)
-            self.assertNotEqual(self.state_of(stack, slow.name)["state"], "up")
+            self.assertNotEqual(stack.shard_status(slow.name)["state"], "up")
             self.assertTrue(all(stack.redis_counts()[page] == 1 for page in of_shard[slow.name]))
 
             # A flusher ends while a lookup hangs, and goes on with everything once the name is known.
             stack.restart("flusher")
-            wait_for("the other shard is up", lambda: self.state_of(stack, quick.name)["state"] == "up")
+            wait_for("the other shard is up", lambda: stack.shard_status(quick.name)["state"] == "up")
             held.unlink()
             stack.wait_for_redis(dict.fromkeys(PAGES, 4))
             for page in PAGES:

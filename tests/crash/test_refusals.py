@@ -43,11 +43,11 @@ class Refusals(unittest.TestCase):
             self.counts[page] += 1
 
     def shard(self) -> dict:
-        return next(shard for shard in self.stack.status()["shards"] if shard["name"] == self.sick.name)
+        return self.stack.shard_status(self.sick.name)
 
     def wait_state(self, state: str, word: str = "") -> None:
         wait_for(f"{self.sick.name} is {state}: {word}, it is {self.shard()}",
-                 lambda: self.shard()["state"] == state and word in (self.shard()["reason"] or ""))  # fmt: skip
+                 lambda: self.shard()["state"] == state and word in self.shard()["reason"])  # fmt: skip
 
     def state_lines(self) -> list[str]:
         return [line for line in self.stack.processes["flusher"].text().splitlines() if f"shard {self.sick.name} is " in line]

@@ -1,7 +1,6 @@
 """A shard that was emptied, replaced or restored from an old copy, and a spool that was: found out, held, reported, put right."""
 
 import contextlib
-import json
 import shutil
 import time
 import unittest
@@ -11,14 +10,9 @@ from test_segments import noted, remove_segment
 
 
 class Restored(unittest.TestCase):
-    def state_of(self, stack: Stack, name: str) -> dict:
-        # Nothing is reported while the programs start, or while the flusher still drains a former ring.
-        report = json.loads(stack.visitctl("status", "--json", check=False).stdout)
-        return next((shard for shard in report.get("shards") or [] if shard["name"] == name), {"state": None})
-
     def wait_held(self, stack: Stack, name: str, word: str) -> None:
-        wait_for(f"{name} is held", lambda: self.state_of(stack, name)["state"] == "held")
-        self.assertIn(word, self.state_of(stack, name)["reason"])
+        wait_for(f"{name} is held", lambda: stack.shard_status(name)["state"] == "held")
+        self.assertIn(word, stack.shard_status(name)["reason"])
         self.assertIn(f"visitctl --config {stack.settings_file} accept ", stack.processes["flusher"].text())
 
     @contextlib.contextmanager
@@ -42,7 +36,7 @@ class Restored(unittest.TestCase):
 
     def accept(self, stack: Stack, name: str) -> None:
         stack.visitctl("accept", name, "--yes")
-        wait_for(f"{name} is up again", lambda: self.state_of(stack, name)["state"] == "up")
+        wait_for(f"{name} is up again", lambda: stack.shard_status(name)["state"] == "up")
 
     def test_a_shard_that_was_flushed_empty(self):
         with self.prepared(flusher={"flush_interval_ms": 100, "commit_interval_ms": 20, "keep_batches_s": 0}) as stack:
@@ -120,7 +114,7 @@ class Restored(unittest.TestCase):
                     return int(redis("HGET", "visits:{0}", "home"))
 
             wait_for("the other page is made whole", lambda: home() == 13)
-            wait_for(f"{shard.name} is up", lambda: self.state_of(stack, shard.name)["state"] == "up")
+            wait_for(f"{shard.name} is up", lambda: stack.shard_status(shard.name)["state"] == "up")
             wait_for("home is read", lambda: stack.shows("home", 13))
             wait_for("what is put aside is said", lambda: stack.status("page", "damaged")["redis"].get("set_aside") == 3)
             self.assertEqual(stack.read("damaged").status, 503)
@@ -130,7 +124,7 @@ class Restored(unittest.TestCase):
             stack.post("home")
             wait_for("the shard takes batches", lambda: home() == 14)
             wait_for("it is counted again", lambda: stack.shows("damaged", 4))
-            self.assertEqual(self.state_of(stack, shard.name)["state"], "up")
+            self.assertEqual(stack.shard_status(shard.name)["state"], "up")
 
     def test_a_shard_restored_from_a_copy_older_than_the_kept_batches_is_held(self):
         with self.prepared(flusher={"flush_interval_ms": 100, "commit_interval_ms": 20, "keep_batches_s": 0}) as stack:

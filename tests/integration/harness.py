@@ -626,6 +626,12 @@ class Stack:
         """What visitctl reports, as JSON."""
         return json.loads(self.visitctl(command, *arguments, "--json").stdout)
 
+    def shard_status(self, name: str) -> dict:
+        """What visitctl status says of a shard; nothing while the programs start, or while the flusher begins anew."""
+        said = self.visitctl("status", "--json", check=False).stdout
+        shards = json.loads(said).get("shards") or [] if said else []
+        return next((shard | {"reason": shard["reason"] or ""} for shard in shards if shard["name"] == name), {"state": "", "reason": ""})
+
     # --- the end
 
     def close(self) -> None:

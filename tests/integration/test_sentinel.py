@@ -28,18 +28,13 @@ SENTINEL_RULE = ["-@all", *re.search(r"Allow the user `([^`]+)` and the channel 
                                      (SOURCE_ROOT / "docs/operate.md").read_text())[1].replace("\\|", "|").split(), "&+switch-master"]  # fmt: skip
 
 
-def shard_status(stack: Stack, name: str = "watched") -> dict:
-    unknown = {"state": "", "reason": ""}  # the flusher has only just begun
-    return next((shard for shard in stack.status()["shards"] if shard["name"] == name), unknown)
-
-
 def wait_state(stack: Stack, state: str, *words: str, name: str = "watched") -> None:
     last = {}
 
     def says() -> bool:
         nonlocal last
-        last = shard_status(stack, name)
-        return last["state"] == state and all(word in (last["reason"] or "") for word in words)
+        last = stack.shard_status(name)
+        return last["state"] == state and all(word in last["reason"] for word in words)
 
     try:
         wait_for(f"{name} is {state}: {words}", says)
@@ -184,7 +179,7 @@ class Failovers(unittest.TestCase):
             stack.post("home")
             stack.flush()
             self.assertEqual(stack.say("server_1", "INFO", "replication").splitlines()[1], "role:master")
-            self.assertEqual(shard_status(stack)["state"], "up")
+            self.assertEqual(stack.shard_status("watched")["state"], "up")
             for name in stack.sentinels:
                 stack.start_one(name)
             wait_for("the sentinels know all", stack.sentinels_know_all)
@@ -236,7 +231,7 @@ class Refusals(unittest.TestCase):
 
     def test_a_replica_where_a_shard_should_be(self):
         with self.started(lambda stack: setattr(stack.watched, "address", f"redis://127.0.0.1:{stack.watched.servers['server_2']}")) as stack:
-            wait_for("it is told", lambda: "READONLY" in (shard_status(stack)["reason"] or ""))
+            wait_for("it is told", lambda: "READONLY" in stack.shard_status("watched")["reason"])
             self.assertEqual(stack.say("server_1", "KEYS", "*"), [])
             self.check_goes_on(stack)
 
