@@ -17,8 +17,8 @@ from left_segments import left_since, unused_segments
 from project_files import project_files
 
 CORES = os.cpu_count() or 2
-# Most tests wait for most of their time: three of them keep two cores busy.
-TESTS_AT_ONCE = max(2, 3 * CORES // 2)
+# Most tests wait for most of their time: four of them keep two cores busy.
+TESTS_AT_ONCE = 2 * CORES
 CLANG_FORMAT = "clang-format-19"
 RUN_CLANG_TIDY = "run-clang-tidy-19"
 # The path-sensitive analyzer takes several times as long as all else together, the other one half as long again.
