@@ -37,7 +37,7 @@ bool spool_is_full(const Json& status) {
 void look_at_flusher(const Json& status, Json& found) {
   const Json& flusher = status["flusher"];
   if (flusher["process"] != "running") {
-    found.push_back(fmt::format("the flusher is {}", plain(flusher["process"])));
+    found.push_back(fmt::format("the flusher is away: {}", plain(flusher["process"])));
   }
   if (!flusher.contains("statistics")) return;
   const Json& statistics = flusher["statistics"];

@@ -94,7 +94,7 @@ class Visitctl(unittest.TestCase):
         self.stack.kill9("flusher")
         done = self.stack.visitctl("status", "--exit-code", check=False)
         self.assertEqual(done.returncode, 3)
-        self.assertIn("look at   the flusher is away", done.stdout)
+        self.assertIn("look at   the flusher is away: ended", done.stdout)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs to become another user")
     def test_without_access_it_says_whose_the_directory_is(self):
