@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "common/os/errors.hpp"
 #include "common/os/log.hpp"
 #include "common/os/text.hpp"
@@ -255,6 +257,9 @@ void ControlCommands::import(const ControlRequest& request, ControlReply reply) 
   engine_.correct(
       std::move(order),
       [reply = std::move(reply)](const std::vector<ChangedPage>& changed) {
+        const auto refused =
+            std::ranges::find_if(changed, [](const ChangedPage& page) { return !page.problem.empty(); });
+        if (refused != changed.end()) return reply({false, refused->problem, {}, {}});
         reply({true, "", {}, {{"added", changed.size()}}});
       },
       now());

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "common/shm/count.hpp"
 #include "common/shm/page_id.hpp"
 
 namespace visitd {
@@ -404,6 +405,12 @@ void Batches::add(const std::string& page, std::uint64_t visits, const std::stri
   if (!question.empty()) questions_.push_back({question, QuestionNote::State::done, 0, 0, visits});
   give(number, visits);
   listener_->corrected(corrected_.back());
+}
+
+bool Batches::can_add(std::string_view page, std::uint64_t visits) const noexcept {
+  const std::uint32_t number = pages_.find(page_hash(page, hash_seed_), page);
+  const std::uint64_t pending = number == PendingPages::none ? 0 : pages_[number].open + pages_[number].inflight;
+  return pending <= count_limit && visits <= count_limit - pending;
 }
 
 void Batches::note_imported(CorrectedPage sum, std::string id) {

@@ -91,6 +91,8 @@ class Batches {
   /// The page gets visits that came out of no lane. Told by given(). `question`: as of correct().
   void add(const std::string& page, std::uint64_t visits, const std::string& by, const std::string& question,
            std::uint64_t unix_now);
+  /// Whether the page can be given so many visits: what waits for its shard stays a number that is a count.
+  [[nodiscard]] bool can_add(std::string_view page, std::uint64_t visits) const noexcept;
   /// The same, as a part of an import, whose id note_imported() notes in the same transaction.
   void import(const std::string& page, std::uint64_t visits) { give(find_or_insert(page), visits); }
   void note_imported(CorrectedPage sum, std::string id);

@@ -16,6 +16,13 @@ namespace {
 // After an answer that was of no use.
 constexpr std::uint64_t read_again_after_ms = 50;
 
+std::string too_many_wait() {
+  return fmt::format(
+      "with these, more than {} of its visits would wait for its shard. Add them once the shard has what waits "
+      "(visitctl flush)",
+      count_limit);
+}
+
 }  // namespace
 
 void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
@@ -41,6 +48,10 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
     const PageChange& change = order->asked.changes[i];
     if (change.kind == PageChange::Kind::add && change.count == 0) {
       settle(*order, i, {change.page, 0, 0, {}});
+      continue;
+    }
+    if (change.kind == PageChange::Kind::add && !batches_.can_add(change.page, change.count)) {
+      settle(*order, i, {change.page, 0, 0, too_many_wait()});
       continue;
     }
     if (change.kind == PageChange::Kind::add) {
@@ -109,6 +120,12 @@ void Corrections::import_waiting() {
   while (!imports_.empty() && port_.has_room()) {
     const std::shared_ptr<Order> order = imports_.front();
     imports_.pop_front();
+    const auto too_many = std::ranges::find_if(
+        order->asked.changes, [&](const PageChange& change) { return !batches_.can_add(change.page, change.count); });
+    if (too_many != order->asked.changes.end()) {
+      order->told({{too_many->page, 0, 0, fmt::format("'{}': {}", too_many->page, too_many_wait())}});
+      continue;
+    }
     CorrectedPage sum;
     std::uint64_t visits = 0;
     for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {

@@ -240,6 +240,24 @@ class Corrections(unittest.TestCase):
         self.correct("set", "home", "3")
         self.follows({"home": 3})
 
+    def test_what_waits_for_a_shard_stays_a_count(self):
+        self.count({"home": 5})
+        most = (1 << 63) - 1
+        shards = [shard.name for shard in self.stack.shards]
+        for shard in shards:
+            self.stack.kill9(shard)
+        rows = self.stack.folder / "more.csv"
+        rows.write_text("other,1\nhome,6\n")
+        self.stack.visitctl("add", "home", str(most - 5))
+        for more in (("add", "home", "6"), ("import", str(rows), "--from", "csv")):
+            refused = self.stack.visitctl(*more, "--timeout", "2", check=False)
+            self.assertEqual(refused.returncode, 1, refused.stdout + refused.stderr)
+            self.assertIn("would wait for its shard", refused.stdout + refused.stderr)
+        for shard in shards:
+            self.stack.start_one(shard)
+        self.stack.flush()
+        self.follows({"home": most, "other": 0})
+
 
 class LostTail(unittest.TestCase):
     def test_what_a_shard_lost_of_corrections_and_of_what_they_took_away_comes_again(self):
