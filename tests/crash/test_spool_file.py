@@ -114,8 +114,18 @@ class SpoolFile(unittest.TestCase):
             stack.post("home")
             stack.wait_for_redis({"home": 1})
             # A file where the directory was: nothing can be made there, whoever this runs as.
-            remove_tree(stack.state_directory)
-            stack.state_directory.write_text("in the way")
+            in_the_way = stack.folder / "in-the-way"
+            in_the_way.write_text("in the way")
+
+            def takes_its_place() -> bool:
+                remove_tree(stack.state_directory)
+                try:
+                    in_the_way.rename(stack.state_directory)
+                except IsADirectoryError:
+                    return False  # the flusher was faster, and has made the directory anew
+                return True
+
+            wait_for("a file is in the way", takes_its_place)
             wait_for("it is said", lambda: "cannot write what it has open to a new file" in stack.processes["flusher"].text())
             for _ in range(5):
                 stack.post("home")

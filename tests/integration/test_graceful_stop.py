@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import unittest
+from pathlib import Path
 
 from harness import BUILD_ROOT, LIBC, PATIENCE_S, Process, Stack, has_read_all, listening_at, wait_for
 
@@ -258,6 +259,11 @@ class Knocking:
             self._ending.wait(0.002)
 
 
+def catches_sigterm(pid: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 class InheritedSocket(unittest.TestCase):
     """Several frontends on one listening socket that outlives them, as systemd passes it."""
 
@@ -308,7 +314,8 @@ class InheritedSocket(unittest.TestCase):
                 self.assertEqual(stack.stop_one(name), 0)
                 stack.start_one(name)
                 process = stack.processes[name]
-                wait_for(f"{name} listens", lambda process=process: stack.listens(process.pid))
+                # It has the inherited socket before it takes signals.
+                wait_for(f"{name} can be told to stop", lambda process=process: catches_sigterm(process.pid))
         print(f"{RESTARTS} restarts in {time.monotonic() - begun:.1f} s: {len(knocking.acknowledged)} visits acknowledged, "
               f"{len(knocking.unanswered)} unanswered, {len(knocking.not_counted)} put off, {len(knocking.turned_away)} refused", flush=True)  # fmt: skip
         self.check_visits(stack, knocking)
