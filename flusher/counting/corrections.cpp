@@ -46,17 +46,8 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
   const std::vector<std::uint64_t> tails = port_.tails();
   for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
     const PageChange& change = order->asked.changes[i];
-    if (change.kind == PageChange::Kind::add && change.count == 0) {
-      settle(*order, i, {change.page, 0, 0, {}});
-      continue;
-    }
-    if (change.kind == PageChange::Kind::add && !batches_.can_add(change.page, change.count)) {
-      settle(*order, i, {change.page, 0, 0, too_many_wait()});
-      continue;
-    }
     if (change.kind == PageChange::Kind::add) {
-      giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
-      batches_.add(change.page, change.count, order->asked.by, order->asked.question, unix_now);
+      add(order, i);
       continue;
     }
     auto& parts = parts_[port_.bucket_of(change.page)];
@@ -66,6 +57,25 @@ void Corrections::ask(ChangeOrder asked, Told told, std::uint64_t unix_now) {
     }
     parts.back()->changes.push_back(i);
   }
+}
+
+void Corrections::add(const std::shared_ptr<Order>& order, std::size_t i) {
+  const ChangeOrder& asked = order->asked;
+  const PageChange& change = asked.changes[i];
+  if (change.count != 0 && !batches_.can_add(change.page, change.count)) {
+    return settle(*order, i, {change.page, 0, 0, too_many_wait()});
+  }
+  if (begin_giving(order, i)) batches_.add(change.page, change.count, asked.by, asked.question, order->asked_at);
+}
+
+bool Corrections::begin_giving(const std::shared_ptr<Order>& order, std::size_t i) {
+  const PageChange& change = order->asked.changes[i];
+  if (change.count == 0) {
+    settle(*order, i, {change.page, 0, 0, {}});
+    return false;
+  }
+  giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
+  return true;
 }
 
 void Corrections::recover(SpoolState& spool) {
@@ -130,11 +140,7 @@ void Corrections::import_waiting() {
     std::uint64_t visits = 0;
     for (std::size_t i = 0; i < order->asked.changes.size(); ++i) {
       const PageChange& change = order->asked.changes[i];
-      if (change.count == 0) {
-        settle(*order, i, {change.page, 0, 0, {}});
-        continue;
-      }
-      giving_.push_back({order, i, change.page, change.count, {change.page, 0, change.count, {}}});
+      if (!begin_giving(order, i)) continue;
       batches_.import(change.page, change.count);
       visits += std::min(count_limit - visits, change.count);
     }

@@ -134,6 +134,10 @@ class Corrections final : public CorrectionListener {
 
   /// What an earlier life did, or began, of the same question. False: nothing.
   [[nodiscard]] bool was_asked_before(const std::shared_ptr<Order>& order);
+  void add(const std::shared_ptr<Order>& order, std::size_t i);
+  /// From now on it is waited for until the page is shown with the change's visits. False: they are none, and the
+  /// change is settled.
+  bool begin_giving(const std::shared_ptr<Order>& order, std::size_t i);
   void import(const std::shared_ptr<Order>& order);
   void import_waiting();
   void step(std::uint32_t bucket, Part& part, std::uint64_t now_ms);
