@@ -15,6 +15,8 @@ from harness import VISITCTL, Stack, Traffic, check_sums, started_host, wait_for
 
 # VISITD_CORRECTIONS_SECONDS: for a longer campaign.
 SECONDS = float(os.environ.pop("VISITD_CORRECTIONS_SECONDS", "15"))
+# Between two corrections of an owner: of each host the record shows a thousand pages, and all are to be in it.
+PAUSE_S = 0.05
 SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "cache": {"ttl_ms": 300}, "redis": {"buckets": 64}}
 PAGES = 12
 
@@ -255,6 +257,8 @@ class Corrections(unittest.TestCase):
             self.assertIn("would wait for its shard", refused.stdout + refused.stderr)
         for shard in shards:
             self.stack.start_one(shard)
+        for shard in shards:
+            self.stack.wait_shard(shard, "up")
         self.stack.flush()
         self.follows({"home": most, "other": 0})
 
@@ -327,6 +331,7 @@ class Owner(threading.Thread):
                 self.killed += 1
             if visitctl.wait() == 0:
                 self.done += 1
+            time.sleep(PAUSE_S)
 
 
 class UnderKills(unittest.TestCase):
