@@ -61,8 +61,7 @@ class Identity(unittest.TestCase):
                 self.assertTrue(answer.status == 503 or answer.json()["count"] >= least, f"{page}: {answer}")
 
     def wait_held(self, host: Stack, name: str, word: str) -> None:
-        wait_for(f"{name} is held: {word}; it is {host.shard_status(name)}",
-                 lambda: host.shard_status(name)["state"] == "held" and word in host.shard_status(name)["reason"])  # fmt: skip
+        host.wait_shard(name, "held", word)
 
     def test_addresses_swapped_on_one_host(self):
         with self.prepared() as first:

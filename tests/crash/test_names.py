@@ -29,7 +29,7 @@ class SlowNames(unittest.TestCase):
 
             held.touch()
             stack.restart("flusher")
-            wait_for("the other shard is up", lambda: stack.shard_status(quick.name)["state"] == "up")
+            stack.wait_shard(quick.name, "up")
             # Its pages are counted and read, while several lookups of the slow name run out of time.
             tries = stack.processes["flusher"].text().count("was not resolved")
             for count in range(2, 5):
@@ -45,7 +45,7 @@ class SlowNames(unittest.TestCase):
 
             # A flusher ends while a lookup hangs, and goes on with everything once the name is known.
             stack.restart("flusher")
-            wait_for("the other shard is up", lambda: stack.shard_status(quick.name)["state"] == "up")
+            stack.wait_shard(quick.name, "up")
             held.unlink()
             stack.wait_for_redis(dict.fromkeys(PAGES, 4))
             for page in PAGES:

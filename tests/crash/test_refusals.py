@@ -46,8 +46,7 @@ class Refusals(unittest.TestCase):
         return self.stack.shard_status(self.sick.name)
 
     def wait_state(self, state: str, word: str = "") -> None:
-        wait_for(f"{self.sick.name} is {state}: {word}, it is {self.shard()}",
-                 lambda: self.shard()["state"] == state and word in self.shard()["reason"])  # fmt: skip
+        self.stack.wait_shard(self.sick.name, state, word)
 
     def state_lines(self) -> list[str]:
         return [line for line in self.stack.processes["flusher"].text().splitlines() if f"shard {self.sick.name} is " in line]

@@ -11,7 +11,7 @@ from test_segments import noted, remove_segment
 
 class Restored(unittest.TestCase):
     def wait_held(self, stack: Stack, name: str, word: str) -> None:
-        wait_for(f"{name} is held", lambda: stack.shard_status(name)["state"] == "held")
+        stack.wait_shard(name, "held")
         self.assertIn(word, stack.shard_status(name)["reason"])
         self.assertIn(f"visitctl --config {stack.settings_file} accept ", stack.processes["flusher"].text())
 
@@ -36,7 +36,7 @@ class Restored(unittest.TestCase):
 
     def accept(self, stack: Stack, name: str) -> None:
         stack.visitctl("accept", name, "--yes")
-        wait_for(f"{name} is up again", lambda: stack.shard_status(name)["state"] == "up")
+        stack.wait_shard(name, "up")
 
     def test_a_shard_that_was_flushed_empty(self):
         with self.prepared(flusher={"flush_interval_ms": 100, "commit_interval_ms": 20, "keep_batches_s": 0}) as stack:
@@ -114,7 +114,7 @@ class Restored(unittest.TestCase):
                     return int(redis("HGET", "visits:{0}", "home"))
 
             wait_for("the other page is made whole", lambda: home() == 13)
-            wait_for(f"{shard.name} is up", lambda: stack.shard_status(shard.name)["state"] == "up")
+            stack.wait_shard(shard.name, "up")
             wait_for("home is read", lambda: stack.shows("home", 13))
             wait_for("what is put aside is said", lambda: stack.status("page", "damaged")["redis"].get("set_aside") == 3)
             self.assertEqual(stack.read("damaged").status, 503)

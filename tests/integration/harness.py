@@ -627,10 +627,24 @@ class Stack:
         return json.loads(self.visitctl(command, *arguments, "--json").stdout)
 
     def shard_status(self, name: str) -> dict:
-        """What visitctl status says of a shard; nothing while the programs start, or while the flusher begins anew."""
+        """What visitctl status says of a shard. While the flusher starts, it says nothing of it: state and reason are empty."""
         said = self.visitctl("status", "--json", check=False).stdout
         shards = json.loads(said).get("shards") or [] if said else []
         return next((shard | {"reason": shard["reason"] or ""} for shard in shards if shard["name"] == name), {"state": "", "reason": ""})
+
+    def wait_shard(self, name: str, state: str, *words: str) -> None:
+        """Waits until visitctl status says that the shard is in this state, for a reason with these words."""
+        last = {}
+
+        def says() -> bool:
+            nonlocal last
+            last = self.shard_status(name)
+            return last["state"] == state and all(word in last["reason"] for word in words)
+
+        try:
+            wait_for(f"{name} is {state}: {words}", says)
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}; it is {last}") from None
 
     # --- the end
 
@@ -780,7 +794,7 @@ class Traffic:
         self.refused = 0
         self.reads = 0
         self.faults: list[str] = []
-        # Without an end they leave the processors to those who are tested.
+        # If no number of visits ends them, clients pause between requests, so that the processes under test have the processors.
         self._pause_s = 0.003 if visits is None else 0.0
         self._left = visits
         self._lock = threading.Lock()

@@ -29,17 +29,7 @@ SENTINEL_RULE = ["-@all", *re.search(r"Allow the user `([^`]+)` and the channel 
 
 
 def wait_state(stack: Stack, state: str, *words: str, name: str = "watched") -> None:
-    last = {}
-
-    def says() -> bool:
-        nonlocal last
-        last = stack.shard_status(name)
-        return last["state"] == state and all(word in last["reason"] for word in words)
-
-    try:
-        wait_for(f"{name} is {state}: {words}", says)
-    except AssertionError as fault:
-        raise AssertionError(f"{fault}; it is {last}") from None
+    stack.wait_shard(name, state, *words)
 
 
 def sent_again(stack: Stack) -> int:
