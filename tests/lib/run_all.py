@@ -72,11 +72,12 @@ class Way:
     suites: list[str]  # empty: all but the long ones
     environment: dict[str, str]
     wrapper: str = ""
-    without: str = ""  # a suite whose tests are left out, whatever other suite has them too, unless a suite was asked for
+    without: str = ""  # tests of this suite are not run, though they are in another suite that is
     compiler: str = ""  # empty: the usual one
 
 
 NORMAL = Way("normal build", "build", OPTIMIZED, [], {}, without=NIGHTLY)
+NORMAL_AND_NIGHTLY = replace(NORMAL, without="")
 SANITIZED = Way(
     "ASan and UBSan",
     "build-asan",
@@ -357,8 +358,8 @@ def main() -> int:
     chosen = options.normal or options.sanitize or options.tsan or options.fuzz or options.lint or options.campaign
     everything = not chosen and not options.suite
     parts = [
-        (everything or options.normal or (options.suite and not chosen), replace(NORMAL, without="") if options.suite else NORMAL, options.suite or NORMAL.suites),
-        (options.campaign, replace(NORMAL, without=""), ["campaign", NIGHTLY]),
+        (everything or options.normal or (options.suite and not chosen), NORMAL_AND_NIGHTLY if options.suite else NORMAL, options.suite or NORMAL.suites),
+        (options.campaign, NORMAL_AND_NIGHTLY, ["campaign", NIGHTLY]),
         (everything or options.sanitize, SANITIZED, options.suite or SANITIZED.suites),
         (options.campaign, SANITIZED, ["unit", "simulation", "integration", "crash"]),
         (everything or options.tsan, THREADS, options.suite or THREADS.suites),
