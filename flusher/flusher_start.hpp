@@ -7,8 +7,8 @@
 
 namespace visitd {
 
-/// Puts the spool away, where no flusher runs, so that the next one begins anew. Says in the log what it held. Throws
-/// Error.
+/// Renames the spool's file, so that the next flusher makes a new one. No flusher may run. Logs what the old one held.
+/// Throws Error.
 void put_spool_away(const Settings& settings);
 
 /// Waits for a ring, counts it and carries it to the shards, until a signal or until the ring is left; SIGHUP lets it

@@ -39,7 +39,8 @@ struct HandlerShare {
   [[nodiscard]] bool is_named_origin(std::string_view origin) const noexcept;
   /// 503 with Retry-After.
   void refuse_for_now(const Problem& problem, Answer& answer) const noexcept;
-  /// The same of a page whose count is unknown or damaged. `parameter`: the page, if the request names several.
+  /// 503 with Retry-After, since the page's count is unknown or damaged. `parameter`: the page, if the request names
+  /// several.
   void refuse_unknown(const CountAnswer& count, Answer& answer, std::string_view parameter = {}) const noexcept;
   /// An empty text for a long answer, which lives until the next one.
   [[nodiscard]] std::string& start_document() noexcept;

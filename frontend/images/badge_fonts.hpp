@@ -16,7 +16,7 @@ struct BadgeFont {
 
 /// What badges are drawn in that ask for no font.
 [[nodiscard]] const BadgeFont& usual_badge_font() noexcept;
-/// The font of this name, as abacus has them; the usual one where there is none.
+/// The font that abacus calls so. If it has none of this name: the usual one.
 [[nodiscard]] const BadgeFont& badge_font(std::string_view name) noexcept;
 
 /// The width in tenths of a pixel of a text of valid UTF-8 in a font of `size` pixels.

@@ -122,7 +122,7 @@ class SpoolFile(unittest.TestCase):
                 try:
                     in_the_way.rename(stack.state_directory)
                 except IsADirectoryError:
-                    return False  # the flusher was faster, and has made the directory anew
+                    return False  # the flusher has made a new directory before the file was there
                 return True
 
             wait_for("a file is in the way", takes_its_place)

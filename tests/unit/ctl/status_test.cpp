@@ -107,7 +107,7 @@ TEST_CASE("a dead flusher has ended, and what it last said is still told") {
   CHECK(text.find("as the flusher last saw them") != std::string::npos);
 }
 
-TEST_CASE("a flusher that stands still is halted") {
+TEST_CASE("a flusher that holds its lock and shows no heartbeat is called halted") {
   Instance instance;
   instance.make_ring();
   instance.make_cache();
