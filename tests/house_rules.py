@@ -9,8 +9,9 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests/lib"))
+sys.path += [str(ROOT / "tests/lib"), str(ROOT / "tests/simulation")]
 
+import mutants  # noqa: E402
 from project_files import project_files  # noqa: E402
 
 # Who may include whom: a room, and the rooms that it uses. What a file's own room may use, the file may.
@@ -330,6 +331,9 @@ class HouseRules(unittest.TestCase):
                 if not any(re.search(rf"'{stem}(_test)?'", TEXT.get(str(build), "")) for build in builds[:1]):
                     faults.append(f"{name}: no meson.build names it")
         self.none(faults, "every source is built")
+
+    def test_every_rule_that_a_mutant_takes_out_is_there(self):
+        self.assertEqual(mutants.stale(), [])
 
     def test_every_test_of_real_processes_is_registered(self):
         faults = []

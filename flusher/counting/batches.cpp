@@ -20,12 +20,12 @@ constexpr std::uint64_t least_pages_to_seal = 16384;
 }  // namespace
 
 Batches::Batches(const BatchLimits& limits, Incarnation incarnation, const Placement& placement, FlusherView& view,
-                 PendingPages& pages, OpenVisits& open, FlusherStatistics statistics)
+                 PendingSeries& pending, OpenVisits& open, FlusherStatistics statistics)
     : limits_(limits),
       incarnation_(incarnation),
       placement_(placement),
       view_(view),
-      pages_(pages),
+      pending_(pending),
       open_(open),
       statistics_(statistics),
       shards_(placement.shards()),
@@ -51,11 +51,11 @@ void Batches::kept_recovered(std::uint64_t unix_now) {
   update_statistics();
 }
 
-void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> pages) {
+void Batches::recover_unanswered(Batch batch, std::vector<std::uint32_t> series) {
   Bucket& bucket = buckets_[batch.bucket];
   std::string blob = encode_content(batch);
-  count_unanswered(bucket, pages.size(), true);
-  bucket.recover_unanswered({std::move(batch), std::move(pages), std::move(blob)});
+  count_unanswered(bucket, series.size(), true);
+  bucket.recover_unanswered({std::move(batch), std::move(series), std::move(blob)});
   update_statistics();
 }
 
@@ -165,7 +165,7 @@ void Batches::leave_shard(std::uint32_t number) {
   if (bucket.due != 0) --shard.due;
   if (bucket.unanswered() != nullptr) {
     --shard.unanswered;
-    shard.pages_in_flight -= bucket.unanswered()->pages.size();
+    shard.pages_in_flight -= bucket.unanswered()->series.size();
   }
   if (std::exchange(bucket.queued, false)) std::erase(shard.to_seal, number);
   open_.leave_shard(number);
@@ -177,7 +177,7 @@ void Batches::enter_shard(std::uint32_t number) {
   if (bucket.due != 0) ++shard.due;
   if (bucket.unanswered() != nullptr) {
     ++shard.unanswered;
-    shard.pages_in_flight += bucket.unanswered()->pages.size();
+    shard.pages_in_flight += bucket.unanswered()->series.size();
   }
   open_.enter_shard(number);
   queue(number);
@@ -237,15 +237,16 @@ std::size_t Batches::seal(std::uint32_t number, Transaction& transaction) {
   Bucket& bucket = buckets_[number];
   UnansweredBatch sealed;
   sealed.flush = bucket.due;
-  sealed.pages = open_.take(number, limits_.batch_pages);
+  sealed.series = open_.take(number, limits_.batch_pages);
   if (!open_.any(number)) set_due(bucket, 0);
-  if (sealed.pages.empty()) return 0;
-  sealed.batch.pages.reserve(sealed.pages.size());
-  for (const std::uint32_t page : sealed.pages) {
-    sealed.batch.pages.push_back({std::string(pages_[page].id()), pages_[page].open});
+  if (sealed.series.empty()) return 0;
+  sealed.batch.effects.reserve(sealed.series.size());
+  for (const std::uint32_t open : sealed.series) {
+    const SeriesVisits& series = pending_[open];
+    sealed.batch.effects.push_back({std::string(series.name()), series.open});
   }
-  sealed.blob = encode_pages(sealed.batch.pages);
-  const std::size_t size = sealed.pages.size();
+  sealed.blob = encode_effects(sealed.batch.effects);
+  const std::size_t size = sealed.series.size();
   keep_sealed(number, std::move(sealed), transaction);
   return size;
 }
@@ -255,7 +256,7 @@ void Batches::keep_sealed(std::uint32_t number, UnansweredBatch sealed, Transact
   const std::uint64_t digest = salted_digest(sealed.blob);
   bucket.seal(std::move(sealed), incarnation_, digest);
   transaction.sealed.push_back(bucket.unanswered()->batch);
-  count_unanswered(bucket, bucket.unanswered()->pages.size(), true);
+  count_unanswered(bucket, bucket.unanswered()->series.size(), true);
   sealing_.push_back(number);
   statistics_.add(FlusherStatistic::seals);
 }
@@ -264,10 +265,10 @@ std::vector<std::uint32_t> Batches::committed() {
   std::vector<std::uint32_t> ready = std::exchange(sealing_, {});
   for (const std::uint32_t number : ready) {
     const UnansweredBatch& sealed = *buckets_[number].unanswered();
-    for (std::size_t i = 0; i < sealed.pages.size(); ++i) {
-      const std::uint64_t visits = sealed.batch.pages[i].visits;
-      pages_.seal(sealed.pages[i], visits);
-      if (const std::uint32_t node = pages_[sealed.pages[i]].node; node != 0) view_.seal(node, visits);
+    for (std::size_t i = 0; i < sealed.series.size(); ++i) {
+      const std::uint64_t visits = sealed.batch.effects[i].operand;
+      pending_.seal(sealed.series[i], visits);
+      if (const std::uint32_t node = pending_[sealed.series[i]].node; node != 0) view_.seal(node, visits);
     }
   }
   ready.insert(ready.end(), rewriting_.begin(), rewriting_.end());
@@ -288,7 +289,7 @@ void Batches::forget_old(Transaction& transaction, std::uint64_t unix_now) {
 }
 
 KeptOrder::Entry Batches::entry_of(std::uint32_t bucket, const Bucket::Kept& kept, std::uint64_t answered_at) {
-  return {bucket, static_cast<std::uint32_t>(kept.content.size() + bytes_beside_pages), kept.mark.seq, answered_at};
+  return {bucket, static_cast<std::uint32_t>(kept.content.size() + bytes_beside_effects), kept.mark.seq, answered_at};
 }
 
 void Batches::keep(std::uint32_t bucket, Bucket::Kept kept, std::uint64_t answered_at) {
@@ -307,7 +308,7 @@ void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& t
                        std::uint64_t now_ms, std::uint64_t unix_now) {
   Bucket& bucket = buckets_[number];
   UnansweredBatch done = bucket.answered();
-  count_unanswered(bucket, done.pages.size(), false);
+  count_unanswered(bucket, done.series.size(), false);
   queue(number);
   const Batch& batch = done.batch;
   // Noted before its pages move, the spool's after: a view that died between is not taken for one that agrees with the
@@ -326,40 +327,40 @@ void Batches::answered(std::uint32_t number, const std::vector<std::uint64_t>& t
 
 void Batches::settle_visits(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals, std::uint64_t fix,
                             std::uint64_t expires) {
-  for (std::size_t i = 0; i < done.pages.size(); ++i) {
-    const std::uint32_t node = pages_[done.pages[i]].node;
-    const std::uint64_t visits = done.batch.pages[i].visits;
+  for (std::size_t i = 0; i < done.series.size(); ++i) {
+    const std::uint32_t node = pending_[done.series[i]].node;
+    const std::uint64_t visits = done.batch.effects[i].operand;
     if (node != 0) {
       // A shard that lost visits of other hosts for now does not make a count fall.
       const std::uint64_t base = fix > view_.fix(node) ? totals[i] : std::max(totals[i], view_.base(node) + visits);
       view_.acknowledge(node, visits, base, expires, fix);
     }
-    pages_.settle(done.pages[i], visits);
+    pending_.settle(done.series[i], visits);
   }
 }
 
 void Batches::settle_correction(const UnansweredBatch& done, const std::vector<std::uint64_t>& totals,
                                 std::uint64_t fix, std::uint64_t expires, std::uint64_t unix_now) {
   const Batch& batch = done.batch;
-  for (std::size_t i = 0; i < batch.pages.size(); ++i) {
-    const PageVisits& page = batch.pages[i];
-    const std::uint32_t number = pages_.find(page_hash(page.page, hash_seed_), page.page);
-    if (number != PendingPages::none && pages_[number].node != 0) {
-      const std::uint32_t node = pages_[number].node;
+  for (std::size_t i = 0; i < batch.effects.size(); ++i) {
+    const Effect& effect = batch.effects[i];
+    const std::uint32_t number = pending_.find(page_hash(effect.series, hash_seed_), effect.series);
+    if (number != PendingSeries::none && pending_[number].node != 0) {
+      const std::uint32_t node = pending_[number].node;
       view_.acknowledge(node, 0, view_.base_after(node, totals[i], fix), expires, fix);
     }
-    corrected_.push_back({batch.bucket, batch.mark, page.page, difference_of(page), totals[i],
+    corrected_.push_back({batch.bucket, batch.mark, effect.series, difference_of(effect), totals[i],
                           batch.correction->into[i], batch.correction->by, unix_now});
-    note_question(batch.bucket, QuestionNote::State::done, totals[i] - page.visits, totals[i], questions_);
+    note_question(batch.bucket, QuestionNote::State::done, totals[i] - effect.operand, totals[i], questions_);
     listener_->corrected(corrected_.back());
     // Into the same transaction as the answer: given once, whenever this life ends.
-    if (!batch.correction->into[i].empty()) give(find_or_insert(batch.correction->into[i]), -page.visits);
+    if (!batch.correction->into[i].empty()) give(find_or_insert(batch.correction->into[i]), -effect.operand);
   }
 }
 
 // ---- corrections
 
-void Batches::correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction,
+void Batches::correct(std::uint32_t bucket, std::vector<Effect> differences, Correction correction,
                       std::string question) {
   assert(!to_correct_.contains(bucket));
   to_correct_.emplace(bucket, ToCorrect{std::move(differences), std::move(correction), std::move(question)});
@@ -382,7 +383,7 @@ void Batches::seal_corrections(Transaction& transaction) {
     }
     UnansweredBatch sealed;
     sealed.flush = flush_ + 1;  // a flush under way does not wait for it
-    sealed.batch.pages = std::move(waiting->second.differences);
+    sealed.batch.effects = std::move(waiting->second.differences);
     sealed.batch.correction = std::move(waiting->second.correction);
     sealed.blob = encode_content(sealed.batch);
     if (!waiting->second.question.empty()) {
@@ -395,21 +396,21 @@ void Batches::seal_corrections(Transaction& transaction) {
 }
 
 std::uint32_t Batches::find_or_insert(std::string_view page) {
-  return pages_.find_or_insert(page, hash_seed_, static_cast<std::uint32_t>(buckets_.size()));
+  return pending_.find_or_insert(page, hash_seed_, static_cast<std::uint32_t>(buckets_.size()));
 }
 
 void Batches::add(const std::string& page, std::uint64_t visits, const std::string& by, const std::string& question,
                   std::uint64_t unix_now) {
   const std::uint32_t number = find_or_insert(page);
-  corrected_.push_back({pages_[number].bucket, {}, page, static_cast<std::int64_t>(visits), {}, {}, by, unix_now});
+  corrected_.push_back({pending_[number].bucket, {}, page, static_cast<std::int64_t>(visits), {}, {}, by, unix_now});
   if (!question.empty()) questions_.push_back({question, QuestionNote::State::done, 0, 0, visits});
   give(number, visits);
   listener_->corrected(corrected_.back());
 }
 
 bool Batches::can_add(std::string_view page, std::uint64_t visits) const noexcept {
-  const std::uint32_t number = pages_.find(page_hash(page, hash_seed_), page);
-  const std::uint64_t pending = number == PendingPages::none ? 0 : pages_[number].open + pages_[number].inflight;
+  const std::uint32_t number = pending_.find(page_hash(page, hash_seed_), page);
+  const std::uint64_t pending = number == PendingSeries::none ? 0 : pending_[number].open + pending_[number].inflight;
   return pending <= count_limit && visits <= count_limit - pending;
 }
 
@@ -420,15 +421,15 @@ void Batches::note_imported(CorrectedPage sum, std::string id) {
 }
 
 void Batches::give(std::uint32_t number, std::uint64_t visits) {
-  if (pages_.give(number, visits).in_bucket == 0) open_.page_opened(number);
+  if (pending_.give(number, visits).in_bucket == 0) open_.series_opened(number);
   given_.emplace_back(number, visits);
 }
 
 void Batches::show_given() {
   for (const auto& [number, visits] : std::exchange(giving_, {})) {
-    pages_.show(number, visits);
-    if (const std::uint32_t node = pages_[number].node; node != 0) view_.give(node, visits);
-    listener_->given(std::string(pages_[number].id()), visits);
+    pending_.show(number, visits);
+    if (const std::uint32_t node = pending_[number].node; node != 0) view_.give(node, visits);
+    listener_->given(std::string(pending_[number].name()), visits);
   }
 }
 
@@ -447,7 +448,7 @@ bool Batches::is_bucket_flushed(std::uint32_t number, std::uint64_t flush) const
 }
 
 void Batches::outdated(std::uint32_t number) {
-  std::vector<std::uint32_t> all(buckets_[number].unanswered()->batch.pages.size());
+  std::vector<std::uint32_t> all(buckets_[number].unanswered()->batch.effects.size());
   std::iota(all.begin(), all.end(), 0U);
   buckets_[number].refuse(all, {});
 }
@@ -462,27 +463,27 @@ void Batches::fenced(std::uint32_t number, std::uint64_t unix_now) {
   bucket.fenced(incarnation_);
   view_.note_answered(number, bucket.seq());
   answered_.push_back({number, bucket.seq(), bucket.field()});
-  keep(number, {fence.mark, fence.expected, encode_pages(fence.pages)}, unix_now);
+  keep(number, {fence.mark, fence.expected, encode_effects(fence.effects)}, unix_now);
   changed_.push_back(number);
 }
 
 void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
   const bool corrects = bucket.unanswered()->batch.correction.has_value();
   Bucket::BadPages bad = bucket.take_bad_pages();
-  if (corrects) listener_->withdrawn(bucket.number(), bad.pages.size());
+  if (corrects) listener_->withdrawn(bucket.number(), bad.effects.size());
   if (corrects && !bucket.unanswered()->batch.correction) {
     note_question(bucket.number(), QuestionNote::State::withdrawn, 0, 0, transaction.questions);
   }
   for (std::size_t i = 0; i < bad.numbers.size(); ++i) {
-    const std::uint64_t visits = bad.pages[i].visits;
-    transaction.set_aside.push_back({bucket.number(), std::move(bad.pages[i]), bucket.unanswered()->why_bad});
-    if (const std::uint32_t node = pages_[bad.numbers[i]].node; node != 0) view_.set_aside(node, visits);
-    pages_.settle(bad.numbers[i], visits);
+    const std::uint64_t visits = bad.effects[i].operand;
+    transaction.set_aside.push_back({bucket.number(), std::move(bad.effects[i]), bucket.unanswered()->why_bad});
+    if (const std::uint32_t node = pending_[bad.numbers[i]].node; node != 0) view_.set_aside(node, visits);
+    pending_.settle(bad.numbers[i], visits);
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
   shard_with(bucket).pages_in_flight -= bad.numbers.size();
   const UnansweredBatch& unanswered = *bucket.unanswered();
-  const bool same = bad.pages.empty() && !unanswered.fence;
+  const bool same = bad.effects.empty() && !unanswered.fence;
   const auto fence = bucket.rewrite(same ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
   if (fence) transaction.replaced.push_back(*fence);
   (fence ? transaction.sealed : transaction.replaced).push_back(unanswered.batch);
@@ -490,11 +491,11 @@ void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
 }
 
 void Batches::set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
-  for (PageVisits& page : take_at(batch.pages, bad_pages)) {
+  for (Effect& effect : take_at(batch.effects, bad_pages)) {
     // What somebody has written over a count since is not corrected.
     if (batch.correction) continue;
-    if (!set_aside_before_.emplace(batch.bucket, batch.mark.seq, page.page).second) continue;
-    set_aside_.push_back({batch.bucket, std::move(page), why});
+    if (!set_aside_before_.emplace(batch.bucket, batch.mark.seq, effect.series).second) continue;
+    set_aside_.push_back({batch.bucket, std::move(effect), why});
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
 }
@@ -510,10 +511,10 @@ bool Batches::accept(std::uint32_t number, const std::string& held) {
 }
 
 void Batches::update_statistics() noexcept {
-  statistics_.set(FlusherStatistic::pending_visits, pages_.visits());
+  statistics_.set(FlusherStatistic::pending_visits, pending_.visits());
   statistics_.set(FlusherStatistic::unanswered_batches, unanswered_count_);
-  statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
-  statistics_.set(FlusherStatistic::pending_bytes, pages_.pending_bytes());
+  statistics_.set(FlusherStatistic::pending_pages, pending_.with_visits());
+  statistics_.set(FlusherStatistic::pending_bytes, pending_.pending_bytes());
   statistics_.set(FlusherStatistic::kept_batches, kept_order_.size());
   statistics_.set(FlusherStatistic::kept_bytes, kept_order_.bytes());
   statistics_.set(FlusherStatistic::kept_overdue_batches, kept_order_.overdue());

@@ -23,7 +23,7 @@
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/kept_order.hpp"
 #include "flusher/counting/open_visits.hpp"
-#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/pending_series.hpp"
 #include "flusher/counting/placement.hpp"
 #include "flusher/counting/spool_state.hpp"
 
@@ -53,19 +53,19 @@ class CorrectionListener {
 class Batches {
  public:
   Batches(const BatchLimits& limits, Incarnation incarnation, const Placement& placement, FlusherView& view,
-          PendingPages& pages, OpenVisits& open, FlusherStatistics statistics);
+          PendingSeries& pending, OpenVisits& open, FlusherStatistics statistics);
 
-  /// What a kept batch takes besides its encoded pages, bytes: it, its place in the order, its mark as text, and what
+  /// What a kept batch takes besides its encoded effects, bytes: it, its place in the order, its mark as text, and what
   /// the allocator takes for both.
-  static constexpr std::size_t bytes_beside_pages = 192;
+  static constexpr std::size_t bytes_beside_effects = 192;
 
-  /// From the spool, before anything else: marks, kept and unanswered batches. The pages are in `pages` already.
+  /// From the spool, before anything else: marks, kept and unanswered batches. Their series are in `pending` already.
   void recover_mark(const BucketMark& mark);
   void recover_kept(KeptBatch kept);
   /// After the last of them, which come by bucket, then seq. They are kept for their full time from `unix_now` on: what
   /// the wall clock said in former lives may be anything.
   void kept_recovered(std::uint64_t unix_now);
-  void recover_unanswered(Batch batch, std::vector<std::uint32_t> pages);
+  void recover_unanswered(Batch batch, std::vector<std::uint32_t> series);
 
   /// Other limits, from now on.
   void use(const BatchLimits& limits) noexcept { limits_ = limits; }
@@ -76,14 +76,14 @@ class Batches {
 
   // -- corrections
 
-  /// `hash_seed`: of the table of pages.
+  /// `hash_seed`: of the table of series.
   void use_corrections(CorrectionListener& listener, std::uint64_t hash_seed) noexcept {
     listener_ = &listener;
     hash_seed_ = hash_seed;
   }
   /// The next batch of the bucket is this correction. One at a time. `question`: the id of the one that asks for it,
   /// and that is noted with it; empty: none has an id.
-  void correct(std::uint32_t bucket, std::vector<PageVisits> differences, Correction correction, std::string question);
+  void correct(std::uint32_t bucket, std::vector<Effect> differences, Correction correction, std::string question);
   /// An earlier life has sealed the bucket's unanswered correction for this question.
   void recover_question(std::uint32_t bucket, std::string question) { asked_by_[bucket] = std::move(question); }
   /// False: it is sealed already.
@@ -146,16 +146,16 @@ class Batches {
 
   /// The unanswered, durable batch of a bucket; nullptr: none, or it is just being changed.
   [[nodiscard]] const Batch* unanswered(std::uint32_t bucket) const noexcept { return buckets_[bucket].to_send(); }
-  /// The pages of the bucket's unanswered batch, as numbers of pending pages.
-  [[nodiscard]] std::vector<std::uint32_t> sealed_pages(std::uint32_t bucket) const {
+  /// What the bucket's unanswered batch counts, as numbers of pending series.
+  [[nodiscard]] std::vector<std::uint32_t> sealed_series(std::uint32_t bucket) const {
     const UnansweredBatch* const sealed = buckets_[bucket].unanswered();
-    return sealed == nullptr ? std::vector<std::uint32_t>() : sealed->pages;
+    return sealed == nullptr ? std::vector<std::uint32_t>() : sealed->series;
   }
   /// What the writer's field of the bucket holds in Redis, as far as we know.
   [[nodiscard]] const std::string& field(std::uint32_t bucket) const noexcept { return buckets_[bucket].field(); }
   /// Whether we ever wrote to the bucket, or may have.
   [[nodiscard]] bool was_written(std::uint32_t bucket) const noexcept { return buckets_[bucket].was_written(); }
-  /// The unanswered batch was applied, now or before. `totals`: of its pages, in order. `fix`: the number of the
+  /// The unanswered batch was applied, now or before. `totals`: of its series, in order. `fix`: the number of the
   /// bucket's last correction; 0: none.
   void answered(std::uint32_t bucket, const std::vector<std::uint64_t>& totals, std::uint64_t fix, std::uint64_t now_ms,
                 std::uint64_t unix_now);
@@ -213,7 +213,7 @@ class Batches {
   [[nodiscard]] const KeptOrder& kept() const noexcept { return kept_order_; }
 
  private:
-  static_assert(sizeof(Bucket::Kept) + sizeof(KeptOrder::Entry) + 64 <= bytes_beside_pages);
+  static_assert(sizeof(Bucket::Kept) + sizeof(KeptOrder::Entry) + 64 <= bytes_beside_effects);
   struct Shard {
     bool takes_batches = false;
     std::deque<std::uint32_t> to_seal;  ///< due buckets that have no unanswered batch and are in memory
@@ -269,7 +269,7 @@ class Batches {
   const Placement& placement_;
   std::function<std::uint64_t()> salt_;
   FlusherView& view_;
-  PendingPages& pages_;
+  PendingSeries& pending_;
   OpenVisits& open_;
   FlusherStatistics statistics_;
   std::vector<Bucket> buckets_;
@@ -288,7 +288,7 @@ class Batches {
   std::vector<std::pair<std::uint32_t, std::uint64_t>> given_;  ///< page and visits
   std::vector<QuestionNote> questions_;
   struct ToCorrect {
-    std::vector<PageVisits> differences;
+    std::vector<Effect> differences;
     Correction correction;
     std::string question;
   };

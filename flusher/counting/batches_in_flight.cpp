@@ -278,7 +278,7 @@ void BatchesInFlight::warn_of_low(std::uint32_t bucket, const BatchAnswer& answe
       "correction took away, because visits of other hosts that it lost too have not come again. Start those hosts; "
       "or, "
       "if they are gone for good, raise the page in Redis by what they had: HINCRBY visits:{{{1}}} PAGE VISITS",
-      link_.settings().shard, bucket, repairs_.at(bucket).front().pages.at(answer.bad_pages.front()).page));
+      link_.settings().shard, bucket, repairs_.at(bucket).front().effects.at(answer.bad_pages.front()).series));
 }
 
 void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer) {

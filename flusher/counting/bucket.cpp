@@ -61,10 +61,10 @@ Bucket::BadPages Bucket::take_bad_pages() {
   UnansweredBatch& unanswered = *unanswered_;
   const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_pages, {});
   if (bad.empty()) return {};
-  BadPages taken{take_at(unanswered.batch.pages, bad), take_at(unanswered.pages, bad)};
+  BadPages taken{take_at(unanswered.batch.effects, bad), take_at(unanswered.series, bad)};
   if (unanswered.batch.correction) {
     static_cast<void>(take_at(unanswered.batch.correction->into, bad));
-    if (unanswered.batch.pages.empty()) unanswered.batch.correction.reset();
+    if (unanswered.batch.effects.empty()) unanswered.batch.correction.reset();
   }
   unanswered.blob = encode_content(unanswered.batch);
   return taken;

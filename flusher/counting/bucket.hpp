@@ -31,9 +31,9 @@ namespace visitd {
 /// A sealed batch that its shard has not answered.
 struct UnansweredBatch {
   Batch batch;
-  std::vector<std::uint32_t> pages;  ///< the same pages, as numbers of pending pages; none of a correction
-  std::string blob;                  ///< its content, encoded, as it is kept
-  std::uint64_t flush = 0;           ///< that wanted it
+  std::vector<std::uint32_t> series;  ///< the same, as numbers of pending series; none of a correction
+  std::string blob;                   ///< its content, encoded, as it is kept
+  std::uint64_t flush = 0;            ///< that wanted it
   // What the shard refused of it, until a transaction holds it without.
   std::vector<std::uint32_t> bad_pages = {};  ///< indexes
   std::string why_bad = {};
@@ -105,8 +105,8 @@ class Bucket {
   std::optional<Batch> rewrite(std::uint64_t digest);
   /// What the shard refused of it.
   struct BadPages {
-    std::vector<PageVisits> pages;
-    std::vector<std::uint32_t> numbers;  ///< the same, as numbers of pending pages
+    std::vector<Effect> effects;
+    std::vector<std::uint32_t> numbers;  ///< the same, as numbers of pending series
   };
   /// Takes these pages out.
   [[nodiscard]] BadPages take_bad_pages();

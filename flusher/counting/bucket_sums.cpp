@@ -137,7 +137,7 @@ void BucketSums::take(std::uint32_t bucket, const Sums::Held& held) {
   if (!told.total.add(held.sum)) return give_up(bucket, "what its field of the sum says is none");
   told.unknown_pages += held.odd;
   std::uint64_t most = 0;
-  for (const std::uint32_t number : parts_.pages_of(bucket)) {
+  for (const std::uint32_t number : parts_.series_of(bucket)) {
     told.total.add(parts_.visits_of(number));
     most = std::max(most, parts_.visits_of(number));
   }

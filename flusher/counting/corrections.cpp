@@ -204,7 +204,7 @@ void Corrections::plan(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
     return;
   }
   const std::vector<std::size_t> changes = part.changes;
-  std::vector<PageVisits> differences;
+  std::vector<Effect> differences;
   Correction correction{part.counts[0]->fix, part.order->asked.by, {}};
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const PageChange& change = part.order->asked.changes[changes[i]];

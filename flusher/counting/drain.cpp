@@ -16,14 +16,14 @@ constexpr std::uint64_t prefetch_bytes = 1U << 10U;
 
 }  // namespace
 
-Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& pages, const DrainLimits& limits,
-             FlusherStatistics statistics, PageOpened page_opened)
+Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingSeries& pending, const DrainLimits& limits,
+             FlusherStatistics statistics, SeriesOpened series_opened)
     : lanes_(memory.lanes),
       view_(view),
-      pages_(pages),
+      pending_(pending),
       limits_(limits),
       statistics_(statistics),
-      page_opened_(std::move(page_opened)) {
+      series_opened_(std::move(series_opened)) {
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     records_.emplace_back(lanes_[lane].records);
     positions_.push_back(view_.applied(lane));
@@ -33,12 +33,12 @@ Drain::Drain(const CountingMemory& memory, FlusherView& view, PendingPages& page
 
 bool Drain::run() {
   bool applied = false;
-  const std::uint64_t before = pages_.visits();
+  const std::uint64_t before = pending_.visits();
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) applied |= run_lane(lane);
   if (applied) {
-    statistics_.add(FlusherStatistic::visits_applied, pages_.visits() - before);
-    statistics_.set(FlusherStatistic::pending_visits, pages_.visits());
-    statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
+    statistics_.add(FlusherStatistic::visits_applied, pending_.visits() - before);
+    statistics_.set(FlusherStatistic::pending_visits, pending_.visits());
+    statistics_.set(FlusherStatistic::pending_pages, pending_.with_visits());
   }
   return applied;
 }
@@ -84,31 +84,32 @@ bool Drain::run_lane(std::uint32_t lane) {
   return true;
 }
 
+/// A record is one effect: it adds its visits to its page's total, the series that the page's id names.
 Drain::Applied Drain::apply(std::uint32_t lane, std::uint64_t next, const Record& record, std::string_view page) {
-  std::uint32_t number = pages_.find(record.page_hash, page);
-  if (number == PendingPages::none) {
+  std::uint32_t number = pending_.find(record.page_hash, page);
+  if (number == PendingSeries::none) {
     // A control character in an id would let somebody who writes the ring reach the flusher's own fields in Redis; a
     // hash that is not the page's would make a second page of the same id, whose total replaces the first one's.
     if (check_page_id(page, limits_.page_id_limit) != PageIdFault::none) return Applied::bad_page;
     if (page_hash(page, limits_.hash_seed) != record.page_hash) return Applied::bad_page;
   }
-  if (number == PendingPages::none || pages_[number].in_bucket == 0) {
-    const std::uint64_t taken = pages_.open_bytes() + PendingPages::bytes_of(page.size());
+  if (number == PendingSeries::none || pending_[number].in_bucket == 0) {
+    const std::uint64_t taken = pending_.open_bytes() + PendingSeries::bytes_of(page.size());
     // The first page always has room: a limit that is too small must not stop everything.
-    if (taken > limits_.memory_bytes && pages_.open_bytes() > 0) return Applied::no_room;
+    if (taken > limits_.memory_bytes && pending_.open_bytes() > 0) return Applied::no_room;
   }
-  if (number == PendingPages::none || pages_[number].unspooled == 0) {
-    if (pages_.unspooled_is_full()) return Applied::no_room;
+  if (number == PendingSeries::none || pending_[number].unspooled == 0) {
+    if (pending_.unspooled_is_full()) return Applied::no_room;
   }
-  if (number == PendingPages::none) {
-    number = pages_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
+  if (number == PendingSeries::none) {
+    number = pending_.insert(record.page_hash, page, page_bucket(page, limits_.buckets));
   }
-  PendingPage& pending = pages_.apply(number, record.visits);
-  if (pending.in_bucket == 0) {
-    pages_.set_in_bucket(pending, true);
-    page_opened_(number);
+  SeriesVisits& total = pending_.apply(number, record.visits);
+  if (total.in_bucket == 0) {
+    pending_.set_in_bucket(total, true);
+    series_opened_(number);
   }
-  if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);
+  if (total.node != 0) view_.apply(total.node, record.visits, lane, next);
   return Applied::applied;
 }
 

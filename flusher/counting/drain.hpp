@@ -11,7 +11,7 @@
 #include "common/shm/statistics.hpp"
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/flusher_view.hpp"
-#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/pending_series.hpp"
 
 namespace visitd {
 
@@ -24,11 +24,11 @@ struct DrainLimits {
 
 class Drain {
  public:
-  /// Called for a page that gets its first open visit since its bucket was sealed.
-  using PageOpened = std::function<void(std::uint32_t page)>;
+  /// Called for a series that gets its first open visit since its bucket was sealed.
+  using SeriesOpened = std::function<void(std::uint32_t series)>;
 
-  Drain(const CountingMemory& memory, FlusherView& view, PendingPages& pages, const DrainLimits& limits,
-        FlusherStatistics statistics, PageOpened page_opened);
+  Drain(const CountingMemory& memory, FlusherView& view, PendingSeries& pending, const DrainLimits& limits,
+        FlusherStatistics statistics, SeriesOpened series_opened);
 
   /// Another limit, from now on.
   void use(std::uint64_t memory_bytes) noexcept { limits_.memory_bytes = memory_bytes; }
@@ -58,16 +58,17 @@ class Drain {
   bool run_lane(std::uint32_t lane);
 
   enum class Applied { applied, no_room, bad_page };
-  /// no_room: for one more pending page. bad_page: the id is none that a frontend may record. Then nothing was changed.
+  /// no_room: for one more pending series. bad_page: the id is none that a frontend may record. Then nothing was
+  /// changed.
   Applied apply(std::uint32_t lane, std::uint64_t next, const Record& record, std::string_view page);
 
   std::vector<LaneMemory> lanes_;
   std::vector<LaneRecords> records_;
   FlusherView& view_;
-  PendingPages& pages_;
+  PendingSeries& pending_;
   DrainLimits limits_;
   FlusherStatistics statistics_;
-  PageOpened page_opened_;
+  SeriesOpened series_opened_;
   std::vector<std::uint64_t> positions_;
   std::vector<std::optional<std::uint64_t>> refused_tails_;  ///< tails that cannot be: said once
   std::vector<Damage> damage_;

@@ -117,29 +117,31 @@ Engine::Engine(const EngineSettings& settings, const CountingMemory& memory, Spo
       layout_(layout_of(settings)),
       placement_(place_buckets(layout_, settings.cluster)),
       view_(cleared_view(memory, positions_of(spool, memory.ring_id, heads_of(memory), freed_of(memory)))),
-      open_({open_limit(settings), settings.journal_limit_bytes}, placement_, pages_, statistics_),
-      batches_(batch_limits(settings), spool.incarnation, placement_, view_, pages_, open_, statistics_),
-      drain_(memory, view_, pages_, {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)},
-             statistics_, [this](std::uint32_t page) { open_.page_opened(page); }),
-      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pages_, statistics_,
+      open_({open_limit(settings), settings.journal_limit_bytes}, placement_, pending_, statistics_),
+      batches_(batch_limits(settings), spool.incarnation, placement_, view_, pending_, open_, statistics_),
+      drain_(memory, view_, pending_,
+             {settings.buckets, settings.page_id_limit, memory.hash_seed, open_limit(settings)}, statistics_,
+             [this](std::uint32_t page) { open_.series_opened(page); }),
+      lookups_(memory, settings.buckets, settings.batches.ttl_ms, view_, pending_, statistics_,
                [this](std::uint32_t page) { return ask_shard(page); }),
       deployment_(settings.shards, settings.buckets, known_identity(spool)),
       writers_({spool.writer, settings.host, settings.version, spool.incarnation.number}, batches_, placement_),
       scanner_(std::make_unique<Scanner>(*this)),
       askable_(settings.shards.size(), settings.scan_pages_per_s, *scanner_),
-      scan_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, askable_, *scanner_),
-      sums_({placement_, pages_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, askable_, *scanner_),
+      scan_({placement_, pending_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, askable_, *scanner_),
+      sums_({placement_, pending_, open_, batches_, lookups_.uncountable(), memory.hash_seed}, askable_, *scanner_),
       flushes_(settings.shards.size(), settings.flush_interval_ms, spool.writer) {
   batches_.use_salt(settings.salt);
   corrector_ = std::make_unique<Corrector>(*this);
   corrections_ = std::make_unique<Corrections>(batches_, *corrector_, settings.batches.batch_pages);
   batches_.use_corrections(*corrections_, memory.hash_seed);
   corrections_->recover(spool);
-  recover_pending(spool, memory.hash_seed, settings.buckets, pages_, open_, batches_);
-  recovered_pages_ = pages_.pages_with_visits();
-  for (const SetAside& aside : spool.set_aside) lookups_.uncountable().recover(aside.page.page, aside.page.visits);
-  statistics_.set(FlusherStatistic::pending_visits, pages_.visits());
-  recover_entries(spool, entries_known_to(spool, std::move(shown)), memory.hash_seed, view_, pages_, open_, batches_,
+  recover_pending(spool, memory.hash_seed, settings.buckets, pending_, open_, batches_);
+  recovered_pages_ = pending_.with_visits();
+  for (const SetAside& aside : spool.set_aside)
+    lookups_.uncountable().recover(aside.effect.series, aside.effect.operand);
+  statistics_.set(FlusherStatistic::pending_visits, pending_.visits());
+  recover_entries(spool, entries_known_to(spool, std::move(shown)), memory.hash_seed, view_, pending_, open_, batches_,
                   lookups_);
 
   for (std::uint32_t shard = 0; shard < settings.shards.size(); ++shard) {
@@ -180,15 +182,15 @@ void Engine::use(const EngineSettings& settings, Now now) {
 /// stays where it is.
 Lookups::Asked Engine::ask_shard(std::uint32_t number) {
   asked_ms_ = now_ms_;
-  const PendingPage& page = pages_[number];
+  const SeriesVisits& page = pending_[number];
   Session& session = *sessions_[placement_.shard_of(page.bucket)];
   const ShardState state = session.session.state();
   if (session.session.is_arriving(page.bucket)) {
     return session.session.is_up() ? Lookups::Asked::later : Lookups::Asked::no;
   }
   if (open_.is_in_memory(page.bucket)) {
-    return session.session.look_up(number, page.bucket, std::string(page.id())) ? Lookups::Asked::yes
-                                                                                : Lookups::Asked::no;
+    return session.session.look_up(number, page.bucket, std::string(page.name())) ? Lookups::Asked::yes
+                                                                                  : Lookups::Asked::no;
   }
   if (state != ShardState::up && state != ShardState::refuses_writes) return Lookups::Asked::no;
   open_.want_for_read(page.bucket);
@@ -197,7 +199,7 @@ Lookups::Asked Engine::ask_shard(std::uint32_t number) {
 
 /// As the lanes have it; and a transaction has room for them.
 bool Engine::Corrector::has_room() const {
-  return engine_.pages_.open_bytes() < open_limit(engine_.settings_) && !engine_.pages_.unspooled_is_full();
+  return engine_.pending_.open_bytes() < open_limit(engine_.settings_) && !engine_.pending_.unspooled_is_full();
 }
 
 bool Engine::drain(Now now) {
@@ -233,10 +235,10 @@ void Engine::tick(Now now) {
     submit(true, now);
     return;
   }
-  const bool news = pages_.has_unspooled() || batches_.has_news() || positions_moved();
+  const bool news = pending_.has_unspooled() || batches_.has_news() || positions_moved();
   const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
   if ((news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
-                pages_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
+                pending_.unspooled_is_full() || drain_.deepest(durable_) > quarter)) ||
       open_.wants_transaction()) {
     submit(false, now);
   }
@@ -244,7 +246,7 @@ void Engine::tick(Now now) {
 
 void Engine::flush_when_due(Now now) {
   // Early, when the pending pages come near the limit of memory: answers make room.
-  const bool crowded = pages_.open_bytes() > open_limit(settings_) / 4 * 3;
+  const bool crowded = pending_.open_bytes() > open_limit(settings_) / 4 * 3;
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     if (!flushes_.begins(shard, now.ms, shard_state(shard) == ShardState::up, crowded)) continue;
     note_begin(batches_.begin_flush(shard), now);
@@ -283,12 +285,12 @@ void Engine::submit(bool seal, Now now) {
 
 bool Engine::commit_last(Now now) {
   if (committing_) return false;
-  if (pages_.has_unspooled() || batches_.has_news() || positions_moved()) submit(false, now);
+  if (pending_.has_unspooled() || batches_.has_news() || positions_moved()) submit(false, now);
   return true;
 }
 
 void Engine::note_set_aside(const std::vector<SetAside>& pages) {
-  for (const SetAside& aside : pages) lookups_.uncountable().set_aside(aside.page.page, aside.page.visits);
+  for (const SetAside& aside : pages) lookups_.uncountable().set_aside(aside.effect.series, aside.effect.operand);
 }
 
 void Engine::submit_finished_ring(Now now) {
@@ -314,7 +316,7 @@ void Engine::on_committed(const SpoolResult& result, Now now) {
   }
   batches_.show_given();
   const auto recalled = open_.committed(result, [this](std::string_view page) {
-    return pages_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
+    return pending_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
   });
   for (const std::uint32_t bucket : batches_.committed())
     sessions_[placement_.shard_of(bucket)]->session.batch_ready(bucket);
@@ -386,7 +388,7 @@ bool Engine::lanes_are_durable() const noexcept {
 }
 
 bool Engine::is_durable() const noexcept {
-  return lanes_are_durable() && !pages_.has_unspooled() && !batches_.has_news();
+  return lanes_are_durable() && !pending_.has_unspooled() && !batches_.has_news();
 }
 
 }  // namespace visitd

@@ -273,7 +273,7 @@ class Engine {
   Layout layout_;
   Placement placement_;
   FlusherView view_;
-  PendingPages pages_;
+  PendingSeries pending_;
   OpenVisits open_;
   Batches batches_;
   Drain drain_;

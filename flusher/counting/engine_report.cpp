@@ -73,10 +73,10 @@ Engine::PageState Engine::page_state(const std::string& page) const {
   state.bucket = page_bucket(page, settings_.buckets);
   state.shard = placement_.shard_of(state.bucket);
   state.field = batches_.field(state.bucket);
-  const std::uint32_t number = pages_.find(page_hash(page, memory_.hash_seed), page);
-  if (number != PendingPages::none) {
-    state.open = pages_[number].open;
-    state.inflight = pages_[number].inflight;
+  const std::uint32_t number = pending_.find(page_hash(page, memory_.hash_seed), page);
+  if (number != PendingSeries::none) {
+    state.open = pending_[number].open;
+    state.inflight = pending_[number].inflight;
   }
   state.spilled = !open_.is_in_memory(state.bucket);
   state.set_aside = lookups_.uncountable().visits_aside(page);

@@ -16,7 +16,7 @@ constexpr std::size_t waiting_limit = 65536;
 }  // namespace
 
 Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-                 PendingPages& pages, FlusherStatistics statistics, Ask ask)
+                 PendingSeries& pending, FlusherStatistics statistics, Ask ask)
     : lanes_(memory.lanes),
       cache_(*memory.cache),
       hash_seed_(memory.hash_seed),
@@ -24,11 +24,11 @@ Lookups::Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint6
       page_id_limit_(view.memory().shape.page_id_limit),
       ttl_ms_(ttl_ms),
       view_(view),
-      pages_(pages),
+      pending_(pending),
       statistics_(statistics),
       ask_(std::move(ask)),
       uncountable_(statistics),
-      page_of_node_(view.memory().shape.entries + 1, PendingPages::none),
+      page_of_node_(view.memory().shape.entries + 1, PendingSeries::none),
       used_(view.memory().shape.entries + 1) {
   for (std::uint32_t lane = 0; lane < lanes_.size(); ++lane) {
     requests_.emplace_back(lanes_[lane].requests);
@@ -70,9 +70,9 @@ bool Lookups::is_empty() const noexcept {
 
 void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view page, std::uint64_t now_ms) {
   const std::uint64_t lane_bit = std::uint64_t{1} << lane;
-  std::uint32_t number = pages_.find(hash, page);
-  if (number != PendingPages::none) {
-    const PendingPage& known = pages_[number];
+  std::uint32_t number = pending_.find(hash, page);
+  if (number != PendingSeries::none) {
+    const SeriesVisits& known = pending_[number];
     if (known.node != 0 && view_.expires(known.node) > now_ms + refresh_ahead_ms(ttl_ms_)) {
       used_[known.node] = 1;
       wake_ |= lane_bit;
@@ -85,7 +85,7 @@ void Lookups::request(std::uint32_t lane, std::uint64_t hash, std::string_view p
   } else {
     // Another hash would make a second page of the same id: see Drain::apply.
     if (check_page_id(page, page_id_limit_) != PageIdFault::none || page_hash(page, hash_seed_) != hash) return;
-    number = pages_.insert(hash, page, page_bucket(page, buckets_));
+    number = pending_.insert(hash, page, page_bucket(page, buckets_));
   }
   ask_shard(number, lane_bit);
 }
@@ -94,11 +94,11 @@ void Lookups::ask_shard(std::uint32_t number, std::uint64_t lanes) {
   const Asked asked = waiting_.size() < waiting_limit ? ask_(number) : Asked::no;
   if (asked == Asked::no) {
     wake_ |= lanes;
-    pages_.erase_if_idle(number);
+    pending_.erase_if_idle(number);
     return;
   }
   // From now on its visits stay in memory: the answer is to find all of them there.
-  pages_[number].looked_up = 1;
+  pending_[number].looked_up = 1;
   waiting_[number] = lanes;
   if (asked == Asked::later) {
     for_bucket_.push_back(number);
@@ -124,8 +124,8 @@ void Lookups::ask_waiting() {
 }
 
 void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t fix, std::uint64_t now_ms) {
-  PendingPage& page = pages_[number];
-  if (!uncountable_.counted(page.id(), count)) {
+  SeriesVisits& page = pending_[number];
+  if (!uncountable_.counted(page.name(), count)) {
     damaged(number, now_ms);
   } else if (page.node != 0) {
     view_.refresh(page.node, view_.base_after(page.node, count, fix), now_ms + ttl_ms_, fix);
@@ -137,14 +137,14 @@ void Lookups::counted(std::uint32_t number, std::uint64_t count, std::uint64_t f
 }
 
 void Lookups::unreadable(std::uint32_t number, std::uint64_t now_ms) {
-  uncountable_.unreadable(pages_[number].id());
+  uncountable_.unreadable(pending_[number].name());
   damaged(number, now_ms);
   dropped(number);
 }
 
 /// Shown as damaged for a TTL, so that readers have an answer and Redis is asked no more often than of other pages.
 void Lookups::damaged(std::uint32_t number, std::uint64_t now_ms) {
-  PendingPage& page = pages_[number];
+  SeriesVisits& page = pending_[number];
   if (page.node != 0) {
     view_.damage(page.node, now_ms + ttl_ms_);
     used_[page.node] = 1;
@@ -155,8 +155,8 @@ void Lookups::damaged(std::uint32_t number, std::uint64_t now_ms) {
 
 void Lookups::ask_uncountable() {
   for (const std::string& page : uncountable_.to_ask_again()) {
-    const std::uint32_t number = pages_.find_or_insert(page, hash_seed_, buckets_);
-    if (pages_[number].looked_up == 0) ask_shard(number, 0);
+    const std::uint32_t number = pending_.find_or_insert(page, hash_seed_, buckets_);
+    if (pending_[number].looked_up == 0) ask_shard(number, 0);
   }
 }
 
@@ -165,26 +165,26 @@ void Lookups::dropped(std::uint32_t number) {
   if (waiting == waiting_.end()) return;
   wake_ |= waiting->second;
   waiting_.erase(waiting);
-  pages_[number].looked_up = 0;
-  pages_.erase_if_idle(number);
+  pending_[number].looked_up = 0;
+  pending_.erase_if_idle(number);
 }
 
 void Lookups::make_entry(std::uint32_t number, std::uint64_t count, std::uint64_t now_ms, CountState state,
                          std::uint64_t fix) {
-  while (!view_.has_room(pages_[number].length)) evict_one();
-  PendingPage& page = pages_[number];
-  page.node =
-      view_.link(page.hash, page.id(), count, now_ms + ttl_ms_, page.inflight, pages_.shown_open(number), state, fix);
+  while (!view_.has_room(pending_[number].length)) evict_one();
+  SeriesVisits& page = pending_[number];
+  page.node = view_.link(page.hash, page.name(), count, now_ms + ttl_ms_, page.inflight, pending_.shown_open(number),
+                         state, fix);
   remember(number);
 }
 
 void Lookups::recovered_entry(std::uint32_t number) {
-  if (view_.is_damaged(pages_[number].node)) uncountable_.recover_damaged(pages_[number].id());
+  if (view_.is_damaged(pending_[number].node)) uncountable_.recover_damaged(pending_[number].name());
   remember(number);
 }
 
 void Lookups::remember(std::uint32_t number) {
-  const std::uint32_t node = pages_[number].node;
+  const std::uint32_t node = pending_[number].node;
   page_of_node_[node] = number;
   used_[node] = 1;
   statistics_.set(FlusherStatistic::entries, view_.entries());
@@ -195,22 +195,22 @@ void Lookups::evict_one() {
   // Twice round finds an entry that nobody asked for since the hand came by. Further cells of long ids are passed over.
   do {
     hand_ = hand_ % static_cast<std::uint32_t>(page_of_node_.size() - 1) + 1;
-  } while (page_of_node_[hand_] == PendingPages::none || std::exchange(used_[hand_], std::uint8_t{0}) != 0);
+  } while (page_of_node_[hand_] == PendingSeries::none || std::exchange(used_[hand_], std::uint8_t{0}) != 0);
   drop_entry(hand_);
   statistics_.add(FlusherStatistic::entries_evicted);
 }
 
 void Lookups::drop_entry(std::uint32_t node) {
-  const std::uint32_t number = std::exchange(page_of_node_[node], PendingPages::none);
-  pages_[number].node = 0;
+  const std::uint32_t number = std::exchange(page_of_node_[node], PendingSeries::none);
+  pending_[number].node = 0;
   view_.unlink(node);
-  pages_.erase_if_idle(number);
+  pending_.erase_if_idle(number);
 }
 
 void Lookups::forget_buckets(const std::vector<bool>& buckets) {
   for (std::uint32_t node = 1; node < page_of_node_.size(); ++node) {
     const std::uint32_t number = page_of_node_[node];
-    if (number == PendingPages::none || !buckets[pages_[number].bucket]) continue;
+    if (number == PendingSeries::none || !buckets[pending_[number].bucket]) continue;
     drop_entry(node);
   }
   statistics_.set(FlusherStatistic::entries, view_.entries());
@@ -220,7 +220,7 @@ std::pair<std::uint64_t, std::uint64_t> Lookups::known_of(const std::vector<bool
   std::pair<std::uint64_t, std::uint64_t> known;
   for (std::uint32_t node = 1; node < page_of_node_.size(); ++node) {
     const std::uint32_t number = page_of_node_[node];
-    if (number == PendingPages::none || !buckets[pages_[number].bucket]) continue;
+    if (number == PendingSeries::none || !buckets[pending_[number].bucket]) continue;
     ++known.first;
     known.second += view_.base(node);
   }

@@ -11,7 +11,7 @@
 #include "common/shm/statistics.hpp"
 #include "flusher/counting/counting_memory.hpp"
 #include "flusher/counting/flusher_view.hpp"
-#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/pending_series.hpp"
 #include "flusher/counting/uncountable_pages.hpp"
 
 namespace visitd {
@@ -24,7 +24,7 @@ class Lookups {
   using Ask = std::function<Asked(std::uint32_t page)>;
 
   Lookups(const CountingMemory& memory, std::uint32_t buckets, std::uint64_t ttl_ms, FlusherView& view,
-          PendingPages& pages, FlusherStatistics statistics, Ask ask);
+          PendingSeries& pending, FlusherStatistics statistics, Ask ask);
 
   /// Another TTL for the counts that shards say from now on.
   void use(std::uint64_t ttl_ms) noexcept { ttl_ms_ = ttl_ms; }
@@ -74,7 +74,7 @@ class Lookups {
   std::uint32_t page_id_limit_;
   std::uint64_t ttl_ms_;
   FlusherView& view_;
-  PendingPages& pages_;
+  PendingSeries& pending_;
   FlusherStatistics statistics_;
   Ask ask_;
   UncountablePages uncountable_;

@@ -9,68 +9,68 @@ namespace visitd {
 namespace {
 
 // What one transaction may hold, so that gathering it does not keep the loop: these take 5 to 20 ms.
-constexpr std::size_t folded_pages_limit = 16384;
-constexpr std::size_t spilled_pages_limit = 65536;
+constexpr std::size_t folded_series_limit = 16384;
+constexpr std::size_t spilled_series_limit = 65536;
 constexpr std::uint64_t recalled_bytes_limit = 2U << 20U;
-// A page that was recalled takes more in memory than in the spool: by so much for ids of a few bytes.
+// A series that was recalled takes more in memory than in the spool: by so much for ids of a few bytes.
 constexpr std::uint64_t recall_growth = 6;
 // Spilled rows of a bucket are made one when they hold so much more than when that was last done.
 constexpr std::uint64_t compaction_slack_bytes = 32U << 10U;
 
 std::uint64_t visits_in(std::string_view blob) {
   std::uint64_t visits = 0;
-  for (PageReader reader(blob); reader.next();) visits += reader.visits();
+  for (EffectReader reader(blob); reader.next();) visits += reader.operand();
   return visits;
 }
 
 }  // namespace
 
-OpenVisits::OpenVisits(const OpenLimits& limits, const Placement& placement, PendingPages& pages,
+OpenVisits::OpenVisits(const OpenLimits& limits, const Placement& placement, PendingSeries& pending,
                        FlusherStatistics statistics)
     : limits_(limits),
       placement_(placement),
-      pages_(pages),
+      pending_(pending),
       statistics_(statistics),
       buckets_(placement.buckets()),
       takes_batches_(placement.shards()),
-      open_pages_(placement.shards()),
+      open_series_(placement.shards()),
       recalled_(placement.shards()) {}
 
 // ---- recovery
 
-void OpenVisits::recover(const SpoolState& spool, const FindPage& find_or_insert) {
-  const auto add = [&](std::string_view page, std::uint64_t visits) {
+void OpenVisits::recover(const SpoolState& spool, const FindSeries& find_or_insert) {
+  const auto add = [&](std::string_view series, std::uint64_t visits) {
     if (visits == 0) return;
-    const std::uint32_t number = find_or_insert(page);
-    pages_.recover_open(number, visits);
-    if (pages_[number].in_bucket == 0) page_opened(number);
+    const std::uint32_t number = find_or_insert(series);
+    pending_.recover_open(number, visits);
+    if (pending_[number].in_bucket == 0) series_opened(number);
   };
   std::vector<std::uint64_t> folded(buckets_.size());
   for (const OpenRow& row : spool.open) {
     if (row.bucket >= buckets_.size()) continue;
     folded[row.bucket] = row.folded;
     journal_ = std::max(journal_, row.folded);
-    buckets_[row.bucket].row_bytes = row.pages.size();
-    rows_bytes_ += row.pages.size();
-    for (PageReader reader(row.pages); reader.next();) add(reader.page(), reader.visits());
+    buckets_[row.bucket].row_bytes = row.effects.size();
+    rows_bytes_ += row.effects.size();
+    for (EffectReader reader(row.effects); reader.next();) add(reader.series(), reader.operand());
   }
   for (const visitd::JournalRow& row : spool.journal) {
     journal_ = std::max(journal_, row.number);
     journal_rows_.push_back({row.number, row.deltas.size()});
     journal_bytes_ += row.deltas.size();
-    for (PageReader reader(row.deltas); reader.next();) {
-      // The page's bucket, by its number in the table: a page that is not in it yet is made, and forgotten where the
+    for (EffectReader reader(row.deltas); reader.next();) {
+      // The series' bucket, by its number in the table: one that is not in it yet is made, and forgotten where the
       // bucket's row says it all.
-      const std::uint32_t number = find_or_insert(reader.page());
-      Bucket& bucket = buckets_[pages_[number].bucket];
-      if (row.number <= folded[pages_[number].bucket]) {
-        pages_.erase_if_idle(number);
+      const std::uint32_t number = find_or_insert(reader.series());
+      Bucket& bucket = buckets_[pending_[number].bucket];
+      if (row.number <= folded[pending_[number].bucket]) {
+        pending_.erase_if_idle(number);
         continue;
       }
-      add(reader.page(), reader.visits());
+      add(reader.series(), reader.operand());
       if (bucket.unfolded_since != 0) continue;
       bucket.unfolded_since = row.number;
-      unfolded_.emplace_back(row.number, pages_[number].bucket);
+      unfolded_.emplace_back(row.number, pending_[number].bucket);
     }
   }
   if (!spool.each_spilled) return;
@@ -80,22 +80,22 @@ void OpenVisits::recover(const SpoolState& spool, const FindPage& find_or_insert
     note_spilled(number, blob, true);
   });
   for (Bucket& bucket : buckets_) bucket.compacted_bytes = bucket.spilled_bytes;
-  pages_.recover_spilled(spilled_visits_);
+  pending_.recover_spilled(spilled_visits_);
   update_statistics();
 }
 
 std::unordered_map<std::uint32_t, std::uint64_t> OpenVisits::spilled_of(const SpoolState& spool,
-                                                                        const std::vector<std::uint32_t>& pages,
-                                                                        const FindPage& find) const {
+                                                                        const std::vector<std::uint32_t>& wanted,
+                                                                        const FindSeries& find) const {
   std::unordered_map<std::uint32_t, std::uint64_t> spilled;
   if (spilled_bytes_ == 0) return spilled;
-  for (const std::uint32_t page : pages) {
-    if (!is_in_memory(pages_[page].bucket)) spilled[page] = 0;
+  for (const std::uint32_t series : wanted) {
+    if (!is_in_memory(pending_[series].bucket)) spilled[series] = 0;
   }
   spool.each_spilled([&](std::uint32_t, std::string_view blob) {
-    for (PageReader reader(blob); reader.next();) {
-      const auto known = spilled.find(find(reader.page()));
-      if (known != spilled.end()) known->second += reader.visits();
+    for (EffectReader reader(blob); reader.next();) {
+      const auto known = spilled.find(find(reader.series()));
+      if (known != spilled.end()) known->second += reader.operand();
     }
   });
   return spilled;
@@ -103,11 +103,11 @@ std::unordered_map<std::uint32_t, std::uint64_t> OpenVisits::spilled_of(const Sp
 
 // ---- pages
 
-void OpenVisits::page_opened(std::uint32_t page) {
-  const std::uint32_t number = pages_[page].bucket;
-  pages_.set_in_bucket(pages_[page], true);
-  buckets_[number].open.push_back(page);
-  ++open_pages_[placement_.shard_of(number)];
+void OpenVisits::series_opened(std::uint32_t series) {
+  const std::uint32_t number = pending_[series].bucket;
+  pending_.set_in_bucket(pending_[series], true);
+  buckets_[number].open.push_back(series);
+  ++open_series_[placement_.shard_of(number)];
 }
 
 std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t most) {
@@ -117,8 +117,8 @@ std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t mo
   std::vector<std::uint32_t> taken(bucket.open.begin(), end);
   bucket.open.erase(bucket.open.begin(), end);
   if (bucket.open.empty()) bucket.open.shrink_to_fit();
-  open_pages_[placement_.shard_of(number)] -= taken.size();
-  for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);
+  open_series_[placement_.shard_of(number)] -= taken.size();
+  for (const std::uint32_t series : taken) pending_.set_in_bucket(pending_[series], false);
   fold(number);
   return taken;
 }
@@ -130,16 +130,16 @@ std::uint64_t OpenVisits::journal_limit() const noexcept {
 }
 
 bool OpenVisits::is_crowded() const noexcept {
-  return pages_.open_bytes() > limits_.memory_bytes / 2;
+  return pending_.open_bytes() > limits_.memory_bytes / 2;
 }
 
 bool OpenVisits::may_recall(std::uint32_t bucket, std::uint64_t recalling_bytes) const noexcept {
-  // One bucket comes in any case: pages in memory that belong to spilled buckets leave it only after their bucket. The
+  // One bucket comes in any case: series in memory that belong to spilled buckets leave it only after their bucket. The
   // next one waits only for a bucket that can be sealed: what came of a shard that takes no batches any more may stay.
   if (recalling_bytes == 0 && !may_seal_recalled()) return true;
   // A bucket that is larger than a part of the memory comes nevertheless: it has to come whole.
   const std::uint64_t needed = std::min(buckets_[bucket].spilled_bytes * recall_growth, limits_.memory_bytes / 4);
-  return pages_.open_bytes() + recalling_bytes + needed <= limits_.memory_bytes / 4 * 3;
+  return pending_.open_bytes() + recalling_bytes + needed <= limits_.memory_bytes / 4 * 3;
 }
 
 bool OpenVisits::may_seal_recalled() const noexcept {
@@ -166,11 +166,11 @@ bool OpenVisits::wants_transaction() const noexcept {
   if (!wanted_.empty() && may_recall(wanted_.front(), 0)) return true;
   if (!is_crowded()) return false;
   std::uint64_t waiting = 0;
-  for (std::size_t shard = 0; shard < open_pages_.size(); ++shard) {
-    if (!takes_batches_[shard]) waiting += open_pages_[shard];
+  for (std::size_t shard = 0; shard < open_series_.size(); ++shard) {
+    if (!takes_batches_[shard]) waiting += open_series_[shard];
   }
-  // Not for a few pages: each spill of a bucket is a row.
-  return waiting > 0 && waiting * PendingPages::bytes_of(0) >= limits_.memory_bytes / 32;
+  // Not for a few: each spill of a bucket is a row.
+  return waiting > 0 && waiting * PendingSeries::bytes_of(0) >= limits_.memory_bytes / 32;
 }
 
 // ---- transactions
@@ -182,11 +182,11 @@ void OpenVisits::fold(std::uint32_t number) {
 
 void OpenVisits::choose_folds() {
   if (journal_bytes_ <= journal_limit()) return;
-  std::size_t pages = 0;
+  std::size_t taken = 0;
   for (const auto& [first, number] : unfolded_) {
-    if (pages >= folded_pages_limit) return;
+    if (taken >= folded_series_limit) return;
     if (buckets_[number].unfolded_since != first) continue;
-    pages += buckets_[number].open.size() + 1;
+    taken += buckets_[number].open.size() + 1;
     fold(number);
   }
 }
@@ -196,13 +196,13 @@ void OpenVisits::capture(Transaction& transaction) {
   transaction.number = ++journal_;
   choose_folds();
   choose_spills(transaction);
-  pages_.take_unspooled([&](const PendingPage& page) {
-    Bucket& bucket = buckets_[page.bucket];
+  pending_.take_unspooled([&](const SeriesVisits& series) {
+    Bucket& bucket = buckets_[series.bucket];
     if (bucket.folding) return;  // its row, its batch or its spilled row holds it
-    append_pages(transaction.deltas, page.id(), page.unspooled);
+    append_effect(transaction.deltas, series.name(), series.unspooled);
     if (bucket.unfolded_since != 0) return;
     bucket.unfolded_since = transaction.number;
-    unfolded_.emplace_back(transaction.number, page.bucket);
+    unfolded_.emplace_back(transaction.number, series.bucket);
   });
   for (const std::uint32_t number : std::exchange(folding_, {})) write_row(number, transaction);
   if (!transaction.deltas.empty()) {
@@ -224,10 +224,10 @@ void OpenVisits::write_row(std::uint32_t number, Transaction& transaction) {
   }
   std::string row;
   const bool spilling = std::exchange(bucket.spilling, false);
-  for (const std::uint32_t page : bucket.open) {
+  for (const std::uint32_t series : bucket.open) {
     // What a spill leaves in memory because somebody waits for its count.
-    if (spilling && pages_[page].looked_up == 0) continue;
-    append_pages(row, pages_[page].id(), pages_[page].open);
+    if (spilling && pending_[series].looked_up == 0) continue;
+    append_effect(row, pending_[series].name(), pending_[series].open);
   }
   rows_bytes_ += row.size() - bucket.row_bytes;
   bucket.row_bytes = row.size();
@@ -248,13 +248,13 @@ void OpenVisits::truncate_journal(Transaction& transaction) {
 
 void OpenVisits::choose_spills(Transaction& transaction) {
   if (!is_crowded()) return;
-  std::size_t pages = 0;
-  for (std::size_t looked = 0; looked < buckets_.size() && pages < spilled_pages_limit; ++looked) {
+  std::size_t taken = 0;
+  for (std::size_t looked = 0; looked < buckets_.size() && taken < spilled_series_limit; ++looked) {
     const std::uint32_t number = next_spill_;
     next_spill_ = (next_spill_ + 1) % static_cast<std::uint32_t>(buckets_.size());
     const Bucket& bucket = buckets_[number];
     if (takes_batches_[placement_.shard_of(number)] || bucket.open.empty() || bucket.folding) continue;
-    pages += bucket.open.size();
+    taken += bucket.open.size();
     spill(number, transaction);
   }
 }
@@ -263,14 +263,14 @@ void OpenVisits::spill(std::uint32_t number, Transaction& transaction) {
   Bucket& bucket = buckets_[number];
   Spilling spilling{number, {}};
   std::string blob;
-  for (const std::uint32_t page : bucket.open) {
-    const PendingPage& pending = pages_[page];
-    // The answer to a read that is under way must find all of the page here.
-    if (pending.looked_up != 0) continue;
-    append_pages(blob, pending.id(), pending.open);
-    spilling.pages.emplace_back(page, pending.open);
+  for (const std::uint32_t open : bucket.open) {
+    const SeriesVisits& series = pending_[open];
+    // The answer to a read that is under way must find all of the series here.
+    if (series.looked_up != 0) continue;
+    append_effect(blob, series.name(), series.open);
+    spilling.series.emplace_back(open, series.open);
   }
-  if (spilling.pages.empty()) return;
+  if (spilling.series.empty()) return;
   fold(number);
   if (bucket.place == Place::recalled) {
     // All that was spilled before is among the open pages again.
@@ -314,20 +314,20 @@ void OpenVisits::choose_recalls(Transaction& transaction) {
   }
 }
 
-std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, const FindPage& find_or_insert) {
+std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, const FindSeries& find_or_insert) {
   for (const Spilling& spilling : std::exchange(spilling_, {})) {
     // An entry goes on counting what is spilled of its page.
-    for (const auto& [number, visits] : spilling.pages) pages_.spill(number, visits);
+    for (const auto& [number, visits] : spilling.series) pending_.spill(number, visits);
     Bucket& bucket = buckets_[spilling.bucket];
     const std::size_t before = bucket.open.size();
     std::erase_if(bucket.open, [&](std::uint32_t number) {
-      if (pages_[number].open != 0) return false;
-      pages_.set_in_bucket(pages_[number], false);
-      pages_.erase_if_idle(number);
+      if (pending_[number].open != 0) return false;
+      pending_.set_in_bucket(pending_[number], false);
+      pending_.erase_if_idle(number);
       return true;
     });
     if (bucket.open.empty()) bucket.open.shrink_to_fit();
-    open_pages_[placement_.shard_of(spilling.bucket)] -= before - bucket.open.size();
+    open_series_[placement_.shard_of(spilling.bucket)] -= before - bucket.open.size();
   }
   for (const auto& [number, bytes] : result.compacted) {
     spilled_bytes_ += bytes - buckets_[number].spilled_bytes;
@@ -337,10 +337,10 @@ std::vector<std::uint32_t> OpenVisits::committed(const SpoolResult& result, cons
   for (const auto& [number, blob] : result.recalled) {
     Bucket& bucket = buckets_[number];
     assert(bucket.place == Place::recalling);
-    for (PageReader reader(blob); reader.next();) {
-      const std::uint32_t page = find_or_insert(reader.page());
-      pages_.recall(page, reader.visits());  // where it has an entry, that counts them already
-      if (pages_[page].in_bucket == 0) page_opened(page);
+    for (EffectReader reader(blob); reader.next();) {
+      const std::uint32_t series = find_or_insert(reader.series());
+      pending_.recall(series, reader.operand());  // where it has an entry, that counts them already
+      if (pending_[series].in_bucket == 0) series_opened(series);
     }
     bucket.place = Place::recalled;
     note_spilled(number, blob, false);
@@ -362,8 +362,8 @@ void OpenVisits::note_spilled(std::uint32_t number, std::string_view blob, bool 
 }
 
 void OpenVisits::update_statistics() noexcept {
-  statistics_.set(FlusherStatistic::pending_pages, pages_.pages_with_visits());
-  statistics_.set(FlusherStatistic::pending_bytes, pages_.pending_bytes());
+  statistics_.set(FlusherStatistic::pending_pages, pending_.with_visits());
+  statistics_.set(FlusherStatistic::pending_bytes, pending_.pending_bytes());
   statistics_.set(FlusherStatistic::spilled_visits, spilled_visits_);
   statistics_.set(FlusherStatistic::spilled_bytes, spilled_bytes_);
   statistics_.set(FlusherStatistic::journal_bytes, journal_bytes_);

@@ -2,12 +2,12 @@
 // bucket, or spilled. Decides; knows no clock, loop or file.
 //
 // The journal is appended to at every commit. Beyond a size, buckets are folded, those first whose visits stand longest
-// in it: a fold writes all open pages of a bucket into one row and notes the journal's number, up to which the journal
-// says nothing new of that bucket. The journal's beginning goes when every bucket is folded past it. So the spool grows
-// with the number of pages, not with time, and no transaction holds everything.
+// in it: a fold writes all that is open of a bucket into one row and notes the journal's number, up to which the
+// journal says nothing new of that bucket. The journal's beginning goes when every bucket is folded past it. So the
+// spool grows with the number of series, not with time, and no transaction holds everything.
 //
-// While a shard takes no batches, its buckets' pages would fill the memory that all shards share. Beyond half of it
-// they are spilled: appended to the spool and forgotten here, but for pages with an entry in the view, which stay
+// While a shard takes no batches, what is open of its buckets would fill the memory that all shards share. Beyond half
+// of it, that is spilled: appended to the spool and forgotten here, but for pages with an entry in the view, which stay
 // exact. A bucket is recalled before it is sealed, and before one of its pages is read from its shard.
 #pragma once
 
@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "common/shm/statistics.hpp"
-#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/pending_series.hpp"
 #include "flusher/counting/placement.hpp"
 #include "flusher/counting/spool_state.hpp"
 
@@ -34,26 +34,27 @@ struct OpenLimits {
 
 class OpenVisits {
  public:
-  OpenVisits(const OpenLimits& limits, const Placement& placement, PendingPages& pages, FlusherStatistics statistics);
+  OpenVisits(const OpenLimits& limits, const Placement& placement, PendingSeries& pending,
+             FlusherStatistics statistics);
 
   void use(const OpenLimits& limits) noexcept { limits_ = limits; }
 
   // -- recovery, in this order
 
-  /// Of a page and what is open of it; its number in the table of pages.
-  using FindPage = std::function<std::uint32_t(std::string_view page)>;
+  /// The number of a series in the table of what is pending.
+  using FindSeries = std::function<std::uint32_t(std::string_view series)>;
   /// Takes rows and journal. Throws Error where a blob is damaged.
-  void recover(const SpoolState& spool, const FindPage& find_or_insert);
-  /// What only the spool holds of these pages: their entries count it too. Pages of buckets that are in memory are left
-  /// out.
+  void recover(const SpoolState& spool, const FindSeries& find_or_insert);
+  /// What only the spool holds of these series: the entries of their pages count it too. Those of buckets that are in
+  /// memory are left out.
   [[nodiscard]] std::unordered_map<std::uint32_t, std::uint64_t> spilled_of(const SpoolState& spool,
-                                                                            const std::vector<std::uint32_t>& pages,
-                                                                            const FindPage& find) const;
+                                                                            const std::vector<std::uint32_t>& wanted,
+                                                                            const FindSeries& find) const;
 
-  // -- pages
+  // -- series
 
-  /// The page got its first open visit since it was sealed or spilled.
-  void page_opened(std::uint32_t page);
+  /// The series got its first open visit since it was sealed or spilled.
+  void series_opened(std::uint32_t series);
   /// Whether the bucket has open visits, in memory or spilled.
   [[nodiscard]] bool any(std::uint32_t bucket) const noexcept {
     return !buckets_[bucket].open.empty() || !is_in_memory(bucket);
@@ -63,8 +64,8 @@ class OpenVisits {
     return buckets_[bucket].place == Place::memory || buckets_[bucket].place == Place::recalled;
   }
 
-  /// Its pages with open visits that are in memory.
-  [[nodiscard]] const std::vector<std::uint32_t>& open_pages(std::uint32_t bucket) const noexcept {
+  /// Its series with open visits that are in memory.
+  [[nodiscard]] const std::vector<std::uint32_t>& open_series(std::uint32_t bucket) const noexcept {
     return buckets_[bucket].open;
   }
 
@@ -75,12 +76,12 @@ class OpenVisits {
   /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
   void leave_shard(std::uint32_t bucket) noexcept {
     const std::uint32_t shard = placement_.shard_of(bucket);
-    open_pages_[shard] -= buckets_[bucket].open.size();
+    open_series_[shard] -= buckets_[bucket].open.size();
     if (is_recalled(bucket)) --recalled_[shard];
   }
   void enter_shard(std::uint32_t bucket) noexcept {
     const std::uint32_t shard = placement_.shard_of(bucket);
-    open_pages_[shard] += buckets_[bucket].open.size();
+    open_series_[shard] += buckets_[bucket].open.size();
     if (is_recalled(bucket)) ++recalled_[shard];
   }
   /// Asks for a spilled bucket. It comes with one of the next transactions, as far as there is memory for it.
@@ -92,19 +93,19 @@ class OpenVisits {
 
   // -- transactions
 
-  /// Takes up to `most` pages of the bucket, to be sealed: the transaction being captured folds the rest.
+  /// Takes up to `most` series of the bucket, to be sealed: the transaction being captured folds the rest.
   [[nodiscard]] std::vector<std::uint32_t> take(std::uint32_t bucket, std::size_t most);
   /// Adds to the transaction what is not durable, and what is folded, spilled and recalled by it.
   void capture(Transaction& transaction);
   /// The captured transaction is durable. Returns the buckets that were recalled.
-  std::vector<std::uint32_t> committed(const SpoolResult& result, const FindPage& find_or_insert);
+  std::vector<std::uint32_t> committed(const SpoolResult& result, const FindSeries& find_or_insert);
 
  private:
   /// Where a bucket's open visits are. `spilled`: not all in memory. `recalling`: asked for by the captured
   /// transaction. `recalled`: all in memory, and the spool still holds what was spilled, until the bucket is folded.
   enum class Place : std::uint8_t { memory, spilled, recalling, recalled };
   struct Bucket {
-    std::vector<std::uint32_t> open;    ///< pages with open visits
+    std::vector<std::uint32_t> open;    ///< series with open visits
     std::uint64_t unfolded_since = 0;   ///< the first row of the journal with visits that its own row lacks; 0: none
     std::uint64_t row_bytes = 0;        ///< of its folded row
     std::uint64_t spilled_bytes = 0;    ///< in all its spilled rows
@@ -118,7 +119,7 @@ class OpenVisits {
   };
   struct Spilling {
     std::uint32_t bucket = 0;
-    std::vector<std::pair<std::uint32_t, std::uint64_t>> pages;  ///< number, visits
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> series;  ///< number, visits
   };
 
   /// Or being so.
@@ -143,15 +144,15 @@ class OpenVisits {
 
   OpenLimits limits_;
   const Placement& placement_;
-  PendingPages& pages_;
+  PendingSeries& pending_;
   FlusherStatistics statistics_;
   std::vector<Bucket> buckets_;
-  std::vector<bool> takes_batches_;        ///< by shard
-  std::vector<std::uint64_t> open_pages_;  ///< by shard: in memory
-  std::vector<std::size_t> recalled_;      ///< by shard: buckets recalled, or being so
-  std::deque<std::uint32_t> wanted_;       ///< buckets to recall, the first one first
-  std::size_t wanted_for_reads_ = 0;       ///< so many of them, at the front, are wanted for reads
-  std::uint32_t next_spill_ = 0;           ///< bucket to look at next
+  std::vector<bool> takes_batches_;         ///< by shard
+  std::vector<std::uint64_t> open_series_;  ///< by shard: in memory
+  std::vector<std::size_t> recalled_;       ///< by shard: buckets recalled, or being so
+  std::deque<std::uint32_t> wanted_;        ///< buckets to recall, the first one first
+  std::size_t wanted_for_reads_ = 0;        ///< so many of them, at the front, are wanted for reads
+  std::uint32_t next_spill_ = 0;            ///< bucket to look at next
 
   std::uint64_t journal_ = 0;  ///< number of the newest transaction
   struct JournalRow {

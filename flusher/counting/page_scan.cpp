@@ -127,7 +127,7 @@ void PageScan::step(const std::shared_ptr<Piece>& piece, std::size_t index) {
   }
   part.waits_for = "its shard did not answer in time";
   if (!shards_.may_ask(shard)) return;
-  if (part.place.in == ScanPlace::In::start && parts_.pages_of(bucket).size() > pending_at_once) {
+  if (part.place.in == ScanPlace::In::start && parts_.series_of(bucket).size() > pending_at_once) {
     begin_lines(part);
     part.place = {bucket, ScanPlace::In::pending, 0, port_.source(shard)};
   }
@@ -153,15 +153,15 @@ void PageScan::give_up(Part& part, std::string_view why) {
 void PageScan::list_pending(Part& part) {
   begin_lines(part);
   std::vector<std::pair<std::uint64_t, std::uint32_t>> behind;
-  for (const std::uint32_t number : parts_.pages_of(part.place.bucket)) {
-    if (parts_.pages[number].hash >= part.place.at) behind.emplace_back(parts_.pages[number].hash, number);
+  for (const std::uint32_t number : parts_.series_of(part.place.bucket)) {
+    if (parts_.pending[number].hash >= part.place.at) behind.emplace_back(parts_.pending[number].hash, number);
   }
   const std::size_t listed = std::min(behind.size(), pending_at_once);
   std::ranges::partial_sort(behind, behind.begin() + static_cast<std::ptrdiff_t>(listed));
   PageLinesWriter lines(part.lines);
   for (std::size_t i = 0; i < listed; ++i) {
-    const PendingPage& page = parts_.pages[behind[i].second];
-    if (page.open + page.inflight != 0) lines.pending_page(page.id(), page.open + page.inflight);
+    const SeriesVisits& page = parts_.pending[behind[i].second];
+    if (page.open + page.inflight != 0) lines.pending_page(page.name(), page.open + page.inflight);
   }
   const bool all = listed == behind.size() || behind[listed - 1].first == ~std::uint64_t{0};
   // The last hash once more: another page may have it.
@@ -207,8 +207,8 @@ void PageScan::list(Part& part, const Pages& pages) {
     // What somebody else wrote into the hash is no page if no request could name it.
     if (check_page_id(page.id, max_page_id_bytes) != PageIdFault::none) continue;
     const std::uint32_t number = parts_.find(page.id);
-    if (number != PendingPages::none && with_pending) listed.push_back(number);
-    const std::uint64_t pending = number == PendingPages::none ? 0 : parts_.visits_of(number);
+    if (number != PendingSeries::none && with_pending) listed.push_back(number);
+    const std::uint64_t pending = number == PendingSeries::none ? 0 : parts_.visits_of(number);
     if (const auto count = parts_.count_of(page.id, page.count, pending)) {
       lines.page(page.id, *count);
     } else {
@@ -217,10 +217,10 @@ void PageScan::list(Part& part, const Pages& pages) {
   }
   if (with_pending) {
     std::ranges::sort(listed);
-    for (const std::uint32_t number : parts_.pages_of(bucket)) {
-      const PendingPage& page = parts_.pages[number];
+    for (const std::uint32_t number : parts_.series_of(bucket)) {
+      const SeriesVisits& page = parts_.pending[number];
       if (page.open + page.inflight == 0 || std::ranges::binary_search(listed, number)) continue;
-      lines.pending_page(page.id(), page.open + page.inflight);
+      lines.pending_page(page.name(), page.open + page.inflight);
     }
   }
   part.over = pages.cursor == 0;

@@ -7,9 +7,9 @@
 
 namespace visitd {
 
-std::vector<std::uint32_t> PendingParts::pages_of(std::uint32_t bucket) const {
-  std::vector<std::uint32_t> numbers = open.open_pages(bucket);
-  const std::vector<std::uint32_t> sealed = batches.sealed_pages(bucket);
+std::vector<std::uint32_t> PendingParts::series_of(std::uint32_t bucket) const {
+  std::vector<std::uint32_t> numbers = open.open_series(bucket);
+  const std::vector<std::uint32_t> sealed = batches.sealed_series(bucket);
   numbers.insert(numbers.end(), sealed.begin(), sealed.end());
   std::ranges::sort(numbers);
   numbers.erase(std::ranges::unique(numbers).begin(), numbers.end());
@@ -17,13 +17,13 @@ std::vector<std::uint32_t> PendingParts::pages_of(std::uint32_t bucket) const {
 }
 
 std::uint32_t PendingParts::find(std::string_view page) const noexcept {
-  return pages.find(page_hash(page, hash_seed), page);
+  return pending.find(page_hash(page, hash_seed), page);
 }
 
 std::optional<std::uint64_t> PendingParts::count_of(std::string_view page, std::optional<std::uint64_t> held,
-                                                    std::uint64_t pending) const {
-  const bool has_room = held && *held <= count_limit - std::min(pending, count_limit);
-  return has_room && uncountable.counted(page, *held) ? std::optional(*held + pending) : std::nullopt;
+                                                    std::uint64_t visits) const {
+  const bool has_room = held && *held <= count_limit - std::min(visits, count_limit);
+  return has_room && uncountable.counted(page, *held) ? std::optional(*held + visits) : std::nullopt;
 }
 
 }  // namespace visitd

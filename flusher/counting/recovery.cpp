@@ -89,9 +89,11 @@ std::vector<CarriedEntry> entries_known_to(const SpoolState& spool, ShownUntilNo
   return std::move(shown.entries);
 }
 
-void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
+void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingSeries& pending,
                      OpenVisits& open, Batches& batches) {
-  const auto find_or_insert = [&](std::string_view page) { return pages.find_or_insert(page, hash_seed, buckets); };
+  const auto find_or_insert = [&](std::string_view series) {
+    return pending.find_or_insert(series, hash_seed, buckets);
+  };
   for (const BucketMark& mark : spool.marks) {
     if (mark.bucket < buckets) batches.recover_mark(mark);
   }
@@ -105,17 +107,17 @@ void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t b
   spool.journal = {};
   for (Batch& batch : spool.unanswered) {
     std::vector<std::uint32_t> numbers;
-    for (const auto& [page, visits] : batch.pages) {
+    for (const Effect& effect : batch.effects) {
       if (batch.correction) break;  // its pages count as they did until it is answered
-      numbers.push_back(find_or_insert(page));
-      pages.recover_inflight(numbers.back(), visits);
+      numbers.push_back(find_or_insert(effect.series));
+      pending.recover_inflight(numbers.back(), effect.operand);
     }
     batches.recover_unanswered(std::move(batch), std::move(numbers));
   }
 }
 
 void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carried, std::uint64_t hash_seed,
-                     FlusherView& view, PendingPages& pages, const OpenVisits& open, const Batches& batches,
+                     FlusherView& view, PendingSeries& pending, const OpenVisits& open, const Batches& batches,
                      Lookups& lookups) {
   for (std::uint32_t bucket = 0; bucket < batches.buckets(); ++bucket)
     view.note_answered(bucket, batches.last_seq(bucket));
@@ -128,8 +130,8 @@ void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carr
         cells > cells_left)
       continue;
     const std::uint32_t number =
-        pages.find_or_insert(entry.page, hash_seed, static_cast<std::uint32_t>(batches.buckets()));
-    if (std::exchange(pages[number].node, provisional_node) != 0) continue;
+        pending.find_or_insert(entry.page, hash_seed, static_cast<std::uint32_t>(batches.buckets()));
+    if (std::exchange(pending[number].node, provisional_node) != 0) continue;
     kept.emplace_back(number, &entry);
     cells_left -= cells;
   }
@@ -137,9 +139,9 @@ void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carr
   numbers.reserve(kept.size());
   for (const auto& [number, entry] : kept) numbers.push_back(number);
   const auto spilled = open.spilled_of(
-      spool, numbers, [&](std::string_view page) { return pages.find(page_hash(page, hash_seed), page); });
+      spool, numbers, [&](std::string_view page) { return pending.find(page_hash(page, hash_seed), page); });
   for (const auto& [number, entry] : kept) {
-    PendingPage& page = pages[number];
+    SeriesVisits& page = pending[number];
     const auto also = spilled.find(number);
     page.node = view.link(page.hash, entry->page, entry->base, entry->expires, page.inflight,
                           page.open + (also == spilled.end() ? 0 : also->second), entry->state, entry->fix);

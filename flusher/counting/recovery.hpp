@@ -12,7 +12,7 @@
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/open_visits.hpp"
-#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/pending_series.hpp"
 #include "flusher/counting/spool_state.hpp"
 
 namespace visitd {
@@ -68,13 +68,13 @@ struct ShownUntilNow {
 /// shards by now, though its buckets seem to agree.
 [[nodiscard]] std::vector<CarriedEntry> entries_known_to(const SpoolState& spool, ShownUntilNow shown);
 
-/// Fills pending pages, open visits and batches from the spool, and takes what it needs out of it.
-void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingPages& pages,
+/// Fills pending series, open visits and batches from the spool, and takes what it needs out of it.
+void recover_pending(SpoolState& spool, std::uint64_t hash_seed, std::uint32_t buckets, PendingSeries& pending,
                      OpenVisits& open, Batches& batches);
 
 /// Links the carried entries that agree with the spool, with what is pending. The view is not shown yet.
 void recover_entries(const SpoolState& spool, std::span<const CarriedEntry> carried, std::uint64_t hash_seed,
-                     FlusherView& view, PendingPages& pages, const OpenVisits& open, const Batches& batches,
+                     FlusherView& view, PendingSeries& pending, const OpenVisits& open, const Batches& batches,
                      Lookups& lookups);
 
 }  // namespace visitd

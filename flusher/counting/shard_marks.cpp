@@ -321,7 +321,7 @@ AcceptOffer ShardMarks::offer() const {
     if (const auto lost = batches_.lost_since(differing.bucket, differing.field)) {
       for (const Batch& batch : *lost) {
         if (batch.correction) continue;
-        for (const PageVisits& page : batch.pages) offer.kept_visits += page.visits;
+        for (const Effect& effect : batch.effects) offer.kept_visits += effect.operand;
       }
     }
   }

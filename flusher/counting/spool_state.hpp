@@ -50,7 +50,7 @@ struct ShardIdentity {
 /// Visits that a shard can never take (its field is no integer), put aside for the operator.
 struct SetAside {
   std::uint32_t bucket = 0;
-  PageVisits page;
+  Effect effect;
   std::string reason;
 };
 
@@ -85,13 +85,13 @@ struct CorrectedPage {
 struct OpenRow {
   std::uint32_t bucket = 0;
   std::uint64_t folded = 0;  ///< the transaction's number
-  std::string pages;         ///< encode_pages blob
+  std::string effects;       ///< encode_effects blob
 };
 
 /// Visits that one transaction made durable.
 struct JournalRow {
   std::uint64_t number = 0;  ///< the transaction's
-  std::string deltas;        ///< encode_pages blob
+  std::string deltas;        ///< encode_effects blob
 };
 
 /// How many of them people are shown.
@@ -126,7 +126,7 @@ struct Transaction {
   std::optional<RingNote> ring;     ///< inserted or replaced, by id
   std::uint64_t number = 0;         ///< grows from transaction to transaction; 0: neither journal nor rows change
   std::uint64_t journal_until = 0;  ///< the journal's rows up to this number are deleted; 0: none
-  std::string deltas;               ///< encode_pages blob, appended to the journal under the number
+  std::string deltas;               ///< encode_effects blob, appended to the journal under the number
   std::vector<Batch> sealed;
   std::vector<std::pair<std::uint32_t, std::string>>
       open;  ///< bucket -> blob of all its open visits in memory: replaces its row, folded up to the number

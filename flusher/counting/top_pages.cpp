@@ -109,9 +109,9 @@ void TopPages::give_up(Reading& reading, const std::string& why) {
 /// that count holds.
 void TopPages::take(Reading& reading, const Pages& pages) {
   if (reading.cursor == 0) {
-    for (const std::uint32_t number : parts_.pages_of(reading.bucket)) {
+    for (const std::uint32_t number : parts_.series_of(reading.bucket)) {
       if (parts_.visits_of(number) != 0)
-        reading.found[std::string(parts_.pages[number].id())] = parts_.visits_of(number);
+        reading.found[std::string(parts_.pending[number].name())] = parts_.visits_of(number);
     }
   }
   for (const Pages::Page& page : pages.pages) {
@@ -119,7 +119,7 @@ void TopPages::take(Reading& reading, const Pages& pages) {
     if (check_page_id(page.id, max_page_id_bytes) != PageIdFault::none) continue;
     const std::uint32_t number = parts_.find(page.id);
     const auto count =
-        parts_.count_of(page.id, page.count, number == PendingPages::none ? 0 : parts_.visits_of(number));
+        parts_.count_of(page.id, page.count, number == PendingSeries::none ? 0 : parts_.visits_of(number));
     if (count) {
       reading.found[page.id] = *count;
     } else {

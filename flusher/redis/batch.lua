@@ -1,28 +1,28 @@
--- Applies one batch to its bucket, or says why not. Nothing is written before every check has passed: a script that
--- fails halfway keeps what it has written.
+-- Applies one batch to its bucket, or says why not: a list of effects, each of which adds its operand to the field of a
+-- series. Nothing is written before every check has passed: a script that fails halfway keeps what it has written.
 --
 -- KEYS[1]  the bucket's hash
--- ARGV     expected mark, new mark, the identity that the bucket must have, the correction, the visits of each page,
---          "\1id", our writer field, "\1moved", "\1moving", "\1fix", "\1sum", the pages
---          The correction is empty for a batch of visits. Else "FIX NOW": the visits are differences, which may be
+-- ARGV     expected mark, new mark, the identity that the bucket must have, the correction, the operand of each effect,
+--          "\1id", our writer field, "\1moved", "\1moving", "\1fix", "\1sum", the series of each effect
+--          The correction is empty for a batch of visits. Else "FIX NOW": the operands are differences, which may be
 --          negative; the bucket's "\1fix" must be FIX (0: absent; "*": whatever it is), and grows, to NOW at least.
 -- answers  "OK fix total ..."   applied
 --          "DUP fix total ..."  the mark is the new one already: applied before
 --          "HAVE mark"          the mark is neither the expected nor the new one
---          "BAD index ..."      these pages (from 0) hold no count, or would pass 2^63-1
---          "LOW index ..."      these pages would fall below 0
+--          "BAD index ..."      these series (from 0) hold no count, or would pass 2^63-1
+--          "LOW index ..."      these series would fall below 0
 --          "FIX fix"            somebody else has corrected the bucket meanwhile
 --          "NOID identity"      the bucket has another identity, or none: it was emptied, or is not ours
 --          "GONE"               the writer was forgotten, and its mark is a tombstone: the bucket may have had this batch
 --          "WRONGTYPE"          the key is no hash
 --          "MOVED marker"       the bucket is on another shard
 --          "MOVING marker"      it is being copied there
--- A batch without pages that expects its own mark puts that back, where it is a tombstone.
--- An absent field is an empty mark, an absent page counts 0, and a page that is corrected to 0 goes. Counts are text: a
+-- A batch without effects that expects its own mark puts that back, where it is a tombstone.
+-- An absent field is an empty mark, an absent series counts 0, and one that is corrected to 0 goes. Counts are text: a
 -- Lua number is exact only below 2^53.
 -- Where the bucket has the field "\1sum" (see sum.lua, which makes it), it changes with the batch by what the batch
--- changes, and no more: if it did not fit the bucket before, it does not fit afterwards. It goes where the page with the
--- largest count loses visits: which page is the largest then, nobody knows here.
+-- changes, and no more: if it did not fit the bucket before, it does not fit afterwards. It goes where the series with
+-- the largest count loses visits: which one is the largest then, nobody knows here.
 local n = (#ARGV - 10) / 2
 local held = redis.pcall('HMGET', KEYS[1], unpack(ARGV, n + 5))
 if held.err then
@@ -66,7 +66,7 @@ if corrects then
 end
 local last = #write
 local fields, digest, sum, largest = string.match(held[6] or '', '^(%d+) (%d+) (%d+) (%d+)$')
--- Of the field of the sum: what the pages gain together, in two limbs: fifteen digits below, the rest above; how many
+-- Of the field of the sum: what the series gain together, in two limbs: fifteen digits below, the rest above; how many
 -- fields come; the largest total, of those that fit into a limb and of others; and whether the largest count falls.
 local gained, gained_above, come, most, most_above, falls = 0, 0, 0, -1, '', false
 for i = 1, n do

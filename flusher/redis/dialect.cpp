@@ -168,7 +168,7 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
   add_asking(text, sent.once);
-  text.start(14 + 2 * batch.pages.size());
+  text.start(14 + 2 * batch.effects.size());
   text.add("EVALSHA");
   text.add(scripts_.batch);
   text.add("1");
@@ -179,10 +179,10 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   if (batch.correction) {
     const std::string fix = sent.again ? "*" : fmt::format("{}", batch.correction->fix);
     text.add(fmt::format("{} {}", fix, sent.unix_now));
-    for (const PageVisits& page : batch.pages) text.add(fmt::format("{}", difference_of(page)));
+    for (const Effect& effect : batch.effects) text.add(fmt::format("{}", difference_of(effect)));
   } else {
     text.add("");
-    for (const PageVisits& page : batch.pages) text.add_number(page.visits);
+    for (const Effect& effect : batch.effects) text.add_number(effect.operand);
   }
   text.add(id_field);
   text.add(writer_field_);
@@ -190,8 +190,8 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   text.add(moving_field);
   text.add(fix_field);
   text.add(sum_field);
-  for (const PageVisits& page : batch.pages) text.add(page.page);
-  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.pages.size()), sent.once};
+  for (const Effect& effect : batch.effects) text.add(effect.series);
+  return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.effects.size()), sent.once};
 }
 
 /// False: it is no answer of the script.

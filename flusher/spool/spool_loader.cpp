@@ -106,8 +106,8 @@ void SpoolLoader::load_open(SpoolState& state) {
     OpenRow row;
     row.bucket = open.bucket(0);
     row.folded = open.number(2);
-    row.pages = open.bytes(3);
-    if (row_digest(row.pages, row.bucket, row.folded) != open.number(1)) {
+    row.effects = open.bytes(3);
+    if (row_digest(row.effects, row.bucket, row.folded) != open.number(1)) {
       throw database_.damaged(fmt::format("row {} of table open", row.bucket), "digest");
     }
     state.open.push_back(std::move(row));
@@ -164,16 +164,16 @@ std::uint64_t SpoolLoader::open_visits(std::uint32_t buckets) {
   load_open(state);
   std::uint64_t visits = 0;
   const auto add = [&](std::string_view blob) {
-    for (PageReader reader(blob); reader.next();) visits += reader.visits();
+    for (EffectReader reader(blob); reader.next();) visits += reader.operand();
   };
   std::vector<std::uint64_t> folded(buckets);
   for (const OpenRow& row : state.open) {
-    add(row.pages);
+    add(row.effects);
     if (row.bucket < buckets) folded[row.bucket] = row.folded;
   }
   for (const JournalRow& row : state.journal) {
-    for (PageReader reader(row.deltas); reader.next();) {
-      if (row.number > folded[page_bucket(reader.page(), buckets)]) visits += reader.visits();
+    for (EffectReader reader(row.deltas); reader.next();) {
+      if (row.number > folded[page_bucket(reader.series(), buckets)]) visits += reader.operand();
     }
   }
   state.each_spilled([&](std::uint32_t, std::string_view blob) { add(blob); });

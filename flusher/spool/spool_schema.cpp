@@ -61,8 +61,9 @@ void check_places(SpoolDatabase& database, const SpoolLayout& layout) {
        {"SELECT bucket, pages FROM batch ORDER BY number DESC LIMIT 100", "SELECT bucket, pages FROM open LIMIT 100"}) {
     SpoolStatement rows(database, sql);
     while (rows.row()) {
-      PageReader pages(rows.bytes(1));
-      if (pages.next() && page_bucket(pages.page(), layout.buckets) != rows.integer(0)) throw refuse(rows.integer(0));
+      EffectReader effects(rows.bytes(1));
+      if (effects.next() && page_bucket(effects.series(), layout.buckets) != rows.integer(0))
+        throw refuse(rows.integer(0));
     }
   }
 }

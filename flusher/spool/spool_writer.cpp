@@ -22,52 +22,52 @@ constexpr std::int64_t questions_kept = 10'000;
 constexpr int log_limit = 2048;
 constexpr int log_limit_after_seal = 16384;
 
-/// Sums visits by page over blobs that may name a page more than once.
-class PageSums {
+/// Sums effects by series over blobs that may name one more than once.
+class SeriesSums {
  public:
-  PageSums() { rebuild(); }
+  SeriesSums() { rebuild(); }
 
-  void add(std::string_view page, std::uint64_t visits) {
-    if (2 * (pages_.size() + 1) > slots_.size()) rebuild();
-    const std::uint64_t hash = digest_of(page);
+  void add(std::string_view series, std::uint64_t operand) {
+    if (2 * (effects_.size() + 1) > slots_.size()) rebuild();
+    const std::uint64_t hash = digest_of(series);
     for (std::size_t at = hash & mask();; at = (at + 1) & mask()) {
       Slot& slot = slots_[at];
-      if (slot.page == none) {
-        slot = {hash, static_cast<std::uint32_t>(pages_.size())};
-        pages_.push_back({std::string(page), visits});
+      if (slot.index == none) {
+        slot = {hash, static_cast<std::uint32_t>(effects_.size())};
+        effects_.push_back({std::string(series), operand});
         return;
       }
-      if (slot.hash == hash && pages_[slot.page].page == page) {
-        pages_[slot.page].visits += visits;
+      if (slot.hash == hash && effects_[slot.index].series == series) {
+        effects_[slot.index].operand += operand;
         return;
       }
     }
   }
 
-  [[nodiscard]] std::vector<PageVisits> take() && { return std::move(pages_); }
+  [[nodiscard]] std::vector<Effect> take() && { return std::move(effects_); }
 
  private:
   static constexpr std::uint32_t none = 0xffff'ffffU;
   struct Slot {
     std::uint64_t hash = 0;
-    std::uint32_t page = none;  ///< index
+    std::uint32_t index = none;  ///< of the effect
   };
 
   [[nodiscard]] std::size_t mask() const noexcept { return slots_.size() - 1; }
 
   void rebuild() {
     std::size_t size = 1024;
-    while (size < 4 * pages_.size()) size *= 2;
+    while (size < 4 * effects_.size()) size *= 2;
     slots_.assign(size, {});
-    for (std::size_t index = 0; index < pages_.size(); ++index) {
-      const std::uint64_t hash = digest_of(pages_[index].page);
+    for (std::size_t index = 0; index < effects_.size(); ++index) {
+      const std::uint64_t hash = digest_of(effects_[index].series);
       std::size_t at = hash & mask();
-      while (slots_[at].page != none) at = (at + 1) & mask();
+      while (slots_[at].index != none) at = (at + 1) & mask();
       slots_[at] = {hash, static_cast<std::uint32_t>(index)};
     }
   }
 
-  std::vector<PageVisits> pages_;
+  std::vector<Effect> effects_;
   std::vector<Slot> slots_;
 };
 
@@ -144,7 +144,12 @@ void SpoolWriter::write(const Transaction& transaction) {
   }
   write_corrections(transaction);
   for (const SetAside& aside : transaction.set_aside) {
-    run_.set_aside.reset().bind(aside.bucket).blob(aside.page.page).bind(aside.page.visits).text(aside.reason).run();
+    run_.set_aside.reset()
+        .bind(aside.bucket)
+        .blob(aside.effect.series)
+        .bind(aside.effect.operand)
+        .text(aside.reason)
+        .run();
   }
 }
 
@@ -263,19 +268,19 @@ SpoolResult SpoolWriter::give_back(const Transaction& transaction) {
   return result;
 }
 
-void SpoolWriter::spill(std::uint32_t bucket, std::string_view pages) {
-  run_.spill.reset().bind(bucket).bind(row_digest(pages, bucket, 0)).blob(pages).run();
+void SpoolWriter::spill(std::uint32_t bucket, std::string_view effects) {
+  run_.spill.reset().bind(bucket).bind(row_digest(effects, bucket, 0)).blob(effects).run();
 }
 
 std::uint64_t SpoolWriter::compact(std::uint32_t bucket) {
-  PageSums sums;
+  SeriesSums sums;
   each_spilled_row(database_, run_.read_spilled.reset().bind(bucket), [&](std::uint32_t, std::string_view blob) {
-    for (PageReader reader(blob); reader.next();) sums.add(reader.page(), reader.visits());
+    for (EffectReader reader(blob); reader.next();) sums.add(reader.series(), reader.operand());
   });
-  const std::string pages = encode_pages(std::move(sums).take());
+  const std::string effects = encode_effects(std::move(sums).take());
   run_.unspill.reset().bind(bucket).run();
-  spill(bucket, pages);
-  return pages.size();
+  spill(bucket, effects);
+  return effects.size();
 }
 
 }  // namespace visitd

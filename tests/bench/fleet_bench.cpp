@@ -139,7 +139,7 @@ class Fleet {
 
   /// The batches of one flush of a host, by node.
   std::vector<std::vector<Batch>> batches_of(Host& host) {
-    std::map<std::uint32_t, std::vector<PageVisits>> open;
+    std::map<std::uint32_t, std::vector<Effect>> open;
     for (std::uint32_t i = 0; i < load_.pages; ++i) {
       std::string page = fmt::format("articles/2026/{:018d}", random_() % load_.of);
       const std::uint32_t bucket = page_bucket(page, load_.buckets);
@@ -155,8 +155,8 @@ class Fleet {
         mark = {{1, 42}, mark.seq + 1, random_()};
         batch.mark = mark;
         const auto end = std::min(pages.size(), first + pages_of_a_batch);
-        batch.pages.assign(pages.begin() + static_cast<std::ptrdiff_t>(first),
-                           pages.begin() + static_cast<std::ptrdiff_t>(end));
+        batch.effects.assign(pages.begin() + static_cast<std::ptrdiff_t>(first),
+                             pages.begin() + static_cast<std::ptrdiff_t>(end));
         batches[node_of_bucket_[bucket]].push_back(std::move(batch));
       }
     }

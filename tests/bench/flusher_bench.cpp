@@ -105,7 +105,7 @@ double apply_rate(std::size_t pages, std::size_t visits, bool with_entries) {
   Memory memory(128U << 20U, 65536);
   FlusherView view(memory.memory().views[1]);
   view.clear(std::vector<std::uint64_t>{0});
-  PendingPages pending;
+  PendingSeries pending;
   Drain drain(memory.memory(), view, pending, {buckets, 255, 42, std::uint64_t{4} << 30U},
               FlusherStatistics(memory.memory().cache->statistics),
               [&](std::uint32_t page) { pending[page].in_bucket = true; });
@@ -130,7 +130,7 @@ double apply_rate(std::size_t pages, std::size_t visits, bool with_entries) {
   }
   const std::uint64_t start = monotonic_ns();
   while (drain.run()) {
-    if (pending.unspooled_is_full()) pending.take_unspooled([](const PendingPage&) {});
+    if (pending.unspooled_is_full()) pending.take_unspooled([](const SeriesVisits&) {});
   }
   if (!drain.is_empty() || !drain.take_damage().empty()) throw Error("not all of the lane was applied");
   return static_cast<double>(visits) / seconds_since(start) / 1e6;
@@ -424,8 +424,8 @@ void bench_kept(const std::string& program) {
     const Incarnation incarnation = spool.load().incarnation;
     const std::vector<std::string> names = page_names(pages_a_batch);
     Batch batch;
-    for (const std::string& name : names) batch.pages.push_back({name, 1});
-    const std::size_t bytes = encode_pages(batch.pages).size() + Batches::bytes_beside_pages;
+    for (const std::string& name : names) batch.effects.push_back({name, 1});
+    const std::size_t bytes = encode_effects(batch.effects).size() + Batches::bytes_beside_effects;
     const std::size_t rounds = static_cast<std::size_t>(limit) / bytes / buckets;
     for (std::uint64_t seq = 1; seq <= rounds; ++seq) {
       Transaction sealed;

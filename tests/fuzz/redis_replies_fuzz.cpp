@@ -234,7 +234,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   shard.in_cluster = (second & 8U) != 0;
   const std::size_t piece = input.byte() + std::size_t{1};
   const std::string_view bytes = input.rest();
-  const Batch batch{7, {{1, 2}, 3, 4}, "", std::vector<PageVisits>(large, {"page", 1})};
+  const Batch batch{7, {{1, 2}, 3, 4}, "", std::vector<Effect>(large, {"page", 1})};
   const ShardCommand commands[] = {AskFacts{},
                                    MakeTopology{},
                                    AskMarks{std::vector<std::uint32_t>(large), ""},

@@ -52,13 +52,13 @@ MUTANTS = {
     'an unlink moves the version': (
         'common/shm/view.hpp', 'set(view_.version(chain), own(view_.version(chain)) + 2);', ''),
     'open and applied move in one change': (
-        'flusher/counting/drain.cpp', 'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, next);',
-        'if (pending.node != 0) view_.apply(pending.node, record.visits, lane, view_.applied(lane));'),
+        'flusher/counting/drain.cpp', 'if (total.node != 0) view_.apply(total.node, record.visits, lane, next);',
+        'if (total.node != 0) view_.apply(total.node, record.visits, lane, view_.applied(lane));'),
     'base and inflight move in one change': (
         'flusher/counting/batches.cpp', 'view_.acknowledge(node, visits, base,',
         'view_.refresh(node, base, expires); view_.acknowledge(node, visits, base,'),
     'an entry is made with what is pending': (
-        'flusher/counting/lookups.cpp', 'page.inflight, pages_.shown_open(number),', '0, 0,'),
+        'flusher/counting/lookups.cpp', 'page.inflight, pending_.shown_open(number),', '0, 0,'),
     'the answered batch is noted before its pages move': (
         'flusher/counting/batches.cpp', 'view_.note_answered(number, batch.mark.seq);', ''),
     'bases come over only where the bucket agrees': (
@@ -144,12 +144,12 @@ MUTANTS = {
     'a read whose connection has gone is over': (
         'flusher/counting/shard_session.cpp', 'return on_count(bucket, page, *count); lookups_.dropped(page);', 'return on_count(bucket, page, *count);'),
     'a page stays pending until it is acknowledged': (
-        'flusher/counting/pending_pages.hpp', '(*this)[number].inflight += visits; }', '}'),
+        'flusher/counting/pending_series.hpp', '(*this)[number].inflight += visits; }', '}'),
     'a seal replaces its bucket\'s row by what was not sealed': (
-        'flusher/counting/open_visits.cpp', 'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false); fold(number);',
-        'for (const std::uint32_t page : taken) pages_.set_in_bucket(pages_[page], false);'),
+        'flusher/counting/open_visits.cpp', 'for (const std::uint32_t series : taken) pending_.set_in_bucket(pending_[series], false); fold(number);',
+        'for (const std::uint32_t series : taken) pending_.set_in_bucket(pending_[series], false);'),
     'a bucket\'s row says up to where the journal is folded': (
-        'flusher/counting/open_visits.cpp', 'if (row.number <= folded[pages_[number].bucket]) {', 'if (false) {'),
+        'flusher/counting/open_visits.cpp', 'if (row.number <= folded[pending_[number].bucket]) {', 'if (false) {'),
     'the journal is cut only where every bucket is folded': (
         'flusher/counting/open_visits.cpp', 'unfolded_.empty() ? transaction.number : unfolded_.front().first - 1;', 'transaction.number;'),
     'a bucket is recalled before it is sealed, and before a page of it is read': (
@@ -160,19 +160,19 @@ MUTANTS = {
     'a bucket that cannot be sealed keeps none waiting that can': (
         'flusher/counting/open_visits.cpp', 'if (takes_batches_[shard] && recalled_[shard] != 0) return true;', 'if (recalled_[shard] != 0) return true;'),
     'a spill folds its bucket': (
-        'flusher/counting/open_visits.cpp', 'if (spilling.pages.empty()) return; fold(number);', 'if (spilling.pages.empty()) return;'),
+        'flusher/counting/open_visits.cpp', 'if (spilling.series.empty()) return; fold(number);', 'if (spilling.series.empty()) return;'),
     'only what the transaction has spilled leaves the memory': (
-        'flusher/counting/open_visits.cpp', 'pages_.spill(number, visits);', 'pages_.spill(number, pages_[number].open);'),
+        'flusher/counting/open_visits.cpp', 'pending_.spill(number, visits);', 'pending_.spill(number, pending_[number].open);'),
     'an entry that comes over counts what is spilled of its page': (
-        'flusher/counting/open_visits.cpp', 'known->second += reader.visits();', '{}'),
+        'flusher/counting/open_visits.cpp', 'known->second += reader.operand();', '{}'),
     'a page counts itself again once it is recalled': (
-        'flusher/counting/open_visits.cpp', 'pages_.recall(page, reader.visits());', ''),
+        'flusher/counting/open_visits.cpp', 'pending_.recall(series, reader.operand());', ''),
     'a stop flushes once the lanes are empty': (
-        'flusher/counting/shutdown.cpp', 'if (!seen.idle && !late) return Step::wait;', ''),
+        'flusher/counting/shutdown.cpp', 'if (!progress.idle && !late) return Step::wait;', ''),
     'a stop waits for its last flush': (
-        'flusher/counting/shutdown.cpp', 'if (!seen.flushed && !late) return Step::wait;', ''),
+        'flusher/counting/shutdown.cpp', 'if (!progress.flushed && !late) return Step::wait;', ''),
     'a stop waits for its last commit': (
-        'flusher/counting/shutdown.cpp', 'if (!seen.durable && now_ms < flush_deadline_ms_ + commit_ms) return Step::commit;', ''),
+        'flusher/counting/shutdown.cpp', 'if (!progress.durable && now_ms < flush_deadline_ms_ + commit_ms) return Step::commit;', ''),
     'a ring is finished once nobody writes to it': (
         'flusher/counting/ring_handover.cpp', 'if (!deserted) return Step::commit;', ''),
     'a snapshot is of one version': (
@@ -280,6 +280,17 @@ def includes(tree: pathlib.Path, source: str, header: str, seen: set[str]) -> bo
     return False
 
 
+def pattern_of(rule: str) -> str:
+    """Finds the rule also where clang-format has broken its line elsewhere."""
+    return r'\s+'.join(re.escape(word) for word in rule.split())
+
+
+def stale() -> list[str]:
+    """Rules that do not stand in their files any more."""
+    return [f'{name}: {file} does not hold the rule any more: {rule}' for name, (file, *changes) in MUTANTS.items()
+            for rule in changes[::2] if not re.search(pattern_of(rule), (ROOT / file).read_text())]
+
+
 def try_mutant(name: str, objects: dict[str, pathlib.Path], seeds: int) -> tuple[str, str]:
     file, *changes = MUTANTS[name]
     with tempfile.TemporaryDirectory(prefix='visitd-mutant-') as folder:
@@ -288,9 +299,7 @@ def try_mutant(name: str, objects: dict[str, pathlib.Path], seeds: int) -> tuple
             shutil.copytree(ROOT / part, tree / part)
         mutated = (tree / file).read_text()
         for rule, without in zip(changes[::2], changes[1::2]):
-            # clang-format may have broken the line elsewhere.
-            pattern = r'\s+'.join(re.escape(word) for word in rule.split())
-            mutated, found = re.subn(pattern, lambda _: without, mutated, count=1)
+            mutated, found = re.subn(pattern_of(rule), lambda _: without, mutated, count=1)
             if not found:
                 return name, f'ERROR: {file} does not hold the rule any more: {rule}'
         (tree / file).write_text(mutated)

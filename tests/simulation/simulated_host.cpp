@@ -309,8 +309,8 @@ void SimulatedHost::tell_spool() {
 void SimulatedHost::submit(Transaction transaction) {
   captured_aside_.clear();
   for (const SetAside& aside : transaction.set_aside) {
-    captured_aside_[aside.page.page] += aside.page.visits;
-    const std::size_t page = stage_.page_of(aside.page.page);
+    captured_aside_[aside.effect.series] += aside.effect.operand;
+    const std::size_t page = stage_.page_of(aside.effect.series);
     // A transaction that found the disk full is captured once and submitted again. The page may have been mended and
     // spoiled again in between.
     if (stage_.spoiled[page] && transaction.number != captured_number_) aside_since_[page] = true;

@@ -297,12 +297,12 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     return answer;
   }
   std::vector<std::uint32_t> low;
-  for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
-    const std::string count = field(batch.bucket, batch.pages[i].page);
+  for (std::uint32_t i = 0; i < batch.effects.size(); ++i) {
+    const std::string count = field(batch.bucket, batch.effects[i].series);
     const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
     if (!applied && !readable) answer.bad_pages.push_back(i);
     answer.totals.push_back(readable && !count.empty() ? std::stoull(count) : 0);
-    const bool falls_below = static_cast<std::int64_t>(answer.totals[i] + batch.pages[i].visits) < 0;
+    const bool falls_below = static_cast<std::int64_t>(answer.totals[i] + batch.effects[i].operand) < 0;
     if (!applied && readable && batch.correction && falls_below) low.push_back(i);
   }
   if (applied) {
@@ -325,11 +325,11 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.fix = std::max(answer.fix + 1, sent->unix_now);
     bucket.fields[fix_field] = std::to_string(answer.fix);
   }
-  for (std::uint32_t i = 0; i < batch.pages.size(); ++i) {
-    answer.totals[i] += batch.pages[i].visits;
-    bucket.fields[batch.pages[i].page] = std::to_string(answer.totals[i]);
-    if (batch.correction && answer.totals[i] == 0) bucket.fields.erase(batch.pages[i].page);
-    bucket.of_hosts[{waiting.host, batch.pages[i].page}] += batch.pages[i].visits;
+  for (std::uint32_t i = 0; i < batch.effects.size(); ++i) {
+    answer.totals[i] += batch.effects[i].operand;
+    bucket.fields[batch.effects[i].series] = std::to_string(answer.totals[i]);
+    if (batch.correction && answer.totals[i] == 0) bucket.fields.erase(batch.effects[i].series);
+    bucket.of_hosts[{waiting.host, batch.effects[i].series}] += batch.effects[i].operand;
   }
   bucket.fields[mark_of(waiting.writer)] = to_text(batch.mark);
   if (keeps_no_sums_of_ != waiting.host) keep_sum(before, bucket.fields);

@@ -20,7 +20,7 @@ SpoolResult SimulatedSpool::apply(const Transaction& transaction) {
   for (const Batch& batch : transaction.replaced) batches_.at({batch.bucket, batch.mark.seq}).batch = batch;
   for (const Key& key : transaction.forgotten) batches_.erase(key);
   for (const ShardIdentity& identity : transaction.identities) identities_[identity.shard] = identity.identity;
-  for (const SetAside& aside : transaction.set_aside) set_aside_[aside.page.page] += aside.page.visits;
+  for (const SetAside& aside : transaction.set_aside) set_aside_[aside.effect.series] += aside.effect.operand;
   for (const QuestionNote& note : transaction.questions) {
     if (note.state == QuestionNote::State::withdrawn) {
       questions_.erase(note.id);
@@ -32,10 +32,10 @@ SpoolResult SimulatedSpool::apply(const Transaction& transaction) {
   for (const std::uint32_t bucket : transaction.compacted) {
     std::map<std::string, std::uint64_t> sums;
     for (const std::string& blob : spilled_[bucket]) {
-      for (const auto& [page, visits] : decode_pages(blob)) sums[page] += visits;
+      for (EffectReader reader(blob); reader.next();) sums[std::string(reader.series())] += reader.operand();
     }
     std::string whole;
-    for (const auto& [page, visits] : sums) append_pages(whole, page, visits);
+    for (const auto& [page, visits] : sums) append_effect(whole, page, visits);
     result.compacted.emplace_back(bucket, whole.size());
     spilled_[bucket] = {whole};
   }
@@ -51,12 +51,12 @@ std::uint64_t SimulatedSpool::pending(const std::string& page, std::uint32_t buc
                                       const std::function<bool(const Batch&)>& applied) const {
   std::uint64_t visits = 0;
   const auto add = [&](std::string_view blob) {
-    for (PageReader reader(blob); reader.next();) visits += reader.page() == page ? reader.visits() : 0;
+    for (EffectReader reader(blob); reader.next();) visits += reader.series() == page ? reader.operand() : 0;
   };
   std::uint64_t folded = 0;
   if (const auto row = open_.find(bucket); row != open_.end()) {
     folded = row->second.folded;
-    add(row->second.pages);
+    add(row->second.effects);
   }
   for (const auto& [number, deltas] : journal_) {
     if (number > folded) add(deltas);
@@ -67,7 +67,7 @@ std::uint64_t SimulatedSpool::pending(const std::string& page, std::uint32_t buc
   for (const auto& [key, row] : batches_) {
     // A correction changes what is in the shards: nothing of it waits.
     if (row.batch.correction || row.answered || key.first != bucket || applied(row.batch)) continue;
-    add(encode_pages(row.batch.pages));
+    add(encode_effects(row.batch.effects));
   }
   return visits;
 }

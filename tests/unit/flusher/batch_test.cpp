@@ -26,22 +26,22 @@ TEST_CASE("a text that is no mark is refused and changes nothing") {
 }
 
 TEST_CASE("pages of any bytes and any number of visits are read back from a blob") {
-  const std::vector<PageVisits> pages = {{"home", 1},
-                                         {std::string("\0\x01 odd\r\n", 8), 127},
-                                         {std::string(1024, 'x'), 128},
-                                         {"", 0},
-                                         {"größte", 0xffff'ffff'ffff'ffffU}};
-  CHECK(decode_pages(encode_pages(pages)) == pages);
-  CHECK(decode_pages("").empty());
+  const std::vector<Effect> pages = {{"home", 1},
+                                     {std::string("\0\x01 odd\r\n", 8), 127},
+                                     {std::string(1024, 'x'), 128},
+                                     {"", 0},
+                                     {"größte", 0xffff'ffff'ffff'ffffU}};
+  CHECK(decode_effects(encode_effects(pages)) == pages);
+  CHECK(decode_effects("").empty());
 }
 
 TEST_CASE("a blob that was cut off is found damaged at every length") {
-  const std::string blob = encode_pages({{"a page", 300}});
+  const std::string blob = encode_effects({{"a page", 300}});
   for (std::size_t length = 1; length < blob.size(); ++length) {
     CAPTURE(length);
-    CHECK_THROWS_AS(static_cast<void>(decode_pages(blob.substr(0, length))), Error);
+    CHECK_THROWS_AS(static_cast<void>(decode_effects(blob.substr(0, length))), Error);
   }
-  CHECK_THROWS_AS(static_cast<void>(decode_pages(std::string(11, '\xff'))), Error);
+  CHECK_THROWS_AS(static_cast<void>(decode_effects(std::string(11, '\xff'))), Error);
 }
 
 TEST_CASE("a correction is read back with its differences, and is told from visits") {
@@ -49,13 +49,13 @@ TEST_CASE("a correction is read back with its differences, and is told from visi
   batch.correction = Correction{1'700'000'000, "root", {"", "another page", ""}};
   Batch read;
   decode_content(encode_content(batch), read);
-  CHECK(read.pages == batch.pages);
+  CHECK(read.effects == batch.effects);
   CHECK(read.correction == batch.correction);
-  CHECK(difference_of(read.pages[0]) == -3);
+  CHECK(difference_of(read.effects[0]) == -3);
   Batch visits;
-  decode_content(encode_pages({{"home", 3}}), visits);
+  decode_content(encode_effects({{"home", 3}}), visits);
   CHECK_FALSE(visits.correction);
-  CHECK(visits.pages == std::vector<PageVisits>{{"home", 3}});
+  CHECK(visits.effects == std::vector<Effect>{{"home", 3}});
   const std::string blob = encode_content(batch);
   for (const std::size_t cut : {std::size_t{1}, std::size_t{7}, blob.size() - 1}) {
     Batch damaged;
@@ -64,8 +64,8 @@ TEST_CASE("a correction is read back with its differences, and is told from visi
 }
 
 TEST_CASE("batches of other content have other digests") {
-  CHECK(digest_of(encode_pages({{"a", 1}})) != digest_of(encode_pages({{"a", 2}})));
-  CHECK(digest_of(encode_pages({{"ab", 1}})) != digest_of(encode_pages({{"a", 1}})));
+  CHECK(digest_of(encode_effects({{"a", 1}})) != digest_of(encode_effects({{"a", 2}})));
+  CHECK(digest_of(encode_effects({{"ab", 1}})) != digest_of(encode_effects({{"a", 1}})));
 }
 
 }  // namespace visitd

@@ -25,8 +25,8 @@ DeciderSettings with(const BatchLimits& limits) {
   return settings;
 }
 
-std::vector<PageVisits> sorted(std::vector<PageVisits> pages) {
-  std::ranges::sort(pages, {}, &PageVisits::page);
+std::vector<Effect> sorted(std::vector<Effect> pages) {
+  std::ranges::sort(pages, {}, &Effect::series);
   return pages;
 }
 
@@ -44,14 +44,14 @@ TEST_CASE("a commit holds the visits since the last one, once") {
   d.visit("about", 1);
   d.visit("home", 3);
   const Transaction first = d.commit(false, 1234);
-  CHECK(decode_pages(first.deltas) == std::vector<PageVisits>{{"home", 5}, {"about", 1}});
+  CHECK(decode_effects(first.deltas) == std::vector<Effect>{{"home", 5}, {"about", 1}});
   REQUIRE(first.ring);
   CHECK(first.ring->positions == d.drain.positions());
   CHECK(first.open.empty());
   CHECK(first.sealed.empty());
   CHECK(first.answered_at == 1234);
   d.visit("about", 4);
-  CHECK(decode_pages(d.commit(false).deltas) == std::vector<PageVisits>{{"about", 4}});
+  CHECK(decode_effects(d.commit(false).deltas) == std::vector<Effect>{{"about", 4}});
   CHECK(d.commit(false).deltas.empty());
 }
 
@@ -66,12 +66,12 @@ TEST_CASE("a seal folds its bucket: batch and row hold all of it, and the journa
   static_cast<void>(d.batches.begin_flush());
   d.visit(late, 5);  // opened after the flush began: its bucket is not due
   const Transaction sealing = d.commit(true);
-  CHECK(decode_pages(sealing.deltas) == std::vector<PageVisits>{{late, 5}});
+  CHECK(decode_effects(sealing.deltas) == std::vector<Effect>{{late, 5}});
   REQUIRE(sealing.sealed.size() == 1);
-  CHECK(sealing.sealed[0].pages == std::vector<PageVisits>{{due, 2}});
-  std::map<std::uint32_t, std::vector<PageVisits>> open;
-  for (const auto& [number, blob] : sealing.open) open[number] = decode_pages(blob);
-  CHECK(open == std::map<std::uint32_t, std::vector<PageVisits>>{{any_bucket, {{rest, 3}}}});
+  CHECK(sealing.sealed[0].effects == std::vector<Effect>{{due, 2}});
+  std::map<std::uint32_t, std::vector<Effect>> open;
+  for (const auto& [number, blob] : sealing.open) open[number] = decode_effects(blob);
+  CHECK(open == std::map<std::uint32_t, std::vector<Effect>>{{any_bucket, {{rest, 3}}}});
   CHECK(sealing.journal_until == sealing.number - 1);  // all that was of the sealed bucket alone
   CHECK(test::open_in(d.spool.load(7919), 8) == sorted({{rest, 3}, {late, 5}}));
 
@@ -79,11 +79,11 @@ TEST_CASE("a seal folds its bucket: batch and row hold all of it, and the journa
   d.answer_as_first(any_bucket);
   const Transaction next = d.commit(true);
   REQUIRE(next.sealed.size() == 1);
-  CHECK(next.sealed[0].pages == std::vector<PageVisits>{{rest, 3}});
+  CHECK(next.sealed[0].effects == std::vector<Effect>{{rest, 3}});
   REQUIRE(next.open.size() == 1);
   CHECK(next.open[0].first == any_bucket);
   CHECK(next.open[0].second.empty());  // nothing is left of it
-  CHECK(test::open_in(d.spool.load(7919), 8) == std::vector<PageVisits>{{late, 5}});
+  CHECK(test::open_in(d.spool.load(7919), 8) == std::vector<Effect>{{late, 5}});
 }
 
 TEST_CASE(
@@ -109,22 +109,22 @@ TEST_CASE(
   CHECK(d.batches.flush_is_done(flush));
   CHECK(seqs_of(sent) == std::vector<std::uint64_t>{1, 2, 3});
   std::string expected;
-  std::vector<PageVisits> pages;
+  std::vector<Effect> pages;
   for (const Batch& batch : sent) {
     CHECK(batch.bucket == any_bucket);
     CHECK(batch.expected == expected);
     CHECK(batch.mark.incarnation == test::first_life);
-    CHECK(batch.mark.digest == digest_of(encode_pages(batch.pages)));
-    CHECK(batch.pages.size() <= 2);
+    CHECK(batch.mark.digest == digest_of(encode_effects(batch.effects)));
+    CHECK(batch.effects.size() <= 2);
     expected = to_text(batch.mark);
-    pages.insert(pages.end(), batch.pages.begin(), batch.pages.end());
+    pages.insert(pages.end(), batch.effects.begin(), batch.effects.end());
   }
   CHECK(d.batches.field(any_bucket) == expected);
   CHECK(d.batches.last_seq(any_bucket) == 3);
   REQUIRE(pages.size() == 5);
-  for (std::uint32_t i = 0; i < 5; ++i) CHECK(pages[i] == PageVisits{d.memory.page_in(any_bucket, i), i + 1});
-  CHECK(d.pages.pages_with_visits() == 0);
-  CHECK(d.pages.size() == 0);
+  for (std::uint32_t i = 0; i < 5; ++i) CHECK(pages[i] == Effect{d.memory.page_in(any_bucket, i), i + 1});
+  CHECK(d.pending.with_visits() == 0);
+  CHECK(d.pending.size() == 0);
 }
 
 TEST_CASE("a flush is done when what was open at its beginning is answered, whatever came since") {
@@ -180,13 +180,13 @@ TEST_CASE("visits move from open to inflight when their batch is durable, and to
   d.spool.apply(sealing);
   CHECK(d.batches.committed().size() == 1);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 100, 5000, 3, 2});
-  CHECK(d.batches.unanswered(any_bucket)->pages == std::vector<PageVisits>{{page, 3}});
+  CHECK(d.batches.unanswered(any_bucket)->effects == std::vector<Effect>{{page, 3}});
   d.answer(any_bucket, {103}, 7000);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 103, 12000, 0, 2});
   CHECK(d.memory.shown().answered(any_bucket).load() == 1);
   static_cast<void>(d.batches.begin_flush());
   static_cast<void>(d.commit(true));
-  CHECK(d.batches.unanswered(any_bucket)->pages == std::vector<PageVisits>{{page, 2}});
+  CHECK(d.batches.unanswered(any_bucket)->effects == std::vector<Effect>{{page, 2}});
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 2);
 }
 
@@ -217,7 +217,7 @@ TEST_CASE("answered batches are kept, and told from the mark that a shard fell b
   for (std::size_t i = 0; i < 3; ++i) {
     CHECK((*all)[i].expected == fields[i]);
     CHECK(to_text((*all)[i].mark) == fields[i + 1]);
-    CHECK((*all)[i].pages == std::vector<PageVisits>{{d.memory.page_in(any_bucket, static_cast<std::uint32_t>(i)), 1}});
+    CHECK((*all)[i].effects == std::vector<Effect>{{d.memory.page_in(any_bucket, static_cast<std::uint32_t>(i)), 1}});
   }
   const auto last = d.batches.lost_since(any_bucket, fields[2]);
   REQUIRE(last);
@@ -262,7 +262,7 @@ TEST_CASE("after a start the oldest kept batch still goes first, whatever its bu
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
   SpoolState spool = former.spool.load(7919);
   spool.loaded_at = 1055;
-  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
+  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pending, d.open, d.batches);
   CHECK(d.capture(false, 1114).forgotten.empty());
   CHECK(d.batches.committed().empty());
   CHECK(d.capture(false, 1115).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {0, 1}});
@@ -275,7 +275,7 @@ TEST_CASE("a wall clock that went back between two batches costs neither of them
   Deciders d(with({1000, 60, 1U << 20U, 5000}));
   SpoolState spool = former.spool.load(7919);
   spool.loaded_at = 900;
-  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
+  recover_pending(spool, FlusherMemory::hash_seed, 8, d.pending, d.open, d.batches);
   CHECK(d.capture(false, 959).forgotten.empty());
   CHECK(d.batches.committed().empty());
   CHECK(d.capture(false, 960).forgotten == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{5, 1}, {5, 2}});
@@ -289,7 +289,7 @@ TEST_CASE("a wall clock that jumped while no flusher ran costs no kept batch its
     Deciders d(with({1000, 60, 1U << 20U, 5000}));
     SpoolState spool = former.spool.load(7919);
     spool.loaded_at = started_at;
-    recover_pending(spool, FlusherMemory::hash_seed, 8, d.pages, d.open, d.batches);
+    recover_pending(spool, FlusherMemory::hash_seed, 8, d.pending, d.open, d.batches);
     CHECK(d.capture(false, started_at + 59).forgotten.empty());
     CHECK(d.batches.committed().empty());
     CHECK(d.capture(false, started_at + 60).forgotten.size() == 1);
@@ -372,37 +372,37 @@ TEST_CASE("pages that a shard cannot take are set aside, and the rest goes on wi
   CHECK(d.batches.is_fencing(any_bucket));
   CHECK_FALSE(d.batches.has_news());  // a former copy may be executed
   const Batch fence = *d.batches.unanswered(any_bucket);
-  CHECK(fence.pages.empty());
+  CHECK(fence.effects.empty());
   d.batches.fenced(any_bucket, 1'700'000'000);
   CHECK(d.batches.unanswered(any_bucket) == nullptr);
   CHECK(d.batches.has_news());
   const Transaction transaction = d.commit(false);
   REQUIRE(transaction.set_aside.size() == 1);
-  CHECK(transaction.set_aside[0].page == PageVisits{pages[1], 2});
+  CHECK(transaction.set_aside[0].effect == Effect{pages[1], 2});
   CHECK(transaction.set_aside[0].bucket == any_bucket);
   CHECK(transaction.set_aside[0].reason == "no integer");
   CHECK(d.ready == std::vector<std::uint32_t>{any_bucket});
   const Batch* const rest = d.batches.unanswered(any_bucket);
   REQUIRE(rest != nullptr);
-  CHECK(rest->pages == std::vector<PageVisits>{{pages[0], 1}, {pages[2], 3}});
+  CHECK(rest->effects == std::vector<Effect>{{pages[0], 1}, {pages[2], 3}});
   CHECK(rest->mark.seq == 2);
   CHECK(rest->expected == to_text(fence.mark));
   CHECK(rest->mark.digest != former_digest);
-  CHECK(rest->mark.digest == digest_of(encode_pages(rest->pages)));
+  CHECK(rest->mark.digest == digest_of(encode_effects(rest->effects)));
   CHECK(d.memory.entry(pages[1]).inflight == 0);
-  CHECK(d.pages.pages_with_visits() == 2);
+  CHECK(d.pending.with_visits() == 2);
   CHECK(d.memory.statistic(FlusherStatistic::pages_set_aside) == 1);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 4);
 
   d.answer(any_bucket, {1, 3});
   static_cast<void>(d.commit(false));
-  CHECK(d.pages.pages_with_visits() == 0);
+  CHECK(d.pending.with_visits() == 0);
   CHECK(d.spool.set_aside() == std::map<std::string, std::uint64_t>{{pages[1], 2}});
   // A shard that loses its tail gets the fence again too: what follows expects it.
   const auto lost = d.batches.lost_since(any_bucket, "");
   REQUIRE(lost);
   REQUIRE(lost->size() == 2);
-  CHECK(lost->front().pages.empty());
+  CHECK(lost->front().effects.empty());
   CHECK(lost->front().mark == fence.mark);
   CHECK(lost->back().expected == to_text(fence.mark));
   const SpoolState next = d.spool.load(7919);
@@ -420,7 +420,7 @@ TEST_CASE("a batch of which nothing is left still moves the mark") {
   d.batches.fenced(any_bucket, 1'700'000'000);
   static_cast<void>(d.commit(false));
   REQUIRE(d.batches.unanswered(any_bucket) != nullptr);
-  CHECK(d.batches.unanswered(any_bucket)->pages.empty());
+  CHECK(d.batches.unanswered(any_bucket)->effects.empty());
   CHECK_FALSE(d.batches.flush_is_done(flush));
   d.answer(any_bucket, {});
   CHECK(d.batches.flush_is_done(flush));
@@ -472,7 +472,7 @@ DeciderSettings two_shards(const BatchLimits& limits) {
 
 std::uint64_t pages_in(const Transaction& transaction) {
   std::uint64_t pages = 0;
-  for (const Batch& batch : transaction.sealed) pages += batch.pages.size();
+  for (const Batch& batch : transaction.sealed) pages += batch.effects.size();
   return pages;
 }
 
@@ -507,7 +507,7 @@ TEST_CASE("a shard that takes no batches is not sealed, holds up no other, and i
   REQUIRE(d.batches.wants_seal());
   const Transaction second = d.commit(true);
   REQUIRE(second.sealed.size() == 1);
-  CHECK(second.sealed[0].pages == std::vector<PageVisits>{{d.memory.page_in(6), 7}});
+  CHECK(second.sealed[0].effects == std::vector<Effect>{{d.memory.page_in(6), 7}});
   d.answer_as_first(6);
   CHECK(d.batches.flush_is_done(flush));
   CHECK(d.batches.is_flushed(1));
@@ -546,7 +546,7 @@ TEST_CASE("pages on their way to a shard are bounded, a batch more is begun belo
       if (d.batches.unanswered(bucket) != nullptr) d.answer_as_first(bucket);
     }
   }
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   CHECK(sealed == 36);
 }
 

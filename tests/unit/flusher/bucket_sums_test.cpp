@@ -96,7 +96,7 @@ struct SummedShard : ScanPort {
 struct Summing {
   explicit Summing(std::uint32_t pages_per_s = 100'000'000)
       : askable(1, pages_per_s, shard),
-        sums({deciders.placement, deciders.pages, deciders.open, deciders.batches, deciders.lookups.uncountable(),
+        sums({deciders.placement, deciders.pending, deciders.open, deciders.batches, deciders.lookups.uncountable(),
               test::FlusherMemory::hash_seed},
              askable, shard) {}
 

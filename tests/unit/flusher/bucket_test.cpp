@@ -16,10 +16,10 @@ constexpr Incarnation life{1, 0xabc};
 UnansweredBatch batch_of(const std::vector<std::string>& pages) {
   UnansweredBatch made;
   for (const std::string& page : pages) {
-    made.pages.push_back(static_cast<std::uint32_t>(made.pages.size()));
-    made.batch.pages.push_back({page, 1});
+    made.series.push_back(static_cast<std::uint32_t>(made.series.size()));
+    made.batch.effects.push_back({page, 1});
   }
-  made.blob = encode_pages(made.batch.pages);
+  made.blob = encode_effects(made.batch.effects);
   return made;
 }
 
@@ -80,7 +80,7 @@ TEST_CASE("a batch without the pages that the shard refused is sent once that is
   bucket.refuse({1}, "no integer");
   CHECK(bucket.state() == State::fencing);
   REQUIRE(bucket.to_send() != nullptr);
-  CHECK(bucket.to_send()->pages.empty());
+  CHECK(bucket.to_send()->effects.empty());
   CHECK(bucket.to_send()->expected.empty());
   CHECK(bucket.to_send()->mark.seq == 1);
   CHECK(bucket.to_send()->mark != refused);
@@ -93,17 +93,17 @@ TEST_CASE("a batch without the pages that the shard refused is sent once that is
   CHECK(bucket.seq() == 1);
   CHECK(bucket.field() == fence);
   const auto bad = bucket.take_bad_pages();
-  REQUIRE(bad.pages.size() == 1);
+  REQUIRE(bad.effects.size() == 1);
   CHECK(bad.numbers == std::vector<std::uint32_t>{1});
-  CHECK(bad.pages[0].page == "bad");
+  CHECK(bad.effects[0].series == "bad");
   CHECK(bucket.unanswered()->why_bad == "no integer");
   CHECK(to_text(bucket.rewrite(9)->mark) == fence);
   CHECK(bucket.state() == State::rewriting);
   CHECK(bucket.to_send() == nullptr);
   bucket.committed();
   REQUIRE(bucket.to_send() != nullptr);
-  CHECK(bucket.to_send()->pages == std::vector<PageVisits>{{"a", 1}, {"c", 1}});
-  CHECK(bucket.unanswered()->pages == std::vector<std::uint32_t>{0, 2});
+  CHECK(bucket.to_send()->effects == std::vector<Effect>{{"a", 1}, {"c", 1}});
+  CHECK(bucket.unanswered()->series == std::vector<std::uint32_t>{0, 2});
   CHECK(bucket.to_send()->mark == Mark{life, 2, 9});
   CHECK(bucket.to_send()->expected == fence);
 }
@@ -119,16 +119,16 @@ TEST_CASE(
   CHECK(bucket.state() == State::fencing);
   bucket.found(to_text(whole.mark));
   CHECK(bucket.state() == State::ready);
-  CHECK(bucket.to_send()->pages == whole.pages);
+  CHECK(bucket.to_send()->effects == whole.effects);
 
   bucket.found(to_text(fence_of(whole).mark));
   CHECK(bucket.state() == State::fencing);
   CHECK(bucket.to_send()->mark == fence_of(whole).mark);
   bucket.fenced(life);
-  CHECK(bucket.take_bad_pages().pages.empty());
+  CHECK(bucket.take_bad_pages().effects.empty());
   CHECK(bucket.rewrite(9));
   bucket.committed();
-  CHECK(bucket.to_send()->pages == whole.pages);
+  CHECK(bucket.to_send()->effects == whole.effects);
 }
 
 TEST_CASE("a fence that was not applied is not needed once the shard is accepted") {
@@ -136,7 +136,7 @@ TEST_CASE("a fence that was not applied is not needed once the shard is accepted
   bucket.refuse({1}, "no integer");
   CHECK(bucket.accept("held"));
   CHECK(bucket.state() == State::changed);
-  CHECK(bucket.take_bad_pages().pages.size() == 1);
+  CHECK(bucket.take_bad_pages().effects.size() == 1);
   CHECK_FALSE(bucket.rewrite(9));
   bucket.committed();
   CHECK(bucket.to_send()->expected == "held");
@@ -172,7 +172,7 @@ TEST_CASE("what a shard lost is sent again from the mark that it holds") {
   const std::string first = to_text(bucket.lost_since("")->front().mark);
   REQUIRE(bucket.lost_since(first));
   CHECK(bucket.lost_since(first)->size() == 2);
-  CHECK(bucket.lost_since(first)->front().pages == std::vector<PageVisits>{{"page", 1}});
+  CHECK(bucket.lost_since(first)->front().effects == std::vector<Effect>{{"page", 1}});
   CHECK_FALSE(bucket.lost_since("something else"));
   CHECK_FALSE(bucket.lost_since(bucket.field()));
 }

@@ -12,7 +12,7 @@
 #include "flusher/counting/flusher_view.hpp"
 #include "flusher/counting/lookups.hpp"
 #include "flusher/counting/open_visits.hpp"
-#include "flusher/counting/pending_pages.hpp"
+#include "flusher/counting/pending_series.hpp"
 #include "flusher/counting/recovery.hpp"
 #include "tests/simulation/simulated_spool.hpp"
 #include "tests/unit/flusher/flusher_memory.hpp"
@@ -36,15 +36,15 @@ class Deciders {
       : memory(settings.shape),
         view(shown_view(memory)),
         placement(settings.shard_of_bucket, settings.shards),
-        open(settings.open, placement, pages, memory.statistics()),
-        batches(settings.batches, settings.incarnation, placement, view, pages, open, memory.statistics()),
-        drain(memory.memory(), view, pages,
+        open(settings.open, placement, pending, memory.statistics()),
+        batches(settings.batches, settings.incarnation, placement, view, pending, open, memory.statistics()),
+        drain(memory.memory(), view, pending,
               {settings.shape.buckets, settings.shape.page_id_limit, FlusherMemory::hash_seed,
                settings.open.memory_bytes},
-              memory.statistics(), [this](std::uint32_t page) { open.page_opened(page); }),
-        lookups(memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pages, memory.statistics(),
+              memory.statistics(), [this](std::uint32_t page) { open.series_opened(page); }),
+        lookups(memory.memory(), settings.shape.buckets, settings.batches.ttl_ms, view, pending, memory.statistics(),
                 [this](std::uint32_t page) {
-                  if (shard_answers) asked.emplace_back(pages[page].id());
+                  if (shard_answers) asked.emplace_back(pending[page].name());
                   return shard_answers ? Lookups::Asked::yes : Lookups::Asked::no;
                 }) {
     for (std::uint32_t shard = 0; shard < settings.shards; ++shard) batches.set_takes_batches(shard, true);
@@ -59,10 +59,10 @@ class Deciders {
     static_cast<void>(drain.run());
   }
   [[nodiscard]] std::uint32_t number_of(std::string_view page) const {
-    return pages.find(FlusherMemory::hash_of(page), page);
+    return pending.find(FlusherMemory::hash_of(page), page);
   }
   std::uint32_t find_or_insert(std::string_view page) {
-    return pages.find_or_insert(page, FlusherMemory::hash_seed, memory.shape.buckets);
+    return pending.find_or_insert(page, FlusherMemory::hash_seed, memory.shape.buckets);
   }
   /// The page has an entry from now on.
   void give_entry(const std::string& page, std::uint64_t base, std::uint64_t now_ms = 0) {
@@ -96,7 +96,7 @@ class Deciders {
   /// The visits that a batch holds are the totals: the shard held nothing before.
   void answer_as_first(std::uint32_t bucket, std::uint64_t unix_now = 1000) {
     std::vector<std::uint64_t> totals;
-    for (const PageVisits& page : batches.unanswered(bucket)->pages) totals.push_back(page.visits);
+    for (const Effect& effect : batches.unanswered(bucket)->effects) totals.push_back(effect.operand);
     answer(bucket, totals, 0, unix_now);
   }
   /// One page's visits become a batch that is answered and kept.
@@ -110,7 +110,7 @@ class Deciders {
 
   FlusherMemory memory;
   FlusherView view;
-  PendingPages pages;
+  PendingSeries pending;
   Placement placement;
   OpenVisits open;
   Batches batches;

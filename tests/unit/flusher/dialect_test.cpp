@@ -79,7 +79,7 @@ struct Talk {
   Dialect dialect;
 };
 
-Batch batch_of(std::vector<PageVisits> pages) {
+Batch batch_of(std::vector<Effect> pages) {
   return {17, {{1, 0xabc}, 3, 7}, "before", std::move(pages)};
 }
 

@@ -18,12 +18,13 @@ struct Draining {
   explicit Draining(std::uint64_t short_pages = 1000, std::uint64_t lane_bytes = FlusherMemory::lane_bytes)
       : memory({2, 16, 8, 64}, lane_bytes),
         view(cleared(memory)),
-        drain(memory.memory(), view, pages, {8, 64, FlusherMemory::hash_seed, short_pages * PendingPages::bytes_of(8)},
-              memory.statistics(), [this](std::uint32_t page) { opened.emplace_back(pages[page].id()); }) {}
+        drain(memory.memory(), view, pending,
+              {8, 64, FlusherMemory::hash_seed, short_pages * PendingSeries::bytes_of(8)}, memory.statistics(),
+              [this](std::uint32_t page) { opened.emplace_back(pending[page].name()); }) {}
 
   [[nodiscard]] std::uint64_t open(std::string_view page) const {
-    const std::uint32_t number = pages.find(FlusherMemory::hash_of(page), page);
-    return number == PendingPages::none ? 0 : pages[number].open;
+    const std::uint32_t number = pending.find(FlusherMemory::hash_of(page), page);
+    return number == PendingSeries::none ? 0 : pending[number].open;
   }
   /// Up to here is durable.
   void free_applied() {
@@ -32,7 +33,7 @@ struct Draining {
 
   FlusherMemory memory;
   FlusherView view;
-  PendingPages pages;
+  PendingSeries pending;
   std::vector<std::string> opened;
   Drain drain;
 
@@ -62,7 +63,7 @@ TEST_CASE("visits of all lanes are counted up to their tails") {
   CHECK(d.drain.positions() == std::vector{d.memory.tail(0).load(), d.memory.tail(1).load()});
   CHECK(d.memory.shown().applied(0).load() == d.memory.tail(0).load());
   CHECK(d.memory.shown().applied(1).load() == d.memory.tail(1).load());
-  CHECK(d.pages.pages_with_visits() == 2);
+  CHECK(d.pending.with_visits() == 2);
   CHECK(d.memory.statistic(FlusherStatistic::visits_applied) == 8);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 8);
   CHECK(d.memory.statistic(FlusherStatistic::pending_pages) == 2);
@@ -131,7 +132,7 @@ TEST_CASE("a full table of pending pages stops before the record that has no roo
   CHECK(d.open("one") == 3);
 
   // One of them is sealed.
-  d.pages.set_in_bucket(d.pages[d.pages.find(FlusherMemory::hash_of("two"), "two")], false);
+  d.pending.set_in_bucket(d.pending[d.pending.find(FlusherMemory::hash_of("two"), "two")], false);
   CHECK(d.drain.run());
   CHECK(d.open("three") == 1);
   CHECK(d.open("one") == 4);
@@ -230,7 +231,7 @@ TEST_CASE("an id that no frontend may record never becomes a page") {
     CHECK(d.drain.run());
     CHECK(d.open("good") == 1);
     CHECK(d.open(id) == 0);
-    CHECK(d.pages.size() == 1);
+    CHECK(d.pending.size() == 1);
     CHECK(d.opened == std::vector<std::string>{"good"});
     CHECK(d.drain.take_damage().size() == 1);
   }
@@ -243,8 +244,8 @@ TEST_CASE("an id that no frontend may record never becomes a page") {
 
 TEST_CASE("visits of a page with an entry move into it together with their lane's position") {
   Draining d;
-  const std::uint32_t number = d.pages.insert(FlusherMemory::hash_of("home"), "home", 0);
-  d.pages[number].node = d.view.link(FlusherMemory::hash_of("home"), "home", 100, 9, 0, 0);
+  const std::uint32_t number = d.pending.insert(FlusherMemory::hash_of("home"), "home", 0);
+  d.pending[number].node = d.view.link(FlusherMemory::hash_of("home"), "home", 100, 9, 0, 0);
   static_cast<void>(d.memory.publish(1, "home", 3));
   static_cast<void>(d.memory.publish(1, "unasked", 4));
   static_cast<void>(d.drain.run());
@@ -263,21 +264,22 @@ TEST_CASE("what no transaction holds is taken once") {
   static_cast<void>(d.memory.publish(0, "about", 1));
   static_cast<void>(d.memory.publish(0, "home", 3));
   static_cast<void>(d.drain.run());
-  std::vector<PageVisits> taken;
+  std::vector<Effect> taken;
   const auto take = [&] {
     taken.clear();
-    d.pages.take_unspooled([&](const PendingPage& page) { taken.push_back({std::string(page.id()), page.unspooled}); });
+    d.pending.take_unspooled(
+        [&](const SeriesVisits& page) { taken.push_back({std::string(page.name()), page.unspooled}); });
   };
-  CHECK(d.pages.has_unspooled());
+  CHECK(d.pending.has_unspooled());
   take();
-  CHECK(taken == std::vector<PageVisits>{{"home", 5}, {"about", 1}});
-  CHECK_FALSE(d.pages.has_unspooled());
+  CHECK(taken == std::vector<Effect>{{"home", 5}, {"about", 1}});
+  CHECK_FALSE(d.pending.has_unspooled());
   take();
   CHECK(taken.empty());
   static_cast<void>(d.memory.publish(0, "home", 4));
   static_cast<void>(d.drain.run());
   take();
-  CHECK(taken == std::vector<PageVisits>{{"home", 4}});
+  CHECK(taken == std::vector<Effect>{{"home", 4}});
   CHECK(d.open("home") == 9);
 }
 
@@ -296,11 +298,11 @@ TEST_CASE("a drain goes on from the positions of its view") {
   for (int i = 0; i < 3; ++i) static_cast<void>(memory.publish(0, "home"));
   FlusherView view(memory.view(0));
   view.clear(std::vector<std::uint64_t>{2 * record_bytes(4), 0});
-  PendingPages pages;
-  Drain drain(memory.memory(), view, pages, {8, 64, FlusherMemory::hash_seed, 1000}, memory.statistics(),
+  PendingSeries pending;
+  Drain drain(memory.memory(), view, pending, {8, 64, FlusherMemory::hash_seed, 1000}, memory.statistics(),
               [](std::uint32_t) {});
   CHECK(drain.run());
-  CHECK(pages[pages.find(FlusherMemory::hash_of("home"), "home")].open == 1);
+  CHECK(pending[pending.find(FlusherMemory::hash_of("home"), "home")].open == 1);
 }
 
 TEST_CASE("a record whose hash is not its page's becomes no page and changes no other") {
@@ -324,8 +326,8 @@ TEST_CASE("a record whose hash is not its page's becomes no page and changes no 
     REQUIRE(forge(page, hash) == Published::published);
     CHECK(d.drain.run());
     CHECK(d.drain.take_damage().size() == 1);
-    CHECK(d.pages.size() == 1);
-    CHECK(d.pages.find(hash, page) == PendingPages::none);
+    CHECK(d.pending.size() == 1);
+    CHECK(d.pending.find(hash, page) == PendingSeries::none);
     CHECK(d.open("home") == 1000);
   }
   // Neither the lane nor the others are lost for it.
@@ -370,18 +372,18 @@ TEST_CASE("no more pages are applied than a transaction may hold, until it has t
   static_cast<void>(d.memory.publish(1, "0", 9));
   while (d.drain.run()) {
   }
-  CHECK(d.pages.unspooled_is_full());
-  CHECK(d.pages.size() == most);
+  CHECK(d.pending.unspooled_is_full());
+  CHECK(d.pending.size() == most);
   CHECK_FALSE(d.drain.is_empty());
   CHECK(d.open("0") == 10);  // of a page that it holds already, more has room
   std::uint64_t taken = 0;
-  d.pages.take_unspooled([&](const PendingPage& page) { taken += page.unspooled; });
+  d.pending.take_unspooled([&](const SeriesVisits& page) { taken += page.unspooled; });
   CHECK(taken == most + 9);
-  CHECK_FALSE(d.pages.unspooled_is_full());
+  CHECK_FALSE(d.pending.unspooled_is_full());
   while (d.drain.run()) {
   }
   CHECK(d.drain.is_empty());
-  CHECK(d.pages.size() == most + 10);
+  CHECK(d.pending.size() == most + 10);
   CHECK(d.open("0") == 17);
   CHECK(d.drain.take_damage().empty());
 }
@@ -394,7 +396,7 @@ TEST_CASE("the first page has room however small the limit is, and what is seale
   CHECK(d.open("one") == 1);
   CHECK(d.open("two") == 0);
   CHECK_FALSE(d.drain.run());
-  d.pages.set_in_bucket(d.pages[d.pages.find(FlusherMemory::hash_of("one"), "one")], false);
+  d.pending.set_in_bucket(d.pending[d.pending.find(FlusherMemory::hash_of("one"), "one")], false);
   CHECK(d.drain.run());
   CHECK(d.open("two") == 1);
 }

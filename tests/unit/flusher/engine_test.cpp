@@ -162,7 +162,7 @@ class Host : public EnginePort {
   std::array<bool, 2> reachable{true, true};
   std::array<bool, 2> connecting{};
   std::vector<CorrectedPage> corrected_pages;
-  std::vector<PageVisits> given_pages;
+  std::vector<Effect> given_pages;
   std::uint64_t submits = 0;
   std::uint64_t recalls = 0;  ///< buckets
   std::uint64_t connects = 0;
@@ -236,7 +236,7 @@ TEST_CASE("what a page loses another page is given once, also where the life end
   host.disk_works = true;
   host.run(10'000);
   CHECK(host.corrected_pages.size() == 2);
-  CHECK(host.given_pages == std::vector<PageVisits>{{into, 3}});
+  CHECK(host.given_pages == std::vector<Effect>{{into, 3}});
   CHECK(host.counted(from) == 0);
   static_cast<void>(host.engine->begin_flush(host.now));
   host.run(2000);
@@ -292,7 +292,7 @@ TEST_CASE("visits become durable at the commit interval, and only then is their 
   host.run(110);
   CHECK(host.head(0) == host.memory.tail(0).load());
   CHECK(host.engine->is_durable());
-  CHECK(test::open_in(host.spool.load(7919), 8) == std::vector<PageVisits>{{"home", 2}});
+  CHECK(test::open_in(host.spool.load(7919), 8) == std::vector<Effect>{{"home", 2}});
   CHECK(host.memory.statistic(FlusherStatistic::last_commit_ns) > (host.now.ms - 200) * 1'000'000);
 }
 
@@ -366,7 +366,7 @@ TEST_CASE("a full disk costs no visit: the same transaction is tried again, and 
     CHECK_FALSE(host.submitted);
     host.run(1);
     REQUIRE(host.submitted);
-    CHECK(decode_pages(host.submitted->deltas) == std::vector<PageVisits>{{"home", 2}});
+    CHECK(decode_effects(host.submitted->deltas) == std::vector<Effect>{{"home", 2}});
     CHECK(host.head(0) == 0);
     while (host.memory.publish(0, "home") == Published::published) ++recorded;
   }
@@ -376,7 +376,7 @@ TEST_CASE("a full disk costs no visit: the same transaction is tried again, and 
   CHECK(host.memory.publish(0, "home") == Published::published);
   ++recorded;
   host.run(2000);
-  CHECK(test::open_in(host.spool.load(7919), 8) == std::vector<PageVisits>{{"home", recorded}});
+  CHECK(test::open_in(host.spool.load(7919), 8) == std::vector<Effect>{{"home", recorded}});
 }
 
 // ---- flushes
@@ -421,7 +421,7 @@ TEST_CASE("a flush that is asked for carries what is applied, in as many batches
 
 TEST_CASE("pages that crowd the memory are flushed early, and the lanes go on") {
   EngineSettings settings = usual();
-  settings.memory_limit_bytes = 8 * PendingPages::bytes_of(8);
+  settings.memory_limit_bytes = 8 * PendingSeries::bytes_of(8);
   Host host(settings);
   host.run(10);
   for (std::uint32_t i = 0; i < 30; ++i) static_cast<void>(host.memory.publish(0, "page-" + std::to_string(i)));
@@ -436,7 +436,7 @@ TEST_CASE("pages that crowd the memory are flushed early, and the lanes go on") 
 
 TEST_CASE("a few pages do not hurry a flush") {
   EngineSettings settings = usual();
-  settings.memory_limit_bytes = 8 * PendingPages::bytes_of(8);
+  settings.memory_limit_bytes = 8 * PendingSeries::bytes_of(8);
   Host host(settings);
   for (std::uint32_t i = 0; i < 6; ++i) static_cast<void>(host.memory.publish(0, "page-" + std::to_string(i)));
   host.run(5000);
@@ -637,7 +637,7 @@ TEST_CASE("a ring is finished once all of it is durable, and one transaction is 
   const SpoolState state = host.spool.load(7919);
   REQUIRE(state.rings.size() == 1);
   CHECK(state.rings[0].finished);
-  CHECK(test::open_in(state, 8) == std::vector<PageVisits>{{"home", 7}});
+  CHECK(test::open_in(state, 8) == std::vector<Effect>{{"home", 7}});
 }
 
 // ---- memory
@@ -647,7 +647,7 @@ namespace {
 /// Memory for fewer pages than are visited, and short intervals.
 EngineSettings little_memory() {
   EngineSettings settings = usual();
-  settings.memory_limit_bytes = 100 * PendingPages::bytes_of(8);
+  settings.memory_limit_bytes = 100 * PendingSeries::bytes_of(8);
   settings.flush_interval_ms = 500;
   settings.commit_interval_ms = 20;
   return settings;

@@ -73,7 +73,7 @@ TEST_CASE("whoever asks for a page whose shard cannot be asked is woken to look 
   Deciders d;
   d.shard_answers = false;
   CHECK(ask(d, 1, "home") == 2);
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   d.shard_answers = true;
   CHECK(ask(d, 1, "home") == 0);
   CHECK(d.asked.size() == 1);
@@ -83,10 +83,10 @@ TEST_CASE("a lookup without an answer wakes those who wait, and the page can be 
   Deciders d;
   CHECK(ask(d, 0, "home") == 0);
   const std::uint32_t number = d.number_of("home");
-  REQUIRE(number != PendingPages::none);
+  REQUIRE(number != PendingSeries::none);
   d.lookups.dropped(number);
   CHECK(d.lookups.take_lanes_to_wake() == 1);
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   CHECK_FALSE(d.memory.entry("home").there);
   CHECK(ask(d, 0, "home") == 0);
   CHECK(d.asked.size() == 2);
@@ -94,7 +94,7 @@ TEST_CASE("a lookup without an answer wakes those who wait, and the page can be 
   // A page with visits is not forgotten with its lookup.
   d.visit("home", 2);
   d.lookups.dropped(d.number_of("home"));
-  CHECK(d.number_of("home") != PendingPages::none);
+  CHECK(d.number_of("home") != PendingSeries::none);
   d.lookups.dropped(d.number_of("home"));  // nobody waits
   CHECK(d.lookups.take_lanes_to_wake() == 1);
 }
@@ -117,7 +117,7 @@ TEST_CASE("requests that make no sense are passed over") {
   CHECK(ask(d, 0, "\x01w:writer") == 0);
   CHECK(ask(d, 0, std::string(65, 'x')) == 0);
   CHECK(d.asked.empty());
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   CHECK(ask(d, 0, "home") == 0);
   CHECK(d.asked == std::vector<std::string>{"home"});
 }
@@ -140,7 +140,7 @@ TEST_CASE("a full view makes room by dropping what nobody asked for lately") {
   CHECK(d.memory.entry("f").there);
   CHECK(d.memory.statistic(FlusherStatistic::entries_evicted) == 2);
   CHECK(d.memory.statistic(FlusherStatistic::entries) == 4);
-  CHECK(d.pages.size() == 4);
+  CHECK(d.pending.size() == 4);
 }
 
 TEST_CASE("a long id makes room by dropping as many entries as it needs cells, and gives them back") {
@@ -187,7 +187,7 @@ TEST_CASE("a page that lost its entry keeps its visits, and gets them back with 
   d.give_entry("home", 10);
   CHECK(d.memory.entry("home") == FlusherMemory::Entry{true, 10, 5000, 0, 5});
   CHECK_FALSE(d.memory.entry("about").there);
-  CHECK(d.number_of("about") == PendingPages::none);
+  CHECK(d.number_of("about") == PendingSeries::none);
 }
 
 TEST_CASE("entries of a bucket whose truth has changed go, and no others") {
@@ -205,8 +205,8 @@ TEST_CASE("entries of a bucket whose truth has changed go, and no others") {
   CHECK_FALSE(d.memory.entry(gone).there);
   CHECK_FALSE(d.memory.entry(counted).there);
   CHECK(d.memory.entry(other).there);
-  CHECK(d.number_of(gone) == PendingPages::none);
-  CHECK(d.number_of(counted) != PendingPages::none);
+  CHECK(d.number_of(gone) == PendingSeries::none);
+  CHECK(d.number_of(counted) != PendingSeries::none);
   CHECK(d.memory.statistic(FlusherStatistic::entries) == 1);
   // Lower than before: the shard is now believed.
   d.give_entry(counted, 4);
@@ -278,7 +278,7 @@ TEST_CASE("a request whose hash is not its page's makes no second page of the na
   REQUIRE(d.memory.ask_with_hash(0, "home", FlusherMemory::hash_of("about")) == Published::published);
   CHECK(d.lookups.run(0));
   CHECK(d.asked.empty());
-  CHECK(d.pages.size() == 1);
+  CHECK(d.pending.size() == 1);
   CHECK(ask(d, 0, "home") == 0);
   CHECK(d.asked == std::vector<std::string>{"home"});
 }

@@ -33,7 +33,7 @@ using Visits = std::map<std::string, std::uint64_t>;
 /// Two shards, of four buckets each. `pages`: of short names, that there is room for.
 DeciderSettings two_shards(std::uint64_t pages = 1000, std::uint64_t journal_bytes = 1U << 20U) {
   DeciderSettings settings;
-  settings.open = {pages * PendingPages::bytes_of(8), journal_bytes};
+  settings.open = {pages * PendingSeries::bytes_of(8), journal_bytes};
   settings.shard_of_bucket = {0, 0, 0, 0, 1, 1, 1, 1};
   settings.shards = 2;
   return settings;
@@ -45,8 +45,8 @@ std::unique_ptr<Deciders> next_life(SimulatedSpool spool, const DeciderSettings&
   auto next = std::make_unique<Deciders>(settings);
   next->spool = std::move(spool);
   SpoolState state = next->spool.load(7919);
-  recover_pending(state, FlusherMemory::hash_seed, all_buckets, next->pages, next->open, next->batches);
-  recover_entries(state, carried, FlusherMemory::hash_seed, next->view, next->pages, next->open, next->batches,
+  recover_pending(state, FlusherMemory::hash_seed, all_buckets, next->pending, next->open, next->batches);
+  recover_entries(state, carried, FlusherMemory::hash_seed, next->view, next->pending, next->open, next->batches,
                   next->lookups);
   return next;
 }
@@ -58,18 +58,18 @@ Visits open_of(Deciders& d) {
   for (std::uint32_t i = 0; i < 10 * all_buckets; ++i) {
     const std::string page = d.memory.page_in(i / 10, i % 10);
     const std::uint32_t number = d.number_of(page);
-    if (number != PendingPages::none && d.pages[number].open != 0) visits[page] += d.pages[number].open;
+    if (number != PendingSeries::none && d.pending[number].open != 0) visits[page] += d.pending[number].open;
   }
   d.spool.load(7919).each_spilled([&](std::uint32_t bucket, std::string_view blob) {
     if (d.open.is_in_memory(bucket)) return;  // the spool still holds what was recalled
-    for (const auto& [page, count] : decode_pages(blob)) visits[page] += count;
+    for (const Effect& effect : decode_effects(blob)) visits[effect.series] += effect.operand;
   });
   return visits;
 }
 
 Visits open_in(SimulatedSpool spool) {
   Visits visits;
-  for (const auto& [page, count] : test::open_in(spool.load(7919), all_buckets)) visits[page] = count;
+  for (const Effect& effect : test::open_in(spool.load(7919), all_buckets)) visits[effect.series] = effect.operand;
   return visits;
 }
 
@@ -92,7 +92,7 @@ Visits flush(Deciders& d) {
     static_cast<void>(d.commit(true));
     for (std::uint32_t bucket = 0; bucket < all_buckets; ++bucket) {
       if (d.batches.unanswered(bucket) == nullptr) continue;
-      for (const PageVisits& page : d.batches.unanswered(bucket)->pages) sent[page.page] += page.visits;
+      for (const Effect& page : d.batches.unanswered(bucket)->effects) sent[page.series] += page.operand;
       d.answer_as_first(bucket);
     }
   }
@@ -141,7 +141,7 @@ TEST_CASE("beyond its limit those buckets are folded first whose visits stand lo
   REQUIRE(folding);
   REQUIRE(folding->open.size() == 2);
   CHECK(folding->open[0].first == 3);
-  CHECK(decode_pages(folding->open[0].second) == std::vector<PageVisits>{{oldest, 1}});
+  CHECK(decode_effects(folding->open[0].second) == std::vector<Effect>{{oldest, 1}});
   CHECK(folding->journal_until == folding->number);
   CHECK(d.spool.load(7919).journal.empty());
 }
@@ -193,18 +193,18 @@ TEST_CASE("one wrong watermark counts visits twice, or loses them: the right one
     REQUIRE(state.journal.size() == 2);
     change(state);
     Deciders next(two_shards());
-    recover_pending(state, FlusherMemory::hash_seed, all_buckets, next.pages, next.open, next.batches);
+    recover_pending(state, FlusherMemory::hash_seed, all_buckets, next.pending, next.open, next.batches);
     const std::uint32_t number = next.number_of(page);
-    return number == PendingPages::none ? 0 : next.pages[number].open;
+    return number == PendingSeries::none ? 0 : next.pending[number].open;
   };
   CHECK(recovered([](SpoolState&) {}) == visits);
   CHECK(recovered([](SpoolState& state) { ++state.open[0].folded; }) == visits - 1);
   CHECK(recovered([](SpoolState& state) { state.journal.erase(state.journal.begin()); }) == visits - 1);
   CHECK(recovered([&](SpoolState& state) {
-          state.journal.insert(state.journal.begin(), {state.open[0].folded, encode_pages({{page, 1}})});
+          state.journal.insert(state.journal.begin(), {state.open[0].folded, encode_effects({{page, 1}})});
         }) == visits);
   CHECK(recovered([&](SpoolState& state) {
-          state.journal.insert(state.journal.begin(), {state.open[0].folded, encode_pages({{page, 1}})});
+          state.journal.insert(state.journal.begin(), {state.open[0].folded, encode_effects({{page, 1}})});
           state.open[0].folded -= 1;
         }) == visits + 1);
 }
@@ -223,11 +223,11 @@ TEST_CASE("beyond half of the memory the pages of a shard that is away leave it,
   const Transaction spilling = d.capture(false);
   REQUIRE(spilling.spilled.size() == 1);
   CHECK(spilling.spilled[0].first == away);
-  CHECK(decode_pages(spilling.spilled[0].second).size() == 9);
-  CHECK(d.pages.size() == 12);  // until it is durable
+  CHECK(decode_effects(spilling.spilled[0].second).size() == 9);
+  CHECK(d.pending.size() == 12);  // until it is durable
   d.finish(spilling);
-  CHECK(d.pages.size() == 3);
-  CHECK(d.pages.pages_with_visits() == 3);
+  CHECK(d.pending.size() == 3);
+  CHECK(d.pending.with_visits() == 3);
   CHECK(d.open.any(away));
   CHECK_FALSE(d.open.is_in_memory(away));
   CHECK(d.open.is_in_memory(here));
@@ -245,7 +245,7 @@ TEST_CASE("a bucket that is spilled, visited again, spilled again, recalled and 
     fill(d, away, 7, round);
     for (std::uint32_t i = 0; i < 7; ++i) visited[d.memory.page_in(away, i)] += round;
     CHECK(d.commit(false).spilled.size() == 1);
-    CHECK(d.pages.size() == 0);
+    CHECK(d.pending.size() == 0);
     CHECK(open_in(d.spool) == visited);
   }
   d.visit(d.memory.page_in(away), 5);  // too few to be spilled
@@ -261,20 +261,20 @@ TEST_CASE("a bucket that is spilled, visited again, spilled again, recalled and 
   CHECK(recalling.recalled == std::vector<std::uint32_t>{away});
   CHECK(recalling.sealed.empty());
   CHECK(d.open.is_in_memory(away));
-  CHECK(d.pages.size() == 7);
+  CHECK(d.pending.size() == 7);
   CHECK(open_in(d.spool) == visited);  // a start now finds all of it too
   REQUIRE(d.batches.wants_seal());
   const Transaction sealing = d.commit(true);
   REQUIRE(sealing.sealed.size() == 1);
   CHECK(sealing.unspilled == std::vector<std::uint32_t>{away});
   Visits sealed;
-  for (const PageVisits& page : sealing.sealed[0].pages) sealed[page.page] += page.visits;
+  for (const Effect& page : sealing.sealed[0].effects) sealed[page.series] += page.operand;
   CHECK(sealed == visited);
   CHECK(open_in(d.spool).empty());
   CHECK(d.memory.statistic(FlusherStatistic::spilled_visits) == 0);
   CHECK(d.memory.statistic(FlusherStatistic::spilled_bytes) == 0);
   d.answer_as_first(away);
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 0);
   CHECK(d.batches.is_flushed(1));
   CHECK_FALSE(d.batches.wants_seal());  // nothing is left of it
@@ -289,8 +289,8 @@ TEST_CASE("what is visited while a spill is on its way to the disk stays in memo
   const std::string page = d.memory.page_in(away, 3);
   d.visit(page, 4);
   d.finish(spilling);
-  CHECK(d.pages.size() == 1);
-  CHECK(d.pages[d.number_of(page)].open == 4);
+  CHECK(d.pending.size() == 1);
+  CHECK(d.pending[d.number_of(page)].open == 4);
   CHECK(open_in(d.spool)[page] == 2);
   static_cast<void>(d.commit(false));
   CHECK(open_in(d.spool)[page] == 6);
@@ -309,13 +309,13 @@ TEST_CASE("a shard that goes away while its bucket is recalled keeps it, and may
   REQUIRE(recalling.recalled.size() == 1);
   d.batches.set_takes_batches(1, false);
   d.finish(recalling);
-  CHECK(d.pages.size() == 7);
+  CHECK(d.pending.size() == 7);
   d.visit(d.memory.page_in(away), 2);
   const Transaction spilling = d.commit(true);
   CHECK(spilling.sealed.empty());
   CHECK(spilling.unspilled == std::vector<std::uint32_t>{away});
   REQUIRE(spilling.spilled.size() == 1);
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   CHECK(open_in(d.spool)[d.memory.page_in(away)] == 3);
   CHECK(open_in(d.spool).size() == 7);
   d.batches.set_takes_batches(1, true);
@@ -368,9 +368,9 @@ TEST_CASE("a page with an entry stays exact over spill, visits, recall, seal and
   CHECK(d.commit(false).spilled.size() == 1);
   CHECK(count() == 102);
   const std::uint32_t number = d.number_of(page);
-  REQUIRE(number != PendingPages::none);  // its entry keeps it
-  CHECK(d.pages.size() == 1);
-  CHECK(d.pages[number].open == 0);
+  REQUIRE(number != PendingSeries::none);  // its entry keeps it
+  CHECK(d.pending.size() == 1);
+  CHECK(d.pending[number].open == 0);
   fill(d, away, 7, 3);
   CHECK(count() == 105);
   CHECK(d.commit(false).spilled.size() == 1);
@@ -382,12 +382,12 @@ TEST_CASE("a page with an entry stays exact over spill, visits, recall, seal and
   static_cast<void>(d.commit(true));
   REQUIRE(d.open.is_in_memory(away));
   CHECK(count() == 115);
-  CHECK(d.pages[number].open == 15);
+  CHECK(d.pending[number].open == 15);
   static_cast<void>(d.commit(true));
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 100, 5000, 15, 0});
   std::vector<std::uint64_t> totals;
-  for (const PageVisits& sealed : d.batches.unanswered(away)->pages) {
-    totals.push_back(sealed.visits + (sealed.page == page ? 100 : 0));
+  for (const Effect& sealed : d.batches.unanswered(away)->effects) {
+    totals.push_back(sealed.operand + (sealed.series == page ? 100 : 0));
   }
   d.answer(away, totals);
   CHECK(d.memory.entry(page).base == 115);
@@ -406,7 +406,7 @@ TEST_CASE("an entry that goes while its page is spilled takes nothing of the pag
   forgotten[away] = true;
   d.lookups.forget_buckets(forgotten);
   CHECK_FALSE(d.memory.entry(page).there);
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   CHECK(open_in(d.spool)[page] == 2);
   // Its number is another page's now, of which other visits are spilled.
   const std::string other = d.memory.page_in(away, 30);
@@ -430,9 +430,9 @@ TEST_CASE("a page whose count somebody waits for is not spilled with its bucket"
   d.batches.set_takes_batches(1, false);
   const Transaction spilling = d.commit(false);
   REQUIRE(spilling.spilled.size() == 1);
-  CHECK(decode_pages(spilling.spilled[0].second).size() == 6);
+  CHECK(decode_effects(spilling.spilled[0].second).size() == 6);
   REQUIRE(spilling.open.size() == 1);
-  CHECK(decode_pages(spilling.open[0].second) == std::vector<PageVisits>{{page, 2}});
+  CHECK(decode_effects(spilling.open[0].second) == std::vector<Effect>{{page, 2}});
   CHECK(open_in(d.spool).size() == 7);
   d.lookups.counted(d.number_of(page), 40, 0, 0);
   CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 40, 5000, 0, 2});
@@ -536,7 +536,7 @@ TEST_CASE("a start finds rows, journal and spilled rows, and goes on as if nothi
   CHECK(first.number > held.journal.back().number);
   CHECK(flush(*next) == visited);
   CHECK(open_in(next->spool).empty());
-  CHECK(next->pages.size() == 0);
+  CHECK(next->pending.size() == 0);
 }
 
 TEST_CASE("entries of spilled buckets come over with what is spilled of their pages") {
@@ -608,12 +608,12 @@ struct RandomLives {
     const std::string page =
         d->memory.page_in(static_cast<std::uint32_t>(random() % all_buckets), static_cast<std::uint32_t>(random() % 3));
     waiting.push_back({page, 1 + random() % 3});
-    d->visit(page, static_cast<std::uint32_t>(waiting.back().visits));
+    d->visit(page, static_cast<std::uint32_t>(waiting.back().operand));
     // Without room for its page a visit waits in the lane, and those behind it.
     const std::uint64_t now_applied = d->memory.statistic(FlusherStatistic::visits_applied);
     while (told < now_applied) {
-      told += waiting.front().visits;
-      applied[waiting.front().page] += waiting.front().visits;
+      told += waiting.front().operand;
+      applied[waiting.front().series] += waiting.front().operand;
       waiting.pop_front();
     }
     REQUIRE(told == now_applied);
@@ -646,12 +646,12 @@ struct RandomLives {
   void check() {
     SpoolState state = d->spool.load(7919);
     Visits held;
-    const auto add = [&](const std::vector<PageVisits>& pages) {
-      for (const auto& [page, visits] : pages) held[page] += visits;
+    const auto add = [&](const std::vector<Effect>& effects) {
+      for (const Effect& effect : effects) held[effect.series] += effect.operand;
     };
     add(test::open_in(state, all_buckets));
-    for (const Batch& batch : state.unanswered) add(batch.pages);
-    for (const KeptBatch& batch : state.kept) add(decode_pages(batch.content));
+    for (const Batch& batch : state.unanswered) add(batch.effects);
+    for (const KeptBatch& batch : state.kept) add(decode_effects(batch.content));
     REQUIRE(held == durable);
   }
 
@@ -659,8 +659,8 @@ struct RandomLives {
   std::mt19937_64 random;
   std::unique_ptr<Deciders> d;
   std::array<bool, 2> takes{true, true};
-  std::deque<PageVisits> waiting;  ///< in the lane
-  std::uint64_t told = 0;          ///< applied by this life
+  std::deque<Effect> waiting;  ///< in the lane
+  std::uint64_t told = 0;      ///< applied by this life
   Visits applied;
   Visits durable;
   std::uint64_t spills = 0;

@@ -46,7 +46,7 @@ struct ScannedShards : ScanPort {
 struct Listing {
   explicit Listing(std::uint32_t pages_per_s = 100'000'000)
       : askable(1, pages_per_s, shards),
-        scan({deciders.placement, deciders.pages, deciders.open, deciders.batches, deciders.lookups.uncountable(),
+        scan({deciders.placement, deciders.pending, deciders.open, deciders.batches, deciders.lookups.uncountable(),
               test::FlusherMemory::hash_seed},
              askable, shards) {}
 

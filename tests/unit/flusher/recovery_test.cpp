@@ -38,8 +38,8 @@ std::map<std::string, CarriedEntry> by_page(const std::vector<CarriedEntry>& ent
 struct NextLife : Deciders {
   NextLife(SpoolState state, const std::vector<CarriedEntry>& carried, const DeciderSettings& settings = {})
       : Deciders(settings) {
-    recover_pending(state, FlusherMemory::hash_seed, buckets, pages, open, batches);
-    recover_entries(state, carried, FlusherMemory::hash_seed, view, pages, open, batches, lookups);
+    recover_pending(state, FlusherMemory::hash_seed, buckets, pending, open, batches);
+    recover_entries(state, carried, FlusherMemory::hash_seed, view, pending, open, batches, lookups);
   }
 };
 
@@ -107,9 +107,9 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
 
   settings.incarnation = {2, 0xdef};
   NextLife d(former.spool.load(7919), {}, settings);
-  CHECK(d.pages.pages_with_visits() == 4);
-  CHECK(d.pages.size() == 4);
-  const auto page = [&](const std::string& name) -> const PendingPage& { return d.pages[d.number_of(name)]; };
+  CHECK(d.pending.with_visits() == 4);
+  CHECK(d.pending.size() == 4);
+  const auto page = [&](const std::string& name) -> const SeriesVisits& { return d.pending[d.number_of(name)]; };
   CHECK(page(names[0]).open == 10);
   CHECK(page(names[0]).inflight == 1);
   CHECK(page(names[1]).open == 0);
@@ -142,7 +142,7 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
   d.answer_as_first(3);
   d.answer_as_first(5);
   CHECK(d.batches.flush_is_done(flush));
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
   static_cast<void>(d.commit(true));
   const SpoolState spool = d.spool.load(7919);
   CHECK(test::open_in(spool, buckets).empty());
@@ -152,14 +152,14 @@ TEST_CASE("everything pending comes back from the spool, and goes on as if nothi
 TEST_CASE("nothing of a bucket that the settings no longer have is taken") {
   SpoolState spool;
   spool.marks.push_back({buckets + 1, 4, "field"});
-  spool.kept.push_back({buckets + 1, {test::first_life, 4, 0}, "", encode_pages({{"home", 1}}), 1000});
-  spool.open.push_back({buckets, 1, encode_pages({{"home", 1}})});
-  spool.each_spilled = [](const auto& use) { use(buckets + 1, encode_pages({{"home", 1}})); };
+  spool.kept.push_back({buckets + 1, {test::first_life, 4, 0}, "", encode_effects({{"home", 1}}), 1000});
+  spool.open.push_back({buckets, 1, encode_effects({{"home", 1}})});
+  spool.each_spilled = [](const auto& use) { use(buckets + 1, encode_effects({{"home", 1}})); };
   NextLife d(spool, {});
   CHECK(d.batches.unanswered_count() == 0);
   CHECK(d.memory.statistic(FlusherStatistic::kept_batches) == 0);
   CHECK(d.memory.statistic(FlusherStatistic::spilled_visits) == 0);
-  CHECK(d.pages.size() == 0);
+  CHECK(d.pending.size() == 0);
 }
 
 // ---- entries
@@ -212,7 +212,7 @@ TEST_CASE("a long id comes over whole, and one whose cells lead nowhere does not
   CHECK(d.memory.entry("short").base == 14);
 
   const ViewMemory view = former.memory.shown();
-  view.page_room(former.pages[former.number_of(longest)].node).back().store(view.shape.entries + 1);
+  view.page_room(former.pending[former.number_of(longest)].node).back().store(view.shape.entries + 1);
   CHECK(by_page(carried_entries(view, buckets)).count(longest) == 0);
 }
 
@@ -236,7 +236,7 @@ TEST_CASE("an entry comes over with what is pending of its page, where its bucke
   NextLife d(former.spool.load(7919), carried_entries(former.memory.shown(), buckets));
   CHECK(d.memory.entry(agrees) == FlusherMemory::Entry{true, 100, 5000, 5, 2});
   CHECK_FALSE(d.memory.entry(ahead).there);  // 46 and 6 more would count them twice
-  CHECK(d.pages[d.number_of(ahead)].inflight == 6);
+  CHECK(d.pending[d.number_of(ahead)].inflight == 6);
   CHECK(d.memory.shown().answered(3).load() == 1);
   CHECK(d.memory.shown().answered(4).load() == 0);
   // It can be evicted and looked up like one that was asked for.
@@ -261,7 +261,7 @@ TEST_CASE("no more entries come over than there is room, and none twice") {
   few.shape.entries = 4;
   NextLife some({}, carried, few);
   CHECK(some.view.entries() == 4);
-  CHECK(some.pages.size() == 4);
+  CHECK(some.pending.size() == 4);
 
   // What needs more cells than are left is passed over, and what comes behind it is not.
   std::vector<CarriedEntry> of_lengths;
@@ -288,7 +288,7 @@ TEST_CASE("a view whose chains are damaged is read without end or fault") {
   const auto first_of = [&](const std::string& page) -> Word& {
     return view.first(FlusherMemory::hash_of(page) & (view.shape.chains() - 1));
   };
-  const std::uint64_t n = d.pages[d.number_of("page-0")].node;
+  const std::uint64_t n = d.pending[d.number_of("page-0")].node;
 
   SUBCASE("a circle") {
     view.node(n).next.store(n);

@@ -136,13 +136,13 @@ class Session : public ShardLink::Listener {
 };
 
 /// Batch `seq` of bucket 17, after the one before it.
-Batch batch_of(std::uint64_t seq, std::vector<PageVisits> pages) {
+Batch batch_of(std::uint64_t seq, std::vector<Effect> pages) {
   const auto mark = [](std::uint64_t number) { return Mark{{1, 0xabc}, number, number * 7}; };
   Batch batch;
   batch.bucket = 17;
   batch.mark = mark(seq);
   batch.expected = seq == 1 ? "" : to_text(mark(seq - 1));
-  batch.pages = std::move(pages);
+  batch.effects = std::move(pages);
   return batch;
 }
 
@@ -263,9 +263,9 @@ TEST_CASE("sums are exact up to 2^63-1 and refused beyond it") {
 namespace {
 
 /// Batch `seq` of bucket 17, a correction that was worked out from counts with this number.
-Batch correction_of(std::uint64_t seq, std::uint64_t fix, std::vector<PageVisits> differences) {
+Batch correction_of(std::uint64_t seq, std::uint64_t fix, std::vector<Effect> differences) {
   Batch batch = batch_of(seq, std::move(differences));
-  batch.correction = Correction{fix, "root", std::vector<std::string>(batch.pages.size())};
+  batch.correction = Correction{fix, "root", std::vector<std::string>(batch.effects.size())};
   return batch;
 }
 
@@ -485,7 +485,7 @@ TEST_CASE("a batch goes on with a sum that passes 2^53, 2^63 and 2^64") {
   session.apply(batch_of(++seq, {{"a", largest}, {"b", largest - 1}, {"c", 7}}));
   session.apply(batch_of(++seq, {{"d", largest}}));
   check(largest);
-  const auto correct = [&](std::vector<PageVisits> differences) {
+  const auto correct = [&](std::vector<Effect> differences) {
     const BatchAnswer answer = session.apply(correction_of(++seq, fix, std::move(differences)));
     REQUIRE(answer.kind == Kind::applied);
     fix = answer.fix;
@@ -503,12 +503,12 @@ TEST_CASE("a thousand pages that gain at once are summed to the visit") {
   Session session(server);
   session.apply(batch_of(1, {{"home", 1}}));
   static_cast<void>(sum_of(session));
-  std::vector<PageVisits> pages;
+  std::vector<Effect> pages;
   for (int page = 0; page < 1000; ++page)
     pages.push_back({"page " + std::to_string(page), 999'999'999'999'000U + static_cast<std::uint64_t>(page)});
   session.apply(batch_of(2, pages));
   CHECK(kept_sum(session) == Summed{"999999999999499501", 999'999'999'999'999});
-  for (PageVisits& page : pages) page.visits = minus(page.visits - 1);
+  for (Effect& page : pages) page.operand = minus(page.operand - 1);
   REQUIRE(session.apply(correction_of(3, 0, pages)).kind == Kind::applied);
   CHECK(read_sum(session) == Summed{"1001", 1});
 }
@@ -678,20 +678,20 @@ TEST_CASE("one at a time moves buckets, until it says so no more") {
 TEST_CASE("a thousand pages of any bytes are one batch") {
   const RedisServer server;
   Session session(server);
-  std::vector<PageVisits> pages;
+  std::vector<Effect> pages;
   for (std::uint64_t page = 0; page < 998; ++page) pages.push_back({fmt::format("page/{}", page), page + 1});
   pages.push_back({"\xf0\x9f\x8d\xb0 \"'\\%s", 7});
   pages.push_back({std::string(255, '{'), 9});
   BatchAnswer answer = session.apply(batch_of(1, pages));
   REQUIRE(answer.kind == Kind::applied);
-  for (std::size_t page = 0; page < pages.size(); ++page) CHECK(answer.totals[page] == pages[page].visits);
+  for (std::size_t page = 0; page < pages.size(); ++page) CHECK(answer.totals[page] == pages[page].operand);
   answer = session.apply(batch_of(1, pages));
   CHECK(answer.kind == Kind::duplicate);
   CHECK(answer.totals.back() == 9);
   answer = session.apply(batch_of(2, pages));
   REQUIRE(answer.kind == Kind::applied);
-  for (std::size_t page = 0; page < pages.size(); ++page) CHECK(answer.totals[page] == 2 * pages[page].visits);
-  const Count count = session.ask<Count>(AskCount{17, pages[998].page});
+  for (std::size_t page = 0; page < pages.size(); ++page) CHECK(answer.totals[page] == 2 * pages[page].operand);
+  const Count count = session.ask<Count>(AskCount{17, pages[998].series});
   CHECK(count.count == 14);
   CHECK(count.field == to_text(batch_of(2, {}).mark));
 }

@@ -666,7 +666,7 @@ TEST_CASE("a page that a shard cannot take again is set aside alone") {
   CHECK(t.port.events.back() == "batch 2 #1");
   const Transaction transaction = t.d.commit(false);
   REQUIRE(transaction.set_aside.size() == 1);
-  CHECK(transaction.set_aside[0].page == PageVisits{t.d.memory.page_in(2, 0), 3});
+  CHECK(transaction.set_aside[0].effect == Effect{t.d.memory.page_in(2, 0), 3});
   t.answer(Talk::applied({4}));
   CHECK(t.session->look_up(0, 2, "page"));
   CHECK(t.d.memory.statistic(FlusherStatistic::pages_set_aside) == 1);
@@ -799,7 +799,7 @@ TEST_CASE("pages that are refused are set aside, and the rest is sent when that 
   CHECK(t.port.take().empty());
   t.commit();
   CHECK(t.port.take() == Events{"batch 2 #2"});
-  CHECK(t.d.batches.unanswered(2)->pages == std::vector<PageVisits>{{t.d.memory.page_in(2, 1), 4}});
+  CHECK(t.d.batches.unanswered(2)->effects == std::vector<Effect>{{t.d.memory.page_in(2, 1), 4}});
   t.answer(Talk::applied({4}));
   CHECK(t.d.batches.unanswered_count() == 0);
 }

@@ -31,23 +31,23 @@ namespace {
 
 using test::TemporaryFolder;
 
-Batch batch_of(std::uint32_t bucket, std::uint64_t seq, std::vector<PageVisits> pages) {
+Batch batch_of(std::uint32_t bucket, std::uint64_t seq, std::vector<Effect> pages) {
   Batch batch;
   batch.bucket = bucket;
-  batch.pages = std::move(pages);
-  batch.mark = {{3, 0xfeed}, seq, digest_of(encode_pages(batch.pages))};
+  batch.effects = std::move(pages);
+  batch.mark = {{3, 0xfeed}, seq, digest_of(encode_effects(batch.effects))};
   batch.expected = seq == 1 ? "" : fmt::format("what stood before {}", seq);
   return batch;
 }
 
 bool same(const Batch& one, const Batch& other) {
   return one.bucket == other.bucket && one.mark == other.mark && one.expected == other.expected &&
-         one.pages == other.pages;
+         one.effects == other.effects;
 }
 
 bool same(const KeptBatch& kept, const Batch& batch) {
   return kept.bucket == batch.bucket && kept.mark == batch.mark && kept.expected == batch.expected &&
-         decode_pages(kept.content) == batch.pages;
+         decode_effects(kept.content) == batch.effects;
 }
 
 constexpr std::uint32_t buckets = 100;
@@ -60,13 +60,13 @@ std::string page_in(std::uint32_t bucket, std::string_view name) {
   }
 }
 
-std::vector<PageVisits> open_in(const SpoolState& state) {
+std::vector<Effect> open_in(const SpoolState& state) {
   return test::open_in(state, buckets);
 }
 
-std::vector<PageVisits> sorted(std::vector<PageVisits> pages) {
+std::vector<Effect> sorted(std::vector<Effect> pages) {
   std::sort(pages.begin(), pages.end(),
-            [](const PageVisits& one, const PageVisits& other) { return one.page < other.page; });
+            [](const Effect& one, const Effect& other) { return one.series < other.series; });
   return pages;
 }
 
@@ -197,7 +197,7 @@ TEST_CASE("every part of a transaction is read back") {
     Transaction first;
     first.ring = ring;
     first.number = 1;
-    first.deltas = encode_pages({{"home", 2}, {odd, 1}});
+    first.deltas = encode_effects({{"home", 2}, {odd, 1}});
     first.identities = {{"redis_7070", "identity one"}, {"redis_7071", "identity two"}};
     first.set_aside = {{5, {odd, 9}, "no integer"}};
     first.accepted = {{9, 12, "a field"}};
@@ -207,7 +207,7 @@ TEST_CASE("every part of a transaction is read back") {
     Transaction second;  // a page more than once in the journal
     second.ring = other_ring;
     second.number = 2;
-    second.deltas = encode_pages({{"home", 3}, {"about", 1}});
+    second.deltas = encode_effects({{"home", 3}, {"about", 1}});
     spool.apply(second);
     CHECK(open_in(spool.load()) == sorted({{odd, 1}, {"home", 5}, {"about", 1}}));
 
@@ -215,14 +215,14 @@ TEST_CASE("every part of a transaction is read back") {
     third.number = 3;
     third.journal_until = 2;
     third.sealed = {batch_of(1, 1, {{"home", 5}}), batch_of(2, 1, {{odd, 1}}), batch_of(3, 4, {})};
-    third.open = {{page_bucket("about", buckets), encode_pages({{"about", 1}})},
-                  {4, encode_pages({{page_in(4, "news"), 6}})},
-                  {6, encode_pages({{page_in(6, "gone"), 1}})}};
+    third.open = {{page_bucket("about", buckets), encode_effects({{"about", 1}})},
+                  {4, encode_effects({{page_in(4, "news"), 6}})},
+                  {6, encode_effects({{page_in(6, "gone"), 1}})}};
     spool.apply(third);
 
     Transaction fourth;
     fourth.number = 4;
-    fourth.deltas = encode_pages({{"about", 10}, {"new", 1}});
+    fourth.deltas = encode_effects({{"about", 10}, {"new", 1}});
     fourth.open = {{6, ""}};
     fourth.answered = {{1, 1, "mark one"}};
     fourth.answered_at = 1'700'000'000;
@@ -277,7 +277,7 @@ TEST_CASE("every part of a transaction is read back") {
   CHECK(state.identities[0].identity == "identity three");
   REQUIRE(state.set_aside.size() == 1);
   CHECK(state.set_aside[0].bucket == 5);
-  CHECK(state.set_aside[0].page == PageVisits{odd, 9});
+  CHECK(state.set_aside[0].effect == Effect{odd, 9});
   CHECK(state.set_aside[0].reason == "no integer");
 }
 
@@ -350,7 +350,7 @@ TEST_CASE("corrections are read back, unanswered, kept, and on record") {
   const SpoolState state = Spool(directory.path()).load();
   REQUIRE(state.unanswered.size() == 1);
   CHECK(state.unanswered[0].correction == waiting.correction);
-  CHECK(state.unanswered[0].pages == waiting.pages);
+  CHECK(state.unanswered[0].effects == waiting.effects);
   REQUIRE(state.kept.size() == 1);
   Batch kept;
   decode_content(state.kept[0].content, kept);
@@ -384,7 +384,7 @@ TEST_CASE("a transaction that cannot be is refused whole") {
   Spool spool(directory.path());
   Transaction wrong;
   wrong.number = 1;
-  wrong.deltas = encode_pages({{"home", 1}});
+  wrong.deltas = encode_effects({{"home", 1}});
   SUBCASE("an answer to a batch that is not there") {
     wrong.answered = {{1, 1, "mark"}};
   }
@@ -398,15 +398,15 @@ TEST_CASE("a transaction that cannot be is refused whole") {
   CHECK(spool.load().journal.empty());
   wrong = {};
   wrong.number = 1;
-  wrong.deltas = encode_pages({{"home", 1}});
+  wrong.deltas = encode_effects({{"home", 1}});
   spool.apply(wrong);
-  CHECK(open_in(spool.load()) == std::vector<PageVisits>{{"home", 1}});
+  CHECK(open_in(spool.load()) == std::vector<Effect>{{"home", 1}});
 }
 
 TEST_CASE("what is open of a page is its bucket's row, and what the journal says behind the row's number") {
   const TemporaryFolder directory;
   std::mt19937_64 random(7);
-  std::vector<PageVisits> expected;
+  std::vector<Effect> expected;
   for (int page = 0; page < 5000; ++page) expected.push_back({fmt::format("page {}", page), 0});
   {
     Spool spool(directory.path());
@@ -414,22 +414,22 @@ TEST_CASE("what is open of a page is its bucket's row, and what the journal says
       Transaction commit;
       commit.number = number;
       for (int visit = 0; visit < 2000; ++visit) {
-        PageVisits& page = expected[random() % expected.size()];
-        append_pages(commit.deltas, page.page, 2);
-        page.visits += 2;
+        Effect& page = expected[random() % expected.size()];
+        append_effect(commit.deltas, page.series, 2);
+        page.operand += 2;
       }
       // Five buckets are folded by each transaction: all of them at some time.
       for (auto bucket = static_cast<std::uint32_t>((number - 1) * 5); bucket < number * 5; ++bucket) {
         std::string row;
-        for (const PageVisits& page : expected) {
-          if (page_bucket(page.page, buckets) == bucket) append_pages(row, page.page, page.visits);
+        for (const Effect& page : expected) {
+          if (page_bucket(page.series, buckets) == bucket) append_effect(row, page.series, page.operand);
         }
         commit.open.emplace_back(bucket, row);
       }
       spool.apply(commit);
     }
   }
-  std::erase_if(expected, [](const PageVisits& page) { return page.visits == 0; });
+  std::erase_if(expected, [](const Effect& page) { return page.operand == 0; });
   Spool spool(directory.path());
   const SpoolState state = spool.load();
   CHECK(state.open.size() == buckets);
@@ -463,7 +463,7 @@ TEST_CASE("a spool that another has open is refused, and the other goes on") {
   }
   Transaction commit;
   commit.number = 1;
-  commit.deltas = encode_pages({{"home", 1}});
+  commit.deltas = encode_effects({{"home", 1}});
   spool.apply(commit);
   CHECK(message_of(directory.path()).find("another flusher has") != std::string::npos);
   CHECK_THROWS_AS(static_cast<void>(Spool::put_away(directory.path(), buckets)), Error);
@@ -497,9 +497,9 @@ TEST_CASE("a damaged row is found and named") {
     Transaction commit;
     commit.ring = RingNote{1, 1, false, {1234567}};
     commit.number = 1;
-    commit.deltas = encode_pages({{"in the journal", 1}});
-    commit.spilled = {{78, encode_pages({{"spilt", 1}})}};
-    commit.open = {{77, encode_pages({{"in a row", 1}})}};
+    commit.deltas = encode_effects({{"in the journal", 1}});
+    commit.spilled = {{78, encode_effects({{"spilt", 1}})}};
+    commit.open = {{77, encode_effects({{"in a row", 1}})}};
     commit.sealed = {batch_of(5, 9, {{"sealed", 1}})};
     spool.apply(commit);
   }
@@ -548,7 +548,7 @@ TEST_CASE("after a kill the spool holds all that was committed, and each transac
           Transaction commit;
           commit.ring = RingNote{1, 1, false, {next}};
           commit.number = next;
-          commit.deltas = encode_pages({{"home", 1}});
+          commit.deltas = encode_effects({{"home", 1}});
           commit.sealed = {batch_of(static_cast<std::uint32_t>(next % 100), next, {{std::string(300, 'x'), next}})};
           if (next > 1) commit.answered = {{static_cast<std::uint32_t>((next - 1) % 100), next - 1, "mark"}};
           commit.answered_at = next;
@@ -576,7 +576,7 @@ TEST_CASE("after a kill the spool holds all that was committed, and each transac
     REQUIRE(state.rings.size() == 1);
     const std::uint64_t held = state.rings[0].positions.at(0);
     CHECK((held == last || held == last + 1));
-    CHECK(open_in(state) == std::vector<PageVisits>{{"home", held}});
+    CHECK(open_in(state) == std::vector<Effect>{{"home", held}});
     REQUIRE(state.unanswered.size() == 1);
     CHECK(state.unanswered[0].mark.seq == held);
     CHECK(state.kept.size() == held - 1);
@@ -596,7 +596,7 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
       commit = {};
       commit.ring = RingNote{1, 1, false, {next}};
       commit.number = next;
-      commit.deltas = encode_pages({{"home", 1}, {std::string(40'000, 'x'), 1}});
+      commit.deltas = encode_effects({{"home", 1}, {std::string(40'000, 'x'), 1}});
       commit.sealed = {batch_of(1, next, {{std::string(500, 'y'), next}})};
       try {
         spool.apply(commit);
@@ -611,7 +611,7 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
     for (int again = 0; again < 5; ++again) CHECK_THROWS_AS(spool.apply(commit), SpoolFull);
     SpoolState state = spool.load();
     CHECK(state.rings.at(0).positions.at(0) == committed);
-    CHECK(open_in(state).front() == PageVisits{"home", committed});
+    CHECK(open_in(state).front() == Effect{"home", committed});
     CHECK(state.unanswered.size() == committed);
 
     disk.enlarge();
@@ -622,7 +622,7 @@ TEST_CASE("a full disk refuses a transaction whole, and takes it when there is r
     CHECK(state.unanswered.size() == committed);
   }
   Spool spool(disk.path());
-  CHECK(open_in(spool.load()).front() == PageVisits{"home", committed});
+  CHECK(open_in(spool.load()).front() == Effect{"home", committed});
 }
 
 namespace {
@@ -635,10 +635,10 @@ std::string blob_literal(const std::string& bytes) {
 
 /// A spool as schema 1 had it: what is open are the rows of `open`, and all of the journal.
 void make_schema_1(const TemporaryFolder& directory) {
-  const std::string row = encode_pages({{page_in(4, "folded"), 6}});
-  const std::string deltas = encode_pages({{page_in(4, "folded"), 1}, {"home", 2}});
+  const std::string row = encode_effects({{page_in(4, "folded"), 6}});
+  const std::string deltas = encode_effects({{page_in(4, "folded"), 1}, {"home", 2}});
   const Batch batch = batch_of(9, 1, {{page_in(9, "sealed"), 5}});
-  const std::string pages = encode_pages(batch.pages);
+  const std::string pages = encode_effects(batch.effects);
   const auto digest = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };
   const std::string mark = to_text(batch.mark);
   const std::string sql = fmt::format(
@@ -677,7 +677,7 @@ void make_schema_1(const TemporaryFolder& directory) {
 TEST_CASE("a spool of schema 1 is taken over with all that it holds, and goes on by bucket") {
   const TemporaryFolder directory;
   make_schema_1(directory);
-  const std::vector<PageVisits> expected = sorted({{page_in(4, "folded"), 7}, {"home", 2}});
+  const std::vector<Effect> expected = sorted({{page_in(4, "folded"), 7}, {"home", 2}});
   {
     Spool spool(directory.path());
     const SpoolState state = spool.load();
@@ -697,8 +697,8 @@ TEST_CASE("a spool of schema 1 is taken over with all that it holds, and goes on
 
     Transaction fold;  // of the one bucket, whose row then holds what the journal says of it
     fold.number = 2;
-    fold.open = {{4, encode_pages({{page_in(4, "folded"), 7}})}};
-    fold.spilled = {{page_bucket("home", buckets), encode_pages({{"home", 3}})}};
+    fold.open = {{4, encode_effects({{page_in(4, "folded"), 7}})}};
+    fold.spilled = {{page_bucket("home", buckets), encode_effects({{"home", 3}})}};
     spool.apply(fold);
   }
   Spool spool(directory.path());
@@ -721,7 +721,7 @@ TEST_CASE("spilled rows come back together, become one, and go with their bucket
   for (std::uint64_t number = 1; number <= 3; ++number) {
     Transaction spill;
     spill.number = number;
-    spill.spilled = {{7, encode_pages({{first, number}, {second, 1}})}, {8, encode_pages({{page_in(8, "x"), 1}})}};
+    spill.spilled = {{7, encode_effects({{first, number}, {second, 1}})}, {8, encode_effects({{page_in(8, "x"), 1}})}};
     const SpoolResult result = spool.apply(spill);
     CHECK(result.recalled.empty());
     CHECK(result.compacted.empty());
@@ -734,18 +734,18 @@ TEST_CASE("spilled rows come back together, become one, and go with their bucket
   SpoolResult result = spool.apply(recall);
   REQUIRE(result.recalled.size() == 2);
   CHECK(result.recalled[0].first == 7);
-  CHECK(decode_pages(result.recalled[0].second) ==
-        std::vector<PageVisits>{{first, 1}, {second, 1}, {first, 2}, {second, 1}, {first, 3}, {second, 1}});
+  CHECK(decode_effects(result.recalled[0].second) ==
+        std::vector<Effect>{{first, 1}, {second, 1}, {first, 2}, {second, 1}, {first, 3}, {second, 1}});
   CHECK(result.recalled[1] == std::pair<std::uint32_t, std::string>{9, ""});  // nothing is spilled of it
   CHECK(open_in(spool.load()).size() == 3);  // what is recalled stays until its bucket is folded
 
   Transaction compact;
   compact.number = 5;
-  compact.spilled = {{7, encode_pages({{second, 10}})}};
+  compact.spilled = {{7, encode_effects({{second, 10}})}};
   compact.compacted = {7};
   compact.recalled = {7};
   result = spool.apply(compact);
-  const std::string whole = encode_pages({{first, 6}, {second, 13}});
+  const std::string whole = encode_effects({{first, 6}, {second, 13}});
   CHECK(result.compacted == std::vector<std::pair<std::uint32_t, std::uint64_t>>{{7, whole.size()}});
   REQUIRE(result.recalled.size() == 1);
   CHECK(result.recalled[0].second == whole);
@@ -780,16 +780,16 @@ TEST_CASE("visits of folded and spilled buckets are told once when a spool is pu
     const std::string page = page_in(7, "page");
     Transaction commit;
     commit.number = 1;
-    commit.deltas = encode_pages({{page, 3}, {page_in(8, "page"), 4}});
+    commit.deltas = encode_effects({{page, 3}, {page_in(8, "page"), 4}});
     spool.apply(commit);
     commit = {};
     commit.number = 2;
-    commit.open = {{7, encode_pages({{page, 5}})}};  // three of the journal, two more
+    commit.open = {{7, encode_effects({{page, 5}})}};  // three of the journal, two more
     spool.apply(commit);
     commit = {};
     commit.number = 3;
-    commit.deltas = encode_pages({{page, 10}});
-    commit.spilled = {{9, encode_pages({{page_in(9, "page"), 100}})}};
+    commit.deltas = encode_effects({{page, 10}});
+    commit.spilled = {{9, encode_effects({{page_in(9, "page"), 100}})}};
     spool.apply(commit);
   }
   CHECK(Spool::put_away(directory.path(), buckets).open_visits == 5 + 4 + 10 + 100);
@@ -803,8 +803,8 @@ TEST_CASE("a spool that is put away is whole in its new place, told of, and foll
     Spool spool(directory.path());
     Transaction commit;
     commit.number = 1;
-    commit.deltas = encode_pages({{"home", 3}});
-    commit.open = {{page_bucket("about", buckets), encode_pages({{"about", 4}})}};
+    commit.deltas = encode_effects({{"home", 3}});
+    commit.open = {{page_bucket("about", buckets), encode_effects({{"about", 4}})}};
     commit.sealed = {batch_of(1, 1, {{"sealed", 1}}), batch_of(2, 1, {{"sealed too", 1}})};
     commit.answered = {{1, 1, "mark"}};
     spool.apply(commit);
@@ -857,11 +857,11 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
     };
     Transaction small;
     small.number = 1;
-    small.deltas = encode_pages({{"home", 1}});
+    small.deltas = encode_effects({{"home", 1}});
     CHECK(run(small).kind == SpoolThread::Outcome::Kind::committed);
     Transaction large;
     large.number = 2;
-    large.deltas = encode_pages({{"home", 2}, {std::string(3'000'000, 'x'), 1}});
+    large.deltas = encode_effects({{"home", 2}, {std::string(3'000'000, 'x'), 1}});
     SpoolThread::Outcome outcome = run(large);
     CHECK(outcome.kind == SpoolThread::Outcome::Kind::full);
     CHECK(outcome.transaction.deltas == large.deltas);
@@ -881,7 +881,7 @@ TEST_CASE("the thread commits in order, tells on the loop, and gives a refused t
   CHECK(uv_loop_close(&loop) == 0);
   CHECK(outcomes.empty());
   Spool spool(disk.path());
-  CHECK(open_in(spool.load()).front() == PageVisits{"home", 4});
+  CHECK(open_in(spool.load()).front() == Effect{"home", 4});
 }
 
 // ---- the file under its name
@@ -892,14 +892,14 @@ Transaction one_visit() {
   static std::uint64_t number = 0;
   Transaction transaction;
   transaction.number = ++number;
-  transaction.deltas = encode_pages({{"home", 1}});
+  transaction.deltas = encode_effects({{"home", 1}});
   return transaction;
 }
 
 std::uint64_t visits_in(const TemporaryFolder& directory) {
   std::uint64_t visits = 0;
   Spool spool(directory.path());
-  for (const PageVisits& page : open_in(spool.load())) visits += page.visits;
+  for (const Effect& page : open_in(spool.load())) visits += page.operand;
   return visits;
 }
 
@@ -1017,7 +1017,7 @@ TEST_CASE("a spool without a note takes the one under which its pages lie where 
     Transaction sealed;
     for (int n = 0; n < 20; ++n) {
       const std::string page = fmt::format("page-{}", n);
-      sealed.open.emplace_back(page_bucket(page, 64), encode_pages({{page, 1}}));
+      sealed.open.emplace_back(page_bucket(page, 64), encode_effects({{page, 1}}));
     }
     spool.apply(sealed);
   }
