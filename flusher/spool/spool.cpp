@@ -40,35 +40,35 @@ class Spool::Opened {
   void begin_incarnation();
 
   SpoolFile file_;
-  SpoolDatabase database_;
+  std::unique_ptr<SpoolDatabase> database_;
   std::unique_ptr<SpoolWriter> writer_;
   bool created_ = false;
   Incarnation incarnation_;
 };
 
 Spool::Opened::Opened(const std::string& directory, const std::optional<SpoolLayout>& layout)
-    : file_(directory), database_(file_.path()) {
+    : file_(directory), database_(std::make_unique<SpoolDatabase>(file_.path())) {
   file_.make();
-  database_.open();
-  created_ = check_schema(database_);
-  database_.keep_log();
-  if (created_) make_tables(database_, hex(random_id()));
-  if (layout) keep_layout(database_, *layout);
-  upgrade_schema(database_);
-  writer_ = std::make_unique<SpoolWriter>(database_);
+  database_->open();
+  created_ = check_schema(*database_);
+  database_->keep_log();
+  if (created_) make_tables(*database_, hex(random_id()));
+  if (layout) keep_layout(*database_, *layout);
+  upgrade_schema(*database_);
+  writer_ = std::make_unique<SpoolWriter>(*database_);
   begin_incarnation();
   file_.note();  // the write-ahead log is there since something was written
 }
 
 Spool::Opened::~Opened() {
-  if (!database_.is_open()) return;
+  if (!database_->is_open()) return;
   try {
     look();
   } catch (const std::exception& failure) {
     log::error("{}", failure.what());
   }
   // Closing it would remove the log that lies under its name, which is not ours.
-  if (!file_.displaced().empty()) database_.leave_log();
+  if (!file_.displaced().empty()) database_->leave_log();
 }
 
 void Spool::Opened::look() {
@@ -77,9 +77,10 @@ void Spool::Opened::look() {
   std::string kept;
   try {
     const std::string draft = file_.draft();
-    SpoolStatement(database_, "VACUUM INTO ?").text(draft).run();
+    SpoolStatement(*database_, "VACUUM INTO ?").text(draft).run();
     file_.finish_draft();
     kept = file_.take_place();
+    reopen();
   } catch (const std::exception& failure) {
     file_.drop_draft();
     throw SpoolFull(
@@ -93,34 +94,42 @@ void Spool::Opened::look() {
                             : fmt::format(". The file that was found is kept as {}: to restore a copy, stop the "
                                           "flusher first",
                                           kept));
-  file_.note();
-  reopen();
 }
 
+/// What was open until now holds everything: it stays open until the new file is, under its name. Whoever removed the
+/// one may be removing the other.
 void Spool::Opened::reopen() {
-  writer_.reset();
-  database_.leave_log();  // the new file's log has the same name
-  database_.open();
-  database_.keep_log();
-  writer_ = std::make_unique<SpoolWriter>(database_);
-  // Something is written, so that the log is there to be noted.
-  database_.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('rescued', 'yes')");
-  file_.note();
+  auto next = std::make_unique<SpoolDatabase>(file_.path());
+  std::unique_ptr<SpoolWriter> writer;
+  try {
+    next->open();
+    next->keep_log();
+    writer = std::make_unique<SpoolWriter>(*next);
+    // Something is written, so that the log is there to be noted.
+    next->execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('rescued', 'yes')");
+    if (!file_.note_replacement()) throw error("{} was removed or replaced again", file_.path());
+  } catch (const std::exception&) {
+    if (next->is_open()) next->leave_log();
+    throw;
+  }
+  writer_ = std::move(writer);
+  database_->leave_log();  // the new file's log has the same name
+  database_ = std::move(next);
 }
 
 void Spool::Opened::begin_incarnation() {
   incarnation_.number =
-      static_cast<std::uint64_t>(database_.number_of("SELECT coalesce(max(number), 0) + 1 FROM incarnation"));
+      static_cast<std::uint64_t>(database_->number_of("SELECT coalesce(max(number), 0) + 1 FROM incarnation"));
   incarnation_.random = random_id();
   const std::string random = hex(incarnation_.random);
-  SpoolStatement(database_, "INSERT INTO incarnation (number, random) VALUES (?, ?)")
+  SpoolStatement(*database_, "INSERT INTO incarnation (number, random) VALUES (?, ?)")
       .bind(incarnation_.number)
       .text(random)
       .run();
 }
 
 SpoolState Spool::Opened::load() {
-  SpoolState state = SpoolLoader(database_).load(incarnation_);
+  SpoolState state = SpoolLoader(*database_).load(incarnation_);
   state.created = created_;
   return state;
 }
@@ -128,11 +137,11 @@ SpoolState Spool::Opened::load() {
 std::string Spool::Opened::note_machine(const std::string& machine) {
   std::string former;
   {
-    SpoolStatement noted(database_, "SELECT value FROM meta WHERE key = 'machine'");
+    SpoolStatement noted(*database_, "SELECT value FROM meta WHERE key = 'machine'");
     if (noted.row()) former = noted.bytes(0);
   }
   if (former == machine) return former;
-  SpoolStatement(database_, "INSERT OR REPLACE INTO meta (key, value) VALUES ('machine', ?)").text(machine).run();
+  SpoolStatement(*database_, "INSERT OR REPLACE INTO meta (key, value) VALUES ('machine', ?)").text(machine).run();
   return former;
 }
 

@@ -69,14 +69,23 @@ void SpoolFile::recover() {
 void SpoolFile::note() {
   open_ = file_identity(path_);
   open_log_ = file_identity(path_ + log_ending);
+  noted_ = true;
+}
+
+bool SpoolFile::note_replacement() {
+  if (!finished_ || file_identity(path_) != finished_) return false;
+  open_ = finished_;
+  open_log_ = file_identity(path_ + log_ending);
+  return true;
 }
 
 std::string SpoolFile::displaced() const {
-  if (!open_) return {};
+  if (!noted_) return {};
   const auto now = file_identity(path_);
   if (!now) return "was removed";
-  if (*now != *open_) return "was replaced by another file";
-  if (open_log_ && file_identity(path_ + log_ending) != open_log_) return "has lost its write-ahead log (spool.db-wal)";
+  if (now != open_) return "was replaced by another file";
+  if (!open_log_ || file_identity(path_ + log_ending) != open_log_)
+    return "has lost its write-ahead log (spool.db-wal)";
   return {};
 }
 
@@ -89,10 +98,11 @@ std::string SpoolFile::draft() const {
   return path;
 }
 
-void SpoolFile::finish_draft() const {
+void SpoolFile::finish_draft() {
   const std::string path = path_ + ".rescuing";
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd || ::fsync(fd.get()) != 0) throw system_error("{}: cannot be synced", path);
+  finished_ = file_identity(path);
   rename_file(path, path_ + ".rescued");
   sync_directory(directory_);
 }
@@ -104,7 +114,7 @@ std::string SpoolFile::make_way() const {
     const std::string name = path_ + ending;
     const auto now = file_identity(name);
     if (!now) continue;
-    if (now == open_ || now == open_log_) {
+    if (now == open_ || now == open_log_ || now == finished_) {
       if (::unlink(name.c_str()) != 0) throw system_error("{}: cannot be removed", name);
       continue;
     }

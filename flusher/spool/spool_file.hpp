@@ -27,8 +27,10 @@ class SpoolFile {
   /// The replacement of make(), alone.
   void recover();
 
-  /// What lies under the name now is what is open.
+  /// What lies under the name now is what is open, with its write-ahead log.
   void note();
+  /// The same of the replacement that was put in place. False: it does not lie under the name any more.
+  [[nodiscard]] bool note_replacement();
   /// Why what is open is not what lies under the name; empty: it is. Opens nothing: closing it would drop SQLite's
   /// lock.
   [[nodiscard]] std::string displaced() const;
@@ -36,7 +38,7 @@ class SpoolFile {
   /// Makes an empty file of the replacement, and the directory where it is missing. Returns its path.
   [[nodiscard]] std::string draft() const;
   /// The draft is complete: syncs it.
-  void finish_draft() const;
+  void finish_draft();
   /// Puts the finished draft under the name. What somebody else has put there is kept beside it: returns its path;
   /// empty: there was nothing.
   std::string take_place();
@@ -49,8 +51,10 @@ class SpoolFile {
 
   std::string directory_;
   std::string path_;
-  std::optional<FileIdentity> open_;
+  bool noted_ = false;                    ///< the two that follow are; nullopt: it was gone before it was noted
+  std::optional<FileIdentity> open_;      ///< the file that is open
   std::optional<FileIdentity> open_log_;  ///< its write-ahead log
+  std::optional<FileIdentity> finished_;  ///< the last draft
 };
 
 /// A path beginning with `base` that names nothing yet.

@@ -12,11 +12,14 @@
 #include <uv.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <random>
+#include <stop_token>
+#include <thread>
 #include <utility>
 
 #include "common/os/clock.hpp"
@@ -924,6 +927,36 @@ TEST_CASE("a spool that was removed or replaced is written anew under its name, 
     spool.apply(one_visit());
   }
   CHECK(visits_in(directory) == 5);
+}
+
+TEST_CASE("a state directory that somebody removes again and again takes nothing along") {
+  const TemporaryFolder directory;
+  std::uint64_t committed = 0;
+  std::uint64_t refused = 0;
+  {
+    Spool spool(directory.path());
+    std::jthread remover([&](const std::stop_token& stop) {
+      // Now between any two steps of whoever writes it anew.
+      for (std::mt19937 random(1); !stop.stop_requested();) {
+        std::error_code failed;
+        std::filesystem::remove_all(directory.path(), failed);
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 60000));
+      }
+    });
+    for (int attempt = 0; attempt < 3000 && (committed < 50 || refused < 10); ++attempt) {
+      try {
+        spool.apply(one_visit());
+        ++committed;
+      } catch (const SpoolFull&) {
+        ++refused;
+      }
+    }
+    remover.request_stop();
+    remover.join();
+    spool.look();
+  }
+  CHECK(committed >= 50);
+  CHECK(visits_in(directory) == committed);
 }
 
 TEST_CASE("a spool that was replaced just before it ends leaves the other file beside it, and is whole") {
