@@ -41,6 +41,8 @@ void send_all(const UniqueFd& socket, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
+    // It has said why it takes no request, which is read next; or it has ended.
+    if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) return;
     if (sent < 0) throw system_error("the flusher does not take the request");
     bytes.remove_prefix(static_cast<std::size_t>(sent));
   }

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <thread>
 
 #include "common/os/clock.hpp"
@@ -146,6 +147,18 @@ TEST_CASE("what the flusher refuses for the moment is told from what it refuses 
   for (std::size_t i = 0; i < ControlLimits().connections; ++i)
     full.emplace_back(instance.directory.control_socket(), 5000);
   CHECK(may_pass({ControlCommand::page, "home"}));
+}
+
+TEST_CASE("why a flusher took no request is read also where it has closed the connection by then") {
+  const Instance instance;
+  auto server = std::make_unique<OtherServer>(instance.directory.control_socket(), [](int client) {
+    const std::string refusal = encode_answer({false, "too many ask at once", {}, {}});
+    ::send(client, refusal.data(), refusal.size(), MSG_NOSIGNAL);
+  });
+  ControlConnection connection(instance.directory.control_socket(), 2000);
+  server.reset();
+  connection.say({ControlCommand::flush, "", 2000});
+  CHECK_THROWS_WITH_AS(static_cast<void>(connection.answer()), "too many ask at once", FlusherRefused);
 }
 
 TEST_CASE("without a flusher it is away, also where its socket was left") {
