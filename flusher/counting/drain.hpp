@@ -58,8 +58,7 @@ class Drain {
   bool run_lane(std::uint32_t lane);
 
   enum class Applied { applied, no_room, bad_page };
-  /// no_room: for one more pending series. bad_page: the id is none that a frontend may record. Then nothing was
-  /// changed.
+  /// no_room: the table has none for one more series. bad_page: no frontend may record such an id. Both change nothing.
   Applied apply(std::uint32_t lane, std::uint64_t next, const Record& record, std::string_view page);
 
   std::vector<LaneMemory> lanes_;

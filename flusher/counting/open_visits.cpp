@@ -101,7 +101,7 @@ std::unordered_map<std::uint32_t, std::uint64_t> OpenVisits::spilled_of(const Sp
   return spilled;
 }
 
-// ---- pages
+// ---- series
 
 void OpenVisits::series_opened(std::uint32_t series) {
   const std::uint32_t number = pending_[series].bucket;
@@ -273,7 +273,7 @@ void OpenVisits::spill(std::uint32_t number, Transaction& transaction) {
   if (spilling.series.empty()) return;
   fold(number);
   if (bucket.place == Place::recalled) {
-    // All that was spilled before is among the open pages again.
+    // All that was spilled before is among the open series again.
     unspill(number, transaction);
   }
   bucket.place = Place::spilled;

@@ -1,6 +1,6 @@
-// What the flusher holds of each series in memory: visits that Redis has not acknowledged; and of a page's total the
-// page's entry in the view. Made for millions: a series whose name has 32 bytes takes at most 112 bytes with all that
-// refers to it, no single call moves more than a small part of the table, and the memory goes back when they are gone.
+// What the flusher holds of each series in memory: visits that Redis has not acknowledged, and where the page's entry
+// in the view is. Made for millions of series. One with a name of 32 bytes takes at most 112 bytes, with all that
+// refers to it. No single call moves more than a small part of the table. Once series are gone, their memory goes back.
 #pragma once
 
 #include <array>
@@ -178,7 +178,8 @@ class PendingSeries {
     std::vector<Slot> slots;
     std::size_t used = 0;
   };
-  /// Places for series whose names take the same number of words. A number is the block's and the place's in it.
+  /// Places for series whose names take the same number of words. The upper bits of a series' number name the block,
+  /// the lower ones the place in it.
   struct Block {
     std::unique_ptr<std::byte[]> memory;
     std::uint32_t words = 0;  ///< of a name

@@ -61,7 +61,6 @@ Spool::Opened::Opened(const std::string& directory, const std::optional<SpoolLay
 }
 
 Spool::Opened::~Opened() {
-  if (!database_->is_open()) return;
   try {
     look();
   } catch (const std::exception& failure) {
@@ -96,8 +95,8 @@ void Spool::Opened::look() {
                                           kept));
 }
 
-/// What was open until now holds everything: it stays open until the new file is, under its name. Whoever removed the
-/// one may be removing the other.
+/// The former file holds everything, and stays open until the new one is open under its name: the process that removed
+/// the former one may still be removing files, and the new one next.
 void Spool::Opened::reopen() {
   auto next = std::make_unique<SpoolDatabase>(file_.path());
   std::unique_ptr<SpoolWriter> writer;

@@ -29,7 +29,7 @@ class SpoolDatabase {
   SpoolDatabase(const SpoolDatabase&) = delete;
   SpoolDatabase& operator=(const SpoolDatabase&) = delete;
 
-  /// Opens the file under the path, which exists, in the place of one that was open.
+  /// Opens the file under the path, which exists.
   void open();
   /// The file gets a write-ahead log, if it has none.
   void keep_log();

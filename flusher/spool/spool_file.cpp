@@ -69,7 +69,6 @@ void SpoolFile::recover() {
 void SpoolFile::note() {
   open_ = file_identity(path_);
   open_log_ = file_identity(path_ + log_ending);
-  noted_ = true;
 }
 
 bool SpoolFile::note_replacement() {
@@ -80,7 +79,6 @@ bool SpoolFile::note_replacement() {
 }
 
 std::string SpoolFile::displaced() const {
-  if (!noted_) return {};
   const auto now = file_identity(path_);
   if (!now) return "was removed";
   if (now != open_) return "was replaced by another file";

@@ -27,12 +27,12 @@ class SpoolFile {
   /// The replacement of make(), alone.
   void recover();
 
-  /// What lies under the name now is what is open, with its write-ahead log.
+  /// What lies under the name now is what is open, with its write-ahead log. What is gone by then was removed.
   void note();
   /// The same of the replacement that was put in place. False: it does not lie under the name any more.
   [[nodiscard]] bool note_replacement();
-  /// Why what is open is not what lies under the name; empty: it is. Opens nothing: closing it would drop SQLite's
-  /// lock.
+  /// After note(): why what is open is not what lies under the name; empty: it is. Opens nothing: closing it would drop
+  /// SQLite's lock.
   [[nodiscard]] std::string displaced() const;
 
   /// Makes an empty file of the replacement, and the directory where it is missing. Returns its path.
@@ -51,7 +51,6 @@ class SpoolFile {
 
   std::string directory_;
   std::string path_;
-  bool noted_ = false;                    ///< the two that follow are; nullopt: it was gone before it was noted
   std::optional<FileIdentity> open_;      ///< the file that is open
   std::optional<FileIdentity> open_log_;  ///< its write-ahead log
   std::optional<FileIdentity> finished_;  ///< the last draft

@@ -40,7 +40,7 @@ class SpoolWriter {
   void forget(std::uint32_t bucket, std::uint64_t seq);
   [[nodiscard]] SpoolResult give_back(const Transaction& transaction);
   void spill(std::uint32_t bucket, std::string_view effects);
-  /// Makes the spilled rows of a bucket one, in which no page appears twice. Returns its bytes.
+  /// Makes the spilled rows of a bucket one, in which no series appears twice. Returns its bytes.
   std::uint64_t compact(std::uint32_t bucket);
 
   SpoolDatabase& database_;

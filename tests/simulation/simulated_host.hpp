@@ -284,7 +284,7 @@ class SimulatedHost : public EnginePort {
   Shutdown shutdown_;
   std::uint64_t stop_deadline_ms_ = 0;     ///< of its last flush
   std::map<std::string, Question> asked_;  ///< by id
-  std::set<std::string> standing_;         ///< ids of questions that have no answer, or whose answer was lost
+  std::set<std::string> standing_;         ///< ids of questions that the owner has no answer to yet
   struct LastFlush {
     std::uint64_t number = 0;
     std::array<std::uint64_t, Stage::pages> gained{};  ///< when it began, where the lanes were empty

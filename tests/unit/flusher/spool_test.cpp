@@ -936,7 +936,7 @@ TEST_CASE("a state directory that somebody removes again and again takes nothing
   {
     Spool spool(directory.path());
     std::jthread remover([&](const std::stop_token& stop) {
-      // Now between any two steps of whoever writes it anew.
+      // At random: it meets every step by which the spool writes the file anew.
       for (std::mt19937 random(1); !stop.stop_requested();) {
         std::error_code failed;
         std::filesystem::remove_all(directory.path(), failed);
