@@ -11,7 +11,11 @@ PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept {
   if (id.empty()) return PageIdFault::empty;
   if (id.size() > limit) return PageIdFault::too_long;
   bool control = false;
-  while (!id.empty()) {
+  for (;;) {
+    std::size_t ascii = 0;
+    while (ascii < id.size() && id[ascii] >= 0x20 && id[ascii] < 0x7F) ++ascii;
+    id.remove_prefix(ascii);
+    if (id.empty()) break;
     std::uint32_t code_point = 0;
     const std::size_t length = decode_utf8(id, code_point);
     if (length == 0) return PageIdFault::invalid_utf8;

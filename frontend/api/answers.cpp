@@ -124,6 +124,7 @@ AnswerFormat::AnswerFormat(const std::vector<std::string>& origins) {
 void AnswerFormat::set_origins(const std::vector<std::string>& origins) {
   origins_ = origins;
   any_origin_ = std::find(origins.begin(), origins.end(), "*") != origins.end();
+  make_starts();
 }
 
 void AnswerFormat::set_date(std::uint32_t unix_seconds) {
@@ -138,6 +139,17 @@ void AnswerFormat::set_date(std::uint32_t unix_seconds) {
   std::snprintf(text.data(), text.size(), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[utc.tm_wday], utc.tm_mday,
                 months[utc.tm_mon], utc.tm_year + 1900, utc.tm_hour, utc.tm_min, utc.tm_sec);
   std::copy_n(text.begin(), date_.size(), date_.begin());
+  make_starts();
+}
+
+void AnswerFormat::make_starts() {
+  start_.clear();
+  start_.append(status_line(200));
+  each_usual_field(ContentType::json, [this](std::string_view name, std::string_view value) {
+    append_all(start_, name, ": ", value, "\r\n");
+  });
+  start_to_anyone_ = start_;
+  if (any_origin_) start_to_anyone_.append("Access-Control-Allow-Origin: *\r\n");
 }
 
 bool AnswerFormat::is_named(std::string_view origin) const noexcept {
@@ -153,13 +165,21 @@ void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool kee
   }
   const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
   out.reserve(largest_head_bytes + repeated_bytes + content.size());
-  out.append(status_line(answer.status));
-  each_field(answer, head, [&out](std::string_view name, std::string_view value) {
+  const auto take = [&out](std::string_view name, std::string_view value) {
     out.append(name);
     out.append(": ");
     out.append(value);
     out.append("\r\n");
-  });
+  };
+  const bool usual = answer.status == 200 && answer.content_type == ContentType::json;
+  if (usual && is_to_anyone(answer, head)) {
+    out.append(start_to_anyone_.view());
+  } else {
+    out.append(usual ? start_.view() : status_line(answer.status));
+    if (!usual) each_usual_field(answer.content_type, take);
+    each_cors_field(answer, head, take);
+  }
+  each_own_field(answer, take);
   if (has_body(answer.status) && !answer.length_unknown) {
     out.append("Content-Length: ");
     out.append(content.size());

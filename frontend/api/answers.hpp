@@ -24,21 +24,21 @@ namespace visitd {
 /// Appends the inside of a JSON string: quotes, backslashes and control characters escaped.
 template <typename Out>
 void append_json(std::string_view text, Out& out) {
-  std::size_t begin = 0;
-  for (std::size_t at = 0; at != text.size(); ++at) {
-    const auto byte = static_cast<unsigned char>(text[at]);
-    if (byte >= 0x20 && byte != '"' && byte != '\\') continue;
-    out.append(text.substr(begin, at - begin));
-    begin = at + 1;
+  const auto is_plain = [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\'; };
+  for (;;) {
+    const auto plain = static_cast<std::size_t>(std::ranges::find_if_not(text, is_plain) - text.begin());
+    out.append(text.substr(0, plain));
+    if (plain == text.size()) return;
+    const auto byte = static_cast<unsigned char>(text[plain]);
     if (byte >= 0x20) {
-      const std::array<char, 2> escape = {'\\', text[at]};
+      const std::array<char, 2> escape = {'\\', text[plain]};
       out.append(std::string_view(escape.data(), escape.size()));
     } else {
       const std::array<char, 6> escape = {'\\', 'u', '0', '0', hex_digits[byte >> 4U], hex_digits[byte & 0xFU]};
       out.append(std::string_view(escape.data(), escape.size()));
     }
+    text.remove_prefix(plain + 1);
   }
-  out.append(text.substr(begin));
 }
 
 /// Bytes of at most `capacity`, in place: a body or a field value that is composed for one answer.
@@ -176,7 +176,7 @@ struct Answer {
   return status != 204 && status != 304;
 }
 
-/// Formats answers. Holds what is the same in each: the CORS policy, and the date.
+/// Formats answers. Holds what is the same in each: the CORS policy, and the date; and what most of them begin with.
 class AnswerFormat {
  public:
   /// `origins`: those that may read our answers; "*": all.
@@ -192,9 +192,24 @@ class AnswerFormat {
 
   /// Calls `take(name, value)` for each field but those that frame the message (Content-Length, Connection).
   template <typename Take>
-  void each_field(const Answer& answer, const RequestHead& head, Take&& take) const;
+  void each_field(const Answer& answer, const RequestHead& head, Take&& take) const {
+    each_usual_field(answer.content_type, take);
+    each_cors_field(answer, head, take);
+    each_own_field(answer, take);
+  }
 
  private:
+  /// Those that depend on nothing but the type of the body, and the date.
+  template <typename Take>
+  void each_usual_field(ContentType type, Take&& take) const;
+  template <typename Take>
+  static void each_own_field(const Answer& answer, Take& take);
+  /// No browser asks for another origin's page; or the head was refused before its Origin was read.
+  [[nodiscard]] static bool is_to_anyone(const Answer& answer, const RequestHead& head) noexcept {
+    return head.origin.empty() && !answer.for_owner;
+  }
+  /// After a change of the date or of the origins.
+  void make_starts();
   /// Whether the settings name this origin, not only "*".
   [[nodiscard]] bool is_named(std::string_view origin) const noexcept;
   template <typename Take>
@@ -204,6 +219,9 @@ class AnswerFormat {
   bool any_origin_ = false;
   std::uint32_t date_seconds_ = 0;
   std::array<char, 29> date_{};
+  // What a 200 with JSON begins with: status line and usual fields; and with those of CORS, where it is to anyone.
+  FixedText<256> start_;
+  FixedText<256> start_to_anyone_;
 };
 
 /// The reason phrase of a status that we use.
@@ -211,10 +229,8 @@ class AnswerFormat {
 
 template <typename Take>
 void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head, Take& take) const {
-  take("Vary", std::string_view("Origin"));
   if (head.origin.empty()) {
-    // No browser asks for another origin's page; or the head was refused before its Origin was read.
-    if (any_origin_ && !answer.for_owner) take("Access-Control-Allow-Origin", std::string_view("*"));
+    if (any_origin_ && is_to_anyone(answer, head)) take("Access-Control-Allow-Origin", std::string_view("*"));
     return;
   }
   const bool named = is_named(head.origin);
@@ -237,13 +253,18 @@ void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head
 }
 
 template <typename Take>
-void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Take&& take) const {
+void AnswerFormat::each_usual_field(ContentType type, Take&& take) const {
   take("Date", std::string_view(date_.data(), date_.size()));
-  const ContentFields& content = content_fields[static_cast<std::size_t>(answer.content_type)];
+  const ContentFields& content = content_fields[static_cast<std::size_t>(type)];
   if (!content.type.empty()) take("Content-Type", content.type);
   if (!content.policy.empty()) take("Content-Security-Policy", content.policy);
   if (content.is_for_pages) take("Cross-Origin-Resource-Policy", std::string_view("cross-origin"));
   if (content.is_for_pages || !content.policy.empty()) take("X-Content-Type-Options", std::string_view("nosniff"));
+  take("Vary", std::string_view("Origin"));
+}
+
+template <typename Take>
+void AnswerFormat::each_own_field(const Answer& answer, Take& take) {
   if (!answer.cache_control.empty()) take("Cache-Control", answer.cache_control);
   if (!answer.etag.empty()) take("ETag", answer.etag.view());
   if (!answer.cache_status.empty()) take("Cache-Status", answer.cache_status.view());
@@ -254,7 +275,6 @@ void AnswerFormat::each_field(const Answer& answer, const RequestHead& head, Tak
     take("RateLimit-Policy", answer.rate_limit_policy);
   }
   if (!answer.own_field.empty()) take(answer.own_field, answer.own_field_value.view());
-  each_cors_field(answer, head, take);
   if (answer.retry_after_s) {
     FixedText<20> seconds;
     seconds.append(*answer.retry_after_s);

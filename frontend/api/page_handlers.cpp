@@ -10,9 +10,6 @@ namespace visitd {
 
 namespace {
 
-/// What Cache-Status calls this cache.
-constexpr std::string_view cache_name = "visitd";
-
 /// Whether RFC 8941 lets this stand without quotes.
 bool is_bare_token(std::string_view text) noexcept {
   const auto is_inner = [](char c) {
@@ -35,16 +32,17 @@ Admission admit(HandlerShare& share, const Call& call, std::string_view page, An
   return admission;
 }
 
-/// The count in the answer to a visit, which is a success whether its count is known or not.
+/// Goes on from the message: the count in the answer to a visit, which is a success whether its count is known or not.
 void append_count(const CountAnswer& count, Answer& answer) {
   answer.cache_control = never_stored;
-  answer.body.append(R"(,"count":)");
+  answer.body.append(R"(","count":)");
   if (count.has_count()) {
     note_cache_status(count, answer);
     answer.body.append(count.count);
   } else {
     answer.body.append("null");
   }
+  answer.body.append("}");
 }
 
 }  // namespace
@@ -63,12 +61,11 @@ Admission record_together(HandlerShare& share, const Call& call, std::span<const
 }
 
 void note_cache_status(const CountAnswer& count, Answer& answer) noexcept {
-  answer.cache_status.append(cache_name);
   if (count.kind == CountAnswer::Kind::fresh && count.served_via != "in-memory") {
     const std::string_view quote = is_bare_token(count.served_via) ? "" : "\"";
-    append_all(answer.cache_status, "; fwd=miss; detail=", quote, count.served_via, quote);
+    append_all(answer.cache_status, "visitd; fwd=miss; detail=", quote, count.served_via, quote);
   } else {
-    answer.cache_status.append("; hit; ttl=");
+    answer.cache_status.append("visitd; hit; ttl=");
     answer.cache_status.append(count.ttl_s);
   }
 }
@@ -93,9 +90,11 @@ Handled record_visit(HandlerShare& share, const Call& call, Answer& answer) {
   answer.content_type = ContentType::json;
   answer.body.append(R"({"status":"success","message":"Visit recorded for page )");
   append_json(page.asked, answer.body);
-  answer.body.append(R"(")");
-  if (count) append_count(*count, answer);
-  answer.body.append("}");
+  if (count) {
+    append_count(*count, answer);
+  } else {
+    answer.body.append("\"}");
+  }
   return Handled::answered;
 }
 
@@ -118,7 +117,7 @@ Handled read_count_of(HandlerShare& share, const Call& call, std::string_view en
   answer.body.append(R"({"count":)");
   answer.body.append(count.count);
   answer.body.append(R"(,"served_via":")");
-  append_json(count.served_via, answer.body);
+  answer.body.append(count.served_via);  // a shard's name has nothing to escape: is_shard_name()
   answer.body.append(R"("})");
   return Handled::answered;
 }

@@ -12,28 +12,57 @@ namespace visitd {
 
 namespace {
 
-const char* skip(const char* at, const char* end, std::uint8_t byte_class) noexcept {
+constexpr std::uint64_t ones = 0x0101010101010101U;
+constexpr std::uint64_t highs = ones * 0x80U;
+
+/// The high bit of each byte that is below `limit`, at most 0x80. Above the first one, others may be set too.
+constexpr std::uint64_t bytes_below(std::uint64_t word, std::uint64_t limit) noexcept {
+  return (word - ones * limit) & ~word & highs;
+}
+
+/// The same of each byte that is `value`.
+constexpr std::uint64_t bytes_like(std::uint64_t word, std::uint64_t value) noexcept {
+  return bytes_below(word ^ ones * value, 1);
+}
+
+/// The first byte outside the class, or end. Four at a time, in place: names are short, and many.
+[[gnu::always_inline]] inline const char* skip(const char* at, const char* end, std::uint8_t byte_class) noexcept {
+  for (; end - at >= 4; at += 4) {
+    if (!is_in(at[0], byte_class)) return at;
+    if (!is_in(at[1], byte_class)) return at + 1;
+    if (!is_in(at[2], byte_class)) return at + 2;
+    if (!is_in(at[3], byte_class)) return at + 3;
+  }
   while (at != end && is_in(*at, byte_class)) ++at;
   return at;
 }
 
-/// The first byte that no field value may hold, or end. Eight bytes at a time: values are most of a browser's head.
-const char* skip_value(const char* at, const char* end) noexcept {
-  constexpr std::uint64_t ones = 0x0101010101010101U;
-  constexpr std::uint64_t highs = ones * 0x80U;
+/// The same, eight bytes at a time. `hits`: the high bit of the first byte that may be outside, and maybe of others
+/// above it.
+template <typename Hits>
+const char* skip_words(const char* at, const char* end, std::uint8_t byte_class, Hits hits) noexcept {
   while (end - at >= 8) {
     std::uint64_t word = 0;
     std::memcpy(&word, at, sizeof word);
-    const std::uint64_t below_space = (word - ones * 0x20U) & ~word & highs;
-    const std::uint64_t not_delete = word ^ ones * 0x7FU;
-    const std::uint64_t is_delete = (not_delete - ones) & ~not_delete & highs;
-    if (const std::uint64_t hits = below_space | is_delete; hits != 0) {
-      if constexpr (std::endian::native == std::endian::little) at += std::countr_zero(hits) / 8;
-      return skip(at, end, in_value);
+    if (const std::uint64_t found = hits(word); found != 0) {
+      if constexpr (std::endian::native == std::endian::little) at += std::countr_zero(found) / 8;
+      break;
     }
     at += 8;
   }
-  return skip(at, end, in_value);
+  return skip(at, end, byte_class);
+}
+
+/// Values are most of a browser's head.
+const char* skip_value(const char* at, const char* end) noexcept {
+  return skip_words(at, end, in_value,
+                    [](std::uint64_t word) { return bytes_below(word, 0x20) | bytes_like(word, 0x7F); });
+}
+
+const char* skip_target(const char* at, const char* end) noexcept {
+  return skip_words(at, end, in_target, [](std::uint64_t word) {
+    return bytes_below(word, 0x21) | bytes_like(word, '#') | ((word | (word + ones)) & highs);
+  });
 }
 
 /// Whether `text`, which holds no control characters but tabs, is `lower` in any case; `lower` holds letters, digits
@@ -123,7 +152,7 @@ class HeadParser {
     ++at_;
 
     const char* const target = at_;
-    at_ = skip(at_, end_, in_target);
+    at_ = skip_target(at_, end_);
     if (ended()) return false;
     if (*at_ != ' ') return refuse(target_fault());
     head_.target = {target, static_cast<std::size_t>(at_ - target)};

@@ -332,7 +332,7 @@ void Connection::keep(std::string_view rest) {
   if (rest.data() >= in_.data() && rest.data() < in_.data() + in_.size()) {
     in_.erase(0, static_cast<std::size_t>(rest.data() - in_.data()));
   } else if (rest.empty()) {
-    in_ = std::string();
+    if (!in_.empty()) in_ = std::string();
   } else {
     in_ = rest;
   }

@@ -286,6 +286,28 @@ TEST_CASE("a head's fields are handed on as they came") {
   CHECK(bytes.substr(reader.head().size) == "rest");
 }
 
+TEST_CASE("what a target or a field's value may hold is the same wherever in it a byte stands") {
+  // Behind the place there are as many bytes as a word has, and more.
+  const auto outcome_with = [](std::string head, std::size_t begin, std::size_t place, int byte) {
+    head[begin + place] = static_cast<char>(byte);
+    return RequestReader(limits).read_head(head);
+  };
+  const std::string head =
+      "GET /" + std::string(32, 't') + " HTTP/1.1\r\nHost: a\r\nX: " + std::string(32, 'v') + "\r\n\r\n";
+  const std::size_t target = head.find('t');
+  const std::size_t value = head.find('v');
+  for (int byte = 0; byte < 256; ++byte) {
+    CAPTURE(byte);
+    const bool in_target = byte > ' ' && byte < 0x7F && byte != '#';
+    const bool in_value = byte == '\t' || (byte >= ' ' && byte != 0x7F);
+    for (std::size_t place = 0; place < 24; ++place) {
+      CAPTURE(place);
+      REQUIRE(outcome_with(head, target, place, byte) == (in_target ? Outcome::complete : Outcome::refused));
+      REQUIRE(outcome_with(head, value, place, byte) == (in_value ? Outcome::complete : Outcome::refused));
+    }
+  }
+}
+
 TEST_CASE("a target has a limit of its own, whatever room the head has") {
   const ReaderLimits few{512, 16, 8, 64};
   RequestReader reader(few);
