@@ -224,7 +224,10 @@ void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& r
   std::vector<std::uint32_t> buckets(wanted.layout.buckets);
   std::iota(buckets.begin(), buckets.end(), 0);
   std::vector<ServersProbe::Target> targets;
-  for (ShardSettings& server : shards_of({1, 1, 1, wanted.look_at, {}}, std::nullopt, settings_.redis)) {
+  // Their credentials are those that the settings name: the deployment has none, and may not have these shards yet.
+  RedisSettings redis = settings_.redis;
+  redis.shards = named_;
+  for (ShardSettings& server : shards_of({1, 1, 1, wanted.look_at, {}}, std::nullopt, redis)) {
     targets.push_back({std::move(server), buckets});
   }
   probe(targets, [this, wanted, request, reply](const std::vector<ShardProbe::Seen>& seen) {
