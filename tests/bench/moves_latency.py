@@ -5,21 +5,25 @@
 turn with and without buckets that move. Frontends and clients run on core 0; the flusher, all shards and what
 adds and removes them run on the others.
 
-Arguments: seconds of a phase (10), rounds (3). VISITD_BUILD_ROOT names the build folder. Prints lines
-"name value unit", and ends with an error if a visit is lost or counted twice.
+Arguments: seconds of a phase (10), rounds (3), kills a second (0): of the flusher, the shards and visitctl, in
+both kinds of phases. VISITD_BUILD_ROOT names the build folder. Prints lines "name value unit", and ends with an
+error if a visit is lost or counted twice.
 """
 
 import concurrent.futures
 import json
 import os
+import random
 import statistics
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "http"))
-from rig import OTHERS, SERVED, SETTINGS, Stack, argument, judge, load, pin, request, show  # noqa: E402
+from harness import VISITCTL, Shard  # noqa: E402
+from rig import OTHERS, SERVED, SETTINGS, Stack, argument, judge, load, pin, request, show, wait_for  # noqa: E402
 
 PAGES = 10_000
 OTHER_PAGES = 300_000  # that move too, and that nobody visits
@@ -30,57 +34,96 @@ MOST = 1.1
 
 
 class Moves(threading.Thread):
-    """Adds a shard and removes it again, until it is told to stop."""
+    """Adds a shard and removes it again, until it is told to stop. Whatever of that is killed meanwhile, it goes on."""
 
     def __init__(self, stack: Stack):
         super().__init__()
         self.stack = stack
         self.over = threading.Event()
         self.changes = 0
+        self.spare: Shard | None = None
+        self.visitctl: subprocess.Popen | None = None
 
     def run(self) -> None:
         while not self.over.is_set():
-            spare = self.stack.spare()
+            self.spare = spare = self.stack.spare()
             self.change("add", f"{spare.name}=redis://{spare.host}:{spare.port}")
             self.change("remove", spare.name)
+            self.spare = None
             self.stack.stop_one(spare.name)
 
     def change(self, *words: str) -> None:
-        # After a change the flusher begins anew, and is asked again until it has.
-        deadline = time.monotonic() + 30
-        while (done := self.stack.visitctl("shards", *words, check=False, limit_s=120)).returncode != 0:
+        before = self.version()
+        deadline = time.monotonic() + 120
+        while self.version() < before + 2:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"visitctl shards {' '.join(words)}: {done.stdout}{done.stderr}")
-            print(f"visitctl shards {' '.join(words)}: {done.stdout}{done.stderr}", file=sys.stderr)
-            time.sleep(0.1)
+                raise RuntimeError(f"visitctl shards {' '.join(words)} comes to no end")
+            self.visitctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *words],
+                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+            if self.visitctl.wait(120) != 0:
+                time.sleep(0.1)
         self.changes += 1
+
+    def version(self) -> int:
+        """Of the layout: a change makes two. Waits until the flusher says it."""
+        while (said := self.stack.visitctl("shards", "moves", "--json", check=False)).returncode != 0:
+            time.sleep(0.05)
+        return json.loads(said.stdout)["version"]
+
+
+class Kills(threading.Thread):
+    """Kills flusher, shards, and who adds and removes them, so many a second, until it is told to stop."""
+
+    def __init__(self, stack: Stack, a_second: float, moves: Moves | None):
+        super().__init__()
+        self.stack, self.pause_s, self.moves = stack, 1 / a_second, moves
+        self.over = threading.Event()
+        self.kills = 0
+
+    def run(self) -> None:
+        while not self.over.wait(self.pause_s * random.uniform(0.5, 1.5)):
+            spare = self.moves.spare if self.moves else None
+            name = random.choice(["flusher", "visitctl", *(shard.name for shard in self.stack.shards), *([spare.name] if spare else [])])
+            self.kills += 1
+            if name != "visitctl":
+                self.stack.kill9(name)
+            elif self.moves and self.moves.visitctl:
+                self.moves.visitctl.kill()
 
 
 class Phases:
-    def __init__(self, stack: Stack, seconds: float):
+    def __init__(self, stack: Stack, seconds: float, kills_a_second: float):
         self.stack = stack
         self.milliseconds = int(1000 * seconds)
+        self.kills_a_second = kills_a_second
+        self.kills = 0
+        self.unknown: dict[str, list[int]] = {"nothing moves": [], "buckets move": []}  # reads without a count
         self.visits = 0  # that were acknowledged
         self.changes = 0
 
-    def run(self) -> dict[str, dict[str, float]]:
+    def run_load(self) -> dict[str, dict[str, float]]:
         with concurrent.futures.ThreadPoolExecutor() as threads:
             post = threads.submit(load, self.stack.port, request("POST", "/visit/page-####"), SERVED, connections=16,
                                   milliseconds=self.milliseconds, rate=VISITS_A_SECOND, first=self.visits)  # fmt: skip
-            warm, cold = (threads.submit(load, self.stack.port, request("GET", path), SERVED, connections=4,
-                                         milliseconds=self.milliseconds, rate=READS_A_SECOND)
+            warm, cold = (threads.submit(load, self.stack.port, request("GET", path), SERVED, all_200=self.kills_a_second == 0,
+                                         connections=4, milliseconds=self.milliseconds, rate=READS_A_SECOND)
                           for path in ("/visits/page-00##", "/visits/page-####"))  # fmt: skip
             found = {"post": post.result(), "warm": warm.result(), "cold": cold.result()}
         self.visits += int(found["post"]["requests"])
         return found
 
-    def run_beside_moves(self) -> dict[str, dict[str, float]]:
-        moves = Moves(self.stack)
-        moves.start()
-        found = self.run()
-        moves.over.set()
-        moves.join()
-        self.changes += moves.changes
+    def run(self, moves: Moves | None = None) -> dict[str, dict[str, float]]:
+        killer = Kills(self.stack, self.kills_a_second, moves) if self.kills_a_second else None
+        for thread in filter(None, (moves, killer)):
+            thread.start()
+        found = self.run_load()
+        for thread in filter(None, (moves, killer)):
+            thread.over.set()
+            thread.join()
+        self.changes += moves.changes if moves else 0
+        self.kills += killer.kills if killer else 0
+        unknown = sum(int(found[reads]["requests"] - found[reads].get("status_200", 0)) for reads in ("warm", "cold"))
+        self.unknown["buckets move" if moves else "nothing moves"].append(unknown)
         return found
 
     def wrong(self) -> int:
@@ -99,19 +142,23 @@ def fill(stack: Stack) -> None:
 
 
 def main() -> None:
-    seconds, rounds = argument(1, 10), int(argument(2, 3))
+    seconds, rounds, kills_a_second = argument(1, 10), int(argument(2, 3)), argument(3, 0)
     settings = SETTINGS | {"flusher": {"flush_interval_ms": 1000, "commit_interval_ms": 200}}
     os.sched_setaffinity(0, OTHERS)  # and so whatever is started from here
-    with Stack(frontends=2, settings=settings) as stack:
+    with Stack(frontends=2, settings=settings, supervised=True) as stack:
         for name in ("frontend_1", "frontend_2"):
             pin(stack.processes[name].pid, SERVED)
         fill(stack)
-        phases = Phases(stack, seconds)
-        phases.run()
-        pairs = [(phases.run(), phases.run_beside_moves()) for _ in range(rounds)]
-        stack.flush()
+        phases = Phases(stack, seconds, kills_a_second)
+        phases.run_load()
+        pairs = [(phases.run(), phases.run(Moves(stack))) for _ in range(rounds)]
+        wait_for("a flush", lambda: stack.visitctl("flush", check=False).returncode == 0, 60)
         wrong = phases.wrong()
     show("shards added or removed", phases.changes, "changes")
+    if kills_a_second:
+        show("killed", phases.kills, "times")
+        for phase, unknown in phases.unknown.items():
+            show(f"reads without a count, {phase}", sum(unknown), f"of {2 * rounds * int(seconds * READS_A_SECOND)}")
     for name, key in FIGURES.items():
         for figure in ("p50", "p99"):
             alone, beside = ([pair[side][key][f"{figure}_us"] for pair in pairs] for side in (0, 1))
