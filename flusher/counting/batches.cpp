@@ -195,7 +195,7 @@ Transaction Batches::capture(bool seal_now, const RingNote& ring, std::uint64_t 
   transaction.identities = std::exchange(identities_, {});
   transaction.set_aside = std::exchange(set_aside_, {});
   transaction.forgotten = std::exchange(forgotten_, {});
-  transaction.corrected = std::exchange(corrected_, {});
+  transaction.corrected = noting_ = std::exchange(corrected_, {});
   transaction.imported = std::exchange(imported_, {});
   transaction.questions = std::exchange(questions_, {});
   giving_ = std::exchange(given_, {});
@@ -425,7 +425,8 @@ void Batches::give(std::uint32_t number, std::uint64_t visits) {
   given_.emplace_back(number, visits);
 }
 
-void Batches::show_given() {
+void Batches::show_corrections() {
+  for (const CorrectedPage& page : std::exchange(noting_, {})) listener_->noted(page);
   for (const auto& [number, visits] : std::exchange(giving_, {})) {
     pending_.show(number, visits);
     if (const std::uint32_t node = pending_[number].node; node != 0) view_.give(node, visits);

@@ -42,8 +42,10 @@ struct BatchLimits {
 class CorrectionListener {
  public:
   virtual ~CorrectionListener() = default;
-  /// Redis has it, and from now on its entry says so.
+  /// Redis has it, and from now on its entry says so; or the page is to be given what nobody loses.
   virtual void corrected(const CorrectedPage& page) = 0;
+  /// The spool has that too, so that no later life takes it back.
+  virtual void noted(const CorrectedPage& page) = 0;
   /// Entries show what a page was given; the spool has it.
   virtual void given(const std::string& page, std::uint64_t visits) = 0;
   /// So many pages of the bucket's correction were not changed, and never will be by this one.
@@ -131,8 +133,11 @@ class Batches {
     return !answered_.empty() || !accepted_.empty() || !changed_.empty() || !identities_.empty() ||
            !set_aside_.empty() || !corrected_.empty() || !given_.empty();
   }
-  /// The captured transaction is durable: entries show what it gave. Before anything else of it is told.
-  void show_given();
+  /// Whether it would hold what became of corrections.
+  [[nodiscard]] bool has_corrected() const noexcept { return !corrected_.empty(); }
+  /// The captured transaction is durable: entries show what it gave, and what it corrected is told. Before anything
+  /// else of it is told.
+  void show_corrections();
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
   /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
@@ -299,6 +304,7 @@ class Batches {
   // of the captured transaction: buckets
   std::vector<std::uint32_t> sealing_;
   std::vector<std::uint32_t> rewriting_;
+  std::vector<CorrectedPage> noting_;
   std::vector<std::pair<std::uint32_t, std::uint64_t>> giving_;  ///< page and visits
 
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.

@@ -119,14 +119,30 @@ void BatchesInFlight::send(std::uint32_t bucket) {
   const bool repair = lost != repairs_.end();
   const Batch* const batch = repair ? &lost->second.front() : batches_.unanswered(bucket);
   if (batch == nullptr) return;
+  const bool may_be_there = repair || ever_sent_[bucket];
   sent_here_[bucket] = true;
   if (!repair) ever_sent_[bucket] = true;
   ++in_flight_;
   if (!repair || !is_rejoin(*batch)) {
     statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
   }
-  link_.send(SendBatch{batch, deployment_.bucket_id(), false, link_.unix_now() + (repair ? 1 : 0), repair},
+  link_.send(request_for(bucket, *batch, repair, may_be_there, false),
              [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
+}
+
+/// A correction that is sent again brings the bucket to the number that our next correction was worked out from: that
+/// one still fits then, unless somebody else has corrected the bucket since. Any other is numbered above what the shard
+/// has forgotten with its tail.
+SendBatch BatchesInFlight::request_for(std::uint32_t bucket, const Batch& batch, bool repair, bool may_be_there,
+                                       bool once) const {
+  SendBatch request{&batch, deployment_.bucket_id(), once, link_.unix_now() + (may_be_there ? 1 : 0), repair};
+  if (!repair || !batch.correction) return request;
+  const std::deque<Batch>& lost = repairs_.at(bucket);
+  const auto corrects = [](const Batch& next) { return next.correction.has_value(); };
+  const auto next = std::find_if(std::next(lost.begin()), lost.end(), corrects);
+  const Batch* const after = next != lost.end() ? &*next : batches_.unanswered(bucket);
+  if (after != nullptr && after->correction) request.fix_at_least = after->correction->fix;
+  return request;
 }
 
 // ---- back
@@ -167,8 +183,7 @@ void BatchesInFlight::on_redirect(std::uint32_t bucket, bool repair, const Redir
   if (redirect.once) {
     sent_there_[bucket] = true;
     const Batch* const batch = repair ? &repairs_.at(bucket).front() : batches_.unanswered(bucket);
-    link_.port().ask_node(redirect.node,
-                          SendBatch{batch, deployment_.bucket_id(), true, link_.unix_now() + (repair ? 1 : 0), repair},
+    link_.port().ask_node(redirect.node, request_for(bucket, *batch, repair, true, true),
                           [this, bucket, repair, connection = link_.connections()](const ShardAnswer& answer) {
                             on_answer_there(bucket, repair, connection, answer);
                           });
@@ -267,18 +282,20 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
   }
 }
 
-/// Other hosts have not sent again yet what a correction of ours took away. Where they never will, somebody has to
-/// know.
+/// Other hosts have not sent again yet what a correction of ours took away; or another host has corrected the page
+/// while it lacked ours. Which of both only people can know.
 void BatchesInFlight::warn_of_low(std::uint32_t bucket, const BatchAnswer& answer) {
   const auto [low, is_new] = low_.try_emplace(bucket, link_.now_ms());
   if (is_new || low->second == 0 || link_.now_ms() < low->second + warn_of_low_after_ms) return;
   low->second = 0;  // said once
+  const Effect& taken = repairs_.at(bucket).front().effects.at(answer.bad_pages.front());
   link_.port().warn(fmt::format(
-      "shard {0}: bucket {1} waits: this host corrected page {2}, the shard lost that, and it holds less now than the "
-      "correction took away, because visits of other hosts that it lost too have not come again. Start those hosts; "
-      "or, "
-      "if they are gone for good, raise the page in Redis by what they had: HINCRBY visits:{{{1}}} PAGE VISITS",
-      link_.settings().shard, bucket, repairs_.at(bucket).front().effects.at(answer.bad_pages.front()).series));
+      "shard {0}: bucket {1} waits: this host took {3} from page {2}, the shard lost that, and it holds less than {3} "
+      "now. Visits of other hosts that it lost too have not come again: start those hosts; if they are gone for good, "
+      "raise the page by what they had. Or somebody else has corrected the page before this host could say it again: "
+      "raise the page by {3}. To raise it: HINCRBY visits:{{{1}}} PAGE VISITS, then HINCRBY visits:{{{1}}} $'\\x01fix' "
+      "1",
+      link_.settings().shard, bucket, taken.series, -difference_of(taken)));
 }
 
 void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer) {

@@ -169,7 +169,8 @@ void Corrections::step(std::uint32_t bucket, Part& part, std::uint64_t now_ms) {
     part.flush = batches_.begin_flush_of_bucket(bucket);
     part.step = Part::Step::flushing;
   }
-  if (part.step == Part::Step::flushing && now_ms >= part.read_again_ms &&
+  // What is still to be noted is of another batch, maybe an earlier life's: it is no answer to what is sealed next.
+  if (part.step == Part::Step::flushing && now_ms >= part.read_again_ms && !to_note_.contains(bucket) &&
       batches_.is_bucket_flushed(bucket, part.flush) && port_.why_not(bucket).empty()) {
     part.step = Part::Step::reading;
     read(part.shared_from_this());
@@ -260,6 +261,13 @@ Corrections::Part* Corrections::sealed_part(std::uint32_t bucket) {
 
 void Corrections::corrected(const CorrectedPage& page) {
   port_.corrected(page);
+  if (page.count) ++to_note_[page.bucket];
+}
+
+/// Only now: of an answer that no spool holds, the next life may find that the shard has lost it, and that somebody
+/// else has corrected the page since.
+void Corrections::noted(const CorrectedPage& page) {
+  if (page.count && --to_note_.at(page.bucket) == 0) to_note_.erase(page.bucket);
   done_.push_back(page);
   if (done_.size() > corrections_shown) done_.pop_front();
   if (page.count) settle_earlier(page);

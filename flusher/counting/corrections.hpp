@@ -105,6 +105,7 @@ class Corrections final : public CorrectionListener {
   void recover(SpoolState& spool);
 
   void corrected(const CorrectedPage& page) override;
+  void noted(const CorrectedPage& page) override;
   void given(const std::string& page, std::uint64_t visits) override;
   void withdrawn(std::uint32_t bucket, std::size_t pages) override;
 
@@ -154,6 +155,7 @@ class Corrections final : public CorrectionListener {
   CorrectionPort& port_;
   std::size_t most_pages_;
   std::map<std::uint32_t, std::deque<std::shared_ptr<Part>>> parts_;  ///< by bucket, one after the other
+  std::map<std::uint32_t, std::size_t> to_note_;  ///< by bucket: corrected pages of which noted() has not come yet
   /// What is done once entries show what its page was given.
   struct Giving {
     std::shared_ptr<Order> order;

@@ -229,12 +229,14 @@ void Engine::tick(Now now) {
     submit_finished_ring(now);
     return;
   }
-  // Somebody waits for a correction, which takes two: of the visits before it, and of itself.
+  // Somebody waits for a correction, which takes two seals: of the visits before it, and of itself.
   if (batches_.wants_seal() && (now.ms >= last_seal_ms_ + seal_gap_ms || corrections_->waits_for_seal())) {
     last_seal_ms_ = now.ms;
     submit(true, now);
     return;
   }
+  // Or for its answer, which is told once it is durable.
+  if (batches_.has_corrected() && corrections_->waits_for_seal()) commit_soon_ = true;
   const bool news = pending_.has_unspooled() || batches_.has_news() || positions_moved();
   const std::uint64_t quarter = memory_.lanes.front().records.size_bytes() / 4;
   if ((news && (commit_soon_ || now.ms >= last_commit_ms_ + settings_.commit_interval_ms ||
@@ -314,7 +316,7 @@ void Engine::on_committed(const SpoolResult& result, Now now) {
     finishing_ = Finishing::done;
     return;
   }
-  batches_.show_given();
+  batches_.show_corrections();
   const auto recalled = open_.committed(result, [this](std::string_view page) {
     return pending_.find_or_insert(page, memory_.hash_seed, settings_.buckets);
   });

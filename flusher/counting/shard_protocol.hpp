@@ -77,8 +77,8 @@ struct SendBatch {
   std::string id;  ///< what the bucket must have
   bool once = false;
   // Of a correction.
-  std::uint64_t unix_now = 0;  ///< seconds: the number of the bucket's corrections grows to that at least
-  bool again = false;          ///< the shard had it and lost it: it holds whatever was corrected meanwhile
+  std::uint64_t fix_at_least = 0;  ///< the number of the bucket's corrections grows, to that at least
+  bool again = false;              ///< the shard had it and lost it: it holds whatever was corrected meanwhile
 };
 struct BatchAnswer {
   /// `corrected`: somebody else has corrected the bucket meanwhile; `low`: a count would fall below 0.

@@ -4,8 +4,8 @@
 -- KEYS[1]  the bucket's hash
 -- ARGV     expected mark, new mark, the identity that the bucket must have, the correction, the operand of each effect,
 --          "\1id", our writer field, "\1moved", "\1moving", "\1fix", "\1sum", the series of each effect
---          The correction is empty for a batch of visits. Else "FIX NOW": the operands are differences, which may be
---          negative; the bucket's "\1fix" must be FIX (0: absent; "*": whatever it is), and grows, to NOW at least.
+--          The correction is empty for a batch of visits. Else "FIX NEXT": the operands are differences, which may be
+--          negative; the bucket's "\1fix" must be FIX (0: absent; "*": whatever it is), and grows, to NEXT at least.
 -- answers  "OK fix total ..."   applied
 --          "DUP fix total ..."  the mark is the new one already: applied before
 --          "HAVE mark"          the mark is neither the expected nor the new one
@@ -59,9 +59,9 @@ if mark ~= ARGV[1] then return 'HAVE ' .. mark end
 local answer, write, bad, low, zero = {'OK', fix}, {ARGV[n + 6], ARGV[2]}, {'BAD'}, {'LOW'}, {}
 local corrects = ARGV[4] ~= ''
 if corrects then
-  local known, now = string.match(ARGV[4], '^(%S+) (%d+)$')
+  local known, next_fix = string.match(ARGV[4], '^(%S+) (%d+)$')
   if known ~= '*' and known ~= fix then return 'FIX ' .. fix end
-  answer[2] = format('%.0f', math.max(fix + 1, now))
+  answer[2] = format('%.0f', math.max(fix + 1, next_fix))
   write[3], write[4] = ARGV[n + 9], answer[2]
 end
 local last = #write

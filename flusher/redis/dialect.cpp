@@ -178,7 +178,7 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   text.add(sent.id);
   if (batch.correction) {
     const std::string fix = sent.again ? "*" : fmt::format("{}", batch.correction->fix);
-    text.add(fmt::format("{} {}", fix, sent.unix_now));
+    text.add(fmt::format("{} {}", fix, sent.fix_at_least));
     for (const Effect& effect : batch.effects) text.add(fmt::format("{}", difference_of(effect)));
   } else {
     text.add("");

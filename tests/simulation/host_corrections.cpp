@@ -9,7 +9,9 @@ namespace visitd {
 
 void SimulatedHost::correct() {
   if (engine_ == nullptr) return;
-  ChangeOrder order{fmt::format("host {}", number_), {}, stage_.now.ms + (chance(4) == 0 ? chance(300) : 1'000'000)};
+  ChangeOrder order{fmt::format("order {} of host {}", ++orders_, number_),
+                    {},
+                    stage_.now.ms + (chance(4) == 0 ? chance(300) : 1'000'000)};
   for (std::uint64_t changes = 1 + chance(2); order.changes.size() < changes;) {
     const std::size_t page = chance(Stage::pages);
     const std::size_t other = (page + 1 + chance(Stage::pages - 1)) % Stage::pages;
@@ -27,6 +29,7 @@ void SimulatedHost::correct() {
 
 void SimulatedHost::order(ChangeOrder order, Corrections::Told told) {
   const auto changes = order.changes;
+  const std::string by = order.by;
   for (const PageChange& change : changes) {
     if (change.kind != PageChange::Kind::set) continue;
     Target& target = to_become_[change.page];
@@ -35,7 +38,8 @@ void SimulatedHost::order(ChangeOrder order, Corrections::Told told) {
   }
   engine_->correct(
       std::move(order),
-      [this, changes, told = std::move(told)](const std::vector<ChangedPage>& changed) {
+      [this, changes, by, told = std::move(told)](const std::vector<ChangedPage>& changed) {
+        for (const ChangedPage& page : changed) check_durable(by, page);
         for (const PageChange& change : changes) {
           const auto set = to_become_.find(change.page);
           if (change.kind != PageChange::Kind::set || --set->second.orders != 0) continue;
@@ -78,8 +82,16 @@ void SimulatedHost::given(const std::string& page, std::uint64_t visits) {
   ++stage_.statistics.given;
 }
 
+/// What somebody was told stays, whatever ends and is lost afterwards.
+void SimulatedHost::check_durable(const std::string& by, const ChangedPage& told) const {
+  if (!told.problem.empty() || told.before == told.after || durably_done_.contains({by, told.page})) return;
+  throw Broken(
+      fmt::format("host {}: {} is told that {} became {}, and no spool knows", number_, by, told.page, told.after));
+}
+
 void SimulatedHost::note_durable(const Transaction& transaction) {
   for (const CorrectedPage& page : transaction.corrected) {
+    durably_done_.emplace(page.by, page.page);
     if (!page.count) note_done(page);
     const std::string& to = !page.count ? page.page : page.into;
     if (to.empty()) continue;

@@ -44,10 +44,20 @@ void SimulatedHost::accept_held() {
           allowed_.emplace(bucket, server.mark(bucket, writer()));
         }
       }
+      allowed_.insert(tombstones_.begin(), tombstones_.end());
       ++stage_.statistics.accepted;
       engine_->accept(name, engine_->offer(name).token, stage_.now);
     });
   }
+}
+
+Completion SimulatedHost::noting_tombstones(std::vector<std::uint32_t> asked, Completion done) {
+  return [this, asked = std::move(asked), done = std::move(done)](const ShardAnswer& answer) {
+    if (const auto* marks = std::get_if<Marks>(&answer)) {
+      for (std::size_t i = 0; i < asked.size(); ++i) tombstones_[asked[i]] = marks->buckets[i].gone;
+    }
+    done(answer);
+  };
 }
 
 void SimulatedHost::note_rejoin(const Batch& rejoin) {

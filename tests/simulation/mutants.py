@@ -191,9 +191,14 @@ MUTANTS = {
         'common/shm/view.hpp', 'set(node.state, state_word(CountState::fine, std::max(fix, fix_in_state(own(node.state)))));',
         'set(node.state, state_word(CountState::fine, 0));'),
     'what a page was given is shown once it is durable': (
-        'flusher/counting/engine.cpp', 'batches_.show_given();', ''),
+        'flusher/counting/engine.cpp', 'batches_.show_corrections();', ''),
+    'a correction is told once it is durable': (
+        'flusher/counting/batches.cpp', 'listener_->corrected(corrected_.back());\n    // Into the same',
+        'listener_->corrected(corrected_.back());\n    listener_->noted(corrected_.back());\n    // Into the same'),
+    'a correction that is sent again leaves room for the next one': (
+        'flusher/counting/batches_in_flight.cpp', 'request.fix_at_least = after->correction->fix;', ''),
     'a correction that a shard lost is sent again whatever was corrected since': (
-        'flusher/counting/batches_in_flight.cpp', 'link_.unix_now() + (repair ? 1 : 0), repair},', 'link_.unix_now(), false},'),
+        'flusher/counting/batches_in_flight.cpp', '(may_be_there ? 1 : 0), repair};', '(may_be_there ? 1 : 0), false};'),
     'an unanswered correction is none of the pending visits': (
         'flusher/counting/recovery.cpp', 'if (batch.correction) break;', ''),
     'a flush under way does not wait for a correction': (

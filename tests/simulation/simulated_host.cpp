@@ -340,6 +340,7 @@ void SimulatedHost::send(std::uint32_t shard, const ShardCommand& command, Compl
     if (server.mark(bucket, spool_.writer()) != batch->batch->expected)
       server.set_mark(bucket, spool_.writer(), batch->batch->expected);
   }
+  if (const auto* asked = std::get_if<AskMarks>(&command)) done = noting_tombstones(asked->buckets, std::move(done));
   server.send(number_, spool_.writer(), command, std::move(done), stage_.now.ms);
 }
 

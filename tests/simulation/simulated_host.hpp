@@ -128,6 +128,9 @@ class SimulatedHost : public EnginePort {
   /// The end of a ring, and of a cache: what is recorded now is not to be seen from here, and no reader shows less.
   void leave_ring_and_cache();
 
+  /// Somebody has raised the page in its shard, in the name of this host.
+  void raised(std::size_t page, std::uint64_t visits) { recorded_[page] += visits; }
+
  private:
   static constexpr std::uint32_t lanes = 2;
   static constexpr std::size_t lane_words = 2048;  // 16 KiB: wraps and fills often
@@ -208,6 +211,7 @@ class SimulatedHost : public EnginePort {
   void forget_cache();
   /// The spool has it.
   void note_durable(const Transaction& transaction);
+  void check_durable(const std::string& by, const ChangedPage& told) const;
   void renew_spool();
   [[nodiscard]] SpoolState load_spool();
   [[nodiscard]] EngineSettings settings();
@@ -220,6 +224,8 @@ class SimulatedHost : public EnginePort {
   static constexpr std::size_t list_reader = 2;
   void read_one(std::size_t page, std::size_t reader);
   void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
+  /// Notes what a look at the marks tells of tombstones.
+  [[nodiscard]] Completion noting_tombstones(std::vector<std::uint32_t> asked, Completion done);
   void note_rejoin(const Batch& rejoin);
   void check_on_their_way(std::uint32_t shard, const ShardCommand& command) const;
   void order(ChangeOrder order, Corrections::Told told);
@@ -241,9 +247,11 @@ class SimulatedHost : public EnginePort {
   std::vector<Line> cache_memory_;
   ShownUntilNow shown_of_former_;  ///< by the former ring's cache, until this one's is in use
   Word superseded_{0};
-  std::array<bool, Stage::pages> aside_since_{};             ///< since it was spoiled visits were put aside
-  std::set<std::string> told_;                               ///< marks and pages of corrections that were answered
-  std::array<std::uint64_t, Stage::pages> durably_given_{};  ///< the spool has it, and no entry shows it yet
+  std::array<bool, Stage::pages> aside_since_{};                ///< since it was spoiled visits were put aside
+  std::set<std::string> told_;                                  ///< marks and pages of corrections that were answered
+  std::uint64_t orders_ = 0;                                    ///< that were given
+  std::set<std::pair<std::string, std::string>> durably_done_;  ///< by whom, and pages: changes that the spool has
+  std::array<std::uint64_t, Stage::pages> durably_given_{};     ///< the spool has it, and no entry shows it yet
   struct Target {
     std::uint64_t orders = 0;
     std::uint64_t count = 0;
@@ -267,6 +275,7 @@ class SimulatedHost : public EnginePort {
   SpoolResult result_;                  ///< of what is durable
   std::vector<bool> connecting_;
   std::vector<bool> accepted_;                               ///< by shard: since it was held
+  std::map<std::uint32_t, std::string> tombstones_;          ///< by bucket: the last one that this host was told of
   std::set<std::pair<std::uint32_t, std::string>> allowed_;  ///< buckets and marks to put back, as somebody said
   std::uint64_t went_on_ = 0;                                ///< times that an accepted shard was up again
   std::vector<std::uint64_t> away_until_ms_;                 ///< by shard

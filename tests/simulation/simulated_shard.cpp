@@ -315,14 +315,16 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     return answer;
   }
   if (!low.empty()) {
+    if (sent->again) owed_[{waiting.host, batch.bucket}] = batch;
     answer.kind = BatchAnswer::Kind::low;
     answer.bad_pages = low;
     return answer;
   }
+  owed_.erase({waiting.host, batch.bucket});
   Bucket& bucket = now_.buckets[batch.bucket];
   const auto before = bucket.fields;
   if (batch.correction && !keeps_fix_) {
-    answer.fix = std::max(answer.fix + 1, sent->unix_now);
+    answer.fix = std::max(answer.fix + 1, sent->fix_at_least);
     bucket.fields[fix_field] = std::to_string(answer.fix);
   }
   for (std::uint32_t i = 0; i < batch.effects.size(); ++i) {
@@ -336,6 +338,24 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   ++changes_;
   applied_.emplace(std::pair(batch.bucket, to_text(batch.mark)), answer.totals);
   return answer;
+}
+
+std::vector<SimulatedShard::Owed> SimulatedShard::raise_owed() {
+  std::vector<Owed> raised;
+  for (const auto& [whose, batch] : std::exchange(owed_, {})) {
+    Bucket& bucket = now_.buckets[batch.bucket];
+    for (const Effect& effect : batch.effects) {
+      const std::uint64_t held = count(effect.series, batch.bucket);
+      const std::uint64_t taken = -effect.operand;
+      if (difference_of(effect) >= 0 || held >= taken) continue;
+      bucket.fields[effect.series] = std::to_string(held + taken);
+      bucket.of_hosts[{whose.first, effect.series}] += taken;
+      raised.push_back({whose.first, effect.series, taken});
+    }
+    bucket.fields[fix_field] = std::to_string(fix_of(batch.bucket) + 1);
+    ++changes_;
+  }
+  return raised;
 }
 
 void SimulatedShard::put_back(std::uint32_t bucket, const std::string& writer, const std::string& mark) {

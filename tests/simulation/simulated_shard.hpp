@@ -129,6 +129,14 @@ class SimulatedShard {
     set_field(bucket, mark_of(writer), mark);
   }
 
+  /// What a host took from a page, and what it cannot take again from what the server holds now.
+  struct Owed {
+    std::size_t host = 0;
+    std::string page;
+    std::uint64_t visits = 0;
+  };
+  /// The operator raises these pages by as much, and says that they were corrected. Returns them.
+  std::vector<Owed> raise_owed();
   /// Somebody writes into a page's field what is no count, and later what stood there. Not on a server that loses its
   /// tail meanwhile.
   void spoil(std::uint32_t bucket, const std::string& page);
@@ -255,6 +263,7 @@ class SimulatedShard {
   std::vector<Connection> connections_;
   std::map<std::string, std::string> spoiled_;  ///< page: what stood in its field
   std::map<std::pair<std::uint32_t, std::string>, std::vector<std::uint64_t>> applied_;
+  std::map<std::pair<std::size_t, std::uint32_t>, Batch> owed_;  ///< by host and bucket: a correction that waits
 };
 
 }  // namespace visitd

@@ -74,6 +74,7 @@ class World {
 
   void calm_down();
   void settle();
+  void raise_owed();
   void see_each_other();
   void check_end() const;
   void check_sums();

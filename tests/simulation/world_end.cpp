@@ -37,6 +37,17 @@ void World::settle() {
     if (scene_.forgets && i % 500 == 0) {
       for (SimulatedHost& host : hosts_) host.accept_held();
     }
+    if (i > 20000 && i % 5000 == 0) raise_owed();
+  }
+}
+
+/// Long after the others have sent again what the shards lost, a correction may still wait, because another host has
+/// corrected the page without it: the operator does what the flusher's warning says.
+void World::raise_owed() {
+  for (SimulatedShard& shard : stage_.shards) {
+    for (const SimulatedShard::Owed& owed : shard.raise_owed()) {
+      hosts_[owed.host].raised(stage_.page_of(owed.page), owed.visits);
+    }
   }
 }
 

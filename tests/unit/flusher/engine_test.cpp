@@ -243,6 +243,54 @@ TEST_CASE("what a page loses another page is given once, also where the life end
   CHECK(host.counted(into) == 3);
 }
 
+TEST_CASE("a change is told once the spool has its answer, and no sooner") {
+  Host host;
+  host.run(10);
+  bool told = false;
+  host.engine->correct(
+      {"root", {{PageChange::Kind::set, host.page_on(0), 9}}, host.now.ms + 100'000},
+      [&](const std::vector<ChangedPage>&) { told = true; }, host.now);
+  while (host.corrected_pages.empty()) host.run(1);
+  host.disk_works = false;
+  host.run(5000);
+  CHECK_FALSE(told);
+  CHECK(host.engine->corrected().empty());
+  host.disk_works = true;
+  host.run(2);
+  CHECK(told);
+  CHECK(host.engine->corrected().size() == 1);
+}
+
+TEST_CASE("a correction without an answer still fits where the shard has lost it together with the one before") {
+  Host host;
+  host.run(10);
+  const std::string first = host.page_on(0);
+  const std::string second = host.memory.page_in(host.memory.bucket_of(first), 1);
+  for (std::uint64_t i = 0; i < 5; ++i) static_cast<void>(host.memory.publish(i % 2, i < 3 ? first : second));
+  host.run(1);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(2000);
+  host.shards[0].sync();
+  const auto set = [&](const std::string& page, std::uint64_t count) {
+    host.engine->correct(
+        {"root", {{PageChange::Kind::set, page, count}}, host.now.ms + 100'000}, [](const std::vector<ChangedPage>&) {},
+        host.now);
+  };
+  set(first, 1);
+  host.run(2000);
+  set(second, 9);
+  while (host.corrected_pages.size() < 2) host.run(1);
+  CHECK(host.counted(first) == 1);
+  CHECK(host.counted(second) == 9);
+  host.shards[0].lose_tail();
+  CHECK(host.counted(first) == 3);
+  host.start();  // the second one's answer is forgotten too
+  host.run(2000);
+  CHECK(host.counted(first) == 1);
+  CHECK(host.counted(second) == 9);
+  CHECK(host.memory.statistic(FlusherStatistic::batches_sent_again) == 1);
+}
+
 TEST_CASE("where a shard is away nothing is changed, and that is said in time") {
   Host host;
   host.run(10);
