@@ -23,6 +23,9 @@ KINDS = {"net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}  # CLONE_NEWNE
 # Of those that are kept for documentation: nobody's.
 SERVERS_AT = "192.0.2.1"
 SWITCH = "switch"
+# Without one of its own a bridge has the lowest address of its cables: each new cable might change it, and for half a minute the others
+# would send to nobody.
+SWITCH_ADDRESS = "02:00:00:00:02:01"
 _numbers = itertools.count(2)
 
 
@@ -38,7 +41,7 @@ def ip(words: str) -> None:
 def make_network() -> None:
     """Moves this process to a network of its own, in which its servers have the address SERVERS_AT."""
     _check(LIBC.unshare(KINDS["net"]), "a network namespace of its own")
-    for words in ("link set lo up", f"link add {SWITCH} type bridge", f"addr add {SERVERS_AT}/24 dev {SWITCH}", f"link set {SWITCH} up"):
+    for words in ("link set lo up", f"link add {SWITCH} address {SWITCH_ADDRESS} type bridge", f"addr add {SERVERS_AT}/24 dev {SWITCH}", f"link set {SWITCH} up"):
         ip(words)
 
 
