@@ -165,6 +165,15 @@ Marks Dialect::read_marks(Reply reply, std::size_t buckets) {
 
 // ---- batch: batch.lua
 
+/// As the script reads it. A further operation has to say here how.
+static void add_operand(const Effect& effect, bool corrects, RequestText& text) {
+  switch (effect.operation) {
+    case Operation::add:
+      if (!corrects) return text.add_number(effect.operand);
+      return text.add(fmt::format("{}", difference_of(effect)));
+  }
+}
+
 Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   const Batch& batch = *sent.batch;
   add_asking(text, sent.once);
@@ -179,11 +188,10 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   if (batch.correction) {
     const std::string fix = sent.again ? "*" : fmt::format("{}", batch.correction->fix);
     text.add(fmt::format("{} {}", fix, sent.fix_at_least));
-    for (const Effect& effect : batch.effects) text.add(fmt::format("{}", difference_of(effect)));
   } else {
     text.add("");
-    for (const Effect& effect : batch.effects) text.add_number(effect.operand);
   }
+  for (const Effect& effect : batch.effects) add_operand(effect, batch.correction.has_value(), text);
   text.add(id_field);
   text.add(writer_field_);
   text.add(moved_field);

@@ -193,8 +193,10 @@ MUTANTS = {
     'what a page was given is shown once it is durable': (
         'flusher/counting/engine.cpp', 'batches_.show_corrections();', ''),
     'a correction is told once it is durable': (
-        'flusher/counting/batches.cpp', 'listener_->corrected(corrected_.back());\n    // Into the same',
-        'listener_->corrected(corrected_.back());\n    listener_->noted(corrected_.back());\n    // Into the same'),
+        'flusher/counting/batches.cpp', 'transaction.corrected = noting_ = std::exchange(corrected_, {});',
+        'transaction.corrected = noting_ = std::exchange(corrected_, {}); for (const CorrectedPage& page : std::exchange(noting_, {})) listener_->noted(page);'),
+    'what another batch was answered is no answer to a correction': (
+        'flusher/counting/corrections.cpp', '!to_note_.contains(bucket) &&', ''),
     'a correction that is sent again leaves room for the next one': (
         'flusher/counting/batches_in_flight.cpp', 'request.fix_at_least = after->correction->fix;', ''),
     'a correction that a shard lost is sent again whatever was corrected since': (
@@ -242,7 +244,8 @@ MUTANTS = {
 SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one version'}
 
 # Few seeds meet what these rules are for: at least so many are tried.
-RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000}
+RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000, 'a correction that is sent again leaves room for the next one': 10000,
+        'what another batch was answered is no answer to a correction': 10000}
 
 # These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
 SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered batch brings what others lowered': 37,
@@ -251,7 +254,8 @@ SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered bat
           'an unanswered correction is none of the pending visits': 36, 'a flush under way does not wait for a correction': 36,
           'what a page loses goes to the other one': 36, 'a question that was done is not done again': 36,
           'a correction that was begun for a question is the one that answers it': 37, 'what an add gives is noted with it': 36,
-          'a copy is durable on the node where it is': 30,
+          'a correction is told once it is durable': 36, 'a correction that is sent again leaves room for the next one': 36,
+          'what another batch was answered is no answer to a correction': 36, 'a copy is durable on the node where it is': 30,
           'answered batches of a bucket that moves are kept': 30, 'a marker of a node is explained by visits:topology on another one': 34}
 
 
