@@ -22,8 +22,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "http"))
-from harness import VISITCTL, Shard  # noqa: E402
-from rig import OTHERS, SERVED, SETTINGS, Stack, argument, judge, load, pin, request, show, wait_for  # noqa: E402
+from rig import OTHERS, SERVED, SETTINGS, VISITCTL, Shard, Stack, argument, judge, load, pin, request, show, wait_for  # noqa: E402
 
 PAGES = 10_000
 OTHER_PAGES = 300_000  # that move too, and that nobody visits
@@ -114,10 +113,10 @@ class Phases:
 
     def run(self, moves: Moves | None = None) -> dict[str, dict[str, float]]:
         killer = Kills(self.stack, self.kills_a_second, moves) if self.kills_a_second else None
-        for thread in filter(None, (moves, killer)):
+        for thread in filter(None, (killer, moves)):
             thread.start()
         found = self.run_load()
-        for thread in filter(None, (moves, killer)):
+        for thread in filter(None, (killer, moves)):  # the last change comes to its end undisturbed
             thread.over.set()
             thread.join()
         self.changes += moves.changes if moves else 0

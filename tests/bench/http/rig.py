@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "integration"))
-from harness import BUILD_ROOT, FRONTEND, Client, Stack, free_port, wait_for  # noqa: E402, F401
+from harness import BUILD_ROOT, FRONTEND, VISITCTL, Client, Shard, Stack, free_port, wait_for  # noqa: E402, F401
 
 FLOOR = BUILD_ROOT / "tests/bench/floor-server"
 LOAD_CLIENT = BUILD_ROOT / "tests/bench/load-client"
