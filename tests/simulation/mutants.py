@@ -245,7 +245,8 @@ SEEN_BY_THREADS_ONLY = {'an unlink moves the version', 'a snapshot is of one ver
 
 # Few seeds meet what these rules are for: at least so many are tried.
 RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000, 'a correction that is sent again leaves room for the next one': 10000,
-        'what another batch was answered is no answer to a correction': 10000}
+        'what another batch was answered is no answer to a correction': 10000,
+        'a correction that a shard lost is sent again whatever was corrected since': 10000}
 
 # These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
 SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered batch brings what others lowered': 37,
