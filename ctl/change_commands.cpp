@@ -36,10 +36,12 @@ void add_shard_changes(CLI::App& shards, Asked& asked) {
           command.add_flag("!--no-wait", asked.changing.wait, "do not wait until the buckets have moved");
         });
   };
-  add_change("add", "take a server in: its share of the buckets moves there", "NAME=URL", "its name and address");
+  // From 2.4 on (Debian 13), CLI11 takes no = and no blank in the name of an argument.
+  add_change("add", "take a server in: its share of the buckets moves there", "SHARD",
+             "NAME=URL: its name and address");
   add_change("remove", "let a shard go: its buckets move to the others", "NAME", "its name");
-  add_change("replace", "another address of a shard, for a server that has its data", "NAME=URL",
-             "its name and address");
+  add_change("replace", "another address of a shard, for a server that has its data", "SHARD",
+             "NAME=URL: its name and address");
   add_change("rebalance", "make the shards those that the settings name", nullptr, nullptr);
   add_command(
       shards, asked, "moves", "how far buckets have moved",
@@ -160,11 +162,12 @@ void add_correction_commands(CLI::App& app, Asked& asked) {
               ->check(number_within(0.001, 600.0, " s"));
         });
   };
-  add("set", "make a page's count this number", "PAGE N", "the page's id, not percent-encoded, and its count");
-  add("add", "add to a page's count", "PAGE N", "the page's id, not percent-encoded, and how much");
+  add("set", "make a page's count this number", "PAGE_AND_N", "the page's id, not percent-encoded, and its count");
+  add("add", "add to a page's count", "PAGE_AND_N", "the page's id, not percent-encoded, and how much");
   add("delete", "take pages out: their counts become 0", "PAGE", "the pages' ids, not percent-encoded");
-  add("rename", "give a page's count to another page", "OLD NEW", "both pages' ids, not percent-encoded");
-  add("merge", "give the counts of pages to another page", "FROM INTO", "the pages' ids; the last one gets the counts");
+  add("rename", "give a page's count to another page", "OLD_AND_NEW", "both pages' ids, not percent-encoded");
+  add("merge", "give the counts of pages to another page", "FROM_AND_INTO",
+      "the pages' ids; the last one gets the counts");
   add_import(app, asked);
   add_command(
       app, asked, "corrections", "which counts somebody has changed, and who",
