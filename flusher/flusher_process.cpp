@@ -97,7 +97,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     for (std::uint32_t lane = 0; lane < ring_.shape().lanes; ++lane) lane_bells_.emplace_back();
     // The frontends face the internet: where they have a user of their own, it may not command us.
     const std::uint32_t frontends = ring_.segment().status().owner;
-    changes_.emplace(loop_, *engine_, settings, live_.named_shards(), writer);
+    changes_.emplace(loop_, *engine_, live_, writer);
     if (learned_.cluster) {
       watch_.emplace(
           loop_, *engine_, settings.redis,

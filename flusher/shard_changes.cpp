@@ -121,7 +121,7 @@ ShardChanges::Wanted ShardChanges::as_settings_name() const {
   const Layout& layout = engine_.layout();
   std::vector<ShardPlace> next;
   std::optional<ShardPlace> fresh;
-  for (const ShardSettings& shard : named_) {
+  for (const ShardSettings& shard : live_.named_shards()) {
     const auto known = std::ranges::find(layout.shards, shard.name, &ShardPlace::name);
     next.push_back(known == layout.shards.end() ? ShardPlace{shard.name, shard_url(shard)} : *known);
     if (known != layout.shards.end()) continue;
@@ -168,7 +168,7 @@ ShardChanges::Wanted ShardChanges::wanted(std::string_view verb, const std::stri
   }
   if (verb == "shards") {
     std::vector<ShardPlace> shards = parse_shard_places(what);
-    return {out_of_cluster(engine_.layout(), shards, named_), shards};
+    return {out_of_cluster(engine_.layout(), shards, live_.named_shards()), shards};
   }
   if (engine_.layout().shards.front().is_cluster()) {
     throw Error(
@@ -224,10 +224,8 @@ void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& r
   std::vector<std::uint32_t> buckets(wanted.layout.buckets);
   std::iota(buckets.begin(), buckets.end(), 0);
   std::vector<ServersProbe::Target> targets;
-  // Their credentials are those that the settings name: the deployment has none, and may not have these shards yet.
-  RedisSettings redis = settings_.redis;
-  redis.shards = named_;
-  for (ShardSettings& server : shards_of({1, 1, 1, wanted.look_at, {}}, std::nullopt, redis)) {
+  // The settings may have credentials for a shard that the deployment does not have yet.
+  for (ShardSettings& server : shards_of({1, 1, 1, wanted.look_at, {}}, std::nullopt, live_.named())) {
     targets.push_back({std::move(server), buckets});
   }
   probe(targets, [this, wanted, request, reply](const std::vector<ShardProbe::Seen>& seen) {

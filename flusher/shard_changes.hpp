@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/config/settings.hpp"
+#include "common/config/live_settings.hpp"
 #include "flusher/control.hpp"
 #include "flusher/counting/engine.hpp"
 #include "flusher/flusher_loop.hpp"
@@ -19,10 +19,9 @@ namespace visitd {
 
 class ShardChanges {
  public:
-  /// `settings`: those in use; `named`: the shards that the settings file names. All of them outlive it.
-  ShardChanges(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::vector<ShardSettings>& named,
-               std::string writer)
-      : loop_(loop), engine_(engine), settings_(settings), named_(named), writer_(std::move(writer)) {}
+  /// `live`: of this flusher. All of them outlive it.
+  ShardChanges(FlusherLoop& loop, Engine& engine, const LiveSettings& live, std::string writer)
+      : loop_(loop), engine_(engine), live_(live), settings_(live.get()), writer_(std::move(writer)) {}
 
   /// See ControlCommand::change_shards.
   void change(const ControlRequest& request, const ControlReply& reply);
@@ -60,8 +59,8 @@ class ShardChanges {
 
   FlusherLoop& loop_;
   Engine& engine_;
-  const Settings& settings_;
-  const std::vector<ShardSettings>& named_;
+  const LiveSettings& live_;
+  const Settings& settings_;  ///< live_'s: those in use
   std::string writer_;
   std::vector<std::unique_ptr<ServersProbe>> probes_;  ///< of the last change
   bool probing_ = false;

@@ -12,7 +12,7 @@ PageIdFault check_page_id(std::string_view id, std::size_t limit) noexcept {
   if (id.size() > limit) return PageIdFault::too_long;
   bool control = false;
   for (;;) {
-    std::size_t ascii = 0;
+    std::size_t ascii = 0;  // most ids are nothing else, and a frontend checks one a visit
     while (ascii < id.size() && id[ascii] >= 0x20 && id[ascii] < 0x7F) ++ascii;
     id.remove_prefix(ascii);
     if (id.empty()) break;

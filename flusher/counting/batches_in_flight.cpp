@@ -112,30 +112,32 @@ void BatchesInFlight::pump() {
   probing_ = !refusal_.empty() && in_flight_ > 0;
 }
 
+const Batch* BatchesInFlight::next_batch(std::uint32_t bucket, bool repair) const {
+  return repair ? &repairs_.at(bucket).front() : batches_.unanswered(bucket);
+}
+
 /// One at a time of a bucket: first what the shard lost, then what it has not answered.
 void BatchesInFlight::send(std::uint32_t bucket) {
   if (is_on_its_way(bucket) || !buckets_.has(bucket) || is_arriving(bucket)) return;
-  const auto lost = repairs_.find(bucket);
-  const bool repair = lost != repairs_.end();
-  const Batch* const batch = repair ? &lost->second.front() : batches_.unanswered(bucket);
+  const bool repair = is_repairing(bucket);
+  const Batch* const batch = next_batch(bucket, repair);
   if (batch == nullptr) return;
-  const bool may_be_there = repair || ever_sent_[bucket];
+  const SendBatch request = request_for(bucket, *batch, repair);
   sent_here_[bucket] = true;
   if (!repair) ever_sent_[bucket] = true;
   ++in_flight_;
   if (!repair || !is_rejoin(*batch)) {
     statistics_.add(repair ? FlusherStatistic::batches_sent_again : FlusherStatistic::batches_sent);
   }
-  link_.send(request_for(bucket, *batch, repair, may_be_there, false),
-             [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
+  link_.send(request, [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
 }
 
 /// A correction that is sent again brings the bucket to the number that our next correction was worked out from: that
-/// one still fits then, unless somebody else has corrected the bucket since. Any other is numbered above what the shard
-/// has forgotten with its tail.
-SendBatch BatchesInFlight::request_for(std::uint32_t bucket, const Batch& batch, bool repair, bool may_be_there,
-                                       bool once) const {
-  SendBatch request{&batch, deployment_.bucket_id(), once, link_.unix_now() + (may_be_there ? 1 : 0), repair};
+/// one still fits then, unless somebody else has corrected the bucket since. Any other that the shard may have had is
+/// numbered above what the shard has forgotten with its tail.
+SendBatch BatchesInFlight::request_for(std::uint32_t bucket, const Batch& batch, bool repair) const {
+  const bool may_be_there = repair || ever_sent_[bucket];
+  SendBatch request{&batch, deployment_.bucket_id(), false, link_.unix_now() + (may_be_there ? 1 : 0), repair};
   if (!repair || !batch.correction) return request;
   const std::deque<Batch>& lost = repairs_.at(bucket);
   const auto corrects = [](const Batch& next) { return next.correction.has_value(); };
@@ -182,8 +184,9 @@ void BatchesInFlight::on_redirect(std::uint32_t bucket, bool repair, const Redir
   sent_here_[bucket] = false;
   if (redirect.once) {
     sent_there_[bucket] = true;
-    const Batch* const batch = repair ? &repairs_.at(bucket).front() : batches_.unanswered(bucket);
-    link_.port().ask_node(redirect.node, request_for(bucket, *batch, repair, true, true),
+    SendBatch request = request_for(bucket, *next_batch(bucket, repair), repair);
+    request.once = true;
+    link_.port().ask_node(redirect.node, request,
                           [this, bucket, repair, connection = link_.connections()](const ShardAnswer& answer) {
                             on_answer_there(bucket, repair, connection, answer);
                           });

@@ -71,9 +71,10 @@ class BatchesInFlight {
   void say_how_it_is();
 
  private:
-  /// `may_be_there`: an earlier copy of the batch may have been executed. `once`: asks another node, see Redirect.
-  [[nodiscard]] SendBatch request_for(std::uint32_t bucket, const Batch& batch, bool repair, bool may_be_there,
-                                      bool once) const;
+  /// The first of those that the shard lost, or the unanswered one; nullptr: there is none.
+  [[nodiscard]] const Batch* next_batch(std::uint32_t bucket, bool repair) const;
+  /// Of that one, before ever_sent_ says that it was sent.
+  [[nodiscard]] SendBatch request_for(std::uint32_t bucket, const Batch& batch, bool repair) const;
   void on_answer(std::uint32_t bucket, bool repair, const ShardAnswer& answer);
   void on_batch(std::uint32_t bucket, const BatchAnswer& answer);
   void on_repair(std::uint32_t bucket, const BatchAnswer& answer);

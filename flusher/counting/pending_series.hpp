@@ -178,8 +178,8 @@ class PendingSeries {
     std::vector<Slot> slots;
     std::size_t used = 0;
   };
-  /// Places for series whose names take the same number of words. The upper bits of a series' number name the block,
-  /// the lower ones the place in it.
+  /// A block has places for series. The names of all of them take the same number of words. Of a series' number, the
+  /// upper bits say the block, and the lower bits say the place in the block.
   struct Block {
     std::unique_ptr<std::byte[]> memory;
     std::uint32_t words = 0;  ///< of a name

@@ -44,6 +44,17 @@ std::string_view status_line(std::uint16_t status) noexcept {
   return "HTTP/1.1 500 Internal Server Error\r\n";
 }
 
+/// Takes fields, and appends them as lines of a head. Not by append_all, with which a read takes 180 instructions more.
+template <typename Out>
+auto lines_into(Out& out) noexcept {
+  return [&out](std::string_view name, std::string_view value) {
+    out.append(name);
+    out.append(": ");
+    out.append(value);
+    out.append("\r\n");
+  };
+}
+
 }  // namespace
 
 std::string_view reason_phrase(std::uint16_t status) noexcept {
@@ -145,11 +156,9 @@ void AnswerFormat::set_date(std::uint32_t unix_seconds) {
 void AnswerFormat::make_starts() {
   start_.clear();
   start_.append(status_line(200));
-  each_usual_field(ContentType::json, [this](std::string_view name, std::string_view value) {
-    append_all(start_, name, ": ", value, "\r\n");
-  });
+  each_usual_field(ContentType::json, lines_into(start_));
   start_to_anyone_ = start_;
-  if (any_origin_) start_to_anyone_.append("Access-Control-Allow-Origin: *\r\n");
+  each_cors_field(Answer{}, RequestHead{}, lines_into(start_to_anyone_));
 }
 
 bool AnswerFormat::is_named(std::string_view origin) const noexcept {
@@ -165,12 +174,7 @@ void AnswerFormat::write(const Answer& answer, const RequestHead& head, bool kee
   }
   const std::size_t repeated_bytes = answer.preflight ? head.size : head.origin.size();
   out.reserve(largest_head_bytes + repeated_bytes + content.size());
-  const auto take = [&out](std::string_view name, std::string_view value) {
-    out.append(name);
-    out.append(": ");
-    out.append(value);
-    out.append("\r\n");
-  };
+  const auto take = lines_into(out);
   const bool usual = answer.status == 200 && answer.content_type == ContentType::json;
   if (usual && is_to_anyone(answer, head)) {
     out.append(start_to_anyone_.view());

@@ -203,7 +203,7 @@ class AnswerFormat {
   template <typename Take>
   void each_usual_field(ContentType type, Take&& take) const;
   template <typename Take>
-  static void each_own_field(const Answer& answer, Take& take);
+  static void each_own_field(const Answer& answer, Take&& take);
   /// No browser asks for another origin's page; or the head was refused before its Origin was read.
   [[nodiscard]] static bool is_to_anyone(const Answer& answer, const RequestHead& head) noexcept {
     return head.origin.empty() && !answer.for_owner;
@@ -213,7 +213,7 @@ class AnswerFormat {
   /// Whether the settings name this origin, not only "*".
   [[nodiscard]] bool is_named(std::string_view origin) const noexcept;
   template <typename Take>
-  void each_cors_field(const Answer& answer, const RequestHead& head, Take& take) const;
+  void each_cors_field(const Answer& answer, const RequestHead& head, Take&& take) const;
 
   std::vector<std::string> origins_;
   bool any_origin_ = false;
@@ -228,7 +228,7 @@ class AnswerFormat {
 [[nodiscard]] std::string_view reason_phrase(std::uint16_t status) noexcept;
 
 template <typename Take>
-void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head, Take& take) const {
+void AnswerFormat::each_cors_field(const Answer& answer, const RequestHead& head, Take&& take) const {
   if (head.origin.empty()) {
     if (any_origin_ && is_to_anyone(answer, head)) take("Access-Control-Allow-Origin", std::string_view("*"));
     return;
@@ -264,7 +264,7 @@ void AnswerFormat::each_usual_field(ContentType type, Take&& take) const {
 }
 
 template <typename Take>
-void AnswerFormat::each_own_field(const Answer& answer, Take& take) {
+void AnswerFormat::each_own_field(const Answer& answer, Take&& take) {
   if (!answer.cache_control.empty()) take("Cache-Control", answer.cache_control);
   if (!answer.etag.empty()) take("ETag", answer.etag.view());
   if (!answer.cache_status.empty()) take("Cache-Status", answer.cache_status.view());

@@ -57,8 +57,7 @@ class Moves(threading.Thread):
         while self.version() < before + 2:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"visitctl shards {' '.join(words)} comes to no end")
-            self.visitctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *words],
-                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+            self.visitctl = subprocess.Popen([str(VISITCTL), "--config", str(self.stack.settings_file), "shards", *words], stdout=subprocess.DEVNULL)
             if self.visitctl.wait(120) != 0:
                 time.sleep(0.1)
         self.changes += 1

@@ -31,9 +31,7 @@ class Secrets:
     def add_tls(self, stack: Stack, server: Shard | ClusterNode, *arguments: str) -> None:
         """A port for TLS besides."""
         server.tls_port = free_port()
-        stack.processes[server.name].argv += [
-            "--tls-port", str(server.tls_port), "--tls-cert-file", str(self.server.file), "--tls-key-file", str(self.server.key),
-            "--tls-ca-cert-file", str(self.authority.file), "--tls-auth-clients", "yes", *arguments]  # fmt: skip
+        stack.processes[server.name].argv += ["--tls-port", str(server.tls_port), *self.authority.server_arguments(self.server), *arguments]
 
 
 def allow(server: Shard | ClusterNode, rule: list[str]) -> None:
@@ -123,7 +121,7 @@ class Secured(unittest.TestCase):
         with SecuredShards(self.secrets, [*RULE, *MOVE_WORDS]) as stack:
             traffic = Traffic(stack, clients=4, readers=2).start()
             time.sleep(0.5)
-            # Whose credentials are those of the settings.
+            # The addresses bear no user and no password: the flusher takes both from its settings.
             back = [f"{shard.name}=rediss://{shard.host}:{shard.tls_port}" for shard in stack.shards]
             for version, where, places in ((3, "cluster", [cluster.seed]), (5, "shards", back)):
                 stack.visitctl("migrate", "--to", where, *places, "--yes", limit_s=120)

@@ -11,7 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-from certificates import Authority, Certificate, openssl
+from certificates import Authority, openssl
 from harness import FLUSHER, Process, Stack, Traffic, free_port, listening_at, wait_for
 
 CERTIFICATES = {}
@@ -28,9 +28,7 @@ def setUpModule():
 
 
 def server_arguments(certificate: str = "server", clients: str = "yes", *others: str) -> list[str]:
-    made: Certificate = CERTIFICATES[certificate]
-    return ["--tls-cert-file", str(made.file), "--tls-key-file", str(made.key), "--tls-ca-cert-file", str(CERTIFICATES["authority"].file),
-            "--tls-auth-clients", clients, *others]  # fmt: skip
+    return [*CERTIFICATES["authority"].server_arguments(CERTIFICATES[certificate], clients), *others]
 
 
 def tls_settings(authority: str = "authority", flusher: str | None = "flusher", **others: str) -> dict[str, str]:

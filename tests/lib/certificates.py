@@ -38,3 +38,7 @@ class Authority(Certificate):
         openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.key, "-CAcreateserial", "-days", str(days),
                 "-extfile", extensions, "-out", made.file)  # fmt: skip
         return made
+
+    def server_arguments(self, made: Certificate, clients: str = "yes") -> list[str]:
+        """With which redis-server bears the certificate. `clients`: "yes" where it wants one of theirs too, signed by this authority."""
+        return ["--tls-cert-file", str(made.file), "--tls-key-file", str(made.key), "--tls-ca-cert-file", str(self.file), "--tls-auth-clients", clients]

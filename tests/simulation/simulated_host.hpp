@@ -247,11 +247,12 @@ class SimulatedHost : public EnginePort {
   std::vector<Line> cache_memory_;
   ShownUntilNow shown_of_former_;  ///< by the former ring's cache, until this one's is in use
   Word superseded_{0};
-  std::array<bool, Stage::pages> aside_since_{};                ///< since it was spoiled visits were put aside
-  std::set<std::string> told_;                                  ///< marks and pages of corrections that were answered
-  std::uint64_t orders_ = 0;                                    ///< that were given
-  std::set<std::pair<std::string, std::string>> durably_done_;  ///< by whom, and pages: changes that the spool has
-  std::array<std::uint64_t, Stage::pages> durably_given_{};     ///< the spool has it, and no entry shows it yet
+  std::array<bool, Stage::pages> aside_since_{};  ///< since it was spoiled visits were put aside
+  std::set<std::string> told_;                    ///< marks and pages of corrections that were answered
+  std::uint64_t orders_ = 0;                      ///< that were given
+  std::set<std::pair<std::string, std::string>>
+      durably_done_;  ///< changes that the spool has: who asked for it, and its page
+  std::array<std::uint64_t, Stage::pages> durably_given_{};  ///< the spool has it, and no entry shows it yet
   struct Target {
     std::uint64_t orders = 0;
     std::uint64_t count = 0;

@@ -342,15 +342,16 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
 
 std::vector<SimulatedShard::Owed> SimulatedShard::raise_owed() {
   std::vector<Owed> raised;
-  for (const auto& [whose, batch] : std::exchange(owed_, {})) {
+  for (const auto& [place, batch] : std::exchange(owed_, {})) {
+    const std::size_t host = place.first;
     Bucket& bucket = now_.buckets[batch.bucket];
     for (const Effect& effect : batch.effects) {
       const std::uint64_t held = count(effect.series, batch.bucket);
       const std::uint64_t taken = -effect.operand;
       if (difference_of(effect) >= 0 || held >= taken) continue;
       bucket.fields[effect.series] = std::to_string(held + taken);
-      bucket.of_hosts[{whose.first, effect.series}] += taken;
-      raised.push_back({whose.first, effect.series, taken});
+      bucket.of_hosts[{host, effect.series}] += taken;
+      raised.push_back({host, effect.series, taken});
     }
     bucket.fields[fix_field] = std::to_string(fix_of(batch.bucket) + 1);
     ++changes_;

@@ -205,7 +205,7 @@ def wrk(port: int, path: str, connections: int, seconds: int, script: str = "", 
 
 
 def load(port: int, request: bytes, cores: set[int] = SERVED, all_200: bool = True, **options: int) -> dict[str, float]:
-    """What load-client prints; options are its own. `all_200`: all must have been answered so."""
+    """What load-client prints; options are its own. `all_200`: an answer with another status is an error."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(request)
         file.flush()

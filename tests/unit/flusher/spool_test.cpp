@@ -934,13 +934,13 @@ TEST_CASE("a state directory that somebody removes again and again takes nothing
   const TemporaryFolder directory;
   std::uint64_t committed = 0;
   std::uint64_t refused = 0;
-  // Where the machine is so slow that no file is written anew in between, the remover takes longer pauses.
+  // If the spool is refused again and again, because the machine is slow, the remover pauses for longer.
   constexpr std::uint32_t usual_pause_us = 60'000;
   std::atomic<std::uint32_t> longest_pause_us = usual_pause_us;
   {
     Spool spool(directory.path());
     std::jthread remover([&](const std::stop_token& stop) {
-      // At random: it meets every step by which the spool writes the file anew.
+      // The pauses are drawn at random, so that the remover meets every step by which the spool writes its file anew.
       for (std::mt19937 random(1); !stop.stop_requested();) {
         std::error_code failed;
         std::filesystem::remove_all(directory.path(), failed);
