@@ -186,6 +186,9 @@ class Migrations(unittest.TestCase):
         deadline = time.monotonic() + 90
         kills = 0
         while not hosts[0].is_at(before + 2):
+            if time.monotonic() >= deadline:
+                for stack in (*hosts, self.cluster):
+                    stack.print_logs()
             self.assertLess(time.monotonic(), deadline, f"the way into {where} comes to no end: {hosts[0].moves()}")
             time.sleep(chance.uniform(0.1, 0.5))
             stack, name = chance.choice([*((host, "flusher") for host in hosts), (hosts[0], "visitctl"), *servers])
