@@ -6,7 +6,8 @@
 -- answers  "OK", "BAD why", and of
 --   out    at its shard: it takes no more batches.               "COPY content", or "DROPPED": dropped before
 --   in     at the next shard: it is there, unless it is already.  "ABSENT": there was no content to put there
---   away   at its shard: whoever asks is told where it is. The content stays.
+--   away   at its shard: whoever asks is told where it is. The content stays, and "\1moving" with it, which tells a bucket
+--          without pages from a dropped one: until the drop, the next shard may lose it and needs it again.
 --   drop   at its shard: only the marker stays
 local step, id, marker = ARGV[1], ARGV[2], ARGV[3]
 -- No more than the step needs: of a compact hash, each field that is not there costs a look at all of it.
@@ -39,8 +40,7 @@ if step == 'out' then
   if not moved and held[3] ~= marker then redis.call('HSET', KEYS[1], ARGV[6], marker) end
   return 'COPY ' .. redis.call('DUMP', KEYS[1])
 elseif step == 'away' then
-  redis.call('HSET', KEYS[1], ARGV[7], marker)
-  redis.call('HDEL', KEYS[1], ARGV[6])
+  redis.call('HSET', KEYS[1], ARGV[6], marker, ARGV[7], marker)
 else
   if not moved then return 'BAD it was not sent away' end
   redis.call('DEL', KEYS[1])

@@ -16,6 +16,14 @@ std::uint64_t visits_of(const std::string& page, const std::map<std::string, std
 
 }  // namespace
 
+/// What a bucket held stays at its former shard until its next one has it durably.
+void SimulatedHost::check_moves() const {
+  const auto progress = engine_->move_progress();
+  if (progress && progress->problem.find(" is gone") != std::string::npos) {
+    throw Broken(fmt::format("host {}: {}", number_, progress->problem));
+  }
+}
+
 void SimulatedHost::read(std::size_t page, std::size_t reader) {
   if (reader != list_reader) return read_one(page, reader);
   std::vector<CountReader::Page> pages;

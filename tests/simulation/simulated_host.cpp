@@ -258,6 +258,7 @@ void SimulatedHost::flusher_turn() {
   flusher_event([&] {
     static_cast<void>(engine_->drain(stage_.now));
     if (chance(4) == 0) engine_->tick(stage_.now);
+    check_moves();
     if (chance(100) == 0) engine_->commit_soon();
     if (shutdown_.is_asked()) return go_on_stopping();
     if (must_leave_ && chance(4) == 0) look_at_ring();

@@ -222,6 +222,7 @@ class SimulatedHost : public EnginePort {
   [[nodiscard]] std::uint64_t durably_aside(std::size_t page) const;
   /// The reader that reads all pages together.
   static constexpr std::size_t list_reader = 2;
+  void check_moves() const;
   void read_one(std::size_t page, std::size_t reader);
   void check_read(std::size_t page, std::size_t reader, const CountReader::Reading& reading);
   /// Notes what a look at the marks tells of tombstones.

@@ -81,8 +81,7 @@ MoveAnswer SimulatedShard::run_move(const MoveBucket& move) {
       ++changes_;
       return {Kind::content, encode(bucket)};
     case MoveBucket::Step::send_away:
-      bucket.fields[moved_field] = move.marker;
-      bucket.fields.erase(moving_field);
+      bucket.fields[moving_field] = bucket.fields[moved_field] = move.marker;
       ++changes_;
       return {};
     default:

@@ -647,6 +647,28 @@ TEST_CASE("a bucket moves from one server to another, and each step may be repea
   CHECK(here.ask<Count>(AskCount{17, "home"}).moved.empty());
 }
 
+TEST_CASE("a bucket without pages that its next shard loses goes there again") {
+  const RedisServer from;
+  const RedisServer to;
+  Session here(from);
+  Session there(to, false);
+  using Step = MoveBucket::Step;
+  const auto step = [](Session& session, Step what, const std::string& content = {}) {
+    return session.ask<MoveAnswer>(MoveBucket{what, 17, own_id, "b 2", content});
+  };
+  here.ask<Marks>(AskMarks{{17}, own_id});
+  CHECK(step(there, Step::copy_in, step(here, Step::copy_out).text).kind == MoveAnswer::Kind::done);
+  CHECK(step(here, Step::send_away).kind == MoveAnswer::Kind::done);
+  CHECK(to.ask({"DEL", "visits:{17}"}) == "1");
+  const MoveAnswer copy = step(here, Step::copy_out);
+  REQUIRE(copy.kind == MoveAnswer::Kind::content);
+  CHECK(step(there, Step::copy_in, copy.text).kind == MoveAnswer::Kind::done);
+  CHECK(to.ask({"HGET", "visits:{17}", "\x01id"}) == own_id);
+  CHECK(to.ask({"HLEN", "visits:{17}"}) == "2");  // the other one: by which change it came
+  CHECK(step(here, Step::drop).kind == MoveAnswer::Kind::done);
+  CHECK(step(here, Step::copy_out).kind == MoveAnswer::Kind::dropped);
+}
+
 TEST_CASE("a bucket that is none, or of another deployment, does not move") {
   const RedisServer server;
   Session session(server);
