@@ -17,13 +17,18 @@ static void tell_shares(Cache& cache, const Placement& placement) {
   }
 }
 
-void begin_cache_header(CacheHeader& header, const Settings& settings) {
-  for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
-    store_text(at_index(header.shard, shard).name, settings.redis.shards[shard].name);
-    set_shard_state(at_index(header.shard, shard), ShardState::connecting, "");
+void tell_shards(CacheHeader& header, const Settings& settings, std::size_t known) {
+  const std::vector<ShardSettings>& shards = settings.redis.shards;
+  for (std::size_t come = known; come < shards.size(); ++come) {
+    store_text(at_index(header.shard, come).name, shards[come].name);
+    set_shard_state(at_index(header.shard, come), ShardState::connecting, "");
   }
+  header.shards.store(shards.size(), std::memory_order_release);
+}
+
+void begin_cache_header(CacheHeader& header, const Settings& settings) {
   for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
-  header.shards.store(settings.redis.shards.size(), std::memory_order_release);
+  tell_shards(header, settings, 0);
   header.ttl_ms.store(settings.cache.ttl_ms, std::memory_order_release);
   header.flusher.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
   header.sleeping.word.store(0, std::memory_order_seq_cst);

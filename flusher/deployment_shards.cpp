@@ -8,6 +8,7 @@
 
 #include "common/config/shard_address.hpp"
 #include "common/os/errors.hpp"
+#include "common/os/log.hpp"
 #include "common/os/text.hpp"
 
 namespace visitd {
@@ -234,6 +235,12 @@ std::string settings_difference(const Layout& layout, const RedisSettings& named
       "the deployment's shards are those of its change {}: {}. The deployment counts; make redis.shards the same, or "
       "the deployment like redis.shards with: {} shards rebalance",
       layout.version, text.substr(2), visitctl);
+}
+
+void use_shards_of(const Layout& layout, const std::optional<ClusterMap>& cluster, LiveSettings& live) {
+  live.use_shards([layout, cluster](const RedisSettings& named) { return shards_of(layout, cluster, named); });
+  const std::string difference = settings_difference(layout, live.named(), live.visitctl());
+  if (!difference.empty()) log::warning("{}", difference);
 }
 
 }  // namespace visitd

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/config/live_settings.hpp"
 #include "common/config/settings.hpp"
 #include "flusher/counting/cluster_map.hpp"
 #include "flusher/counting/layout.hpp"
@@ -35,6 +36,10 @@ namespace visitd {
 [[nodiscard]] ShardPlace parse_cluster_place(const std::string& text);
 /// The same of nodes that the settings name.
 [[nodiscard]] ShardPlace cluster_place(const std::vector<ShardSettings>& nodes);
+
+/// The shards in use are those of the layout from now on, in the order of shards_of_life(). Says in the log where the
+/// settings name others. Throws as shards_of() does.
+void use_shards_of(const Layout& layout, const std::optional<ClusterMap>& cluster, LiveSettings& live);
 
 /// Where the settings name other shards than the deployment has, for the log, and what to do; empty: they agree.
 /// `visitctl`: how its commands begin.

@@ -52,6 +52,8 @@ constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
 // Each commit looks at the spool's file too: this is for a file that goes while nothing is counted.
 constexpr std::uint64_t checks_a_spool_look = 4;
+// So long the engine that is to take another layout waits for batches that are on their way to former shards.
+constexpr std::uint64_t take_layout_limit_ms = 1000;
 // So long a life that gives way to the next one waits for a last commit.
 constexpr std::uint64_t last_commit_limit_ms = 1000;
 // For the watchdog: a disk may be slow, but a commit that takes as long as this many of its limits is stuck.
@@ -170,6 +172,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
       log::error("lane {}: a damaged record at position {}; {} bytes up to the lane's tail were skipped", damage.lane,
                  damage.position, damage.bytes);
     }
+    if (take_layout_by_ms_) take_layout(at);
     if (next_life_ms_) return begin_next_life(at);
     engine_->tick(at);
     if (watch_) watch_->tick(at.ms);
@@ -362,8 +365,30 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void layout_changed(const std::string& text) override {
     const auto layout = parse_layout(text);
     if (!layout) return loop_.end_with(fmt::format("the shards hold a layout that cannot be read: '{}'", text));
+    if (learned_.layout && learned_.layout->version >= layout->version) return;
     learned_.layout = layout;
-    end_again_soon(fmt::format("the deployment's shards have changed (change {})", layout->version));
+    take_layout_by_ms_ = monotonic_ms() + take_layout_limit_ms;
+    loop_.turn_next();
+  }
+
+  /// Between two turns: what is told of the layout now is told from within no answer.
+  void take_layout(Now at) {
+    const Layout& layout = *learned_.layout;
+    const LayoutStep step = engine_->look_at_layout(layout);
+    if (step == LayoutStep::wait && at.ms < *take_layout_by_ms_) return loop_.turn_in(busy_interval_ms);
+    take_layout_by_ms_.reset();
+    const std::string what = fmt::format("the deployment's shards have changed (change {})", layout.version);
+    if (step != LayoutStep::take) return end_again_soon(what);
+    log::info("{}", what);
+    use_shards_of(layout, std::nullopt, live_);
+    const std::size_t known = was_up_.size();
+    const std::size_t count = settings_.redis.shards.size();
+    if (count > known) links_->set_shards(count);
+    tell_shards(cache().header(), settings_, known);
+    was_up_.resize(count);
+    engine_->take_layout(settings_of_engine(), at);
+    links_->set_shards(count);
+    tell_placement(cache(), engine_->placement());
   }
 
   void node_unknown(const std::string& node) override { watch_->look_for(node); }
@@ -422,7 +447,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::uint64_t last_visit_ms_ = 0;
   std::uint64_t next_check_ms_ = 0;
   std::uint64_t checks_ = 0;
-  std::optional<std::uint64_t> next_life_ms_;  ///< at the latest; nullopt: this one goes on
+  std::optional<std::uint64_t> take_layout_by_ms_;  ///< the one that was learned; nullopt: none is to be taken
+  std::optional<std::uint64_t> next_life_ms_;       ///< at the latest; nullopt: this one goes on
   bool spool_was_full_ = false;
 };
 

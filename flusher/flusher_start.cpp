@@ -130,11 +130,7 @@ void take_layout(LiveSettings& live, const SpoolState& state, Learned& learned) 
   if (!learned.layout && redis.mode != RedisMode::cluster) return;
   const Layout layout = learned.layout ? *learned.layout : layout_in_cluster(redis.buckets, redis.virtual_nodes);
   take_cluster(live, state, layout, learned);
-  live.use_shards(
-      [layout, cluster = learned.cluster](const RedisSettings& named) { return shards_of(layout, cluster, named); });
-  if (!learned.layout) return;
-  const std::string difference = settings_difference(layout, live.named(), live.visitctl());
-  if (!difference.empty()) log::warning("{}", difference);
+  use_shards_of(layout, learned.cluster, live);
 }
 
 }  // namespace

@@ -34,13 +34,19 @@ class ShardLinks::Listener : public ShardLink::Listener {
 
 ShardLinks::ShardLinks(FlusherLoop& loop, Engine& engine, const Settings& settings, const std::string& writer)
     : loop_(loop), engine_(engine), settings_(settings), writer_(writer) {
-  for (std::uint32_t shard = 0; shard < settings.redis.shards.size(); ++shard) {
-    listeners_.push_back(std::make_unique<Listener>(loop, engine, shard));
-    links_.push_back(std::make_unique<ShardLink>(loop.get(), settings.redis.shards[shard], writer,
-                                                 settings.redis.timeout_ms, *listeners_.back()));
+  set_shards(settings.redis.shards.size());
+}
+
+void ShardLinks::set_shards(std::size_t count) {
+  for (auto come = static_cast<std::uint32_t>(links_.size()); come < count; ++come) {
+    listeners_.push_back(std::make_unique<Listener>(loop_, engine_, come));
+    links_.push_back(std::make_unique<ShardLink>(loop_.get(), settings_.redis.shards[come], writer_,
+                                                 settings_.redis.timeout_ms, *listeners_.back()));
   }
-  latencies_us_.resize(links_.size());
-  questions_.resize(links_.size());
+  questions_.resize(count);
+  latencies_us_.resize(count);
+  links_.resize(count);
+  listeners_.resize(count);
 }
 
 void ShardLinks::send(std::uint32_t shard, const ShardCommand& command, Completion done) {

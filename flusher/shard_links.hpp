@@ -24,6 +24,8 @@ class ShardLinks {
   ~ShardLinks();
 
   [[nodiscard]] ShardLink& operator[](std::uint32_t shard) noexcept { return *links_[shard]; }
+  /// So many shards, which are those of the settings: the last ones come, or go, of which none has to answer.
+  void set_shards(std::size_t count);
   /// As ShardLink::send; how long the server takes to say what it is, is noted. Whether replicas follow is asked over
   /// another connection, which ends with the answer.
   void send(std::uint32_t shard, const ShardCommand& command, Completion done);

@@ -49,6 +49,8 @@ class AskableShards {
       : pages_per_s_(pages_per_s), port_(port), shards_(shards) {}
 
   void use(std::uint32_t pages_per_s) noexcept { pages_per_s_ = pages_per_s; }
+  /// So many shards: the last ones come, or go, of which none has to answer.
+  void set_shards(std::size_t count) { shards_.resize(count); }
   /// The time of the turn.
   void set_time(std::uint64_t now_ms) noexcept { now_ms_ = now_ms; }
 

@@ -159,6 +159,13 @@ void Batches::count_unanswered(const Bucket& bucket, std::size_t pages, bool mad
 
 // ---- moves
 
+void Batches::set_shards(std::size_t count, std::uint64_t unix_now) {
+  shards_.resize(count);
+  open_.set_shards(count);
+  kept_order_.set_shards(count);
+  kept_order_.keep_anew(unix_now);
+}
+
 void Batches::leave_shard(std::uint32_t number) {
   Bucket& bucket = buckets_[number];
   Shard& shard = shard_with(bucket);

@@ -140,6 +140,9 @@ class Batches {
   void show_corrections();
   /// The captured transaction is durable. Returns the buckets whose batch may be sent now.
   [[nodiscard]] std::vector<std::uint32_t> committed();
+  /// So many shards: the last ones come, or go, of which no bucket is on those. What is kept is kept for its full time
+  /// from `unix_now` on.
+  void set_shards(std::size_t count, std::uint64_t unix_now);
   /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
   void leave_shard(std::uint32_t bucket);
   void enter_shard(std::uint32_t bucket);

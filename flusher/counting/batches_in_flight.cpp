@@ -281,6 +281,7 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
     case BatchAnswer::Kind::moved:
       sent_here_[bucket] = false;
       link_.port().moved(bucket, answer.why);
+      if (buckets_.has(bucket)) try_later(bucket);  // until a later layout says where it is
       return writes_go_on();
   }
 }

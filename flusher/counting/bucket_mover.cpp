@@ -11,6 +11,8 @@ namespace visitd {
 namespace {
 
 constexpr std::uint64_t first_at_once = 8;
+// A server whose disk is busy is not asked in each turn.
+constexpr std::uint64_t ask_disk_ms = 20;
 
 }  // namespace
 
@@ -18,7 +20,7 @@ BucketMover::BucketMover(MoverSettings settings, const Placement& placement, Mov
     : settings_(std::move(settings)),
       placement_(placement),
       port_(port),
-      next_shards_(placement.shards()),
+      disks_(placement.shards()),
       // Until one was seen: few at once.
       large_content_bytes_(settings_.content_bytes / first_at_once) {
   for (std::uint32_t bucket = 0; bucket < placement_.buckets(); ++bucket) {
@@ -38,9 +40,13 @@ void BucketMover::tick(std::uint64_t now_ms) {
   if (!progress_.ours) return;
   for (; !later_.empty() && later_.front().at_ms <= now_ms; later_.pop_front())
     to_move_.push_back(later_.front().bucket);
-  for (std::uint32_t shard = 0; shard < next_shards_.size(); ++shard) ask_persistence(shard);
+  for (std::uint32_t shard = 0; shard < disks_.size(); ++shard) ask_persistence(shard);
   if (progress_.moved == progress_.buckets) return port_.all_moved();
   begin_more();
+}
+
+bool BucketMover::is_answered() const noexcept {
+  return moving_ == 0 && !asking_turn_ && std::ranges::none_of(disks_, &Disk::asking);
 }
 
 void BucketMover::begin_more() {
@@ -125,6 +131,7 @@ void BucketMover::step(MoveBucket::Step step, std::uint32_t bucket, std::string 
 
 void BucketMover::on_step(std::uint32_t bucket, std::uint32_t shard, const Then& then, const ShardAnswer& answer) {
   --moving_;
+  if (stopped_) return;
   const std::string where = fmt::format("bucket {} at shard {}", bucket, settings_.shards[shard]);
   if (const auto* redirect = std::get_if<Redirect>(&answer)) {
     if (!redirect->once) port_.redirected(bucket, redirect->node);
@@ -143,17 +150,22 @@ void BucketMover::on_step(std::uint32_t bucket, std::uint32_t shard, const Then&
 }
 
 void BucketMover::copy_out(std::uint32_t bucket) {
-  step(MoveBucket::Step::copy_out, bucket, {}, [this, bucket](const MoveAnswer& answer, std::uint32_t) {
-    if (answer.kind != MoveAnswer::Kind::content) return copy_in(bucket, {});
+  step(MoveBucket::Step::copy_out, bucket, {}, [this, bucket](const MoveAnswer& answer, std::uint32_t by) {
+    if (answer.kind != MoveAnswer::Kind::content) return look_for_dropped(bucket, by);
     large_content_bytes_ = std::max<std::uint64_t>(answer.text.size(), large_content_bytes_ - large_content_bytes_ / 8);
     copy_in(bucket, answer.text);
   });
 }
 
 void BucketMover::copy_in(std::uint32_t bucket, std::string content) {
-  const bool dropped = content.empty();
   step(MoveBucket::Step::copy_in, bucket, std::move(content),
-       [this, bucket, dropped](const MoveAnswer& answer, std::uint32_t by) {
+       [this, bucket](const MoveAnswer&, std::uint32_t by) { send_away(bucket, by, port_.connection(by)); });
+}
+
+void BucketMover::look_for_dropped(std::uint32_t bucket, std::uint32_t former) {
+  const std::uint64_t connection = port_.connection(former);
+  step(MoveBucket::Step::copy_in, bucket, {},
+       [this, bucket, former, connection](const MoveAnswer& answer, std::uint32_t) {
          if (answer.kind == MoveAnswer::Kind::absent) {
            return again(bucket,
                         fmt::format("bucket {} is gone: shard {} has dropped it, and shard {}, which had it durably, "
@@ -161,9 +173,8 @@ void BucketMover::copy_in(std::uint32_t bucket, std::string content) {
                                     bucket, settings_.shards[placement_.first_of(bucket)],
                                     settings_.shards[placement_.next_of(bucket)]));
          }
-         if (!dropped) return send_away(bucket, by, port_.connection(by));
          port_.moved(bucket);
-         ++progress_.moved;
+         disks_[former].drops.push_back({bucket, connection});
        });
 }
 
@@ -171,33 +182,47 @@ void BucketMover::send_away(std::uint32_t bucket, std::uint32_t copy_on, std::ui
   step(MoveBucket::Step::send_away, bucket, {}, [this, bucket, copy_on, connection](const MoveAnswer&, std::uint32_t) {
     progress_.problem.clear();
     port_.moved(bucket);
-    next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});
+    disks_[copy_on].copies.push_back({bucket, connection});
   });
 }
 
 void BucketMover::ask_persistence(std::uint32_t shard) {
-  NextShard& next = next_shards_[shard];
-  const std::uint64_t connection = port_.connection(shard);
-  if (connection == 0 || next.asking || next.kept.empty() ||
-      now_ms_ < next.kept.front().since_ms + settings_.durable_after_ms) {
-    return;
+  Disk& disk = disks_[shard];
+  for (std::deque<Done>* const done : {&disk.copies, &disk.drops}) {
+    for (auto fresh = done->rbegin(); fresh != done->rend() && !fresh->since_ms; ++fresh) fresh->since_ms = now_ms_;
   }
-  next.asking = true;
-  port_.send(shard, AskPersistence{}, [this, shard, connection, asked_ms = now_ms_](const ShardAnswer& answer) {
-    next_shards_[shard].asking = false;
+  const bool due = !disk.drops.empty() || (!disk.copies.empty() && is_old(disk.copies.front(), now_ms_));
+  const std::uint64_t connection = port_.connection(shard);
+  if (!due || connection == 0 || disk.asking || now_ms_ < disk.ask_at_ms) return;
+  disk.asking = true;
+  disk.ask_at_ms = now_ms_ + ask_disk_ms;
+  port_.send(shard, AskPersistence{}, [this, &disk, shard, connection, asked_ms = now_ms_](const ShardAnswer& answer) {
+    disk.asking = false;
     const auto* const persistence = std::get_if<Persistence>(&answer);
-    if (persistence != nullptr && !persistence->waits) on_persistent(shard, asked_ms, connection);
+    if (persistence != nullptr && !persistence->waits && !stopped_) on_persistent(disk, shard, asked_ms, connection);
   });
 }
 
-/// What was copied over another connection may have gone with the server: it is looked for again.
-void BucketMover::on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection) {
-  std::deque<Kept>& kept = next_shards_[shard].kept;
-  while (!kept.empty() && kept.front().since_ms + settings_.durable_after_ms <= asked_ms) {
-    const Kept oldest = kept.front();
-    kept.pop_front();
+bool BucketMover::is_old(const Done& done, std::uint64_t now_ms) const noexcept {
+  return done.since_ms && *done.since_ms + settings_.durable_after_ms <= now_ms;
+}
+
+/// What was done over another connection may have gone with the server: it is looked for again. A drop that is lost all
+/// the same, because the machine stops at once, leaves what nobody asks for any more: it is not waited for longer.
+void BucketMover::on_persistent(Disk& disk, std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection) {
+  while (!disk.copies.empty() && is_old(disk.copies.front(), asked_ms)) {
+    const Done oldest = disk.copies.front();
+    disk.copies.pop_front();
     if (oldest.connection == connection) {
       look_and_drop(oldest.bucket, shard);
+    } else {
+      again(oldest.bucket, {});
+    }
+  }
+  for (; !disk.drops.empty() && disk.drops.front().since_ms.value_or(UINT64_MAX) <= asked_ms; disk.drops.pop_front()) {
+    const Done& oldest = disk.drops.front();
+    if (oldest.connection == connection) {
+      ++progress_.moved;
     } else {
       again(oldest.bucket, {});
     }
@@ -214,7 +239,9 @@ void BucketMover::look_and_drop(std::uint32_t bucket, std::uint32_t copy_on) {
 }
 
 void BucketMover::drop(std::uint32_t bucket) {
-  step(MoveBucket::Step::drop, bucket, {}, [this](const MoveAnswer&, std::uint32_t) { ++progress_.moved; });
+  step(MoveBucket::Step::drop, bucket, {}, [this, bucket](const MoveAnswer&, std::uint32_t by) {
+    disks_[by].drops.push_back({bucket, port_.connection(by)});
+  });
 }
 
 }  // namespace visitd

@@ -1,7 +1,7 @@
 // Moves buckets to the shards where the layout wants them, while hosts go on counting into them. Decides; knows no
 // clock, loop or socket.
 //
-//   copy out → copy in → send away → (the copy is on the next shard's disk) → drop
+//   copy out → copy in → send away → (the next shard's disk has the copy) → drop → (the former shard's disk has that)
 //
 // Either side may be a cluster: the node that has the bucket's slot is its shard then, and may become another one at
 // any time. A copy counts once it was seen on one node before that node's disk had everything, and after.
@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,10 @@ class BucketMover {
   BucketMover(MoverSettings settings, const Placement& placement, MoverPort& port);
 
   void tick(std::uint64_t now_ms);
+  /// Sends no step any more: the layout is another one. It must outlive what has no answer yet.
+  void stop() noexcept { stopped_ = true; }
+  /// Whether all that was sent is answered.
+  [[nodiscard]] bool is_answered() const noexcept;
 
   struct Progress {
     std::uint64_t buckets = 0;  ///< that move
@@ -75,15 +80,17 @@ class BucketMover {
   [[nodiscard]] const Progress& progress() const noexcept { return progress_; }
 
  private:
-  /// A bucket that was sent away, and whose content waits for the copy's disk.
-  struct Kept {
+  /// What a shard has done to a bucket, and may lose until its disk has it.
+  struct Done {
     std::uint32_t bucket;
-    std::uint64_t connection;  ///< to the shard where the copy is
-    std::uint64_t since_ms;
+    std::uint64_t connection;                              ///< over which it said so
+    std::optional<std::uint64_t> since_ms = std::nullopt;  ///< the first turn since then; nullopt: there was none
   };
-  struct NextShard {
-    std::deque<Kept> kept;  ///< oldest first
+  struct Disk {
+    std::deque<Done> copies;  ///< of buckets that were sent away, and whose content waits for this; oldest first
+    std::deque<Done> drops;   ///< oldest first
     bool asking = false;
+    std::uint64_t ask_at_ms = 0;
   };
 
   void take_turn(std::uint64_t now_ms);
@@ -94,10 +101,13 @@ class BucketMover {
   void begin_more();
   void copy_out(std::uint32_t bucket);
   void copy_in(std::uint32_t bucket, std::string content);
+  /// Its former shard, which has dropped it, says so.
+  void look_for_dropped(std::uint32_t bucket, std::uint32_t former);
   /// `connection`: to the shard where the copy is, over which it came there.
   void send_away(std::uint32_t bucket, std::uint32_t copy_on, std::uint64_t connection);
   void ask_persistence(std::uint32_t shard);
-  void on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
+  [[nodiscard]] bool is_old(const Done& done, std::uint64_t now_ms) const noexcept;
+  void on_persistent(Disk& disk, std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
   void look_and_drop(std::uint32_t bucket, std::uint32_t copy_on);
   void drop(std::uint32_t bucket);
   /// Sends a step to a shard of the bucket. `then` gets what it answered; anything else is tried again from the start.
@@ -121,13 +131,14 @@ class BucketMover {
     std::uint32_t bucket;
     std::uint64_t at_ms;
   };
-  std::deque<Later> later_;  ///< in order
-  std::vector<NextShard> next_shards_;
+  std::deque<Later> later_;            ///< in order
+  std::vector<Disk> disks_;            ///< by shard
   std::uint32_t moving_ = 0;           ///< buckets on their way
   std::uint64_t large_content_bytes_;  ///< a bucket's: the largest one of late
   std::uint64_t retry_at_ms_ = 0;
   std::uint64_t credit_ = 1000;  ///< thousandths of buckets that may begin to move at the rate
   std::uint64_t credited_ms_ = 0;
+  bool stopped_ = false;
   bool asking_turn_ = false;
   std::uint64_t ask_turn_at_ms_ = 0;
   std::uint64_t turn_until_ms_ = 0;

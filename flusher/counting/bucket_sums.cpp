@@ -38,6 +38,15 @@ void BucketSums::tick(std::uint64_t now_ms) {
   find_top();
 }
 
+void BucketSums::set_shards(std::size_t count) {
+  asking_.resize(count);
+  if (!round_) return;
+  for (std::size_t gone = count; gone < round_->to_ask.size(); ++gone) {
+    for (const std::uint32_t bucket : round_->to_ask[gone]) ask_again(bucket);
+  }
+  round_->to_ask.resize(count);
+}
+
 void BucketSums::begin_round() {
   round_ = std::make_shared<Round>();
   round_->askers = std::exchange(waiting_, {});

@@ -43,6 +43,8 @@ class BucketSums {
   void top(std::size_t limit, std::uint64_t until_ms, std::function<void(Told)> done) {
     waiting_.push_back({limit, until_ms, std::move(done)});
   }
+  /// So many shards: the last ones come, or go, of which none has to answer.
+  void set_shards(std::size_t count);
   /// Goes on; called in each turn while there is something to do.
   void tick(std::uint64_t now_ms);
   [[nodiscard]] bool is_idle() const noexcept { return waiting_.empty() && !round_; }

@@ -77,6 +77,17 @@ void Deployment::adopt(const std::string& identity) {
   ++changes_;
 }
 
+void Deployment::add_shard(std::string name) {
+  const auto place = std::ranges::lower_bound(shards_, name, {}, &Shard::name);
+  shards_.insert(place, {std::move(name), false, {}});
+  ++changes_;
+}
+
+void Deployment::remove_shard(const std::string& name) {
+  std::erase_if(shards_, [&](const Shard& shard) { return shard.name == name; });
+  ++changes_;
+}
+
 void Deployment::saw(const std::string& name, const TopologyText& topology) {
   const auto shard = std::ranges::find(shards_, name, &Shard::name);
   if (topology.kind == TopologyText::Kind::deployment) ++looks_;

@@ -59,6 +59,9 @@ class Deployment {
   [[nodiscard]] const std::string& bucket_id() const noexcept { return bucket_id_; }
   void adopt(const std::string& identity);
 
+  /// A shard more, which has not answered yet; and one that is none any more.
+  void add_shard(std::string name);
+  void remove_shard(const std::string& name);
   /// What a shard says now.
   void saw(const std::string& shard, const TopologyText& topology);
   /// Which server and database is behind a shard, by a text that names both, and how people call its address.

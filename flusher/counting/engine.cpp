@@ -212,6 +212,7 @@ bool Engine::drain(Now now) {
 void Engine::tick(Now now) {
   now_ms_ = now.ms;
   for (const auto& session : sessions_) session->session.tick(now.ms);
+  std::erase_if(former_movers_, [](const auto& former) { return former->mover.is_answered(); });
   // A map that the cluster has not confirmed would send buckets to nodes that do not serve them.
   if (mover_ != nullptr && (!settings_.cluster || cluster_is_known_)) mover_->mover.tick(now.ms);
   writers_.tick(now.ms);

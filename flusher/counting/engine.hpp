@@ -85,7 +85,7 @@ class EnginePort {
   virtual void shard_warned(std::uint32_t shard, const std::string& what) = 0;
   /// The bucket is on that shard from now on.
   virtual void bucket_moved(std::uint32_t bucket, std::uint32_t shard) = 0;
-  /// The deployment has another layout: this life must end, and the next one begin with it.
+  /// The deployment has another layout, which this life takes, or the next one: see Engine::look_at_layout.
   virtual void layout_changed(const std::string& layout) = 0;
   /// A bucket is on a node of the cluster that is none of this life's.
   virtual void node_unknown(const std::string& node) = 0;
@@ -95,6 +95,13 @@ class EnginePort {
   virtual void given(const std::string& page, std::uint64_t visits) = 0;
   /// Rings the doorbells of these lanes' owners, a bit each.
   virtual void wake_lanes(std::uint64_t lanes) = 0;
+};
+
+/// What becomes of another layout of the deployment.
+enum class LayoutStep : std::uint8_t {
+  take,       ///< the running engine takes it
+  wait,       ///< the same in a moment: a batch is on its way to a bucket's former shard
+  next_life,  ///< only the next life can
 };
 
 /// The time of an event.
@@ -117,7 +124,7 @@ class Engine {
   /// The view is the one that readers use: what the spool holds of the lanes is free from now on.
   void free_space() { store_heads(); }
 
-  /// Takes intervals and limits from these settings; shards, placement and the longest page id are as they were.
+  /// Takes intervals and limits from these settings; shards, layout and the longest page id are as they were.
   void use(const EngineSettings& settings, Now now);
 
   /// Applies a burst of each lane and takes the requests. True: there was something.
@@ -180,6 +187,12 @@ class Engine {
   /// Makes this the layout of the deployment, if nobody has made another one; layout_changed() follows. `done`: why
   /// not, for people; empty: it is. Throws Error where it cannot be tried now.
   void change_layout(const Layout& layout, std::function<void(const std::string& why)> done);
+  /// Whether this life can take the layout. It does where the shards keep their numbers: new ones come last, or the
+  /// last ones go. Neither this nor take_layout() is called from within an answer.
+  [[nodiscard]] LayoutStep look_at_layout(const Layout& layout);
+  /// Takes the layout that `settings.changed` is, where look_at_layout() has said so just now. The port has connections
+  /// to new shards before this, and to those that go until it returns.
+  void take_layout(const EngineSettings& settings, Now now);
   [[nodiscard]] ShardState shard_state(std::uint32_t shard) const noexcept;
   /// A shard, for people.
   struct ShardReport {
@@ -282,10 +295,11 @@ class Engine {
   std::vector<std::unique_ptr<Session>> sessions_;
   std::unique_ptr<Corrector> corrector_;
   std::unique_ptr<Corrections> corrections_;
-  std::unique_ptr<Mover> mover_;              ///< where the layout moves buckets
-  std::vector<std::uint64_t> may_follow_ms_;  ///< by bucket, of a cluster
-  std::uint64_t now_ms_ = 0;                  ///< of the last turn
-  std::uint64_t asked_ms_ = 0;                ///< when clients last wanted a count that a shard has to say
+  std::unique_ptr<Mover> mover_;                       ///< where the layout moves buckets
+  std::vector<std::unique_ptr<Mover>> former_movers_;  ///< of former layouts, that wait for answers
+  std::vector<std::uint64_t> may_follow_ms_;           ///< by bucket, of a cluster
+  std::uint64_t now_ms_ = 0;                           ///< of the last turn
+  std::uint64_t asked_ms_ = 0;                         ///< when clients last wanted a count that a shard has to say
   bool changing_layout_ = false;
   bool cluster_is_known_ = false;  ///< the cluster says that its primaries are those of this life
   WriterBook writers_;

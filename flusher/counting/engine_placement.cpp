@@ -29,7 +29,8 @@ bool Engine::next_shards_know() const {
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     const bool is_next =
         std::ranges::find(layout_.next, place_name(settings_, shard), &ShardPlace::name) != layout_.next.end();
-    if (is_next && !sessions_[shard]->session.is_up()) return false;
+    const ShardSession& session = sessions_[shard]->session;
+    if (is_next && !(session.is_up() && session.knows_layout())) return false;
   }
   return true;
 }
@@ -101,9 +102,67 @@ std::string Engine::why_layout_stays() const {
   if (!deployment_.all_answered() || !deployment_.is_made()) {
     return "not every shard has answered since this flusher started; try again once all of them are up";
   }
+  if (shard_state(deciding) == ShardState::up && !sessions_[deciding]->session.knows_layout()) {
+    return fmt::format("shard {} is just being told of change {}; try again in a moment", settings_.shards[deciding],
+                       layout_.version);
+  }
   if (shard_state(deciding) == ShardState::up) return {};
   return fmt::format("shard {}, which decides which change comes first, is {}; try again once it is up",
                      settings_.shards[deciding], name_of(shard_state(deciding)));
+}
+
+// ---- another layout
+
+LayoutStep Engine::look_at_layout(const Layout& layout) {
+  if (cluster_of(layout_) != nullptr || cluster_of(layout) != nullptr || layout.version != layout_.version + 1) {
+    return LayoutStep::next_life;
+  }
+  const bool begins = !layout_.is_moving() && layout.is_moving() && layout.shards == layout_.shards;
+  const bool ends = layout_.is_moving() && !layout.is_moving() && layout.shards == layout_.next;
+  const std::vector<std::string> next = names_of(all_shards(layout));
+  const auto [here, there] = std::ranges::mismatch(settings_.shards, next);
+  const bool keep_their_numbers = here == settings_.shards.end() || there == next.end();
+  if (!keep_their_numbers || !(begins || ends)) return LayoutStep::next_life;
+  bool all_there = true;
+  for (std::uint32_t bucket = 0; bucket < placement_.buckets(); ++bucket) {
+    // Another host may have moved it, and nothing has been sent there since.
+    move_bucket(bucket, placement_.next_of(bucket));
+    all_there = all_there && placement_.shard_of(bucket) == placement_.next_of(bucket);
+  }
+  return all_there ? LayoutStep::take : LayoutStep::wait;
+}
+
+void Engine::take_layout(const EngineSettings& settings, Now now) {
+  const std::size_t former = sessions_.size();
+  const std::size_t count = settings.shards.size();
+  if (mover_ != nullptr) {
+    mover_->mover.stop();
+    former_movers_.push_back(std::move(mover_));
+  }
+  for (std::size_t gone = count; gone < former; ++gone) {
+    sessions_[gone]->session.end();
+    deployment_.remove_shard(settings_.shards[gone]);
+  }
+  settings_ = settings;
+  layout_ = *settings.changed;
+  batches_.set_shards(count, now.unix);
+  flushes_.set_shards(count);
+  askable_.set_shards(count);
+  sums_.set_shards(count);
+  placement_ = place_buckets(layout_);
+  if (count < former) {
+    writers_.drop_shards(count);
+    sessions_.resize(count);
+  }
+  for (auto come = static_cast<std::uint32_t>(former); come < count; ++come) {
+    deployment_.add_shard(settings.shards[come]);
+    // What joins is asked for nothing that an earlier part of the deployment by that name had.
+    sessions_.push_back(std::make_unique<Session>(*this, come, "", ""));
+    writers_.add_shard(settings.shards[come], sessions_.back()->session, false);
+  }
+  if (layout_.is_moving()) mover_ = std::make_unique<Mover>(*this, writers_.self().id);
+  batches_.note_identity({layout_row, to_text(layout_)});
+  use(settings, now);
 }
 
 void Engine::change_layout(const Layout& layout, std::function<void(const std::string& why)> done) {
@@ -114,9 +173,8 @@ void Engine::change_layout(const Layout& layout, std::function<void(const std::s
         changing_layout_ = false;
         if (!held)
           return done("the shard that decides went away: whether the shards were changed is not known; look again");
-        if (held->layout != text) return done("somebody else has changed the shards at the same time; look again");
-        done({});
-        port_.layout_changed(text);
+        done(held->layout == text ? "" : "somebody else has changed the shards at the same time; look again");
+        if (held->version > layout_.version) port_.layout_changed(held->layout);
       });
 }
 

@@ -54,8 +54,8 @@ class Engine::Session : public SessionPort {
     if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
       return engine_.move_bucket(bucket, engine_.placement_.next_of(bucket));
     }
-    session.look_again(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",
-                                   engine_.settings_.shards[shard_], bucket, marker));
+    session.expect_later_layout(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",
+                                            engine_.settings_.shards[shard_], bucket, marker));
   }
   void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
   void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
@@ -80,8 +80,8 @@ class Engine::Scanner : public ScanPort {
   [[nodiscard]] ShardState state(std::uint32_t shard) const override { return engine_.shard_state(shard); }
   [[nodiscard]] const std::string& name(std::uint32_t shard) const override { return engine_.settings_.shards[shard]; }
   [[nodiscard]] std::uint64_t source(std::uint32_t shard) const override {
-    return hash_bytes(fmt::format("{} {} {} {}", engine_.memory_.ring_id, engine_.writers_.self().incarnation, shard,
-                                  engine_.sessions_[shard]->session.connections()));
+    return hash_bytes(fmt::format("{} {} {} {} {}", engine_.memory_.ring_id, engine_.writers_.self().incarnation,
+                                  engine_.layout_.version, shard, engine_.sessions_[shard]->session.connections()));
   }
   bool list_pages(const AskPages& asked, std::function<void(ShardSession::SomePages)> done) override {
     return engine_.sessions_[engine_.placement_.shard_of(asked.bucket)]->session.list_pages(asked, std::move(done));
@@ -136,7 +136,8 @@ class Engine::Mover : public MoverPort {
 
   [[nodiscard]] std::uint64_t connection(std::uint32_t shard) const override {
     const ShardSession& session = engine_.sessions_[shard]->session;
-    return session.is_up() ? session.connections() : 0;
+    // A marker that visits:topology does not explain would have other hosts hold the shard.
+    return session.is_up() && session.knows_layout() ? session.connections() : 0;
   }
   void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
     engine_.sessions_[shard]->session.send(command, std::move(done));

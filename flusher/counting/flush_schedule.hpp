@@ -22,6 +22,8 @@ class FlushSchedule {
   /// Another interval, from now on. What is due sooner by the former one stays so.
   void use(std::uint64_t interval_ms, std::uint64_t now_ms) noexcept;
 
+  /// So many shards: the last ones come, or go.
+  void set_shards(std::size_t count) { shards_.resize(count); }
   /// Whether a flush of the shard begins now. `takes_batches`: the shard does; if not, its flush is overdue. `crowded`:
   /// pages with open visits take so much memory that answers have to make room.
   [[nodiscard]] bool begins(std::uint32_t shard, std::uint64_t now_ms, bool takes_batches, bool crowded) noexcept;

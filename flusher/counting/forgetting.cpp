@@ -31,6 +31,21 @@ void Forgetting::begin() {
   send_all();
 }
 
+void Forgetting::drop_shards(std::size_t count) {
+  for (std::size_t gone = count; gone < to_ask_.size(); ++gone) {
+    later_.insert(later_.end(), to_ask_[gone].begin(), to_ask_[gone].end());
+  }
+  shards_.resize(count);
+  to_ask_.resize(count);
+  asking_.resize(count);
+}
+
+void Forgetting::add_shard(Shard shard) {
+  shards_.push_back(std::move(shard));
+  to_ask_.emplace_back();
+  asking_.push_back(0);
+}
+
 void Forgetting::tick(std::uint64_t now_ms) {
   if (is_over() || later_.empty() || now_ms < retry_at_ms_) return;
   if (now_ms >= until_ms_) {

@@ -33,6 +33,9 @@ class Forgetting : public std::enable_shared_from_this<Forgetting> {
              std::function<void(Told)> done);
 
   void begin();
+  /// The last shards go, of which none has to answer; or one more comes.
+  void drop_shards(std::size_t count);
+  void add_shard(Shard shard);
   /// Tries again, when it is time.
   void tick(std::uint64_t now_ms);
   /// All is told.

@@ -29,6 +29,11 @@ void KeptOrder::recovered(std::uint64_t unix_now) {
   for (std::uint32_t shard = 0; shard < shards_.size(); ++shard) unconfirm(shard);
 }
 
+void KeptOrder::keep_anew(std::uint64_t unix_now) noexcept {
+  for (Entry& kept : order_) kept.answered_at = unix_now;
+  overdue_ = 0;
+}
+
 bool KeptOrder::waits(const Entry& entry) const noexcept {
   // A shard that loses its tail may forget that a bucket is being copied, and take batches that the copy lacks: also
   // what its disk had is sent again then, to the next shard.

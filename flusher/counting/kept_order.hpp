@@ -1,5 +1,6 @@
 // Which of the kept batches go first: the oldest, once they were kept for their time and, if replicas are waited for,
-// replicas have them; those of a bucket that moves, not before the life after the move; sooner if there is no room.
+// replicas have them; those of a bucket that moves, once it was kept for its time after the move; sooner if there is no
+// room.
 // Decides; knows no clock, loop, socket or file.
 //
 // Batches are confirmed a shard at a time: each has a number, and what a shard confirms is all up to a number.
@@ -37,6 +38,10 @@ class KeptOrder {
   void recover(Entry entry);
   /// After the last of them. They are kept for their full time from `unix_now` on.
   void recovered(std::uint64_t unix_now);
+  /// There are other shards, or other buckets move: what is kept is kept for its full time from `unix_now` on.
+  void keep_anew(std::uint64_t unix_now) noexcept;
+  /// So many shards: the last ones come, or go. None of their buckets is on those that go.
+  void set_shards(std::size_t count) { shards_.resize(count); }
   /// What need not be kept any more, the oldest first within each bucket.
   [[nodiscard]] std::vector<Entry> forget_old(const KeptLimits& limits, std::uint64_t unix_now);
 

@@ -110,6 +110,12 @@ void OpenVisits::series_opened(std::uint32_t series) {
   ++open_series_[placement_.shard_of(number)];
 }
 
+void OpenVisits::set_shards(std::size_t count) {
+  takes_batches_.resize(count);
+  open_series_.resize(count);
+  recalled_.resize(count);
+}
+
 std::vector<std::uint32_t> OpenVisits::take(std::uint32_t number, std::size_t most) {
   assert(is_in_memory(number));
   Bucket& bucket = buckets_[number];

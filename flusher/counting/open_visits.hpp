@@ -73,6 +73,8 @@ class OpenVisits {
 
   /// Whether a shard takes batches now. The open visits of one that does not may be spilled.
   void set_takes_batches(std::uint32_t shard, bool takes) noexcept { takes_batches_[shard] = takes; }
+  /// So many shards: the last ones come, or go.
+  void set_shards(std::size_t count);
   /// The bucket leaves its shard: before the placement says so; and is on another: afterwards.
   void leave_shard(std::uint32_t bucket) noexcept {
     const std::uint32_t shard = placement_.shard_of(bucket);

@@ -20,7 +20,8 @@ ShardAdmission::ShardAdmission(std::string identity, std::string new_identity, D
 void ShardAdmission::leave() {
   topology_.clear();
   topology_elsewhere_ = false;
-  stamp_ = made_ = making_ended_ = checking_ = false;
+  stamp_ = made_ = making_ended_ = knows_layout_ = checking_ = false;
+  later_expected_.clear();
 }
 
 void ShardAdmission::ask() {
@@ -127,31 +128,68 @@ void ShardAdmission::on_check(ShardAnswer answer) {
   const Facts facts = std::get<Facts>(std::move(answer));
   server_ = facts;
   if (hold_if_unfit(facts)) return;
-  const std::string& shard = link_.settings().shard;
   topology_elsewhere_ = facts.topology_elsewhere;
   if (topology_elsewhere_) {
     note_role(facts);
     in_flight_.say_how_it_is();
     return in_flight_.pump();
   }
-  const TopologyText topology = parse_topology(facts.topology);
-  if (topology.kind == TopologyText::Kind::deployment && topology.identity == deployment_.identity() &&
-      topology.version > link_.settings().version) {
-    return link_.port().layout_changed(topology.layout);
-  }
-  if (topology.kind != TopologyText::Kind::deployment || topology.shard != link_.name_in_topology() ||
-      topology.layout != link_.settings().layout || topology.identity != deployment_.identity()) {
-    return link_.reconnect(
-        fmt::format("shard {} is not what it was: its visits:topology holds '{}'; looking at the shard again", shard,
-                    facts.topology));
-  }
-  topology_ = facts.topology;
-  made_ = topology.made;
-  making_ended_ = false;
-  deployment_.saw(shard, topology);
+  follow_topology(facts.topology);
+  if (!link_.is_up()) return;
   note_role(facts);
   in_flight_.say_how_it_is();
   in_flight_.pump();
+}
+
+void ShardAdmission::follow_topology(const std::string& text) {
+  const SessionSettings& settings = link_.settings();
+  const TopologyText topology = parse_topology(text);
+  const bool ours = topology.kind == TopologyText::Kind::deployment && topology.shard == link_.name_in_topology() &&
+                    topology.identity == deployment_.identity();
+  if (ours && topology.version > settings.version) {
+    topology_ = text;
+    knows_layout_ = false;
+    return link_.port().layout_changed(topology.layout);
+  }
+  const bool is_told = ours && topology.layout == settings.layout;
+  if (is_told && !later_expected_.empty()) return link_.reconnect(std::exchange(later_expected_, {}));
+  if (!is_told && (!ours || topology.version == settings.version)) {
+    return link_.reconnect(
+        fmt::format("shard {} is not what it was: its visits:topology holds '{}'; looking at the shard again",
+                    settings.shard, text));
+  }
+  topology_ = text;
+  made_ = topology.made;
+  making_ended_ = false;
+  deployment_.saw(settings.shard, topology);
+  knows_layout_ = is_told;
+  if (!is_told) tell_layout();
+}
+
+/// A server that is just being looked at is looked at anew: what it has said so far was another layout's.
+void ShardAdmission::take_layout() {
+  using Step = SessionLink::Step;
+  later_expected_.clear();
+  knows_layout_ = link_.is_up() && parse_topology(topology_).layout == link_.settings().layout;
+  if (knows_layout_) return;
+  if (link_.is_up()) {
+    tell_layout();
+  } else if (link_.step() != Step::away && link_.step() != Step::connecting) {
+    link_.look_again();
+  }
+}
+
+void ShardAdmission::tell_layout() {
+  link_.send(topology_of(deployment_.identity(), true), [this](const ShardAnswer& answer) {
+    // Without one it is told again after the next look at what the server is.
+    if (const auto* const held = std::get_if<Topology>(&answer)) follow_topology(held->topology);
+  });
+}
+
+void ShardAdmission::expect_later_layout(std::string why) {
+  if (!link_.is_up()) return link_.reconnect(why);
+  later_expected_ = std::move(why);
+  check_at_ms_ = link_.now_ms();
 }
 
 // ---- who it is
@@ -318,15 +356,21 @@ void ShardAdmission::change_layout(const std::string& layout, std::uint64_t vers
   next.layout = layout;
   next.version = version;
   next.made = true;
-  link_.send(MakeTopology{topology_, to_text(next)}, [done = std::move(done)](const ShardAnswer& answer) {
+  link_.send(MakeTopology{topology_, to_text(next)}, [this, done = std::move(done)](const ShardAnswer& answer) {
     const auto* held = std::get_if<Topology>(&answer);
-    done(held == nullptr ? std::nullopt : std::optional(parse_topology(held->topology)));
+    if (held == nullptr) return done(std::nullopt);
+    const TopologyText topology = parse_topology(held->topology);
+    if (topology.version > link_.settings().version) {
+      topology_ = held->topology;
+      knows_layout_ = false;
+    }
+    done(topology);
   });
 }
 
 /// Every bucket has the identity: from now on one that does not was emptied.
 void ShardAdmission::finish_making() {
-  if (making_ended_ || topology_elsewhere_ || !deployment_.complete()) return;
+  if (making_ended_ || topology_elsewhere_ || !knows_layout_ || !deployment_.complete()) return;
   making_ended_ = true;
   link_.send(topology_of(deployment_.identity(), true), [this](ShardAnswer answer) {
     const auto* held = std::get_if<Topology>(&answer);
@@ -362,6 +406,7 @@ void ShardAdmission::go_on() {
 
 void ShardAdmission::come_up() {
   link_.come_up();
+  knows_layout_ = true;
   check_at_ms_ = link_.now_ms() + link_.settings().check_ms;
   note_identity();
   in_flight_.begin();

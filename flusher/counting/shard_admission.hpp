@@ -39,6 +39,13 @@ class ShardAdmission {
   /// visits:topology says afterwards; nullopt: nobody knows.
   using Changed = std::function<void(const std::optional<TopologyText>&)>;
   void change_layout(const std::string& layout, std::uint64_t version, Changed done);
+  /// The settings have another layout since now: the shard is told.
+  void take_layout();
+  /// Something on the shard says that there is a later layout: looks for it. `why` the shard is looked at anew, for
+  /// people, where it knows of none.
+  void expect_later_layout(std::string why);
+  /// Whether the shard has been told the layout, as far as is known.
+  [[nodiscard]] bool knows_layout() const noexcept { return knows_layout_; }
   /// What visits:topology holds on this shard is known.
   [[nodiscard]] bool holds_topology() const noexcept { return !topology_.empty() && !topology_elsewhere_; }
   /// What the server last said of itself; nullopt: it was never asked.
@@ -53,6 +60,9 @@ class ShardAdmission {
   void on_topology(const std::string& text);
   void on_no_topology();
   void on_topology_elsewhere();
+  void tell_layout();
+  /// What visits:topology on a server that is in use has become.
+  void follow_topology(const std::string& text);
   [[nodiscard]] std::string why_topology_is_missed() const;
   /// The shard says another layout. True: nothing more is to be done with it now.
   [[nodiscard]] bool follow_layout(const TopologyText& topology);
@@ -85,6 +95,8 @@ class ShardAdmission {
   bool stamp_ = false;               ///< buckets may lack the identity
   bool made_ = false;                ///< the topology says that every bucket has it
   bool making_ended_ = false;
+  bool knows_layout_ = false;
+  std::string later_expected_;      ///< not empty: why the shard is looked at anew if it knows of no later layout
   std::uint64_t changes_seen_ = 0;  ///< of the deployment
   std::uint64_t check_at_ms_ = 0;
   bool checking_ = false;

@@ -19,6 +19,13 @@ ShardSession::ShardSession(SessionSettings settings, std::string identity, std::
       admission_(std::move(identity), std::move(new_identity), deployment, batches, link_, marks_, in_flight_),
       replicas_(buckets, batches, link_, in_flight_) {}
 
+void ShardSession::use(SessionSettings settings) {
+  const bool same_layout = settings.layout == link_.settings().layout;
+  link_.use(std::move(settings));
+  replicas_.use();
+  if (!same_layout) admission_.take_layout();
+}
+
 // ---- events
 
 void ShardSession::tick(std::uint64_t now_ms) {

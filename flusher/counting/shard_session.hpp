@@ -37,11 +37,8 @@ class ShardSession final : private SessionLink::Parts {
   ShardSession(const ShardSession&) = delete;
   ShardSession& operator=(const ShardSession&) = delete;
 
-  /// Other limits and intervals, from now on; the shard's name and layout are as they were.
-  void use(SessionSettings settings) {
-    link_.use(std::move(settings));
-    replicas_.use();
-  }
+  /// Other limits and intervals, and maybe another layout, from now on; the shard's name is as it was.
+  void use(SessionSettings settings);
 
   void tick(std::uint64_t now_ms);
   void on_connected() { admission_.ask(); }
@@ -64,8 +61,6 @@ class ShardSession final : private SessionLink::Parts {
   void try_soon(std::uint64_t now_ms);
   /// The cluster takes no batches for now.
   void refuse(const std::string& why, std::uint64_t now_ms);
-  /// Something is not as it was: makes another connection.
-  void look_again(const std::string& why) { link_.reconnect(why); }
   [[nodiscard]] bool is_arriving(std::uint32_t bucket) const { return in_flight_.is_arriving(bucket); }
   /// Whether the shard is being sent again what it lost of the bucket.
   [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return in_flight_.is_repairing(bucket); }
@@ -73,6 +68,12 @@ class ShardSession final : private SessionLink::Parts {
   void change_layout(const std::string& layout, std::uint64_t version, ShardAdmission::Changed done) {
     admission_.change_layout(layout, version, std::move(done));
   }
+  /// As ShardAdmission has them.
+  void expect_later_layout(std::string why) { admission_.expect_later_layout(std::move(why)); }
+  [[nodiscard]] bool knows_layout() const noexcept { return admission_.knows_layout(); }
+  /// The shard is none of the deployment's any more: everything without an answer is Lost before this returns, and
+  /// nothing else is to be called.
+  void end() { link_.look_again(); }
   /// A command beside those of the session, while it is up.
   void send(const ShardCommand& command, Completion done) { link_.send(command, std::move(done)); }
   [[nodiscard]] bool is_up() const noexcept { return link_.is_up(); }

@@ -37,10 +37,23 @@ class Gathered {
 
 void WriterBook::add_shard(const std::string& name, ShardSession& session, bool in_cluster) {
   shards_.push_back({name, &session, in_cluster});
+  shards_.back().noted_batches = written_as_of(static_cast<std::uint32_t>(shards_.size() - 1)).batches;
+  for (const auto& forgetting : forgettings_) forgetting->add_shard(to_forget(shards_.back()));
+  if (!in_cluster) return;
   // A node's note tells of all nodes: with one more of them, all notes tell more.
-  for (std::uint32_t number = 0; number < shards_.size(); ++number) {
-    if (shards_[number].in_cluster == in_cluster) shards_[number].noted_batches = written_as_of(number).batches;
+  for (Shard& shard : shards_) {
+    if (shard.in_cluster) shard.noted_batches = shards_.back().noted_batches;
   }
+}
+
+void WriterBook::drop_shards(std::size_t count) {
+  shards_.resize(count);
+  for (const auto& forgetting : forgettings_) forgetting->drop_shards(count);
+}
+
+/// In a cluster the buckets of one node are in many slots.
+Forgetting::Shard WriterBook::to_forget(const Shard& shard) {
+  return {shard.name, shard.session, shard.in_cluster ? 1 : marks_asked_at_once};
 }
 
 Batches::Written WriterBook::written_as_of(std::uint32_t shard) const noexcept {
@@ -70,10 +83,11 @@ void WriterBook::note(std::uint32_t number, std::uint64_t unix_now) {
   const std::uint64_t connection = shard.session->connections();
   const bool goes_on = connection != shard.noted_connection && (!shard.in_cluster || is_known_to_all());
   if (goes_on) note.fields.emplace_back(self_.id + ":forgotten", "");
-  shard.session->note_writer(std::move(note), [&shard, goes_on, connection, batches = written.batches](bool here) {
-    shard.noted_batches = batches;
-    if (here && goes_on) shard.noted_connection = connection;
-  });
+  shard.session->note_writer(std::move(note),
+                             [this, number, goes_on, connection, batches = written.batches](bool here) {
+                               shards_[number].noted_batches = batches;
+                               if (here && goes_on) shards_[number].noted_connection = connection;
+                             });
 }
 
 void WriterBook::ask(const std::function<void(Told)>& done) const {
@@ -99,8 +113,7 @@ void WriterBook::forget(const std::string& writer, std::uint64_t unix_now, std::
   const NoteWriter note{{{writer + ":forgotten", to_text(ForgottenNote{unix_now, self_.host})}}};
   std::vector<Forgetting::Shard> shards;
   for (const Shard& shard : shards_) {
-    // In a cluster the buckets of one node are in many slots.
-    shards.push_back({shard.name, shard.session, shard.in_cluster ? 1 : marks_asked_at_once});
+    shards.push_back(to_forget(shard));
     if (shard.session->is_up()) shard.session->send(note, [](const ShardAnswer&) {});
   }
   forgettings_.push_back(

@@ -32,6 +32,8 @@ class WriterBook {
   /// One shard more, in the order of their numbers. The session outlives the last answer. `in_cluster`: it is a node of
   /// the cluster, of which one keeps the notes of all.
   void add_shard(const std::string& name, ShardSession& session, bool in_cluster);
+  /// So many stay: the last ones go, of which none has to answer.
+  void drop_shards(std::size_t count);
 
   /// A flush of the shard is answered in full: it is told who we are, and that we live.
   void note(std::uint32_t shard, std::uint64_t unix_now);
@@ -59,6 +61,7 @@ class WriterBook {
     std::uint64_t noted_connection = 0;  ///< over which a note said that this writer is not forgotten
   };
 
+  [[nodiscard]] static Forgetting::Shard to_forget(const Shard& shard);
   /// What a note on this shard tells.
   [[nodiscard]] Batches::Written written_as_of(std::uint32_t shard) const noexcept;
   [[nodiscard]] bool is_known_to_all() const;

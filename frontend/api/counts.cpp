@@ -82,14 +82,8 @@ void Counts::follow_ttl() noexcept {
 void Counts::use_cache() {
   if (membership_.cache() == nullptr || cache_changes_ == membership_.cache_changes()) return;
   cache_changes_ = membership_.cache_changes();
-  const CacheHeader& header = membership_.cache()->header();
   reader_.follow(memory_of(*membership_.cache()));
   follow_ttl();
-  shards_.clear();
-  const std::uint64_t shards = std::min<std::uint64_t>(header.shards.load(std::memory_order_acquire), max_shards);
-  for (std::uint64_t shard = 0; shard < shards; ++shard) {
-    shards_.push_back(load_text(at_index(header.shard, shard).name));
-  }
 }
 
 /// True: there is another cache than before.
@@ -170,9 +164,12 @@ CountAnswer Counts::answer(std::string_view page, const Reading& reading, const 
   return {CountAnswer::Kind::unknown, 0, 0, {}, why.empty() ? std::string_view(too_late_) : why};
 }
 
-std::string_view Counts::shard_name(std::string_view page) const noexcept {
+/// Shards come and go while the flusher runs: the name is the one of this moment.
+std::string_view Counts::shard_name(std::string_view page) noexcept {
   const auto shard = reader_.shard_of(page);
-  return shard && *shard < shards_.size() ? std::string_view(shards_[*shard]) : std::string_view();
+  if (!shard) return {};
+  shard_name_ = load_text(at_index(membership_.cache()->header().shard, *shard).name);
+  return shard_name_;
 }
 
 /// Notes what concerns the read from now on.
@@ -214,7 +211,8 @@ std::uint64_t Counts::outlook() const noexcept {
   std::uint64_t seen = membership_.cache_changes();
   const Cache* const cache = membership_.cache();
   if (cache == nullptr) return seen;
-  for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
+  const std::uint64_t shards = std::min<std::uint64_t>(value_of(cache->header().shards), max_shards);
+  for (std::uint64_t shard = 0; shard < shards; ++shard) {
     seen = seen * 31 + at_index(cache->header().shard, shard).state.load(std::memory_order_acquire);
   }
   return seen;

@@ -39,7 +39,8 @@ class Counts final : public CountSource {
  private:
   [[nodiscard]] CountAnswer answer(std::string_view page, const CountReader::Reading& reading, const CountRead& state,
                                    std::uint64_t now_ms) noexcept;
-  [[nodiscard]] std::string_view shard_name(std::string_view page) const noexcept;
+  /// Until the next call.
+  [[nodiscard]] std::string_view shard_name(std::string_view page) noexcept;
   void ask(std::uint64_t hash, std::string_view page, CountRead& state, std::uint64_t now_ms) noexcept;
   [[nodiscard]] CountAnswer park(std::uint64_t hash, std::string_view page, const CountReader::Reading& reading,
                                  CountRead& state, std::uint64_t now_ms) noexcept;
@@ -65,8 +66,8 @@ class Counts final : public CountSource {
   std::uint64_t ask_ahead_ms_ = 0;                ///< of the cache in use
   std::array<std::uint64_t, 256> asked_ahead_{};  ///< pages and the ends of their TTL, mixed: each is asked for once
   ListTurns list_turns_;
-  std::size_t asked_by_lists_ = 0;   ///< ahead, and not read yet
-  std::vector<std::string> shards_;  ///< names, of the cache in use
+  std::size_t asked_by_lists_ = 0;  ///< ahead, and not read yet
+  std::string shard_name_;          ///< as last told
 };
 
 }  // namespace visitd

@@ -3,7 +3,8 @@
 
 16 connections visit, others read pages in use, and pages for which a shard is asked; all at steady rates, in
 turn with and without buckets that move. Frontends and clients run on core 0; the flusher, all shards and what
-adds and removes them run on the others.
+adds and removes them run on the others, with their files in memory: the kernel would write them to a disk on
+core 0, too, and that is what clients would notice.
 
 Arguments: seconds of a phase (10), rounds (3), kills a second (0): of the flusher, the shards and visitctl, in
 both kinds of phases. VISITD_BUILD_ROOT names the build folder. Prints lines "name value unit", and ends with an
@@ -17,6 +18,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -143,6 +145,7 @@ def main() -> None:
     seconds, rounds, kills_a_second = argument(1, 10), int(argument(2, 3)), argument(3, 0)
     settings = SETTINGS | {"flusher": {"flush_interval_ms": 1000, "commit_interval_ms": 200}}
     os.sched_setaffinity(0, OTHERS)  # and so whatever is started from here
+    tempfile.tempdir = "/dev/shm"
     with Stack(frontends=2, settings=settings, supervised=True) as stack:
         for name in ("frontend_1", "frontend_2"):
             pin(stack.processes[name].pid, SERVED)

@@ -48,6 +48,9 @@ class Moves(unittest.TestCase):
         held = traffic.check(60)
         check_sums([traffic], held)
 
+    def starts_over(self) -> int:
+        return (self.stack.folder / "log" / "flusher.log").read_text().count("starting over from the spool")
+
     def test_a_shard_is_added_and_another_one_removed_while_visits_are_counted(self):
         traffic = Traffic(self.stack).start()
         time.sleep(1)
@@ -71,10 +74,23 @@ class Moves(unittest.TestCase):
         self.assertGreater(len(left), 40)
         self.assertEqual({int(key[8:-1]) for key in left}, planned, "those that the dry run said")
         self.assertEqual({tuple(fields) for fields in left.values()}, {("\x01id", "\x01moved")}, "only the markers stay")
+        self.assertEqual(self.starts_over(), 0, "a running flusher takes a shard that is added")
+        read = next(answer for page in range(1000) if (answer := self.stack.read(f"new-{page}").json())["served_via"] == spare.name)
+        self.assertEqual(read["count"], 0)
+        self.stack.visitctl("shards", "remove", spare.name)
+        self.stack.stop_one(spare.name)
+        self.stack.shards.remove(spare)
+        self.assertEqual(moves(self.stack)["version"], 5)
+        self.assertEqual(self.starts_over(), 0, "and lets the last one go")
+        other = self.stack.spare()
+        self.stack.visitctl("shards", "add", url(other))
+        self.stack.shards.append(other)
         first = self.stack.shards[0]
         self.stack.visitctl("shards", "remove", first.name)
         self.stack.stop_one(first.name)
         self.stack.shards.remove(first)
+        wait_for("the flusher knows", lambda: knows(self.stack, 9))
+        self.assertEqual(self.starts_over(), 1, "once, where those behind it get other numbers")
         time.sleep(1)
         traffic.stop()
         self.check(traffic)

@@ -74,7 +74,24 @@ void SimulatedHost::layout_changed(const std::string& layout) {
   next_layout_ = parse_layout(layout);
   if (!next_layout_) throw Broken(fmt::format("host {}: a layout cannot be read: {}", number_, layout));
   stage_.follow(*next_layout_);
-  must_end_ = true;
+}
+
+/// Between two events. A batch may stay on its way for longer than a flusher waits.
+void SimulatedHost::follow_layout() {
+  if (engine_ == nullptr || !next_layout_ || engine_->layout().version >= next_layout_->version) return;
+  const LayoutStep step = engine_->look_at_layout(*next_layout_);
+  if (step == LayoutStep::next_life || chance(20) == 0) return end_flusher();
+  if (step == LayoutStep::wait) return;
+  ++stage_.statistics.layouts_taken;
+  EngineSettings with = settings();
+  with.changed = next_layout_;
+  with.shards = shards_of_life(*next_layout_, std::nullopt);
+  const std::vector<std::uint32_t> former = servers_;
+  number_servers(with);
+  const std::vector<std::uint32_t> next = servers_;
+  if (former.size() > next.size()) servers_ = former;  // those that go are told so
+  engine_->take_layout(with, stage_.now);
+  servers_ = next;
 }
 
 std::optional<std::uint32_t> SimulatedHost::number_of(std::uint32_t server) const {

@@ -40,7 +40,7 @@ MUTANTS = {
         'flusher/counting/bucket_mover.cpp', 'if (redirect == nullptr || !redirect->once) return on_step(bucket, shard, then, answer);',
         'return on_step(bucket, shard, then, answer);'),
     'a copy is durable on the node where it is': (
-        'flusher/counting/bucket_mover.cpp', 'next_shards_[copy_on].kept.push_back({bucket, connection, now_ms_});', 'drop(bucket);'),
+        'flusher/counting/bucket_mover.cpp', 'disks_[copy_on].copies.push_back({bucket, connection});', 'drop(bucket);'),
     'a marker of a node is explained by visits:topology on another one': (
         'flusher/counting/shard_marks.cpp', 'return deployment_.looks() < *unsaid_since_ + 2;', 'return false;'),
     'what joins is not taken for a shard that was emptied': (

@@ -99,7 +99,8 @@ void SimulatedHost::flusher_event(const std::function<void()>& event) {
   if (engine_ == nullptr) return;
   try {
     event();
-    if (std::exchange(must_end_, false)) end_flusher();
+    if (std::exchange(must_end_, false)) return end_flusher();
+    follow_layout();
   } catch (const Killed&) {
     ++stage_.statistics.kills_in_changes;
     kill_flusher();

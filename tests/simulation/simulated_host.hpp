@@ -177,6 +177,8 @@ class SimulatedHost : public EnginePort {
   void bucket_moved(std::uint32_t, std::uint32_t) override { ++stage_.statistics.moved; }
   void layout_changed(const std::string& layout) override;
   void node_unknown(const std::string& node) override;
+  /// Takes a layout that was told, in this life if it can.
+  void follow_layout();
 
   /// The server that the engine counts as this shard; and how it counts that server, if at all.
   [[nodiscard]] std::uint32_t server_of(std::uint32_t shard) const { return servers_[shard]; }

@@ -69,6 +69,7 @@ constexpr Told told[] = {
     {&Statistics::reads_damaged, "reads of damaged counts"},
     {&Statistics::exchanges, "shards exchanged"},
     {&Statistics::layouts, "layouts"},
+    {&Statistics::layouts_taken, "of them taken by a flusher that went on"},
     {&Statistics::moved, "buckets found moved"},
     {&Statistics::migrated, "keys that a cluster moved"},
     {&Statistics::unknown_nodes, "nodes that were not known"},

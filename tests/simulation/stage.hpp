@@ -54,6 +54,7 @@ struct WorldStatistics {
   std::uint64_t reads_damaged = 0;
   std::uint64_t exchanges = 0;
   std::uint64_t layouts = 0;            ///< that followed another one
+  std::uint64_t layouts_taken = 0;      ///< by a flusher that went on
   std::uint64_t moved = 0;              ///< buckets that a host found moved
   std::uint64_t migrated = 0;           ///< keys that a cluster moved
   std::uint64_t unknown_nodes = 0;      ///< redirects to a node that a life does not know

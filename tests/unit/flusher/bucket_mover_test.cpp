@@ -77,6 +77,18 @@ struct Moves : MoverPort {
     for (int i = 0; i < 2; ++i) answer(MoveAnswer{Answer::content, "bytes"});
     for (int i = 0; i < 4; ++i) answer(MoveAnswer{});
   }
+  /// The oldest copies have been where they are for so long that the disk is asked for them.
+  void wait_for_disk() {
+    tick();
+    tick(settings.durable_after_ms);
+  }
+  /// The shard's disk has what it has dropped.
+  void answer_that_drops_are_durable(std::uint32_t shard) {
+    tick(20);
+    REQUIRE(sent.front().shard == shard);
+    REQUIRE(std::holds_alternative<AskPersistence>(sent.front().command));
+    answer(Persistence{false});
+  }
 
   MoverSettings settings;
   Placement placement;
@@ -111,6 +123,7 @@ TEST_CASE("a bucket is copied out, copied in, sent away, and dropped once its co
   t.answer(MoveAnswer{});
   t.answer(MoveAnswer{});
   CHECK(t.told == std::vector<std::uint32_t>{0, 1});
+  t.tick();
   t.tick(999);
   REQUIRE(t.sent.size() == 1);  // the third bucket
   t.answer(Lost{});
@@ -121,9 +134,48 @@ TEST_CASE("a bucket is copied out, copied in, sent away, and dropped once its co
   t.answer(Persistence{true});
   CHECK(t.sent.empty());
   t.connections[0] = 2;
-  t.tick();
+  t.tick(20);
   t.answer(Persistence{false});
   CHECK(t.mover->progress().moved == 0);
+}
+
+TEST_CASE("a bucket has moved once its former shard's disk knows that it was dropped; what was lost is dropped again") {
+  Moves t;
+  t.settings.buckets_at_once = 8;
+  t.mover.emplace(t.settings, t.placement, t);
+  t.take_turn();
+  for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{Answer::content, "bytes"});
+  for (int i = 0; i < 6; ++i) t.answer(MoveAnswer{});
+  t.wait_for_disk();
+  t.answer(Persistence{false});
+  for (int i = 0; i < 3; ++i) {
+    CHECK(t.step().step == Step::drop);
+    t.answer(MoveAnswer{});
+  }
+  CHECK(t.mover->progress().moved == 0);
+  t.connections[0] = 2;
+  t.answer_that_drops_are_durable(0);
+  CHECK(t.mover->progress().moved == 0);
+  t.tick();
+  REQUIRE(t.sent.size() == 3);
+  CHECK(t.step().step == Step::copy_out);
+  for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{Answer::dropped});
+  for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{});
+  CHECK(t.mover->progress().moved == 0);
+  t.answer_that_drops_are_durable(0);
+  CHECK(t.mover->progress().moved == 3);
+}
+
+TEST_CASE("who moves for a layout that holds no more sends no further step, and waits for what has no answer") {
+  Moves t;
+  t.take_turn();
+  CHECK_FALSE(t.mover->is_answered());
+  t.mover->stop();
+  t.answer(MoveAnswer{Answer::content, "bytes"});
+  CHECK_FALSE(t.mover->is_answered());
+  t.answer(Lost{});
+  CHECK(t.mover->is_answered());
+  CHECK(t.sent.empty());
 }
 
 TEST_CASE("at most as many buckets a second begin to move as were asked for") {
@@ -161,7 +213,7 @@ TEST_CASE("a copy that came over another connection is looked for again before a
   t.take_turn();
   t.move_two();
   t.connections[1] = 2;
-  t.tick(1000);
+  t.wait_for_disk();
   while (!std::holds_alternative<AskPersistence>(t.sent.front().command)) t.answer(Lost{});
   t.answer(Persistence{false});
   for (const Moves::Sent& sent : t.sent) CHECK(std::get<MoveBucket>(sent.command).step != Step::drop);
@@ -190,8 +242,10 @@ TEST_CASE("a bucket that is on neither shard is reported, and nothing is made up
   t.answer(MoveAnswer{Answer::absent});
   CHECK(t.mover->progress().problem.find("bucket 0 is gone") == 0);
   t.answer(MoveAnswer{});
-  CHECK(t.mover->progress().moved == 1);
   CHECK(t.told == std::vector<std::uint32_t>{1});
+  t.sent.clear();  // the third bucket
+  t.answer_that_drops_are_durable(0);
+  CHECK(t.mover->progress().moved == 1);
 }
 
 TEST_CASE("who does not have the turn moves nothing, and who has it says so again in time") {
@@ -236,12 +290,13 @@ TEST_CASE("once everything has moved, that is told until somebody ends it") {
   t.take_turn();
   for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{Answer::content, "bytes"});
   for (int i = 0; i < 6; ++i) t.answer(MoveAnswer{});
-  t.tick(1000);
+  t.wait_for_disk();
   t.answer(Persistence{false});
   for (int i = 0; i < 3; ++i) {
     CHECK(t.step().step == Step::drop);
     t.answer(MoveAnswer{});
   }
+  t.answer_that_drops_are_durable(0);
   CHECK(t.mover->progress().moved == 3);
   CHECK(t.finished == 0);
   t.tick();
@@ -269,12 +324,13 @@ TEST_CASE("a bucket goes to the node that has its slot, and is seen there once m
   t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
   t.answer_from(2, Step::copy_in, MoveAnswer{});
   t.answer_from(0, Step::send_away, MoveAnswer{});
-  t.tick(1000);
+  t.wait_for_disk();
   CHECK(t.sent.front().shard == 2);
   t.answer(Persistence{});
   CHECK(t.step().content.empty());
   t.answer_from(2, Step::copy_in, MoveAnswer{});
   t.answer_from(0, Step::drop, MoveAnswer{});
+  t.answer_that_drops_are_durable(0);
   CHECK(t.mover->progress().moved == 1);
 }
 
@@ -283,7 +339,7 @@ TEST_CASE("a copy that the node's disk had, but that is there no more, is made a
   t.answer_from(0, Step::copy_out, MoveAnswer{Answer::content, "bytes"});
   t.answer_from(1, Step::copy_in, MoveAnswer{});
   t.answer_from(0, Step::send_away, MoveAnswer{});
-  t.tick(1000);
+  t.wait_for_disk();
   t.answer(Persistence{});
   t.answer_from(1, Step::copy_in, MoveAnswer{Answer::absent});
   t.tick(t.settings.redirect_retry_ms);
@@ -298,12 +354,13 @@ TEST_CASE("a bucket whose slot is on its way to another node goes there, and wai
   CHECK(t.step().once);
   t.answer_from(2, Step::copy_in, MoveAnswer{});
   t.answer_from(0, Step::send_away, MoveAnswer{});
-  t.tick(1000);
+  t.wait_for_disk();
   CHECK(t.sent.front().shard == 2);
   t.answer(Persistence{});
   t.answer_from(1, Step::copy_in, Redirect{"n2", true});
   t.answer_from(2, Step::copy_in, MoveAnswer{});
   t.answer_from(0, Step::drop, MoveAnswer{});
+  t.answer_that_drops_are_durable(0);
   CHECK(t.mover->progress().moved == 1);
 }
 

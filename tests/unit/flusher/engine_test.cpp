@@ -146,7 +146,7 @@ class Host : public EnginePort {
   void corrected(const CorrectedPage& page) override { corrected_pages.push_back(page); }
   void given(const std::string& page, std::uint64_t visits) override { given_pages.push_back({page, visits}); }
   void wake_lanes(std::uint64_t lanes) override { woken |= lanes; }
-  void bucket_moved(std::uint32_t bucket, std::uint32_t) override { FAIL("bucket " << bucket << " moved"); }
+  void bucket_moved(std::uint32_t, std::uint32_t) override {}
   void layout_changed(const std::string& layout) override { layouts.push_back(layout); }
   void node_unknown(const std::string& node) override { FAIL("no node: " << node); }
 
@@ -170,6 +170,58 @@ class Host : public EnginePort {
 };
 
 }  // namespace
+
+// ---- another layout
+
+TEST_CASE("a running engine takes a layout where the shards keep their numbers") {
+  Host host;
+  host.run(1000);
+  const Layout made = host.engine->layout();
+  const auto step = [&](const Layout& layout) { return host.engine->look_at_layout(layout); };
+  const Layout grows = begin_move(made, {{"one"}, {"two"}, {"new", "redis://new"}});
+  CHECK(step(grows) == LayoutStep::take);
+  CHECK(step(begin_move(made, {{"one"}})) == LayoutStep::take);
+  CHECK(step(begin_move(made, {{"two"}})) == LayoutStep::take);
+  // Others than in order.
+  Layout other = grows;
+  other.version = 3;
+  CHECK(step(other) == LayoutStep::next_life);
+  // An address that was changed, and a cluster.
+  other = made;
+  other.shards[0].url = "redis://elsewhere";
+  other.version = 2;
+  CHECK(step(other) == LayoutStep::next_life);
+  CHECK(step(begin_move(made, {{cluster_name, "cluster://a:1"}})) == LayoutStep::next_life);
+
+  const auto take = [&](const Layout& layout) {
+    EngineSettings settings = host.settings;
+    settings.changed = layout;
+    settings.shards = shards_of_life(layout, std::nullopt);
+    host.engine->take_layout(settings, host.now);
+  };
+  const Layout shrinks = begin_move(made, {{"one"}});
+  take(shrinks);
+  CHECK(host.engine->layout() == shrinks);
+  CHECK(host.engine->move_progress()->buckets == host.engine->placement().buckets_on(1).size());
+  CHECK(step(shrinks) == LayoutStep::next_life);
+  CHECK(step(end_move(shrinks)) == LayoutStep::take);
+  CHECK(host.engine->placement().buckets_on(1).empty());
+  take(end_move(shrinks));
+  CHECK(host.engine->placement().shards() == 1);
+  CHECK_FALSE(host.engine->move_progress());
+  CHECK_THROWS_AS(static_cast<void>(host.engine->offer("two")), Error);
+  CHECK(host.engine->identity() == "identity-1");
+}
+
+TEST_CASE("where a shard goes that is not the last one, the next life begins without it") {
+  Host host;
+  host.run(1000);
+  const Layout shrinks = begin_move(host.engine->layout(), {{"two"}});
+  EngineSettings settings = host.settings;
+  settings.changed = shrinks;
+  host.engine->take_layout(settings, host.now);
+  CHECK(host.engine->look_at_layout(end_move(shrinks)) == LayoutStep::next_life);
+}
 
 // ---- other settings
 

@@ -42,6 +42,17 @@ TEST_CASE("batches of a bucket that moves stay, whatever was confirmed, as long 
   CHECK(order.forget_old({10, 5}, 1000).size() == 1);
 }
 
+TEST_CASE("what is kept is kept for its full time once other buckets move") {
+  Kept kept;
+  kept.add(0, 1, 100);
+  kept.add(2, 2, 105);
+  kept.placement = Placement({0, 0, 0}, 1);
+  kept.order.keep_anew(109);
+  kept.order.set_shards(1);
+  CHECK(kept.forget(118).empty());
+  CHECK(kept.forget(119) == Seqs{1, 2});
+}
+
 TEST_CASE("an old batch stays until it is confirmed, and those of other shards go meanwhile") {
   Kept kept;
   kept.order.set_waits(0, true);

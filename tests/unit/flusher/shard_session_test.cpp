@@ -770,6 +770,61 @@ TEST_CASE("a shard that has an earlier layout is told the later one") {
   CHECK(t.session->state() == ShardState::up);
 }
 
+TEST_CASE("a shard in use is told another layout on the same connection") {
+  Talk t(id);
+  t.come_up_quietly();
+  CHECK(t.session->knows_layout());
+  SessionSettings settings = Talk::usual();
+  settings.layout = "2 6 100 redis_7070;b=redis://b:1 -";
+  settings.version = 2;
+  const std::string later = "known 3 made redis_7070 " + settings.layout;
+  t.session->use(settings);
+  CHECK_FALSE(t.session->knows_layout());
+  CHECK(t.port.take() == Events{"topology " + Talk::topology("known") + "=" + later});
+  t.answer(Topology{later});
+  CHECK(t.session->knows_layout());
+  CHECK(t.session->state() == ShardState::up);
+  // One that has gone back to the former layout, as a server without its tail has, is told again.
+  t.session->tick(t.now_ms + 5000);
+  CHECK(t.port.take() == Events{"facts?"});
+  t.answer(Talk::facts(Talk::topology("known")));
+  CHECK_FALSE(t.session->knows_layout());
+  CHECK(t.port.take() == Events{"topology " + Talk::topology("known") + "=" + later});
+  t.answer(Topology{later});
+  CHECK(t.session->knows_layout());
+  CHECK(t.port.take().empty());
+}
+
+TEST_CASE("a shard that is just being looked at is looked at anew for another layout") {
+  Talk t(id);
+  t.connect();
+  t.answer(Talk::facts(Talk::topology("known")));
+  CHECK(t.port.take() == Events{"connect", "facts?", "marks?"});
+  SessionSettings settings = Talk::usual();
+  settings.layout = "2 6 100 redis_7070;b=redis://b:1 -";
+  settings.version = 2;
+  t.session->use(settings);
+  t.session->tick(t.now_ms);
+  CHECK(t.port.take() == Events{"close", "connect"});
+}
+
+TEST_CASE("what says that there is a later layout has the shard asked for it, and looked at anew if it knows of none") {
+  Talk t(id);
+  t.come_up_quietly();
+  t.session->expect_later_layout("bucket 2 has moved");
+  t.session->tick(t.now_ms);
+  CHECK(t.port.take() == Events{"facts?"});
+  t.answer(Talk::facts("known 3 made redis_7070 2 6 100 redis_7070;b=redis://b:1 -"));
+  CHECK(t.port.take() == Events{"layout 2 6 100 redis_7070;b=redis://b:1 -"});
+  Talk none(id);
+  none.come_up_quietly();
+  none.session->expect_later_layout("bucket 2 has moved");
+  none.session->tick(none.now_ms);
+  none.answer(Talk::facts(Talk::topology("known")));
+  CHECK(none.port.take() == Events{"facts?", "close"});
+  CHECK(none.session->why() == "bucket 2 has moved");
+}
+
 TEST_CASE("a shard that joins is made part of the deployment, and holds no bucket yet") {
   SessionSettings settings = Talk::usual();
   settings.layout = "2 6 100 a redis_7070=redis://b:1";
