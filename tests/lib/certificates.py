@@ -6,9 +6,18 @@ from pathlib import Path
 LIMIT_S = 30
 
 
-def openssl(*words: str | Path) -> None:
+def openssl(*words: str | Path) -> str:
+    """What it says to that."""
     done = subprocess.run(["openssl", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, f"openssl {' '.join(map(str, words))}: {done.stderr}"
+    return done.stdout + done.stderr
+
+
+def validity(days: int) -> list[str]:
+    """Arguments of openssl x509. From 3.4 on it takes no end before today, but both dates."""
+    if days >= 0 or "-not_after" not in openssl("x509", "-help"):
+        return ["-days", str(days)]
+    return ["-not_before", "20200101000000Z", "-not_after", "20200201000000Z"]
 
 
 class Certificate:
@@ -35,7 +44,7 @@ class Authority(Certificate):
         extensions.write_text(f"subjectAltName={names}\n")
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", made.key, "-out", request,
                 "-subj", f"/CN={name}")  # fmt: skip
-        openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.key, "-CAcreateserial", "-days", str(days),
+        openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.key, "-CAcreateserial", *validity(days),
                 "-extfile", extensions, "-out", made.file)  # fmt: skip
         return made
 
