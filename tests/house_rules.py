@@ -250,6 +250,15 @@ class HouseRules(unittest.TestCase):
         text = "int one(int a,\n        int b)\n    : c(b) {\n  return a;\n}\n\nstruct Two {\n  int three() {\n    return 3;\n  }\n};\n"
         self.assertEqual(list(functions(text)), [(1, "int one(int a,", 5), (8, "int three() {", 3)])
 
+    def test_names_of_arguments_are_those_that_every_cli11_takes(self):
+        faults = [
+            f"{name}: {argument!r}"
+            for name in CPP
+            for argument in re.findall(r'add_option\(\s*"([^"]*)"', TEXT[name])
+            if not re.fullmatch(r"-{0,2}[A-Za-z][\w-]*(,-{1,2}[A-Za-z][\w-]*)*", argument)
+        ]
+        self.none(faults, "CLI11 of Debian 13 throws at every start of a program that names an argument with a blank or an '='")
+
     def test_prose_of_the_documentation_wraps(self):
         faults = [
             f"{name}:{number}: {length} characters"

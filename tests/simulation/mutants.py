@@ -26,6 +26,14 @@ MUTANTS = {
         'flusher/counting/bucket_mover.cpp', 'persistence != nullptr && !persistence->waits', 'persistence != nullptr'),
     'a copy of a former connection is looked for again': (
         'flusher/counting/bucket_mover.cpp', 'oldest.connection == connection', 'true'),
+    'a drop is durable before its bucket has moved': (
+        'flusher/counting/bucket_mover.cpp', 'disks_[by].drops.push_back({bucket, port_.connection(by)});', '++progress_.moved;'),
+    'a bucket leaves no shard that has not been told why': (
+        'flusher/counting/engine_shards.hpp', 'session.is_up() && session.knows_layout() ?', 'session.is_up() ?'),
+    'every bucket is where it shall be before the end of a change is taken': (
+        'flusher/counting/engine_placement.cpp', 'return all_there ? LayoutStep::take : LayoutStep::wait;', 'return LayoutStep::take;'),
+    'a mover sends nothing for a former layout': (
+        'flusher/counting/bucket_mover.hpp', 'void stop() noexcept { stopped_ = true; }', 'void stop() noexcept {}'),
     'nothing of a bucket is sent before it has come': (
         'flusher/counting/batches_in_flight.cpp', '|| is_arriving(bucket)) return;', ') return;'),
     'a later layout is followed': (
