@@ -18,6 +18,11 @@ namespace visitd {
 
 namespace {
 
+/// Of the commands that say a number.
+ControlVerb verb_of(const std::string& command) noexcept {
+  return command == "add" ? ControlVerb::add : ControlVerb::set;
+}
+
 std::uint64_t count_of(std::string_view text, const std::string& where) {
   if (const auto count = to_count(text)) return *count;
   throw error("{}: '{}' is no count: a whole number from 0 to {}", where, text, count_limit);
@@ -32,12 +37,12 @@ std::vector<WantedChange> changes_in(const std::string& path, const std::string&
     const std::size_t tab = line.rfind('\t');
     if (verb == "delete") {
       if (tab != std::string_view::npos) throw error("{}: a page a line, and no tab", where);
-      changes.push_back({{"set", std::string(line), "0"}});
+      changes.push_back({{ControlVerb::set, std::string(line), "0"}});
       return;
     }
     if (tab == std::string_view::npos) throw error("{}: a page and a count, apart by a tab", where);
     changes.push_back(
-        {{verb, std::string(line.substr(0, tab)), fmt::format("{}", count_of(line.substr(tab + 1), where))}});
+        {{verb_of(verb), std::string(line.substr(0, tab)), fmt::format("{}", count_of(line.substr(tab + 1), where))}});
   });
   if (changes.empty()) throw error("{} names no page", path);
   return changes;
@@ -55,16 +60,16 @@ std::vector<WantedChange> changes_of_words(const Correcting& correcting) {
   const std::vector<std::string>& words = correcting.words;
   if (correcting.verb == "set" || correcting.verb == "add") {
     check_words(correcting, 2, 2, "a page and a count");
-    return {{{correcting.verb, words[0], fmt::format("{}", count_of(words[1], correcting.verb))}}};
+    return {{{verb_of(correcting.verb), words[0], fmt::format("{}", count_of(words[1], correcting.verb))}}};
   }
   std::vector<WantedChange> changes;
   if (correcting.verb == "delete") {
     check_words(correcting, 1, any, "a page");
-    for (const std::string& page : words) changes.push_back({{"set", page, "0"}});
+    for (const std::string& page : words) changes.push_back({{ControlVerb::set, page, "0"}});
     return changes;
   }
   check_words(correcting, 2, correcting.verb == "rename" ? 2 : any, "two pages");
-  for (std::size_t i = 0; i + 1 < words.size(); ++i) changes.push_back({{"take", words[i], words.back()}});
+  for (std::size_t i = 0; i + 1 < words.size(); ++i) changes.push_back({{ControlVerb::take, words[i], words.back()}});
   return changes;
 }
 
@@ -100,26 +105,26 @@ ChangeOfPage change_of_page(const Correcting& correcting) {
     check_words(correcting, 1, 1, "with --match a pattern of the old and one of the new pages");
     return [from = OneStar(match), into = OneStar(correcting.words[0])](std::string_view page) {
       const auto star = from.star_of(page);
-      return star ? std::optional(
-                        ControlChange{"take", std::string(page), into.before + std::string(*star) + into.behind})
+      return star ? std::optional(ControlChange{ControlVerb::take, std::string(page),
+                                                into.before + std::string(*star) + into.behind})
                   : std::nullopt;
     };
   }
   if (correcting.verb == "merge") {
     check_words(correcting, 1, 1, "with --match a pattern and the page that is given the counts");
     return [chosen, into = correcting.words[0]](std::string_view page) {
-      return chosen(page) && page != into ? std::optional(ControlChange{"take", std::string(page), into})
+      return chosen(page) && page != into ? std::optional(ControlChange{ControlVerb::take, std::string(page), into})
                                           : std::nullopt;
     };
   }
-  std::string verb = "set";
+  ControlVerb verb = ControlVerb::set;
   std::string count = "0";
   if (correcting.verb == "delete") {
     check_words(correcting, 0, 0, "with --match a pattern and no page");
   } else {
     check_words(correcting, 1, 1, "with --match a pattern and a count");
-    verb = correcting.verb;
-    count = fmt::format("{}", count_of(correcting.words[0], verb));
+    verb = verb_of(correcting.verb);
+    count = fmt::format("{}", count_of(correcting.words[0], correcting.verb));
   }
   return [chosen, verb, count](std::string_view page) {
     return chosen(page) ? std::optional(ControlChange{verb, std::string(page), count}) : std::nullopt;
@@ -135,7 +140,7 @@ std::vector<WantedChange> changes_by_pattern(const Settings& settings, const Cor
     if (!change) return;
     WantedChange wanted{std::move(*change), count};
     foresee(wanted);
-    if (wanted.now && wanted.change.verb != "take" && wanted.becomes == wanted.now) return;
+    if (wanted.now && wanted.change.verb != ControlVerb::take && wanted.becomes == wanted.now) return;
     if (!wanted.now) wanted.problem = no_count;
     changes.push_back(std::move(wanted));
   });

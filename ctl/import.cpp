@@ -119,7 +119,7 @@ void overwrite(const Settings& settings, const PageCounts& counts, const Importi
                const std::string& visitctl, Json& report) {
   std::vector<WantedChange> changes;
   changes.reserve(counts.size());
-  for (const auto& [page, count] : counts) changes.push_back({{"set", page, fmt::format("{}", count)}});
+  for (const auto& [page, count] : counts) changes.push_back({{ControlVerb::set, page, fmt::format("{}", count)}});
   if (changes.empty()) return;
   std::ranges::sort(changes, {}, [](const WantedChange& wanted) -> const std::string& { return wanted.change.page; });
   look_at(settings, changes);

@@ -61,7 +61,7 @@ std::vector<std::string> parts_of(const PageCounts& counts, std::uint64_t source
   for (const std::size_t number : order_of(counts, buckets)) {
     const auto& [page, count] = counts[number];
     line.clear();
-    append_change(line, "add", page, fmt::format_int(count).c_str());
+    append_change(line, ControlVerb::add, page, fmt::format_int(count).c_str());
     if (part.size() + line.size() > part_bytes) end_part();
     part += line;
     digest = digest * 0x9e37'79b9'7f4a'7c15U + hash_bytes(line);

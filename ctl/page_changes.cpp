@@ -88,7 +88,7 @@ struct ChangeSum {
   ChangeSum(const std::vector<WantedChange>& changes, bool only_done) {
     for (const auto& [change, now, becomes, problem, done] : changes) {
       if (!now || !becomes || (only_done && !done)) continue;
-      if (change.verb == "take") {
+      if (change.verb == ControlVerb::take) {
         given.add(*now);
       } else if (*becomes < *now) {
         fewer.add(*now - *becomes);
@@ -116,7 +116,7 @@ std::string sum_text(const Json& report) {
 }
 
 Json row_of(const WantedChange& wanted) {
-  const bool takes = wanted.change.verb == "take";
+  const bool takes = wanted.change.verb == ControlVerb::take;
   Json row = {
       {"page", wanted.change.page}, {"now", value_or_null(wanted.now)}, {"becomes", value_or_null(wanted.becomes)}};
   row["into"] = takes ? Json(wanted.change.operand) : Json(nullptr);
@@ -183,7 +183,7 @@ void take_answer(const Json& answer, std::span<WantedChange> part) {
     WantedChange& change = part[i];
     change.problem = rows[i].value("problem", "");
     change.done = change.problem.empty();
-    if (!change.done || change.change.verb == "add") continue;
+    if (!change.done || change.change.verb == ControlVerb::add) continue;
     change.now = rows[i].value("before", std::uint64_t{0});
     change.becomes = rows[i].value("after", std::uint64_t{0});
   }
@@ -209,8 +209,8 @@ void check_changes(const std::vector<WantedChange>& changes, std::size_t page_id
   std::unordered_set<std::string_view> pages;
   for (const auto& [change, now, becomes, problem, done] : changes) {
     check(change.page);
-    if (change.verb == "take") check(change.operand);
-    if (change.verb == "take" && change.page == change.operand) {
+    if (change.verb == ControlVerb::take) check(change.operand);
+    if (change.verb == ControlVerb::take && change.page == change.operand) {
       throw error("'{}' cannot become itself", printable(change.page));
     }
     if (!pages.insert(change.page).second) {
@@ -221,9 +221,9 @@ void check_changes(const std::vector<WantedChange>& changes, std::size_t page_id
 
 void foresee(WantedChange& wanted) {
   std::uint64_t count = 0;
-  if (wanted.change.verb != "take") static_cast<void>(parse_decimal(wanted.change.operand, count));
+  if (wanted.change.verb != ControlVerb::take) static_cast<void>(parse_decimal(wanted.change.operand, count));
   wanted.becomes = count;
-  if (wanted.change.verb != "add") return;
+  if (wanted.change.verb != ControlVerb::add) return;
   wanted.becomes = wanted.now ? std::optional(count + *wanted.now) : std::nullopt;
 }
 

@@ -54,12 +54,17 @@ std::string asker(const ControlRequest& request) {
   return request.user ? user_name(*request.user) : "somebody";
 }
 
-/// Of a change by a number; nullopt: the verb says none.
-std::optional<PageChange::Kind> kind_of(std::string_view verb) noexcept {
-  if (verb == "set") return PageChange::Kind::set;
-  if (verb == "add") return PageChange::Kind::add;
-  if (verb == "lower") return PageChange::Kind::lower;
-  return std::nullopt;
+PageChange::Kind kind_of(ControlVerb verb) noexcept {
+  switch (verb) {
+    case ControlVerb::set:
+      return PageChange::Kind::set;
+    case ControlVerb::add:
+      return PageChange::Kind::add;
+    case ControlVerb::lower:
+      return PageChange::Kind::lower;
+    default:
+      return PageChange::Kind::take;
+  }
 }
 
 /// Throws Error where the flusher can take no such change.
@@ -69,17 +74,14 @@ PageChange page_change(ControlChange change, std::size_t page_id_limit) {
     if (fault != PageIdFault::none) throw error("'{}': {}", page, describe(fault, page, page_id_limit));
   };
   check(change.page);
-  if (change.verb == "take") {
+  const PageChange::Kind kind = kind_of(change.verb);
+  if (kind == PageChange::Kind::take) {
     check(change.operand);
-    return {PageChange::Kind::take, std::move(change.page), 0, std::move(change.operand)};
+    return {kind, std::move(change.page), 0, std::move(change.operand)};
   }
   const auto count = to_count(change.operand);
-  const auto kind = kind_of(change.verb);
-  if (!count || !kind) {
-    throw error("'{} {}' is no change: set, add or lower, and a number from 0 to {}", change.verb, change.operand,
-                count_limit);
-  }
-  return {*kind, std::move(change.page), *count};
+  if (!count) throw error("'{}' is no number from 0 to {}", change.operand, count_limit);
+  return {kind, std::move(change.page), *count};
 }
 
 /// Another one once the writer has begun another life, or somebody has forgotten it.

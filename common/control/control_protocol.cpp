@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -13,6 +14,9 @@
 namespace visitd {
 
 namespace {
+
+// In the order of ControlVerb.
+constexpr std::array<std::string_view, 4> verbs{"set", "add", "lower", "take"};
 
 using Json = nlohmann::ordered_json;
 
@@ -88,8 +92,13 @@ std::uint64_t decode_token(std::string_view text) {
   return token;
 }
 
-void append_change(std::string& argument, std::string_view verb, std::string_view page, std::string_view operand) {
-  argument.append(verb).append("\t").append(page).append("\t").append(operand).append("\n");
+void append_change(std::string& argument, ControlVerb verb, std::string_view page, std::string_view operand) {
+  argument.append(verbs.at(static_cast<std::size_t>(verb)))
+      .append("\t")
+      .append(page)
+      .append("\t")
+      .append(operand)
+      .append("\n");
 }
 
 std::string encode_changes(const std::vector<ControlChange>& changes) {
@@ -102,12 +111,14 @@ std::vector<ControlChange> decode_changes(std::string_view argument) {
   std::vector<ControlChange> changes;
   while (!argument.empty()) {
     std::string_view line = take_until(argument, '\n');
+    const std::string_view whole = line;
     if (std::ranges::count(line, '\t') < 2) {
       throw error("'{}' is no change: a verb, a page and a count or page, apart by tabs", line);
     }
-    const std::string_view verb = take_until(line, '\t');
+    const auto verb = std::ranges::find(verbs, take_until(line, '\t'));
     const std::string_view page = take_until(line, '\t');
-    changes.push_back({std::string(verb), std::string(page), std::string(line)});
+    if (verb == verbs.end()) throw error("'{}' is no change: its verb is set, add, lower or take", whole);
+    changes.push_back({static_cast<ControlVerb>(verb - verbs.begin()), std::string(page), std::string(line)});
   }
   return changes;
 }

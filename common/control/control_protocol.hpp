@@ -145,14 +145,19 @@ struct ControlRequest {
 };
 
 /// What is to become of a page's count.
+enum class ControlVerb : std::uint8_t {
+  set,    ///< it becomes `operand`
+  add,    ///< so much more
+  lower,  ///< so much less, where that is not below 0
+  take    ///< 0, and `operand` is given what it was
+};
 struct ControlChange {
-  std::string verb;  ///< "set": it becomes `operand`; "add": so much more; "lower": so much less, where that is not
-                     ///< below 0; "take": 0, and `operand` is given what it was
+  ControlVerb verb = ControlVerb::set;
   std::string page;
   std::string operand;
 };
 /// A change a line, its parts apart by tabs: ids have neither.
-void append_change(std::string& argument, std::string_view verb, std::string_view page, std::string_view operand);
+void append_change(std::string& argument, ControlVerb verb, std::string_view page, std::string_view operand);
 [[nodiscard]] std::string encode_changes(const std::vector<ControlChange>& changes);
 /// Throws Error for the client.
 [[nodiscard]] std::vector<ControlChange> decode_changes(std::string_view argument);

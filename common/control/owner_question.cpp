@@ -20,8 +20,6 @@ constexpr std::array<std::pair<OwnerAnswer::Verdict, std::string_view>, 4> verdi
     {OwnerAnswer::Verdict::key_unset, "key unset"},
 }};
 
-constexpr std::array<std::string_view, 3> verbs{"set\t", "add\t", "lower\t"};
-
 std::string one_line(std::string text) {
   std::ranges::replace(text, '\n', ' ');
   return text;
@@ -33,16 +31,20 @@ bool changes_counts(const ControlRequest& request) noexcept {
   return request.command == ControlCommand::correct;
 }
 
-bool may_be_asked(const ControlRequest& request) noexcept {
+/// A question is done once, and noted with its change: one page's.
+static bool is_of_one_page(const std::string& argument) {
+  const std::vector<ControlChange> changes = decode_changes(argument);
+  return changes.size() == 1 && changes.front().verb != ControlVerb::take;
+}
+
+bool may_be_asked(const ControlRequest& request) {
   switch (request.command) {
     case ControlCommand::pages:
     case ControlCommand::top:
     case ControlCommand::total:
       return true;
     case ControlCommand::correct:
-      // A question is done once, and noted with its change: one page's.
-      return std::ranges::any_of(verbs, [&](std::string_view verb) { return request.argument.starts_with(verb); }) &&
-             request.argument.find('\n') == request.argument.size() - 1;
+      return is_of_one_page(request.argument);
     default:
       return false;
   }

@@ -138,9 +138,9 @@ bool Batches::wants_seal() const noexcept {
   return corrects || std::ranges::any_of(shards_, [&](const Shard& shard) {
            // Full: the next one waits until a good part of it is answered.
            return shard.takes_batches && !shard.to_seal.empty() &&
-                  (shard.pages_in_flight == 0 ||
-                   shard.pages_in_flight + std::min(least_pages_to_seal, limits_.pages_in_flight / 2) <=
-                       limits_.pages_in_flight);
+                  (shard.series_in_flight == 0 ||
+                   shard.series_in_flight + std::min(least_pages_to_seal, limits_.series_in_flight / 2) <=
+                       limits_.series_in_flight);
          });
 }
 
@@ -149,11 +149,11 @@ void Batches::count_unanswered(const Bucket& bucket, std::size_t pages, bool mad
   if (made) {
     ++unanswered_count_;
     ++shard.unanswered;
-    shard.pages_in_flight += pages;
+    shard.series_in_flight += pages;
   } else {
     --unanswered_count_;
     --shard.unanswered;
-    shard.pages_in_flight -= pages;
+    shard.series_in_flight -= pages;
   }
 }
 
@@ -172,7 +172,7 @@ void Batches::leave_shard(std::uint32_t number) {
   if (bucket.due != 0) --shard.due;
   if (bucket.unanswered() != nullptr) {
     --shard.unanswered;
-    shard.pages_in_flight -= bucket.unanswered()->series.size();
+    shard.series_in_flight -= bucket.unanswered()->series.size();
   }
   if (std::exchange(bucket.queued, false)) std::erase(shard.to_seal, number);
   open_.leave_shard(number);
@@ -184,7 +184,7 @@ void Batches::enter_shard(std::uint32_t number) {
   if (bucket.due != 0) ++shard.due;
   if (bucket.unanswered() != nullptr) {
     ++shard.unanswered;
-    shard.pages_in_flight += bucket.unanswered()->series.size();
+    shard.series_in_flight += bucket.unanswered()->series.size();
   }
   open_.enter_shard(number);
   queue(number);
@@ -223,7 +223,7 @@ void Batches::seal_due(Transaction& transaction) {
   for (bool any = true; any && pages < sealed_pages_limit;) {
     any = false;
     for (Shard& shard : shards_) {
-      if (!shard.takes_batches || shard.to_seal.empty() || shard.pages_in_flight >= limits_.pages_in_flight) continue;
+      if (!shard.takes_batches || shard.to_seal.empty() || shard.series_in_flight >= limits_.series_in_flight) continue;
       any = true;
       pages += seal_next(shard, transaction);
     }
@@ -461,8 +461,8 @@ void Batches::outdated(std::uint32_t number) {
   buckets_[number].refuse(all, {});
 }
 
-void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
-  buckets_[bucket].refuse(bad_pages, why);
+void Batches::refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_series, const std::string& why) {
+  buckets_[bucket].refuse(bad_series, why);
 }
 
 void Batches::fenced(std::uint32_t number, std::uint64_t unix_now) {
@@ -489,7 +489,7 @@ void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
     pending_.settle(bad.numbers[i], visits);
     statistics_.add(FlusherStatistic::pages_set_aside);
   }
-  shard_with(bucket).pages_in_flight -= bad.numbers.size();
+  shard_with(bucket).series_in_flight -= bad.numbers.size();
   const UnansweredBatch& unanswered = *bucket.unanswered();
   const bool same = bad.effects.empty() && !unanswered.fence;
   const auto fence = bucket.rewrite(same ? unanswered.batch.mark.digest : salted_digest(unanswered.blob));
@@ -498,8 +498,8 @@ void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
   rewriting_.push_back(bucket.number());
 }
 
-void Batches::set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
-  for (Effect& effect : take_at(batch.effects, bad_pages)) {
+void Batches::set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_series, const std::string& why) {
+  for (Effect& effect : take_at(batch.effects, bad_series)) {
     // What somebody has written over a count since is not corrected.
     if (batch.correction) continue;
     if (!set_aside_before_.emplace(batch.bucket, batch.mark.seq, effect.series).second) continue;

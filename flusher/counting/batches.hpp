@@ -34,8 +34,8 @@ struct BatchLimits {
   std::uint64_t keep_batches_s = 0;
   std::uint64_t keep_batches_bytes = 0;
   std::uint64_t ttl_ms = 0;
-  /// The most pages in unanswered batches of a shard; below it one more is made.
-  std::uint64_t pages_in_flight = 131072;
+  /// The most series in unanswered batches of a shard; below it one more is made.
+  std::uint64_t series_in_flight = 131072;
 };
 
 /// Who is told what becomes of corrections.
@@ -171,7 +171,7 @@ class Batches {
   void outdated(std::uint32_t bucket);
   /// The shard cannot take these pages of the unanswered batch: its fence is to be sent. Once that is applied, they are
   /// put aside, and the rest is sent when that is durable.
-  void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  void refused(std::uint32_t bucket, const std::vector<std::uint32_t>& bad_series, const std::string& why);
   [[nodiscard]] bool is_fencing(std::uint32_t bucket) const {
     return buckets_[bucket].state() == Bucket::State::fencing;
   }
@@ -189,7 +189,7 @@ class Batches {
     return buckets_[bucket].lost_since(held);
   }
   /// The shard cannot take these pages of a kept batch again: they are put aside, and out of `batch`.
-  void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  void set_aside_of_kept(Batch& batch, const std::vector<std::uint32_t>& bad_series, const std::string& why);
   /// The operator takes what the shard holds as the truth. False: nothing had to change.
   bool accept(std::uint32_t bucket, const std::string& held);
   /// The operator has this host go on though it was forgotten: the mark that the bucket's tombstone says may be put
@@ -227,7 +227,7 @@ class Batches {
     std::deque<std::uint32_t> to_seal;  ///< due buckets that have no unanswered batch and are in memory
     std::size_t due = 0;                ///< buckets
     std::size_t unanswered = 0;         ///< batches
-    std::uint64_t pages_in_flight = 0;
+    std::uint64_t series_in_flight = 0;
   };
 
   [[nodiscard]] Shard& shard_with(const Bucket& bucket) noexcept {

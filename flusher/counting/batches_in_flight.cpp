@@ -259,12 +259,12 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
           "shard {}: bucket {} has a tombstone of this host, which was forgotten; looking at the shard again", shard,
           bucket));
     case BatchAnswer::Kind::refused:
-      if (answer.bad_pages.empty()) {
+      if (answer.bad_series.empty()) {
         return link_.hold(fmt::format("shard {}: bucket {} cannot be written: {}", shard, bucket, answer.why));
       }
       sent_here_[bucket] = false;
       ever_sent_[bucket] = false;
-      batches_.refused(bucket, answer.bad_pages, answer.why);
+      batches_.refused(bucket, answer.bad_series, answer.why);
       to_send_.push_front(bucket);
       return writes_go_on();
     case BatchAnswer::Kind::corrected:
@@ -292,7 +292,7 @@ void BatchesInFlight::warn_of_low(std::uint32_t bucket, const BatchAnswer& answe
   const auto [low, is_new] = low_.try_emplace(bucket, link_.now_ms());
   if (is_new || low->second == 0 || link_.now_ms() < low->second + warn_of_low_after_ms) return;
   low->second = 0;  // said once
-  const Effect& taken = repairs_.at(bucket).front().effects.at(answer.bad_pages.front());
+  const Effect& taken = repairs_.at(bucket).front().effects.at(answer.bad_series.front());
   link_.port().warn(fmt::format(
       "shard {0}: bucket {1} waits: this host took {3} from page {2}, the shard lost that, and it holds less than {3} "
       "now. Visits of other hosts that it lost too have not come again: start those hosts; if they are gone for good, "
@@ -313,7 +313,7 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
     return writes_go_on();
   }
   const bool done = answer.kind == BatchAnswer::Kind::applied || answer.kind == BatchAnswer::Kind::duplicate;
-  if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_pages.empty())) {
+  if (!done && (answer.kind != BatchAnswer::Kind::refused || answer.bad_series.empty())) {
     link_.reconnect(fmt::format(
         "shard {} did not take a batch again that it had lost, or a mark that was taken out; looking at it once more",
         link_.settings().shard));
@@ -327,7 +327,7 @@ void BatchesInFlight::on_repair(std::uint32_t bucket, const BatchAnswer& answer)
     if (lost.empty()) repairs_.erase(bucket);
   } else {
     // The rest of it goes under the same mark, which the next one expects.
-    batches_.set_aside_of_kept(lost.front(), answer.bad_pages, answer.why);
+    batches_.set_aside_of_kept(lost.front(), answer.bad_series, answer.why);
   }
   to_send_.push_front(bucket);
   writes_go_on();

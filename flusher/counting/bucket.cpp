@@ -29,9 +29,9 @@ bool Bucket::may_leave(const std::string& field) const {
          (field == to_text(unanswered_->batch.mark) || field == to_text(fence_of(unanswered_->batch).mark));
 }
 
-void Bucket::refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why) {
+void Bucket::refuse(const std::vector<std::uint32_t>& bad_series, const std::string& why) {
   assert(state_ == State::ready);
-  unanswered_->bad_pages = bad_pages;
+  unanswered_->bad_series = bad_series;
   unanswered_->why_bad = why;
   unanswered_->fence = fence_of(unanswered_->batch);
   state_ = State::fencing;
@@ -39,7 +39,7 @@ void Bucket::refuse(const std::vector<std::uint32_t>& bad_pages, const std::stri
 
 void Bucket::found(const std::string& field) {
   if (state_ == State::fencing && field == to_text(unanswered_->batch.mark)) {
-    unanswered_->bad_pages.clear();
+    unanswered_->bad_series.clear();
     unanswered_->fence.reset();
     state_ = State::ready;
   } else if (state_ == State::ready && field == to_text(fence_of(unanswered_->batch).mark)) {
@@ -59,7 +59,7 @@ void Bucket::fenced(Incarnation incarnation) {
 
 Bucket::BadPages Bucket::take_bad_pages() {
   UnansweredBatch& unanswered = *unanswered_;
-  const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_pages, {});
+  const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_series, {});
   if (bad.empty()) return {};
   BadPages taken{take_at(unanswered.batch.effects, bad), take_at(unanswered.series, bad)};
   if (unanswered.batch.correction) {

@@ -35,7 +35,7 @@ struct UnansweredBatch {
   std::string blob;                   ///< its content, encoded, as it is kept
   std::uint64_t flush = 0;            ///< that wanted it
   // What the shard refused of it, until a transaction holds it without.
-  std::vector<std::uint32_t> bad_pages = {};  ///< indexes
+  std::vector<std::uint32_t> bad_series = {};  ///< indexes
   std::string why_bad = {};
   std::optional<Batch> fence = std::nullopt;  ///< took, or is to take, the number before its own
 };
@@ -95,7 +95,7 @@ class Bucket {
   /// The next batch; `digest` makes its mark. quiet → sealing.
   void seal(UnansweredBatch sealed, Incarnation incarnation, std::uint64_t digest);
   /// The shard cannot take these pages of it. ready → fencing.
-  void refuse(const std::vector<std::uint32_t>& bad_pages, const std::string& why);
+  void refuse(const std::vector<std::uint32_t>& bad_series, const std::string& why);
   /// The shard holds this field: the batch was applied (fencing → ready), or its fence was (ready → fencing).
   void found(const std::string& field);
   /// The shard has applied the fence. What the shard can take becomes the next batch. fencing → changed.

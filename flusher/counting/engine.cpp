@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint64_t spool_retry_ms = 1000;
 // Of a page in an unanswered batch: its place in the table of pages, the batch, and its copies for spool and shard.
-constexpr std::uint64_t page_in_flight_bytes = 400;
+constexpr std::uint64_t series_in_flight_bytes = 400;
 // Rests of large buckets are sealed together, so that a flush of many costs few transactions.
 constexpr std::uint64_t seal_gap_ms = 50;
 
@@ -102,9 +102,9 @@ static std::uint64_t open_limit(const EngineSettings& settings) {
 /// The last quarter is for what is on its way to all shards.
 static BatchLimits batch_limits(const EngineSettings& settings) {
   BatchLimits limits = settings.batches;
-  limits.pages_in_flight =
-      std::clamp<std::uint64_t>(settings.memory_limit_bytes / 4 / page_in_flight_bytes / settings.shards.size(), 1,
-                                settings.batches.pages_in_flight);
+  limits.series_in_flight =
+      std::clamp<std::uint64_t>(settings.memory_limit_bytes / 4 / series_in_flight_bytes / settings.shards.size(), 1,
+                                settings.batches.series_in_flight);
   return limits;
 }
 

@@ -223,8 +223,8 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
   if (word == "BAD" || word == "LOW") {
     answer.kind = word == "BAD" ? BatchAnswer::Kind::refused : BatchAnswer::Kind::low;
     answer.why = "the page's field holds no count, or would pass 2^63-1";
-    return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_pages) &&
-           !answer.bad_pages.empty();
+    return pages > 0 && parse_numbers(rest, static_cast<std::uint32_t>(pages - 1), answer.bad_series) &&
+           !answer.bad_series.empty();
   }
   if (word == "FIX") {
     answer.kind = BatchAnswer::Kind::corrected;

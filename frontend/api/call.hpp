@@ -46,9 +46,9 @@ struct Route {
   bool for_operators = false;  ///< served at the private addresses alone where there are any
   bool streams = false;        ///< its answer comes in pieces, and ends with the connection
   bool for_owner = false;      ///< what it answers, and does, is the owner's: pages of no other site see or ask it
-  std::uint8_t methods = 0;    ///< those that the handler takes: methods_of()
-  std::string_view allow;      ///< the methods of its path, and OPTIONS, as the Allow field lists them
-  std::string_view allow_elsewhere{};  ///< those that pages of every site may use; empty: all of them
+  std::uint8_t methods = by_get_or_head;       ///< those that the handler takes: methods_of()
+  std::string_view allow = allow_get_or_head;  ///< the methods of its path, and OPTIONS, as the Allow field lists them
+  std::string_view allow_elsewhere{};          ///< those that pages of every site may use; empty: all of them
   Handler handler = nullptr;
 
   /// The page id that a path names, as it stands there; empty where the route names none. nullopt: the path is another

@@ -22,16 +22,16 @@ OwnerCall& begin_as(std::string_view key, bool at_private_address, HandlerShare&
   return *call.read->owner;
 }
 
-std::string_view verb_of(CountChange::Kind kind) noexcept {
+ControlVerb verb_of(CountChange::Kind kind) noexcept {
   switch (kind) {
     case CountChange::Kind::add:
-      return "add";
+      return ControlVerb::add;
     case CountChange::Kind::lower:
-      return "lower";
+      return ControlVerb::lower;
     case CountChange::Kind::set:
       break;
   }
-  return "set";
+  return ControlVerb::set;
 }
 
 /// Of a question whose answer has not come in time.

@@ -94,11 +94,7 @@ Handled busuanzi_own_script(HandlerShare&, const Call& call, Answer& answer) {
 }
 
 constexpr Route script_route(std::string_view path) noexcept {
-  return {.path = path,
-          .hot = true,
-          .methods = by_get_or_head,
-          .allow = allow_get_or_head,
-          .handler = &busuanzi_own_script};
+  return {.path = path, .hot = true, .handler = &busuanzi_own_script};
 }
 
 // ---- the interface of busuanzi that people run by themselves

@@ -190,21 +190,12 @@ Handled countapi_stats(HandlerShare&, const Call&, Answer& answer) {
 
 constexpr std::array<Route, 7> countapi_table{{
     {.path = "/hit/", .names_page = true, .hot = true, .methods = by_get, .allow = allow_get, .handler = &countapi_hit},
-    {.path = "/get/",
-     .names_page = true,
-     .hot = true,
-     .methods = by_get_or_head,
-     .allow = allow_get_or_head,
-     .handler = &countapi_get},
+    {.path = "/get/", .names_page = true, .hot = true, .handler = &countapi_get},
     {.path = "/set/", .names_page = true, .methods = by_get, .allow = allow_get, .handler = &countapi_set},
     {.path = "/update/", .names_page = true, .methods = by_get, .allow = allow_get, .handler = &countapi_update},
     {.path = "/create", .methods = by_get, .allow = allow_get, .handler = &countapi_create},
-    {.path = "/info/",
-     .names_page = true,
-     .methods = by_get_or_head,
-     .allow = allow_get_or_head,
-     .handler = &countapi_info},
-    {.path = "/stats", .methods = by_get_or_head, .allow = allow_get_or_head, .handler = &countapi_stats},
+    {.path = "/info/", .names_page = true, .handler = &countapi_info},
+    {.path = "/stats", .handler = &countapi_stats},
 }};
 
 }  // namespace

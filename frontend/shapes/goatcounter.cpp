@@ -154,8 +154,6 @@ constexpr Route drawn_route(std::string_view suffix) noexcept {
           .names_page = true,
           .is_image = true,
           .hot = true,
-          .methods = by_get_or_head,
-          .allow = allow_get_or_head,
           .handler = &goatcounter_drawing};
 }
 
@@ -166,13 +164,7 @@ constexpr std::array<Route, 5> goatcounter_table{{
      .methods = by_get_or_post,
      .allow = allow_get_or_post,
      .handler = &goatcounter_count},
-    {.path = "/counter/",
-     .suffix = ".json",
-     .names_page = true,
-     .hot = true,
-     .methods = by_get_or_head,
-     .allow = allow_get_or_head,
-     .handler = &goatcounter_json},
+    {.path = "/counter/", .suffix = ".json", .names_page = true, .hot = true, .handler = &goatcounter_json},
     drawn_route(".svg"),
     drawn_route(".html"),
     drawn_route(".png"),

@@ -48,7 +48,7 @@ struct Told {
       require(total <= largest_count, "a total is a count");
       text += fmt::format(" {}", total);
     }
-    for (const std::uint32_t page : answer.bad_pages) {
+    for (const std::uint32_t page : answer.bad_series) {
       require(page < size, "a bad page is one of the batch's");
       text += fmt::format(" !{}", page);
     }

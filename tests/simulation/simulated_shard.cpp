@@ -300,7 +300,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   for (std::uint32_t i = 0; i < batch.effects.size(); ++i) {
     const std::string count = field(batch.bucket, batch.effects[i].series);
     const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
-    if (!applied && !readable) answer.bad_pages.push_back(i);
+    if (!applied && !readable) answer.bad_series.push_back(i);
     answer.totals.push_back(readable && !count.empty() ? std::stoull(count) : 0);
     const bool falls_below = static_cast<std::int64_t>(answer.totals[i] + batch.effects[i].operand) < 0;
     if (!applied && readable && batch.correction && falls_below) low.push_back(i);
@@ -309,7 +309,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     answer.kind = BatchAnswer::Kind::duplicate;
     return answer;
   }
-  if (!answer.bad_pages.empty()) {
+  if (!answer.bad_series.empty()) {
     answer.kind = BatchAnswer::Kind::refused;
     answer.why = "no integer";
     return answer;
@@ -317,7 +317,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   if (!low.empty()) {
     if (sent->again) owed_[{waiting.host, batch.bucket}] = batch;
     answer.kind = BatchAnswer::Kind::low;
-    answer.bad_pages = low;
+    answer.bad_series = low;
     return answer;
   }
   owed_.erase({waiting.host, batch.bucket});

@@ -322,10 +322,10 @@ TEST_CASE("a batch is applied, or it is said why not") {
   CHECK(said.have.empty());
   said = t.ask<BatchAnswer>(send, bulk("BAD 1"));
   CHECK(said.kind == Kind::refused);
-  CHECK(said.bad_pages == std::vector<std::uint32_t>{1});
+  CHECK(said.bad_series == std::vector<std::uint32_t>{1});
   said = t.ask<BatchAnswer>(send, bulk("WRONGTYPE"));
   CHECK(said.kind == Kind::refused);
-  CHECK(said.bad_pages.empty());
+  CHECK(said.bad_series.empty());
   said = t.ask<BatchAnswer>(send, bulk("MOVED redis_b 2"));
   CHECK(said.kind == Kind::moved);
   CHECK(said.why == "redis_b 2");

@@ -192,7 +192,7 @@ TEST_CASE("a page whose field holds no count is named, and nothing of its batch 
     CHECK(server.ask({"HSET", key, "bad", junk}).size() == 1);
     const BatchAnswer answer = session.apply(batch_of(1, {{"good", 1}, {"bad", 1}, {"fine", 1}}));
     CHECK(answer.kind == Kind::refused);
-    CHECK(answer.bad_pages == std::vector<std::uint32_t>{1});
+    CHECK(answer.bad_series == std::vector<std::uint32_t>{1});
     CHECK_FALSE(answer.why.empty());
     CHECK(server.ask({"HLEN", key}) == "2");
     CHECK_FALSE(session.ask<Count>(AskCount{17, "bad"}).readable);
@@ -205,7 +205,7 @@ TEST_CASE("a key of another type is told apart, and the connection goes on") {
   CHECK(server.ask({"SET", key, "a string"}) == "OK");
   const BatchAnswer answer = session.apply(batch_of(1, {{"home", 1}}));
   CHECK(answer.kind == Kind::refused);
-  CHECK(answer.bad_pages.empty());
+  CHECK(answer.bad_series.empty());
   CHECK(session.ask<Marks>(AskMarks{{17}}).buckets.at(0).field == not_a_hash);
   CHECK_FALSE(session.ask<Count>(AskCount{17, "home"}).readable);
   CHECK(server.ask({"GET", key}) == "a string");
@@ -252,7 +252,7 @@ TEST_CASE("sums are exact up to 2^63-1 and refused beyond it") {
     static_cast<void>(server.ask({"HSET", key, "page", std::to_string(held)}));
     const BatchAnswer answer = session.apply(batch_of(seq + 1, {{"other", 1}, {"page", visits}}));
     CHECK(answer.kind == Kind::refused);
-    CHECK(answer.bad_pages == std::vector<std::uint32_t>{1});
+    CHECK(answer.bad_series == std::vector<std::uint32_t>{1});
     CHECK(server.ask({"HGET", key, "page"}) == std::to_string(held));
     CHECK(server.ask({"HEXISTS", key, "other"}) == "0");
   }

@@ -660,7 +660,7 @@ TEST_CASE("a page that a shard cannot take again is set aside alone") {
   t.come_up({{2, ""}});
   CHECK(t.port.events.back() == "batch 2 #1");
   BatchAnswer refused = Talk::other(BatchAnswer::Kind::refused, "no integer");
-  refused.bad_pages = {0};
+  refused.bad_series = {0};
   t.answer(refused);
   CHECK(t.session->state() == ShardState::up);
   CHECK(t.port.events.back() == "batch 2 #1");
@@ -844,7 +844,7 @@ TEST_CASE("pages that are refused are set aside, and the rest is sent when that 
   t.seal(t.d.memory.page_in(2, 1), 4);
   CHECK(t.port.take() == Events{"batch 2 #1"});
   BatchAnswer refused = Talk::other(BatchAnswer::Kind::refused, "no integer");
-  refused.bad_pages = {0};
+  refused.bad_series = {0};
   t.answer(refused);
   CHECK(t.session->state() == ShardState::up);
   CHECK(t.port.take() == Events{"batch 2 #1"});  // its fence
