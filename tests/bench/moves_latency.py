@@ -4,7 +4,8 @@
 16 connections visit, others read pages in use, and pages for which a shard is asked; all at steady rates, in
 turn with and without buckets that move. Frontends and clients run on core 0; the flusher, all shards and what
 adds and removes them run on the others, with their files in memory: the kernel would write them to a disk on
-core 0, too, and that is what clients would notice.
+core 0, too, and that is what clients would notice. No core sleeps: waking one takes a virtual machine longer than
+most requests, and the longer the more its other cores have to do.
 
 Arguments: seconds of a phase (10), rounds (3), kills a second (0): of the flusher, the shards and visitctl, in
 both kinds of phases. VISITD_BUILD_ROOT names the build folder. Prints lines "name value unit", and ends with an
@@ -12,6 +13,7 @@ error if a visit is lost or counted twice.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
@@ -32,6 +34,23 @@ LIST = 10_000
 VISITS_A_SECOND, READS_A_SECOND = 2000, 250
 FIGURES = {"POST": "post", "GET of pages in use": "warm", "GET of pages that nobody read before": "cold"}
 MOST = 1.1
+
+
+@contextlib.contextmanager
+def awake(limit_s: float):
+    """On each core something runs that gives way to everything else; it ends by itself after that time."""
+    spin = "import time, sys\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+    spinning = []
+    for core in (SERVED | OTHERS):
+        spinning.append(subprocess.Popen([sys.executable, "-c", spin, str(limit_s)]))
+        os.sched_setaffinity(spinning[-1].pid, {core})
+        os.sched_setscheduler(spinning[-1].pid, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 class Moves(threading.Thread):
@@ -151,8 +170,9 @@ def main() -> None:
             pin(stack.processes[name].pid, SERVED)
         fill(stack)
         phases = Phases(stack, seconds, kills_a_second)
-        phases.run_load()
-        pairs = [(phases.run(), phases.run(Moves(stack))) for _ in range(rounds)]
+        with awake(60 + rounds * (2 * seconds + 120)):
+            phases.run_load()
+            pairs = [(phases.run(), phases.run(Moves(stack))) for _ in range(rounds)]
         wait_for("a flush", lambda: stack.visitctl("flush", check=False).returncode == 0, 60)
         wrong = phases.wrong()
     show("shards added or removed", phases.changes, "changes")
