@@ -85,7 +85,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     const std::uint64_t started_ns = monotonic_ns();
     begin_cache_header(cache().header(), settings);
     say_where_lanes_start(state, ring_, cache().header());
-    engine_.emplace(settings_of_engine(), counting_memory(), std::move(state), source_.take_shown(),
+    engine_.emplace(settings_of_engine(learned_.layout), counting_memory(), std::move(state), source_.take_shown(),
                     random_identities(settings.redis.shards.size()), *this);
     tell_placement(cache(), engine_->placement());
     source_.bring_into_use();
@@ -128,9 +128,10 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
  private:
   // ---- start
 
-  [[nodiscard]] EngineSettings settings_of_engine() const {
+  /// `changed`: the layout, of a deployment whose shards were changed.
+  [[nodiscard]] EngineSettings settings_of_engine(std::optional<Layout> changed) const {
     EngineSettings settings = engine_settings(live_, ring_.shape().page_id_limit);
-    settings.changed = learned_.layout;
+    settings.changed = std::move(changed);
     settings.cluster = learned_.cluster;
     return settings;
   }
@@ -224,7 +225,9 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     if (shutdown_.is_asked()) return;
     notify_reloading();
     if (live_.read_again()) {
-      engine_->use(settings_of_engine(), now());
+      // One that was learned may not be taken yet.
+      const Layout& layout = engine_->layout();
+      engine_->use(settings_of_engine(layout.version > 1 ? std::optional(layout) : std::nullopt), now());
       links_->use(settings_);
       cache().header().ttl_ms.store(settings_.cache.ttl_ms, std::memory_order_release);  // partner: Counts::follow_ttl
       loop_.turn_next();
@@ -386,7 +389,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     if (count > known) links_->set_shards(count);
     tell_shards(cache().header(), settings_, known);
     was_up_.resize(count);
-    engine_->take_layout(settings_of_engine(), at);
+    engine_->take_layout(settings_of_engine(layout), at);
     links_->set_shards(count);
     tell_placement(cache(), engine_->placement());
   }
