@@ -4,8 +4,7 @@
 16 connections visit, others read pages in use, and pages for which a shard is asked; all at steady rates, in
 turn with and without buckets that move. Frontends and clients run on core 0; the flusher, all shards and what
 adds and removes them run on the others, with their files in memory: the kernel would write them to a disk on
-core 0, too, and that is what clients would notice. No core sleeps: waking one takes a virtual machine longer than
-most requests, and the longer the more its other cores have to do.
+core 0, too, and that is what clients would notice. No core sleeps, see rig.awake.
 
 Arguments: seconds of a phase (10), rounds (3), kills a second (0): of the flusher, the shards and visitctl, in
 both kinds of phases. VISITD_BUILD_ROOT names the build folder. Prints lines "name value unit", and ends with an
@@ -13,7 +12,6 @@ error if a visit is lost or counted twice.
 """
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import random
@@ -26,7 +24,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "http"))
-from rig import OTHERS, SERVED, SETTINGS, VISITCTL, Shard, Stack, argument, judge, load, pin, request, show, wait_for  # noqa: E402
+from rig import OTHERS, SERVED, SETTINGS, VISITCTL, Shard, Stack, argument, awake, judge, load, pin, request, show, wait_for  # noqa: E402
 
 PAGES = 10_000
 OTHER_PAGES = 300_000  # that move too, and that nobody visits
@@ -34,23 +32,6 @@ LIST = 10_000
 VISITS_A_SECOND, READS_A_SECOND = 2000, 250
 FIGURES = {"POST": "post", "GET of pages in use": "warm", "GET of pages that nobody read before": "cold"}
 MOST = 1.1
-
-
-@contextlib.contextmanager
-def awake(limit_s: float):
-    """On each core something runs that gives way to everything else; it ends by itself after that time."""
-    spin = "import time, sys\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
-    spinning = []
-    for core in (SERVED | OTHERS):
-        spinning.append(subprocess.Popen([sys.executable, "-c", spin, str(limit_s)]))
-        os.sched_setaffinity(spinning[-1].pid, {core})
-        os.sched_setscheduler(spinning[-1].pid, os.SCHED_IDLE, os.sched_param(0))
-    try:
-        yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
 
 
 class Moves(threading.Thread):

@@ -83,6 +83,26 @@ class Server:
 # --- processes
 
 
+@contextlib.contextmanager
+def awake(limit_s: float) -> Iterator[None]:
+    """No core sleeps: on each, something runs that gives way to everything else, and ends by itself after that time.
+
+    Waking a core takes a virtual machine longer than most requests, and the longer the more its other cores have to do.
+    """
+    spin = "import time, sys\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+    spinning = []
+    for core in (SERVED | OTHERS):
+        spinning.append(subprocess.Popen([sys.executable, "-c", spin, str(limit_s)]))
+        os.sched_setaffinity(spinning[-1].pid, {core})
+        os.sched_setscheduler(spinning[-1].pid, os.SCHED_IDLE, os.sched_param(0))
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
 def pin(pid: int, cores: set[int]) -> None:
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), cores)
