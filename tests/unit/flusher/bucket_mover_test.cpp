@@ -82,6 +82,20 @@ struct Moves : MoverPort {
     tick();
     tick(settings.durable_after_ms);
   }
+  /// All three buckets, at once.
+  void move_and_drop_all() {
+    settings.buckets_at_once = 8;
+    mover.emplace(settings, placement, *this);
+    take_turn();
+    for (int i = 0; i < 3; ++i) answer(MoveAnswer{Answer::content, "bytes"});
+    for (int i = 0; i < 6; ++i) answer(MoveAnswer{});
+    wait_for_disk();
+    answer(Persistence{false});
+    for (int i = 0; i < 3; ++i) {
+      CHECK(step().step == Step::drop);
+      answer(MoveAnswer{});
+    }
+  }
   /// The shard's disk has what it has dropped.
   void answer_that_drops_are_durable(std::uint32_t shard) {
     tick(20);
@@ -141,17 +155,7 @@ TEST_CASE("a bucket is copied out, copied in, sent away, and dropped once its co
 
 TEST_CASE("a bucket has moved once its former shard's disk knows that it was dropped; what was lost is dropped again") {
   Moves t;
-  t.settings.buckets_at_once = 8;
-  t.mover.emplace(t.settings, t.placement, t);
-  t.take_turn();
-  for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{Answer::content, "bytes"});
-  for (int i = 0; i < 6; ++i) t.answer(MoveAnswer{});
-  t.wait_for_disk();
-  t.answer(Persistence{false});
-  for (int i = 0; i < 3; ++i) {
-    CHECK(t.step().step == Step::drop);
-    t.answer(MoveAnswer{});
-  }
+  t.move_and_drop_all();
   CHECK(t.mover->progress().moved == 0);
   t.connections[0] = 2;
   t.answer_that_drops_are_durable(0);
@@ -285,17 +289,7 @@ TEST_CASE("where buckets are large, fewer of them are on their way at once") {
 
 TEST_CASE("once everything has moved, that is told until somebody ends it") {
   Moves t;
-  t.settings.buckets_at_once = 8;
-  t.mover.emplace(t.settings, t.placement, t);
-  t.take_turn();
-  for (int i = 0; i < 3; ++i) t.answer(MoveAnswer{Answer::content, "bytes"});
-  for (int i = 0; i < 6; ++i) t.answer(MoveAnswer{});
-  t.wait_for_disk();
-  t.answer(Persistence{false});
-  for (int i = 0; i < 3; ++i) {
-    CHECK(t.step().step == Step::drop);
-    t.answer(MoveAnswer{});
-  }
+  t.move_and_drop_all();
   t.answer_that_drops_are_durable(0);
   CHECK(t.mover->progress().moved == 3);
   CHECK(t.finished == 0);
