@@ -17,7 +17,7 @@ static void tell_shares(Cache& cache, const Placement& placement) {
   }
 }
 
-void tell_shards(CacheHeader& header, const Settings& settings, std::size_t known) {
+void name_shards(CacheHeader& header, const Settings& settings, std::size_t known) {
   const std::vector<ShardSettings>& shards = settings.redis.shards;
   for (std::size_t come = known; come < shards.size(); ++come) {
     store_text(at_index(header.shard, come).name, shards[come].name);
@@ -28,7 +28,7 @@ void tell_shards(CacheHeader& header, const Settings& settings, std::size_t know
 
 void begin_cache_header(CacheHeader& header, const Settings& settings) {
   for (Word& statistic : header.statistics) statistic.store(0, std::memory_order_relaxed);
-  tell_shards(header, settings, 0);
+  name_shards(header, settings, 0);
   header.ttl_ms.store(settings.cache.ttl_ms, std::memory_order_release);
   header.flusher.store(static_cast<std::uint64_t>(getpid()), std::memory_order_release);
   header.sleeping.word.store(0, std::memory_order_seq_cst);

@@ -12,7 +12,7 @@ namespace visitd {
 /// A life of this process begins: every statistic is 0, and no shard is up.
 void begin_cache_header(CacheHeader& header, const Settings& settings);
 /// So many of the shards are as they were; those after them come, or go.
-void tell_shards(CacheHeader& header, const Settings& settings, std::size_t known);
+void name_shards(CacheHeader& header, const Settings& settings, std::size_t known);
 void tell_placement(Cache& cache, const Placement& placement);
 /// The bucket is on another shard now.
 void tell_moved(Cache& cache, const Placement& placement, std::uint32_t bucket, std::uint32_t shard);

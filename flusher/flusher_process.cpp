@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -128,7 +129,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
  private:
   // ---- start
 
-  /// `changed`: the layout, of a deployment whose shards were changed.
+  /// `changed`: the layout, if the shards of the deployment have been changed; else nullopt.
   [[nodiscard]] EngineSettings settings_of_engine(std::optional<Layout> changed) const {
     EngineSettings settings = engine_settings(live_, ring_.shape().page_id_limit);
     settings.changed = std::move(changed);
@@ -386,8 +387,8 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
     use_shards_of(layout, std::nullopt, live_);
     const std::size_t known = was_up_.size();
     const std::size_t count = settings_.redis.shards.size();
-    if (count > known) links_->set_shards(count);
-    tell_shards(cache().header(), settings_, known);
+    links_->set_shards(std::max(count, known));
+    name_shards(cache().header(), settings_, known);
     was_up_.resize(count);
     engine_->take_layout(settings_of_engine(layout), at);
     links_->set_shards(count);

@@ -101,6 +101,11 @@ void append_change(std::string& argument, ControlVerb verb, std::string_view pag
       .append("\n");
 }
 
+std::optional<ControlVerb> verb_named(std::string_view word) noexcept {
+  const auto verb = std::ranges::find(verbs, word);
+  return verb == verbs.end() ? std::nullopt : std::optional(static_cast<ControlVerb>(verb - verbs.begin()));
+}
+
 std::string encode_changes(const std::vector<ControlChange>& changes) {
   std::string argument;
   for (const auto& [verb, page, operand] : changes) append_change(argument, verb, page, operand);
@@ -111,14 +116,14 @@ std::vector<ControlChange> decode_changes(std::string_view argument) {
   std::vector<ControlChange> changes;
   while (!argument.empty()) {
     std::string_view line = take_until(argument, '\n');
-    const std::string_view whole = line;
     if (std::ranges::count(line, '\t') < 2) {
       throw error("'{}' is no change: a verb, a page and a count or page, apart by tabs", line);
     }
-    const auto verb = std::ranges::find(verbs, take_until(line, '\t'));
+    const std::string_view word = take_until(line, '\t');
+    const auto verb = verb_named(word);
+    if (!verb) throw error("'{}' is no verb of a change: set, add, lower or take", word);
     const std::string_view page = take_until(line, '\t');
-    if (verb == verbs.end()) throw error("'{}' is no change: its verb is set, add, lower or take", whole);
-    changes.push_back({static_cast<ControlVerb>(verb - verbs.begin()), std::string(page), std::string(line)});
+    changes.push_back({*verb, std::string(page), std::string(line)});
   }
   return changes;
 }

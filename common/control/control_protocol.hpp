@@ -158,6 +158,8 @@ struct ControlChange {
 };
 /// A change a line, its parts apart by tabs: ids have neither.
 void append_change(std::string& argument, ControlVerb verb, std::string_view page, std::string_view operand);
+/// The verb that a line begins with, by its word; nullopt: there is none.
+[[nodiscard]] std::optional<ControlVerb> verb_named(std::string_view word) noexcept;
 [[nodiscard]] std::string encode_changes(const std::vector<ControlChange>& changes);
 /// Throws Error for the client.
 [[nodiscard]] std::vector<ControlChange> decode_changes(std::string_view argument);

@@ -32,12 +32,12 @@ bool changes_counts(const ControlRequest& request) noexcept {
 }
 
 /// A question is done once, and noted with its change: one page's.
-static bool is_of_one_page(const std::string& argument) {
-  const std::vector<ControlChange> changes = decode_changes(argument);
-  return changes.size() == 1 && changes.front().verb != ControlVerb::take;
+static bool is_of_one_page(const std::string& argument) noexcept {
+  const auto verb = verb_named(std::string_view(argument).substr(0, argument.find('\t')));
+  return verb && *verb != ControlVerb::take && argument.find('\n') == argument.size() - 1;
 }
 
-bool may_be_asked(const ControlRequest& request) {
+bool may_be_asked(const ControlRequest& request) noexcept {
   switch (request.command) {
     case ControlCommand::pages:
     case ControlCommand::top:

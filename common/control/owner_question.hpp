@@ -20,9 +20,8 @@ struct OwnerQuestion {
   ControlRequest request;           ///< one of may_be_asked()
 };
 
-/// Whether the owner can ask for it: lists, and `correct` with one change by a number. Throws Error where what is to be
-/// changed is no change.
-[[nodiscard]] bool may_be_asked(const ControlRequest& request);
+/// Whether the owner can ask for it: lists, and `correct` with one change by a number.
+[[nodiscard]] bool may_be_asked(const ControlRequest& request) noexcept;
 /// Whether it changes counts.
 [[nodiscard]] bool changes_counts(const ControlRequest& request) noexcept;
 

@@ -477,7 +477,7 @@ void Batches::fenced(std::uint32_t number, std::uint64_t unix_now) {
 
 void Batches::rewrite(Bucket& bucket, Transaction& transaction) {
   const bool corrects = bucket.unanswered()->batch.correction.has_value();
-  Bucket::BadPages bad = bucket.take_bad_pages();
+  Bucket::BadSeries bad = bucket.take_bad_series();
   if (corrects) listener_->withdrawn(bucket.number(), bad.effects.size());
   if (corrects && !bucket.unanswered()->batch.correction) {
     note_question(bucket.number(), QuestionNote::State::withdrawn, 0, 0, transaction.questions);

@@ -57,11 +57,11 @@ void Bucket::fenced(Incarnation incarnation) {
   state_ = State::changed;
 }
 
-Bucket::BadPages Bucket::take_bad_pages() {
+Bucket::BadSeries Bucket::take_bad_series() {
   UnansweredBatch& unanswered = *unanswered_;
   const std::vector<std::uint32_t> bad = std::exchange(unanswered.bad_series, {});
   if (bad.empty()) return {};
-  BadPages taken{take_at(unanswered.batch.effects, bad), take_at(unanswered.series, bad)};
+  BadSeries taken{take_at(unanswered.batch.effects, bad), take_at(unanswered.series, bad)};
   if (unanswered.batch.correction) {
     static_cast<void>(take_at(unanswered.batch.correction->into, bad));
     if (unanswered.batch.effects.empty()) unanswered.batch.correction.reset();

@@ -104,12 +104,12 @@ class Bucket {
   /// before, where the spool does not have it yet. changed → rewriting.
   std::optional<Batch> rewrite(std::uint64_t digest);
   /// What the shard refused of it.
-  struct BadPages {
+  struct BadSeries {
     std::vector<Effect> effects;
     std::vector<std::uint32_t> numbers;  ///< the same, as numbers of pending series
   };
   /// Takes these pages out.
-  [[nodiscard]] BadPages take_bad_pages();
+  [[nodiscard]] BadSeries take_bad_series();
   /// The captured transaction is durable. sealing, rewriting → ready.
   void committed() noexcept;
   /// The shard has applied it, now or before. ready → quiet.

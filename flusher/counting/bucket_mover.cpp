@@ -11,7 +11,7 @@ namespace visitd {
 namespace {
 
 constexpr std::uint64_t first_at_once = 8;
-// A server whose disk is busy is not asked in each turn.
+// While a server's disk is busy, the mover asks it no more often than this.
 constexpr std::uint64_t ask_disk_ms = 20;
 
 }  // namespace
@@ -191,42 +191,39 @@ void BucketMover::ask_persistence(std::uint32_t shard) {
   for (std::deque<Done>* const done : {&disk.copies, &disk.drops}) {
     for (auto fresh = done->rbegin(); fresh != done->rend() && !fresh->since_ms; ++fresh) fresh->since_ms = now_ms_;
   }
-  const bool due = !disk.drops.empty() || (!disk.copies.empty() && is_old(disk.copies.front(), now_ms_));
+  const bool due = !disk.drops.empty() || is_old(disk.copies, settings_.durable_after_ms, now_ms_);
   const std::uint64_t connection = port_.connection(shard);
   if (!due || connection == 0 || disk.asking || now_ms_ < disk.ask_at_ms) return;
   disk.asking = true;
   disk.ask_at_ms = now_ms_ + ask_disk_ms;
-  port_.send(shard, AskPersistence{}, [this, &disk, shard, connection, asked_ms = now_ms_](const ShardAnswer& answer) {
-    disk.asking = false;
+  port_.send(shard, AskPersistence{}, [this, shard, connection, asked_ms = now_ms_](const ShardAnswer& answer) {
+    disks_[shard].asking = false;
     const auto* const persistence = std::get_if<Persistence>(&answer);
-    if (persistence != nullptr && !persistence->waits && !stopped_) on_persistent(disk, shard, asked_ms, connection);
+    if (persistence != nullptr && !persistence->waits && !stopped_) on_persistent(shard, asked_ms, connection);
   });
 }
 
-bool BucketMover::is_old(const Done& done, std::uint64_t now_ms) const noexcept {
-  return done.since_ms && *done.since_ms + settings_.durable_after_ms <= now_ms;
+bool BucketMover::is_old(const std::deque<Done>& done, std::uint64_t age_ms, std::uint64_t at_ms) noexcept {
+  return !done.empty() && done.front().since_ms && *done.front().since_ms + age_ms <= at_ms;
 }
 
-/// What was done over another connection may have gone with the server: it is looked for again. A drop that is lost all
-/// the same, because the machine stops at once, leaves what nobody asks for any more: it is not waited for longer.
-void BucketMover::on_persistent(Disk& disk, std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection) {
-  while (!disk.copies.empty() && is_old(disk.copies.front(), asked_ms)) {
-    const Done oldest = disk.copies.front();
-    disk.copies.pop_front();
-    if (oldest.connection == connection) {
-      look_and_drop(oldest.bucket, shard);
-    } else {
-      again(oldest.bucket, {});
+/// What was done over another connection may have gone with the server: it is looked for again. If the machine of the
+/// former shard stops just then, a drop may be lost all the same, which costs memory alone: no host asks there any
+/// more. So nobody waits for that.
+void BucketMover::on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection) {
+  const auto settle = [&](std::deque<Done>& done, std::uint64_t age_ms, const auto& then) {
+    while (is_old(done, age_ms, asked_ms)) {
+      const Done oldest = done.front();
+      done.pop_front();
+      if (oldest.connection == connection) {
+        then(oldest.bucket);
+      } else {
+        again(oldest.bucket, {});
+      }
     }
-  }
-  for (; !disk.drops.empty() && disk.drops.front().since_ms.value_or(UINT64_MAX) <= asked_ms; disk.drops.pop_front()) {
-    const Done& oldest = disk.drops.front();
-    if (oldest.connection == connection) {
-      ++progress_.moved;
-    } else {
-      again(oldest.bucket, {});
-    }
-  }
+  };
+  settle(disks_[shard].copies, settings_.durable_after_ms, [&](std::uint32_t bucket) { look_and_drop(bucket, shard); });
+  settle(disks_[shard].drops, 0, [&](std::uint32_t) { ++progress_.moved; });
 }
 
 /// A node may have given the slot away before its disk had the copy.

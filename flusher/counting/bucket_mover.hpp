@@ -87,7 +87,7 @@ class BucketMover {
     std::optional<std::uint64_t> since_ms = std::nullopt;  ///< the first turn since then; nullopt: there was none
   };
   struct Disk {
-    std::deque<Done> copies;  ///< of buckets that were sent away, and whose content waits for this; oldest first
+    std::deque<Done> copies;  ///< oldest first; until the disk has a copy, the former shard keeps the content
     std::deque<Done> drops;   ///< oldest first
     bool asking = false;
     std::uint64_t ask_at_ms = 0;
@@ -106,8 +106,9 @@ class BucketMover {
   /// `connection`: to the shard where the copy is, over which it came there.
   void send_away(std::uint32_t bucket, std::uint32_t copy_on, std::uint64_t connection);
   void ask_persistence(std::uint32_t shard);
-  [[nodiscard]] bool is_old(const Done& done, std::uint64_t now_ms) const noexcept;
-  void on_persistent(Disk& disk, std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
+  /// Whether the first of them had been done for so long at that time.
+  [[nodiscard]] static bool is_old(const std::deque<Done>& done, std::uint64_t age_ms, std::uint64_t at_ms) noexcept;
+  void on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
   void look_and_drop(std::uint32_t bucket, std::uint32_t copy_on);
   void drop(std::uint32_t bucket);
   /// Sends a step to a shard of the bucket. `then` gets what it answered; anything else is tried again from the start.

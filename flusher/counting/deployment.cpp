@@ -63,8 +63,7 @@ std::string deployment_identity(std::string_view bucket_identity) {
 
 Deployment::Deployment(std::vector<std::string> shards, std::uint32_t buckets, const std::string& identity)
     : stamped_(buckets), unstamped_(buckets) {
-  std::ranges::sort(shards);
-  for (std::string& name : shards) shards_.push_back({std::move(name), false, {}});
+  for (std::string& name : shards) add_shard(std::move(name));
   if (!identity.empty()) adopt(identity);
 }
 

@@ -59,7 +59,7 @@ class Deployment {
   [[nodiscard]] const std::string& bucket_id() const noexcept { return bucket_id_; }
   void adopt(const std::string& identity);
 
-  /// A shard more, which has not answered yet; and one that is none any more.
+  /// The deployment gets a shard, which has not answered yet; or it loses one.
   void add_shard(std::string name);
   void remove_shard(const std::string& name);
   /// What a shard says now.

@@ -16,7 +16,7 @@ namespace visitd {
 namespace {
 
 constexpr std::uint64_t spool_retry_ms = 1000;
-// Of a page in an unanswered batch: its place in the table of pages, the batch, and its copies for spool and shard.
+// Of a series in an unanswered batch: its place in the table of series, the batch, and its copies for spool and shard.
 constexpr std::uint64_t series_in_flight_bytes = 400;
 // Rests of large buckets are sealed together, so that a flush of many costs few transactions.
 constexpr std::uint64_t seal_gap_ms = 50;

@@ -188,7 +188,8 @@ class Engine {
   /// not, for people; empty: it is. Throws Error where it cannot be tried now.
   void change_layout(const Layout& layout, std::function<void(const std::string& why)> done);
   /// Whether this life can take the layout. It does where the shards keep their numbers: new ones come last, or the
-  /// last ones go. Neither this nor take_layout() is called from within an answer.
+  /// last ones go. If the layout ends a change, this leads every bucket to where it went: other hosts may have moved it
+  /// unseen. Neither this nor take_layout() is called from within an answer.
   [[nodiscard]] LayoutStep look_at_layout(const Layout& layout);
   /// Takes the layout that `settings.changed` is, where look_at_layout() has said so just now. The port has connections
   /// to new shards before this, and to those that go until it returns.

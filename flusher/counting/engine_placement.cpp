@@ -29,8 +29,7 @@ bool Engine::next_shards_know() const {
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     const bool is_next =
         std::ranges::find(layout_.next, place_name(settings_, shard), &ShardPlace::name) != layout_.next.end();
-    const ShardSession& session = sessions_[shard]->session;
-    if (is_next && !(session.is_up() && session.knows_layout())) return false;
+    if (is_next && !sessions_[shard]->session.knows_layout()) return false;
   }
   return true;
 }
@@ -102,13 +101,16 @@ std::string Engine::why_layout_stays() const {
   if (!deployment_.all_answered() || !deployment_.is_made()) {
     return "not every shard has answered since this flusher started; try again once all of them are up";
   }
-  if (shard_state(deciding) == ShardState::up && !sessions_[deciding]->session.knows_layout()) {
+  const ShardState state = shard_state(deciding);
+  if (state != ShardState::up) {
+    return fmt::format("shard {}, which decides which change comes first, is {}; try again once it is up",
+                       settings_.shards[deciding], name_of(state));
+  }
+  if (!sessions_[deciding]->session.knows_layout()) {
     return fmt::format("shard {} is just being told of change {}; try again in a moment", settings_.shards[deciding],
                        layout_.version);
   }
-  if (shard_state(deciding) == ShardState::up) return {};
-  return fmt::format("shard {}, which decides which change comes first, is {}; try again once it is up",
-                     settings_.shards[deciding], name_of(shard_state(deciding)));
+  return {};
 }
 
 // ---- another layout

@@ -137,7 +137,7 @@ class Engine::Mover : public MoverPort {
   [[nodiscard]] std::uint64_t connection(std::uint32_t shard) const override {
     const ShardSession& session = engine_.sessions_[shard]->session;
     // A marker that visits:topology does not explain would have other hosts hold the shard.
-    return session.is_up() && session.knows_layout() ? session.connections() : 0;
+    return session.knows_layout() ? session.connections() : 0;
   }
   void send(std::uint32_t shard, const ShardCommand& command, Completion done) override {
     engine_.sessions_[shard]->session.send(command, std::move(done));

@@ -22,10 +22,8 @@ void KeptOrder::recover(Entry entry) {
 void KeptOrder::recovered(std::uint64_t unix_now) {
   std::ranges::sort(order_, {}, [](const Entry& kept) { return std::tuple(kept.answered_at, kept.bucket, kept.seq); });
   std::uint64_t number = 0;
-  for (Entry& kept : order_) {
-    kept.answered_at = unix_now;
-    kept.number = ++number;
-  }
+  for (Entry& kept : order_) kept.number = ++number;
+  keep_anew(unix_now);
   for (std::uint32_t shard = 0; shard < shards_.size(); ++shard) unconfirm(shard);
 }
 

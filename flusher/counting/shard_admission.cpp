@@ -166,7 +166,7 @@ void ShardAdmission::follow_topology(const std::string& text) {
   if (!is_told) tell_layout();
 }
 
-/// A server that is just being looked at is looked at anew: what it has said so far was another layout's.
+/// If a look at the server is under way, it begins anew: what the server has said so far was the former layout's.
 void ShardAdmission::take_layout() {
   using Step = SessionLink::Step;
   later_expected_.clear();

@@ -41,10 +41,10 @@ class ShardAdmission {
   void change_layout(const std::string& layout, std::uint64_t version, Changed done);
   /// The settings have another layout since now: the shard is told.
   void take_layout();
-  /// Something on the shard says that there is a later layout: looks for it. `why` the shard is looked at anew, for
-  /// people, where it knows of none.
+  /// A marker on the shard names a later layout: asks the shard for it. If the shard knows of none, this connects anew;
+  /// `why`, for people.
   void expect_later_layout(std::string why);
-  /// Whether the shard has been told the layout, as far as is known.
+  /// Whether the shard is up, and has said that it has the layout.
   [[nodiscard]] bool knows_layout() const noexcept { return knows_layout_; }
   /// What visits:topology holds on this shard is known.
   [[nodiscard]] bool holds_topology() const noexcept { return !topology_.empty() && !topology_elsewhere_; }
@@ -96,7 +96,7 @@ class ShardAdmission {
   bool made_ = false;                ///< the topology says that every bucket has it
   bool making_ended_ = false;
   bool knows_layout_ = false;
-  std::string later_expected_;      ///< not empty: why the shard is looked at anew if it knows of no later layout
+  std::string later_expected_;  ///< why to connect anew if the shard knows of no later layout; empty: none is expected
   std::uint64_t changes_seen_ = 0;  ///< of the deployment
   std::uint64_t check_at_ms_ = 0;
   bool checking_ = false;

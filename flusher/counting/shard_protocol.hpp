@@ -84,12 +84,13 @@ struct BatchAnswer {
   /// `corrected`: somebody else has corrected the bucket meanwhile; `low`: a count would fall below 0.
   enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten, corrected, low };
   Kind kind = Kind::applied;
-  std::uint64_t fix = 0;                  ///< applied, duplicate: the number of the bucket's last correction; 0: none
-  std::vector<std::uint64_t> totals;      ///< applied, duplicate: the count of each page, in the batch's order
-  std::string have;                       ///< have: what the field holds; foreign: the identity that the bucket has
-  std::vector<std::uint32_t> bad_series;  ///< refused: indexes of series whose field is no count, or would pass 2^63-1;
-                                          ///< empty: the key is no hash. low: of pages that would fall below 0
-  std::string why;                        ///< refused: for people; moving, moved: the marker
+  std::uint64_t fix = 0;              ///< applied, duplicate: the number of the bucket's last correction; 0: none
+  std::vector<std::uint64_t> totals;  ///< applied, duplicate: the count of each page, in the batch's order
+  std::string have;                   ///< have: what the field holds; foreign: the identity that the bucket has
+  /// Indexes. refused: the fields of these hold no count, or would pass 2^63-1; empty: the key is no hash. low: these
+  /// would fall below 0.
+  std::vector<std::uint32_t> bad_series;
+  std::string why;  ///< refused: for people; moving, moved: the marker
 };
 
 /// One HMGET: the deployment's identity, the number of corrections, the moved marker, our writer field, the page.

@@ -71,8 +71,8 @@ class ShardSession final : private SessionLink::Parts {
   /// As ShardAdmission has them.
   void expect_later_layout(std::string why) { admission_.expect_later_layout(std::move(why)); }
   [[nodiscard]] bool knows_layout() const noexcept { return admission_.knows_layout(); }
-  /// The shard is none of the deployment's any more: everything without an answer is Lost before this returns, and
-  /// nothing else is to be called.
+  /// The shard has left the deployment. Whatever has no answer is Lost before this returns; then the session may only
+  /// be destroyed.
   void end() { link_.look_again(); }
   /// A command beside those of the session, while it is up.
   void send(const ShardCommand& command, Completion done) { link_.send(command, std::move(done)); }

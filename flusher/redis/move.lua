@@ -6,8 +6,8 @@
 -- answers  "OK", "BAD why", and of
 --   out    at its shard: it takes no more batches.               "COPY content", or "DROPPED": dropped before
 --   in     at the next shard: it is there, unless it is already.  "ABSENT": there was no content to put there
---   away   at its shard: whoever asks is told where it is. The content stays, and "\1moving" with it, which tells a bucket
---          without pages from a dropped one: until the drop, the next shard may lose it and needs it again.
+--   away   at its shard: whoever asks is told where it is. The content stays until the drop: the next shard may lose
+--          its copy. "\1moving" stays as well: by it, a bucket without pages differs from one that was dropped.
 --   drop   at its shard: only the marker stays
 local step, id, marker = ARGV[1], ARGV[2], ARGV[3]
 -- No more than the step needs: of a compact hash, each field that is not there costs a look at all of it.

@@ -49,7 +49,7 @@ class Moves(unittest.TestCase):
         check_sums([traffic], held)
 
     def starts_over(self) -> int:
-        return (self.stack.folder / "log" / "flusher.log").read_text().count("starting over from the spool")
+        return self.stack.processes["flusher"].text().count("starting over from the spool")
 
     def test_a_shard_is_added_and_another_one_removed_while_visits_are_counted(self):
         traffic = Traffic(self.stack).start()

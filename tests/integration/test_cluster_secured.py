@@ -121,7 +121,7 @@ class Secured(unittest.TestCase):
         with SecuredShards(self.secrets, [*RULE, *MOVE_WORDS]) as stack:
             traffic = Traffic(stack, clients=4, readers=2).start()
             time.sleep(0.5)
-            # The addresses bear no user and no password: the flusher takes both from its settings.
+            # Addresses without user and password: the flusher takes both from its settings.
             back = [f"{shard.name}=rediss://{shard.host}:{shard.tls_port}" for shard in stack.shards]
             for version, where, places in ((3, "cluster", [cluster.seed]), (5, "shards", back)):
                 stack.visitctl("migrate", "--to", where, *places, "--yes", limit_s=120)

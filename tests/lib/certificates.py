@@ -49,5 +49,5 @@ class Authority(Certificate):
         return made
 
     def server_arguments(self, made: Certificate, clients: str = "yes") -> list[str]:
-        """With which redis-server bears the certificate. `clients`: "yes" where it wants one of theirs too, signed by this authority."""
+        """Arguments by which redis-server shows the certificate. `clients`: "yes" if clients must show one that this authority signed."""
         return ["--tls-cert-file", str(made.file), "--tls-key-file", str(made.key), "--tls-ca-cert-file", str(self.file), "--tls-auth-clients", clients]

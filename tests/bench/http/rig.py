@@ -83,26 +83,6 @@ class Server:
 # --- processes
 
 
-@contextlib.contextmanager
-def awake(limit_s: float) -> Iterator[None]:
-    """No core sleeps: on each, something runs that gives way to everything else, and ends by itself after that time.
-
-    Waking a core takes a virtual machine longer than most requests, and the longer the more its other cores have to do.
-    """
-    spin = "import time, sys\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
-    spinning = []
-    for core in (SERVED | OTHERS):
-        spinning.append(subprocess.Popen([sys.executable, "-c", spin, str(limit_s)]))
-        os.sched_setaffinity(spinning[-1].pid, {core})
-        os.sched_setscheduler(spinning[-1].pid, os.SCHED_IDLE, os.sched_param(0))
-    try:
-        yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
-
-
 def pin(pid: int, cores: set[int]) -> None:
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), cores)
@@ -123,6 +103,23 @@ def running(argv: list, cores: set[int], **options) -> Iterator[subprocess.Popen
     finally:
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def awake(limit_s: float) -> Iterator[None]:
+    """No core sleeps: on each, a process runs that gives way to every other one, and ends by itself after that time.
+
+    Waking a core takes a virtual machine longer than most requests, and the longer the more its other cores have to do.
+    """
+    spin = "import time, sys\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+    with contextlib.ExitStack() as spinning:
+        for core in SERVED | OTHERS:
+            process = spinning.enter_context(running([sys.executable, "-c", spin, limit_s], {core}))
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+            session = Path(f"/proc/{process.pid}/autogroup")  # a kernel that shares a core out by sessions
+            if session.exists():
+                session.write_text("19")
+        yield
 
 
 @contextlib.contextmanager

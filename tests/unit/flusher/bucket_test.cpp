@@ -92,7 +92,7 @@ TEST_CASE("a batch without the pages that the shard refused is sent once that is
   CHECK(bucket.to_send() == nullptr);
   CHECK(bucket.seq() == 1);
   CHECK(bucket.field() == fence);
-  const auto bad = bucket.take_bad_pages();
+  const auto bad = bucket.take_bad_series();
   REQUIRE(bad.effects.size() == 1);
   CHECK(bad.numbers == std::vector<std::uint32_t>{1});
   CHECK(bad.effects[0].series == "bad");
@@ -125,7 +125,7 @@ TEST_CASE(
   CHECK(bucket.state() == State::fencing);
   CHECK(bucket.to_send()->mark == fence_of(whole).mark);
   bucket.fenced(life);
-  CHECK(bucket.take_bad_pages().effects.empty());
+  CHECK(bucket.take_bad_series().effects.empty());
   CHECK(bucket.rewrite(9));
   bucket.committed();
   CHECK(bucket.to_send()->effects == whole.effects);
@@ -136,7 +136,7 @@ TEST_CASE("a fence that was not applied is not needed once the shard is accepted
   bucket.refuse({1}, "no integer");
   CHECK(bucket.accept("held"));
   CHECK(bucket.state() == State::changed);
-  CHECK(bucket.take_bad_pages().effects.size() == 1);
+  CHECK(bucket.take_bad_series().effects.size() == 1);
   CHECK_FALSE(bucket.rewrite(9));
   bucket.committed();
   CHECK(bucket.to_send()->expected == "held");
@@ -154,7 +154,7 @@ TEST_CASE("a batch that changes while its transaction is on its way waits for th
   Bucket rewriting = ready_bucket();
   rewriting.refuse({0}, "bad");
   rewriting.fenced(life);
-  static_cast<void>(rewriting.take_bad_pages());
+  static_cast<void>(rewriting.take_bad_series());
   CHECK(rewriting.rewrite(2));
   CHECK(rewriting.accept("held"));
   rewriting.committed();
