@@ -108,7 +108,9 @@ SpoolWriter::Statements::Statements(SpoolDatabase& database)
       note_import(database, "INSERT INTO import (id) VALUES (?)"),
       forget_imports(database, "DELETE FROM import WHERE number <= (SELECT max(number) FROM import) - ?"),
       note_question(database,
-                    "INSERT OR REPLACE INTO question (id, bucket, count_before, count_after) VALUES (?, ?, ?, ?)"),
+                    "INSERT INTO question (id, bucket, count_before, count_after) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET bucket = excluded.bucket, count_before = excluded.count_before, "
+                    "count_after = excluded.count_after"),
       withdraw_question(database, "DELETE FROM question WHERE id = ?"),
       forget_questions(database, "DELETE FROM question WHERE number <= (SELECT max(number) FROM question) - ?"),
       need_corrections(database,
