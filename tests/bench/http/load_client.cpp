@@ -42,7 +42,8 @@ struct Options {
   std::uint64_t requests = 0;  ///< 0: as many as fit into the time
   std::uint64_t first = 0;     ///< the first request's number
   std::chrono::nanoseconds time{};
-  double rate = 0;  ///< requests a second; 0: each connection sends as soon as it was answered
+  double rate = 0;   ///< requests a second; 0: each connection sends as soon as it was answered
+  bool all = false;  ///< print every latency
 };
 
 [[noreturn]] void fail(const char* what) {
@@ -211,6 +212,9 @@ class Run {
       std::printf("p%d_us %.1f\n", percent,
                   static_cast<double>(latencies_[std::min(at, latencies_.size() - 1)].count()) / 1000);
     }
+    for (const std::chrono::nanoseconds latency : latencies_) {
+      if (options_.all) std::printf("latency_us %.1f\n", static_cast<double>(latency.count()) / 1000);
+    }
   }
 
  private:
@@ -279,6 +283,8 @@ Options parse(int argc, char** argv) {
       options.rate = static_cast<double>(value);
     } else if (name == "--first") {
       options.first = value;
+    } else if (name == "--all") {
+      options.all = value != 0;
     } else {
       errno = EINVAL;
       fail(argv[i]);
@@ -292,7 +298,8 @@ Options parse(int argc, char** argv) {
 int main(int argc, char** argv) try {
   if (argc < 5 || argc % 2 == 0) {
     std::fprintf(stderr,
-                 "usage: %s PORT REQUEST_FILE --requests N|--milliseconds N [--connections N] [--rate N] [--first N]\n",
+                 "usage: %s PORT REQUEST_FILE --requests N|--milliseconds N [--connections N] [--rate N] [--first N] "
+                 "[--all 0|1]\n",
                  argv[0]);
     return 2;
   }

@@ -221,8 +221,12 @@ def wrk(port: int, path: str, connections: int, seconds: int, script: str = "", 
     return float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1]), int(re.search(r"(\d+) requests in", done.stdout)[1])
 
 
-def load(port: int, request: bytes, cores: set[int] = SERVED, all_200: bool = True, **options: int) -> dict[str, float]:
-    """What load-client prints; options are its own. `all_200`: an answer with another status is an error."""
+def load(port: int, request: bytes, cores: set[int] = SERVED, all_200: bool = True, latencies_us: list[float] | None = None,
+         **options: int) -> dict[str, float]:  # fmt: skip
+    """What load-client prints; options are its own. `all_200`: an answer with another status is an error. Every latency
+    is put behind `latencies_us`, where that is given."""
+    if latencies_us is not None:
+        options["all"] = 1
     with tempfile.NamedTemporaryFile() as file:
         file.write(request)
         file.flush()
@@ -231,7 +235,12 @@ def load(port: int, request: bytes, cores: set[int] = SERVED, all_200: bool = Tr
                               preexec_fn=lambda: os.sched_setaffinity(0, cores))  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
-    result = {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
+    result: dict[str, float] = {}
+    for name, value in (line.split() for line in done.stdout.splitlines()):
+        if name == "latency_us" and latencies_us is not None:
+            latencies_us.append(float(value))
+        else:
+            result[name] = float(value)
     if all_200 and result.get("status_200") != result["requests"]:
         raise RuntimeError(f"not all were answered 200:\n{done.stdout}")
     return result
