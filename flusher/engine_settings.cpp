@@ -8,6 +8,7 @@
 #include "common/config/shard_address.hpp"
 #include "common/os/clock.hpp"
 #include "flusher/host_identity.hpp"
+#include "flusher/now.hpp"
 #include "flusher/salt.hpp"
 
 namespace visitd {
@@ -51,6 +52,7 @@ EngineSettings engine_settings(const LiveSettings& live, std::uint32_t page_id_l
   engine.wait_replicas = settings.redis.wait_replicas;
   engine.wait_aof = settings.redis.wait_aof;
   engine.wait_ms = settings.redis.timeout_ms;
+  engine.unix_ahead_ms = even_time().ahead_ms();
   engine.host = host_identity().host;
   engine.version = program_version();
   engine.salt = draw_salt;

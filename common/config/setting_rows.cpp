@@ -358,8 +358,9 @@ constexpr std::array rows = {
     redis.number<&RedisSettings::wait_replicas>(
         "wait_replicas", 0, 100, flusher_reload,
         "How many replicas of each shard must have an answered batch (WAIT) before the flusher forgets it: until then "
-        "it is kept beyond flusher.keep_batches_s, so that a failover loses nothing however far they are behind. As "
-        "many as may be promoted; 0: nobody asks."),
+        "it is kept beyond flusher.keep_batches_s, so that a failover loses nothing however far they are behind. A "
+        "bucket that moves stays at its former shard, too, until so many replicas of the next one have it. As many as "
+        "may be promoted; 0: nobody asks."),
     redis.choice<&RedisSettings::wait_aof>(
         "wait_aof", flusher_reload,
         "Ask for the disks too: a batch is kept until the append-only files of the shard and of redis.wait_replicas "

@@ -26,18 +26,26 @@ namespace visitd {
   return static_cast<std::uint32_t>(now.tv_sec);
 }
 
+/// Unix time in milliseconds.
+[[nodiscard]] inline std::uint64_t unix_ms() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000U + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000U;
+}
+
 /// Unix time that goes on evenly, whatever is done to the wall clock meanwhile: it is looked at once.
 class EvenUnixTime {
  public:
-  [[nodiscard]] std::uint64_t seconds() const noexcept { return began_unix_s_ + (monotonic_ms() - began_ms_) / 1000; }
+  [[nodiscard]] std::uint64_t seconds() const noexcept { return (monotonic_ms() + ahead_ms_) / 1000; }
+  /// Milliseconds that it is ahead of the monotonic clock; the same at any time.
+  [[nodiscard]] std::uint64_t ahead_ms() const noexcept { return ahead_ms_; }
   /// How far the wall clock is ahead of it by now; negative: behind.
   [[nodiscard]] std::int64_t wall_ahead_s() const noexcept {
     return static_cast<std::int64_t>(unix_seconds()) - static_cast<std::int64_t>(seconds());
   }
 
  private:
-  std::uint64_t began_unix_s_ = unix_seconds();
-  std::uint64_t began_ms_ = monotonic_ms();
+  std::uint64_t ahead_ms_ = unix_ms() - monotonic_ms();
 };
 
 /// Both clocks, read at once: times in shared memory are monotonic, people are told Unix time.

@@ -361,7 +361,9 @@ void Batches::settle_correction(const UnansweredBatch& done, const std::vector<s
     note_question(batch.bucket, QuestionNote::State::done, totals[i] - effect.operand, totals[i], questions_);
     listener_->corrected(corrected_.back());
     // Into the same transaction as the answer: given once, whenever this life ends.
-    if (!batch.correction->into[i].empty()) give(find_or_insert(batch.correction->into[i]), -effect.operand);
+    if (!batch.correction->into[i].empty()) {
+      give(find_or_insert(batch.correction->into[i]), -effect.operand, batch.mark);
+    }
   }
 }
 
@@ -427,17 +429,17 @@ void Batches::note_imported(CorrectedPage sum, std::string id) {
   listener_->corrected(corrected_.back());
 }
 
-void Batches::give(std::uint32_t number, std::uint64_t visits) {
+void Batches::give(std::uint32_t number, std::uint64_t visits, const std::optional<Mark>& loser) {
   if (pending_.give(number, visits).in_bucket == 0) open_.series_opened(number);
-  given_.emplace_back(number, visits);
+  given_.push_back({number, visits, loser});
 }
 
 void Batches::show_corrections() {
   for (const CorrectedPage& page : std::exchange(noting_, {})) listener_->noted(page);
-  for (const auto& [number, visits] : std::exchange(giving_, {})) {
+  for (const auto& [number, visits, loser] : std::exchange(giving_, {})) {
     pending_.show(number, visits);
     if (const std::uint32_t node = pending_[number].node; node != 0) view_.give(node, visits);
-    listener_->given(std::string(pending_[number].name()), visits);
+    listener_->given(std::string(pending_[number].name()), visits, loser);
   }
 }
 

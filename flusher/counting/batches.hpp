@@ -46,8 +46,9 @@ class CorrectionListener {
   virtual void corrected(const CorrectedPage& page) = 0;
   /// The spool has that too, so that no later life takes it back.
   virtual void noted(const CorrectedPage& page) = 0;
-  /// Entries show what a page was given; the spool has it.
-  virtual void given(const std::string& page, std::uint64_t visits) = 0;
+  /// Entries show what a page was given; the spool has it. `loser`: the correction that took it from another page; none
+  /// where nobody loses it.
+  virtual void given(const std::string& page, std::uint64_t visits, const std::optional<Mark>& loser) = 0;
   /// So many pages of the bucket's correction were not changed, and never will be by this one.
   virtual void withdrawn(std::uint32_t bucket, std::size_t pages) = 0;
 };
@@ -247,7 +248,7 @@ class Batches {
   [[nodiscard]] static KeptOrder::Entry entry_of(std::uint32_t bucket, const Bucket::Kept& kept,
                                                  std::uint64_t answered_at);
   /// In the next transaction.
-  void give(std::uint32_t page, std::uint64_t visits);
+  void give(std::uint32_t page, std::uint64_t visits, const std::optional<Mark>& loser = std::nullopt);
   [[nodiscard]] std::uint32_t find_or_insert(std::string_view page);
   void seal_corrections(Transaction& transaction);
   /// What became of the question that asked for the bucket's unanswered correction, if one did.
@@ -293,7 +294,12 @@ class Batches {
   std::vector<SetAside> set_aside_;  ///< of kept batches
   std::vector<CorrectedPage> corrected_;
   std::vector<std::string> imported_;
-  std::vector<std::pair<std::uint32_t, std::uint64_t>> given_;  ///< page and visits
+  struct Given {
+    std::uint32_t page;
+    std::uint64_t visits;
+    std::optional<Mark> loser;  ///< see CorrectionListener
+  };
+  std::vector<Given> given_;
   std::vector<QuestionNote> questions_;
   struct ToCorrect {
     std::vector<Effect> differences;
@@ -308,7 +314,7 @@ class Batches {
   std::vector<std::uint32_t> sealing_;
   std::vector<std::uint32_t> rewriting_;
   std::vector<CorrectedPage> noting_;
-  std::vector<std::pair<std::uint32_t, std::uint64_t>> giving_;  ///< page and visits
+  std::vector<Given> giving_;
 
   /// Pages of kept batches that were put aside in this life: bucket, seq, page.
   std::set<std::tuple<std::uint32_t, std::uint64_t, std::string>> set_aside_before_;

@@ -45,6 +45,7 @@ void BatchesInFlight::leave() {
   sent_here_.assign(sent_here_.size(), false);
   to_send_.clear();
   moving_.clear();
+  stays_.clear();
   repairs_.clear();
   low_.clear();
   in_flight_ = 0;
@@ -121,7 +122,7 @@ void BatchesInFlight::send(std::uint32_t bucket) {
   if (is_on_its_way(bucket) || !buckets_.has(bucket) || is_arriving(bucket)) return;
   const bool repair = is_repairing(bucket);
   const Batch* const batch = next_batch(bucket, repair);
-  if (batch == nullptr) return;
+  if (batch == nullptr || (batch->correction && !may_correct(bucket))) return;
   const SendBatch request = request_for(bucket, *batch, repair);
   sent_here_[bucket] = true;
   if (!repair) ever_sent_[bucket] = true;
@@ -132,12 +133,30 @@ void BatchesInFlight::send(std::uint32_t bucket) {
   link_.send(request, [this, bucket, repair](const ShardAnswer& answer) { on_answer(bucket, repair, answer); });
 }
 
+/// A shard that has lost its tail may have forgotten that the bucket left. What is added there comes to the right place
+/// all the same, out of kept batches; but a correction that was done there, and here is refused, or the reverse, would
+/// make two counts of one.
+bool BatchesInFlight::may_correct(std::uint32_t bucket) {
+  if (!buckets_.moves_away(bucket) || stays_.contains(bucket)) return true;
+  if (!looking_.insert(bucket).second) return false;
+  link_.port().look_at_next(
+      bucket, [this, bucket, alive = std::weak_ptr(alive_), connection = link_.connections()](bool is_here) {
+        if (alive.expired()) return;
+        looking_.erase(bucket);
+        if (!buckets_.has(bucket)) return;
+        if (!is_here || link_.connections() != connection) return try_later(bucket);
+        stays_.insert(bucket);
+        ready(bucket);
+      });
+  return false;
+}
+
 /// A correction that is sent again brings the bucket to the number that our next correction was worked out from: that
 /// one still fits then, unless somebody else has corrected the bucket since. Any other that the shard may have had is
 /// numbered above what the shard has forgotten with its tail.
 SendBatch BatchesInFlight::request_for(std::uint32_t bucket, const Batch& batch, bool repair) const {
   const bool may_be_there = repair || ever_sent_[bucket];
-  SendBatch request{&batch, deployment_.bucket_id(), false, link_.unix_now() + (may_be_there ? 1 : 0), repair};
+  SendBatch request{&batch, deployment_.bucket_id(), false, link_.unix_ms() + (may_be_there ? 1 : 0), repair};
   if (!repair || !batch.correction) return request;
   const std::deque<Batch>& lost = repairs_.at(bucket);
   const auto corrects = [](const Batch& next) { return next.correction.has_value(); };

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -85,6 +86,8 @@ class BatchesInFlight {
   void on_answer_there(std::uint32_t bucket, bool repair, std::uint64_t connection, const ShardAnswer& answer);
   /// The bucket's batch is sent again in a moment.
   void try_later(std::uint32_t bucket);
+  /// Whether a correction may go to this shard now; where it is not known, that is looked for.
+  [[nodiscard]] bool may_correct(std::uint32_t bucket);
   void writes_go_on();
 
   ShardBuckets buckets_;
@@ -103,6 +106,9 @@ class BatchesInFlight {
   std::uint64_t moving_retry_at_ms_ = 0;
   std::unordered_map<std::uint32_t, std::deque<Batch>> repairs_;  ///< by bucket: what the shard lost, oldest first
   std::unordered_map<std::uint32_t, std::uint64_t> low_;          ///< by bucket: since when a correction waits; 0: said
+  std::set<std::uint32_t> stays_;    ///< buckets that move, and were not on their next shard when that was looked for
+  std::set<std::uint32_t> looking_;  ///< for which it is being looked
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< another shard's answer may come later than the end
   std::size_t in_flight_ = 0;
   std::string replica_of_;  ///< not empty: the server is a replica, says why no batch is sent
   std::string refusal_;     ///< not empty: the error by which the server refuses batches

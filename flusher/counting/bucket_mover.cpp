@@ -199,7 +199,7 @@ void BucketMover::ask_persistence(std::uint32_t shard) {
   port_.send(shard, AskPersistence{}, [this, shard, connection, asked_ms = now_ms_](const ShardAnswer& answer) {
     disks_[shard].asking = false;
     const auto* const persistence = std::get_if<Persistence>(&answer);
-    if (persistence != nullptr && !persistence->waits && !stopped_) on_persistent(shard, asked_ms, connection);
+    if (persistence != nullptr && !stopped_) on_persistence(shard, *persistence, {asked_ms, connection});
   });
 }
 
@@ -207,23 +207,60 @@ bool BucketMover::is_old(const std::deque<Done>& done, std::uint64_t age_ms, std
   return !done.empty() && done.front().since_ms && *done.front().since_ms + age_ms <= at_ms;
 }
 
-/// What was done over another connection may have gone with the server: it is looked for again. If the machine of the
-/// former shard stops just then, a drop may be lost all the same, which costs memory alone: no host asks there any
-/// more. So nobody waits for that.
-void BucketMover::on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection) {
-  const auto settle = [&](std::deque<Done>& done, std::uint64_t age_ms, const auto& then) {
-    while (is_old(done, age_ms, asked_ms)) {
-      const Done oldest = done.front();
-      done.pop_front();
-      if (oldest.connection == connection) {
-        then(oldest.bucket);
-      } else {
-        again(oldest.bucket, {});
-      }
+/// If the machine of the former shard stops just as its drops are settled, one may be lost all the same, which costs
+/// memory alone: no host asks there any more. So nobody waits for that.
+void BucketMover::on_persistence(std::uint32_t shard, const Persistence& persistence, const Asked& asked) {
+  Disk& disk = disks_[shard];
+  if (persistence.replicas >= port_.least_replicas()) {
+    progress_.moved += take_safe(disk.drops, 0, persistence, asked).size();
+    const auto safe = take_safe(disk.copies, settings_.durable_after_ms, persistence, asked);
+    if (!safe.empty()) progress_.problem.clear();
+    for (const std::uint32_t bucket : safe) look_and_drop(bucket, shard);
+  }
+  if (is_old(disk.copies, settings_.durable_after_ms + settings_.patience_ms, asked.at_ms))
+    progress_.problem = why_not_safe(shard, persistence);
+}
+
+std::string BucketMover::why_not_safe(std::uint32_t shard, const Persistence& persistence) const {
+  const std::string& name = settings_.shards[shard];
+  const std::uint32_t least = port_.least_replicas();
+  if (persistence.replicas < least) {
+    return fmt::format(
+        "shard {}: it has {} of the {} replicas that redis.wait_replicas wants; until it has them, the "
+        "former shards keep what moved there",
+        name, persistence.replicas, least);
+  }
+  if (persistence.waits) {
+    return fmt::format(
+        "shard {}: its disk is slow, or a replica is just being filled; until that is over, the former "
+        "shards keep what moved there",
+        name);
+  }
+  return fmt::format(
+      "shard {}: a replica lacks {} bytes of its stream; until it has them, the former shards keep what "
+      "moved there",
+      name, persistence.written - persistence.replicated);
+}
+
+/// What was done over another connection may have gone with the server: it is looked for again.
+std::vector<std::uint32_t> BucketMover::take_safe(std::deque<Done>& done, std::uint64_t age_ms,
+                                                  const Persistence& persistence, const Asked& asked) {
+  for (auto fresh = done.rbegin(); fresh != done.rend() && !fresh->written; ++fresh) {
+    if (fresh->since_ms && *fresh->since_ms <= asked.at_ms) fresh->written = persistence.written;
+  }
+  std::vector<std::uint32_t> safe;
+  while (!persistence.waits && is_old(done, age_ms, asked.at_ms)) {
+    const Done oldest = done.front();
+    const bool here = oldest.connection == asked.connection;
+    if (here && *oldest.written > persistence.replicated) break;
+    done.pop_front();
+    if (here) {
+      safe.push_back(oldest.bucket);
+    } else {
+      again(oldest.bucket, {});
     }
-  };
-  settle(disks_[shard].copies, settings_.durable_after_ms, [&](std::uint32_t bucket) { look_and_drop(bucket, shard); });
-  settle(disks_[shard].drops, 0, [&](std::uint32_t) { ++progress_.moved; });
+  }
+  return safe;
 }
 
 /// A node may have given the slot away before its disk had the copy.

@@ -1,7 +1,8 @@
 // Moves buckets to the shards where the layout wants them, while hosts go on counting into them. Decides; knows no
 // clock, loop or socket.
 //
-//   copy out → copy in → send away → (the next shard's disk has the copy) → drop → (the former shard's disk has that)
+//   copy out → copy in → send away → (the next shard's disk and its replicas have the copy) → drop
+//     → (the former shard's disk, and its replicas, have that)
 //
 // Either side may be a cluster: the node that has the bucket's slot is its shard then, and may become another one at
 // any time. A copy counts once it was seen on one node before that node's disk had everything, and after.
@@ -35,6 +36,7 @@ struct MoverSettings {
   std::uint32_t rate = 0;                   ///< buckets that begin to move in a second, at most; 0: no limit, but
   std::uint32_t rate_beside_reads = 400;    ///< where there is no rate, while clients read counts
   std::uint64_t durable_after_ms = 0;       ///< what was written so long ago has been given to the disk
+  std::uint64_t patience_ms = 5000;         ///< so much longer than that nobody is told that it takes long
   std::uint64_t retry_ms = 1000;            ///< after an error
   std::uint64_t redirect_retry_ms = 100;    ///< after a node named another one
   std::uint64_t turn_ms = 5000;             ///< so long one host moves, unless it says so again
@@ -53,6 +55,8 @@ class MoverPort {
   /// The shard that says who moves, as far as is known.
   [[nodiscard]] virtual std::uint32_t deciding() const = 0;
   [[nodiscard]] virtual const std::string& bucket_id() const = 0;
+  /// How many replicas a shard has to have before it is trusted with a copy alone.
+  [[nodiscard]] virtual std::uint32_t least_replicas() const = 0;
   /// Whether clients have asked for counts of the shards just now: what moves makes them wait.
   [[nodiscard]] virtual bool reads_come() const = 0;
   /// The bucket is on its next shard.
@@ -80,14 +84,15 @@ class BucketMover {
   [[nodiscard]] const Progress& progress() const noexcept { return progress_; }
 
  private:
-  /// What a shard has done to a bucket, and may lose until its disk has it.
+  /// What a shard has done to a bucket, and may lose until its disk and its replicas have it.
   struct Done {
     std::uint32_t bucket;
     std::uint64_t connection;                              ///< over which it said so
     std::optional<std::uint64_t> since_ms = std::nullopt;  ///< the first turn since then; nullopt: there was none
+    std::optional<std::uint64_t> written = std::nullopt;   ///< what replicas have to have; nullopt: not known yet
   };
   struct Disk {
-    std::deque<Done> copies;  ///< oldest first; until the disk has a copy, the former shard keeps the content
+    std::deque<Done> copies;  ///< oldest first; until it is safe here, the former shard keeps the content
     std::deque<Done> drops;   ///< oldest first
     bool asking = false;
     std::uint64_t ask_at_ms = 0;
@@ -108,7 +113,15 @@ class BucketMover {
   void ask_persistence(std::uint32_t shard);
   /// Whether the first of them had been done for so long at that time.
   [[nodiscard]] static bool is_old(const std::deque<Done>& done, std::uint64_t age_ms, std::uint64_t at_ms) noexcept;
-  void on_persistent(std::uint32_t shard, std::uint64_t asked_ms, std::uint64_t connection);
+  struct Asked {
+    std::uint64_t at_ms;
+    std::uint64_t connection;
+  };
+  [[nodiscard]] std::string why_not_safe(std::uint32_t shard, const Persistence& persistence) const;
+  void on_persistence(std::uint32_t shard, const Persistence& persistence, const Asked& asked);
+  /// Takes out what was done that cannot be lost any more, oldest first, and what has to be looked for again.
+  [[nodiscard]] std::vector<std::uint32_t> take_safe(std::deque<Done>& done, std::uint64_t age_ms,
+                                                     const Persistence& persistence, const Asked& asked);
   void look_and_drop(std::uint32_t bucket, std::uint32_t copy_on);
   void drop(std::uint32_t bucket);
   /// Sends a step to a shard of the bucket. `then` gets what it answered; anything else is tried again from the start.

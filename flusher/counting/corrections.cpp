@@ -279,7 +279,7 @@ void Corrections::noted(const CorrectedPage& page) {
   const auto difference = static_cast<std::uint64_t>(page.difference);
   ChangedPage changed{page.page, *page.count - difference, *page.count, {}};
   if (page.into.empty()) return finish(*part, *change, std::move(changed));
-  giving_.push_back({part->order, *change, page.into, ~difference + 1, std::move(changed)});
+  giving_.push_back({part->order, *change, page.into, ~difference + 1, std::move(changed), page.mark});
   part->changes.erase(change);
 }
 
@@ -302,10 +302,11 @@ void Corrections::withdrawn(std::uint32_t bucket, std::size_t pages) {
   if (Part* const part = sealed_part(bucket)) part->withdrawn += pages;
 }
 
-void Corrections::given(const std::string& page, std::uint64_t visits) {
+void Corrections::given(const std::string& page, std::uint64_t visits, const std::optional<Mark>& loser) {
   port_.given(page, visits);
-  const auto given = std::ranges::find_if(
-      giving_, [&](const Giving& giving) { return giving.page == page && giving.visits == visits; });
+  const auto given = std::ranges::find_if(giving_, [&](const Giving& giving) {
+    return giving.page == page && giving.visits == visits && giving.loser == loser;
+  });
   if (given == giving_.end()) return;
   Giving done = std::move(*given);
   giving_.erase(given);

@@ -106,7 +106,7 @@ class Corrections final : public CorrectionListener {
 
   void corrected(const CorrectedPage& page) override;
   void noted(const CorrectedPage& page) override;
-  void given(const std::string& page, std::uint64_t visits) override;
+  void given(const std::string& page, std::uint64_t visits, const std::optional<Mark>& loser) override;
   void withdrawn(std::uint32_t bucket, std::size_t pages) override;
 
  private:
@@ -163,6 +163,7 @@ class Corrections final : public CorrectionListener {
     std::string page;
     std::uint64_t visits = 0;
     ChangedPage changed;
+    std::optional<Mark> loser = std::nullopt;  ///< of an earlier life's, too, a page may just be given as much
   };
   std::deque<Giving> giving_;
   std::set<std::string> imported_;              ///< ids, durably or soon

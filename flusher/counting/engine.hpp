@@ -66,6 +66,7 @@ struct EngineSettings {
   std::uint32_t wait_replicas = 0;  ///< these three: see ReplicaWatch
   bool wait_aof = false;
   std::uint64_t wait_ms = 3000;
+  std::uint64_t unix_ahead_ms = 0;         ///< Unix time in milliseconds, when the clock of the turns began
   std::uint32_t scan_pages_per_s = 80000;  ///< see AskableShards
   std::function<std::uint64_t()> now_us;   ///< a clock that never goes back; none: that of the turns
 };
@@ -272,6 +273,11 @@ class Engine {
   void follow(std::uint32_t bucket, const std::string& node);
   /// Sends the command to that node, where it can be reached; otherwise it is Lost.
   void ask_node(const std::string& node, const ShardCommand& command, Completion done);
+  /// See SessionPort.
+  void look_at_next(std::uint32_t bucket, std::function<void(bool is_here)> done);
+  /// One step of the bucket's move, without content. `done` gets what the shard says; nullopt: it said nothing of that.
+  void ask_to_move(std::uint32_t bucket, MoveBucket::Step step, std::uint32_t shard,
+                   std::function<void(std::optional<MoveAnswer::Kind>)> done);
   [[nodiscard]] bool is_node(std::uint32_t shard) const noexcept { return placement_.is_node(shard); }
   /// Every shard to which buckets go has been told the layout.
   [[nodiscard]] bool next_shards_know() const;

@@ -66,6 +66,35 @@ void Engine::ask_node(const std::string& node, const ShardCommand& command, Comp
   there.send(command, std::move(done));
 }
 
+void Engine::look_at_next(std::uint32_t bucket, std::function<void(bool is_here)> done) {
+  ask_to_move(bucket, MoveBucket::Step::copy_in, placement_.next_of(bucket),
+              [this, bucket, done = std::move(done)](std::optional<MoveAnswer::Kind> there) {
+                if (there != MoveAnswer::Kind::done) return done(there == MoveAnswer::Kind::absent);
+                // Where it was, other hosts ask as long as nothing there says that it left.
+                ask_to_move(bucket, MoveBucket::Step::send_away, placement_.first_of(bucket),
+                            [this, bucket, done](std::optional<MoveAnswer::Kind> away) {
+                              if (away == MoveAnswer::Kind::done) move_bucket(bucket, placement_.next_of(bucket));
+                              done(false);
+                            });
+              });
+}
+
+void Engine::ask_to_move(std::uint32_t bucket, MoveBucket::Step step, std::uint32_t shard,
+                         std::function<void(std::optional<MoveAnswer::Kind>)> done) {
+  ShardSession& session = sessions_[shard]->session;
+  // As with the mover: a marker that visits:topology does not explain would have other hosts hold the shard.
+  if (!session.is_up() || !session.knows_layout()) return done(std::nullopt);
+  const std::string& next = place_name(settings_, placement_.next_of(bucket));
+  session.send(MoveBucket{step, bucket, deployment_.bucket_id(), fmt::format("{} {}", next, layout_.version)},
+               [this, bucket, version = layout_.version, done = std::move(done)](const ShardAnswer& answer) {
+                 if (layout_.version != version) return done(std::nullopt);
+                 const auto* const redirect = std::get_if<Redirect>(&answer);
+                 if (redirect != nullptr && !redirect->once) follow(bucket, redirect->node);
+                 const auto* const said = std::get_if<MoveAnswer>(&answer);
+                 done(said != nullptr ? std::optional(said->kind) : std::nullopt);
+               });
+}
+
 void Engine::cluster_is_down(const std::string& why, Now now) {
   for (std::uint32_t shard = 0; shard < sessions_.size(); ++shard) {
     if (is_node(shard)) sessions_[shard]->session.refuse(why, now.ms);

@@ -21,7 +21,8 @@ SessionSettings session_settings(const EngineSettings& settings, std::uint32_t s
           settings.visitctl,
           settings.wait_replicas,
           settings.wait_aof,
-          settings.wait_ms};
+          settings.wait_ms,
+          settings.unix_ahead_ms};
 }
 
 }  // namespace visitd

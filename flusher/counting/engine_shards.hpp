@@ -61,6 +61,9 @@ class Engine::Session : public SessionPort {
   void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
     engine_.ask_node(node, command, std::move(done));
   }
+  void look_at_next(std::uint32_t bucket, std::function<void(bool)> done) override {
+    engine_.look_at_next(bucket, std::move(done));
+  }
   void arrived(std::uint32_t) override { engine_.ask_waiting_ = true; }
   void layout_changed(const std::string& layout) override { engine_.port_.layout_changed(layout); }
 
@@ -148,6 +151,7 @@ class Engine::Mover : public MoverPort {
   void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
     engine_.ask_node(node, command, std::move(done));
   }
+  [[nodiscard]] std::uint32_t least_replicas() const override { return engine_.settings_.wait_replicas; }
   void redirected(std::uint32_t bucket, const std::string& node) override { engine_.follow(bucket, node); }
   void moved(std::uint32_t bucket) override { engine_.move_bucket(bucket, engine_.placement_.next_of(bucket)); }
   void all_moved() override {

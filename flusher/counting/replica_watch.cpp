@@ -49,8 +49,7 @@ std::optional<ReplicaWatch::Report> ReplicaWatch::report() const {
 
 void ReplicaWatch::begin_anew() {
   batches_.unconfirm(shard_);
-  ++question_;
-  asking_ = false;
+  ++question_;  // the answer that is on its way says nothing any more
   have_.reset();
 }
 
@@ -81,12 +80,12 @@ void ReplicaWatch::ask(const std::string& run_id) {
   link_.send(AskReplicas{buckets_.all().front(), no_replicas_ ? 0 : link_.settings().wait_replicas, asked_disk_,
                          link_.settings().wait_ms, run_id},
              [this, question = ++question_](const ShardAnswer& answer) {
+               asking_ = false;
                if (question == question_) on_answer(answer);
              });
 }
 
 void ReplicaWatch::on_answer(const ShardAnswer& answer) {
-  asking_ = false;
   const SessionSettings& settings = link_.settings();
   if (const auto* const refused = std::get_if<Refused>(&answer)) return on_refused(refused->error);
   const auto* const said = std::get_if<Replicas>(&answer);

@@ -31,6 +31,7 @@ struct SessionSettings {
   std::uint32_t wait_replicas = 0;    ///< these three: see ReplicaWatch
   bool wait_aof = false;
   std::uint64_t wait_ms = 3000;  ///< how long the server may take to say whether they follow
+  std::uint64_t unix_ahead_ms = 0;
 };
 
 /// What a session makes happen outside.
@@ -53,6 +54,9 @@ class SessionPort {
   virtual void redirected(std::uint32_t bucket, const std::string& node) = 0;
   /// Sends the command to that node of the cluster, where it can be reached: otherwise it is Lost.
   virtual void ask_node(const std::string& node, const ShardCommand& command, Completion done) = 0;
+  /// Looks whether the next shard has the bucket, which moves there, already. `done` gets whether it is still here;
+  /// false also where that is not known, or where the bucket was found there and is on that shard from now on.
+  virtual void look_at_next(std::uint32_t bucket, std::function<void(bool is_here)> done) = 0;
   /// A shard says a later layout than the one known.
   virtual void layout_changed(const std::string& layout) = 0;
   /// A bucket that moved here has come.
@@ -125,6 +129,8 @@ class SessionLink {
   [[nodiscard]] SessionPort& port() noexcept { return port_; }
   [[nodiscard]] std::uint64_t now_ms() const noexcept { return now_ms_; }
   [[nodiscard]] std::uint64_t unix_now() const noexcept { return unix_now_; }
+  /// Unix time in milliseconds.
+  [[nodiscard]] std::uint64_t unix_ms() const noexcept { return now_ms() + settings_.unix_ahead_ms; }
   [[nodiscard]] Step step() const noexcept { return step_; }
   [[nodiscard]] bool is_up() const noexcept { return step_ == Step::up; }
   /// How many connections have come up.

@@ -188,10 +188,13 @@ struct MovesTaken {
   bool ours = false;
 };
 
-/// Whether what the server was told stands on its disk.
+/// Whether what the server was told stands on its disk, and how far its replicas are behind it.
 struct AskPersistence {};
 struct Persistence {
-  bool waits = false;  ///< something is not written, or not synced
+  bool waits = false;            ///< something is not written, or not synced; or a replica is just being filled
+  std::uint64_t written = 0;     ///< so long is what it has told its replicas, or would have
+  std::uint32_t replicas = 0;    ///< that are connected
+  std::uint64_t replicated = 0;  ///< so much of it all of these have; without replicas: all
 };
 
 /// How many replicas have all that the server was told before: WAIT. It answers once so many have it, or when the time

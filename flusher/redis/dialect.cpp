@@ -69,8 +69,7 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
       if (!reply.is_string()) unexpected("EVALSHA of take_moves.lua");
       return MovesTaken{reply.text() == awaited.writer};
     case Kind::persistence:
-      if (!reply.is_string()) unexpected("INFO persistence");
-      return Persistence{waits_for_disk(reply.text())};
+      return read_persistence(reply);
     case Kind::replicas:
     case Kind::replicas_on_disk:
       return read_replicas(reply, awaited.kind == Kind::replicas_on_disk);

@@ -101,6 +101,7 @@ class Dialect {
   [[nodiscard]] std::optional<ShardAnswer> read_pages(Awaited& awaited, Reply reply);
   [[nodiscard]] std::optional<ShardAnswer> read_sums(Awaited& awaited, Reply reply);
   [[nodiscard]] static MoveAnswer read_move(Reply reply);
+  [[nodiscard]] static Persistence read_persistence(Reply reply);
   [[nodiscard]] static ShardAnswer read_of_writers(const Awaited& awaited, Reply reply);
   [[nodiscard]] static Forgotten read_forgotten(Reply reply, std::size_t buckets);
 

@@ -3,10 +3,11 @@
 
 import re
 import shutil
+import subprocess
 import time
 import unittest
 
-from harness import REDIS_SERVER, Stack, free_port, wait_for
+from harness import REDIS_SERVER, VISITCTL, Shard, Stack, free_port, wait_for
 from redis_cluster import ClusterNode, ClusterStack
 
 # What docs/configure.md says that a user needs for it is checked in tests/integration/test_acl.py.
@@ -18,20 +19,34 @@ class ReplicatedStack(Stack):
 
     def __init__(self, **redis):
         super().__init__(frontends=1, shards=1, settings={**SETTINGS, "redis": SETTINGS["redis"] | redis})
-        self.replica_port = free_port()
+        self.replicated: Shard | None = self.shards[0]
         self.replica_folder = self.folder / "replica"
         self.replica_folder.mkdir()
-        self._add("replica", [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(self.replica_port), "--dir", str(self.replica_folder),
-                              "--appendonly", "yes", "--save", "", "--replicaof", f"127.0.0.1 {self.shards[0].port}"])  # fmt: skip
 
     def start_servers(self) -> None:
         super().start_servers()
+        if self.replicated:
+            self.follow(self.replicated)
+
+    def follow(self, shard: Shard) -> None:
+        """The replica is this shard's."""
+        self.replicated = shard
         self.say("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        self._add("replica", [*REDIS_SERVER, "--bind", "127.0.0.1", "--port", str(free_port()), "--dir", str(self.replica_folder),
+                              "--appendonly", "yes", "--save", "", "--replicaof", f"127.0.0.1 {shard.port}"])  # fmt: skip
         self.start_one("replica")
         wait_for("the replica follows", lambda: "state=online" in self.say("INFO", "replication"))
 
+    def promote(self) -> None:
+        """The shard ends, and the replica has its place: it must not get what the socket still holds for it."""
+        self.kill9("replica")
+        self.kill9(self.replicated.name)
+        shutil.rmtree(self.replicated.folder)
+        shutil.copytree(self.replica_folder, self.replicated.folder)
+        self.start_one(self.replicated.name)
+
     def say(self, *words: str):
-        with self.shards[0].client() as redis:
+        with self.replicated.client() as redis:
             return redis(*words)
 
     def log(self) -> str:
@@ -110,14 +125,32 @@ class Replicas(unittest.TestCase):
         wait_for("the batches are overdue", lambda: stack.post("more") and overdue(stack) > 10)
         stack.flush()
         expected = stack.redis_counts()
-        # The shard ends, and the replica has its place: it must not get what the socket still holds for it.
-        shard = stack.shards[0]
-        stack.kill9("replica")
-        stack.kill9(shard.name)
-        shutil.rmtree(shard.folder)
-        shutil.copytree(stack.replica_folder, shard.folder)
-        stack.start_one(shard.name)
+        stack.promote()
         stack.wait_for_redis(expected, 30)
+        self.assertEqual({page: stack.get(page) for page in expected}, expected)
+
+    def test_a_bucket_stays_at_its_former_shard_until_the_replicas_of_the_next_one_have_it(self):
+        stack = ReplicatedStack(wait_replicas=0)
+        self.addCleanup(stack.close)
+        stack.replicated = None  # the one that is added
+        stack.start()
+        expected = {f"page-{number}": 1 for number in range(500)}
+        for page in expected:
+            stack.post(page)
+        stack.flush()
+        spare = stack.spare()
+        stack.follow(spare)
+        stack.pause("replica")
+        with subprocess.Popen([str(VISITCTL), "--config", str(stack.settings_file), "shards", "add", f"{spare.name}=redis://127.0.0.1:{spare.port}"]) as adding:
+            problem = r"shard redis_\d+: a replica lacks \d+ bytes of its stream; until it has them, the former shards keep what moved there"
+            wait_for("it is told", lambda: re.search(problem, stack.visitctl("shards", "moves").stdout), 30)
+            self.assertIsNone(adding.poll())
+            stack.promote()
+            self.assertEqual(adding.wait(60), 0)
+        stack.shards.append(spare)
+        places = stack.redis_places()
+        self.assertEqual({page: count for page, (_, count) in places.items()}, expected)
+        self.assertGreater(sum(shard == spare.name for shard, _ in places.values()), 100)
         self.assertEqual({page: stack.get(page) for page in expected}, expected)
 
     def test_without_room_batches_go_unconfirmed_and_it_is_told(self):

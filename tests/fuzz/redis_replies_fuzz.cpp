@@ -58,7 +58,11 @@ struct Told {
     return fmt::format("move {} {}", static_cast<int>(answer.kind), answer.text);
   }
   std::string operator()(const MovesTaken& taken) const { return fmt::format("taken {}", taken.ours); }
-  std::string operator()(const Persistence& persistence) const { return fmt::format("waits {}", persistence.waits); }
+  std::string operator()(const Persistence& persistence) const {
+    require(persistence.replicated <= persistence.written, "no replica has more than there is");
+    return fmt::format("waits {} {} {} {}", persistence.waits, persistence.written, persistence.replicas,
+                       persistence.replicated);
+  }
   std::string operator()(const Count& count) const {
     require(count.count <= largest_count, "a count is one");
     require(count.readable || count.count == 0, "what is no count is 0");

@@ -55,8 +55,7 @@ void SimulatedHost::check_read(std::size_t page, std::size_t reader, const Count
   // What Redis said was true when it was asked: at most a timeout before its answer, and that a TTL ago.
   constexpr std::uint64_t oldest_ms = Stage::ttl_ms + Stage::answer_timeout_ms;
   const std::uint64_t asked_ms = std::max(read.expires_ms, oldest_ms) - oldest_ms;
-  std::int64_t least = 0;
-  std::int64_t most = 0;
+  auto [least, most] = doubts(page);
   for (std::size_t other = 0; other < hosts_; ++other) {
     if (other == number_) continue;
     const auto [low, high] = stage_.range_since(other, page, asked_ms);

@@ -1,6 +1,7 @@
 // A host that corrects counts, and what must hold of it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "tests/simulation/simulated_host.hpp"
@@ -52,12 +53,14 @@ void SimulatedHost::order(ChangeOrder order, Corrections::Told told) {
 
 void SimulatedHost::corrected(const CorrectedPage& page) {
   if (!page.count) return;  // given() follows
-  if (!told_.insert(to_text(page.mark) + page.page).second) return;
-  note_done(page);
+  const std::string key = to_text(page.mark) + page.page;
   const std::size_t number = stage_.page_of(page.page);
+  undurable_[key] = {page};
+  if (page.difference < 0) stage_.lowered_ms[number] = stage_.now.ms;
+  if (!told_.insert(key).second) return;
+  note_done(page);
   recorded_[number] += static_cast<std::uint64_t>(page.difference);
   ++stage_.statistics.corrected;
-  if (page.difference < 0) stage_.lowered_ms[number] = stage_.now.ms;
   const auto target = to_become_.find(page.page);
   // Or it is one of an earlier life.
   const bool is_of_this_life = page.mark.incarnation == spool_.incarnation();
@@ -89,7 +92,31 @@ void SimulatedHost::check_durable(const std::string& by, const ChangedPage& told
       fmt::format("host {}: {} is told that {} became {}, and no spool knows", number_, by, told.page, told.after));
 }
 
+void SimulatedHost::settle_doubts(const Transaction& transaction) {
+  for (const CorrectedPage& page : transaction.corrected) undurable_.erase(to_text(page.mark) + page.page);
+  std::erase_if(undurable_, [&](const auto& entry) {
+    const auto& [key, undurable] = entry;
+    const CorrectedPage& page = undurable.page;
+    if (!undurable.in_doubt || spool_.waits(page.bucket, page.mark)) return false;
+    told_.erase(key);
+    if (const auto asked = asked_.find(page.by); asked != asked_.end()) --asked->second.done;
+    recorded_[stage_.page_of(page.page)] -= static_cast<std::uint64_t>(page.difference);
+    return true;
+  });
+}
+
+std::pair<std::int64_t, std::int64_t> SimulatedHost::doubts(std::size_t page) const {
+  std::pair<std::int64_t, std::int64_t> doubts{0, 0};
+  for (const auto& [key, undurable] : undurable_) {
+    if (!undurable.in_doubt || undurable.page.page != stage_.names[page]) continue;
+    doubts.first += std::min<std::int64_t>(0, -undurable.page.difference);
+    doubts.second += std::max<std::int64_t>(0, -undurable.page.difference);
+  }
+  return doubts;
+}
+
 void SimulatedHost::note_durable(const Transaction& transaction) {
+  settle_doubts(transaction);
   for (const CorrectedPage& page : transaction.corrected) {
     durably_done_.emplace(page.by, page.page);
     if (!page.count) note_done(page);

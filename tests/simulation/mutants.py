@@ -23,11 +23,21 @@ SOURCES = DECIDERS + SIMULATION + ['common/control/page_lines.cpp', 'common/coun
 # name: (file, what stands there, what stands there without the rule, and so on in pairs)
 MUTANTS = {
     'a moved bucket is dropped once its copy is durable': (
-        'flusher/counting/bucket_mover.cpp', 'persistence != nullptr && !persistence->waits', 'persistence != nullptr'),
+        'flusher/counting/bucket_mover.cpp', 'while (!persistence.waits && is_old(', 'while (is_old('),
     'a copy of a former connection is looked for again': (
-        'flusher/counting/bucket_mover.cpp', 'oldest.connection == connection', 'true'),
+        'flusher/counting/bucket_mover.cpp', 'oldest.connection == asked.connection', 'true'),
     'a drop is durable before its bucket has moved': (
         'flusher/counting/bucket_mover.cpp', 'disks_[by].drops.push_back({bucket, port_.connection(by)});', '++progress_.moved;'),
+    'a copy is on the replicas before its former shard drops it': (
+        'flusher/counting/bucket_mover.cpp', 'if (here && *oldest.written > persistence.replicated) break;', ''),
+    'replicas that are not there are waited for': (
+        'flusher/counting/bucket_mover.cpp', 'if (persistence.replicas >= port_.least_replicas()) {', 'if (true) {'),
+    'a correction looks whether its bucket has left': (
+        'flusher/counting/batches_in_flight.cpp', '(batch->correction && !may_correct(bucket))', 'false'),
+    'a correction has a number that none had before': (
+        'flusher/counting/batches_in_flight.cpp', 'link_.unix_ms() + (may_be_there ? 1 : 0)', 'link_.unix_now() + (may_be_there ? 1 : 0)'),
+    'what is given is told to who asked for it': (
+        'flusher/counting/corrections.cpp', ' && giving.loser == loser;', ';'),
     'every bucket is where it shall be before the end of a change is taken': (
         'flusher/counting/engine_placement.cpp', 'return all_there ? LayoutStep::take : LayoutStep::wait;', 'return LayoutStep::take;'),
     'a mover sends nothing for a former layout': (
@@ -212,7 +222,7 @@ MUTANTS = {
     'a flush under way does not wait for a correction': (
         'flusher/counting/batches.cpp', 'sealed.flush = flush_ + 1;', 'sealed.flush = flush_;'),
     'what a page loses goes to the other one': (
-        'flusher/counting/batches.cpp', "if (!batch.correction->into[i].empty()) give(", "if (false) give("),
+        'flusher/counting/batches.cpp', "if (!batch.correction->into[i].empty()) {", "if (false) {"),
     'a question that was done is not done again': (
         'flusher/counting/corrections.cpp', 'if (!order->asked.question.empty() && was_asked_before(order)) return;', ''),
     'a correction that was begun for a question is the one that answers it': (
@@ -266,7 +276,9 @@ SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered bat
           'what another batch was answered is no answer to a correction': 36, 'a copy is durable on the node where it is': 30,
           'answered batches of a bucket that moves are kept': 30, 'a marker of a node is explained by visits:topology on another one': 34,
           'a drop is durable before its bucket has moved': 17, 'a moved bucket is dropped once its copy is durable': 17,
-          'a copy of a former connection is looked for again': 17,
+          'a copy of a former connection is looked for again': 17, 'a copy is on the replicas before its former shard drops it': 17,
+          'replicas that are not there are waited for': 17, 'a correction looks whether its bucket has left': 50,
+          'a correction has a number that none had before': 39, 'what is given is told to who asked for it': 36,
           'every bucket is where it shall be before the end of a change is taken': 18, 'a mover sends nothing for a former layout': 18}
 
 

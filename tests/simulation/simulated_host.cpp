@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "common/os/errors.hpp"
@@ -194,6 +195,7 @@ void SimulatedHost::end_flusher() {
     spool_.apply(*submitted_);
     note_durable(*submitted_);
   }
+  for (auto& [key, undurable] : undurable_) undurable.in_doubt = true;
   captured_aside_.clear();
   captured_number_ = 0;
   submitted_.reset();
@@ -223,7 +225,11 @@ ShownUntilNow SimulatedHost::shown_until_now() {
 /// At a moment when all that the spool held is in the shards too: then it costs no visit, and what was durable must not
 /// be counted again. With it, at times, the cache goes.
 bool SimulatedHost::wipe() {
-  if (!all_in_shards()) return false;
+  // The heads may have gone with the cache just before.
+  const auto has_head = [&](std::uint32_t n) {
+    return lanes_[n].tail.word.load() - cache().head[n].word.load() <= 8 * lane_words;
+  };
+  if (!std::ranges::all_of(std::views::iota(0U, lanes), has_head) || !all_in_shards()) return false;
   ++stage_.statistics.wiped_spools;
   renew_spool();
   for (SimulatedShard& shard : stage_.shards) shard.sync();  // nobody keeps what it would lose

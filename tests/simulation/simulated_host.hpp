@@ -213,6 +213,9 @@ class SimulatedHost : public EnginePort {
   void forget_cache();
   /// The spool has it.
   void note_durable(const Transaction& transaction);
+  void settle_doubts(const Transaction& transaction);
+  /// How much less, or more, a page may count than was recorded, because of corrections that are in doubt.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> doubts(std::size_t page) const;
   void check_durable(const std::string& by, const ChangedPage& told) const;
   void renew_spool();
   [[nodiscard]] SpoolState load_spool();
@@ -252,7 +255,14 @@ class SimulatedHost : public EnginePort {
   Word superseded_{0};
   std::array<bool, Stage::pages> aside_since_{};  ///< since it was spoiled visits were put aside
   std::set<std::string> told_;                    ///< marks and pages of corrections that were answered
-  std::uint64_t orders_ = 0;                      ///< that were given
+  /// Corrections that were answered, and of which the spool does not know that. The next life may find that the shard
+  /// has lost one, and that somebody else has corrected the bucket since: then it is done anew, or not at all.
+  struct Undurable {
+    CorrectedPage page;
+    bool in_doubt = false;  ///< the life that had the answer is over
+  };
+  std::map<std::string, Undurable> undurable_;  ///< by mark and page
+  std::uint64_t orders_ = 0;                    ///< that were given
   std::set<std::pair<std::string, std::string>>
       durably_done_;  ///< changes that the spool has: who asked for it, and its page
   std::array<std::uint64_t, Stage::pages> durably_given_{};  ///< the spool has it, and no entry shows it yet

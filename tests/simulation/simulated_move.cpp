@@ -68,7 +68,7 @@ MoveAnswer SimulatedShard::run_move(const MoveBucket& move) {
     bucket.fields.erase(moving_field);
     bucket.fields.erase(moved_field);
     bucket.fields[from_field] = move.marker;
-    ++changes_;
+    note_change();
     return {};
   }
   if (id != move.id) return {Kind::refused, "it has another identity"};
@@ -78,17 +78,17 @@ MoveAnswer SimulatedShard::run_move(const MoveBucket& move) {
     case MoveBucket::Step::copy_out:
       if (!moved.empty() && bucket.fields.size() == 2) return {Kind::dropped};
       if (moved.empty()) bucket.fields[moving_field] = move.marker;
-      ++changes_;
+      note_change();
       return {Kind::content, encode(bucket)};
     case MoveBucket::Step::send_away:
       bucket.fields[moving_field] = bucket.fields[moved_field] = move.marker;
-      ++changes_;
+      note_change();
       return {};
     default:
       if (moved.empty()) return {Kind::refused, "it was not sent away"};
       bucket.fields = {{id_field, id}, {moved_field, moved}};
       bucket.of_hosts.clear();
-      ++changes_;
+      note_change();
       return {};
   }
 }

@@ -132,11 +132,14 @@ void SimulatedShard::migrate(SimulatedShard& from, SimulatedShard& to, std::size
   if (key == from.cluster_->topology_key()) {
     to.now_.topology = to.disk_.topology = std::exchange(from.now_.topology, {});
     from.disk_.topology.clear();
+    if (to.replica_) to.replica_->topology = to.now_.topology;
+    if (from.replica_) from.replica_->topology.clear();
     return;
   }
   const auto bucket = static_cast<std::uint32_t>(key);
   if (!from.now_.buckets.contains(bucket)) return;
   to.now_.buckets[bucket] = to.disk_.buckets[bucket] = from.now_.buckets[bucket];
+  if (to.replica_) to.replica_->buckets[bucket] = from.now_.buckets[bucket];
   from.forget(bucket);
 }
 
@@ -167,6 +170,7 @@ void SimulatedShard::mend(std::uint32_t bucket, const std::string& page) {
 
 bool SimulatedShard::fail_over() {
   if (!replica_) return false;
+  has_lost_ = true;
   now_ = disk_ = *replica_;
   synced_ = changes_;
   replica_.reset();
@@ -179,13 +183,24 @@ Replicas SimulatedShard::run_replicas() const {
   return {has_all || lies_about_replicas_ ? 1U : 0U, synced_ == changes_ || lies_about_replicas_};
 }
 
+/// As a server does that syncs in the background: what was done before the time for a sync is on the disk, unless it
+/// says that a sync is late.
+Persistence SimulatedShard::run_persistence() const {
+  const bool late = synced_ != changes_ && unsynced_since_ms_ + sync_ms < now_ms_;
+  if (lies_about_replicas_) return {late, changes_, 1, changes_};
+  return follows_ ? Persistence{late, changes_, 1, replicated_} : Persistence{late, changes_, 0, changes_};
+}
+
 ShardAnswer SimulatedShard::run(const Waiting& waiting) {
   return std::visit(
       Overloaded{
           [&](const AskFacts&) -> ShardAnswer { return run_facts(); },
           [&](const MakeTopology& make) -> ShardAnswer {
             // Synced at once: a shard that crashes before is, rightly, held as one that was emptied.
-            if (now_.topology == make.expected) now_.topology = disk_.topology = make.topology;
+            if (now_.topology == make.expected) {
+              now_.topology = disk_.topology = make.topology;
+              if (replica_) replica_->topology = make.topology;
+            }
             return Topology{now_.topology};
           },
           [&](const AskMarks& ask) -> ShardAnswer { return run_marks(ask, waiting.writer); },
@@ -204,7 +219,7 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
           [&](const AskSums& ask) -> ShardAnswer { return run_sums(ask, waiting.writer); },
           [&](const MoveBucket& move) -> ShardAnswer { return run_move(move); },
           [&](const TakeMoves& take) -> ShardAnswer { return run_take(take); },
-          [&](const AskPersistence&) -> ShardAnswer { return Persistence{synced_ != changes_}; },
+          [&](const AskPersistence&) -> ShardAnswer { return run_persistence(); },
           [&](const AskNodes&) -> ShardAnswer { return Refused{"no node is asked so in the simulation"}; },
           [&](const AskReplicas&) -> ShardAnswer { return *waiting.replicas; },
           [&](const NoteWriter& note) -> ShardAnswer {
@@ -335,7 +350,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
   }
   bucket.fields[mark_of(waiting.writer)] = to_text(batch.mark);
   if (keeps_no_sums_of_ != waiting.host) keep_sum(before, bucket.fields);
-  ++changes_;
+  note_change();
   applied_.emplace(std::pair(batch.bucket, to_text(batch.mark)), answer.totals);
   return answer;
 }
@@ -343,6 +358,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
 std::vector<SimulatedShard::Owed> SimulatedShard::raise_owed() {
   std::vector<Owed> raised;
   for (const auto& [place, batch] : std::exchange(owed_, {})) {
+    if (!has_bucket(batch.bucket)) continue;  // it has moved
     const std::size_t host = place.first;
     Bucket& bucket = now_.buckets[batch.bucket];
     for (const Effect& effect : batch.effects) {
@@ -354,7 +370,7 @@ std::vector<SimulatedShard::Owed> SimulatedShard::raise_owed() {
       raised.push_back({host, effect.series, taken});
     }
     bucket.fields[fix_field] = std::to_string(fix_of(batch.bucket) + 1);
-    ++changes_;
+    note_change();
   }
   return raised;
 }
@@ -363,7 +379,7 @@ void SimulatedShard::put_back(std::uint32_t bucket, const std::string& writer, c
   auto& fields = now_.buckets[bucket].fields;
   if (rejoining_ != Rejoining::takes_away_alone) fields[mark_of(writer)] = mark;
   if (rejoining_ != Rejoining::puts_back_alone) fields.erase(tombstone_of(writer));
-  ++changes_;
+  note_change();
 }
 
 Forgotten SimulatedShard::run_forget(const ForgetWriter& forget) {
@@ -381,7 +397,7 @@ Forgotten SimulatedShard::run_forget(const ForgetWriter& forget) {
       auto& fields = now_.buckets[bucket].fields;
       fields[tombstone_of(forget.writer)] = left;
       fields.erase(mark_of(forget.writer));
-      ++changes_;
+      note_change();
       forgotten.buckets.push_back({Kind::taken_out});
     }
   }

@@ -22,6 +22,9 @@ class SimulatedShard {
  public:
   explicit SimulatedShard(std::size_t hosts) : connections_(hosts) {}
 
+  /// A sync that takes longer is late, and a server says so.
+  static constexpr std::uint64_t sync_ms = 30;
+
   // -- a flusher's side
 
   void connect(std::size_t host) { connections_[host].connected = true; }
@@ -59,9 +62,12 @@ class SimulatedShard {
   [[nodiscard]] bool has_late() const noexcept { return !late_.empty(); }
   /// A crash: what was not synced is lost. The caller drops the connections.
   void lose_tail() {
+    has_lost_ = true;
     now_ = disk_;
     follows_ = false;
   }
+  /// Whether it ever did, or a replica took its place.
+  [[nodiscard]] bool has_lost() const noexcept { return has_lost_; }
   /// Its replica has caught up with it, and has all of it on its disk.
   void replicate() {
     replica_ = now_;
@@ -77,6 +83,7 @@ class SimulatedShard {
   void forget(std::uint32_t bucket) {
     now_.buckets.erase(bucket);
     disk_.buckets.erase(bucket);
+    if (replica_) replica_->buckets.erase(bucket);
   }
   /// A deployment stands on it, whose buckets of this shard are these.
   void make(const std::string& topology, const std::vector<std::uint32_t>& buckets, const std::string& id);
@@ -155,6 +162,11 @@ class SimulatedShard {
   [[nodiscard]] bool has_bucket(std::uint32_t bucket) const {
     return !field(bucket, id_field).empty() && field(bucket, moved_field).empty();
   }
+  /// The number of its last correction.
+  [[nodiscard]] std::uint64_t fix_of(std::uint32_t bucket) const {
+    const std::string fix = field(bucket, fix_field);
+    return fix.empty() ? 0 : std::stoull(fix);
+  }
   [[nodiscard]] const std::string& topology() const noexcept { return now_.topology; }
   void set_time(std::uint64_t now_ms) noexcept { now_ms_ = now_ms; }
   /// What the pages of the batch with this mark came to when it was last applied; nullptr: it was not applied here.
@@ -229,24 +241,26 @@ class SimulatedShard {
   [[nodiscard]] static std::string encode(const Bucket& bucket);
   [[nodiscard]] static Bucket decode(std::string_view content);
   [[nodiscard]] Replicas run_replicas() const;
+  [[nodiscard]] Persistence run_persistence() const;
+  void note_change() {
+    if (synced_ == changes_++) unsynced_since_ms_ = now_ms_;
+  }
   [[nodiscard]] MovesTaken run_take(const TakeMoves& take);
   [[nodiscard]] BatchAnswer run_batch(const Waiting& waiting, const std::string& id);
   [[nodiscard]] Forgotten run_forget(const ForgetWriter& forget);
   void put_back(std::uint32_t bucket, const std::string& writer, const std::string& mark);
   [[nodiscard]] std::string field(std::uint32_t bucket, const std::string& name) const;
-  [[nodiscard]] std::uint64_t fix_of(std::uint32_t bucket) const {
-    const std::string fix = field(bucket, fix_field);
-    return fix.empty() ? 0 : std::stoull(fix);
-  }
 
   std::uint64_t now_ms_ = 0;
   std::uint64_t changes_ = 0;  ///< of what it holds
   std::uint64_t synced_ = 0;
+  std::uint64_t unsynced_since_ms_ = 0;
   State now_;
   State disk_;
   std::optional<State> replica_;  ///< nullopt: the server has no replica
   std::uint64_t replicated_ = 0;  ///< changes that it has
   bool follows_ = false;          ///< it is connected
+  bool has_lost_ = false;
   bool lies_about_replicas_ = false;
   Refusing refusing_ = Refusing::nothing;
   const SimulatedCluster* cluster_ = nullptr;  ///< nullptr: it is in none

@@ -47,6 +47,11 @@ SpoolResult SimulatedSpool::apply(const Transaction& transaction) {
   return result;
 }
 
+bool SimulatedSpool::waits(std::uint32_t bucket, const Mark& mark) const {
+  const auto row = batches_.find({bucket, mark.seq});
+  return row != batches_.end() && !row->second.answered && row->second.batch.mark == mark;
+}
+
 std::uint64_t SimulatedSpool::pending(const std::string& page, std::uint32_t bucket,
                                       const std::function<bool(const Batch&)>& applied) const {
   std::uint64_t visits = 0;

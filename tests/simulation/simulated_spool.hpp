@@ -28,6 +28,8 @@ class SimulatedSpool {
   /// Visits of a page that no shard has: open ones, and those of batches of which `applied` is not true.
   [[nodiscard]] std::uint64_t pending(const std::string& page, std::uint32_t bucket,
                                       const std::function<bool(const Batch&)>& applied) const;
+  /// Whether the bucket's batch with this mark waits for an answer.
+  [[nodiscard]] bool waits(std::uint32_t bucket, const Mark& mark) const;
   [[nodiscard]] bool knows_ring(std::uint64_t ring) const { return rings_.contains(ring); }
   [[nodiscard]] bool is_finished(std::uint64_t ring) const { return knows_ring(ring) && rings_.at(ring).finished; }
   /// Up to where a lane of this ring is in it.

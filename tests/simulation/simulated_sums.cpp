@@ -127,7 +127,7 @@ Sums::Held SimulatedShard::sum_of(std::uint32_t bucket, const AskSums& ask, cons
   said.largest = made.largest;
   if (said.odd == 0 && !fields.contains(moving_field) && refusing_ == Refusing::nothing) {
     fields[sum_field] = to_text(made);
-    ++changes_;
+    note_change();
   }
   return said;
 }

@@ -40,7 +40,7 @@ EngineSettings Stage::settings(std::uint64_t batch_pages) {
   settings.held_recheck_ms = 20;
   settings.check_ms = 25;  // more often than a slow answer takes
   settings.buckets_moved_at_once = 1;
-  settings.durable_after_ms = 0;  // the shard's answer is the truth
+  settings.durable_after_ms = SimulatedShard::sync_ms + 1;
   settings.move_turn_ms = 200;
   return settings;
 }
@@ -181,7 +181,21 @@ std::uint64_t Stage::in_shards(std::size_t host, std::size_t page) const {
   return visits;
 }
 
+/// Where somebody corrects a bucket while a shard lacks what it has lost of a host, each page of the bucket is shown as
+/// it stands there, until that host has sent it again.
+void Stage::note_corrections(bool lost) {
+  for (std::size_t page = 0; page < pages; ++page) {
+    const std::uint32_t bucket = buckets_of_pages[page];
+    const std::uint64_t fix = shards[home_of(page)].fix_of(bucket);
+    const bool is_corrected = !lost && fix > std::exchange(fixes_[page], fix);
+    for (std::size_t host = 0; is_corrected && host < past_.size(); ++host) {
+      if (static_cast<std::int64_t>(in_shards(host, page)) < most_[host][page]) lowered_ms[page] = now.ms;
+    }
+  }
+}
+
 void Stage::note_past(bool lost) {
+  if (corrects) note_corrections(lost);
   for (std::size_t host = 0; host < past_.size(); ++host) {
     for (std::size_t page = 0; page < pages; ++page) {
       if (exchanged[home_of(page)]) continue;
@@ -195,6 +209,8 @@ void Stage::note_past(bool lost) {
         const auto there =
             static_cast<std::int64_t>(shards[former].count_of(host, names[page], buckets_of_pages[page]));
         most_[host][page] = std::max(most_[host][page], there);
+        // Whoever asks one that has forgotten it learns of a correction late.
+        if (corrects && visits < there && shards[former].has_lost()) lowered_ms[page] = now.ms;
         visits = std::min(visits, there);
       }
       if (!lost && !past.empty() && visits < past.back().visits) lowered_ms[page] = now.ms;

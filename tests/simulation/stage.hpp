@@ -201,6 +201,7 @@ struct Stage {
   static constexpr std::uint32_t in_cluster = UINT32_MAX;
 
   void make_cluster();
+  void note_corrections(bool lost);
   /// Where the bucket goes, or is, and where it was.
   [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> servers_of(std::uint32_t bucket) const;
   [[nodiscard]] std::vector<std::uint32_t> places_of(const std::vector<ShardPlace>& places) const;
@@ -209,6 +210,7 @@ struct Stage {
 
   std::uint32_t first_node_ = 0;                           ///< of the servers
   std::vector<std::array<std::deque<Past>, pages>> past_;  ///< by host; a single one has none
+  std::array<std::uint64_t, pages> fixes_{};               ///< of each page's bucket: the number of its last correction
   /// By host: the most that a server had to which hosts counted.
   std::vector<std::array<std::int64_t, pages>> most_;
 };

@@ -23,6 +23,7 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
       stage_(seed, mutant, scene.harm, scene.hosts),
       rates_{one_of(stage_, {12, 60, 300}), one_of(stage_, {600, 6'000, 60'000}), one_of(stage_, {6, 12, 40}),
              one_of(stage_, {3, 30, 300})},
+      quick_(stage_.chance(2) == 0),
       present_(is_copied() ? 1 : scene.hosts),
       slow_(stage_.shards.size()),
       slow_until_ms_(stage_.shards.size()) {
@@ -92,6 +93,7 @@ void World::run(std::uint64_t steps) {
     if (scene_.harm == Harm::moving && chance(200) == 0) any_host().change_shards();
     if (stage_.migrates() && chance(200) == 0) any_host().migrate();
     if (stage_.has_cluster() && chance(stage_.migrates() ? 40 : 15) == 0) stage_.reshard();
+    if (scene_.forgets || quick_) answer_sooner();
     if (scene_.forgets) look_after_forgotten();
     if (scene_.corrects && chance(60) == 0) any_host().correct();
     if (scene_.corrects && chance(60) == 0) any_host().ask_question();
@@ -190,7 +192,10 @@ void World::execute(std::uint32_t shard) {
     check_gone();
   }
   // What was copied is kept twice until it is synced.
-  if (stage_.calm && chance(4) == 0) stage_.shards[shard].sync();
+  if (stage_.calm && chance(4) == 0) {
+    stage_.shards[shard].sync();
+    stage_.shards[shard].replicate();
+  }
 }
 
 /// A disk is slow; or a shard is, for longer than a command may wait: what was sent is executed after the connection
@@ -211,7 +216,7 @@ void World::break_connections() {
   }
   if (!stage_.loses_tails || chance(3) != 0) return any_host().break_connection(shard, "broken");
   stage_.gone.clear();
-  if (scene_.harm == Harm::failover && chance(2) == 0 && stage_.shards[shard].fail_over()) {
+  if ((scene_.harm == Harm::failover || moves_buckets()) && chance(2) == 0 && stage_.shards[shard].fail_over()) {
     ++stage_.statistics.failovers;
   } else {
     ++stage_.statistics.losses;
@@ -325,10 +330,13 @@ bool World::copy() {
   return true;
 }
 
-/// Servers answer sooner than elsewhere: a host that is always just connecting can neither forget nor go on.
-void World::look_after_forgotten() {
+/// A host that is always just connecting can neither forget nor go on, and moves nothing.
+void World::answer_sooner() {
   execute(stage_.any_shard());
   any_host().look_at_connection(stage_.any_shard());
+}
+
+void World::look_after_forgotten() {
   if (chance(60) == 0) forget();
   if (chance(60) == 0) any_host().accept_held();
 }

@@ -66,6 +66,7 @@ class World {
   [[nodiscard]] bool wipe();
   [[nodiscard]] bool restore();
   [[nodiscard]] bool copy();
+  void answer_sooner();
   void look_after_forgotten();
   void forget();
   void check_gone() const;
@@ -83,6 +84,7 @@ class World {
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }
   /// One that exists already.
   [[nodiscard]] SimulatedHost& any_host() { return hosts_[chance(present_)]; }
+  [[nodiscard]] bool moves_buckets() const noexcept { return scene_.harm == Harm::moving || stage_.migrates(); }
   [[nodiscard]] bool is_copied() const noexcept {
     return scene_.harm == Harm::copied || scene_.harm == Harm::copied_alive;
   }
@@ -91,6 +93,7 @@ class World {
   Stage stage_;
   Rates rates_;
   std::deque<SimulatedHost> hosts_;
+  bool quick_;           ///< servers answer sooner than elsewhere
   std::size_t present_;  ///< hosts; a copy comes later
   std::vector<Slow> slow_;
   std::vector<std::uint64_t> slow_until_ms_;  ///< by shard

@@ -41,6 +41,7 @@ struct Moves : MoverPort {
     sent.push_back({shard, command, std::move(done)});
   }
   [[nodiscard]] const std::string& bucket_id() const override { return id; }
+  [[nodiscard]] std::uint32_t least_replicas() const override { return replicas; }
   [[nodiscard]] bool reads_come() const override { return reads; }
   [[nodiscard]] std::uint32_t deciding() const override { return 0; }
   void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
@@ -112,6 +113,7 @@ struct Moves : MoverPort {
   std::vector<std::uint32_t> told;
   int finished = 0;
   bool reads = false;
+  std::uint32_t replicas = 0;
   std::uint64_t now = 100;
   std::optional<BucketMover> mover;
 };
@@ -221,6 +223,49 @@ TEST_CASE("a copy that came over another connection is looked for again before a
   while (!std::holds_alternative<AskPersistence>(t.sent.front().command)) t.answer(Lost{});
   t.answer(Persistence{false});
   for (const Moves::Sent& sent : t.sent) CHECK(std::get<MoveBucket>(sent.command).step != Step::drop);
+}
+
+TEST_CASE("a bucket is dropped once the replicas of its next shard have the copy") {
+  Moves t;
+  t.settings.turn_ms = 60'000;
+  t.mover.emplace(t.settings, t.placement, t);
+  t.take_turn();
+  t.move_two();
+  t.sent.clear();  // the third bucket
+  t.wait_for_disk();
+  t.answer(Persistence{false, 100, 2, 90});
+  t.tick(20);
+  t.answer(Persistence{false, 150, 2, 99});
+  CHECK(t.sent.empty());
+  t.tick(t.settings.patience_ms);
+  t.answer(Persistence{false, 160, 2, 99});
+  CHECK(t.mover->progress().problem ==
+        "shard b: a replica lacks 61 bytes of its stream; until it has them, the former shards keep what moved there");
+  t.tick(20);
+  t.answer(Persistence{false, 160, 2, 100});
+  REQUIRE(t.sent.size() == 2);
+  CHECK(t.step().step == Step::drop);
+  CHECK(t.mover->progress().problem.empty());
+}
+
+TEST_CASE("no bucket is dropped while its next shard has fewer replicas than it is to have") {
+  Moves t;
+  t.replicas = 1;
+  t.settings.turn_ms = 60'000;
+  t.mover.emplace(t.settings, t.placement, t);
+  t.take_turn();
+  t.move_two();
+  t.sent.clear();
+  t.tick();
+  t.tick(t.settings.durable_after_ms + t.settings.patience_ms);
+  t.answer(Persistence{false, 100, 0, 100});
+  CHECK(t.sent.empty());
+  CHECK(t.mover->progress().problem ==
+        "shard b: it has 0 of the 1 replicas that redis.wait_replicas wants; until it has them, the former shards keep "
+        "what moved there");
+  t.tick(20);
+  t.answer(Persistence{false, 100, 1, 100});
+  CHECK(t.sent.size() == 2);
 }
 
 TEST_CASE("an error is told, and tried again after a while") {

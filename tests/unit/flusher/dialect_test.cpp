@@ -401,6 +401,28 @@ TEST_CASE("what waits for the disk is told by INFO") {
   CHECK(waits("aof_last_write_status:err\r\n"));
 }
 
+TEST_CASE("how far replicas are behind is told by INFO") {
+  Talk t;
+  const AskPersistence ask;
+  CHECK(t.said(ask) == std::vector<std::string>{"INFO"});
+  const auto persistence = [&](const std::string& replicas) {
+    return t.ask<Persistence>(ask, bulk("# Replication\r\nrole:master\r\n" + replicas + "master_repl_offset:1234\r\n"));
+  };
+  const Persistence alone = persistence("connected_slaves:0\r\n");
+  CHECK(alone.written == 1234);
+  CHECK(alone.replicas == 0);
+  CHECK(alone.replicated == 1234);
+  CHECK_FALSE(alone.waits);
+  const std::string first = "slave0:ip=127.0.0.1,port=7001,state=online,offset=1230,lag=0\r\n";
+  const Persistence two = persistence(first + "slave1:ip=127.0.0.1,port=7002,state=online,offset=1000,lag=1\r\n");
+  CHECK(two.replicas == 2);
+  CHECK(two.replicated == 1000);
+  CHECK_FALSE(two.waits);
+  CHECK(persistence(first + "slave1:ip=127.0.0.1,port=7002,state=send_bulk,offset=0,lag=0\r\n").waits);
+  CHECK(persistence("slave0:ip=127.0.0.1,port=7001,state=online\r\n").replicated == 0);
+  CHECK(t.ask<Persistence>(ask, bulk("role:slave\r\nmaster_repl_offset:7\r\n")).waits);
+}
+
 TEST_CASE("WAIT answers how many replicas have it, and WAITAOF whether disks do, once something was written") {
   Talk t;
   const std::string ok = "+OK\r\n";

@@ -360,6 +360,82 @@ TEST_CASE("where a shard is away nothing is changed, and that is said in time") 
   CHECK_FALSE(host.engine->is_correcting());
 }
 
+TEST_CASE(
+    "who adds to a page is told once that is durable, also where a correction of an earlier life gives it as much") {
+  Host host;
+  host.run(10);
+  const std::string from = host.page_on(0);
+  const std::string into = host.page_on(1);
+  for (int i = 0; i < 3; ++i) static_cast<void>(host.memory.publish(0, from));
+  host.engine->correct(
+      {"root", {{PageChange::Kind::take, from, 0, into}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
+      host.now);
+  while (host.corrected_pages.empty()) host.run(1);
+  host.start();
+  while (host.corrected_pages.size() < 2) host.run(1);
+  host.disk_works = false;
+  host.run(2000);
+  REQUIRE(host.submitted);
+  bool told = false;
+  host.engine->correct(
+      {"root", {{PageChange::Kind::add, into, 3}}, host.now.ms + 10'000},
+      [&](const std::vector<ChangedPage>&) { told = true; }, host.now);
+  host.finish_commit();
+  CHECK(host.given_pages == std::vector<Effect>{{into, 3}});
+  CHECK_FALSE(told);
+  host.disk_works = true;
+  host.run(2000);
+  CHECK(told);
+}
+
+TEST_CASE("a correction is numbered by the time in milliseconds") {
+  EngineSettings settings = usual();
+  settings.unix_ahead_ms = 1'699'999'000'000;
+  Host host(settings);
+  host.run(10);
+  const std::string page = host.page_on(0);
+  host.engine->correct(
+      {"root", {{PageChange::Kind::set, page, 9}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
+      host.now);
+  const std::uint64_t asked_ms = settings.unix_ahead_ms + host.now.ms;
+  while (host.corrected_pages.empty()) host.run(1);
+  const std::uint64_t number = host.shards[0].fix_of(host.memory.bucket_of(page));
+  CHECK(number >= asked_ms);
+  CHECK(number <= settings.unix_ahead_ms + host.now.ms);
+}
+
+TEST_CASE("a correction follows its bucket to the next shard, though the former one has forgotten that it left") {
+  Host host;
+  host.run(1000);
+  const std::vector<std::uint32_t> buckets = host.engine->placement().buckets_on(1);
+  const std::uint32_t bucket = buckets.back();
+  const std::string page = host.memory.page_in(bucket, 0);
+  for (int i = 0; i < 3; ++i) static_cast<void>(host.memory.publish(0, page));
+  host.run(1);
+  static_cast<void>(host.engine->begin_flush(host.now));
+  host.run(2000);
+  host.shards[1].sync();
+  Layout shrinks = begin_move(host.engine->layout(), {{"one"}});
+  shrinks.rate = 1;
+  host.settings.changed = shrinks;
+  host.engine->take_layout(host.settings, host.now);
+  host.run(1000 * buckets.size() + 1000);
+  CHECK(host.engine->placement().shard_of(bucket) == 0);
+  host.shards[1].lose_tail();
+  CHECK(host.shards[1].has_bucket(bucket));
+
+  host.start();
+  host.run(100);
+  CHECK(host.engine->placement().shard_of(bucket) == 1);
+  host.engine->correct(
+      {"root", {{PageChange::Kind::set, page, 1}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
+      host.now);
+  while (host.corrected_pages.empty()) host.run(1);
+  CHECK(host.engine->placement().shard_of(bucket) == 0);
+  CHECK(host.shards[0].count(page, bucket) == 1);
+  CHECK_FALSE(host.shards[1].has_bucket(bucket));
+}
+
 TEST_CASE("an order that names a page twice, or a page as its own other one, changes nothing") {
   Host host;
   const auto ask = [&](std::vector<PageChange> changes) {

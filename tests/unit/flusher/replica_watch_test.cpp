@@ -25,6 +25,7 @@ struct Port final : SessionPort {
   void unfit(const std::string&) override {}
   void moved(std::uint32_t, const std::string&) override {}
   void redirected(std::uint32_t, const std::string&) override {}
+  void look_at_next(std::uint32_t, std::function<void(bool)>) override {}
   void ask_node(const std::string&, const ShardCommand&, Completion) override {}
   void layout_changed(const std::string&) override {}
   void arrived(std::uint32_t) override {}

@@ -28,6 +28,7 @@ const std::string id = "known 2";
 
 /// What a session asked for, in words.
 struct RecordingPort : SessionPort {
+  bool stays_here = true;  ///< no bucket that moves is on its next shard yet
   void connect() override { events.emplace_back("connect"); }
   void close() override {
     events.emplace_back("close");
@@ -64,6 +65,10 @@ struct RecordingPort : SessionPort {
   }
   void redirected(std::uint32_t bucket, const std::string& node) override {
     events.push_back("redirected " + std::to_string(bucket) + " to " + node);
+  }
+  void look_at_next(std::uint32_t bucket, std::function<void(bool)> done) override {
+    events.push_back(fmt::format("look at next of {}", bucket));
+    done(stays_here);
   }
   void ask_node(const std::string& node, const ShardCommand& command, Completion done) override {
     events.push_back("at " + node);
