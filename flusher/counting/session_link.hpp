@@ -30,7 +30,7 @@ struct SessionSettings {
   std::string visitctl = "visitctl";  ///< how its commands begin, for people
   std::uint32_t wait_replicas = 0;    ///< these three: see ReplicaWatch
   bool wait_aof = false;
-  std::uint64_t wait_ms = 3000;  ///< how long the server may take to say whether they follow
+  std::uint64_t wait_ms = 3000;     ///< how long the server may take to say whether they follow
   std::uint64_t unix_ahead_ms = 0;  ///< Unix time in milliseconds, when the clock of the turns began
 };
 
