@@ -158,7 +158,7 @@ struct ControlChange {
 };
 /// A change a line, its parts apart by tabs: ids have neither.
 void append_change(std::string& argument, ControlVerb verb, std::string_view page, std::string_view operand);
-/// The verb that a line begins with, by its word; nullopt: there is none.
+/// The verb of a change that this word stands for; nullopt: the word stands for none.
 [[nodiscard]] std::optional<ControlVerb> verb_named(std::string_view word) noexcept;
 [[nodiscard]] std::string encode_changes(const std::vector<ControlChange>& changes);
 /// Throws Error for the client.

@@ -72,8 +72,8 @@ class BatchesInFlight {
   void say_how_it_is();
 
  private:
-  /// The batch of the bucket that goes next: with `repair`, the oldest one that the shard lost, else the unanswered
-  /// one. nullptr: there is none.
+  /// The batch that the bucket sends next: with `repair`, the oldest one that the shard lost, else the unanswered one;
+  /// nullptr: the bucket has none.
   [[nodiscard]] const Batch* next_batch(std::uint32_t bucket, bool repair) const;
   /// Of that one, before ever_sent_ says that it was sent.
   [[nodiscard]] SendBatch request_for(std::uint32_t bucket, const Batch& batch, bool repair) const;

@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "flusher/counting/layout.hpp"
+
 namespace visitd {
 
 namespace {
@@ -30,7 +32,7 @@ BucketMover::BucketMover(MoverSettings settings, const Placement& placement, Mov
 }
 
 std::string BucketMover::marker(std::uint32_t bucket) const {
-  return fmt::format("{} {}", settings_.places[placement_.next_of(bucket)], settings_.version);
+  return move_marker(settings_.places[placement_.next_of(bucket)], settings_.version);
 }
 
 void BucketMover::tick(std::uint64_t now_ms) {

@@ -273,6 +273,8 @@ class Engine {
   void follow(std::uint32_t bucket, const std::string& node);
   /// Sends the command to that node, where it can be reached; otherwise it is Lost.
   void ask_node(const std::string& node, const ShardCommand& command, Completion done);
+  /// Of the bucket's move to its next shard.
+  [[nodiscard]] std::string marker_of(std::uint32_t bucket) const;
   /// See SessionPort.
   void look_at_next(std::uint32_t bucket, std::function<void(bool is_here)> done);
   /// One step of the bucket's move, without content. `done` gets what the shard says; nullopt: it said nothing of that.

@@ -66,6 +66,10 @@ void Engine::ask_node(const std::string& node, const ShardCommand& command, Comp
   there.send(command, std::move(done));
 }
 
+std::string Engine::marker_of(std::uint32_t bucket) const {
+  return move_marker(place_name(settings_, placement_.next_of(bucket)), layout_.version);
+}
+
 void Engine::look_at_next(std::uint32_t bucket, std::function<void(bool is_here)> done) {
   ask_to_move(bucket, MoveBucket::Step::copy_in, placement_.next_of(bucket),
               [this, bucket, done = std::move(done)](std::optional<MoveAnswer::Kind> there) {
@@ -84,8 +88,7 @@ void Engine::ask_to_move(std::uint32_t bucket, MoveBucket::Step step, std::uint3
   ShardSession& session = sessions_[shard]->session;
   // As with the mover: a marker that visits:topology does not explain would have other hosts hold the shard.
   if (!session.is_up() || !session.knows_layout()) return done(std::nullopt);
-  const std::string& next = place_name(settings_, placement_.next_of(bucket));
-  session.send(MoveBucket{step, bucket, deployment_.bucket_id(), fmt::format("{} {}", next, layout_.version)},
+  session.send(MoveBucket{step, bucket, deployment_.bucket_id(), marker_of(bucket)},
                [this, bucket, version = layout_.version, done = std::move(done)](const ShardAnswer& answer) {
                  if (layout_.version != version) return done(std::nullopt);
                  const auto* const redirect = std::get_if<Redirect>(&answer);

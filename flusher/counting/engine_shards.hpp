@@ -50,8 +50,7 @@ class Engine::Session : public SessionPort {
   void unfit(const std::string& why) override { engine_.port_.shard_unfit(shard_, why); }
   void warn(const std::string& what) override { engine_.port_.shard_warned(shard_, what); }
   void moved(std::uint32_t bucket, const std::string& marker) override {
-    const std::string& next = place_name(engine_.settings_, engine_.placement_.next_of(bucket));
-    if (engine_.placement_.moves(bucket) && marker == fmt::format("{} {}", next, engine_.layout_.version)) {
+    if (engine_.placement_.moves(bucket) && marker == engine_.marker_of(bucket)) {
       return engine_.move_bucket(bucket, engine_.placement_.next_of(bucket));
     }
     session.expect_later_layout(fmt::format("shard {}: bucket {} has moved ({}); looking at the shard again",

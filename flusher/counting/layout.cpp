@@ -147,6 +147,10 @@ Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& c
   return {std::move(here), count, std::move(next), count - nodes};
 }
 
+std::string move_marker(std::string_view next, std::uint64_t version) {
+  return fmt::format("{} {}", next, version);
+}
+
 Layout begin_move(const Layout& layout, std::vector<ShardPlace> next) {
   return {layout.version + 1, layout.buckets, layout.virtual_nodes, layout.shards, std::move(next), 0};
 }

@@ -55,6 +55,9 @@ struct Layout {
 /// Where each bucket is before anything has moved, and where it goes; by indexes in shards_of_life().
 [[nodiscard]] Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& cluster = std::nullopt);
 
+/// Says on a bucket's shard where it goes, and by which change: the name of the next place, and the layout's version.
+[[nodiscard]] std::string move_marker(std::string_view next, std::uint64_t version);
+
 /// The change that follows: its buckets go to these shards.
 [[nodiscard]] Layout begin_move(const Layout& layout, std::vector<ShardPlace> next);
 /// The change that follows once every bucket has moved.

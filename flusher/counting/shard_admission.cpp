@@ -166,7 +166,7 @@ void ShardAdmission::follow_topology(const std::string& text) {
   if (!is_told) tell_layout();
 }
 
-/// If a look at the server is under way, it begins anew: what the server has said so far was the former layout's.
+/// If the server is just being asked what it is, it is asked again: it has answered for the former layout so far.
 void ShardAdmission::take_layout() {
   using Step = SessionLink::Step;
   later_expected_.clear();

@@ -192,9 +192,9 @@ struct MovesTaken {
 struct AskPersistence {};
 struct Persistence {
   bool waits = false;            ///< something is not written, or not synced; or a replica is just being filled
-  std::uint64_t written = 0;     ///< so long is what it has told its replicas, or would have
+  std::uint64_t written = 0;     ///< the length of its stream to replicas, in bytes
   std::uint32_t replicas = 0;    ///< that are connected
-  std::uint64_t replicated = 0;  ///< so much of it all of these have; without replicas: all
+  std::uint64_t replicated = 0;  ///< up to where each of these has the stream; without replicas: as written
 };
 
 /// How many replicas have all that the server was told before: WAIT. It answers once so many have it, or when the time

@@ -175,7 +175,7 @@ void Stage::follow(const Layout& next) {
 
 std::uint64_t Stage::in_shards(std::size_t host, std::size_t page) const {
   const std::uint32_t bucket = buckets_of_pages[page];
-  if (harm == Harm::moving || migrates()) return shards[home_of(page)].count_of(host, names[page], bucket);
+  if (moves_buckets()) return shards[home_of(page)].count_of(host, names[page], bucket);
   std::uint64_t visits = 0;
   for (const SimulatedShard& shard : shards) visits += shard.count_of(host, names[page], bucket);
   return visits;
@@ -209,7 +209,7 @@ void Stage::note_past(bool lost) {
         const auto there =
             static_cast<std::int64_t>(shards[former].count_of(host, names[page], buckets_of_pages[page]));
         most_[host][page] = std::max(most_[host][page], there);
-        // Whoever asks one that has forgotten it learns of a correction late.
+        // A host that still asks the former shard learns late that the page was corrected at the next one.
         if (corrects && visits < there && shards[former].has_lost()) lowered_ms[page] = now.ms;
         visits = std::min(visits, there);
       }

@@ -132,6 +132,8 @@ struct Stage {
   [[nodiscard]] static const std::vector<std::string>& shard_names();
   static constexpr std::uint32_t plain_shards = 3;
   [[nodiscard]] bool migrates() const noexcept { return harm == Harm::to_cluster || harm == Harm::to_shards; }
+  /// Between shards, or into a cluster and out of it; what a cluster itself moves is no such move.
+  [[nodiscard]] bool moves_buckets() const noexcept { return harm == Harm::moving || migrates(); }
   [[nodiscard]] bool has_cluster() const noexcept { return migrates() || harm == Harm::cluster; }
   /// Where a layout has the cluster.
   [[nodiscard]] static ShardPlace cluster_place() { return {cluster_name, "cluster://node-1:1"}; }

@@ -216,7 +216,7 @@ void World::break_connections() {
   }
   if (!stage_.loses_tails || chance(3) != 0) return any_host().break_connection(shard, "broken");
   stage_.gone.clear();
-  if ((scene_.harm == Harm::failover || moves_buckets()) && chance(2) == 0 && stage_.shards[shard].fail_over()) {
+  if ((scene_.harm == Harm::failover || stage_.moves_buckets()) && chance(2) == 0 && stage_.shards[shard].fail_over()) {
     ++stage_.statistics.failovers;
   } else {
     ++stage_.statistics.losses;

@@ -84,7 +84,6 @@ class World {
   [[nodiscard]] std::uint64_t chance(std::uint64_t of) { return stage_.chance(of); }
   /// One that exists already.
   [[nodiscard]] SimulatedHost& any_host() { return hosts_[chance(present_)]; }
-  [[nodiscard]] bool moves_buckets() const noexcept { return scene_.harm == Harm::moving || stage_.migrates(); }
   [[nodiscard]] bool is_copied() const noexcept {
     return scene_.harm == Harm::copied || scene_.harm == Harm::copied_alive;
   }

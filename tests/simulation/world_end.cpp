@@ -143,7 +143,7 @@ void World::check_end() const {
     for (std::size_t page = 0; page < Stage::pages; ++page) {
       const bool swapped = scene_.harm == Harm::swapped && harmed_;
       // What lost a drop with its tail keeps the content, and says that the bucket left.
-      const bool has_left = moves_buckets() && !stage_.shards[shard].has_bucket(stage_.bucket_of(page));
+      const bool has_left = stage_.moves_buckets() && !stage_.shards[shard].has_bucket(stage_.bucket_of(page));
       const bool belongs = has_left || (swapped ? stage_.home_of(page) != shard : stage_.home_of(page) == shard);
       if ((!belongs || (stage_.exchanged[shard] && !swapped)) &&
           stage_.shards[shard].holds(stage_.names[page], stage_.bucket_of(page)))

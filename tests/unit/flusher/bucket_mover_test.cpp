@@ -72,6 +72,12 @@ struct Moves : MoverPort {
     answer(MovesTaken{true});
     tick();
   }
+  /// One that does not end while a test waits.
+  void take_long_turn() {
+    settings.turn_ms = 60'000;
+    mover.emplace(settings, placement, *this);
+    take_turn();
+  }
   [[nodiscard]] const MoveBucket& step() const { return std::get<MoveBucket>(sent.front().command); }
   /// Each of the steps up to send away, for the two buckets that go at once.
   void move_two() {
@@ -227,9 +233,7 @@ TEST_CASE("a copy that came over another connection is looked for again before a
 
 TEST_CASE("a bucket is dropped once the replicas of its next shard have the copy") {
   Moves t;
-  t.settings.turn_ms = 60'000;
-  t.mover.emplace(t.settings, t.placement, t);
-  t.take_turn();
+  t.take_long_turn();
   t.move_two();
   t.sent.clear();  // the third bucket
   t.wait_for_disk();
@@ -251,9 +255,7 @@ TEST_CASE("a bucket is dropped once the replicas of its next shard have the copy
 TEST_CASE("no bucket is dropped while its next shard has fewer replicas than it is to have") {
   Moves t;
   t.replicas = 1;
-  t.settings.turn_ms = 60'000;
-  t.mover.emplace(t.settings, t.placement, t);
-  t.take_turn();
+  t.take_long_turn();
   t.move_two();
   t.sent.clear();
   t.tick();

@@ -120,6 +120,19 @@ class Host : public EnginePort {
     return pages;
   }
 
+  /// A change that nobody waits for.
+  void correct(PageChange change) {
+    engine->correct({"root", {std::move(change)}, now.ms + 10'000}, [](const std::vector<ChangedPage>&) {}, now);
+  }
+  /// A page of the first shard gives its three visits to one of the second shard; until the first shard has answered.
+  std::pair<std::string, std::string> give_three_visits() {
+    const std::pair pages(page_on(0), page_on(1));
+    for (int i = 0; i < 3; ++i) static_cast<void>(memory.publish(0, pages.first));
+    correct({PageChange::Kind::take, pages.first, 0, pages.second});
+    while (corrected_pages.empty()) run(1);
+    return pages;
+  }
+
   // EnginePort
   void submit(Transaction transaction) override {
     REQUIRE_FALSE(submitted);
@@ -275,13 +288,7 @@ TEST_CASE("a count is set to a number once what was recorded before is in Redis,
 TEST_CASE("what a page loses another page is given once, also where the life ends before that is durable") {
   Host host;
   host.run(10);
-  const std::string from = host.page_on(0);
-  const std::string into = host.page_on(1);
-  for (int i = 0; i < 3; ++i) static_cast<void>(host.memory.publish(0, from));
-  host.engine->correct(
-      {"root", {{PageChange::Kind::take, from, 0, into}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
-      host.now);
-  while (host.corrected_pages.empty()) host.run(1);
+  const auto [from, into] = host.give_three_visits();
   CHECK(host.given_pages.empty());
   host.disk_works = false;
   host.start();  // the answer is forgotten, and comes again
@@ -364,13 +371,7 @@ TEST_CASE(
     "who adds to a page is told once that is durable, also where a correction of an earlier life gives it as much") {
   Host host;
   host.run(10);
-  const std::string from = host.page_on(0);
-  const std::string into = host.page_on(1);
-  for (int i = 0; i < 3; ++i) static_cast<void>(host.memory.publish(0, from));
-  host.engine->correct(
-      {"root", {{PageChange::Kind::take, from, 0, into}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
-      host.now);
-  while (host.corrected_pages.empty()) host.run(1);
+  const auto [from, into] = host.give_three_visits();
   host.start();
   while (host.corrected_pages.size() < 2) host.run(1);
   host.disk_works = false;
@@ -394,9 +395,7 @@ TEST_CASE("a correction is numbered by the time in milliseconds") {
   Host host(settings);
   host.run(10);
   const std::string page = host.page_on(0);
-  host.engine->correct(
-      {"root", {{PageChange::Kind::set, page, 9}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
-      host.now);
+  host.correct({PageChange::Kind::set, page, 9});
   const std::uint64_t asked_ms = settings.unix_ahead_ms + host.now.ms;
   while (host.corrected_pages.empty()) host.run(1);
   const std::uint64_t number = host.shards[0].fix_of(host.memory.bucket_of(page));
@@ -427,9 +426,7 @@ TEST_CASE("a correction follows its bucket to the next shard, though the former 
   host.start();
   host.run(100);
   CHECK(host.engine->placement().shard_of(bucket) == 1);
-  host.engine->correct(
-      {"root", {{PageChange::Kind::set, page, 1}}, host.now.ms + 10'000}, [](const std::vector<ChangedPage>&) {},
-      host.now);
+  host.correct({PageChange::Kind::set, page, 1});
   while (host.corrected_pages.empty()) host.run(1);
   CHECK(host.engine->placement().shard_of(bucket) == 0);
   CHECK(host.shards[0].count(page, bucket) == 1);
