@@ -64,6 +64,11 @@ void FlusherLoop::turn_in(std::uint64_t ms) {
   uv_timer_start(timer_.get(), [](uv_timer_t* timer) { of(timer).turn(); }, ms, 0);
 }
 
+void FlusherLoop::turn_within(std::uint64_t ms) {
+  const bool at_once = uv_is_active(reinterpret_cast<const uv_handle_t*>(more_work_.get())) != 0;
+  if (!at_once && uv_timer_get_due_in(timer_.get()) > ms) turn_in(ms);
+}
+
 void FlusherLoop::turn_next() {
   uv_timer_stop(timer_.get());
   uv_idle_start(more_work_.get(), [](uv_idle_t* idle) { of(idle).turn(); });

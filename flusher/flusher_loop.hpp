@@ -46,6 +46,8 @@ class FlusherLoop {
   /// `ms`: at least 1. A timer of 0 that starts itself again would be run by libuv before 1.45 until it is not due any
   /// more, and no socket looked at meanwhile.
   void turn_in(std::uint64_t ms);
+  /// The same, unless the next turn comes sooner.
+  void turn_within(std::uint64_t ms);
   /// A turn in each round of the loop, which looks at all sockets in between.
   void turn_next();
   /// Whether the sockets were looked at since it was asked last.

@@ -8,6 +8,13 @@
 
 namespace visitd {
 
+namespace {
+
+// What an answer makes possible is begun by the next turn, which may be far off while no visits come.
+constexpr std::uint64_t turn_after_answer_ms = 1;
+
+}  // namespace
+
 class ShardLinks::Listener : public ShardLink::Listener {
  public:
   Listener(FlusherLoop& loop, Engine& engine, std::uint32_t shard) : loop_(loop), engine_(engine), shard_(shard) {}
@@ -16,6 +23,7 @@ class ShardLinks::Listener : public ShardLink::Listener {
   }
   void on_answer(const Completion& done, ShardAnswer answer) override {
     loop_.guarded([&] { engine_.on_answer(shard_, done, std::move(answer), now()); });
+    loop_.turn_within(turn_after_answer_ms);
   }
   void on_broken(const std::string& why) override {
     loop_.guarded([&] { engine_.on_broken(shard_, why, now()); });
