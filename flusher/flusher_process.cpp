@@ -53,6 +53,8 @@ constexpr std::uint64_t drain_budget_ns = 2'000'000;
 constexpr std::uint64_t check_interval_ms = 1000;
 // Each commit looks at the spool's file too: this is for a file that goes while nothing is counted.
 constexpr std::uint64_t checks_a_spool_look = 4;
+// What holds up moves for long is told again after so many.
+constexpr std::uint64_t checks_a_told_hold_up = 60;
 // So long the engine that is to take another layout waits for batches that are on their way to former shards.
 constexpr std::uint64_t take_layout_limit_ms = 1000;
 // So long a life that gives way to the next one waits for a last commit.
@@ -239,6 +241,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   void on_check() {
     if (++checks_ % checks_a_spool_look == 0) spool_->look();
     if (shutdown_.is_asked()) return;
+    tell_held_up_moves();
     // Spool, ring and shards are the truth: this life may end at any moment, and the next one goes on.
     if (const std::string why = copies_.look(monotonic_ms()); !why.empty()) {
       end_again(why);
@@ -248,6 +251,16 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
       end_again(fmt::format("cache segment {} was removed", cache().note().segment));
     } else {
       look_at_ring();
+    }
+  }
+
+  /// What lasts for a check alone is a server that was killed, or the like.
+  void tell_held_up_moves() {
+    const auto progress = engine_->move_progress();
+    checks_of_held_up_moves_ = progress && !progress->problem.empty() ? checks_of_held_up_moves_ + 1 : 0;
+    if (checks_of_held_up_moves_ % checks_a_told_hold_up == 2) {
+      log::warning("buckets wait to move, held up by {} ({} shards moves says how far they are)", progress->problem,
+                   live_.visitctl());
     }
   }
 
@@ -450,6 +463,7 @@ class FlusherProcess : public EnginePort, public FlusherLoop::Events {
   std::optional<std::uint64_t> last_flush_;  ///< of the shutdown
   std::uint64_t last_visit_ms_ = 0;
   std::uint64_t next_check_ms_ = 0;
+  std::uint64_t checks_of_held_up_moves_ = 0;  ///< without a pause
   std::uint64_t checks_ = 0;
   std::optional<std::uint64_t> take_layout_by_ms_;  ///< the one that was learned; nullopt: none is to be taken
   std::optional<std::uint64_t> next_life_ms_;       ///< at the latest; nullopt: this one goes on

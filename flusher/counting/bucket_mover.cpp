@@ -93,11 +93,20 @@ void BucketMover::take_turn(std::uint64_t now_ms) {
   if (port_.connection(deciding) == 0) return;
   asking_turn_ = true;
   ask_turn_at_ms_ = now_ms + settings_.turn_ms / 2;
-  port_.send(deciding, TakeMoves{settings_.writer, settings_.turn_ms}, [this, now_ms](const ShardAnswer& answer) {
-    asking_turn_ = false;
-    const auto* const taken = std::get_if<MovesTaken>(&answer);
-    if (taken != nullptr) turn_until_ms_ = taken->ours ? now_ms + settings_.turn_ms : 0;
-  });
+  port_.send(deciding, TakeMoves{settings_.writer, settings_.turn_ms},
+             [this, now_ms, deciding](const ShardAnswer& answer) {
+               asking_turn_ = false;
+               const auto* const taken = std::get_if<MovesTaken>(&answer);
+               if (taken != nullptr) turn_until_ms_ = taken->ours ? now_ms + settings_.turn_ms : 0;
+               const auto* const refused = std::get_if<Refused>(&answer);
+               if (refused != nullptr) {
+                 progress_.problem = fmt::format("shard {} does not say who moves buckets, in visits:mover: {}",
+                                                 settings_.shards[deciding], refused->error);
+               } else if (turn_refused_) {
+                 progress_.problem.clear();
+               }
+               turn_refused_ = refused != nullptr;
+             });
 }
 
 void BucketMover::again(std::uint32_t bucket, const std::string& problem) {

@@ -154,6 +154,7 @@ class BucketMover {
   std::uint64_t credited_ms_ = 0;
   bool stopped_ = false;
   bool asking_turn_ = false;
+  bool turn_refused_ = false;  ///< with an error
   std::uint64_t ask_turn_at_ms_ = 0;
   std::uint64_t turn_until_ms_ = 0;
 };

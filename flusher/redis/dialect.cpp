@@ -53,7 +53,9 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   if (awaited.kind == Kind::pages) return read_pages(awaited, reply);
   if (awaited.kind == Kind::marks_of_nodes) return read_marks_of_nodes(awaited, reply);
   if (const auto redirect = read_redirect(reply)) return *redirect;
-  if (reply.is_error() && !reply.is_wrong_type()) return Refused{std::string(reply.text())};
+  // Of a page, that its bucket is no hash is an answer.
+  const bool is_answer = reply.is_wrong_type() && awaited.kind == Kind::count;
+  if (reply.is_error() && !is_answer) return Refused{std::string(reply.text())};
   switch (awaited.kind) {
     case Kind::topology:
       return read_topology(reply);

@@ -317,6 +317,17 @@ TEST_CASE("who does not have the turn moves nothing, and who has it says so agai
   CHECK_FALSE(t.mover->progress().ours);
 }
 
+TEST_CASE("a shard that cannot say who moves buckets is told of, until it can") {
+  Moves t;
+  t.tick();
+  t.answer(Refused{"WRONGTYPE wrong kind of value"});
+  CHECK(t.mover->progress().problem ==
+        "shard a does not say who moves buckets, in visits:mover: WRONGTYPE wrong kind of value");
+  t.tick(t.settings.turn_ms / 2);
+  t.answer(MovesTaken{false});
+  CHECK(t.mover->progress().problem.empty());
+}
+
 TEST_CASE("where buckets are large, fewer of them are on their way at once") {
   Moves t;
   t.settings.content_bytes = 16;

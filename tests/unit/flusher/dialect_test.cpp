@@ -237,7 +237,7 @@ TEST_CASE("the topology is set by its script, which says what it is") {
   CHECK(t.ask<Topology>(MakeTopology{}, bulk("new")).topology == "new");
   t.check_refused(MakeTopology{});
   for (const std::string& odd : odd_replies) t.check_unusable(MakeTopology{}, odd);
-  t.check_unusable(MakeTopology{}, wrong_type);
+  CHECK(t.ask<Refused>(MakeTopology{}, wrong_type).error.starts_with("WRONGTYPE"));
 }
 
 TEST_CASE("writers are noted, asked for, and forgotten") {
@@ -298,7 +298,7 @@ TEST_CASE("marks are as many as buckets were asked for") {
   for (const std::string& odd : odd_replies) t.check_unusable(ask, odd);
   t.check_unusable(ask, array({bulk("="), bulk("=")}));
   t.check_unusable(ask, array({bulk("="), bulk("="), bulk("="), bulk("=")}));
-  t.check_unusable(ask, wrong_type);
+  CHECK(t.ask<Refused>(ask, wrong_type).error.starts_with("WRONGTYPE"));
 }
 
 TEST_CASE("a batch is applied, or it is said why not") {
@@ -336,7 +336,7 @@ TEST_CASE("a batch is applied, or it is said why not") {
                            "OK 0 1 9223372036854775808", "ok 0 1 2", "BAD", "BAD 2", "BAD x", "DUP"}) {
     t.check_unusable(send, bulk(none));
   }
-  t.check_unusable(send, wrong_type);
+  CHECK(t.ask<Refused>(send, wrong_type).error.starts_with("WRONGTYPE"));
   const Batch empty = batch_of({});
   CHECK(t.ask<BatchAnswer>(SendBatch{&empty, ""}, bulk("OK 0")).totals.empty());
   t.check_unusable(SendBatch{&empty, ""}, bulk("BAD 0"));
@@ -388,6 +388,7 @@ TEST_CASE("who moves buckets is who asked, or somebody else") {
   CHECK(t.ask<MovesTaken>(take, bulk("w1")).ours);
   CHECK_FALSE(t.ask<MovesTaken>(take, bulk("w2")).ours);
   t.check_refused(take);
+  CHECK(t.ask<Refused>(take, wrong_type).error.starts_with("WRONGTYPE"));
 }
 
 TEST_CASE("what waits for the disk is told by INFO") {
