@@ -121,7 +121,8 @@ Json change_shards_report(const Settings& settings, const std::string& change, c
 
 std::string moving_buckets_text(const Json& offer) {
   return fmt::format("{} of {} buckets move: {}\n", plain(offer["moves"]), plain(offer["buckets"]),
-                     plain(offer["shards"]));
+                     plain(offer["shards"])) +
+         (offer.contains("left") ? plain(offer["left"]) + "\n" : std::string());
 }
 
 std::string change_shards_text(const Json& report) {

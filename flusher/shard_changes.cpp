@@ -43,6 +43,18 @@ std::string buckets_text(const Placement& placement) {
   return text;
 }
 
+/// Which shards hold buckets that left them as they were before that, for people.
+std::string left_text(const std::vector<LeftBucket>& left, const std::vector<ShardSettings>& shards) {
+  std::map<std::uint32_t, std::size_t> counts;
+  for (const LeftBucket& one : left) ++counts[one.shard];
+  std::string text;
+  for (const auto& [shard, buckets] : counts) {
+    text += fmt::format("{}shard {} holds {} of them as they were before they left it: these older copies are replaced",
+                        text.empty() ? "" : "; ", shards[shard].name, buckets);
+  }
+  return text;
+}
+
 /// What would move, and where.
 ControlAnswer offer_of(const Layout& layout, const std::optional<ClusterMap>& cluster) {
   const Placement placement = place_buckets(layout, cluster);
@@ -220,6 +232,24 @@ void ShardChanges::probe(const std::vector<ServersProbe::Target>& targets, Serve
                                      }));
 }
 
+std::vector<ShardChanges::Receiver> ShardChanges::receivers_of(const Layout& layout) const {
+  if (!layout.is_moving()) return {};
+  const Placement placement = place_buckets(layout, engine_.cluster());
+  const std::vector<std::string> names = shards_of_life(layout, engine_.cluster());
+  const std::vector<ShardSettings>& known = settings_.redis.shards;
+  std::vector<Receiver> receivers;
+  for (std::uint32_t next = 0; next < placement.shards(); ++next) {
+    const auto shard = std::ranges::find(known, names[next], &ShardSettings::name);
+    if (shard == known.end()) continue;
+    Receiver receiver{static_cast<std::uint32_t>(shard - known.begin()), {}};
+    for (std::uint32_t bucket = 0; bucket < placement.buckets(); ++bucket) {
+      if (placement.moves(bucket) && placement.next_of(bucket) == next) receiver.buckets.push_back(bucket);
+    }
+    if (!receiver.buckets.empty()) receivers.push_back(std::move(receiver));
+  }
+  return receivers;
+}
+
 void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply) {
   std::vector<std::uint32_t> buckets(wanted.layout.buckets);
   std::iota(buckets.begin(), buckets.end(), 0);
@@ -228,9 +258,30 @@ void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& r
   for (ShardSettings& server : shards_of({1, 1, 1, wanted.look_at, {}}, std::nullopt, live_.named())) {
     targets.push_back({std::move(server), buckets});
   }
-  probe(targets, [this, wanted, request, reply](const std::vector<ShardProbe::Seen>& seen) {
+  const std::vector<Receiver> receivers = receivers_of(wanted.layout);
+  for (const Receiver& receiver : receivers) {
+    targets.push_back({settings_.redis.shards[receiver.number], receiver.buckets});
+  }
+  if (targets.empty()) return go_on(wanted, {}, request, reply);
+  probe(targets, [this, wanted, receivers, request, reply](const std::vector<ShardProbe::Seen>& seen) {
     Found found;
-    for (std::size_t i = 0; i < seen.size(); ++i) {
+    const std::size_t fresh = wanted.look_at.size();
+    for (std::size_t i = fresh; i < seen.size(); ++i) {
+      const std::uint32_t shard = receivers[i - fresh].number;
+      if (!seen[i].failure.empty()) {
+        return reply({false,
+                      fmt::format("buckets would go to shard {}, which cannot be used: {}; try again once it is up",
+                                  settings_.redis.shards[shard].name, seen[i].failure),
+                      {},
+                      {}});
+      }
+      for (const ShardProbe::Seen::Bucket& bucket : seen[i].buckets) {
+        const Marks::Held& held = bucket.held;
+        if (held.id == bucket_identity(engine_.identity()) && held.moved.empty())
+          found.left.push_back({shard, bucket.number});
+      }
+    }
+    for (std::size_t i = 0; i < fresh; ++i) {
       const ShardPlace& place = wanted.look_at[i];
       if (const std::string fault = fault_of(place, wanted.is_new, seen[i]); !fault.empty()) {
         return reply({false, fault, {}, {}});
@@ -279,10 +330,9 @@ void ShardChanges::look_at_primaries(const Wanted& wanted, const ClusterMap& map
 void ShardChanges::change(const ControlRequest& request, const ControlReply& reply) {
   const Wanted wanted = this->wanted(request.argument);
   if (const std::string why = engine_.why_layout_stays(); !why.empty()) throw Error(why);
-  if (wanted.look_at.empty()) return go_on(wanted, {}, request, reply);
   if (probing_) throw PassingError("another change is being looked at; try again in a moment");
   probes_.clear();
-  if (wanted.look_at.front().is_cluster()) return look_at_cluster(wanted, request, reply);
+  if (!wanted.look_at.empty() && wanted.look_at.front().is_cluster()) return look_at_cluster(wanted, request, reply);
   look_at_servers(wanted, request, reply);
 }
 
@@ -308,13 +358,25 @@ void ShardChanges::go_on(const Wanted& wanted, const Found& found, const Control
                          const ControlReply& reply) {
   if (const std::string why = why_no_room_for(wanted, found); !why.empty()) return reply({false, why, {}, {}});
   ControlAnswer offer = offer_of(wanted.layout, found.cluster ? found.cluster : engine_.cluster());
+  if (!found.left.empty()) {
+    offer.text.emplace_back("left", left_text(found.left, settings_.redis.shards));
+  }
   if (!request.token) return reply(std::move(offer));
   if (*request.token != token_of(wanted.layout)) {
     return reply({false, "the shards have changed since this was offered; look again", {}, {}});
   }
+  if (found.left.empty()) return make(wanted, offer, request, reply);
+  engine_.mark_left(found.left, [this, wanted, offer, request, reply](const std::string& why) {
+    if (!why.empty()) return reply({false, why, {}, {}});
+    make(wanted, offer, request, reply);
+  });
+}
+
+void ShardChanges::make(const Wanted& wanted, const ControlAnswer& offer, const ControlRequest& request,
+                        const ControlReply& reply) {
   if (const std::string why = engine_.why_layout_stays(); !why.empty()) return reply({false, why, {}, {}});
   log::info("change {} of the shards, as the operator says: {}", wanted.layout.version, request.argument);
-  engine_.change_layout(wanted.layout, [reply, offer = std::move(offer)](const std::string& why) {
+  engine_.change_layout(wanted.layout, [reply, offer](const std::string& why) {
     reply(why.empty() ? offer : ControlAnswer{false, why, {}, {}});
   });
 }

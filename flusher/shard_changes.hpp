@@ -39,6 +39,12 @@ class ShardChanges {
   struct Found {
     std::optional<ClusterMap> cluster = std::nullopt;  ///< to which buckets go
     std::map<std::string, Facts> servers = {};         ///< by name
+    std::vector<LeftBucket> left = {};                 ///< where they come back to, and are not marked as gone
+  };
+  /// A shard of the deployment to which buckets go.
+  struct Receiver {
+    std::uint32_t number;  ///< among the shards of this life
+    std::vector<std::uint32_t> buckets;
   };
 
   /// See ControlCommand::change_shards.
@@ -48,12 +54,14 @@ class ShardChanges {
   [[nodiscard]] Wanted removed(const std::string& name) const;
   [[nodiscard]] Wanted replaced(const ShardPlace& place) const;
   [[nodiscard]] Wanted as_settings_name() const;
+  [[nodiscard]] std::vector<Receiver> receivers_of(const Layout& layout) const;
   void look_at_servers(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply);
   void look_at_cluster(const Wanted& wanted, const ControlRequest& request, const ControlReply& reply);
   void look_at_primaries(const Wanted& wanted, const ClusterMap& map, const ControlRequest& request,
                          const ControlReply& reply);
   void probe(const std::vector<ServersProbe::Target>& targets, ServersProbe::Done done);
   void go_on(const Wanted& wanted, const Found& found, const ControlRequest& request, const ControlReply& reply);
+  void make(const Wanted& wanted, const ControlAnswer& offer, const ControlRequest& request, const ControlReply& reply);
   [[nodiscard]] std::string why_no_room_for(const Wanted& wanted, const Found& found) const;
   [[nodiscard]] std::string fault_of(const ShardPlace& place, bool is_new, const ShardProbe::Seen& seen) const;
 

@@ -185,6 +185,8 @@ class Engine {
   [[nodiscard]] std::optional<BucketMover::Progress> move_progress() const;
   /// Why the layout cannot be changed now, for people; empty: it can.
   [[nodiscard]] std::string why_layout_stays() const;
+  /// Tells shards that these buckets have left them. `done`: why that is not known of all, for people; empty: it is.
+  void mark_left(const std::vector<LeftBucket>& left, std::function<void(const std::string& why)> done);
   /// Makes this the layout of the deployment, if nobody has made another one; layout_changed() follows. `done`: why
   /// not, for people; empty: it is. Throws Error where it cannot be tried now.
   void change_layout(const Layout& layout, std::function<void(const std::string& why)> done);

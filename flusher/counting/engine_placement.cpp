@@ -1,5 +1,6 @@
 // Where the engine's buckets are, and what it does when that changes.
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "common/os/errors.hpp"
@@ -96,6 +97,25 @@ void Engine::ask_to_move(std::uint32_t bucket, MoveBucket::Step step, std::uint3
                  const auto* const said = std::get_if<MoveAnswer>(&answer);
                  done(said != nullptr ? std::optional(said->kind) : std::nullopt);
                });
+}
+
+void Engine::mark_left(const std::vector<LeftBucket>& left, std::function<void(const std::string& why)> done) {
+  struct Marking {
+    std::size_t awaited;
+    std::string why;
+    std::function<void(const std::string&)> done;
+  };
+  const auto marking = std::make_shared<Marking>(left.size(), std::string(), std::move(done));
+  for (const LeftBucket& one : left) {
+    ask_to_move(one.bucket, MoveBucket::Step::send_away, one.shard,
+                [this, one, marking](std::optional<MoveAnswer::Kind> said) {
+                  if (said != MoveAnswer::Kind::done) {
+                    marking->why = fmt::format("shard {} cannot be told that bucket {} has left it; look again",
+                                               settings_.shards[one.shard], one.bucket);
+                  }
+                  if (--marking->awaited == 0) marking->done(marking->why);
+                });
+  }
 }
 
 void Engine::cluster_is_down(const std::string& why, Now now) {

@@ -55,6 +55,12 @@ struct Layout {
 /// Where each bucket is before anything has moved, and where it goes; by indexes in shards_of_life().
 [[nodiscard]] Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& cluster = std::nullopt);
 
+/// A shard that was put back as it was before the bucket left it, and does not say that it is gone.
+struct LeftBucket {
+  std::uint32_t shard = 0;
+  std::uint32_t bucket = 0;
+};
+
 /// Says on a bucket's shard where it goes, and by which change: the name of the next place, and the layout's version.
 [[nodiscard]] std::string move_marker(std::string_view next, std::uint64_t version);
 

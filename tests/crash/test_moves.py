@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import time
 import unittest
@@ -15,6 +16,7 @@ SETTINGS = {"flusher": {"flush_interval_ms": 100, "commit_interval_ms": 20}, "ca
             "redis": {"buckets": 256, "check_interval_ms": 500}}  # fmt: skip
 # VISITD_MOVES: additions and removals; a campaign makes 20.
 CHANGES = int(os.environ.pop("VISITD_MOVES", "2"))
+CLIENTS = 16
 
 
 def url(shard: Shard) -> str:
@@ -103,7 +105,7 @@ class Moves(unittest.TestCase):
         seed = random.randrange(1 << 32)
         print(f"seed {seed}", flush=True)
         chance = random.Random(seed)
-        traffic = Traffic(self.stack).start()
+        traffic = Traffic(self.stack, clients=CLIENTS).start()
         spare = self.stack.spare()
         kills = 0
         for number in range(CHANGES):
@@ -142,6 +144,77 @@ class Moves(unittest.TestCase):
             self.stack.wait_for_shard(shard)
         self.check(traffic)
         print(f"{traffic.acknowledged.total()} visits acknowledged, {traffic.reads} reads, {CHANGES} changes, {kills} kills", flush=True)
+
+
+class Disturbed(unittest.TestCase):
+    def setUp(self):
+        self.stack = self.enterContext(Stack(frontends=1, settings=SETTINGS))
+        self.traffic = Traffic(self.stack).start()
+        time.sleep(0.5)
+
+    def check(self) -> None:
+        self.traffic.stop()
+        self.assertEqual(self.traffic.faults, [])
+        self.traffic.check(60)
+
+    def test_a_shard_put_back_as_it_was_before_a_change_takes_its_buckets_when_they_come_back(self):
+        stack, shard = self.stack, self.stack.shards[0]
+        stack.kill9(shard.name)
+        shutil.copytree(shard.folder, f"{shard.folder}.copy")
+        stack.restart(shard.name)
+        stack.wait_for_shard(shard)
+        added = stack.spare()
+        stack.visitctl("shards", "add", url(added))
+        stack.shards.append(added)
+        stack.kill9(shard.name)
+        shutil.rmtree(shard.folder)
+        shutil.move(f"{shard.folder}.copy", shard.folder)
+        stack.restart(shard.name)
+        stack.wait_for_shard(shard)
+        self.assertEqual(tombstones(shard), {}, "it holds once more what has left it")
+        said = rf"shard {shard.name} holds \d+ of them as they were before they left it: these older copies are replaced"
+        wait_for("it can be removed", lambda: stack.visitctl("shards", "remove", added.name, "--dry-run", check=False).returncode == 0)
+        self.assertRegex(stack.visitctl("shards", "remove", added.name, "--dry-run").stdout, said)
+        self.assertEqual(tombstones(shard), {}, "nothing was changed")
+        self.assertRegex(stack.visitctl("shards", "remove", added.name).stdout, said)
+        stack.stop_one(added.name)
+        stack.shards.remove(added)
+        self.assertEqual(moves(stack)["version"], 5)
+        self.check()
+
+    def test_what_keeps_buckets_from_moving_is_told_and_logged(self):
+        stack = self.stack
+        deciding = min(stack.shards, key=lambda shard: shard.name)
+        with deciding.client() as redis:
+            redis("RPUSH", "visits:mover", "no", "hash")
+        added = stack.spare()
+        adding = subprocess.Popen([str(VISITCTL), "--config", str(stack.settings_file), "shards", "add", url(added)],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        self.addCleanup(lambda: (adding.kill(), adding.wait()))
+        why = f"shard {deciding.name} does not say who moves buckets, in visits:mover: WRONGTYPE"
+        wait_for("it is told", lambda: f"held up by {why}" in stack.visitctl("shards", "moves", check=False).stdout)
+        wait_for("it is logged", lambda: f"buckets wait to move, held up by {why}" in stack.processes["flusher"].text())
+        self.assertNotIn(f"shard {deciding.name} is down", stack.processes["flusher"].text())
+        with deciding.client() as redis:
+            redis("DEL", "visits:mover")
+        self.assertEqual(adding.wait(60), 0)
+        stack.shards.append(added)
+        self.assertEqual(moves(stack)["version"], 3)
+        self.check()
+
+    def test_a_shard_to_which_buckets_would_go_is_down(self):
+        stack, down = self.stack, self.stack.shards[0]
+        added = stack.spare()
+        stack.visitctl("shards", "add", url(added))
+        stack.shards.append(added)
+        stack.kill9(down.name)
+        refused = stack.visitctl("shards", "remove", added.name, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn(down.name, refused.stderr)
+        self.assertIn("try again once it is up", refused.stderr)
+        self.assertEqual(moves(stack)["version"], 3)
+        stack.restart(down.name)
+        self.check()
 
 
 class Hosts(unittest.TestCase):
