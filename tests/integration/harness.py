@@ -16,6 +16,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import fcntl
+import functools
 import http.client
 import itertools
 import json
@@ -26,6 +27,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -67,6 +69,7 @@ DEFAULTS = {
 }
 
 _given_ports: set[int] = set()
+PORTS_OF_A_TEST = 1000
 _open_stacks: set["Stack"] = set()
 
 
@@ -81,10 +84,26 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@functools.cache
+def _own_ports() -> tuple[range, socket.socket]:
+    """Ports that no other test of this machine takes meanwhile, below those that the kernel hands out to outgoing connections, and
+    what keeps them: a name that goes with this process."""
+    for first in range(12000, 32000, PORTS_OF_A_TEST):
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0visitd-test-ports-{first}")
+        except OSError:
+            name.close()
+            continue
+        return range(first, first + PORTS_OF_A_TEST), name
+    raise RuntimeError("more tests run at once than there are ports for")
+
+
 def free_port() -> int:
-    """A TCP port that nobody uses, below those that the kernel hands out to outgoing connections: it stays free over a restart."""
+    """A TCP port that nobody uses; it stays free over a restart."""
+    ports, _ = _own_ports()
     for _ in range(1000):
-        port = random.randrange(12000, 32000)
+        port = random.choice(ports)
         if port in _given_ports:
             continue
         try:
@@ -356,7 +375,14 @@ class Stack:
         for shard in self.shards:
             table = {"name": shard.name, "url": shard.url} | shard.settings
             lines += ["[[redis.shard]]"] + [f"{key} = {value(item)}" for key, item in table.items()] + [""]
-        self.settings_file.write_text("\n".join(lines))
+        # At once: what is just starting must not read half of it.
+        fresh = self.settings_file.with_suffix(".new")
+        fresh.write_text("\n".join(lines))
+        with contextlib.suppress(FileNotFoundError):
+            former = self.settings_file.stat()
+            os.chown(fresh, former.st_uid, former.st_gid)
+            fresh.chmod(stat.S_IMODE(former.st_mode))
+        fresh.replace(self.settings_file)
 
     # --- the processes
 
