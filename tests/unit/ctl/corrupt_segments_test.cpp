@@ -89,7 +89,7 @@ TEST_CASE("a chain that goes in a circle is an error that comes to an end") {
   const std::uint64_t start = monotonic_ms();
   const Json report = page_report(instance.settings, "home");
   CHECK(report["error"].get<std::string>().find("corrupt") != std::string::npos);
-  CHECK(monotonic_ms() - start < 5000);
+  CHECK(monotonic_ms() - start < 60'000);
   CHECK(ring.lane(0).tail.word.load() == 0);
 }
 
