@@ -94,6 +94,20 @@ class Counting(unittest.TestCase):
                 stack.wait_for_redis({"home": 1})
 
 
+class Adding(unittest.TestCase):
+    def test_a_server_becomes_a_shard_if_its_certificate_is_for_it(self):
+        with over_tls(Stack(frontends=1, shards=1, settings={"redis": tls_settings()})) as stack:
+            for certificate, becomes_one in (("elsewhere", False), ("server", True)):
+                port = free_port()
+                spare = stack.spare("--tls-port", str(port), *server_arguments(certificate))
+                said = stack.visitctl("shards", "add", f"{spare.name}=rediss://127.0.0.1:{port}", check=False)
+                self.assertEqual(said.returncode == 0, becomes_one, said.stderr)
+                if not becomes_one:
+                    for word in ("cannot be used: ", "elsewhere.example, 192.0.2.1", "redis.tls_server_name"):
+                        self.assertIn(word, said.stderr)
+                self.assertEqual(stack.status("shards", "moves")["version"], 3 if becomes_one else 1)
+
+
 class Refusals(unittest.TestCase):
     @contextlib.contextmanager
     def started(self, *arguments: str, settings: dict[str, str], shards: int = 1):
