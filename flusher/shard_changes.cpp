@@ -265,6 +265,7 @@ void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& r
   if (targets.empty()) return go_on(wanted, {}, request, reply);
   probe(targets, [this, wanted, receivers, request, reply](const std::vector<ShardProbe::Seen>& seen) {
     Found found;
+    const std::string bucket_id = bucket_identity(engine_.identity());
     const std::size_t fresh = wanted.look_at.size();
     for (std::size_t i = fresh; i < seen.size(); ++i) {
       const std::uint32_t shard = receivers[i - fresh].number;
@@ -276,9 +277,8 @@ void ShardChanges::look_at_servers(const Wanted& wanted, const ControlRequest& r
                       {}});
       }
       for (const ShardProbe::Seen::Bucket& bucket : seen[i].buckets) {
-        const Marks::Held& held = bucket.held;
-        if (held.id == bucket_identity(engine_.identity()) && held.moved.empty())
-          found.left.push_back({shard, bucket.number});
+        const bool is_here = bucket.held.id == bucket_id && bucket.held.moved.empty();
+        if (is_here) found.left.push_back({shard, bucket.number});
       }
     }
     for (std::size_t i = 0; i < fresh; ++i) {

@@ -55,7 +55,7 @@ struct Layout {
 /// Where each bucket is before anything has moved, and where it goes; by indexes in shards_of_life().
 [[nodiscard]] Placement place_buckets(const Layout& layout, const std::optional<ClusterMap>& cluster = std::nullopt);
 
-/// A shard that was put back as it was before the bucket left it, and does not say that it is gone.
+/// A bucket that has left the shard, which does not say so: somebody put the shard back as it was before.
 struct LeftBucket {
   std::uint32_t shard = 0;
   std::uint32_t bucket = 0;

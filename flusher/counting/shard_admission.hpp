@@ -96,7 +96,7 @@ class ShardAdmission {
   bool made_ = false;                ///< the topology says that every bucket has it
   bool making_ended_ = false;
   bool knows_layout_ = false;
-  std::string later_expected_;  ///< not empty: a later layout is expected; if the shard has none, why to connect anew
+  std::string later_expected_;  ///< empty: no later layout is expected; else why this connects again if there is none
   std::uint64_t changes_seen_ = 0;  ///< of the deployment
   std::uint64_t check_at_ms_ = 0;
   bool checking_ = false;

@@ -53,7 +53,7 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
   if (awaited.kind == Kind::pages) return read_pages(awaited, reply);
   if (awaited.kind == Kind::marks_of_nodes) return read_marks_of_nodes(awaited, reply);
   if (const auto redirect = read_redirect(reply)) return *redirect;
-  // Of a page, that its bucket is no hash is an answer.
+  // Who asks for a page's count is told if the bucket is no hash.
   const bool is_answer = reply.is_wrong_type() && awaited.kind == Kind::count;
   if (reply.is_error() && !is_answer) return Refused{std::string(reply.text())};
   switch (awaited.kind) {

@@ -255,8 +255,8 @@ class SimulatedHost : public EnginePort {
   Word superseded_{0};
   std::array<bool, Stage::pages> aside_since_{};  ///< since it was spoiled visits were put aside
   std::set<std::string> told_;                    ///< marks and pages of corrections that were answered
-  /// Corrections whose answer the spool does not have yet. If the shard loses one, and another host corrects the bucket
-  /// before the next life sends it again, that life does it anew, or not at all.
+  /// Corrections whose answer the spool does not have yet. If the shard loses one, the next life sends it again; if
+  /// another host has corrected the bucket by then, that life works the correction out again, or gives it up.
   struct Undurable {
     CorrectedPage page;
     bool in_doubt = false;  ///< the life that had the answer is over
