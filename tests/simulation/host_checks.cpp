@@ -62,6 +62,10 @@ void SimulatedHost::check_read(std::size_t page, std::size_t reader, const Count
     least += low;
     most += high;
   }
+  // Redis was asked before somebody raised the page there.
+  for (const Raise& raise : raises_) {
+    if (raise.page == page && raise.at_ms >= asked_ms) least -= static_cast<std::int64_t>(raise.visits);
+  }
   if (read.damaged || count < ours + least || count > ours + most || aside_since_[page]) {
     throw Broken(fmt::format("host {}: reader {} counts {}{} of {}, of which {} were recorded here, and {} to {} there",
                              number_, reader, read.count, read.damaged ? " (damaged)" : "", stage_.names[page], ours,

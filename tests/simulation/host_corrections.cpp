@@ -29,23 +29,14 @@ void SimulatedHost::correct() {
 }
 
 void SimulatedHost::order(ChangeOrder order, Corrections::Told told) {
-  const auto changes = order.changes;
   const std::string by = order.by;
-  for (const PageChange& change : changes) {
-    if (change.kind != PageChange::Kind::set) continue;
-    Target& target = to_become_[change.page];
-    // Of two orders at once the last one to be done counts, and that is not known here.
-    target.count = ++target.orders == 1 ? change.count : 0;
+  for (const PageChange& change : order.changes) {
+    if (change.kind == PageChange::Kind::set) to_become_[{by, change.page}] = change.count;
   }
   engine_->correct(
       std::move(order),
-      [this, changes, by, told = std::move(told)](const std::vector<ChangedPage>& changed) {
+      [this, by, told = std::move(told)](const std::vector<ChangedPage>& changed) {
         for (const ChangedPage& page : changed) check_durable(by, page);
-        for (const PageChange& change : changes) {
-          const auto set = to_become_.find(change.page);
-          if (change.kind != PageChange::Kind::set || --set->second.orders != 0) continue;
-          to_become_.erase(set);
-        }
         told(changed);
       },
       stage_.now);
@@ -61,17 +52,13 @@ void SimulatedHost::corrected(const CorrectedPage& page) {
   note_done(page);
   recorded_[number] += static_cast<std::uint64_t>(page.difference);
   ++stage_.statistics.corrected;
-  const auto target = to_become_.find(page.page);
-  // Or it is one of an earlier life.
-  const bool is_of_this_life = page.mark.incarnation == spool_.incarnation();
-  if (target == to_become_.end() || !page.into.empty() || lowers(page) || !is_of_this_life || stage_.loses_tails) {
-    return;
-  }
+  const auto target = to_become_.find({page.by, page.page});
+  if (target == to_become_.end() || stage_.loses_tails) return;
   for (const SimulatedShard& shard : stage_.shards) {
     const auto* const totals = shard.totals_of(page.bucket, page.mark);
     // One page at a time is looked at: the others of the batch stand in it by an order that is not known here.
-    if (totals != nullptr && totals->size() == 1 && totals->front() < target->second.count) {
-      throw Broken(fmt::format("host {}: {} was to become {} and became {}", number_, page.page, target->second.count,
+    if (totals != nullptr && totals->size() == 1 && totals->front() < target->second) {
+      throw Broken(fmt::format("host {}: {} was to become {} and became {}", number_, page.page, target->second,
                                totals->front()));
     }
   }

@@ -70,9 +70,4 @@ void SimulatedHost::note_done(const CorrectedPage& page) {
   if (++asked->second.done > 1) throw Broken(fmt::format("{} is done twice", page.by));
 }
 
-bool SimulatedHost::lowers(const CorrectedPage& page) const {
-  const auto asked = asked_.find(page.by);
-  return asked != asked_.end() && asked->second.order.changes.front().kind == PageChange::Kind::lower;
-}
-
 }  // namespace visitd

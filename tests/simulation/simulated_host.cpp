@@ -183,7 +183,6 @@ void SimulatedHost::end_flusher() {
   stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);
   for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);
   engine_.reset();
-  to_become_.clear();
   handover_ = {};
   shutdown_ = {};
   last_flush_.reset();

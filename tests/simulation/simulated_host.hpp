@@ -129,7 +129,10 @@ class SimulatedHost : public EnginePort {
   void leave_ring_and_cache();
 
   /// Somebody has raised the page in its shard, in the name of this host.
-  void raised(std::size_t page, std::uint64_t visits) { recorded_[page] += visits; }
+  void raised(std::size_t page, std::uint64_t visits) {
+    recorded_[page] += visits;
+    raises_.push_back({page, visits, stage_.now.ms});
+  }
 
  private:
   static constexpr std::uint32_t lanes = 2;
@@ -239,7 +242,6 @@ class SimulatedHost : public EnginePort {
   void hand(Question& question);
   void check_answer(const Question& question, const ChangedPage& changed) const;
   void note_done(const CorrectedPage& page);
-  [[nodiscard]] bool lowers(const CorrectedPage& page) const;
   void flusher_event(const std::function<void()>& event);
 
   Stage& stage_;
@@ -266,11 +268,13 @@ class SimulatedHost : public EnginePort {
   std::set<std::pair<std::string, std::string>>
       durably_done_;  ///< changes that the spool has: who asked for it, and its page
   std::array<std::uint64_t, Stage::pages> durably_given_{};  ///< the spool has it, and no entry shows it yet
-  struct Target {
-    std::uint64_t orders = 0;
-    std::uint64_t count = 0;
+  struct Raise {
+    std::size_t page = 0;
+    std::uint64_t visits = 0;
+    std::uint64_t at_ms = 0;
   };
-  std::map<std::string, Target> to_become_;              ///< what pages are to be set to in this life
+  std::vector<Raise> raises_;                                               ///< in the name of this host
+  std::map<std::pair<std::string, std::string>, std::uint64_t> to_become_;  ///< what who asked for it set a page to
   std::map<std::string, std::uint64_t> captured_aside_;  ///< in the transaction that is not durable yet
   std::uint64_t captured_number_ = 0;                    ///< of the transaction captured last
   std::deque<CountReader> readers_;

@@ -24,7 +24,6 @@ class SimulatedSpool {
   /// The same of a copy that goes on in the middle of the life that was copied.
   [[nodiscard]] SpoolState load_in_same_life() const;
   [[nodiscard]] const std::string& writer() const noexcept { return writer_; }
-  [[nodiscard]] const Incarnation& incarnation() const noexcept { return incarnation_; }
   /// Visits of a page that no shard has: open ones, and those of batches of which `applied` is not true.
   [[nodiscard]] std::uint64_t pending(const std::string& page, std::uint32_t bucket,
                                       const std::function<bool(const Batch&)>& applied) const;
