@@ -137,8 +137,8 @@ bool ShardSession::is_as_left(std::uint32_t bucket, const std::string& id, const
     return false;
   }
   if (field == batches_.field(bucket)) return true;
-  // Executed by an earlier connection, and not answered yet, because batches wait.
-  if (in_flight_.writes_wait() && marks_.was_left(bucket, field)) return false;
+  // Executed by an earlier connection, and not answered yet, because the batch waits.
+  if (marks_.was_left(bucket, field)) return false;
   link_.reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard,
                               bucket, field, batches_.field(bucket)));
   return false;
