@@ -93,11 +93,13 @@ struct BatchAnswer {
   std::string why;  ///< refused: for people; moving, moved: the marker
 };
 
-/// One HMGET: the deployment's identity, the number of corrections, the moved marker, our writer field, the page.
+/// One HMGET: the deployment's identity, the number of corrections, the moved marker, our writer field, the page; and
+/// with `tombstone` ours, for which the server looks through the whole of a compact hash once more.
 struct AskCount {
   std::uint32_t bucket = 0;
   std::string page;
   bool once = false;
+  bool tombstone = false;
 };
 struct Count {
   std::string id;           ///< the deployment's identity that the bucket has; empty: none
@@ -106,10 +108,11 @@ struct Count {
   std::string field;        ///< our writer field; empty: none
   std::uint64_t count = 0;  ///< 0 where there is no such field
   bool readable = true;     ///< false: the page's field holds no count, or the bucket's key is no hash
+  std::string gone = {};    ///< our tombstone; empty: there is none, or it was not asked for
 };
 
-/// HSCAN of a bucket, then HMGET of the deployment's identity, the moved marker and our writer field: what these say
-/// holds for the pages too, because nothing of ours lies between.
+/// HSCAN of a bucket, then HMGET of the deployment's identity, the moved marker, our writer field and our tombstone:
+/// what these say holds for the pages too, because nothing of ours lies between.
 struct AskPages {
   std::uint32_t bucket = 0;
   std::uint64_t cursor = 0;  ///< 0: from the bucket's start; else as this server gave it
@@ -123,9 +126,10 @@ struct Pages {
   };
   std::uint64_t cursor = 0;  ///< where it goes on; 0: that was all
   std::vector<Page> pages;   ///< some may come twice
-  std::string id;            ///< these three as Count has them
+  std::string id;            ///< these four as Count has them
   std::string moved;
   std::string field;
+  std::string gone = {};
 };
 
 /// Runs sum.lua: what the counts of these buckets come to.
@@ -137,9 +141,10 @@ struct AskSums {
 };
 struct Sums {
   struct Held {
-    std::string id;  ///< these three as Count has them
+    std::string id;  ///< these four as Count has them
     std::string moved;
     std::string field;
+    std::string gone = {};
     bool known = false;         ///< false: nothing was read, the bucket is to be asked for again
     std::string sum;            ///< of all counts; may pass 64 bits
     std::uint64_t largest = 0;  ///< no page has more

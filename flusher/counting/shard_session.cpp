@@ -91,12 +91,13 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
   // What the shard lost is sent again first.
   if (!link_.is_up() || in_flight_.is_repairing(bucket) || in_flight_.is_arriving(bucket)) return false;
   send_if_executed(bucket);
-  link_.send(AskCount{bucket, id}, [this, bucket, page, id](const ShardAnswer& answer) {
-    const auto* const redirect = std::get_if<Redirect>(&answer);
-    if (redirect == nullptr || !redirect->once) return on_look_up(bucket, page, answer);
-    link_.port().ask_node(redirect->node, AskCount{bucket, id, true},
-                          [this, bucket, page](const ShardAnswer& there) { on_look_up(bucket, page, there); });
-  });
+  link_.send(
+      AskCount{bucket, id, false, may_be_forgotten(bucket)}, [this, bucket, page, id](const ShardAnswer& answer) {
+        const auto* const redirect = std::get_if<Redirect>(&answer);
+        if (redirect == nullptr || !redirect->once) return on_look_up(bucket, page, answer);
+        link_.port().ask_node(redirect->node, AskCount{bucket, id, true, may_be_forgotten(bucket)},
+                              [this, bucket, page](const ShardAnswer& there) { on_look_up(bucket, page, there); });
+      });
   return true;
 }
 
@@ -104,6 +105,12 @@ bool ShardSession::look_up(std::uint32_t page, std::uint32_t bucket, const std::
 /// includes. Where batches wait, the mark that comes with the read says whether it was.
 void ShardSession::send_if_executed(std::uint32_t bucket) {
   if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);
+}
+
+/// Our field is empty again where the bucket's first batch was executed and this host was forgotten since. After any
+/// other batch, an empty field is not what was left.
+bool ShardSession::may_be_forgotten(std::uint32_t bucket) const {
+  return batches_.field(bucket).empty() && in_flight_.may_be_executed(bucket);
 }
 
 void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const ShardAnswer& answer) {
@@ -117,30 +124,36 @@ void ShardSession::on_look_up(std::uint32_t bucket, std::uint32_t page, const Sh
 }
 
 void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Count& count) {
-  if (!is_as_left(bucket, count.id, count.moved, count.field)) return lookups_.dropped(page);
+  if (!is_as_left(bucket, count)) return lookups_.dropped(page);
   if (!count.readable) return lookups_.unreadable(page, link_.now_ms());
   link_.worked();
   lookups_.counted(page, count.count, count.fix, link_.now_ms());
 }
 
-bool ShardSession::is_as_left(std::uint32_t bucket, const std::string& id, const std::string& moved,
-                              const std::string& field) {
+template <typename Read>
+bool ShardSession::is_as_left(std::uint32_t bucket, const Read& read) {
   const std::string& shard = link_.settings().shard;
-  if (id != deployment_.bucket_id()) {
+  if (read.id != deployment_.bucket_id()) {
     link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
-                                shard, bucket, id, deployment_.bucket_id()));
+                                shard, bucket, read.id, deployment_.bucket_id()));
     return false;
   }
-  if (!moved.empty()) {
+  if (!read.moved.empty()) {
     // Where a batch of it is on its way, the batch's answer says so too.
-    if (!in_flight_.is_on_its_way(bucket)) link_.port().moved(bucket, moved);
+    if (!in_flight_.is_on_its_way(bucket)) link_.port().moved(bucket, read.moved);
     return false;
   }
-  if (field == batches_.field(bucket)) return true;
+  if (read.field.empty() && !read.gone.empty()) {
+    link_.reconnect(
+        fmt::format("shard {}: bucket {} has a tombstone of this host, which was forgotten; looking at the shard again",
+                    shard, bucket));
+    return false;
+  }
+  if (read.field == batches_.field(bucket)) return true;
   // Executed by an earlier connection, and not answered yet, because the batch waits.
-  if (marks_.was_left(bucket, field)) return false;
+  if (marks_.was_left(bucket, read.field)) return false;
   link_.reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard,
-                              bucket, field, batches_.field(bucket)));
+                              bucket, read.field, batches_.field(bucket)));
   return false;
 }
 
@@ -172,7 +185,7 @@ ShardSession::SomePages ShardSession::on_pages(std::uint32_t bucket, ShardAnswer
   const auto* const redirect = std::get_if<Redirect>(&answer);
   if (redirect != nullptr && !redirect->once) link_.port().redirected(bucket, redirect->node);
   auto* const pages = std::get_if<Pages>(&answer);
-  if (pages == nullptr || !is_as_left(bucket, pages->id, pages->moved, pages->field)) return {};
+  if (pages == nullptr || !is_as_left(bucket, *pages)) return {};
   link_.worked();
   return {std::move(*pages)};
 }
@@ -245,7 +258,7 @@ ShardSession::SomeSum ShardSession::on_sum(std::uint32_t bucket, Sums::Held held
     return {bucket};
   }
   if (!held.error.empty()) return {bucket, std::nullopt, without_script(held.error)};
-  if (!is_as_left(bucket, held.id, held.moved, held.field)) return {bucket};
+  if (!is_as_left(bucket, held)) return {bucket};
   link_.worked();
   return {bucket, std::move(held)};
 }

@@ -140,9 +140,10 @@ class ShardSession final : private SessionLink::Parts {
   [[nodiscard]] SomePages on_pages(std::uint32_t bucket, ShardAnswer answer);
   /// Whether the bucket is the deployment's, is here, and holds of this host what it acknowledged. Else that is seen
   /// to.
-  [[nodiscard]] bool is_as_left(std::uint32_t bucket, const std::string& id, const std::string& moved,
-                                const std::string& field);
+  template <typename Read>
+  [[nodiscard]] bool is_as_left(std::uint32_t bucket, const Read& read);
   void send_if_executed(std::uint32_t bucket);
+  [[nodiscard]] bool may_be_forgotten(std::uint32_t bucket) const;
   struct AskedSums;
   void on_sums(const std::shared_ptr<AskedSums>& asked, ShardAnswer answer);
   void on_sum_elsewhere(const std::shared_ptr<AskedSums>& asked, std::uint32_t bucket, ShardAnswer answer);

@@ -76,7 +76,7 @@ std::optional<ShardAnswer> Dialect::read(Awaited& awaited, Reply reply) {
     case Kind::replicas_on_disk:
       return read_replicas(reply, awaited.kind == Kind::replicas_on_disk);
     case Kind::count:
-      return read_count(reply);
+      return read_count(awaited, reply);
     default:
       return read_of_writers(awaited, reply);
   }
@@ -258,7 +258,8 @@ BatchAnswer Dialect::read_batch(Reply reply, std::size_t pages) {
 
 Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
   add_asking(text, asked.once);
-  text.start(7);
+  const std::uint32_t fields = asked.tombstone ? 6 : 5;
+  text.start(2 + fields);
   text.add("HMGET");
   add_bucket_key(text, asked.bucket);
   text.add(id_field);
@@ -266,16 +267,17 @@ Awaited Dialect::write_command(const AskCount& asked, RequestText& text) const {
   text.add(moved_field);
   text.add(writer_field_);
   text.add(asked.page);
-  return {Awaited::Kind::count, 0, asked.once};
+  if (asked.tombstone) text.add(tombstone_);
+  return {Awaited::Kind::count, fields, asked.once};
 }
 
-Count Dialect::read_count(Reply reply) {
+Count Dialect::read_count(const Awaited& awaited, Reply reply) {
   Count count;
   if (reply.is_wrong_type()) {
     count.readable = false;
     return count;
   }
-  bool whole = reply.size() == 5;
+  bool whole = reply.size() == awaited.size;
   for (std::size_t i = 0; whole && i < reply.size(); ++i) whole = reply[i].is_text_or_nil();
   if (!whole) unexpected("HMGET");
   count.id = reply[0].text();
@@ -284,6 +286,7 @@ Count Dialect::read_count(Reply reply) {
   count.field = reply[3].text();
   if (!reply[4].is_nil()) count.readable = parse_count(reply[4].text(), count.count);
   if (!count.readable) count.count = 0;
+  if (reply.size() == 6) count.gone = reply[5].text();
   return count;
 }
 

@@ -96,7 +96,7 @@ class Dialect {
   [[nodiscard]] ShardAnswer read_nodes(Reply reply);
   [[nodiscard]] static Replicas read_replicas(Reply reply, bool on_disk);
   [[nodiscard]] static BatchAnswer read_batch(Reply reply, std::size_t pages);
-  [[nodiscard]] static Count read_count(Reply reply);
+  [[nodiscard]] static Count read_count(const Awaited& awaited, Reply reply);
   [[nodiscard]] static Pages read_scan(Reply reply);
   [[nodiscard]] std::optional<ShardAnswer> read_pages(Awaited& awaited, Reply reply);
   [[nodiscard]] std::optional<ShardAnswer> read_sums(Awaited& awaited, Reply reply);

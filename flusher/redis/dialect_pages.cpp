@@ -37,12 +37,13 @@ Awaited Dialect::write_command(const AskPages& asked, RequestText& text) const {
   text.add("COUNT");
   text.add_number(asked.count);
   add_asking(text, asked.once);
-  text.start(5);
+  text.start(6);
   text.add("HMGET");
   add_bucket_key(text, asked.bucket);
   text.add(id_field);
   text.add(moved_field);
   text.add(writer_field_);
+  text.add(tombstone_);
   return {Awaited::Kind::pages, asked.once ? scan_then_asking : scan_then_fields, asked.once};
 }
 
@@ -67,12 +68,13 @@ std::optional<ShardAnswer> Dialect::read_pages(Awaited& awaited, Reply reply) {
   auto* const pages = std::get_if<Pages>(&answer);
   if (pages == nullptr) return answer;
   if (failed) return failed;
-  bool whole = reply.size() == 3;
+  bool whole = reply.size() == 4;
   for (std::size_t i = 0; whole && i < reply.size(); ++i) whole = reply[i].is_text_or_nil();
   if (!whole) unexpected("HMGET");
   pages->id = reply[0].text();
   pages->moved = reply[1].text();
   pages->field = reply[2].text();
+  pages->gone = reply[3].text();
   return answer;
 }
 

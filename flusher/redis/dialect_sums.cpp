@@ -31,7 +31,7 @@ bool parse_sum_of_bucket(std::string_view text, Sums::Held& held) {
     held.error = "its key is no hash";
     return true;
   }
-  for (std::string* const part : {&held.id, &held.moved, &held.field}) *part = take_until(text, '\n');
+  for (std::string* const part : {&held.id, &held.moved, &held.field, &held.gone}) *part = take_until(text, '\n');
   return parse_sum(text, held);
 }
 
@@ -41,7 +41,7 @@ bool parse_sum_of_bucket(std::string_view text, Sums::Held& held) {
 
 void Dialect::write_sums(std::span<const std::uint32_t> buckets, const AskSums& asked, RequestText& text) const {
   const std::size_t writers = std::min(asked.writers.size(), most_writers);
-  text.start(10 + buckets.size() + writers);
+  text.start(11 + buckets.size() + writers);
   text.add("EVALSHA");
   text.add(scripts_.sum);
   text.add_number(buckets.size());
@@ -52,6 +52,7 @@ void Dialect::write_sums(std::span<const std::uint32_t> buckets, const AskSums& 
   text.add(fix_field);
   text.add(sum_field);
   text.add(moving_field);
+  text.add(tombstone_);
   text.add(writer_field_);
   for (std::size_t i = 0; i < writers; ++i) text.add(field_of_writer(asked.writers[i]));
 }

@@ -1,8 +1,9 @@
 -- Says what the counts of each bucket's pages come to together, and the largest of them.
 --
 -- KEYS     hashes of buckets
--- ARGV     how many pages may be read, "\1id", "\1moved", "\1fix", "\1sum", "\1moving", fields of writers: ours first
--- answers  for each bucket four lines: its identity, where it has moved, our mark, and
+-- ARGV     how many pages may be read, "\1id", "\1moved", "\1fix", "\1sum", "\1moving", our tombstone, fields of writers:
+--          ours first
+-- answers  for each bucket five lines: its identity, where it has moved, our mark, our tombstone, and
 --          "SUM LARGEST PAGES ODD"  PAGES were read for it (0: its field said it); ODD of these hold no count
 --          "LATER"                  nothing was read: more pages than may be read; or it has moved, or has no identity
 --          An absent field is an empty line. "!" where the key is no hash.
@@ -28,7 +29,7 @@ local function known(key, held)
   local fields, digest, sum, largest = match(held[4] or '', '^(%d+) (%d+) (%d+) (%d+)$')
   if not fields then return nil end
   local seen = number_of(held[3])
-  for i = 5, #ARGV - 2 do
+  for i = 6, #ARGV - 2 do
     if held[i] then seen = (seen + part(held[i])) % 2^48 end
   end
   if seen % 2^48 ~= digest + 0 or redis.call('HLEN', key) ~= tonumber(fields) then return nil end
@@ -87,7 +88,7 @@ for i = 1, #KEYS do
         end
       end
     end
-    answer[i] = table.concat({held[1] or '', held[2] or '', held[5] or '', said or 'LATER'}, '\n')
+    answer[i] = table.concat({held[1] or '', held[2] or '', held[6] or '', held[5] or '', said or 'LATER'}, '\n')
   end
 end
 return answer

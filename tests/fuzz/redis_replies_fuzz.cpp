@@ -66,8 +66,8 @@ struct Told {
   std::string operator()(const Count& count) const {
     require(count.count <= largest_count, "a count is one");
     require(count.readable || count.count == 0, "what is no count is 0");
-    return fmt::format("count {} {} {} {} {} {}", count.id, count.fix, count.moved, count.field, count.count,
-                       count.readable);
+    return fmt::format("count {} {} {} {} {} {} {}", count.id, count.fix, count.moved, count.field, count.gone,
+                       count.count, count.readable);
   }
   std::string operator()(const Noted& /*unused*/) const { return "noted"; }
   std::string operator()(const Writers& writers) const {
@@ -82,7 +82,8 @@ struct Told {
     return text;
   }
   std::string operator()(const Pages& pages) const {
-    std::string text = fmt::format("pages {} {} {} {}", pages.cursor, pages.id, pages.moved, pages.field);
+    std::string text =
+        fmt::format("pages {} {} {} {} {}", pages.cursor, pages.id, pages.moved, pages.field, pages.gone);
     for (const Pages::Page& page : pages.pages) {
       require(!page.id.starts_with('\x01'), "a field of ours is no page");
       require(!page.count || *page.count <= largest_count, "a count is one");
@@ -97,8 +98,8 @@ struct Told {
       require(held.largest <= largest_count, "a count is one");
       require(!held.known || held.sum.find_first_not_of("0123456789") == std::string::npos, "a sum is digits");
       require(!held.known || (held.error.empty() && !held.redirect), "what is known is no error");
-      text += fmt::format(" {}/{}/{}/{}/{}/{}/{}/{}", held.id, held.moved, held.field, held.known, held.sum,
-                          held.largest, held.read + held.odd, held.error);
+      text += fmt::format(" {}/{}/{}/{}/{}/{}/{}/{}/{}", held.id, held.moved, held.field, held.gone, held.known,
+                          held.sum, held.largest, held.read + held.odd, held.error);
     }
     return text;
   }
@@ -230,7 +231,7 @@ void check_request(std::string_view words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace visitd;
   Input input(data, size);
-  const std::uint8_t which = input.byte() % 19;
+  const std::uint8_t which = input.byte() % 20;
   const std::uint8_t second = input.byte();
   const std::size_t large = second % 8;
   ShardSettings shard;
@@ -254,7 +255,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                    AskReplicas{7, 2, false, 3000},
                                    AskReplicas{7, 2, true, 3000},
                                    AskPages{7, 12, 500},
-                                   AskSums{std::vector<std::uint32_t>(large), 2000, {"w2"}}};
+                                   AskSums{std::vector<std::uint32_t>(large), 2000, {"w2"}},
+                                   AskCount{7, "page", false, true}};
   if (which == 5) {
     greet(bytes, large % 2 == 1);
   } else if (which == 6) {

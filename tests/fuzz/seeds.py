@@ -155,7 +155,7 @@ SEEDS = {
     "imports": IMPORTS,
     "client_addresses": [bytes([number % 5, 9 * number % 64]) + NETWORKS[number % len(NETWORKS)] + FIELDS[number % len(FIELDS)] for number in range(30)],
     "shapes": [bytes([part]) + text for text in SHAPE_TEXTS for part in (*range(7), 129)],
-    "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(17)],
+    "redis_replies": [bytes([which, 3, 2 * number]) + said for number, said in enumerate(REPLIES) for which in range(20)],
 }
 WORDS = {
     "request_reader": READER_WORDS,

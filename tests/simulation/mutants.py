@@ -90,14 +90,14 @@ MUTANTS = {
     'a read waits for a batch that may have been executed': (
         'flusher/counting/shard_session.cpp',
         'if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);', '',
-        'if (field == batches_.field(bucket)) return true;', 'return true;'),
+        'if (read.field == batches_.field(bucket)) return true;', 'return true;'),
     'a total includes what is pending': (
         'flusher/counting/bucket_sums.cpp', 'told.total.add(parts_.visits_of(number));', ''),
     'a bound includes what is pending': (
         'flusher/counting/bucket_sums.cpp', 'held.largest + std::min(most, room)', 'held.largest'),
     # Each of the two guards the other, as with a read.
     'a sum is of a bucket that is as it was left': (
-        'flusher/counting/shard_session.cpp', 'if (!is_as_left(bucket, held.id, held.moved, held.field)) return {bucket};', '',
+        'flusher/counting/shard_session.cpp', 'if (!is_as_left(bucket, held)) return {bucket};', '',
         'if (in_flight_.may_be_executed(bucket) && !in_flight_.writes_wait()) in_flight_.send(bucket);', ''),
     'no sum is taken of a bucket that was spilled': (
         'flusher/counting/bucket_sums.cpp', '} else if (!held || !parts_.open.is_in_memory(bucket)) {', '} else if (!held) {',
@@ -105,7 +105,7 @@ MUTANTS = {
     'buckets are read until the best pages have the next bound': (
         'flusher/counting/top_pages.cpp', 'least_of_best() < next.most', 'least_of_best() < next.most / 2'),
     'a read looks at the bucket\'s identity': (
-        'flusher/counting/shard_session.cpp', 'if (id != deployment_.bucket_id()) {', 'if (false) {'),
+        'flusher/counting/shard_session.cpp', 'if (read.id != deployment_.bucket_id()) {', 'if (false) {'),
     'a mark that the spool does not know is a reason to hold': (
         'flusher/counting/shard_marks.cpp', '} else if (!accepting_) { Mark ours;', '} else if (false) { Mark ours;'),
     'a host that was forgotten goes on only once somebody says so': (
@@ -114,6 +114,8 @@ MUTANTS = {
         'flusher/counting/shard_marks.cpp', 'const std::string& field = gone ? held.gone : held.field;', 'const std::string& field = held.field;',
         'auto rejoin = rejoin_of(bucket, field);', 'auto rejoin = rejoin_of(bucket, held.gone);',
         'again.push_back(std::move(*rejoin));', ''),
+    'a read looks for the tombstone of a first batch': (
+        'flusher/counting/shard_session.cpp', 'if (read.field.empty() && !read.gone.empty()) {', 'if (false) {'),
     'a mark that was taken out is put back': (
         'flusher/counting/shard_marks.cpp', 'again.push_back(std::move(*rejoin));', ''),
     'a writer is forgotten where a bucket has moved to': (
@@ -266,7 +268,7 @@ RARE = {'a bucket that cannot be sealed keeps none waiting that can': 10000, 'a 
         'every bucket is where it shall be before the end of a change is taken': 8000, 'a mover sends nothing for a former layout': 8000}
 
 # These are looked for in the one scene that is about them, by its place in simulation_main.cpp.
-SCENES = {'a count that was lowered is taken as it stands': 37, 'an answered batch brings what others lowered': 37,
+SCENES = {'a read looks for the tombstone of a first batch': 54, 'a count that was lowered is taken as it stands': 37, 'an answered batch brings what others lowered': 37,
           'an entry knows which corrections its base includes': 37, 'what a page was given is shown once it is durable': 36,
           'a correction that a shard lost is sent again whatever was corrected since': 37,
           'an unanswered correction is none of the pending visits': 36, 'a flush under way does not wait for a correction': 36,

@@ -213,7 +213,8 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
                          field(ask.bucket, moved_field),
                          field(ask.bucket, mark_of(waiting.writer)),
                          held.empty() || !readable ? 0 : std::stoull(held),
-                         readable};
+                         readable,
+                         ask.tombstone ? tombstone(ask.bucket, waiting.writer) : std::string()};
           },
           [&](const AskPages& ask) -> ShardAnswer { return run_pages(ask, waiting.writer); },
           [&](const AskSums& ask) -> ShardAnswer { return run_sums(ask, waiting.writer); },
@@ -241,7 +242,12 @@ ShardAnswer SimulatedShard::run(const Waiting& waiting) {
 /// A few at a time, in order: what comes behind the cursor is found, what comes before it is not. To the node to which
 /// a slot is on its way, a bucket comes whole, as a small one does.
 Pages SimulatedShard::run_pages(const AskPages& ask, const std::string& writer) const {
-  Pages pages{0, {}, field(ask.bucket, id_field), field(ask.bucket, moved_field), field(ask.bucket, mark_of(writer))};
+  Pages pages{0,
+              {},
+              field(ask.bucket, id_field),
+              field(ask.bucket, moved_field),
+              mark(ask.bucket, writer),
+              tombstone(ask.bucket, writer)};
   const auto held = now_.buckets.find(ask.bucket);
   if (held == now_.buckets.end()) return pages;
   std::uint64_t position = 0;

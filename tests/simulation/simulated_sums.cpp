@@ -98,7 +98,15 @@ Sums SimulatedShard::run_sums(const AskSums& ask, const std::string& writer) {
 }
 
 Sums::Held SimulatedShard::sum_of(std::uint32_t bucket, const AskSums& ask, const std::string& writer) {
-  Sums::Held said{field(bucket, id_field), field(bucket, moved_field), mark(bucket, writer), false, "", 0, 0, 0};
+  Sums::Held said{field(bucket, id_field),
+                  field(bucket, moved_field),
+                  mark(bucket, writer),
+                  tombstone(bucket, writer),
+                  false,
+                  "",
+                  0,
+                  0,
+                  0};
   if (said.id.empty() || !said.moved.empty()) return said;
   said.known = true;
   Fields& fields = now_.buckets[bucket].fields;

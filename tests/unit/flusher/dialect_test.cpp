@@ -570,10 +570,10 @@ TEST_CASE("pages are what HSCAN says but for our own fields, with what HMGET say
   const AskPages ask{17, 12, 500};
   RequestText text;
   static_cast<void>(t.dialect.write(ask, text));
-  CHECK(commands_in(text) ==
-        std::vector<std::vector<std::string>>{{"HSCAN", "visits:{17}", "12", "COUNT", "500"},
-                                              {"HMGET", "visits:{17}", "\x01id", "\x01moved", "\x01w:w1"}});
-  const std::string fields = array({bulk("id"), nil, bulk("mark")});
+  CHECK(commands_in(text) == std::vector<std::vector<std::string>>{
+                                 {"HSCAN", "visits:{17}", "12", "COUNT", "500"},
+                                 {"HMGET", "visits:{17}", "\x01id", "\x01moved", "\x01w:w1", "\x01gone:w1"}});
+  const std::string fields = array({bulk("id"), nil, bulk("mark"), bulk("gone")});
   const auto scan = [](const std::string& cursor, const std::vector<std::string>& list) {
     return array({bulk(cursor), array(list)});
   };
@@ -587,6 +587,7 @@ TEST_CASE("pages are what HSCAN says but for our own fields, with what HMGET say
   CHECK(pages.id == "id");
   CHECK(pages.moved.empty());
   CHECK(pages.field == "mark");
+  CHECK(pages.gone == "gone");
   CHECK(t.ask<Pages>(ask, scan("0", {}) + fields).pages.empty());
   // Either of both may be refused; the second one's answer never becomes the next command's.
   CHECK(t.ask<Refused>(ask, "-NOPERM hscan\r\n" + fields).error == "NOPERM hscan");
@@ -595,7 +596,7 @@ TEST_CASE("pages are what HSCAN says but for our own fields, with what HMGET say
   for (const std::string& odd : odd_replies) t.check_unusable(ask, odd + fields);
   t.check_unusable(ask, scan("0", {bulk("home")}) + fields);
   t.check_unusable(ask, scan("x", {}) + fields);
-  t.check_unusable(ask, some + array({nil, nil}));
+  t.check_unusable(ask, some + array({nil, nil, nil}));
 
   ClusterTalk talk;
   const std::string ok = "+OK\r\n";
@@ -609,10 +610,10 @@ TEST_CASE("the sums of buckets are told, or that they are to be asked for again"
   const AskSums ask{{3, 5, 7}, 2000, {"w2", "w3"}};
   const std::string fix = std::string(1, '\x01') + "fix";
   CHECK(t.said(ask) == std::vector<std::string>{"EVALSHA", "s", "3", "visits:{3}", "visits:{5}", "visits:{7}", "2000",
-                                                "\x01id", "\x01moved", fix, "\x01sum", "\x01moving", "\x01w:w1",
-                                                "\x01w:w2", "\x01w:w3"});
-  const std::string known = bulk("ID\n\nMARK\n18446744073709551616 9223372036854775807 12 1");
-  const auto sums = t.ask<Sums>(ask, array({known, bulk("ID\nMOVED\n\nLATER"), bulk("!")})).buckets;
+                                                "\x01id", "\x01moved", fix, "\x01sum", "\x01moving", "\x01gone:w1",
+                                                "\x01w:w1", "\x01w:w2", "\x01w:w3"});
+  const std::string known = bulk("ID\n\nMARK\n\n18446744073709551616 9223372036854775807 12 1");
+  const auto sums = t.ask<Sums>(ask, array({known, bulk("ID\nMOVED\n\nGONE\nLATER"), bulk("!")})).buckets;
   REQUIRE(sums.size() == 3);
   CHECK(sums[0].known);
   CHECK(sums[0].id == "ID");
@@ -624,12 +625,13 @@ TEST_CASE("the sums of buckets are told, or that they are to be asked for again"
   CHECK(sums[0].odd == 1);
   CHECK_FALSE(sums[1].known);
   CHECK(sums[1].moved == "MOVED");
+  CHECK(sums[1].gone == "GONE");
   CHECK(sums[2].error == "its key is no hash");
   t.check_refused(ask);
   for (const std::string& odd : odd_replies) t.check_unusable(ask, odd);
   const AskSums one{{3}, 2000, {}};
-  for (const char* none : {"", "ID\n\nMARK", "ID\n\nMARK\n", "\n\n\n1 2 3", "\n\n\n1 2 3 x", "\n\n\nx 2 3 4",
-                           "\n\n\n1 -2 3 4", "\n\n\n1 9223372036854775808 3 4"}) {
+  for (const char* none : {"", "ID\n\nMARK", "ID\n\nMARK\n\n", "\n\n\n\n1 2 3", "\n\n\n\n1 2 3 x", "\n\n\n\nx 2 3 4",
+                           "\n\n\n\n1 -2 3 4", "\n\n\n\n1 9223372036854775808 3 4"}) {
     t.check_unusable(one, array({bulk(none)}));
   }
 }
@@ -642,7 +644,7 @@ TEST_CASE("in a cluster the sum of each bucket is asked for by itself, wherever 
   REQUIRE(commands.size() == 2);
   CHECK(commands[1][2] == "1");
   CHECK(commands[1][3] == "visits:{5}");
-  const std::string known = array({bulk("\n\n\n7 7 0 0")});
+  const std::string known = array({bulk("\n\n\n\n7 7 0 0")});
   const auto sums = talk.ask<Sums>(AskSums{{3, 5, 7, 9, 11}, 2000, {}},
                                    known + "-MOVED 5 10.0.0.2:7001\r\n" + "-ASK 7 10.0.0.3:7002\r\n" +
                                        "-CLUSTERDOWN Hash slot not served\r\n" + "-NOPERM no\r\n")

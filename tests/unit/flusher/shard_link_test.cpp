@@ -745,6 +745,10 @@ TEST_CASE("a writer is forgotten in each bucket, whose tombstone is the mark tha
   CHECK(marks.buckets[1].gone == "1-0 5 00000000000000aa");
   CHECK(marks.buckets[2].gone.empty());
   CHECK(marks.buckets[3].field == mark);
+  CHECK(session.ask<Count>(AskCount{17, "home", false, true}).gone == mark);
+  CHECK(session.ask<Count>(AskCount{17, "home"}).gone.empty());
+  CHECK(session.ask<Pages>(AskPages{17, 0, 100}).gone == mark);
+  CHECK(session.ask<Sums>(AskSums{{17}, 2000, {}}).buckets.at(0).gone == mark);
   CHECK(server.ask({"HGET", key, "home"}) == "1");
   // Its batches are not applied: a later one has no mark to follow, a first one may have been applied before.
   CHECK(session.apply(batch_of(2, {{"home", 1}})).kind == Kind::forgotten);

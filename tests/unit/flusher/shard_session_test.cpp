@@ -46,7 +46,9 @@ struct RecordingPort : SessionPort {
       events.push_back((is_rejoin(*batch->batch) ? "rejoin " : "batch ") + std::to_string(batch->batch->bucket) + " #" +
                        std::to_string(batch->batch->mark.seq));
     }
-    if (const auto* ask = std::get_if<AskCount>(&command)) events.push_back("count? " + ask->page);
+    if (const auto* ask = std::get_if<AskCount>(&command)) {
+      events.push_back("count? " + ask->page + (ask->tombstone ? " forgotten?" : ""));
+    }
     if (const auto* note = std::get_if<NoteWriter>(&command)) {
       std::string text;
       for (const auto& [field, value] : note->fields) text += " " + field + "=" + value;
@@ -1190,7 +1192,7 @@ TEST_CASE("a read goes behind a batch that an earlier connection may have execut
   t.answer(t.marks({{1, ""}, {2, ""}}));
   CHECK(t.port.take() == Events{"batch 1 #1"});
   CHECK(t.session->look_up(0, 2, "page"));
-  CHECK(t.port.take() == Events{"batch 2 #1", "count? page"});
+  CHECK(t.port.take() == Events{"batch 2 #1", "count? page forgotten?"});
 }
 
 TEST_CASE("a count becomes an entry when the shard is what it is thought to be") {
@@ -1319,7 +1321,7 @@ TEST_CASE("a batch that is answered with an error is tried again after 1 s, doub
     CHECK(t.port.take().empty());
     // Reads go on; those of a page whose batch waits too.
     CHECK(t.session->look_up(0, 2, "page"));
-    CHECK(t.port.take() == Events{"count? page"});
+    CHECK(t.port.take() == Events{"count? page forgotten?"});
     t.answer(Count{id, 0, "", "", 12, true});
     wait_ms = std::min<std::uint64_t>(2 * wait_ms, 30000);
   }
@@ -1348,6 +1350,59 @@ TEST_CASE("a batch that an earlier connection executed is not counted twice by a
   t.answer(Count{id, 0, "", mark, 1, true});
   CHECK_FALSE(t.d.memory.entry(page).there);
   CHECK(t.session->state() == ShardState::refuses_writes);  // no other connection
+}
+
+TEST_CASE(
+    "a read that finds a correction executed, which waits until its bucket's next shard was asked, ends no "
+    "connection") {
+  Talk t(id);
+  t.d.placement = Placement(six_of_eight().shard_of_bucket, 2, {0, 0, 1, 0, 0, 0, 1, 1});
+  t.come_up_quietly();
+  const std::string page = t.d.memory.page_in(2);
+  t.d.batches.correct(2, {{page, 5}}, {0, "root", {""}}, "");
+  t.commit();
+  static_cast<void>(t.d.commit(true));
+  t.session->batch_ready(2);
+  const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
+  CHECK(t.port.take() == Events{"look at next of 2", "batch 2 #1"});
+  t.on_broken("reset", t.now_ms);
+  t.port.stays_here = false;  // or that is not known
+  t.now_ms += 500;
+  t.come_up({{2, mark}});
+  REQUIRE(t.d.memory.ask(0, page) == Published::published);
+  REQUIRE(t.d.lookups.run(t.now_ms));
+  t.port.take();
+  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.answer(Count{id, 0, "", mark, 5, true});
+  CHECK_FALSE(t.d.memory.entry(page).there);
+  CHECK(std::ranges::find(t.port.events, "close") == t.port.events.end());
+  CHECK(t.session->state() == ShardState::up);
+  t.port.stays_here = true;
+  t.now_ms += 50;
+  t.session->tick(t.now_ms);
+  CHECK(t.port.take().back() == "batch 2 #1");
+}
+
+TEST_CASE("a read does not take a first batch for one that was not executed where this host was forgotten since") {
+  Talk t(id);
+  t.come_up_quietly();
+  const std::string page = t.d.memory.page_in(2);
+  t.seal(page);
+  const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
+  t.answer(Refused{"BUSY"});
+  REQUIRE(t.d.memory.ask(0, page) == Published::published);
+  REQUIRE(t.d.lookups.run(t.now_ms));
+  t.port.take();
+  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  CHECK(t.port.take() == Events{"count? " + page + " forgotten?"});
+  t.answer(Count{id, 0, "", "", 1, true, mark});
+  CHECK_FALSE(t.d.memory.entry(page).there);
+  CHECK(t.port.take() == Events{"close"});
+  // Nothing else makes an empty field doubtful: a read of a bucket without a batch costs no more than it did.
+  t.now_ms += 500;
+  t.come_up_quietly();
+  REQUIRE(t.session->look_up(0, 3, "page"));
+  CHECK(t.port.take().back() == "count? page");
 }
 
 TEST_CASE("a read that is answered with an error is not known, and the connection goes on") {
