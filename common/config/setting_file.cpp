@@ -45,6 +45,13 @@ std::string place_of(const std::string& path, const toml::key& key) {
 toml::table parse_toml(const std::string& path) {
   constexpr std::size_t file_limit_bytes = mib;
   const std::string content = read_whole_file(path, file_limit_bytes, "settings file");
+  // With the defaults a flusher would count into another deployment, and nobody would see why.
+  if (content.find_first_not_of(" \t\r\n") == std::string::npos) {
+    throw error(
+        "{}: the settings file is empty, as a full disk or an interrupted editor leaves it; put the settings back, or "
+        "write a comment (#) into it to run with the defaults",
+        path);
+  }
   try {
     return toml::parse(content, path);
   } catch (const toml::parse_error& failure) {

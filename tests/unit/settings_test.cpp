@@ -157,7 +157,7 @@ TEST_CASE("without a file and environment the defaults hold") {
   CHECK(settings.redis.shards[0].password.empty());
   CHECK(settings.redis.shards[1].name == "redis_7071");
   CHECK(settings.redis.shards[1].port == 7071);
-  CHECK(to_toml(load("")) == to_toml(settings));
+  CHECK(to_toml(load("# none")) == to_toml(settings));
 }
 
 TEST_CASE("a file sets every kind of value") {
@@ -257,6 +257,7 @@ TEST_CASE("an unknown key is refused with its line, the nearest name and the sec
 TEST_CASE("a file that is no TOML, or cannot be read, is refused with its name") {
   CHECK(refusal("[ring]\nlanes =\n").starts_with("visitd.toml:2: "));
   CHECK(refusal("[ring\n").starts_with("visitd.toml:1: "));
+  for (const char* empty : {"", " \n\n"}) CHECK(refusal(empty).starts_with("visitd.toml: the settings file is empty"));
   CHECK(refusal("[ring]\nlanes = 1\nlanes = 2\n").starts_with("visitd.toml:3: "));
   const Scratch scratch;
   CHECK_THROWS_WITH_AS(
@@ -551,9 +552,9 @@ TEST_CASE("a password knows what gave it") {
   const Environment environment{{"REDIS_PASSWORD", "x"}};
   CHECK(place("password = \"y\"\n") == "environment variable REDIS_PASSWORD");
   // Not what makes two shards different.
-  visitd::ShardSettings moved = load("").redis.shards[0];
+  visitd::ShardSettings moved = load("# none").redis.shards[0];
   moved.password_place = "elsewhere";
-  CHECK(moved.has_same_credentials(load("").redis.shards[0]));
+  CHECK(moved.has_same_credentials(load("# none").redis.shards[0]));
 }
 
 TEST_CASE("certificates and key come from files of the settings, of a shard's table, or from systemd") {
@@ -783,7 +784,7 @@ password = "shared"
   CHECK(settings.redis.shards[1].name == "node.test:6379");
   CHECK(settings.redis.shards[1].username == "user");
   CHECK(settings.redis.shards[2].name == "[::1]:7003");
-  CHECK_FALSE(load("").redis.shards[0].in_cluster);
+  CHECK_FALSE(load("# none").redis.shards[0].in_cluster);
 
   CHECK(contains(refusal("[redis]\nmode = \"other\"\n"), "\"shards\" or \"cluster\""));
   CHECK(contains(refusal("[redis]\nmode = \"cluster\"\n"), "redis.mode is \"cluster\", and redis.nodes"));
