@@ -143,6 +143,7 @@ struct Stage {
   [[nodiscard]] std::uint32_t home_of_bucket(std::uint32_t bucket) const;
   /// The server that has the bucket's slot in the cluster, or to which it is on its way.
   [[nodiscard]] std::uint32_t server_in_cluster(std::uint32_t bucket) const;
+  [[nodiscard]] bool is_node(std::uint32_t server) const noexcept { return has_cluster() && server >= first_node_; }
   /// The map that the nodes of the cluster say now.
   [[nodiscard]] ClusterMap cluster_map() const;
   /// The cluster goes on with one of its buckets, or with visits:topology: it begins to move it, moves it, ends that.
