@@ -7,6 +7,7 @@
 
 #include "common/shm/count.hpp"
 #include "common/shm/page_id.hpp"
+#include "flusher/counting/shard_protocol.hpp"
 
 namespace visitd {
 
@@ -337,7 +338,10 @@ void Batches::settle_visits(const UnansweredBatch& done, const std::vector<std::
   for (std::size_t i = 0; i < done.series.size(); ++i) {
     const std::uint32_t node = pending_[done.series[i]].node;
     const std::uint64_t visits = done.batch.effects[i].operand;
-    if (node != 0) {
+    if (node != 0 && totals[i] == no_total) {
+      view_.damage(node, 0);
+      view_.acknowledge(node, visits, view_.base(node) + visits, 0);
+    } else if (node != 0) {
       // A shard that lost visits of other hosts for now does not make a count fall.
       const std::uint64_t base = fix > view_.fix(node) ? totals[i] : std::max(totals[i], view_.base(node) + visits);
       view_.acknowledge(node, visits, base, expires, fix);
@@ -354,11 +358,18 @@ void Batches::settle_correction(const UnansweredBatch& done, const std::vector<s
     const std::uint32_t number = pending_.find(page_hash(effect.series, hash_seed_), effect.series);
     if (number != PendingSeries::none && pending_[number].node != 0) {
       const std::uint32_t node = pending_[number].node;
-      view_.acknowledge(node, 0, view_.base_after(node, totals[i], fix), expires, fix);
+      if (totals[i] == no_total) {
+        view_.damage(node, 0);
+      } else {
+        view_.acknowledge(node, 0, view_.base_after(node, totals[i], fix), expires, fix);
+      }
     }
-    corrected_.push_back({batch.bucket, batch.mark, effect.series, difference_of(effect), totals[i],
+    // Of a page that holds no count any more the difference is known, as if nothing else had been there.
+    const std::uint64_t gained = difference_of(effect) > 0 ? effect.operand : 0;
+    const std::uint64_t after = totals[i] == no_total ? gained : totals[i];
+    corrected_.push_back({batch.bucket, batch.mark, effect.series, difference_of(effect), after,
                           batch.correction->into[i], batch.correction->by, unix_now});
-    note_question(batch.bucket, QuestionNote::State::done, totals[i] - effect.operand, totals[i], questions_);
+    note_question(batch.bucket, QuestionNote::State::done, after - effect.operand, after, questions_);
     listener_->corrected(corrected_.back());
     // Into the same transaction as the answer: given once, whenever this life ends.
     if (!batch.correction->into[i].empty()) {

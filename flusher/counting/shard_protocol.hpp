@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -80,13 +81,15 @@ struct SendBatch {
   std::uint64_t fix_at_least = 0;  ///< the number of the bucket's corrections grows, to that at least
   bool again = false;              ///< the shard had it and lost it: it holds whatever was corrected meanwhile
 };
+inline constexpr std::uint64_t no_total = std::numeric_limits<std::uint64_t>::max();
 struct BatchAnswer {
   /// `corrected`: somebody else has corrected the bucket meanwhile; `low`: a count would fall below 0.
   enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten, corrected, low };
   Kind kind = Kind::applied;
-  std::uint64_t fix = 0;              ///< applied, duplicate: the number of the bucket's last correction; 0: none
-  std::vector<std::uint64_t> totals;  ///< applied, duplicate: the count of each page, in the batch's order
-  std::string have;                   ///< have: what the field holds; foreign: the identity that the bucket has
+  std::uint64_t fix = 0;  ///< applied, duplicate: the number of the bucket's last correction; 0: none
+  /// applied, duplicate: the count of each page, in the batch's order; duplicate: `no_total` where there is none now
+  std::vector<std::uint64_t> totals;
+  std::string have;  ///< have: what the field holds; foreign: the identity that the bucket has
   /// Indexes. refused: the fields of these hold no count, or would pass 2^63-1; empty: the key is no hash. low: these
   /// would fall below 0.
   std::vector<std::uint32_t> bad_series;

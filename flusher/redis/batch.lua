@@ -7,7 +7,7 @@
 --          The correction is empty for a batch of visits. Else "FIX NEXT": the operands are differences, which may be
 --          negative; the bucket's "\1fix" must be FIX (0: absent; "*": whatever it is), and grows, to NEXT at least.
 -- answers  "OK fix total ..."   applied
---          "DUP fix total ..."  the mark is the new one already: applied before
+--          "DUP fix total ..."  the mark is the new one already: applied before. "-" for a series that holds no count now
 --          "HAVE mark"          the mark is neither the expected nor the new one
 --          "BAD index ..."      these series (from 0) hold no count, or would pass 2^63-1
 --          "LOW index ..."      these series would fall below 0
@@ -37,8 +37,10 @@ local fix = held[5] and #held[5] < 16 and find(held[5], '^%d+$') and held[5] or 
 if mark == ARGV[2] then
   local answer = {'DUP', fix}
   for i = 1, n do
-    local count = held[i + 6]
-    answer[i + 2] = count and find(count, '^%d+$') and count or '0'
+    local count = held[i + 6] or '0'
+    local is_count = (find(count, '^[1-9]%d*$') or count == '0') and
+                     (#count < 19 or (#count == 19 and count <= '9223372036854775807'))
+    answer[i + 2] = is_count and count or '-'
   end
   return table.concat(answer, ' ')
 end

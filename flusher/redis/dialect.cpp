@@ -203,6 +203,19 @@ Awaited Dialect::write_command(const SendBatch& sent, RequestText& text) const {
   return {Awaited::Kind::batch, static_cast<std::uint32_t>(batch.effects.size()), sent.once};
 }
 
+/// "fix total ..." of an answer to a batch. False: it is no answer of the script.
+static bool parse_totals(std::string_view text, std::size_t pages, BatchAnswer& answer) {
+  if (!parse_decimal(take_until(text, ' '), answer.fix)) return false;
+  answer.totals.reserve(pages);
+  for (std::size_t page = 0; page < pages; ++page) {
+    const std::string_view said = take_until(text, ' ');
+    std::uint64_t& total = answer.totals.emplace_back(no_total);
+    const bool is_none = said == "-" && answer.kind == BatchAnswer::Kind::duplicate;
+    if (!is_none && (!parse_decimal(said, total) || total > largest_count)) return false;
+  }
+  return text.empty();
+}
+
 /// False: it is no answer of the script.
 static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAnswer& answer) {
   const std::size_t space = std::min(text.find(' '), text.size());
@@ -210,11 +223,7 @@ static bool parse_batch_answer(std::string_view text, std::size_t pages, BatchAn
   const std::string_view rest = text.substr(std::min(space + 1, text.size()));
   if (word == "OK" || word == "DUP") {
     answer.kind = word == "OK" ? BatchAnswer::Kind::applied : BatchAnswer::Kind::duplicate;
-    answer.totals.reserve(pages + 1);
-    if (!parse_numbers(rest, largest_count, answer.totals) || answer.totals.size() != pages + 1) return false;
-    answer.fix = answer.totals.front();
-    answer.totals.erase(answer.totals.begin());
-    return true;
+    return parse_totals(rest, pages, answer);
   }
   if (word == "HAVE" || word == "NOID") {
     answer.kind = word == "HAVE" ? BatchAnswer::Kind::have : BatchAnswer::Kind::foreign;

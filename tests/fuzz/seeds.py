@@ -119,7 +119,7 @@ ADDRESS_WORDS = [b"Forwarded: ", b"X-Forwarded-For: ", b"for=", b"For=\"[", b"]:
 REPLIES = [
     b"+OK\r\n", b"-ERR unknown command\r\n", b"-NOSCRIPT No matching script\r\n", b"-WRONGTYPE x\r\n", b":7\r\n", b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"$2\r\na\n\r\n",
     b"*2\r\n$4\r\nname\r\n$3\r\nyes\r\n*0\r\n$34\r\nrole:master\r\nrun_id:1\r\naof_enabled:1\r\n$-1\r\n", b"*3\r\n$2\r\n=m\r\n$3\r\ni\nm\r\n$1\r\n!\r\n",
-    b"$8\r\nOK 1 2 3\r\n$9\r\nDUP 1 2 3\r\n", b"$6\r\nHAVE x\r\n", b"$6\r\nNOID x\r\n", b"$7\r\nBAD 0 2\r\n", b"$9\r\nWRONGTYPE\r\n", b"$4\r\nGONE\r\n", b"$2\r\n12\r\n", b"$7\r\nMOVED x\r\n", b"$8\r\nMOVING x\r\n",
+    b"$8\r\nOK 1 2 3\r\n$9\r\nDUP 1 2 3\r\n", b"$9\r\nDUP 1 - 3\r\n", b"$6\r\nHAVE x\r\n", b"$6\r\nNOID x\r\n", b"$7\r\nBAD 0 2\r\n", b"$9\r\nWRONGTYPE\r\n", b"$4\r\nGONE\r\n", b"$2\r\n12\r\n", b"$7\r\nMOVED x\r\n", b"$8\r\nMOVING x\r\n",
     b"*5\r\n$1\r\ni\r\n$-1\r\n$-1\r\n$1\r\nm\r\n$19\r\n9223372036854775807\r\n", b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*0\r\n", b"HTTP/1.1 400\r\n",
     b"+OK\r\n*2\r\n:1\r\n:2\r\n", b"+OK\r\n:2\r\n", b"*2\r\n:1\r\n$1\r\n2\r\n", b":-1\r\n", b"*16384\r\n", b"$536870913\r\n", b"+OK\r\n+OK\r\n-ERR max number of clients reached\r\n$1\r\nm\r\n$1\r\nt\r\n$1\r\nb\r\n", b"EVALSHA b 1 visits:{1} \x01id",
     b"+OK\r\n+OK\r\n*2\r\n$1\r\nh\r\n$1\r\n7\r\n*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"

@@ -322,7 +322,7 @@ BatchAnswer SimulatedShard::run_batch(const Waiting& waiting, const std::string&
     const std::string count = field(batch.bucket, batch.effects[i].series);
     const bool readable = count.find_first_not_of("0123456789") == std::string::npos;
     if (!applied && !readable) answer.bad_series.push_back(i);
-    answer.totals.push_back(readable && !count.empty() ? std::stoull(count) : 0);
+    answer.totals.push_back(!readable ? no_total : !count.empty() ? std::stoull(count) : 0);
     const bool falls_below = static_cast<std::int64_t>(answer.totals[i] + batch.effects[i].operand) < 0;
     if (!applied && readable && batch.correction && falls_below) low.push_back(i);
   }

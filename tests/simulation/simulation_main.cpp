@@ -88,7 +88,7 @@ constexpr Told told[] = {
     {&Statistics::asked_again, "of them asked again of a later life"},
 };
 
-/// Every fifty-five seeds meet all of them. The last of their words: hosts forget each other, correct counts, ask what
+/// Every fifty-nine seeds meet all of them. The last of their words: hosts forget each other, correct counts, ask what
 /// all counts come to, and the second one is of a version that keeps no sums.
 constexpr visitd::Scene scenes[] = {
     {visitd::Harm::none, 1},
@@ -146,6 +146,10 @@ constexpr visitd::Scene scenes[] = {
     {visitd::Harm::cluster, 2, false, false, true, true},
     {visitd::Harm::to_cluster, 2, false, false, false, true, true},
     {visitd::Harm::refusing, 2, false, true},
+    {visitd::Harm::to_cluster, 2, false, true},
+    {visitd::Harm::to_shards, 2, false, true},
+    {visitd::Harm::spoiled, 2},
+    {visitd::Harm::spoiled, 2, false, false, true},
 };
 
 /// `only`: one of the scenes, for all seeds. Empty: the seed holds; else what broke.

@@ -38,7 +38,7 @@ World::World(std::uint64_t seed, const Scene& scene, Mutant mutant)
   // from what the shard fell back to.
   stage_.loses_tails = scene.harm != Harm::spoiled && !is_copied();
   // A shard that has forgotten that a bucket left, or the last batches of one, is met by the other scenes of moves.
-  if (scene.harm == Harm::moving && scene.forgets) stage_.loses_tails = false;
+  if (stage_.moves_buckets() && scene.forgets) stage_.loses_tails = false;
   // What a page comes to can be told only where nothing of others is missing.
   if (scene.harm == Harm::refusing && scene.corrects) stage_.loses_tails = false;
   const bool exchanges = scene.harm == Harm::emptied || scene.harm == Harm::deleted || scene.harm == Harm::swapped;

@@ -32,7 +32,8 @@ void World::settle() {
     }
     return true;
   };
-  for (std::uint64_t i = 0; i < 40000 && !settled(); ++i) {
+  // Once the operator has raised what a correction waits for, many others may have waited behind it.
+  for (std::uint64_t i = 0; i < 80000 && !settled(); ++i) {
     step();
     if (scene_.forgets && i % 500 == 0) {
       for (SimulatedHost& host : hosts_) host.accept_held();

@@ -204,6 +204,20 @@ TEST_CASE("a shard that says less than was counted makes no count fall; one that
   }
 }
 
+TEST_CASE("a page that a shard counted, and that holds no count by now, is damaged, whatever was corrected since") {
+  for (const std::uint64_t fix : {0U, 7U}) {
+    Deciders d;
+    const std::string page = d.memory.page_in(any_bucket);
+    d.visit(page, 3);
+    d.give_entry(page, 100);
+    static_cast<void>(d.batches.begin_flush());
+    static_cast<void>(d.commit(true));
+    d.batches.answered(any_bucket, {no_total}, fix, 7000, 7);
+    CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 103, 0, 0, 0, true});
+    CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 0);
+  }
+}
+
 TEST_CASE("answered batches are kept, and told from the mark that a shard fell back to") {
   Deciders d;
   std::vector<std::string> fields = {""};

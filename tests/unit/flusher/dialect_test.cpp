@@ -314,6 +314,7 @@ TEST_CASE("a batch is applied, or it is said why not") {
   CHECK(said.fix == 7);
   CHECK(said.totals == std::vector<std::uint64_t>{0x7fff'ffff'ffff'ffffU, 1});
   CHECK(t.ask<BatchAnswer>(send, bulk("DUP 0 3 1")).kind == Kind::duplicate);
+  CHECK(t.ask<BatchAnswer>(send, bulk("DUP 0 - 1")).totals == std::vector<std::uint64_t>{no_total, 1});
   said = t.ask<BatchAnswer>(send, bulk("HAVE a mark"));
   CHECK(said.kind == Kind::have);
   CHECK(said.have == "a mark");
@@ -332,8 +333,9 @@ TEST_CASE("a batch is applied, or it is said why not") {
   CHECK(t.ask<BatchAnswer>(send, bulk("MOVING redis_b")).kind == Kind::moving);
   t.check_refused(send);
   for (const std::string& odd : odd_replies) t.check_unusable(send, odd);
-  for (const char* none : {"", "OK", "OK 0 1", "OK 1 2 3 4", "OK 0 1 -2", "OK 0 1 x", "OK 0  1 2",
-                           "OK 0 1 9223372036854775808", "ok 0 1 2", "BAD", "BAD 2", "BAD x", "DUP"}) {
+  for (const char* none :
+       {"", "OK", "OK 0 1", "OK 1 2 3 4", "OK 0 1 -2", "OK 0 1 x", "OK 0  1 2", "OK 0 1 9223372036854775808",
+        "ok 0 1 2", "BAD", "BAD 2", "BAD x", "DUP", "OK 0 - 1", "DUP - 1 2", "DUP 0 1 --"}) {
     t.check_unusable(send, bulk(none));
   }
   CHECK(t.ask<Refused>(send, wrong_type).error.starts_with("WRONGTYPE"));

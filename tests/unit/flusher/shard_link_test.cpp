@@ -183,11 +183,26 @@ TEST_CASE("a batch whose expectation does not hold is told what is there, and wr
   CHECK(server.ask({"HGET", key, "home"}) == "1");
 }
 
+constexpr const char* no_counts[] = {"x",
+                                     "",
+                                     " 1",
+                                     "1 ",
+                                     "1.5",
+                                     "1e3",
+                                     "0x10",
+                                     "-5",
+                                     "+5",
+                                     "007",
+                                     "00",
+                                     "nan",
+                                     "inf",
+                                     "9223372036854775808",
+                                     "99999999999999999999999999"};
+
 TEST_CASE("a page whose field holds no count is named, and nothing of its batch is written") {
   const RedisServer server;
   Session session(server);
-  for (const char* junk : {"x", "", " 1", "1 ", "1.5", "1e3", "0x10", "-5", "+5", "007", "00", "nan", "inf",
-                           "9223372036854775808", "99999999999999999999999999"}) {
+  for (const char* junk : no_counts) {
     CAPTURE(junk);
     CHECK(server.ask({"HSET", key, "bad", junk}).size() == 1);
     const BatchAnswer answer = session.apply(batch_of(1, {{"good", 1}, {"bad", 1}, {"fine", 1}}));
@@ -197,6 +212,25 @@ TEST_CASE("a page whose field holds no count is named, and nothing of its batch 
     CHECK(server.ask({"HLEN", key}) == "2");
     CHECK_FALSE(session.ask<Count>(AskCount{17, "bad"}).readable);
   }
+}
+
+TEST_CASE("a batch that was applied before says which of its pages hold no count by now, and the connection goes on") {
+  const RedisServer server;
+  Session session(server);
+  const Batch batch = batch_of(1, {{"good", 1}, {"bad", 1}});
+  CHECK(session.apply(batch).kind == Kind::applied);
+  for (const char* junk : no_counts) {
+    CAPTURE(junk);
+    CHECK(server.ask({"HSET", key, "bad", junk}) == "0");
+    const BatchAnswer answer = session.apply(batch);
+    CHECK(answer.kind == Kind::duplicate);
+    CHECK(answer.totals == std::vector<std::uint64_t>{1, no_total});
+  }
+  CHECK(server.ask({"HSET", key, "bad", "9223372036854775807"}) == "0");
+  CHECK(session.apply(batch).totals == std::vector<std::uint64_t>{1, 0x7fff'ffff'ffff'ffffU});
+  CHECK(server.ask({"HDEL", key, "bad"}) == "1");
+  CHECK(session.apply(batch).totals == std::vector<std::uint64_t>{1, 0});
+  CHECK(session.broken.empty());
 }
 
 TEST_CASE("a key of another type is told apart, and the connection goes on") {
