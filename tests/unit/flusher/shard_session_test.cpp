@@ -166,6 +166,12 @@ struct Talk {
     static_cast<void>(d.commit(false));
     for (const std::uint32_t bucket : d.ready) session->batch_ready(bucket);
   }
+  /// Somebody reads the page, and the shard is asked.
+  void look_up(const std::string& page) {
+    REQUIRE(d.memory.ask(0, page) == Published::published);
+    REQUIRE(d.lookups.run(now_ms));
+    REQUIRE(session->look_up(d.number_of(page), d.memory.bucket_of(page), page));
+  }
   [[nodiscard]] static BatchAnswer applied(std::vector<std::uint64_t> totals) {
     BatchAnswer answer;
     answer.totals = std::move(totals);
@@ -1196,16 +1202,11 @@ TEST_CASE("a read goes behind a batch that an earlier connection may have execut
 }
 
 TEST_CASE("a count becomes an entry when the shard is what it is thought to be") {
-  const auto look_up = [](Talk& t, const std::string& page) {
-    REQUIRE(t.d.memory.ask(0, page) == Published::published);
-    REQUIRE(t.d.lookups.run(t.now_ms));
-    REQUIRE(t.session->look_up(t.d.number_of(page), t.d.memory.bucket_of(page), page));
-  };
   const std::string page = Deciders().memory.page_in(2);
   {
     Talk t(id);
     t.come_up_quietly();
-    look_up(t, page);
+    t.look_up(page);
     t.answer(Count{id, 0, "", "", 12, true});
     CHECK(t.d.memory.entry(page) == FlusherMemory::Entry{true, 12, t.now_ms + 5000, 0, 0});
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
@@ -1213,7 +1214,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
   {
     Talk t(id);
     t.come_up_quietly();
-    look_up(t, page);
+    t.look_up(page);
     t.answer(Count{id, 0, "", "", 0, false});  // its field holds no count
     CHECK(t.d.memory.entry(page) == FlusherMemory::Entry{true, 0, t.now_ms + 5000, 0, 0, true});
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
@@ -1222,7 +1223,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
   {
     Talk t(id);
     t.come_up_quietly();
-    look_up(t, page);
+    t.look_up(page);
     t.answer(Count{id, 0, "", "1-0000000000000abc 9 0000000000000007", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
@@ -1232,7 +1233,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
   {
     Talk t(id);
     t.come_up_quietly();
-    look_up(t, page);
+    t.look_up(page);
     t.answer(Count{id, 0, "redis_7071", "", 12, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
@@ -1242,7 +1243,7 @@ TEST_CASE("a count becomes an entry when the shard is what it is thought to be")
   {
     Talk t(id);
     t.come_up_quietly();
-    look_up(t, page);
+    t.look_up(page);
     t.on_broken("reset", t.now_ms);
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.d.lookups.take_lanes_to_wake() == 1);
@@ -1274,9 +1275,7 @@ TEST_CASE("a count of a bucket that has another identity is never shown, and the
     Talk t(id);
     const std::string page = t.d.memory.page_in(2);
     t.come_up_quietly();
-    REQUIRE(t.d.memory.ask(0, page) == Published::published);
-    REQUIRE(t.d.lookups.run(t.now_ms));
-    REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+    t.look_up(page);
     t.answer(Count{held, 0, "", "", 0, true});
     CHECK_FALSE(t.d.memory.entry(page).there);
     CHECK(t.port.events.back() == "close");
@@ -1344,9 +1343,7 @@ TEST_CASE("a batch that an earlier connection executed is not counted twice by a
   t.seal(page);
   const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
   t.answer(Refused{"BUSY"});
-  REQUIRE(t.d.memory.ask(0, page) == Published::published);
-  REQUIRE(t.d.lookups.run(t.now_ms));
-  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.look_up(page);
   t.answer(Count{id, 0, "", mark, 1, true});
   CHECK_FALSE(t.d.memory.entry(page).there);
   CHECK(t.session->state() == ShardState::refuses_writes);  // no other connection
@@ -1369,10 +1366,8 @@ TEST_CASE(
   t.port.stays_here = false;  // or that is not known
   t.now_ms += 500;
   t.come_up({{2, mark}});
-  REQUIRE(t.d.memory.ask(0, page) == Published::published);
-  REQUIRE(t.d.lookups.run(t.now_ms));
   t.port.take();
-  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.look_up(page);
   t.answer(Count{id, 0, "", mark, 5, true});
   CHECK_FALSE(t.d.memory.entry(page).there);
   CHECK(std::ranges::find(t.port.events, "close") == t.port.events.end());
@@ -1390,10 +1385,8 @@ TEST_CASE("a read does not take a first batch for one that was not executed wher
   t.seal(page);
   const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
   t.answer(Refused{"BUSY"});
-  REQUIRE(t.d.memory.ask(0, page) == Published::published);
-  REQUIRE(t.d.lookups.run(t.now_ms));
   t.port.take();
-  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.look_up(page);
   CHECK(t.port.take() == Events{"count? " + page + " forgotten?"});
   t.answer(Count{id, 0, "", "", 1, true, mark});
   CHECK_FALSE(t.d.memory.entry(page).there);
@@ -1409,9 +1402,7 @@ TEST_CASE("a read that is answered with an error is not known, and the connectio
   Talk t(id);
   t.come_up_quietly();
   const std::string page = t.d.memory.page_in(2);
-  REQUIRE(t.d.memory.ask(0, page) == Published::published);
-  REQUIRE(t.d.lookups.run(t.now_ms));
-  REQUIRE(t.session->look_up(t.d.number_of(page), 2, page));
+  t.look_up(page);
   t.port.take();
   t.answer(Refused{"NOPERM this user has no permissions to run the 'hmget' command"});
   CHECK_FALSE(t.d.memory.entry(page).there);
