@@ -81,6 +81,7 @@ struct SendBatch {
   std::uint64_t fix_at_least = 0;  ///< the number of the bucket's corrections grows, to that at least
   bool again = false;              ///< the shard had it and lost it: it holds whatever was corrected meanwhile
 };
+/// In the place of the total of a page whose field holds no count.
 inline constexpr std::uint64_t no_total = std::numeric_limits<std::uint64_t>::max();
 struct BatchAnswer {
   /// `corrected`: somebody else has corrected the bucket meanwhile; `low`: a count would fall below 0.
