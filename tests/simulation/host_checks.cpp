@@ -73,7 +73,7 @@ void SimulatedHost::check_read(std::size_t page, std::size_t reader, const Count
   }
   if (count > ours) ++stage_.statistics.reads_of_others;
   LastRead& seen = last_read_[page];
-  const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
+  const std::uint64_t evicted = evicted_before_ + statistic(FlusherStatistic::entries_evicted);
   const std::uint64_t view = cache().active.word.load();
   if (seen.life == life_ && seen.view == view && seen.evicted == evicted && seen.went_on == went_on_ &&
       read.count < seen.count && !(stage_.corrects && stage_.lowered_ms[page] >= seen.asked_ms)) {
@@ -172,7 +172,8 @@ bool SimulatedHost::is_settled() const {
     if (stage_.may_hold && held && !stage_.forgets) continue;
     if (stage_.exchanged[shard] || engine_->shard_state(number) != ShardState::up) return false;
     for (std::size_t page = 0; page < Stage::pages; ++page) {
-      const bool here = stage_.home_of(page) == shard || stage_.harm == Harm::cluster;
+      // What a cluster has may be on a node that this life does not know.
+      const bool here = stage_.home_of(page) == shard || stage_.has_cluster();
       if (here && stage_.in_shards(number_, page) != recorded(page)) return false;
     }
   }

@@ -178,6 +178,7 @@ void SimulatedHost::kill_flusher() {
 }
 
 void SimulatedHost::end_flusher() {
+  evicted_before_ += statistic(FlusherStatistic::entries_evicted);
   stage_.statistics.evictions += statistic(FlusherStatistic::entries_evicted);
   stage_.statistics.duplicates += statistic(FlusherStatistic::batches_duplicate);
   stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);

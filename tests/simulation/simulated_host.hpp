@@ -279,6 +279,7 @@ class SimulatedHost : public EnginePort {
   std::uint64_t captured_number_ = 0;                    ///< of the transaction captured last
   std::deque<CountReader> readers_;
   std::array<LastRead, Stage::pages> last_read_{};
+  std::uint64_t evicted_before_ = 0;  ///< entries, by former lives
   std::uint64_t life_ = 0;
   SimulatedSpool spool_;
   std::uint64_t spools_ = 0;
