@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -45,11 +46,12 @@ std::string place_of(const std::string& path, const toml::key& key) {
 toml::table parse_toml(const std::string& path) {
   constexpr std::size_t file_limit_bytes = mib;
   const std::string content = read_whole_file(path, file_limit_bytes, "settings file");
-  // With the defaults a flusher would count into another deployment, and nobody would see why.
-  if (content.find_first_not_of(" \t\r\n") == std::string::npos) {
+  // With the defaults a flusher would count into another deployment, and nobody would see why. Who names /dev/null asks
+  // for them.
+  if (content.find_first_not_of(" \t\r\n") == std::string::npos && std::filesystem::is_regular_file(path)) {
     throw error(
         "{}: the settings file is empty, as a full disk or an interrupted editor leaves it; put the settings back, or "
-        "write a comment (#) into it to run with the defaults",
+        "name /dev/null to run with the defaults",
         path);
   }
   try {

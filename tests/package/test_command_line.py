@@ -93,7 +93,7 @@ class Completions(unittest.TestCase):
 
 
 class Embed(unittest.TestCase):
-    def lines(self, *options: str, settings: str = "") -> list[str]:
+    def lines(self, *options: str, settings: str = "# as they are\n") -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "visitd.toml"
             file.write_text(settings)
