@@ -50,8 +50,8 @@ toml::table parse_toml(const std::string& path) {
   // for them.
   if (content.find_first_not_of(" \t\r\n") == std::string::npos && std::filesystem::is_regular_file(path)) {
     throw error(
-        "{}: the settings file is empty, as a full disk or an interrupted editor leaves it; put the settings back, or "
-        "name /dev/null to run with the defaults",
+        "{}:1: the settings file is empty, as a full disk or an interrupted editor leaves it; put the settings back, "
+        "or name /dev/null to run with the defaults",
         path);
   }
   try {

@@ -258,7 +258,9 @@ TEST_CASE("a file that is no TOML, or cannot be read, is refused with its name")
   CHECK(refusal("[ring]\nlanes =\n").starts_with("visitd.toml:2: "));
   CHECK(refusal("[ring\n").starts_with("visitd.toml:1: "));
   CHECK(to_toml(load_settings("/dev/null")) == to_toml(load_settings("")));
-  for (const char* empty : {"", " \n\n"}) CHECK(refusal(empty).starts_with("visitd.toml: the settings file is empty"));
+  for (const char* empty : {"", " \n\n"}) {
+    CHECK(refusal(empty).starts_with("visitd.toml:1: the settings file is empty"));
+  }
   CHECK(refusal("[ring]\nlanes = 1\nlanes = 2\n").starts_with("visitd.toml:3: "));
   const Scratch scratch;
   CHECK_THROWS_WITH_AS(
