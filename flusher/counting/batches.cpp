@@ -339,6 +339,7 @@ void Batches::settle_visits(const UnansweredBatch& done, const std::vector<std::
     const std::uint32_t node = pending_[done.series[i]].node;
     const std::uint64_t visits = done.batch.effects[i].operand;
     if (node != 0 && totals[i] == no_total) {
+      // The page is shown as damaged until Redis is asked, which is at once.
       view_.damage(node, 0);
       view_.acknowledge(node, visits, view_.base(node) + visits, 0);
     } else if (node != 0) {
@@ -364,8 +365,8 @@ void Batches::settle_correction(const UnansweredBatch& done, const std::vector<s
         view_.acknowledge(node, 0, view_.base_after(node, totals[i], fix), expires, fix);
       }
     }
-    // Of a page that holds no count any more the difference is known, as if nothing else had been there.
-    const std::uint64_t gained = difference_of(effect) > 0 ? effect.operand : 0;
+    // If the page holds no count by now, only the difference is known: it is told as if nothing else had been there.
+    const auto gained = static_cast<std::uint64_t>(std::max<std::int64_t>(0, difference_of(effect)));
     const std::uint64_t after = totals[i] == no_total ? gained : totals[i];
     corrected_.push_back({batch.bucket, batch.mark, effect.series, difference_of(effect), after,
                           batch.correction->into[i], batch.correction->by, unix_now});

@@ -250,6 +250,22 @@ void BatchesInFlight::writes_go_on() {
   pump();
 }
 
+void BatchesInFlight::holds_other(std::uint32_t bucket, const std::string& field) {
+  link_.reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again",
+                              link_.settings().shard, bucket, field, batches_.field(bucket)));
+}
+
+void BatchesInFlight::is_foreign(std::uint32_t bucket, const std::string& id) {
+  link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
+                              link_.settings().shard, bucket, id, deployment_.bucket_id()));
+}
+
+void BatchesInFlight::is_forgotten(std::uint32_t bucket) {
+  link_.reconnect(
+      fmt::format("shard {}: bucket {} has a tombstone of this host, which was forgotten; looking at the shard again",
+                  link_.settings().shard, bucket));
+}
+
 void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) {
   const std::string& shard = link_.settings().shard;
   switch (answer.kind) {
@@ -266,17 +282,11 @@ void BatchesInFlight::on_batch(std::uint32_t bucket, const BatchAnswer& answer) 
       }
       return writes_go_on();
     case BatchAnswer::Kind::have:
-      return link_.reconnect(
-          fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard, bucket,
-                      answer.have, batches_.field(bucket)));
+      return holds_other(bucket, answer.have);
     case BatchAnswer::Kind::foreign:
-      return link_.reconnect(
-          fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again", shard, bucket,
-                      answer.have, deployment_.bucket_id()));
+      return is_foreign(bucket, answer.have);
     case BatchAnswer::Kind::forgotten:
-      return link_.reconnect(fmt::format(
-          "shard {}: bucket {} has a tombstone of this host, which was forgotten; looking at the shard again", shard,
-          bucket));
+      return is_forgotten(bucket);
     case BatchAnswer::Kind::refused:
       if (answer.bad_series.empty()) {
         return link_.hold(fmt::format("shard {}: bucket {} cannot be written: {}", shard, bucket, answer.why));

@@ -58,6 +58,11 @@ class BatchesInFlight {
   [[nodiscard]] bool is_repairing(std::uint32_t bucket) const { return repairs_.contains(bucket); }
   [[nodiscard]] bool is_repairing() const noexcept { return !repairs_.empty(); }
 
+  /// These three: an answer says of the bucket what was not left there, so the shard is looked at again.
+  void holds_other(std::uint32_t bucket, const std::string& field);
+  void is_foreign(std::uint32_t bucket, const std::string& id);
+  void is_forgotten(std::uint32_t bucket);
+
   /// What kept batches from being taken may be over: they are tried again without waiting any longer.
   void try_soon();
   /// No batches are taken for now.

@@ -81,14 +81,15 @@ struct SendBatch {
   std::uint64_t fix_at_least = 0;  ///< the number of the bucket's corrections grows, to that at least
   bool again = false;              ///< the shard had it and lost it: it holds whatever was corrected meanwhile
 };
-/// In the place of the total of a page whose field holds no count.
+/// Stands for the total of a page if the page's field holds no count.
 inline constexpr std::uint64_t no_total = std::numeric_limits<std::uint64_t>::max();
 struct BatchAnswer {
   /// `corrected`: somebody else has corrected the bucket meanwhile; `low`: a count would fall below 0.
   enum class Kind { applied, duplicate, have, refused, moving, moved, foreign, forgotten, corrected, low };
   Kind kind = Kind::applied;
   std::uint64_t fix = 0;  ///< applied, duplicate: the number of the bucket's last correction; 0: none
-  /// applied, duplicate: the count of each page, in the batch's order; duplicate: `no_total` where there is none now
+  /// applied, duplicate: the count of each page, in the batch's order. A duplicate has `no_total` for a page whose
+  /// field somebody has overwritten since.
   std::vector<std::uint64_t> totals;
   std::string have;  ///< have: what the field holds; foreign: the identity that the bucket has
   /// Indexes. refused: the fields of these hold no count, or would pass 2^63-1; empty: the key is no hash. low: these
@@ -112,7 +113,7 @@ struct Count {
   std::string field;        ///< our writer field; empty: none
   std::uint64_t count = 0;  ///< 0 where there is no such field
   bool readable = true;     ///< false: the page's field holds no count, or the bucket's key is no hash
-  std::string gone = {};    ///< our tombstone; empty: there is none, or it was not asked for
+  std::string gone = {};    ///< our tombstone; empty: the bucket has none, or AskCount did not ask for it
 };
 
 /// HSCAN of a bucket, then HMGET of the deployment's identity, the moved marker, our writer field and our tombstone:

@@ -1,7 +1,5 @@
 #include "flusher/counting/shard_session.hpp"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 namespace visitd {
@@ -132,10 +130,8 @@ void ShardSession::on_count(std::uint32_t bucket, std::uint32_t page, const Coun
 
 template <typename Read>
 bool ShardSession::is_as_left(std::uint32_t bucket, const Read& read) {
-  const std::string& shard = link_.settings().shard;
   if (read.id != deployment_.bucket_id()) {
-    link_.reconnect(fmt::format("shard {}: bucket {} has the identity '{}', not '{}'; looking at the shard again",
-                                shard, bucket, read.id, deployment_.bucket_id()));
+    in_flight_.is_foreign(bucket, read.id);
     return false;
   }
   if (!read.moved.empty()) {
@@ -144,16 +140,12 @@ bool ShardSession::is_as_left(std::uint32_t bucket, const Read& read) {
     return false;
   }
   if (read.field.empty() && !read.gone.empty()) {
-    link_.reconnect(
-        fmt::format("shard {}: bucket {} has a tombstone of this host, which was forgotten; looking at the shard again",
-                    shard, bucket));
+    in_flight_.is_forgotten(bucket);
     return false;
   }
   if (read.field == batches_.field(bucket)) return true;
-  // Executed by an earlier connection, and not answered yet, because the batch waits.
-  if (marks_.was_left(bucket, read.field)) return false;
-  link_.reconnect(fmt::format("shard {}: bucket {} holds '{}', '{}' was expected; looking at the shard again", shard,
-                              bucket, read.field, batches_.field(bucket)));
+  // An earlier connection may have executed the batch that waits, and nobody has read its answer yet.
+  if (!marks_.was_left(bucket, read.field)) in_flight_.holds_other(bucket, read.field);
   return false;
 }
 

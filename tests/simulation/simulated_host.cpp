@@ -178,8 +178,9 @@ void SimulatedHost::kill_flusher() {
 }
 
 void SimulatedHost::end_flusher() {
-  evicted_before_ += statistic(FlusherStatistic::entries_evicted);
-  stage_.statistics.evictions += statistic(FlusherStatistic::entries_evicted);
+  const std::uint64_t evicted = statistic(FlusherStatistic::entries_evicted);
+  evicted_before_ += evicted;
+  stage_.statistics.evictions += evicted;
   stage_.statistics.duplicates += statistic(FlusherStatistic::batches_duplicate);
   stage_.statistics.sent_again += statistic(FlusherStatistic::batches_sent_again);
   for (Word& statistic : cache().statistics) statistic.store(0, std::memory_order_relaxed);

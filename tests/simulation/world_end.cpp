@@ -147,7 +147,8 @@ void World::check_end() const {
       const bool swapped = scene_.harm == Harm::swapped && harmed_;
       // What lost a drop with its tail keeps the content, and says that the bucket left.
       const bool has_left = stage_.moves_buckets() && !stage_.shards[shard].has_bucket(stage_.bucket_of(page));
-      // A replica that took a node's place may bring a bucket back whose slot is elsewhere: nobody asks for it there.
+      // If a replica takes a node's place, it may bring back a bucket whose slot another node has by then. No host asks
+      // the promoted one for it.
       const bool is_left_over = stage_.is_node(shard) && stage_.shards[shard].has_lost();
       const bool belongs =
           has_left || is_left_over || (swapped ? stage_.home_of(page) != shard : stage_.home_of(page) == shard);

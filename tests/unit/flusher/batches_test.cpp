@@ -190,14 +190,20 @@ TEST_CASE("visits move from open to inflight when their batch is durable, and to
   CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 2);
 }
 
+/// Three visits of a page whose base is 100 are sealed and durable. Returns the page.
+static std::string seal_three(Deciders& d) {
+  const std::string page = d.memory.page_in(any_bucket);
+  d.visit(page, 3);
+  d.give_entry(page, 100);
+  static_cast<void>(d.batches.begin_flush());
+  static_cast<void>(d.commit(true));
+  return page;
+}
+
 TEST_CASE("a shard that says less than was counted makes no count fall; one that says more is believed") {
   for (const std::uint64_t total : {0U, 103U, 110U}) {
     Deciders d;
-    const std::string page = d.memory.page_in(any_bucket);
-    d.visit(page, 3);
-    d.give_entry(page, 100);
-    static_cast<void>(d.batches.begin_flush());
-    static_cast<void>(d.commit(true));
+    const std::string page = seal_three(d);
     d.answer(any_bucket, {total});
     CHECK(d.memory.entry(page).base == std::max<std::uint64_t>(total, 103));
     CHECK(d.memory.entry(page).inflight == 0);
@@ -207,11 +213,7 @@ TEST_CASE("a shard that says less than was counted makes no count fall; one that
 TEST_CASE("a page that a shard counted, and that holds no count by now, is damaged, whatever was corrected since") {
   for (const std::uint64_t fix : {0U, 7U}) {
     Deciders d;
-    const std::string page = d.memory.page_in(any_bucket);
-    d.visit(page, 3);
-    d.give_entry(page, 100);
-    static_cast<void>(d.batches.begin_flush());
-    static_cast<void>(d.commit(true));
+    const std::string page = seal_three(d);
     d.batches.answered(any_bucket, {no_total}, fix, 7000, 7);
     CHECK(d.memory.entry(page) == FlusherMemory::Entry{true, 103, 0, 0, 0, true});
     CHECK(d.memory.statistic(FlusherStatistic::pending_visits) == 0);

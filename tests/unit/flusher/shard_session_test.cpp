@@ -166,6 +166,12 @@ struct Talk {
     static_cast<void>(d.commit(false));
     for (const std::uint32_t bucket : d.ready) session->batch_ready(bucket);
   }
+  /// The same, and the shard answers the batch with an error. Returns the batch's mark.
+  [[nodiscard]] std::string seal_and_refuse(const std::string& page) {
+    seal(page);
+    answer(Refused{"BUSY"});
+    return to_text(d.batches.unanswered(d.memory.bucket_of(page))->mark);
+  }
   /// Somebody reads the page, and the shard is asked.
   void look_up(const std::string& page) {
     REQUIRE(d.memory.ask(0, page) == Published::published);
@@ -1340,9 +1346,7 @@ TEST_CASE("a batch that an earlier connection executed is not counted twice by a
   Talk t(id);
   t.come_up_quietly();
   const std::string page = t.d.memory.page_in(2);
-  t.seal(page);
-  const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
-  t.answer(Refused{"BUSY"});
+  const std::string mark = t.seal_and_refuse(page);
   t.look_up(page);
   t.answer(Count{id, 0, "", mark, 1, true});
   CHECK_FALSE(t.d.memory.entry(page).there);
@@ -1382,9 +1386,7 @@ TEST_CASE("a read does not take a first batch for one that was not executed wher
   Talk t(id);
   t.come_up_quietly();
   const std::string page = t.d.memory.page_in(2);
-  t.seal(page);
-  const std::string mark = to_text(t.d.batches.unanswered(2)->mark);
-  t.answer(Refused{"BUSY"});
+  const std::string mark = t.seal_and_refuse(page);
   t.port.take();
   t.look_up(page);
   CHECK(t.port.take() == Events{"count? " + page + " forgotten?"});
